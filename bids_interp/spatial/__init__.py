@@ -1,0 +1,45 @@
+"""Grids, velocity fields, warps and Jacobians: torch and nibabel only."""
+
+from bids_interp.spatial.fields import (
+    compose,
+    count_squarings,
+    exponential,
+    resample,
+    sample,
+    smooth,
+    to_mm,
+    to_voxels,
+    transform_vectors,
+    voxel_coordinates,
+    warp,
+)
+from bids_interp.spatial.grid import Grid
+from bids_interp.spatial.jacobian import (
+    count_folded,
+    digital_folding_volume,
+    flow_log_jacobian,
+    jacobian_determinant,
+    log_jacobian,
+    percent_change,
+)
+
+__all__ = [
+    'Grid',
+    'compose',
+    'count_folded',
+    'count_squarings',
+    'digital_folding_volume',
+    'exponential',
+    'flow_log_jacobian',
+    'jacobian_determinant',
+    'log_jacobian',
+    'percent_change',
+    'resample',
+    'sample',
+    'smooth',
+    'to_mm',
+    'to_voxels',
+    'transform_vectors',
+    'voxel_coordinates',
+    'warp',
+]

@@ -1,0 +1,258 @@
+"""Velocity and displacement fields: warping, composition, exponential, smoothing, resampling.
+
+Fields are tensors (B, 3, X, Y, Z) in **mm along the world axes** (RAS+), whatever the
+orientation of the voxel grid. A displacement ``u`` stands for the map ``p -> p + u(p)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bids_interp.spatial.grid import Grid
+
+#: Largest step, in voxels, of the first of the squarings.
+FIRST_STEP = 0.25
+MIN_SQUARINGS = 6
+#: Squarings above this are a sign of a field that is no longer a warp.
+MAX_SQUARINGS = 14
+
+
+def _linear(matrix: np.ndarray, field: torch.Tensor) -> torch.Tensor:
+    """Apply a 3 x 3 matrix to the vectors of a field (B, 3, X, Y, Z)."""
+    weights = torch.as_tensor(np.array(matrix), dtype=field.dtype, device=field.device)
+    return torch.einsum('ij,bjxyz->bixyz', weights, field)
+
+
+def to_voxels(field: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Turn vectors in mm along world axes into voxel steps along i, j, k."""
+    return _linear(np.linalg.inv(grid.linear), field)
+
+
+def to_mm(field: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Turn voxel steps along i, j, k into mm along world axes."""
+    return _linear(grid.linear, field)
+
+
+def transform_vectors(field: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
+    """Carry vectors through the linear part of a world-to-world affine (4 x 4)."""
+    return _linear(np.asarray(affine)[:3, :3], field)
+
+
+def voxel_coordinates(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Voxel indices of a grid, (1, 3, X, Y, Z), in the type and on the device of ``like``."""
+    axes = [torch.arange(size, dtype=like.dtype, device=like.device) for size in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing='ij'))[None]
+
+
+def sample(
+    data: torch.Tensor,
+    coordinates: torch.Tensor,
+    mode: str = 'bilinear',
+    padding: str = 'zeros',
+) -> torch.Tensor:
+    """Interpolate ``data`` at voxel coordinates.
+
+    Parameters
+    ----------
+    data : torch.Tensor
+        (B, C, X, Y, Z).
+    coordinates : torch.Tensor
+        (B or 1, 3, X', Y', Z') voxel indices of ``data``, component order i, j, k.
+    mode : str
+        ``'bilinear'`` (trilinear in 3-D) or ``'nearest'``.
+    padding : str
+        ``'zeros'`` for images, ``'border'`` for fields.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, C, X', Y', Z').
+    """
+    sizes = data.shape[2:]
+    # grid_sample wants x, y, z in [-1, 1] with x along the LAST array axis.
+    normalised = torch.stack(
+        [2.0 * coordinates[:, axis] / max(sizes[axis] - 1, 1) - 1.0 for axis in (2, 1, 0)], dim=-1
+    )
+    if normalised.shape[0] == 1 and data.shape[0] > 1:
+        normalised = normalised.expand(data.shape[0], -1, -1, -1, -1)
+    return F.grid_sample(data, normalised, mode=mode, padding_mode=padding, align_corners=True)
+
+
+def _warp_voxels(
+    data: torch.Tensor, steps: torch.Tensor, mode: str = 'bilinear', padding: str = 'border'
+) -> torch.Tensor:
+    """Pull ``data`` back by a displacement given in voxel steps."""
+    return sample(data, voxel_coordinates(tuple(data.shape[2:]), steps) + steps, mode, padding)
+
+
+def warp(
+    image: torch.Tensor,
+    displacement: torch.Tensor,
+    grid: Grid,
+    mode: str = 'bilinear',
+    padding: str = 'zeros',
+) -> torch.Tensor:
+    """Pull an image back: ``out(p) = image(p + u(p))``.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        (B, C, X, Y, Z) on ``grid``.
+    displacement : torch.Tensor
+        (B, 3, X, Y, Z), mm along world axes. To move tissue by ``exp(v)`` pull back by ``exp(-v)``.
+    grid : Grid
+        Where both live.
+    mode, padding : str
+        See :func:`sample`.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, C, X, Y, Z).
+    """
+    return _warp_voxels(image, to_voxels(displacement, grid), mode, padding)
+
+
+def compose(first: torch.Tensor, then: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Displacement of the map that applies ``first`` and then ``then``.
+
+    ``p -> p + u1(p) + u2(p + u1(p))``; both (B, 3, X, Y, Z) in mm on ``grid``.
+    """
+    return first + warp(then, first, grid, padding='border')
+
+
+def count_squarings(velocity: torch.Tensor, grid: Grid) -> int:
+    """Number of squarings N = max(6, ceil(log2(max|v| / 0.25))), v in voxels."""
+    largest = float(to_voxels(velocity.detach(), grid).abs().max())
+    if not math.isfinite(largest):
+        raise ValueError('The velocity field holds values that are not finite.')
+    if largest == 0.0:
+        return MIN_SQUARINGS
+    needed = math.ceil(math.log2(max(largest, 1e-12) / FIRST_STEP))
+    return min(MAX_SQUARINGS, max(MIN_SQUARINGS, needed))
+
+
+def exponential(velocity: torch.Tensor, grid: Grid, squarings: int | None = None) -> torch.Tensor:
+    """Integrate a stationary velocity over unit time by scaling and squaring.
+
+    Parameters
+    ----------
+    velocity : torch.Tensor
+        (B, 3, X, Y, Z), mm along world axes per unit time.
+    grid : Grid
+        Where the velocity lives.
+    squarings : int, optional
+        Number of squarings; chosen by :func:`count_squarings` where not given.
+
+    Returns
+    -------
+    torch.Tensor
+        Displacement u with exp(v)(p) = p + u(p), (B, 3, X, Y, Z) mm. The inverse map is
+        ``exponential(-velocity, grid)``.
+
+    References
+    ----------
+    Arsigny V et al., MICCAI 2006 (scaling and squaring of stationary velocities).
+    """
+    count = count_squarings(velocity, grid) if squarings is None else squarings
+    # In voxel steps the inner loop needs no matrix product.
+    steps = to_voxels(velocity, grid) / 2**count
+    for _ in range(count):
+        steps = steps + _warp_voxels(steps, steps)
+    return to_mm(steps, grid)
+
+
+def gaussian_kernel(sigma: float) -> torch.Tensor:
+    """One-dimensional Gaussian of unit sum, sigma in voxels, cut at three sigma."""
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+def smooth(data: torch.Tensor, sigma_mm: float, grid: Grid) -> torch.Tensor:
+    """Smooth every channel by a separable Gaussian of ``sigma_mm`` (zeros outside the grid).
+
+    Parameters
+    ----------
+    data : torch.Tensor
+        (B, C, X, Y, Z) on ``grid``.
+    sigma_mm : float
+        Standard deviation in mm; 0 returns the data as they are.
+    grid : Grid
+        Gives the voxel size of each axis.
+    """
+    if sigma_mm <= 0:
+        return data
+    channels = data.shape[1]
+    for axis, spacing in enumerate(grid.spacing):
+        kernel = gaussian_kernel(sigma_mm / float(spacing)).to(data)
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[2 + axis], padding[axis] = kernel.numel(), kernel.numel() // 2
+        weights = kernel.view(shape).expand(channels, 1, *shape[2:])
+        data = F.conv3d(data, weights, padding=padding, groups=channels)
+    return data
+
+
+def _antialias(data: torch.Tensor, source: Grid, target: Grid, scale: np.ndarray) -> torch.Tensor:
+    """Smooth along the axes of ``source`` that ``target`` samples more coarsely.
+
+    ``scale`` is the linear part from target to source world. Standard deviation
+    sqrt(ratio^2 - 1) / 2.355 voxels as in nilearn and TorchIO.
+    """
+    steps = np.linalg.inv(source.linear) @ scale @ target.linear  # source voxels per target step
+    ratios = np.abs(steps).max(axis=1)
+    channels = data.shape[1]
+    for axis, ratio in enumerate(ratios):
+        if ratio <= 1.05:
+            continue
+        kernel = gaussian_kernel(math.sqrt(ratio**2 - 1) / 2.355).to(data)
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[2 + axis], padding[axis] = kernel.numel(), kernel.numel() // 2
+        weights = kernel.view(shape).expand(channels, 1, *shape[2:])
+        data = F.conv3d(data, weights, padding=padding, groups=channels)
+    return data
+
+
+def resample(
+    data: torch.Tensor,
+    source: Grid,
+    target: Grid,
+    target_to_source: np.ndarray | None = None,
+    mode: str = 'bilinear',
+    padding: str = 'zeros',
+    antialias: bool = False,
+) -> torch.Tensor:
+    """Resample from one grid onto another, through an affine between their worlds.
+
+    Parameters
+    ----------
+    data : torch.Tensor
+        (B, C, X, Y, Z) on ``source``. Vectors are resampled by component: their components stay
+        along the axes of the source's world, see :func:`transform_vectors`.
+    source, target : Grid
+        The grids.
+    target_to_source : numpy.ndarray, optional
+        4 x 4 matrix from the target's world to the source's world (identity where not given).
+    mode, padding : str
+        See :func:`sample`.
+    antialias : bool
+        Smooth before sampling more coarsely.
+
+    Returns
+    -------
+    torch.Tensor
+        (B, C, X', Y', Z') on ``target``.
+    """
+    between = np.eye(4) if target_to_source is None else np.asarray(target_to_source)
+    if antialias:
+        data = _antialias(data, source, target, between[:3, :3])
+    matrix = np.linalg.inv(source.affine) @ between @ target.affine
+    voxels = voxel_coordinates(target.shape, data)
+    offset = torch.as_tensor(matrix[:3, 3], dtype=data.dtype, device=data.device)
+    coordinates = _linear(matrix[:3, :3], voxels) + offset.view(1, 3, 1, 1, 1)
+    return sample(data, coordinates, mode, padding)
