@@ -1,0 +1,6 @@
+"""``python -m bids_interp`` is the command ``bids_interp``."""
+
+from bids_interp.cli.main import main
+
+if __name__ == '__main__':
+    main()

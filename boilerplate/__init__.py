@@ -1,0 +1,1 @@
+"""Texts that go with the results: methods sentences, references, job scripts."""

@@ -1,0 +1,1 @@
+"""Workflow builders: they wire interfaces and compute nothing themselves."""
