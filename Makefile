@@ -1,0 +1,61 @@
+# `make demo` and `make test` set everything up by themselves; `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= demo-out
+PYTEST_ARGS ?=
+# TORCH=cuda takes PyTorch as the package registry has it; the default prefers the CPU build.
+TORCH ?= cpu
+# An index that holds PyTorch's CPU build, where pip's own configuration names none.
+TORCH_INDEX ?=
+
+TORCH_VERSION := 2.13.0
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+READY := $(VENV)/.ready-$(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint benchmark docs-images clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+venv: $(READY)  ## the virtual environment with everything in it
+
+$(READY): setup.cfg pyproject.toml requirements/lock.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'bids_interp needs Python 3.11 or newer: make PYTHON=python3.11 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo 'Python has no venv module: install it first (Debian: apt-get install python3-venv).' >&2; \
+	  exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing PyTorch and the other packages; this takes some minutes once.'
+	$(PIP) --upgrade pip setuptools wheel
+	@if [ '$(TORCH)' = cpu ] && $(PIP) $(INDEX) 'torch==$(TORCH_VERSION)+cpu' 2>/dev/null; then \
+	  echo 'PyTorch $(TORCH_VERSION), CPU build.'; \
+	else \
+	  echo 'PyTorch $(TORCH_VERSION) as the package registry has it.'; \
+	  $(PIP) $(INDEX) 'torch==$(TORCH_VERSION)'; \
+	fi
+	$(PIP) -c requirements/lock.txt --no-build-isolation -e '.[test]'
+	@touch $@
+
+demo: $(READY)  ## the main job on made-up heads with the demonstration model; prints the reports' paths
+	$(BIN)/bids_interp_tools demo $(DEMO_DIR)
+
+lint: $(READY)  ## formatting, lint rules, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/installed_tree.py
+	$(BIN)/mypy
+	cd build/tree && $(abspath $(BIN))/lint-imports --config ../../.importlinter --no-cache --no-logo
+
+test: lint  ## lint, then every test (those on real scans where ../shared is there)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+benchmark: $(READY)  ## time and memory of one participant (see docs/development.md)
+	$(BIN)/python benchmarks/bench_participant.py
+
+clean:  ## remove the virtual environment and what was built
+	rm -rf $(VENV) build dist site demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache
