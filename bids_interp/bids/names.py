@@ -1,0 +1,186 @@
+"""Names of what is written: one table of patterns, filled by pybids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_interp.errors import InputDatasetError
+
+#: BIDS entities of a source T1w image that its derivatives keep: key in file names -> pybids name.
+SOURCE_ENTITIES = {
+    'sub': 'subject',
+    'ses': 'session',
+    'acq': 'acquisition',
+    'ce': 'ceagent',
+    'rec': 'reconstruction',
+    'run': 'run',
+    'echo': 'echo',
+    'part': 'part',
+    'chunk': 'chunk',
+}
+
+_PREFIX = (
+    'sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}]'
+    '[_run-{run}][_echo-{echo}][_part-{part}]'
+)
+_ANAT = 'sub-{subject}[/ses-{session}]/anat/' + _PREFIX
+
+#: Every name that the participant level writes, in the pattern language of pybids.
+PATTERNS = (
+    _ANAT + '[_space-{space}][_chunk-{chunk}][_res-{resolution}]_desc-{desc}'
+    '_{suffix<T1w|mask|logjacobian|velocity|prediction|stats>}'
+    '{extension<.nii.gz|.json|.tsv>|.nii.gz}',
+    _ANAT + '[_chunk-{chunk}]_from-{from}_to-{to}_mode-{mode<image>|image}'
+    '_{suffix<xfm>}{extension<.txt|.json>|.txt}',
+    'sub-{subject}/{datatype<figures>}/' + _PREFIX + '[_space-{space}][_chunk-{chunk}]_desc-{desc}'
+    '_{suffix<T1w|logjacobian|prediction>}{extension<.svg|.png|.webp|.html>|.svg}',
+)
+
+#: What each kind of file is called; entities that change from file to file come from the caller.
+KINDS: dict[str, dict[str, str]] = {
+    'preproc': {'desc': 'preproc', 'suffix': 'T1w'},
+    'mask': {'desc': 'brain', 'suffix': 'mask'},
+    'transform': {'mode': 'image', 'suffix': 'xfm', 'extension': '.txt'},
+    'template_brain': {'desc': 'brain', 'suffix': 'T1w', 'resolution': '1'},
+    'model_input': {'desc': 'input', 'suffix': 'T1w', 'resolution': 'model'},
+    'simulated': {'suffix': 'T1w'},
+    'logjacobian': {'suffix': 'logjacobian'},
+    'velocity': {'suffix': 'velocity', 'resolution': 'model'},
+    'prediction': {'desc': 'explain', 'suffix': 'prediction', 'extension': '.json'},
+    'dose_response': {'desc': 'doseresponse', 'suffix': 'stats', 'extension': '.tsv'},
+    'counterfactual': {'desc': 'counterfactual', 'suffix': 'stats', 'extension': '.tsv'},
+    'figure': {'datatype': 'figures', 'suffix': 'T1w', 'extension': '.svg'},
+}
+
+DIRECTIONS = ('inject', 'remove')
+
+_PAIR = re.compile(r'^([a-z]+)-([a-zA-Z0-9+]+)$')
+
+
+def source_entities(path: str | Path) -> dict[str, str]:
+    """Read the entities that derivatives keep from the name of a source image.
+
+    Parameters
+    ----------
+    path : path
+        A BIDS file; only its name matters.
+
+    Returns
+    -------
+    dict
+        pybids entity names and their values as written (``run-01`` stays ``'01'``).
+
+    Raises
+    ------
+    InputDatasetError
+        If the name has no ``sub-<label>``.
+
+    Examples
+    --------
+    >>> source_entities('sub-01_ses-a_run-01_T1w.nii.gz')
+    {'subject': '01', 'session': 'a', 'run': '01'}
+    """
+    name = Path(path).name
+    pairs = (_PAIR.match(part) for part in name.split('.')[0].split('_'))
+    found = {pair[1]: pair[2] for pair in pairs if pair and pair[1] in SOURCE_ENTITIES}
+    if 'sub' not in found:
+        raise InputDatasetError(f'{path} is not a BIDS file name: it has no sub-<label>.')
+    return {SOURCE_ENTITIES[key]: found[key] for key in SOURCE_ENTITIES if key in found}
+
+
+def prefix(path: str | Path) -> str:
+    """Join the kept entities of a source image: the start of all its derivatives' names.
+
+    Examples
+    --------
+    >>> prefix('/data/sub-01/anat/sub-01_run-2_T1w.nii.gz')
+    'sub-01_run-2'
+    """
+    entities = source_entities(path)
+    pairs = ((key, entities.get(name)) for key, name in SOURCE_ENTITIES.items())
+    return '_'.join(f'{key}-{value}' for key, value in pairs if value is not None)
+
+
+def dose_label(direction: str, dose: float) -> str:
+    """Name a direction and a dose as the value of ``desc-``: the dose in percent, three digits.
+
+    Examples
+    --------
+    >>> dose_label('inject', 1.0)
+    'inject100'
+    >>> dose_label('remove', 0.5)
+    'remove050'
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f'The direction is one of {DIRECTIONS}, not {direction!r}.')
+    percent = round(dose * 100)
+    if not 1 <= percent <= 999:
+        raise ValueError(f'A dose lies between 0.01 and 9.99, not {dose}.')
+    return f'{direction}{percent:03d}'
+
+
+def output_name(source: str | Path | Mapping[str, str], kind: str, **entities: Any) -> Path:
+    """Build the path of a derivative relative to the output directory.
+
+    Parameters
+    ----------
+    source : path or mapping
+        The source T1w image, or its entities as :func:`source_entities` gives them.
+    kind : str
+        One of :data:`KINDS`.
+    **entities
+        Entities of this file (pybids names): ``space``, ``resolution``, ``desc``, ``from`` ...;
+        None leaves one out.
+
+    Returns
+    -------
+    pathlib.Path
+        Relative path.
+
+    Raises
+    ------
+    ValueError
+        If no pattern can hold all entities.
+
+    Examples
+    --------
+    >>> output_name('sub-01_T1w.nii.gz', 'logjacobian', desc='inject100').as_posix()
+    'sub-01/anat/sub-01_desc-inject100_logjacobian.nii.gz'
+    """
+    from bids.layout.writing import build_path
+
+    kept = dict(source) if isinstance(source, Mapping) else source_entities(source)
+    wanted = {**kept, **KINDS[kind], **entities}
+    filled = {key: str(value) for key, value in wanted.items() if value is not None}
+    if 'extension' not in filled:
+        filled['extension'] = '.nii.gz'
+    built = build_path(filled, list(PATTERNS), strict=True)
+    if not isinstance(built, str):
+        raise ValueError(f'No name of an output can hold {filled}.')
+    return Path(built)
+
+
+def sidecar_name(path: str | Path) -> Path:
+    """Name the JSON file that describes a file.
+
+    Examples
+    --------
+    >>> sidecar_name('a_T1w.nii.gz').name
+    'a_T1w.json'
+    """
+    path = Path(path)
+    return path.with_name(path.name.split('.')[0] + '.json')
+
+
+def report_name(source: str | Path) -> Path:
+    """Name the report of a source image, relative to the output directory.
+
+    Examples
+    --------
+    >>> report_name('sub-01_ses-a_T1w.nii.gz').name
+    'sub-01_ses-a.html'
+    """
+    return Path(prefix(source) + '.html')

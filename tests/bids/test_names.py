@@ -1,0 +1,90 @@
+"""Names of outputs: entities kept, one table of patterns."""
+
+from __future__ import annotations
+
+import pytest
+
+from bids_interp.bids import names
+from bids_interp.errors import InputDatasetError
+
+SOURCE = '/raw/sub-01/ses-a/anat/sub-01_ses-a_acq-x_ce-gd_rec-y_run-01_T1w.nii.gz'
+STEM = 'sub-01/ses-a/anat/sub-01_ses-a_acq-x_ce-gd_rec-y_run-01'
+TPL = 'MNI152NLin2009aSym'
+
+
+@pytest.mark.parametrize(
+    ('kind', 'entities', 'expected'),
+    [
+        ('preproc', {}, '_desc-preproc_T1w.nii.gz'),
+        ('mask', {}, '_desc-brain_mask.nii.gz'),
+        ('transform', {'from': 'T1w', 'to': TPL}, f'_from-T1w_to-{TPL}_mode-image_xfm.txt'),
+        ('transform', {'from': TPL, 'to': 'T1w'}, f'_from-{TPL}_to-T1w_mode-image_xfm.txt'),
+        ('template_brain', {'space': TPL}, f'_space-{TPL}_res-1_desc-brain_T1w.nii.gz'),
+        ('model_input', {'space': TPL}, f'_space-{TPL}_res-model_desc-input_T1w.nii.gz'),
+        ('simulated', {'desc': 'inject100'}, '_desc-inject100_T1w.nii.gz'),
+        (
+            'logjacobian',
+            {'desc': 'remove050', 'space': TPL, 'resolution': 1},
+            f'_space-{TPL}_res-1_desc-remove050_logjacobian.nii.gz',
+        ),
+        (
+            'velocity',
+            {'desc': 'inject', 'space': TPL},
+            f'_space-{TPL}_res-model_desc-inject_velocity.nii.gz',
+        ),
+        ('prediction', {}, '_desc-explain_prediction.json'),
+        ('dose_response', {}, '_desc-doseresponse_stats.tsv'),
+        ('counterfactual', {}, '_desc-counterfactual_stats.tsv'),
+    ],
+)
+def test_each_kind_keeps_the_entities_of_its_source(kind, entities, expected):
+    assert names.output_name(SOURCE, kind, **entities).as_posix() == STEM + expected
+
+
+def test_figures_lie_under_the_subject_not_the_session():
+    name = names.output_name(SOURCE, 'figure', desc='mask')
+    assert name.parent.as_posix() == 'sub-01/figures'
+    assert name.name == 'sub-01_ses-a_acq-x_ce-gd_rec-y_run-01_desc-mask_T1w.svg'
+
+
+@pytest.mark.parametrize('entities', [{'hemi': 'L'}, {'suffix': 'bold'}, {'extension': '.mat'}])
+def test_a_name_that_no_pattern_holds_is_refused(entities):
+    with pytest.raises(ValueError, match='No name of an output'):
+        names.output_name(SOURCE, 'preproc', **entities)
+
+
+def test_two_images_of_one_subject_never_share_a_name():
+    sources = [
+        'sub-01_T1w.nii.gz',
+        'sub-01_run-1_T1w.nii.gz',
+        'sub-01_run-01_T1w.nii.gz',
+        'sub-01_echo-1_T1w.nii.gz',
+        'sub-01_part-mag_T1w.nii.gz',
+        'sub-01_chunk-2_T1w.nii.gz',
+        'sub-01_acq-a_T1w.nii.gz',
+        'sub-01_ses-a_T1w.nii.gz',
+    ]
+    for kind, entities in {
+        'preproc': {},
+        'transform': {'from': 'T1w', 'to': TPL},
+        'figure': {'desc': 'mask'},
+    }.items():
+        built = {names.output_name(source, kind, **entities) for source in sources}
+        assert len(built) == len(sources), kind
+    assert len({names.report_name(source) for source in sources}) == len(sources)
+
+
+def test_a_file_without_subject_is_refused_by_name():
+    with pytest.raises(InputDatasetError, match=r'T1w\.nii\.gz'):
+        names.source_entities('/raw/T1w.nii.gz')
+
+
+@pytest.mark.parametrize('dose', [0.0, -0.5, 10.0, 0.004])
+def test_doses_that_three_digits_cannot_name_are_refused(dose):
+    with pytest.raises(ValueError, match='dose'):
+        names.dose_label('inject', dose)
+
+
+def test_only_the_two_directions_have_names():
+    with pytest.raises(ValueError, match='direction'):
+        names.dose_label('sideways', 1.0)

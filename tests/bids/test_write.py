@@ -1,0 +1,165 @@
+"""Writing: whole files or none, right headers, nothing rewritten that is already there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_interp.bids import write
+from bids_interp.errors import OutputError
+
+OBLIQUE = nib.affines.from_matvec(
+    nib.eulerangles.euler2mat(0.2, -0.3, 0.1) @ np.diag([-0.9, 1.1, 1.3]), [10.0, -20.0, 5.0]
+)
+
+
+def leftovers(folder):
+    return [name for name in os.listdir(folder) if name.startswith('.')]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
+    path = write.write_text(tmp_path / 'a.txt', 'old')
+    with pytest.raises(RuntimeError), write.atomic(path) as temporary:
+        temporary.write_text('half')
+        raise RuntimeError('power cut')
+    assert path.read_text() == 'old'
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_says_so_and_names_the_file(tmp_path):
+    with pytest.raises(OutputError, match=r'a\.json cannot be written.*free some space') as caught:
+        with write.atomic(tmp_path / 'a.json') as temporary:
+            temporary.write_text('half')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+    assert caught.value.exit_code == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_an_output_error(tmp_path):
+    (tmp_path / 'sub-01').write_text('a file')
+    with pytest.raises(OutputError, match='sub-01'):
+        write.write_text(tmp_path / 'sub-01' / 'a.txt', 'text')
+
+
+def test_an_unchanged_file_is_not_touched(tmp_path):
+    data = np.random.default_rng(0).normal(size=(5, 6, 7))
+    path = write.write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=False)
+    before = os.stat(path).st_ino
+    write.write_nifti(path, data, OBLIQUE, template=False)
+    assert os.stat(path).st_ino == before
+    write.write_nifti(path, data + 1, OBLIQUE, template=False)
+    assert os.stat(path).st_ino != before
+
+
+def test_files_have_the_rights_of_ordinary_files(tmp_path):
+    umask = os.umask(0o022)
+    try:
+        path = write.write_json(tmp_path / 'a.json', {})
+        copied = write.copy_file(path, tmp_path / 'b.json')
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert copied.stat().st_mode & 0o777 == 0o644
+
+
+def _write_many(folder, letter):
+    for _ in range(40):
+        write.write_text(folder / 'shared.json', json.dumps(letter * 20000))
+
+
+def test_readers_see_whole_files_while_two_processes_write(tmp_path):
+    context = multiprocessing.get_context('fork')
+    writers = [context.Process(target=_write_many, args=(tmp_path, c)) for c in 'ab']
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        if (tmp_path / 'shared.json').exists():
+            seen.add(json.loads((tmp_path / 'shared.json').read_text()))
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert seen <= {'a' * 20000, 'b' * 20000}
+    assert seen
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(('template', 'code'), [(False, 1), (True, 4)])
+def test_sform_and_qform_agree_with_the_code_of_the_world(tmp_path, template, code):
+    data = np.zeros((4, 5, 6))
+    image = nib.load(
+        write.write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=template)
+    )
+    assert (image.header['sform_code'], image.header['qform_code']) == (code, code)
+    np.testing.assert_allclose(image.get_sform(), OBLIQUE, atol=1e-5)
+    np.testing.assert_allclose(image.get_qform(), OBLIQUE, atol=1e-4)
+    assert image.get_data_dtype() == np.float32
+    assert image.header.get_xyzt_units()[0] == 'mm'
+
+
+def test_a_sheared_grid_has_no_contradicting_qform(tmp_path):
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.2
+    image = nib.load(
+        write.write_nifti(tmp_path / 'a.nii.gz', np.zeros((3, 3, 3)), sheared, template=False)
+    )
+    np.testing.assert_allclose(image.affine, sheared)
+    assert image.header['qform_code'] == 0
+
+
+def test_a_vector_field_becomes_a_five_dimensional_vector_image(tmp_path):
+    field = np.arange(3 * 2 * 3 * 4, dtype=np.float32).reshape(3, 2, 3, 4)
+    image = nib.load(write.write_nifti(tmp_path / 'v.nii.gz', field, OBLIQUE, template=True))
+    assert image.shape == (2, 3, 4, 1, 3)
+    assert image.header.get_intent()[0] == 'vector'
+    np.testing.assert_array_equal(image.get_fdata()[1, 2, 3, 0], field[:, 1, 2, 3])
+
+
+def test_masks_are_bytes(tmp_path):
+    mask = np.zeros((3, 3, 3), dtype=bool)
+    image = nib.load(write.write_nifti(tmp_path / 'm.nii.gz', mask, OBLIQUE, template=False))
+    assert image.get_data_dtype() == np.uint8
+
+
+def test_a_copied_image_keeps_its_values_and_gets_a_right_header(tmp_path):
+    data = np.random.default_rng(0).integers(0, 900, (4, 5, 6)).astype(np.int16)
+    wrong = nib.Nifti1Image(data, OBLIQUE)
+    wrong.header.set_slope_inter(0.25, 3.0)
+    wrong.set_sform(OBLIQUE, 2)
+    wrong.set_qform(np.eye(4), 1)
+    wrong.to_filename(tmp_path / 'wrong.nii.gz')
+    values = nib.load(tmp_path / 'wrong.nii.gz').get_fdata()
+    path = write.copy_nifti(tmp_path / 'wrong.nii.gz', tmp_path / 'right.nii.gz', template=False)
+    image = nib.load(path)
+    assert (image.header['sform_code'], image.header['qform_code']) == (1, 1)
+    np.testing.assert_allclose(image.get_qform(), OBLIQUE, atol=1e-4)
+    np.testing.assert_allclose(image.get_fdata(), values, atol=1e-3)
+    again = write.copy_nifti(path, tmp_path / 'again.nii.gz', template=False)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_copied_mask_becomes_bytes(tmp_path):
+    mask = nib.Nifti1Image(np.ones((3, 3, 3), dtype=np.float32), np.eye(4))
+    mask.to_filename(tmp_path / 'm.nii')
+    path = write.copy_nifti(
+        tmp_path / 'm.nii', tmp_path / 'm.nii.gz', template=False, dtype=np.uint8
+    )
+    image = nib.load(path)
+    assert image.get_data_dtype() == np.uint8
+    assert (image.get_fdata() == 1).all()
+
+
+def test_tables_use_the_words_of_bids(tmp_path):
+    rows = [
+        {'a': 0.1 + 0.2, 'b': np.float32('nan'), 'c': True},
+        {'a': np.int64(3), 'b': None, 'c': np.bool_(False)},
+    ]
+    text = write.write_tsv(tmp_path / 't.tsv', rows).read_text()
+    assert text == 'a\tb\tc\n0.3\tn/a\ttrue\n3\tn/a\tfalse\n'
+    assert write.write_tsv(tmp_path / 'e.tsv', [], ['a', 'b']).read_text() == 'a\tb\n'
+    with pytest.raises(ValueError, match='columns'):
+        write.write_tsv(tmp_path / 'e.tsv', [])
