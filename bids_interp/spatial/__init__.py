@@ -22,9 +22,11 @@ from bids_interp.spatial.jacobian import (
     log_jacobian,
     percent_change,
 )
+from bids_interp.spatial.splines import SplineEvaluator, refine_velocity, spline_coefficients
 
 __all__ = [
     'Grid',
+    'SplineEvaluator',
     'compose',
     'count_folded',
     'count_squarings',
@@ -34,9 +36,11 @@ __all__ = [
     'jacobian_determinant',
     'log_jacobian',
     'percent_change',
+    'refine_velocity',
     'resample',
     'sample',
     'smooth',
+    'spline_coefficients',
     'to_mm',
     'to_voxels',
     'transform_vectors',

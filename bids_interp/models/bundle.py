@@ -1,0 +1,371 @@
+"""The model bundle: a folder with configuration, weights as safetensors and a model card.
+
+Nothing in it is ever unpickled. ``config.json`` names every file with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from bids_interp.errors import ModelError
+from bids_interp.models.classifier import build_classifier
+from bids_interp.models.fingerprint import salted, subject_keys
+from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.simulator import Simulator
+from bids_interp.spatial import Grid
+
+FORMAT = 1
+CONFIG = 'config.json'
+CONTEXT = 'context.safetensors'
+CARD = 'README.md'
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Whether a subject was in the training set, and which folds may explain it.
+
+    Parameters
+    ----------
+    in_training : bool
+        The bundle was trained with this subject (or another warp of the same brain).
+    folds : tuple of int
+        Folds whose models have not seen it: all of them for a new subject.
+    """
+
+    in_training: bool
+    folds: tuple[int, ...]
+
+
+@dataclass
+class FoldModels:
+    """The two trained networks of one fold, in evaluation mode and without gradients to them.
+
+    Parameters
+    ----------
+    classifier : torch.nn.Module
+        Maps (B, 1, X, Y, Z) to logits (B, 1).
+    simulator : Simulator
+        Maps an image and doses to velocities.
+    temperature : float
+        Divides the logit before the sigmoid (calibration).
+    class_gap : float
+        Median logit difference between the classes on subjects that the classifier has not seen.
+    """
+
+    classifier: nn.Module
+    simulator: Simulator
+    temperature: float
+    class_gap: float
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open('rb') as stream:
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+@dataclass
+class ModelBundle:
+    """A bundle on disk; networks are loaded when they are asked for.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+    config : dict
+        Content of ``config.json``.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    _folds: dict[tuple[int, str], FoldModels] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.config['name']
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether the model only demonstrates the software."""
+        return bool(self.config.get('demonstration', False))
+
+    @cached_property
+    def version_hash(self) -> str:
+        """Short SHA-256 of the configuration, which holds the hashes of all files."""
+        return sha256_of(self.path / CONFIG)[:12]
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Grid of the classifier's input; its space is the template's name."""
+        return Grid.from_dict(self.config['grid'])
+
+    @property
+    def template(self) -> str:
+        """Name of the template that brains are registered to."""
+        return self.config['template']
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """What is classified: ``kind``, ``label``, ``negative``, ``positive``."""
+        return self.config['target']
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.config['folds'])
+
+    @property
+    def warranted(self) -> bool:
+        """Whether the out-of-fold AUC was above chance, so that an explanation is warranted."""
+        return bool(self.config['metrics'].get('explanation_warranted', True))
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Intensity normalisation."""
+        return Preprocessing(**self.config['preprocessing'])
+
+    @cached_property
+    def _context(self) -> dict[str, torch.Tensor]:
+        return load_file(self.path / CONTEXT)
+
+    @cached_property
+    def brain_mask(self) -> np.ndarray:
+        """The model's brain mask on its grid, (X, Y, Z) bool."""
+        return self._context['brain_mask'].numpy().astype(bool)
+
+    @cached_property
+    def mean_image(self) -> torch.Tensor:
+        """Mean input of the negative class, (1, 1, X, Y, Z): the reference of some baselines."""
+        return self._context['mean_image'].float()[None, None]
+
+    def fold(self, index: int, device: str = 'cpu') -> FoldModels:
+        """Load the networks of a fold on a device."""
+        key = (index, device)
+        if key not in self._folds:
+            self._folds[key] = self._load_fold(index, device)
+        return self._folds[key]
+
+    def _load_fold(self, index: int, device: str) -> FoldModels:
+        entry = self.config['folds'][index]
+        wanted = self.config['classifier']
+        classifier = build_classifier(
+            wanted['architecture'], self.grid.shape, **wanted.get('arguments', {})
+        )
+        simulator = Simulator(self.grid, self.brain_mask, **self.config['simulator'])
+        networks: tuple[tuple[nn.Module, str], ...] = (
+            (classifier, 'classifier'),
+            (simulator, 'simulator'),
+        )
+        for network, what in networks:
+            path = self.path / entry[what]
+            try:
+                weights = {name: value.float() for name, value in load_file(path).items()}
+                network.load_state_dict(weights)
+            except (RuntimeError, SafetensorError, OSError) as error:
+                raise ModelError(f'{path} does not fit its configuration: {error}.') from error
+            network.to(device).eval().requires_grad_(False)
+        return FoldModels(
+            classifier, simulator, float(entry['temperature']), float(entry['class_gap'])
+        )
+
+    def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:
+        """Find out which folds may explain a subject.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of :func:`bids_interp.models.fingerprint.image_fingerprint`.
+        dataset_key : str
+            DOI or name of the dataset.
+        participant : str
+            Label without ``sub-``.
+        """
+        known: dict[str, list[int]] = self.config.get('subjects', {})
+        for key in subject_keys(fingerprint, dataset_key, participant):
+            digest = salted(self.config['salt'], key)
+            if digest in known:
+                return Membership(True, tuple(known[digest]))
+        return Membership(False, tuple(range(self.n_folds)))
+
+
+def default_bundle_path() -> Path:
+    """Where the packaged demonstration model is."""
+    return Path(str(files('bids_interp'))) / 'data' / 'demo_model'
+
+
+def verify_bundle(path: Path | str) -> list[str]:
+    """List what is wrong with the files of a bundle; an empty list means that it is intact."""
+    path = Path(path)
+    problems = []
+    for name, digest in _read_config(path)['files'].items():
+        file = path / name
+        if not file.is_file():
+            problems.append(f'{file} is missing.')
+        elif sha256_of(file) != digest:
+            problems.append(f'{file} is damaged or was changed: its SHA-256 is not the recorded one.')
+    return problems
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / CONFIG
+    if not path.is_dir():
+        raise ModelError(f'There is no model bundle at {path}.')
+    if not file.is_file():
+        raise ModelError(f'{path} is no model bundle: it has no {CONFIG}.')
+    try:
+        config = json.loads(file.read_text())
+    except (ValueError, OSError) as error:
+        raise ModelError(f'{file} cannot be read: {error}.') from error
+    missing = [
+        key
+        for key in ('format', 'name', 'grid', 'template', 'target', 'folds', 'files', 'salt')
+        if key not in config
+    ]
+    if missing:
+        raise ModelError(f'{file} lacks {", ".join(missing)}.')
+    if config['format'] != FORMAT:
+        raise ModelError(
+            f'{file} has bundle format {config["format"]}; this version reads {FORMAT}.',
+            'Use the version of bids_interp that made it, or train the model again.',
+        )
+    return config
+
+
+def load_bundle(path: Path | str) -> ModelBundle:
+    """Open a bundle and check the hashes of all its files.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged, of another format, or made for another grid.
+    """
+    path = Path(path)
+    config = _read_config(path)
+    problems = verify_bundle(path)
+    if problems:
+        raise ModelError(' '.join(problems))
+    bundle = ModelBundle(path, config)
+    if bundle.brain_mask.shape != bundle.grid.shape:
+        raise ModelError(
+            f'{path / CONTEXT} was made for a grid of {bundle.brain_mask.shape}, '
+            f'but {CONFIG} says {bundle.grid.shape}.'
+        )
+    return bundle
+
+
+@dataclass
+class TrainedFold:
+    """What training hands over for one fold.
+
+    Parameters
+    ----------
+    classifier, simulator : dict of torch.Tensor
+        State dictionaries.
+    temperature, class_gap : float
+        See :class:`FoldModels`.
+    metrics : dict
+        Of this fold.
+    """
+
+    classifier: dict[str, torch.Tensor]
+    simulator: dict[str, torch.Tensor]
+    temperature: float
+    class_gap: float
+    metrics: dict[str, Any]
+
+
+def save_bundle(
+    path: Path | str,
+    config: dict[str, Any],
+    folds: list[TrainedFold],
+    brain_mask: np.ndarray,
+    mean_image: np.ndarray,
+    card: str,
+    *,
+    half_precision: bool = False,
+    overwrite: bool = False,
+) -> ModelBundle:
+    """Write a bundle; it appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder to make.
+    config : dict
+        Everything but ``format``, ``folds`` and ``files``.
+    folds : list of TrainedFold
+        One per fold.
+    brain_mask, mean_image : numpy.ndarray
+        (X, Y, Z) on the model's grid.
+    card : str
+        Text of the model card.
+    half_precision : bool
+        Store weights as float16.
+    overwrite : bool
+        Replace a bundle that is there.
+
+    Raises
+    ------
+    ModelError
+        If something is at ``path`` and ``overwrite`` is false.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ModelError(f'{path} exists already.', 'Give another place, or --overwrite.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+    scratch.chmod(0o755)
+    try:
+        config = {'format': FORMAT, **config, 'folds': []}
+        context = {
+            'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8)),
+            'mean_image': torch.from_numpy(mean_image.astype(np.float16)),
+        }
+        save_file(context, scratch / CONTEXT)
+        for index, fold in enumerate(folds):
+            entry: dict[str, Any] = {
+                'temperature': fold.temperature,
+                'class_gap': fold.class_gap,
+                'metrics': fold.metrics,
+            }
+            for what in ('classifier', 'simulator'):
+                entry[what] = f'fold-{index}_{what}.safetensors'
+                dtype = torch.float16 if half_precision else torch.float32
+                weights = {
+                    name: value.detach().cpu().to(dtype).contiguous()
+                    for name, value in getattr(fold, what).items()
+                }
+                save_file(weights, scratch / entry[what])
+            config['folds'].append(entry)
+        (scratch / CARD).write_text(card)
+        config['files'] = {
+            file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()
+        }
+        (scratch / CONFIG).write_text(json.dumps(config, indent=1) + '\n')
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return load_bundle(path)

@@ -1,0 +1,90 @@
+"""Conditional convolution: kernels that are mixtures of expert kernels, one mixture per sample."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class CondConv3d(nn.Module):
+    """3-D convolution whose kernel is mixed for each sample from expert kernels.
+
+    The routing weights are a sigmoid of a linear map of [pooled features, code], as in Liu et
+    al., IPMI 2021, after Yang et al., NeurIPS 2019. The batch is folded into the groups of one
+    convolution, so there is no loop over samples.
+
+    Parameters
+    ----------
+    before, after : int
+        Input and output channels.
+    codes : int
+        Length of the condition code.
+    experts : int
+        Number of expert kernels.
+    size, stride : int
+        Kernel size and stride; the padding keeps the size at stride 1.
+    routing_dropout : float
+        Dropout on the routing weights.
+    """
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        codes: int,
+        experts: int = 3,
+        size: int = 3,
+        stride: int = 1,
+        routing_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.after = stride, size // 2, after
+        self.kernels = nn.Parameter(torch.empty(experts, after, before, size, size, size))
+        for kernel in self.kernels:
+            nn.init.kaiming_uniform_(kernel, a=math.sqrt(5))
+        self.bias = nn.Parameter(torch.zeros(after))
+        self.routing = nn.Linear(before + codes, experts)
+        self.dropout = nn.Dropout(routing_dropout)
+
+    def routing_weights(self, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Weights (B, experts) of the experts for data (B, C, X, Y, Z) and code (B, codes)."""
+        pooled = data.mean(dim=(2, 3, 4))
+        return self.dropout(torch.sigmoid(self.routing(torch.cat([pooled, code], dim=1))))
+
+    def forward(self, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Convolve (B, C, X, Y, Z) under the code (B, codes)."""
+        batch = data.shape[0]
+        weights = self.routing_weights(data, code)
+        kernels = torch.einsum('be,eoixyz->boixyz', weights, self.kernels)
+        folded = data.reshape(1, -1, *data.shape[2:])
+        result = F.conv3d(
+            folded,
+            kernels.reshape(-1, *kernels.shape[2:]),
+            stride=self.stride,
+            padding=self.padding,
+            groups=batch,
+        )
+        result = result.view(batch, self.after, *result.shape[2:])
+        return result + self.bias.view(1, -1, 1, 1, 1)
+
+
+class FilmConv3d(nn.Module):
+    """3-D convolution whose output is scaled and shifted by the code (FiLM, Perez et al. 2018).
+
+    Same call as :class:`CondConv3d`.
+    """
+
+    def __init__(self, before: int, after: int, codes: int, size: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(before, after, size, stride=stride, padding=size // 2)
+        self.film = nn.Linear(codes, 2 * after)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Convolve (B, C, X, Y, Z) under the code (B, codes)."""
+        scale, shift = self.film(code)[..., None, None, None].chunk(2, dim=1)
+        return self.convolution(data) * (1 + scale) + shift

@@ -1,0 +1,347 @@
+"""The explanation of one subject: classify, simulate, realise on any grid, and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bids_interp.errors import DeviceError, ModelError
+from bids_interp.models.bundle import ModelBundle
+from bids_interp.models.preprocessing import to_model_grid
+from bids_interp.spatial import (
+    Grid,
+    count_folded,
+    digital_folding_volume,
+    exponential,
+    log_jacobian,
+    refine_velocity,
+    warp,
+)
+
+#: Sign of the dose of each direction.
+DIRECTIONS = {'inject': 1.0, 'remove': -1.0}
+DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class FoldPrediction:
+    """What the classifier of one fold says: logit and calibrated probability."""
+
+    fold: int
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Velocities of one subject for dose 1 in both directions.
+
+    Parameters
+    ----------
+    grid : Grid
+        The model's grid; its world is the template's.
+    velocity : dict
+        Direction to (3, X, Y, Z) float32, mm: the mean over the folds used.
+    per_fold : dict
+        Direction to (folds, 3, X, Y, Z).
+    folds : tuple of int
+        The folds used.
+    """
+
+    grid: Grid
+    velocity: dict[str, np.ndarray]
+    per_fold: dict[str, np.ndarray]
+    folds: tuple[int, ...]
+
+    @property
+    def velocity_sd(self) -> dict[str, np.ndarray]:
+        """Standard deviation over the folds, direction to (3, X, Y, Z)."""
+        return {direction: maps.std(axis=0) for direction, maps in self.per_fold.items()}
+
+
+@dataclass(frozen=True)
+class Realisation:
+    """A simulation carried out on one grid.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (X, Y, Z) the simulated image.
+    log_jacobian : numpy.ndarray
+        (X, Y, Z) of the forward map, on the grid of the observed image: positive = expansion
+        from the observed to the simulated image.
+    n_folded : int
+        Voxels with a determinant that is not positive.
+    displacement_max_mm : float
+        Longest displacement.
+    """
+
+    image: np.ndarray
+    log_jacobian: np.ndarray
+    n_folded: int
+    displacement_max_mm: float
+
+
+def resolve_device(device: str) -> str:
+    """Turn ``auto`` into ``cuda`` or ``cpu`` and check that a named device is there.
+
+    Raises
+    ------
+    DeviceError
+        If CUDA was asked for and there is none, or the name is not known.
+    """
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device == 'cpu':
+        return device
+    kind, _, index = device.partition(':')
+    if kind != 'cuda' or (index and not index.isdigit()):
+        raise DeviceError(f'There is no device {device!r}.', 'Use auto, cpu, cuda or cuda:N.')
+    if not torch.cuda.is_available():
+        raise DeviceError(f'--device {device} was asked for, but no CUDA device can be used.')
+    if index and int(index) >= torch.cuda.device_count():
+        raise DeviceError(f'There is no {device}: {torch.cuda.device_count()} device(s) found.')
+    return device
+
+
+def prepare_input(
+    brain: np.ndarray, native: Grid, native_to_template: np.ndarray, bundle: ModelBundle
+) -> torch.Tensor:
+    """Classifier input (1, 1, X, Y, Z) of a stripped brain; see :func:`to_model_grid`."""
+    return to_model_grid(
+        brain, native, native_to_template, bundle.grid, bundle.brain_mask, bundle.preprocessing
+    )
+
+
+def _need_folds(folds: Sequence[int]) -> tuple[int, ...]:
+    if not folds:
+        raise ModelError(
+            'Every fold of the model was trained with this subject: nothing may explain it.',
+            'Train the model with cross-validation folds, or explain other subjects.',
+        )
+    return tuple(folds)
+
+
+@torch.no_grad()
+def classify(
+    bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
+) -> list[FoldPrediction]:
+    """Logit and probability of one input (1, 1, X, Y, Z) by each fold."""
+    predictions = []
+    for index in _need_folds(folds):
+        models = bundle.fold(index, device)
+        logit = float(models.classifier(image.to(device))[0, 0])
+        probability = float(torch.sigmoid(torch.tensor(logit / models.temperature)))
+        predictions.append(FoldPrediction(index, logit, probability))
+    return predictions
+
+
+@torch.no_grad()
+def simulate(
+    bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
+) -> Simulation:
+    """Velocities for dose 1, inject and remove, of one input (1, 1, X, Y, Z).
+
+    The velocity for another dose of the same direction is dose times this one. For ``remove``
+    the sign is already in: tissue always moves by exp(dose * velocity).
+    """
+    folds = _need_folds(folds)
+    per_fold = {}
+    for direction, sign in DIRECTIONS.items():
+        dose = torch.tensor([sign], device=device)
+        maps = [bundle.fold(i, device).simulator(image.to(device), dose)[0].cpu() for i in folds]
+        per_fold[direction] = torch.stack(maps).numpy()
+    velocity = {direction: maps.mean(axis=0) for direction, maps in per_fold.items()}
+    return Simulation(bundle.grid, velocity, per_fold, folds)
+
+
+def _apply(image: torch.Tensor, velocity: np.ndarray, dose: float, grid: Grid) -> torch.Tensor:
+    """Move the tissue of an image (1, 1, X, Y, Z) by exp(dose * velocity)."""
+    field = torch.from_numpy(velocity)[None] * dose
+    return warp(image, exponential(-field, grid), grid)
+
+
+@torch.no_grad()
+def dose_response(
+    bundle: ModelBundle,
+    image: torch.Tensor,
+    simulation: Simulation,
+    doses: Sequence[float] = DOSE_GRID,
+    device: str = 'cpu',
+) -> list[dict[str, Any]]:
+    """Logits of every fold along the dose, from full removal to full injection.
+
+    Returns
+    -------
+    list of dict
+        ``direction``, ``dose`` (unsigned; 0 is the observed image, direction ``none``), ``fold``,
+        ``logit``, ``probability``, ``shift`` (change of the logit) and ``shift_over_class_gap``.
+    """
+    observed = {p.fold: p for p in classify(bundle, image, simulation.folds, device)}
+    rows = [_response_row(bundle, observed, p, 'none', 0.0, device) for p in observed.values()]
+    for direction, velocity in simulation.velocity.items():
+        for dose in sorted(set(doses)):
+            simulated = _apply(image, velocity, dose, bundle.grid)
+            for prediction in classify(bundle, simulated, simulation.folds, device):
+                rows.append(_response_row(bundle, observed, prediction, direction, dose, device))
+    return rows
+
+
+def _response_row(
+    bundle: ModelBundle,
+    observed: dict[int, FoldPrediction],
+    prediction: FoldPrediction,
+    direction: str,
+    dose: float,
+    device: str,
+) -> dict[str, Any]:
+    shift = prediction.logit - observed[prediction.fold].logit
+    return {
+        'direction': direction,
+        'dose': float(dose),
+        'fold': prediction.fold,
+        'logit': prediction.logit,
+        'probability': prediction.probability,
+        'shift': shift,
+        'shift_over_class_gap': shift / bundle.fold(prediction.fold, device).class_gap,
+    }
+
+
+@torch.no_grad()
+def realise(
+    velocity: np.ndarray,
+    velocity_grid: Grid,
+    dose: float,
+    image: np.ndarray,
+    grid: Grid,
+    grid_to_template: np.ndarray | None = None,
+) -> Realisation:
+    """Carry a simulation out at full resolution, in template space or in a subject's own.
+
+    The velocity (not the log-Jacobian) is resampled to the grid, integrated there, and the image
+    is warped once. Only the box that holds the brain is computed.
+
+    Parameters
+    ----------
+    velocity : numpy.ndarray
+        (3, X, Y, Z) for dose 1, mm along the axes of the template's world.
+    velocity_grid : Grid
+        Where it lives.
+    dose : float
+        Non-negative factor.
+    image : numpy.ndarray
+        (X', Y', Z') brain on ``grid``, zero outside.
+    grid : Grid
+        Where results are wanted.
+    grid_to_template : numpy.ndarray, optional
+        4 x 4 from the world of ``grid`` to the template's (identity where not given).
+
+    Returns
+    -------
+    Realisation
+        On ``grid``; outside the box of the brain the log-Jacobian is 0.
+    """
+    start, stop = _brain_box(image, margin=np.ceil(12.0 / grid.spacing).astype(int))
+    part = grid.crop(start, stop)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    field = dose * refine_velocity(velocity, velocity_grid, part, grid_to_template)
+    forward = exponential(field, part)
+    log_j = log_jacobian(forward, part)
+    folded = count_folded(forward, part)
+    longest = float(forward.square().sum(dim=1).max().sqrt())
+    del forward
+    pixels = torch.from_numpy(np.ascontiguousarray(image[box], dtype=np.float32))[None, None]
+    moved = warp(pixels, exponential(-field, part), part)
+    result, log_map = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    result[box], log_map[box] = moved[0, 0].numpy(), log_j[0, 0].numpy()
+    return Realisation(result, log_map, folded, longest)
+
+
+def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last voxel (excluded) of what is not zero, with a margin, inside the image."""
+    occupied = np.asarray(image) != 0
+    start, stop = np.zeros(3, int), np.array(image.shape)
+    if occupied.any():
+        for axis in range(3):
+            others = tuple(other for other in range(3) if other != axis)
+            where = np.flatnonzero(occupied.any(axis=others))
+            start[axis] = max(0, where[0] - margin[axis])
+            stop[axis] = min(image.shape[axis], where[-1] + 1 + margin[axis])
+    return start, stop
+
+
+@torch.no_grad()
+def counterfactual_metrics(
+    bundle: ModelBundle,
+    image: torch.Tensor,
+    simulation: Simulation,
+    doses: Sequence[float] = (1.0,),
+    device: str = 'cpu',
+) -> list[dict[str, Any]]:
+    """Counterfactual numbers on the model's grid, one row per direction and dose.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The model.
+    image : torch.Tensor
+        (1, 1, X, Y, Z) classifier input.
+    simulation : Simulation
+        Of :func:`simulate`.
+    doses : sequence of float
+        Doses to evaluate.
+    device : str
+        Device of the networks.
+
+    Returns
+    -------
+    list of dict
+        ``shift`` (mean logit change), ``shift_over_class_gap``, ``flipped`` (the mean probability
+        crosses one half in the direction asked for, or lay beyond it already), ``probability``,
+        ``n_folded`` and ``digital_folding_mm3``, ``mean_abs_log_jacobian``,
+        ``log_jacobian_p01`` / ``p99`` inside the brain, ``displacement_max_mm``,
+        ``reversibility_rmse`` (there and back, inside the brain, in units of the input) and
+        ``minimality_mm`` (mean displacement inside the brain).
+    """
+    observed = classify(bundle, image, simulation.folds, device)
+    before = float(np.mean([p.logit for p in observed]))
+    gap = float(np.mean([bundle.fold(i, device).class_gap for i in simulation.folds]))
+    mask = torch.from_numpy(bundle.brain_mask)
+    rows = []
+    for direction, velocity in simulation.velocity.items():
+        for dose in doses:
+            field = torch.from_numpy(velocity)[None] * dose
+            forward = exponential(field, bundle.grid)
+            backward = exponential(-field, bundle.grid)
+            simulated = warp(image, backward, bundle.grid)
+            returned = warp(simulated, forward, bundle.grid)
+            after = classify(bundle, simulated, simulation.folds, device)
+            probability = float(np.mean([p.probability for p in after]))
+            log_j = log_jacobian(forward, bundle.grid)[0, 0][mask]
+            length = forward[0].square().sum(dim=0).sqrt()[mask]
+            shift = float(np.mean([p.logit for p in after])) - before
+            rows.append(
+                {
+                    'direction': direction,
+                    'dose': float(dose),
+                    'probability': probability,
+                    'shift': shift,
+                    'shift_over_class_gap': shift / gap,
+                    'flipped': bool(probability > 0.5 if direction == 'inject' else probability < 0.5),
+                    'n_folded': count_folded(forward, bundle.grid),
+                    'digital_folding_mm3': digital_folding_volume(forward, bundle.grid),
+                    'mean_abs_log_jacobian': float(log_j.abs().mean()),
+                    'log_jacobian_p01': float(torch.quantile(log_j, 0.01)),
+                    'log_jacobian_p99': float(torch.quantile(log_j, 0.99)),
+                    'displacement_max_mm': float(length.max()),
+                    'minimality_mm': float(length.mean()),
+                    'reversibility_rmse': float(
+                        (returned - image)[0, 0][mask].square().mean().sqrt()
+                    ),
+                }
+            )
+    return rows

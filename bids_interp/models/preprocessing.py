@@ -1,0 +1,100 @@
+"""From a subject's brain to the classifier's input: one function for training and explaining."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bids_interp.errors import ImageError, ModelError
+from bids_interp.spatial import Grid, resample
+
+NORMALISATIONS = ('percentile', 'zscore')
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How intensities become the classifier's input.
+
+    Parameters
+    ----------
+    normalisation : {'percentile', 'zscore'}
+        Divide by a percentile of the brain and clip; or subtract the mean and divide by the
+        standard deviation of the brain, background 0.
+    percentile : float
+        The percentile, of voxels brighter than a twentieth of the 99th percentile.
+    ceiling : float
+        Upper limit after the division.
+    """
+
+    normalisation: str = 'percentile'
+    percentile: float = 98.0
+    ceiling: float = 1.3
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in NORMALISATIONS:
+            raise ModelError(f'There is no intensity normalisation {self.normalisation!r}.')
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON."""
+        return asdict(self)
+
+    def normalise(self, image: torch.Tensor) -> torch.Tensor:
+        """Normalise the intensities of one brain of any shape; background is 0.
+
+        Raises
+        ------
+        ImageError
+            If there is no brain in the image.
+        """
+        positive = image[image > 0]
+        if positive.numel() < 100:
+            raise ImageError('The brain is empty on the grid of the model.', 'Check the brain mask.')
+        top = float(np.percentile(positive.numpy(force=True), 99))
+        brain = image > 0.05 * top
+        values = image[brain]
+        if self.normalisation == 'percentile':
+            level = float(np.percentile(values.numpy(force=True), self.percentile))
+            return (image / level).clamp(0.0, self.ceiling)
+        normalised = (image - values.mean()) / values.std().clamp_min(1e-6)
+        return torch.where(brain, normalised, torch.zeros_like(image))
+
+
+def to_model_grid(
+    brain: np.ndarray,
+    source: Grid,
+    native_to_template: np.ndarray,
+    grid: Grid,
+    mask: np.ndarray,
+    preprocessing: Preprocessing,
+) -> torch.Tensor:
+    """Bring a stripped brain onto the model's grid with one resampling.
+
+    Parameters
+    ----------
+    brain : numpy.ndarray
+        (X, Y, Z) intensities, zero outside the brain.
+    source : Grid
+        Its grid.
+    native_to_template : numpy.ndarray
+        4 x 4, from the world of ``source`` to that of the template.
+    grid : Grid
+        The model's grid.
+    mask : numpy.ndarray
+        The model's own brain mask: what lies outside of it is background for every subject, so
+        that the rim of a generous or tight mask is no shortcut.
+    preprocessing : Preprocessing
+        Intensity normalisation.
+
+    Returns
+    -------
+    torch.Tensor
+        (1, 1, X', Y', Z') float32.
+    """
+    data = torch.from_numpy(np.ascontiguousarray(brain, dtype=np.float32))[None, None]
+    inverse = np.linalg.inv(native_to_template)
+    placed = resample(data, source, grid, inverse, antialias=True)
+    placed = placed.clamp_min(0) * torch.from_numpy(mask.astype(np.float32))
+    return preprocessing.normalise(placed)
