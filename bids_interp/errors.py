@@ -91,7 +91,9 @@ class ModelError(BidsInterpError):
     """A model bundle is missing, damaged or does not fit."""
 
     exit_code = 5
-    default_advice = 'Check --model; `bids_interp_tools model verify DIR` says what is wrong with it.'
+    default_advice = (
+        'Check --model; `bids_interp_tools model verify DIR` says what is wrong with it.'
+    )
 
 
 class TrainingError(BidsInterpError):

@@ -1,0 +1,311 @@
+"""Which T1w images a BIDS dataset holds; only the requested subjects are looked at."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from bids_interp.bids.names import SOURCE_ENTITIES
+from bids_interp.bids.precomputed import find_precomputed
+from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
+from bids_interp.settings import Settings
+
+# Queries of fMRIPrep's filter files: one file can serve several apps.
+OTHER_QUERIES = ('bold', 'sbref', 'fmap', 'flair', 't2w', 'roi', 'dwi', 'asl', 'm0scan', 'pet')
+FILTER_KEYS = (
+    *SOURCE_ENTITIES.values(),
+    'suffix',
+    'datatype',
+    'extension',
+    'space',
+    'desc',
+    'modality',
+)
+DEFAULT_FILTER = {'datatype': 'anat', 'suffix': 'T1w', 'extension': ['.nii', '.nii.gz']}
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class T1wRecord:
+    """One T1w image of the input dataset, to be processed on its own.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+    subject, session : str
+        Labels without prefix; `session` may be None.
+    entities : dict
+        Entities as in the file name, in its order: ``{'sub': '01', 'run': '1'}``.
+    dataset_key : str
+        DOI or name of the dataset, under which model bundles know their training data.
+    derivative_t1w, derivative_mask : Path, optional
+        Precomputed native T1w image and brain mask of this very image.
+    """
+
+    path: Path
+    subject: str
+    session: str | None
+    entities: dict[str, str] = field(hash=False)
+    dataset_key: str = ''
+    derivative_t1w: Path | None = None
+    derivative_mask: Path | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The file name without suffix.
+
+        Examples
+        --------
+        >>> entities = {'sub': '01', 'ses': 'a', 'run': '1'}
+        >>> T1wRecord(Path('x'), '01', 'a', entities).prefix
+        'sub-01_ses-a_run-1'
+        """
+        return '_'.join(f'{key}-{value}' for key, value in self.entities.items())
+
+
+def read_description(bids_dir: Path) -> dict[str, Any]:
+    """Return ``dataset_description.json`` of a dataset.
+
+    Raises
+    ------
+    InputDatasetError
+        If the folder or the file is missing or is no valid description.
+    """
+    if not bids_dir.is_dir():
+        raise InputDatasetError(f'The input dataset {bids_dir} is not a folder.')
+    path = bids_dir / 'dataset_description.json'
+    if not path.is_file():
+        raise InputDatasetError(
+            f'{bids_dir} is not a BIDS dataset: it has no dataset_description.json.',
+            'Give the root of a BIDS dataset as the first argument; the file needs at least '
+            '{"Name": "...", "BIDSVersion": "1.10.0"}.',
+        )
+    try:
+        description = json.loads(path.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError) as error:
+        raise InputDatasetError(f'{path} cannot be read as JSON: {error}.') from error
+    if not isinstance(description, dict):
+        raise InputDatasetError(f'{path} must hold a JSON object.')
+    if not isinstance(description.get('Name'), str) or 'BIDSVersion' not in description:
+        raise InputDatasetError(
+            f'{path} lacks the required Name or BIDSVersion.', 'Add both to the file.'
+        )
+    return description
+
+
+def dataset_key(description: dict[str, Any]) -> str:
+    """Return the DOI of a dataset, or its name where it has none.
+
+    Examples
+    --------
+    >>> dataset_key({'Name': 'study', 'DatasetDOI': 'doi:10.1/x'})
+    'doi:10.1/x'
+    """
+    return str(description.get('DatasetDOI') or description.get('Name') or '')
+
+
+def list_subjects(bids_dir: Path) -> list[str]:
+    """Return the labels of all ``sub-`` folders of a dataset, sorted."""
+    return sorted(p.name[4:] for p in bids_dir.glob('sub-*') if p.is_dir() and len(p.name) > 4)
+
+
+def missing_subjects(settings: Settings) -> list[str]:
+    """Return the requested labels that the dataset does not have.
+
+    Raises
+    ------
+    NothingToDoError
+        If none of the requested labels is there.
+    UsageError
+        If one is missing and ``--fail-on-missing`` was given.
+    InputDatasetError
+        If the dataset has no subject at all.
+    """
+    known = list_subjects(settings.bids_dir)
+    if not known:
+        raise InputDatasetError(f'{settings.bids_dir} has no folder sub-<label>.')
+    missing = [label for label in settings.participant_label if label not in known]
+    if not missing:
+        return []
+    message = (
+        f'{settings.bids_dir} has no participant {", ".join(missing)}. It has {_shorten(known)}.'
+    )
+    if len(missing) == len(settings.participant_label):
+        raise NothingToDoError(message, 'Check --participant-label.')
+    if settings.fail_on_missing:
+        raise UsageError(message, 'Check --participant-label.')
+    return missing
+
+
+def load_filters(path: Path | None) -> dict[str, Any]:
+    """Return the filter of T1w images of a ``--bids-filter-file``.
+
+    ``null`` asks for images without the entity, ``"*"`` for images with any value of it.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or names a query or an entity that does not exist.
+    """
+    if path is None:
+        return {}
+    try:
+        queries = json.loads(path.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError) as error:
+        raise UsageError(f'--bids-filter-file {path} cannot be read: {error}.') from error
+    if not isinstance(queries, dict) or not all(isinstance(q, dict) for q in queries.values()):
+        raise UsageError(
+            f'--bids-filter-file {path} must hold an object of objects.',
+            'For example {"t1w": {"acquisition": "mprage", "run": 1}}.',
+        )
+    chosen: dict[str, Any] = {}
+    for name, query in queries.items():
+        if name.lower() == 't1w':
+            chosen = query
+        elif name.lower() not in OTHER_QUERIES:
+            raise UsageError(f'{path}: unknown query {name!r}; this app reads "t1w".')
+    for key in chosen:
+        if key not in FILTER_KEYS:
+            close = get_close_matches(key, FILTER_KEYS, n=1, cutoff=0.3)
+            hint = f' Did you mean {close[0]!r}?' if close else ''
+            raise UsageError(f'{path}: unknown entity {key!r} in the query "t1w".{hint}')
+    return chosen
+
+
+def collect(settings: Settings) -> list[T1wRecord]:
+    """Return every T1w image that the settings select, each on its own.
+
+    Raises
+    ------
+    InputDatasetError
+        If the input is not a BIDS dataset, or holds no T1w image.
+    NothingToDoError
+        If labels, sessions or the filter select nothing.
+    UsageError
+        If the filter file or a derivatives folder is wrong.
+    """
+    description = read_description(settings.bids_dir)
+    missing = missing_subjects(settings)
+    wanted = [label for label in settings.participant_label if label not in missing]
+    filters = load_filters(settings.bids_filter_file)
+    key = dataset_key(description)
+    layout = _index(settings, wanted)
+    everything = _find(layout, DEFAULT_FILTER, wanted)
+    if not everything:
+        where = f'of sub-{", sub-".join(wanted)}' if wanted else ''
+        raise InputDatasetError(
+            f'{settings.bids_dir} holds no T1w image {where}'.rstrip() + '.',
+            'T1w images are looked for as sub-<label>/[ses-<label>/]anat/*_T1w.nii[.gz].',
+        )
+    chosen = everything
+    if settings.session_label:
+        chosen = [f for f in chosen if f.entities.get('session') in settings.session_label]
+        if not chosen:
+            sessions = sorted({str(f.entities.get('session', '(none)')) for f in everything})
+            raise NothingToDoError(
+                f'No T1w image has the session {", ".join(settings.session_label)}. '
+                f'There is {_shorten(sessions)}.',
+                'Check --session-label.',
+            )
+    if filters:
+        kept = {f.path for f in _find(layout, {**DEFAULT_FILTER, **filters}, wanted)}
+        chosen = [f for f in chosen if f.path in kept]
+        if not chosen:
+            raise NothingToDoError(
+                f'The filter {json.dumps(filters)} of {settings.bids_filter_file} matches none of '
+                f'the {len(everything)} T1w images.',
+                'Check the values of --bids-filter-file; null means "without this entity".',
+            )
+    records = [_record(f, key) for f in chosen]
+    siblings = [_record(f, key) for f in everything]
+    records = find_precomputed(records, siblings, settings.derivatives)
+    return sorted(records, key=lambda record: str(record.path))
+
+
+def _index(settings: Settings, wanted: list[str]):
+    """Return a pybids layout of the anatomical files of the wanted subjects."""
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    # An index that is kept serves later runs with other participants, so it holds all.
+    only = [] if settings.bids_database_dir else wanted
+    indexer = BIDSLayoutIndexer(
+        validate=False, index_metadata=False, ignore=_ignore_patterns(settings.bids_dir, only)
+    )
+    database = settings.bids_database_dir
+    layout = BIDSLayout(settings.bids_dir, validate=False, indexer=indexer, database_path=database)
+    if database is not None and _is_stale(layout, settings.bids_dir, wanted):
+        layout = BIDSLayout(
+            settings.bids_dir,
+            validate=False,
+            indexer=indexer,
+            database_path=database,
+            reset_database=True,
+        )
+    return layout
+
+
+def _is_stale(layout, bids_dir: Path, wanted: list[str]) -> bool:
+    """Tell whether a kept index is of another dataset or lacks images of wanted subjects."""
+    if Path(str(layout.root)).resolve() != bids_dir.resolve():
+        return True
+    indexed = {f.filename for f in layout.get(suffix='T1w', **_subject_query(wanted))}
+    subjects = wanted or list_subjects(bids_dir)
+    present = {
+        path.name
+        for label in subjects
+        for pattern in ('anat/*_T1w.nii*', 'ses-*/anat/*_T1w.nii*')
+        for path in (bids_dir / f'sub-{label}').glob(pattern)
+    }
+    return present != {name for name in indexed if '.nii' in name}
+
+
+def _ignore_patterns(bids_dir: Path, wanted: Iterable[str]) -> list[re.Pattern[str]]:
+    """Return patterns (of the path below the root, with leading slash) not to be indexed."""
+    labels = [re.escape(label) for label in wanted]
+    patterns = [
+        re.compile(r'^/(?!sub-|dataset_description\.json)'),
+        re.compile(r'/\.'),
+        re.compile(r'^/sub-[^/]+/(ses-[^/]+/)?(?!ses-|anat)[a-z]+(/|$)'),
+    ]
+    if labels:
+        patterns.append(re.compile(rf'^/sub-(?!(?:{"|".join(labels)})(?:/|$))'))
+    return patterns
+
+
+def _subject_query(wanted: list[str]) -> dict[str, Any]:
+    return {'subject': wanted} if wanted else {}
+
+
+def _find(layout, filters: dict[str, Any], wanted: list[str]) -> list[Any]:
+    from bids.layout import Query
+
+    special = {None: Query.NONE, '*': Query.ANY}
+    query: dict[str, Any] = {}
+    for key, value in filters.items():
+        values = [special.get(v, v) for v in (value if isinstance(value, list) else [value])]
+        query[key] = values if isinstance(value, list) else values[0]
+    asked = query.pop('subject', None)
+    found = layout.get(**_subject_query(wanted), **query)
+    if asked is None:
+        return found
+    labels = [str(s).removeprefix('sub-') for s in (asked if isinstance(asked, list) else [asked])]
+    return [f for f in found if f.entities['subject'] in labels]
+
+
+def _record(found, key: str) -> T1wRecord:
+    """Return the record of a pybids file, with labels as they are written in its name."""
+    path = Path(found.path)
+    written = dict(re.findall(r'(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)', path.name))
+    entities = {short: written[short] for short in SOURCE_ENTITIES if short in written}
+    return T1wRecord(path, entities['sub'], entities.get('ses'), entities, key)
+
+
+def _shorten(labels: list[str]) -> str:
+    shown = ', '.join(labels[:SHOWN])
+    return shown if len(labels) <= SHOWN else f'{shown} and {len(labels) - SHOWN} more'
