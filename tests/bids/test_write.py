@@ -91,9 +91,7 @@ def test_readers_see_whole_files_while_two_processes_write(tmp_path):
 @pytest.mark.parametrize(('template', 'code'), [(False, 1), (True, 4)])
 def test_sform_and_qform_agree_with_the_code_of_the_world(tmp_path, template, code):
     data = np.zeros((4, 5, 6))
-    image = nib.load(
-        write.write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=template)
-    )
+    image = nib.load(write.write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=template))
     assert (image.header['sform_code'], image.header['qform_code']) == (code, code)
     np.testing.assert_allclose(image.get_sform(), OBLIQUE, atol=1e-5)
     np.testing.assert_allclose(image.get_qform(), OBLIQUE, atol=1e-4)
