@@ -67,6 +67,8 @@ class Settings:
         ``T1w`` (native) and/or ``template`` (the model's template at 1 mm, also by its own name).
     doses : tuple of float
         Doses in (0, 1] at which images are written; each is injected and removed.
+    work_dir : Path, optional
+        Folder of intermediate results; ``work`` in the current folder if not given.
     nprocs, omp_nthreads : int, optional
         Processes at once, and threads of each; taken from the machine's limits if not given.
     mem_gb : float, optional
@@ -98,7 +100,7 @@ class Settings:
     nprocs: int | None = None
     omp_nthreads: int | None = None
     mem_gb: float | None = None
-    work_dir: Path = Path('work')
+    work_dir: Path | None = None
     clean_workdir: bool = False
     use_plugin: Path | None = None
     random_seed: int = 20210628
