@@ -49,7 +49,7 @@ lint: $(READY)  ## formatting, lint rules, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/python .ci/installed_tree.py
 	$(BIN)/mypy
-	cd build/tree && $(abspath $(BIN))/lint-imports --config ../../.importlinter --no-cache --no-logo
+	cd build/tree && $(abspath $(BIN))/lint-imports --config ../../setup.cfg --no-cache --no-logo
 
 test: lint  ## lint, then every test (those on real scans where ../shared is there)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

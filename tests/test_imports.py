@@ -82,7 +82,7 @@ def test_import_rules_hold(repository: Path) -> None:
         [
             str(Path(sys.executable).with_name('lint-imports')),
             '--config',
-            str(repository / '.importlinter'),
+            str(repository / 'setup.cfg'),
             '--no-cache',
             '--no-logo',
         ],
