@@ -8,10 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# Set before numpy or torch is imported by a test; subprocesses inherit it.
+if TYPE_CHECKING:
+    import nibabel as nib
+
+    from bids_interp.models.bundle import ModelBundle
+
+# Set before a test imports numpy or torch; subprocesses inherit it.
 for _name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'):
     os.environ.setdefault(_name, '1')
 os.environ.setdefault('MPLBACKEND', 'Agg')
@@ -93,3 +99,69 @@ def validate_bids() -> Callable[[Path], str]:
         return '' if done.returncode == 0 else done.stdout + done.stderr
 
     return validate
+
+
+@pytest.fixture(scope='session')
+def template_brain() -> nib.Nifti1Image:
+    """The 1 mm brain that comes with nilearn, as (X, Y, Z) float32, 0 outside the brain."""
+    import nibabel as nib
+    import numpy as np
+    from nilearn.datasets import load_mni152_template
+
+    image = load_mni152_template(resolution=1)
+    return nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine)
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle(
+    template_brain: nib.Nifti1Image, tmp_path_factory: pytest.TempPathFactory
+) -> ModelBundle:
+    """Two folds of untrained networks on an 8 mm grid: quick, and wrong about everything."""
+    import numpy as np
+    import torch
+
+    from bids_interp.models.bundle import TrainedFold, save_bundle
+    from bids_interp.models.classifier import build_classifier
+    from bids_interp.models.preprocessing import Preprocessing
+    from bids_interp.models.simulator import Simulator
+    from bids_interp.spatial import Grid, resample
+
+    fine = Grid.from_image(template_brain, space='MNI152NLin2009aSym')
+    grid = fine.with_spacing(8.0)
+    data = torch.from_numpy(np.asarray(template_brain.dataobj))[None, None]
+    mean = resample(data, fine, grid, np.eye(4), antialias=True)[0, 0].numpy()
+    mask = mean > 0.2 * mean.max()
+    classifier: dict[str, Any] = {
+        'architecture': 'robust',
+        'arguments': {'channels': [4, 8], 'norm': 'instance'},
+    }
+    simulator = {'capacity': 'residual', 'smoothing_mm': 12.0, 'width': 4}
+    folds = []
+    for seed in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = build_classifier('robust', grid.shape, **classifier['arguments'])
+            simulate = Simulator(grid, mask, **simulator)
+            torch.nn.init.normal_(simulate.template, std=0.3)
+        metrics = {'auc': 0.5}
+        folds.append(TrainedFold(network.state_dict(), simulate.state_dict(), 1.0, 2.0, metrics))
+    config = {
+        'name': 'tiny',
+        'demonstration': True,
+        'grid': grid.to_dict(),
+        'template': grid.space,
+        'target': {
+            'kind': 'binary',
+            'label': 'group',
+            'negative': 'control',
+            'positive': 'patient',
+        },
+        'preprocessing': Preprocessing().to_dict(),
+        'classifier': classifier,
+        'simulator': simulator,
+        'salt': 'a grain',
+        'subjects': {},
+        'metrics': {'auc': 0.5, 'explanation_warranted': True},
+    }
+    path = tmp_path_factory.mktemp('bundle') / 'tiny'
+    return save_bundle(path, config, folds, mask, mean, '# tiny\n\nUntrained, for tests.\n')
