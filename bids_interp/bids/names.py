@@ -24,18 +24,18 @@ SOURCE_ENTITIES = {
 
 _PREFIX = (
     'sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}]'
-    '[_run-{run}][_echo-{echo}][_part-{part}]'
+    '[_run-{run}][_echo-{echo}][_part-{part}][_chunk-{chunk}]'
 )
 _ANAT = 'sub-{subject}[/ses-{session}]/anat/' + _PREFIX
 
 #: Every name that the participant level writes, in the pattern language of pybids.
 PATTERNS = (
-    _ANAT + '[_space-{space}][_chunk-{chunk}][_res-{resolution}]_desc-{desc}'
+    _ANAT + '[_space-{space}][_res-{resolution}]_desc-{desc}'
     '_{suffix<T1w|mask|logjacobian|velocity|prediction|stats>}'
     '{extension<.nii.gz|.json|.tsv>|.nii.gz}',
-    _ANAT + '[_chunk-{chunk}]_from-{from}_to-{to}_mode-{mode<image>|image}'
+    _ANAT + '_from-{from}_to-{to}_mode-{mode<image>|image}'
     '_{suffix<xfm>}{extension<.txt|.json>|.txt}',
-    'sub-{subject}/{datatype<figures>}/' + _PREFIX + '[_space-{space}][_chunk-{chunk}]_desc-{desc}'
+    'sub-{subject}/{datatype<figures>}/' + _PREFIX + '[_space-{space}]_desc-{desc}'
     '_{suffix<T1w|logjacobian|prediction>}{extension<.svg|.png|.webp|.html>|.svg}',
 )
 

@@ -1,0 +1,208 @@
+"""Sidecars: what each kind of file is, in which units and with which sign."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+SIGN = (
+    'positive = local expansion from the observed to the simulated image; '
+    'negative = contraction; volume change % = 100*(exp(logJ)-1)'
+)
+VELOCITY_CONVENTION = (
+    'Stationary velocity field for dose 1. Five-dimensional vector image (X, Y, Z, 1, 3): the '
+    'three components are mm along the world axes of the template (RAS+: right, anterior, '
+    'superior), not along voxel axes and not in ITK order (LPS). Tissue moves from the observed to '
+    'the simulated image by exp(dose * v); images are resampled with exp(-dose * v).'
+)
+TRANSFORM_CONVENTION = (
+    'ITK text transform, physical coordinates in LPS mm: it resamples an image of the space after '
+    '"from" onto the space after "to", and so maps points of the latter to the former.'
+)
+DOSE_MEANING = (
+    '1 is the change that moves the logit by one gap between the classes in training; '
+    'the number in the file name is the dose in percent.'
+)
+DIRECTION_MEANING = {
+    'inject': 'The pattern that the classifier takes for the positive class is added.',
+    'remove': 'The pattern that the classifier takes for the positive class is taken away.',
+}
+
+#: Fields that every file of a kind has; see :func:`sidecar`.
+FIELDS: dict[str, dict[str, Any]] = {
+    'preproc': {
+        'Description': 'T1w image in the RAS+ orientation, repaired header, bias field removed '
+        "(N4); on the subject's own grid and in scanner coordinates.",
+    },
+    'mask': {'Description': 'Brain mask.', 'Type': 'Brain'},
+    'transform': {
+        'Description': 'Affine between the T1w image and the template.',
+        'Convention': TRANSFORM_CONVENTION,
+    },
+    'template_brain': {
+        'Description': 'Brain of the subject, brought to the template by an affine.',
+        'SkullStripped': True,
+        'Resolution': 'Isotropic voxels of 1 mm.',
+    },
+    'model_input': {
+        'Description': 'What the classifier saw: the brain on the grid of the model with '
+        'normalised intensities.',
+        'SkullStripped': True,
+    },
+    'simulated': {
+        'Description': 'Simulated brain: the observed brain, warped so that the answer of the '
+        'classifier changes. Intensities are the observed ones, moved.',
+        'SkullStripped': True,
+    },
+    'logjacobian': {
+        'Description': 'Natural logarithm of the Jacobian determinant of the deformation from the '
+        'observed to the simulated image, on the grid of the observed image.',
+        'SkullStripped': True,
+        'Units': '1 (natural logarithm of a ratio of volumes)',
+        'Sign': SIGN,
+    },
+    'velocity': {
+        'Description': 'Velocity field of the simulation, mean over the folds used.',
+        'SkullStripped': True,
+        'Units': 'mm',
+        'Convention': VELOCITY_CONVENTION,
+    },
+    'prediction': {
+        'Description': 'Answer of the classifier to the observed image and to each simulated one, '
+        'by each fold that was not trained with this subject.',
+        'LogitUnits': '1 (before calibration)',
+        'ProbabilityUnits': '1 (of the positive class, calibrated: sigmoid(logit / temperature))',
+    },
+    'dose_response': {
+        'Description': 'Answer of each fold along the dose, on the grid of the model.'
+    },
+    'counterfactual': {'Description': 'Quality of each simulation, on the grid of the model.'},
+}
+
+_STANDARD_TEMPLATE = re.compile(
+    r'^(MNI152NLin2009[abc](Sym|Asym)|MNI152NLin6(Sym|ASym|Asym)|MNI152Lin|MNI305|'
+    r'MNIPediatricAsym|NIHPD|ICBM452AirSpace|ICBM452Warp5Space|IXI549Space)$'
+)
+
+#: What each kind is made of, as keys of the other outputs of the same image.
+SOURCE_KINDS: dict[str, tuple[str, ...]] = {
+    'preproc': ('t1w',),
+    'mask': ('preproc',),
+    'transform': ('preproc', 'mask'),
+    'template_brain': ('preproc', 'mask', 'to_template'),
+    'model_input': ('preproc', 'mask', 'to_template'),
+    'velocity': ('model_input',),
+    'prediction': ('model_input', 'velocity'),
+    'dose_response': ('model_input', 'velocity'),
+    'counterfactual': ('model_input', 'velocity'),
+}
+
+
+def is_standard_template(space: str) -> bool:
+    """Say whether BIDS knows a template by this name, so that no reference need be named.
+
+    Examples
+    --------
+    >>> is_standard_template('MNI152NLin2009aSym'), is_standard_template('Mouse')
+    (True, False)
+    """
+    return _STANDARD_TEMPLATE.match(space) is not None
+
+
+def sidecar(
+    kind: str,
+    common: dict[str, Any],
+    sources: list[str],
+    *,
+    direction: str | None = None,
+    dose: float | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Write down what one file is.
+
+    Parameters
+    ----------
+    kind : str
+        One of :data:`FIELDS`.
+    common : dict
+        Of :func:`bids_interp.bids.provenance.common_fields`.
+    sources : list of str
+        BIDS URIs.
+    direction : {'inject', 'remove'}, optional
+        Direction of a simulation.
+    dose : float, optional
+        Its dose, positive.
+    **fields
+        More fields of this file; None leaves one out.
+
+    Returns
+    -------
+    dict
+        Content of the sidecar. For a table, descriptions of its columns are in it.
+    """
+    content = {**FIELDS[kind], 'Sources': sources}
+    if direction is not None:
+        content |= {'Direction': direction, 'DirectionMeaning': DIRECTION_MEANING[direction]}
+    if dose is not None:
+        content |= {'Dose': dose, 'DoseMeaning': DOSE_MEANING}
+    content |= {key: value for key, value in fields.items() if value is not None}
+    return {**content, **common, **COLUMNS.get(kind, {})}
+
+
+def _column(description: str, units: str | None = None, **levels: str) -> dict[str, Any]:
+    column: dict[str, Any] = {'Description': description}
+    if units:
+        column['Units'] = units
+    if levels:
+        column['Levels'] = levels
+    return column
+
+
+_SIMULATION = {
+    'direction': _column(
+        'Direction of the simulation.', **DIRECTION_MEANING, none='The observed image.'
+    ),
+    'dose': _column('Dose of the simulation; 0 is the observed image. ' + DOSE_MEANING, '1'),
+}
+_SHIFT = {
+    'probability': _column('Calibrated probability of the positive class.', '1'),
+    'shift': _column('Logit of the simulated minus logit of the observed image.', '1'),
+    'shift_over_class_gap': _column(
+        'The shift divided by the median logit difference of the classes on subjects that the '
+        'classifier was not trained with.',
+        '1',
+    ),
+}
+
+#: Data dictionaries of the tables.
+COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
+    'dose_response': {
+        **_SIMULATION,
+        'fold': _column('Number of the fold whose classifier answers, from 0.'),
+        'logit': _column('Logit of the positive class, before calibration.', '1'),
+        **_SHIFT,
+    },
+    'counterfactual': {
+        **_SIMULATION,
+        **_SHIFT,
+        'flipped': _column(
+            'Whether the probability of the simulated image, mean over the folds, lies on the side '
+            'of one half that the direction asks for.'
+        ),
+        'n_folded': _column('Voxels whose Jacobian determinant is not positive.', 'voxels'),
+        'digital_folding_mm3': _column(
+            'Volume in which any of the one-sided differences folds (digital diffeomorphism).',
+            'mm^3',
+        ),
+        'mean_abs_log_jacobian': _column('Mean |log-Jacobian| in the brain.', '1'),
+        'log_jacobian_p01': _column('First percentile of the log-Jacobian in the brain.', '1'),
+        'log_jacobian_p99': _column('99th percentile of the log-Jacobian in the brain.', '1'),
+        'displacement_max_mm': _column('Longest displacement in the brain.', 'mm'),
+        'minimality_mm': _column('Mean length of the displacement in the brain.', 'mm'),
+        'reversibility_rmse': _column(
+            'Root mean square difference between the input and the input warped there and back, '
+            'in the brain, in units of the normalised input.',
+            '1',
+        ),
+    },
+}
