@@ -1,0 +1,273 @@
+"""Everything that is written for one T1w image: known before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_interp.bids.names import DIRECTIONS, dose_label, output_name
+from bids_interp.bids.provenance import bids_uri
+from bids_interp.bids.sidecars import SOURCE_KINDS, is_standard_template, sidecar
+from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE
+
+#: Metadata key that stands for "put all keys of this JSON file into the sidecar".
+ALL_KEYS = '*'
+
+
+@dataclass(frozen=True)
+class PlannedOutput:
+    """One file to be written.
+
+    Parameters
+    ----------
+    name : str
+        Path relative to the output directory.
+    metadata : dict
+        What is known beforehand of its sidecar.
+    template : bool
+        Whether its world is the template's.
+    dtype : str, optional
+        Type on disk that a NIfTI image must have.
+    learned : list of (str, str)
+        What is learned on the way: key of the sidecar (or :data:`ALL_KEYS`) and the name of the
+        input of the sink that has it.
+    """
+
+    name: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    template: bool = False
+    dtype: str | None = None
+    learned: tuple[tuple[str, str], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        return asdict(self)
+
+
+Plan = dict[str, list[PlannedOutput]]
+
+
+@dataclass(frozen=True)
+class OutputContext:
+    """What all outputs of one T1w image have in common.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        The T1w image in the input dataset.
+    out_dir : pathlib.Path
+        Root of the output dataset.
+    roots : mapping
+        Link name -> root of every input dataset; ``raw`` is the BIDS directory.
+    template : str
+        Name of the model's template.
+    model_resolution : str
+        The grid of the model in words.
+    common : dict
+        Of :func:`bids_interp.bids.provenance.common_fields`.
+    derivative_t1w, derivative_mask : pathlib.Path, optional
+        Precomputed files that were used in place of own ones.
+    """
+
+    source: Path
+    out_dir: Path
+    roots: Mapping[str, Path]
+    template: str
+    model_resolution: str
+    common: dict[str, Any]
+    derivative_t1w: Path | None = None
+    derivative_mask: Path | None = None
+
+    def uri(self, path: Path) -> str:
+        """BIDS URI of an input file."""
+        return bids_uri(path, self.out_dir, self.roots)
+
+    def name(self, kind: str, **entities: Any) -> str:
+        """Name of an output, relative to the output directory."""
+        return output_name(self.source, kind, **entities).as_posix()
+
+    def own(self, key: str) -> str:
+        """BIDS URI of what others are made of; see :data:`SOURCE_KINDS`."""
+        if key == 't1w':
+            return self.uri(self.derivative_t1w or self.source)
+        if key == 'velocity':
+            raise ValueError('There are two velocity fields; name the direction.')
+        if key == 'to_template':
+            return 'bids::' + self.name('transform', **{'from': NATIVE_SPACE, 'to': self.template})
+        spaced = key in ('template_brain', 'model_input')
+        return 'bids::' + self.name(key, **({'space': self.template} if spaced else {}))
+
+    def velocity(self, direction: str) -> str:
+        """BIDS URI of a velocity field."""
+        return 'bids::' + self.name('velocity', space=self.template, desc=direction)
+
+    def sources(self, kind: str) -> list[str]:
+        """BIDS URIs of what a kind of file is made of."""
+        uris = []
+        for key in SOURCE_KINDS[kind]:
+            if key == 'velocity':
+                uris += [self.velocity(direction) for direction in DIRECTIONS]
+            else:
+                uris.append(self.own(key))
+        return uris
+
+    def reference(self) -> str | None:
+        """What lies in the template's space, where BIDS does not know the template."""
+        return None if is_standard_template(self.template) else self.own('template_brain')
+
+
+def plan_anatomical(context: OutputContext) -> Plan:
+    """List what the anatomical workflow writes, by the input of the sink that brings it."""
+    common, template = context.common, context.template
+    mask_sources = context.sources('mask')
+    if context.derivative_mask is not None:
+        mask_sources = [context.uri(context.derivative_mask)]
+    plan: Plan = {
+        't1w_preproc': [
+            PlannedOutput(
+                context.name('preproc'),
+                sidecar('preproc', common, context.sources('preproc')),
+                learned=(
+                    ('SkullStripped', 'skull_stripped_input'),
+                    ('Conformation', 'conform_report'),
+                ),
+            )
+        ],
+        'brain_mask': [
+            PlannedOutput(
+                context.name('mask'),
+                sidecar('mask', common, mask_sources, SpatialReference=context.own('preproc')),
+                dtype='uint8',
+            )
+        ],
+        'template_brain': [
+            PlannedOutput(
+                context.name('template_brain', space=template),
+                sidecar(
+                    'template_brain',
+                    common,
+                    context.sources('template_brain'),
+                    SpatialReference=context.reference(),
+                ),
+                template=True,
+            )
+        ],
+    }
+    for field_name, ends in (
+        ('xfm_forward_itk', (NATIVE_SPACE, template)),
+        ('xfm_inverse_itk', (template, NATIVE_SPACE)),
+    ):
+        name = context.name('transform', **{'from': ends[0], 'to': ends[1]})
+        metadata = sidecar(
+            'transform', common, context.sources('transform'), FromSpace=ends[0], ToSpace=ends[1]
+        )
+        plan[field_name] = [PlannedOutput(name, metadata)]
+    return plan
+
+
+def plan_explain(
+    context: OutputContext, doses: Sequence[float], output_spaces: Sequence[str]
+) -> Plan:
+    """List what the explain workflow writes, by the input of the sink that brings it.
+
+    Parameters
+    ----------
+    context : OutputContext
+        What they have in common.
+    doses : sequence of float
+        Doses of the simulated images.
+    output_spaces : sequence of str
+        ``T1w`` and/or ``template`` (or the template's name).
+
+    Returns
+    -------
+    dict
+        Name of the sink's input -> outputs in the order of its files: both directions, in each
+        the doses as given.
+    """
+    common, template = context.common, context.template
+    membership = ((ALL_KEYS, 'membership'),)
+    plan: Plan = {
+        'model_input': [
+            PlannedOutput(
+                context.name('model_input', space=template),
+                sidecar(
+                    'model_input',
+                    common,
+                    context.sources('model_input'),
+                    Resolution=context.model_resolution,
+                    SpatialReference=context.reference(),
+                ),
+                template=True,
+            )
+        ],
+        'velocity': [
+            PlannedOutput(
+                context.name('velocity', space=template, desc=direction),
+                sidecar(
+                    'velocity',
+                    common,
+                    context.sources('velocity'),
+                    direction=direction,
+                    Resolution=context.model_resolution,
+                    SpatialReference=context.reference(),
+                ),
+                template=True,
+                learned=(*membership, (ALL_KEYS, 'velocity_facts')),
+            )
+            for direction in DIRECTIONS
+        ],
+    }
+    for kind in ('prediction', 'dose_response', 'counterfactual'):
+        learned = () if kind == 'prediction' else membership
+        metadata = sidecar(kind, common, context.sources(kind))
+        plan[kind] = [PlannedOutput(context.name(kind), metadata, learned=learned)]
+    for place, in_template in (('native', False), ('template', True)):
+        if wants_space(output_spaces, place, template):
+            plan |= _plan_realised(context, doses, place, in_template)
+    return plan
+
+
+def wants_space(output_spaces: Sequence[str], place: str, template: str) -> bool:
+    """Say whether maps are wanted at a ``place``, ``native`` or ``template``.
+
+    Examples
+    --------
+    >>> wants_space(('T1w',), 'native', 'MNI'), wants_space(('MNI',), 'template', 'MNI')
+    (True, True)
+    """
+    if place == 'native':
+        return NATIVE_SPACE in output_spaces
+    return TEMPLATE_SPACE in output_spaces or template in output_spaces
+
+
+def _plan_realised(
+    context: OutputContext, doses: Sequence[float], place: str, in_template: bool
+) -> Plan:
+    spaced = {'space': context.template, 'resolution': '1'} if in_template else {}
+    own_sources = ('template_brain',) if in_template else ('preproc', 'mask', 'to_template')
+    reference = context.reference() if in_template else None
+    resolution = 'Isotropic voxels of 1 mm.' if in_template else None
+    plan: Plan = {}
+    for kind in ('simulated', 'logjacobian'):
+        plan[f'{kind}_{place}'] = [
+            PlannedOutput(
+                context.name(kind, desc=dose_label(direction, dose), **spaced),
+                sidecar(
+                    kind,
+                    context.common,
+                    [context.own(key) for key in own_sources] + [context.velocity(direction)],
+                    direction=direction,
+                    dose=dose,
+                    Resolution=resolution,
+                    SpatialReference=reference,
+                ),
+                template=in_template,
+                learned=((ALL_KEYS, 'membership'), (ALL_KEYS, f'{place}_facts')),
+            )
+            for direction in DIRECTIONS
+            for dose in doses
+        ]
+    return plan

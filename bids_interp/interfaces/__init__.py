@@ -1,0 +1,1 @@
+"""Nipype interfaces: thin, each calls functions of the rooms below."""

@@ -1,0 +1,126 @@
+"""One sink for all derivatives: files, names and sidecars are planned beforehand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    DynamicTraitedSpec,
+    File,
+    OutputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_interp.bids.names import sidecar_name
+from bids_interp.bids.plan import ALL_KEYS, Plan
+from bids_interp.bids.write import copy_file, copy_nifti, write_json
+
+
+class _SinkInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
+    out_dir = Directory(mandatory=True, desc='root of the output dataset')
+    plan = traits.Dict(mandatory=True, desc='name of an input -> planned outputs, in order')
+
+
+class _SinkOutputSpec(TraitedSpec):
+    out_files = OutputMultiObject(File(exists=True), desc='what was written, without sidecars')
+
+
+class DerivativesSink(SimpleInterface):
+    """Write planned outputs into the output dataset, each whole or not at all.
+
+    Parameters
+    ----------
+    plan : dict
+        Of :func:`bids_interp.bids.plan.plan_anatomical` or ``plan_explain``. Every key becomes an
+        input that takes a file or a list of files, and everything that sidecars learn on the way
+        becomes an input that takes a value or a JSON file (an object, or a list with one object
+        per file).
+    """
+
+    input_spec = _SinkInputSpec
+    output_spec = _SinkOutputSpec
+    # Someone may have removed outputs since the last run with this work directory.
+    _always_run = True
+
+    def __init__(self, plan: Plan | None = None, **inputs: Any) -> None:
+        super().__init__(**inputs)
+        if plan is None:
+            return
+        self.inputs.plan = {
+            key: [output.to_dict() for output in outputs] for key, outputs in plan.items()
+        }
+        learned = {name for outputs in plan.values() for o in outputs for _, name in o.learned}
+        for name in (*plan, *sorted(learned)):
+            self.inputs.add_trait(name, traits.Any)
+            self.inputs.trait_set(trait_change_notify=False, **{name: traits.Undefined})
+
+    def _run_interface(self, runtime):
+        written = []
+        for name, outputs in self.inputs.plan.items():
+            files = _as_list(self._value(name))
+            if len(files) != len(outputs):
+                raise ValueError(f'{name} brings {len(files)} files; {len(outputs)} are planned.')
+            for index, (file, output) in enumerate(zip(files, outputs, strict=True)):
+                metadata = {**output['metadata'], **self._learned(output['learned'], index)}
+                written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))
+        self._results['out_files'] = written
+        return runtime
+
+    def _value(self, name: str) -> Any:
+        value = getattr(self.inputs, name)
+        if not isdefined(value):
+            raise ValueError(f'Nothing is connected to {name}.')
+        return value
+
+    def _learned(self, learned: list[tuple[str, str]], index: int) -> dict[str, Any]:
+        """Collect what the sidecar of the ``index``-th file of an input learns."""
+        collected: dict[str, Any] = {}
+        for key, name in learned:
+            value = self._value(name)
+            if isinstance(value, str) and value.endswith('.json'):
+                value = json.loads(Path(value).read_text(encoding='utf-8'))
+                value = value[index] if isinstance(value, list) else value
+            collected |= value if key == ALL_KEYS else {key: value}
+        return collected
+
+
+def _as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def write_derivative(
+    file: str | Path, out_dir: str | Path, output: dict[str, Any], metadata: dict[str, Any]
+) -> Path:
+    """Write one file and its sidecar; the sidecar comes first, so that no file lacks it.
+
+    Parameters
+    ----------
+    file : path
+        What to write.
+    out_dir : path
+        Root of the output dataset.
+    output : dict
+        A :class:`bids_interp.bids.plan.PlannedOutput` as plain types.
+    metadata : dict
+        Content of the sidecar; it is merged into a file that is JSON itself.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+    """
+    path = Path(out_dir) / output['name']
+    if path.suffix == '.json':
+        content = json.loads(Path(file).read_text(encoding='utf-8'))
+        return write_json(path, {**metadata, **content})
+    write_json(sidecar_name(path), metadata)
+    if path.name.endswith('.nii.gz'):
+        return copy_nifti(file, path, template=output['template'], dtype=output['dtype'])
+    return copy_file(file, path)

@@ -1,0 +1,249 @@
+"""Nodes of the explain workflow; each calls functions of :mod:`bids_interp.models.explainer`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    File,
+    InputMultiObject,
+    OutputMultiObject,
+    TraitedSpec,
+    traits,
+)
+
+from bids_interp.bids.names import DIRECTIONS, dose_label
+from bids_interp.bids.write import write_json, write_nifti, write_tsv
+from bids_interp.interfaces.model import (
+    ModelInputSpec,
+    ModelInterface,
+    NetworkInputSpec,
+    load_image,
+    load_matrix,
+    load_velocity,
+)
+
+
+class _PrepareInputInputSpec(ModelInputSpec):
+    t1w = File(exists=True, mandatory=True, desc='source image: known to the model or not?')
+    dataset_key = traits.Str(mandatory=True, desc='DOI or name of the input dataset')
+    participant = traits.Str(mandatory=True, desc='label without sub-')
+    brain = File(exists=True, mandatory=True, desc='native brain, zero outside')
+    native_to_template = File(exists=True, mandatory=True, desc='JSON: 4 x 4, RAS+ mm')
+
+
+class _PrepareInputOutputSpec(TraitedSpec):
+    model_input = File(exists=True, desc='brain on the grid of the model, normalised')
+    membership = File(exists=True, desc='JSON: InTrainingSet, FoldsUsed')
+
+
+class PrepareInput(ModelInterface):
+    """Bring a brain onto the model's grid, and find out which folds may explain it."""
+
+    input_spec = _PrepareInputInputSpec
+    output_spec = _PrepareInputOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.models.explainer import prepare_input
+        from bids_interp.models.fingerprint import image_fingerprint
+
+        bundle = self.open_model()
+        membership = bundle.membership(
+            image_fingerprint(self.inputs.t1w), self.inputs.dataset_key, self.inputs.participant
+        )
+        brain, native = load_image(self.inputs.brain, 'T1w')
+        image = prepare_input(brain, native, load_matrix(self.inputs.native_to_template), bundle)
+        self._results['model_input'] = self.path(runtime, 'model_input.nii.gz')
+        write_nifti(
+            self._results['model_input'], image[0, 0].numpy(), bundle.grid.affine, template=True
+        )
+        self._results['membership'] = self.path(runtime, 'membership.json')
+        write_json(
+            self._results['membership'],
+            {'InTrainingSet': membership.in_training, 'FoldsUsed': membership.folds},
+        )
+        return runtime
+
+
+class _ClassifyOutputSpec(TraitedSpec):
+    observed = File(exists=True, desc='JSON: answer of every fold, mean and standard deviation')
+
+
+class Classify(ModelInterface):
+    """Ask the classifier of every fold about the observed image."""
+
+    input_spec = NetworkInputSpec
+    output_spec = _ClassifyOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.models.explainer import classify
+
+        bundle = self.open_model()
+        image, folds, device = self.network_input()
+        answers = [
+            {
+                'Fold': answer.fold,
+                'Logit': answer.logit,
+                'Probability': answer.probability,
+                'Temperature': bundle.fold(answer.fold, device).temperature,
+            }
+            for answer in classify(bundle, image, folds, device)
+        ]
+        self._results['observed'] = self.path(runtime, 'observed.json')
+        write_json(self._results['observed'], summarise(answers))
+        return runtime
+
+
+def summarise(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add mean and standard deviation over the folds to the answers of each.
+
+    Parameters
+    ----------
+    answers : list of dict
+        ``Fold``, ``Logit``, ``Probability`` and more.
+
+    Returns
+    -------
+    dict
+        ``LogitMean``, ``LogitSD``, ``ProbabilityMean``, ``ProbabilitySD`` (0 for a single fold)
+        and ``Folds``, the answers.
+
+    Examples
+    --------
+    >>> answers = [{'Fold': 0, 'Logit': 1.0, 'Probability': 0.75}]
+    >>> summarise(answers)['LogitMean']
+    1.0
+    """
+    summary: dict[str, Any] = {}
+    for key in ('Logit', 'Probability'):
+        values = np.array([answer[key] for answer in answers])
+        summary[f'{key}Mean'] = float(values.mean())
+        summary[f'{key}SD'] = float(values.std())
+    return {**summary, 'Folds': answers}
+
+
+class _SimulateOutputSpec(TraitedSpec):
+    velocity = OutputMultiObject(File(exists=True), desc='velocity fields: inject, remove')
+    velocity_facts = File(exists=True, desc='JSON: one object per velocity field')
+
+
+class Simulate(ModelInterface):
+    """Let the simulator of every fold make its velocity fields, and average them."""
+
+    input_spec = NetworkInputSpec
+    output_spec = _SimulateOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.models.explainer import simulate
+
+        bundle = self.open_model()
+        simulation = simulate(bundle, *self.network_input())
+        spread = simulation.velocity_sd
+        paths, facts = [], []
+        for direction in DIRECTIONS:
+            velocity = simulation.velocity[direction]
+            paths.append(self.path(runtime, f'{direction}_velocity.nii.gz'))
+            write_nifti(paths[-1], velocity, simulation.grid.affine, template=True)
+            length = np.sqrt((velocity**2).sum(axis=0))[bundle.brain_mask]
+            sd = np.sqrt((spread[direction] ** 2).sum(axis=0))[bundle.brain_mask]
+            facts.append(
+                {
+                    'SpeedMaxMM': float(length.max()),
+                    'SpeedMeanMM': float(length.mean()),
+                    'SDAcrossFoldsMeanMM': float(sd.mean()),
+                }
+            )
+        self._results['velocity'] = paths
+        self._results['velocity_facts'] = self.path(runtime, 'velocity_facts.json')
+        write_json(self._results['velocity_facts'], facts)
+        return runtime
+
+
+class _CounterfactualInputSpec(NetworkInputSpec):
+    velocity = InputMultiObject(File(exists=True), mandatory=True, desc='inject, remove')
+    observed = File(exists=True, mandatory=True, desc='JSON of Classify')
+    doses = traits.List(traits.Float, mandatory=True, desc='doses of the simulated images')
+
+
+class _CounterfactualOutputSpec(TraitedSpec):
+    prediction = File(exists=True, desc='JSON: answers before and after each simulation')
+    dose_response = File(exists=True, desc='TSV: answer of every fold along the dose')
+    counterfactual = File(exists=True, desc='TSV: quality of each simulation')
+
+
+class Counterfactual(ModelInterface):
+    """Measure what the simulations do to the classifier's answer, and at which price."""
+
+    input_spec = _CounterfactualInputSpec
+    output_spec = _CounterfactualOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.models import explainer
+
+        bundle = self.open_model()
+        image, folds, device = self.network_input()
+        fields = [load_velocity(path)[0] for path in self.inputs.velocity]
+        simulation = explainer.Simulation(
+            bundle.grid, dict(zip(DIRECTIONS, fields, strict=True)), {}, folds
+        )
+        doses = list(self.inputs.doses)
+        along = sorted({*explainer.DOSE_GRID, *doses})
+        responses = explainer.dose_response(bundle, image, simulation, along, device)
+        metrics = explainer.counterfactual_metrics(bundle, image, simulation, doses, device)
+        for name, rows in (('dose_response', responses), ('counterfactual', metrics)):
+            self._results[name] = self.path(runtime, f'{name}.tsv')
+            write_tsv(self._results[name], rows)
+        observed = json.loads(Path(self.inputs.observed).read_text(encoding='utf-8'))
+        membership = json.loads(Path(self.inputs.membership).read_text(encoding='utf-8'))
+        content = {
+            'Target': bundle.target,
+            'ExplanationWarranted': bundle.warranted,
+            **membership,
+            'Observed': observed,
+            'Simulated': after_simulation(responses, observed, doses),
+        }
+        self._results['prediction'] = self.path(runtime, 'prediction.json')
+        write_json(self._results['prediction'], content)
+        return runtime
+
+
+def after_simulation(
+    responses: list[dict[str, Any]], observed: dict[str, Any], doses: list[float]
+) -> dict[str, Any]:
+    """Answers after each simulation, by direction and dose as in file names.
+
+    Parameters
+    ----------
+    responses : list of dict
+        Rows of :func:`bids_interp.models.explainer.dose_response`.
+    observed : dict
+        Of :func:`summarise`; has the temperature of each fold.
+    doses : list of float
+        Doses to list.
+
+    Returns
+    -------
+    dict
+        ``inject100`` etc. to what :func:`summarise` gives, with the ``Shift`` of each logit.
+    """
+    temperatures = {answer['Fold']: answer['Temperature'] for answer in observed['Folds']}
+    listed = {}
+    for direction in DIRECTIONS:
+        for dose in doses:
+            rows = [
+                {
+                    'Fold': row['fold'],
+                    'Logit': row['logit'],
+                    'Probability': row['probability'],
+                    'Shift': row['shift'],
+                    'ShiftOverClassGap': row['shift_over_class_gap'],
+                    'Temperature': temperatures[row['fold']],
+                }
+                for row in responses
+                if row['direction'] == direction and row['dose'] == dose
+            ]
+            listed[dose_label(direction, dose)] = summarise(rows)
+    return listed

@@ -1,0 +1,210 @@
+"""The explain workflow: from a subject's brain to simulated images and log-Jacobian maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.bids.plan import wants_space
+from bids_interp.interfaces.explain import (
+    Classify,
+    Counterfactual,
+    PrepareInput,
+    Simulate,
+)
+from bids_interp.interfaces.realise import Realise
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle import ModelBundle
+
+INPUTS = ['t1w', 'brain', 'native_to_template', 'template_brain']
+OUTPUTS = [
+    'model_input',
+    'membership',
+    'observed',
+    'velocity',
+    'velocity_facts',
+    'prediction',
+    'dose_response',
+    'counterfactual',
+    'simulated_native',
+    'logjacobian_native',
+    'native_facts',
+    'simulated_template',
+    'logjacobian_template',
+    'template_facts',
+]
+
+
+def init_explain_wf(
+    *,
+    bundle: ModelBundle,
+    dataset_key: str,
+    participant: str,
+    doses: Sequence[float] = (1.0,),
+    output_spaces: Sequence[str] = ('T1w', 'template'),
+    device: str = 'cpu',
+    omp_nthreads: int = 1,
+    random_seed: int = 0,
+    name: str = 'explain_wf',
+) -> Workflow:
+    """Simulate what a classifier has learned on one brain, and measure it.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        Classifiers and simulators; only its path, hash and template are used here.
+    dataset_key : str
+        DOI or name of the input dataset: with ``participant``, how the bundle knows a subject
+        that it was trained with.
+    participant : str
+        Label without ``sub-``.
+    doses : sequence of float
+        Doses of the images and maps; each in both directions.
+    output_spaces : sequence of str
+        ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
+    omp_nthreads : int
+        Threads of PyTorch in each node.
+    random_seed : int
+        Seed of PyTorch.
+    name : str
+        Name of the workflow.
+
+    Inputs
+    ------
+    t1w
+        The source image, only for its fingerprint.
+    brain
+        Native brain: preprocessed T1w image, zero outside the brain mask.
+    native_to_template
+        JSON file with the rows of a 4 x 4 matrix: native to template world, RAS+ mm.
+    template_brain
+        The same brain in template space at 1 mm, zero outside.
+
+    Outputs
+    -------
+    model_input
+        What the classifier saw.
+    membership
+        JSON: ``InTrainingSet`` and ``FoldsUsed``.
+    observed
+        JSON: answer to the observed image (:func:`bids_interp.interfaces.explain.summarise`).
+    prediction
+        JSON: ``Target``, ``InTrainingSet``, ``FoldsUsed``, ``Observed`` and ``Simulated``.
+    dose_response, counterfactual
+        TSV tables.
+    velocity
+        Two files: inject, remove. ``velocity_facts`` (JSON) has one object for each.
+    simulated_native, logjacobian_native, simulated_template, logjacobian_template
+        Lists of files: inject with each dose, then remove with each dose. Only those of the
+        spaces asked for are set. ``native_facts`` and ``template_facts`` (JSON) have one object
+        for each map.
+    """
+    if device == 'auto':
+        from bids_interp.models.explainer import resolve_device
+
+        device = resolve_device(device)
+    model = {
+        'model': str(Path(bundle.path)),
+        'model_hash': bundle.version_hash,
+        'num_threads': omp_nthreads,
+        'random_seed': random_seed,
+    }
+    network = {**model, 'device': device, 'use_gpu': device.startswith('cuda')}
+    doses = [float(dose) for dose in doses]
+
+    workflow = Workflow(name=name)
+    workflow.__desc__ = _description(bundle)
+    inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
+    outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
+    prepare_input = pe.Node(
+        PrepareInput(dataset_key=dataset_key, participant=participant, **model),
+        name='prepare_input',
+        mem_gb=1.0,
+        n_procs=omp_nthreads,
+    )
+    classify = pe.Node(Classify(**network), name='classify', mem_gb=1.0, n_procs=omp_nthreads)
+    simulate = pe.Node(Simulate(**network), name='simulate', mem_gb=1.5, n_procs=omp_nthreads)
+    counterfactual = pe.Node(
+        Counterfactual(doses=doses, **network),
+        name='counterfactual',
+        mem_gb=1.5,
+        n_procs=omp_nthreads,
+    )
+    networks = (classify, simulate, counterfactual)
+    for node in networks:
+        workflow.connect(prepare_input, 'model_input', node, 'model_input')
+        workflow.connect(prepare_input, 'membership', node, 'membership')
+    workflow.connect([
+        (inputnode, prepare_input, [
+            ('t1w', 't1w'),
+            ('brain', 'brain'),
+            ('native_to_template', 'native_to_template'),
+        ]),
+        (classify, counterfactual, [('observed', 'observed')]),
+        (simulate, counterfactual, [('velocity', 'velocity')]),
+        (prepare_input, outputnode, [
+            ('model_input', 'model_input'),
+            ('membership', 'membership'),
+        ]),
+        (classify, outputnode, [('observed', 'observed')]),
+        (simulate, outputnode, [('velocity', 'velocity'), ('velocity_facts', 'velocity_facts')]),
+        (counterfactual, outputnode, [
+            ('prediction', 'prediction'),
+            ('dose_response', 'dose_response'),
+            ('counterfactual', 'counterfactual'),
+        ]),
+    ])  # fmt: skip
+    realised = {
+        'native': [('brain', 'image'), ('native_to_template', 'to_template')],
+        'template': [('template_brain', 'image')],
+    }
+    for place, wanted in realised.items():
+        if not wants_space(output_spaces, place, bundle.template):
+            continue
+        realise = pe.Node(
+            Realise(doses=doses, num_threads=omp_nthreads),
+            name=f'realise_{place}',
+            mem_gb=2.5,
+            n_procs=omp_nthreads,
+        )
+        workflow.connect([
+            (inputnode, realise, wanted),
+            (simulate, realise, [('velocity', 'velocity')]),
+            (realise, outputnode, [
+                ('simulated', f'simulated_{place}'),
+                ('log_jacobian', f'logjacobian_{place}'),
+                ('facts', f'{place}_facts'),
+            ]),
+        ])  # fmt: skip
+    return workflow
+
+
+def _description(bundle: ModelBundle) -> str:
+    """Methods sentences of this workflow."""
+    demonstration = (
+        ' This model is a demonstration: its results show how the software works and say nothing '
+        'about any disease.'
+        if bundle.demonstration
+        else ''
+    )
+    return f"""
+#### What the classifier has learned
+
+The brain was resampled once onto the grid of the model *{bundle.name}* (version
+{bundle.version_hash}, {bundle.n_folds} fold(s)) and its intensities were normalised.{demonstration}
+Only classifiers that had not been trained with the subject were used. For each of them a simulator
+[@bids_interp_simulator] gave a stationary velocity field that moves the logit of the classifier up
+(the learned pattern is injected) or down (removed); the fields were averaged over the folds. Fields
+were refined by cubic splines at full resolution, integrated by scaling and squaring
+[@scaling_squaring], and the brain was warped once. Maps show the natural logarithm of the Jacobian
+determinant of the deformation from the observed to the simulated image: positive values mean local
+expansion, negative values contraction.
+"""
