@@ -218,7 +218,9 @@ def verify_bundle(path: Path | str) -> list[str]:
         if not file.is_file():
             problems.append(f'{file} is missing.')
         elif sha256_of(file) != digest:
-            problems.append(f'{file} is damaged or was changed: its SHA-256 is not the recorded one.')
+            problems.append(
+                f'{file} is damaged or was changed: its SHA-256 is not the recorded one.'
+            )
     return problems
 
 

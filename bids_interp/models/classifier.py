@@ -18,12 +18,15 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class ConvClassifier(nn.Module):
-    """Convolution, normalisation, ELU and pooling, then one linear layer.
+    """Convolution, normalisation and ELU at halving resolutions, then one linear layer.
+
+    The first stage halves the resolution by its stride, the others by pooling: the full
+    resolution is where a double backward pass (gradient penalty) would spend most of its time.
 
     Parameters
     ----------
     shape : tuple of int
-        Size of the input image; divisible by 2 to the number of stages is not needed.
+        Size of the input image; need not be divisible by the strides.
     channels : tuple of int
         Channels of each stage; each stage halves the resolution.
     norm : {'instance', 'group', 'batch'}
@@ -37,15 +40,16 @@ class ConvClassifier(nn.Module):
     def __init__(
         self,
         shape: tuple[int, int, int],
-        channels: tuple[int, ...] = (8, 16, 32, 32),
+        channels: tuple[int, ...] = (16, 16, 32, 32),
         norm: str = 'instance',
         dropout: float = 0.3,
         outputs: int = 1,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before, sizes = 1, list(shape)
-        for after in channels:
+        first = channels[0]
+        layers = [nn.Conv3d(1, first, 4, stride=2, padding=1), _NORMS[norm](first), nn.ELU()]
+        before, sizes = first, [size // 2 for size in shape]
+        for after in channels[1:]:
             layers += [
                 nn.Conv3d(before, after, 3, padding=1),
                 _NORMS[norm](after),
@@ -167,4 +171,6 @@ def build_classifier(architecture: str, shape: tuple[int, int, int], **arguments
     try:
         return CLASSIFIERS[architecture](shape=tuple(shape), **arguments)
     except (TypeError, KeyError) as error:
-        raise ModelError(f'Arguments of classifier {architecture!r} do not fit: {error}.') from error
+        raise ModelError(
+            f'Arguments of classifier {architecture!r} do not fit: {error}.'
+        ) from error

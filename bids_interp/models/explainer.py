@@ -331,7 +331,9 @@ def counterfactual_metrics(
                     'probability': probability,
                     'shift': shift,
                     'shift_over_class_gap': shift / gap,
-                    'flipped': bool(probability > 0.5 if direction == 'inject' else probability < 0.5),
+                    'flipped': bool(
+                        probability > 0.5 if direction == 'inject' else probability < 0.5
+                    ),
                     'n_folded': count_folded(forward, bundle.grid),
                     'digital_folding_mm3': digital_folding_volume(forward, bundle.grid),
                     'mean_abs_log_jacobian': float(log_j.abs().mean()),

@@ -51,7 +51,9 @@ class Preprocessing:
         """
         positive = image[image > 0]
         if positive.numel() < 100:
-            raise ImageError('The brain is empty on the grid of the model.', 'Check the brain mask.')
+            raise ImageError(
+                'The brain is empty on the grid of the model.', 'Check the brain mask.'
+            )
         top = float(np.percentile(positive.numpy(force=True), 99))
         brain = image > 0.05 * top
         values = image[brain]

@@ -54,7 +54,9 @@ class ResidualNetwork(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def forward(self, data: torch.Tensor, code: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    def forward(
+        self, data: torch.Tensor, code: torch.Tensor, size: tuple[int, ...]
+    ) -> torch.Tensor:
         """Coefficients (B, 3, *size) from data (B, inputs, X, Y, Z) and code (B, 2)."""
         half = F.leaky_relu(self.norms[0](self.enter(data, code)), 0.1)
         quarter = F.leaky_relu(self.norms[1](self.down(half, code)), 0.1)
@@ -138,7 +140,8 @@ class Simulator(nn.Module):
         image : torch.Tensor
             (B, 1, X, Y, Z), the classifier's input.
         dose : torch.Tensor
-            (B,) in [-1, 1]; positive injects the positive class, negative removes it.
+            (B,) in [-1, 1]; positive injects the positive class, negative removes it. Without a
+            residual the image is not looked at.
 
         Returns
         -------

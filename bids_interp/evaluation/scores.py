@@ -1,0 +1,116 @@
+"""Scores of maps against a known truth, and of classifiers against labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+
+def ncc(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
+    """Normalised cross-correlation of two maps inside a mask, in [-1, 1].
+
+    Parameters
+    ----------
+    first, second : numpy.ndarray
+        Maps of one shape.
+    mask : numpy.ndarray
+        Boolean, of the same shape.
+
+    Returns
+    -------
+    float
+        Pearson's correlation over the voxels; 0 if one of the maps is constant.
+
+    Examples
+    --------
+    >>> ramp = np.arange(8.0)
+    >>> round(ncc(ramp, 1 - 2 * ramp, ramp >= 0), 6)
+    -1.0
+    """
+    a = np.asarray(first, dtype=np.float64)[mask]
+    b = np.asarray(second, dtype=np.float64)[mask]
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / scale) if scale > 0 else 0.0
+
+
+def sign_accuracy(
+    estimate: np.ndarray, truth: np.ndarray, mask: np.ndarray, threshold: float = 0.02
+) -> float:
+    """Share of the voxels with ``|truth| > threshold`` where both have the same sign."""
+    where = mask & (np.abs(truth) > threshold)
+    if not where.any():
+        return float('nan')
+    return float((np.sign(estimate[where]) == np.sign(truth[where])).mean())
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the receiver operating characteristic of scores for labels 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If only one class is there.
+    """
+    if len(np.unique(labels)) < 2:
+        raise ValueError('The area under the curve needs both classes.')
+    return float(roc_auc_score(labels, scores))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain types for JSON."""
+        return {'value': self.value, 'low': self.low, 'high': self.high}
+
+
+def bootstrap_by_family(
+    statistic: Callable[[np.ndarray], float],
+    families: np.ndarray,
+    seed: int,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> Estimate:
+    """Percentile interval of a statistic when families are drawn with replacement.
+
+    Parameters
+    ----------
+    statistic : callable
+        Maps an array of indices to a number; draws for which it raises ValueError or is not
+        finite (one class only) are left out.
+    families : numpy.ndarray
+        (N,) the units that are independent of each other.
+    seed, draws, level
+        Of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(families == family) for family in np.unique(families)]
+    values = []
+    for _ in range(draws):
+        drawn = rng.integers(len(members), size=len(members))
+        try:
+            value = statistic(np.concatenate([members[i] for i in drawn]))
+        except ValueError:
+            continue
+        if np.isfinite(value):
+            values.append(value)
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail]) if values else (np.nan, np.nan)
+    return Estimate(statistic(np.arange(len(families))), float(low), float(high))
+
+
+def permutation_p(scores: np.ndarray, labels: np.ndarray, seed: int, draws: int = 2000) -> float:
+    """One-sided p of the AUC under exchanged labels, (1 + #beyond) / (1 + draws)."""
+    rng = np.random.default_rng(seed)
+    observed = auc(scores, labels)
+    beyond = sum(auc(scores, rng.permutation(labels)) >= observed for _ in range(draws))
+    return (1 + beyond) / (1 + draws)

@@ -1,0 +1,89 @@
+"""Random transformations: what an explanation must not depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from bids_interp.spatial import Grid, to_mm, warp
+from bids_interp.spatial.fields import voxel_coordinates
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths (standard deviations) of the random transformations.
+
+    Parameters
+    ----------
+    affine : float
+        Entries of the linear map around the identity.
+    shift_mm : float
+        Translation.
+    warp_mm : float
+        Smooth displacement with knots ``knots_mm`` apart.
+    knots_mm : float
+        Distance of the knots.
+    gain, bias, noise : float
+        Global factor, smooth factor, and independent noise, in units of the image.
+    """
+
+    affine: float = 0.02
+    shift_mm: float = 2.4
+    warp_mm: float = 2.4
+    knots_mm: float = 36.0
+    gain: float = 0.1
+    bias: float = 0.05
+    noise: float = 0.02
+
+
+#: For the classifier, and the weaker one inside the simulator's loss (METHOD: expectation
+#: over transformation).
+CLASSIFIER_AUGMENTATION = Augmentation()
+SIMULATOR_AUGMENTATION = Augmentation(
+    affine=0.0, shift_mm=0.8, warp_mm=1.4, gain=0.0, bias=0.02, noise=0.03
+)
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """One draw for a batch, so that two images can get the same one."""
+
+    displacement: torch.Tensor
+    gain: torch.Tensor
+    noise: torch.Tensor
+
+    def apply(self, image: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Transform (B, 1, X, Y, Z)."""
+        return warp(image, self.displacement, grid) * self.gain + self.noise
+
+
+def _smooth_noise(
+    batch: int, channels: int, grid: Grid, knots_mm: float, generator: torch.Generator
+) -> torch.Tensor:
+    sizes = [
+        max(3, round(n * h / knots_mm) + 1) for n, h in zip(grid.shape, grid.spacing, strict=True)
+    ]
+    knots = torch.randn(batch, channels, *sizes, generator=generator)
+    return F.interpolate(knots, size=grid.shape, mode='trilinear', align_corners=True)
+
+
+def draw(
+    strength: Augmentation, batch: int, grid: Grid, generator: torch.Generator
+) -> Transformation:
+    """Draw a transformation for a batch on a grid."""
+    displacement = strength.warp_mm * _smooth_noise(batch, 3, grid, strength.knots_mm, generator)
+    displacement = displacement + strength.shift_mm * torch.randn(
+        batch, 3, 1, 1, 1, generator=generator
+    )
+    if strength.affine:
+        linear = strength.affine * torch.randn(batch, 3, 3, generator=generator)
+        centre = torch.tensor(grid.shape, dtype=torch.float32).view(1, 3, 1, 1, 1) / 2
+        away = to_mm(voxel_coordinates(grid.shape, displacement) - centre, grid)[0]
+        displacement = displacement + torch.einsum('bij,jxyz->bixyz', linear, away)
+    gain = 1 + strength.gain * torch.randn(batch, 1, 1, 1, 1, generator=generator)
+    if strength.bias:
+        gain = gain + strength.bias * _smooth_noise(batch, 1, grid, 60.0, generator)
+    noise = strength.noise * torch.randn(batch, 1, *grid.shape, generator=generator)
+    return Transformation(displacement, gain, noise)

@@ -1,0 +1,59 @@
+"""Terms of the simulator's loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from bids_interp.spatial import Grid, jacobian_determinant
+
+
+def shift_hinge(shift: torch.Tensor, dose: torch.Tensor, class_gap: float) -> torch.Tensor:
+    """One-sided hinge on the logit shift, in units of the class gap.
+
+    ``relu(|d| D - sign(d) shift) / D``, averaged over the batch: the simulated logit must move by
+    the dose's share of the gap between the classes, more is neither asked for nor punished.
+
+    Parameters
+    ----------
+    shift, dose : torch.Tensor
+        (B,) change of the logit and signed dose.
+    class_gap : float
+        D, median logit difference between the classes.
+
+    Examples
+    --------
+    >>> shift_hinge(torch.tensor([2.0, -1.0]), torch.tensor([1.0, -1.0]), 2.0).item()
+    0.25
+    """
+    return F.relu(dose.abs() - dose.sign() * shift / class_gap).mean()
+
+
+def roughness(velocity: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Mean squared gradient of a velocity (B, 3, X, Y, Z), without unit (mm per mm)."""
+    total = velocity.new_zeros(())
+    for axis, spacing in enumerate(grid.spacing):
+        total = total + (velocity.diff(dim=2 + axis) / float(spacing)).square().mean()
+    return total
+
+
+def minimality(displacement: torch.Tensor, grid: Grid, mask: torch.Tensor) -> torch.Tensor:
+    """Mean absolute log-Jacobian inside the brain.
+
+    Parameters
+    ----------
+    displacement : torch.Tensor
+        (B, 3, X, Y, Z), mm, of the forward map.
+    grid : Grid
+        Where it lives.
+    mask : torch.Tensor
+        (1, 1, X, Y, Z) float, the brain.
+    """
+    log_j = jacobian_determinant(displacement, grid).clamp_min(1e-3).log()
+    return (log_j.abs() * mask).sum() / (mask.sum() * displacement.shape[0])
+
+
+def gradient_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Mean squared norm of the gradient of the logits by the images, differentiable."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3, 4)).mean()

@@ -1,0 +1,185 @@
+"""Training of a simulator against the classifier of its fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_interp.models.simulator import Simulator
+from bids_interp.spatial import exponential, warp
+from bids_interp.training.augment import SIMULATOR_AUGMENTATION, Augmentation, draw
+from bids_interp.training.cohort import Cohort
+from bids_interp.training.engine import StepTask
+from bids_interp.training.losses import minimality, roughness, shift_hinge
+from bids_interp.training.randomness import step_generators
+
+
+@dataclass(frozen=True)
+class SimulatorRecipe:
+    """How a simulator is trained.
+
+    Parameters
+    ----------
+    capacity : str
+        See :class:`bids_interp.models.simulator.Simulator`.
+    smoothing_mm : float
+        Gaussian of the velocity.
+    width : int
+        Of the residual network.
+    template_steps, residual_steps : int
+        Steps of the template velocity, then of both together (0 for capacity ``template``).
+    batch : int
+        Images a step.
+    template_rate, residual_rate : float
+        Learning rates of the two stages.
+    roughness, minimality, cycle : float
+        Weights of the terms beside the hinge.
+    transformed : float
+        Share of steps with random transformations before the classifier.
+    augmentation : Augmentation
+        Those transformations.
+    """
+
+    capacity: str = 'template'
+    smoothing_mm: float = 6.0
+    width: int = 8
+    template_steps: int = 160
+    residual_steps: int = 0
+    batch: int = 6
+    template_rate: float = 3e-2
+    residual_rate: float = 1e-3
+    roughness: float = 1.0
+    minimality: float = 1.0
+    cycle: float = 0.0
+    transformed: float = 0.75
+    augmentation: Augmentation = SIMULATOR_AUGMENTATION
+
+    def network_arguments(self) -> dict[str, Any]:
+        """Arguments of the simulator, as the bundle keeps them."""
+        return {
+            'capacity': self.capacity,
+            'smoothing_mm': self.smoothing_mm,
+            'width': self.width,
+        }
+
+
+class SimulatorTask(StepTask):
+    """One stage of the training of a simulator against a frozen classifier.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Images.
+    train : numpy.ndarray
+        Indices of the training split of the fold.
+    classifier : torch.nn.Module
+        Frozen, in evaluation mode.
+    gap : float
+        Class gap of the classifier.
+    simulator : Simulator
+        What is trained.
+    recipe : SimulatorRecipe
+        How.
+    stage : {'template', 'residual'}
+        Which parameters move.
+    seed : int
+        Of all draws.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        train: np.ndarray,
+        classifier: nn.Module,
+        gap: float,
+        simulator: Simulator,
+        recipe: SimulatorRecipe,
+        stage: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.cohort, self.train_indices, self.gap = cohort, train, gap
+        self.recipe, self.stage, self.seed = recipe, stage, seed
+        self.simulator = simulator
+        # Kept out of the module tree: a frozen classifier does not belong into checkpoints.
+        self._frozen = [classifier]
+        in_template = stage == 'template'
+        self.max_steps = recipe.template_steps if in_template else recipe.residual_steps
+        self.learning_rate = recipe.template_rate if in_template else recipe.residual_rate
+        self.register_buffer(
+            'mask', torch.from_numpy(cohort.mask.astype(np.float32))[None, None], persistent=False
+        )
+        simulator.template.requires_grad_(in_template)
+        if simulator.residual is not None:
+            simulator.residual.requires_grad_(not in_template)
+
+    def on_fit_start(self) -> None:
+        """Bring the classifier to the device."""
+        self._frozen[0].to(self.device)
+
+    def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
+        """Hinge + roughness + minimality (+ cycle) on a batch with random doses."""
+        del batch, batch_index
+        recipe, grid = self.recipe, self.cohort.grid
+        rng, generator = step_generators(self.seed, self.stage, self.global_step)
+        chosen = rng.choice(self.train_indices, recipe.batch)
+        images = self.cohort.images[chosen].to(self.device)
+        # Half of the batch is injected, half removed, at the same dose.
+        signs = torch.tensor([1.0, -1.0], device=self.device).repeat(recipe.batch)[: len(images)]
+        dose = signs * (0.25 + 0.75 * float(rng.random()))
+
+        if self.stage == 'template':
+            velocity, forward, backward = self._shared_flow(dose)
+        else:
+            velocity = self.simulator(images, dose)
+            forward, backward = exponential(velocity, grid), exponential(-velocity, grid)
+        simulated = warp(images, backward, grid)
+        hinge = shift_hinge(self._shift(images, simulated, rng, generator), dose, self.gap)
+        rough = roughness(velocity, grid)
+        small = minimality(forward, grid, self.mask)
+        loss = hinge + recipe.roughness * rough + recipe.minimality * small
+        if recipe.cycle and self.stage == 'residual':
+            # There and back with the opposite direction seen from the simulated image.
+            back = self.simulator(simulated, -dose)
+            returned = warp(simulated, exponential(-back, grid), grid)
+            loss = loss + recipe.cycle * (returned - images).square().mean()
+        self.log_dict({'hinge': hinge.detach(), 'rough': rough.detach(), 'log_j': small.detach()})
+        return self.check_finite(loss)
+
+    def _shared_flow(self, dose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Velocity (2, ...) and forward and backward displacements (B, ...) of the template.
+
+        The template does not see the image, so the whole batch needs two exponentials: the
+        backward map of an injection is the forward map of the removal of the same dose.
+        """
+        residual, self.simulator.residual = self.simulator.residual, None
+        try:
+            velocity = self.simulator(dose.new_empty(2), dose[:2])
+        finally:
+            self.simulator.residual = residual
+        flows = exponential(velocity, self.cohort.grid)
+        sides = (dose < 0).long()
+        return velocity, flows[sides], flows[1 - sides]
+
+    def _shift(
+        self,
+        images: torch.Tensor,
+        simulated: torch.Tensor,
+        rng: np.random.Generator,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Change of the logit (B,), mostly under one random transformation of both images."""
+        classifier, grid = self._frozen[0], self.cohort.grid
+        if rng.random() < self.recipe.transformed:
+            drawn = draw(self.recipe.augmentation, len(images), grid, generator)
+            drawn = type(drawn)(
+                *(part.to(self.device) for part in (drawn.displacement, drawn.gain, drawn.noise))
+            )
+            images, simulated = drawn.apply(images, grid), drawn.apply(simulated, grid)
+        with torch.no_grad():
+            before = classifier(images)[:, 0]
+        return classifier(simulated)[:, 0] - before
