@@ -201,7 +201,7 @@ def _description(bundle: ModelBundle) -> str:
 The brain was resampled once onto the grid of the model *{bundle.name}* (version
 {bundle.version_hash}, {bundle.n_folds} fold(s)) and its intensities were normalised.{demonstration}
 Only classifiers that had not been trained with the subject were used. For each of them a simulator
-[@bids_interp_simulator] gave a stationary velocity field that moves the logit of the classifier up
+[@liu2021; @condconv] gave a stationary velocity field that moves the logit of the classifier up
 (the learned pattern is injected) or down (removed); the fields were averaged over the folds. Fields
 were refined by cubic splines at full resolution, integrated by scaling and squaring
 [@scaling_squaring], and the brain was warped once. Maps show the natural logarithm of the Jacobian

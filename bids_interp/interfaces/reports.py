@@ -1,0 +1,79 @@
+"""Nodes of the report: figures, and the page around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    OutputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+
+class _FiguresInputSpec(BaseInterfaceInputSpec):
+    out_dir = traits.Str(mandatory=True, desc='root of the derivatives')
+    prefix = traits.Str(mandatory=True, desc='source entities of the image, without suffix')
+    # Not read: they say when the derivatives are there, and that they changed.
+    anatomical_files = InputMultiObject(File(exists=True), desc='derivatives written before')
+    explain_files = InputMultiObject(File(exists=True), desc='derivatives written before')
+
+
+class _FiguresOutputSpec(TraitedSpec):
+    out_files = OutputMultiObject(File(exists=True), desc='figures, in sub-<label>/figures')
+
+
+class Figures(SimpleInterface):
+    """Draw all figures of one T1w image from its derivatives."""
+
+    input_spec = _FiguresInputSpec
+    output_spec = _FiguresOutputSpec
+    # The figures lie in the output directory: a cached node cannot know that they are still there.
+    always_run = True
+
+    def _run_interface(self, runtime):
+        from bids_interp.reports import draw_figures
+
+        figures = draw_figures(self.inputs.out_dir, self.inputs.prefix)
+        self._results['out_files'] = [str(path) for path in figures]
+        return runtime
+
+
+class _ReportInputSpec(BaseInterfaceInputSpec):
+    out_dir = traits.Str(mandatory=True, desc='root of the derivatives')
+    prefix = traits.Str(mandatory=True, desc='source entities of the image, without suffix')
+    figures = InputMultiObject(File(exists=True), desc='figures drawn before')
+    crash_dir = traits.Str(desc='folder of crash files to show')
+    run_uuid = traits.Str('', usedefault=True, desc='identifier of the run')
+
+
+class _ReportOutputSpec(TraitedSpec):
+    out_report = File(exists=True, desc='the report')
+
+
+class Report(SimpleInterface):
+    """Write the report of one T1w image."""
+
+    input_spec = _ReportInputSpec
+    output_spec = _ReportOutputSpec
+    always_run = True
+
+    def _run_interface(self, runtime):
+        from bids_interp.reports import build_report
+        from bids_interp.reports.crashes import read_crashes
+
+        folder = self.inputs.crash_dir
+        errors = read_crashes(folder) if isdefined(folder) and Path(folder).is_dir() else []
+        report = build_report(
+            self.inputs.out_dir,
+            self.inputs.prefix,
+            errors=errors,
+            run_uuid=self.inputs.run_uuid,
+        )
+        self._results['out_report'] = str(report)
+        return runtime

@@ -1,0 +1,150 @@
+"""The report of one T1w image: one file, nothing outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_interp import __version__
+from bids_interp.reports.files import ScanFiles, number, read_json, read_table
+
+
+def build_report(
+    output_dir: str | Path,
+    prefix: str,
+    *,
+    errors: Iterable[Mapping[str, Any]] = (),
+    methods: str = '',
+    run_uuid: str = '',
+) -> Path:
+    """Write the report of one T1w image from what lies on disk.
+
+    It can be made at any time, also when the processing of the image failed: what is missing is
+    said to be missing. Figures are those in ``sub-<label>/figures``; see
+    :func:`bids_interp.reports.draw_figures`.
+
+    Parameters
+    ----------
+    output_dir : path
+        Root of the derivatives.
+    prefix : str
+        Source entities of the image, without suffix: ``sub-01_ses-a_run-1``.
+    errors : iterable of mapping
+        What went wrong with this image; see :func:`bids_interp.reports.crashes.describe`.
+    methods : str
+        Methods text in Markdown with ``[@key]`` citations; ``logs/CITATION.md`` where empty.
+    run_uuid : str
+        Identifier of the run.
+
+    Returns
+    -------
+    pathlib.Path
+        ``<output_dir>/<prefix>.html``, written atomically.
+    """
+    from bids_interp.reports.assemble import PAGE, collect_sections
+    from bids_interp.reports.crashes import describe_all
+    from bids_interp.reports.montage import write_bytes
+    from bids_interp.reports.palette import GROWS, SHRINKS
+    from bids_interp.reports.regions import read_regions
+    from bids_interp.reports.summary import summarise
+
+    files = ScanFiles(Path(output_dir), prefix)
+    summary = summarise(files)
+    words = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
+    content = _environment(PAGE).get_template('report.html.j2').render(
+        prefix=prefix,
+        title=_title(files),
+        summary=summary,
+        sections=collect_sections(files, words),
+        regions=_region_rows(read_regions(files)),
+        numbers=_counterfactual_rows(files),
+        crashes=describe_all(errors),
+        methods=_methods_html(files, methods),
+        style=(PAGE / 'style.css').read_text(encoding='utf-8'),
+        version=__version__,
+        run_uuid=run_uuid,
+        colours={'shrinks': SHRINKS, 'grows': GROWS},
+    )
+    return write_bytes(files.report, content.encode('utf-8'))
+
+
+def _environment(folder: Path) -> Any:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _title(files: ScanFiles) -> str:
+    """Name the scan for people: the entities in words."""
+    names = {'sub': 'subject', 'ses': 'session', 'acq': 'acquisition', 'rec': 'reconstruction'}
+    names |= {'ce': 'contrast agent'}
+    parts = [f'{names.get(key, key)} {value}' for key, value in files.entities.items()]
+    return ', '.join(parts)[:1].upper() + ', '.join(parts)[1:]
+
+
+def _methods_html(files: ScanFiles, methods: str) -> str:
+    from bids_interp.boilerplate.methods import render_html
+
+    if not methods:
+        stored = files.output_dir / 'logs' / 'CITATION.md'
+        methods = stored.read_text(encoding='utf-8') if stored.exists() else ''
+    return render_html(methods) if methods else ''
+
+
+def _region_rows(changes: list[Any]) -> list[dict[str, Any]]:
+    """One row per region: change in percent for both directions, strongest first."""
+    rows: dict[str, dict[str, Any]] = {}
+    for change in changes:
+        row = rows.setdefault(change.label, {'label': change.label, 'inject': None, 'remove': None})
+        row[change.direction] = change.volume_change_percent
+    if not rows:
+        return []
+    largest = max(abs(change.volume_change_percent) for change in changes) or 1.0
+    for row in rows.values():
+        for direction in ('inject', 'remove'):
+            value = row[direction]
+            row[f'{direction}_width'] = 0 if value is None else round(50 * abs(value) / largest, 1)
+    ordered = sorted(rows.values(), key=lambda row: -abs(row['inject'] or row['remove'] or 0))
+    return [row for row in ordered if max(abs(row['inject'] or 0), abs(row['remove'] or 0)) >= 0.05]
+
+
+#: Columns of the table of numbers: name in the file, heading, unit or remark, format.
+_NUMBERS = (
+    ('probability', 'Probability of “{positive}”', '{:.2f}'),
+    ('shift', 'Shift of the logit', '{:+.2f}'),
+    ('shift_over_class_gap', 'Shift / gap between the classes', '{:+.2f}'),
+    ('flipped', 'Answer on the other side', '{}'),
+    ('mean_abs_log_jacobian', 'Mean |log-Jacobian|', '{:.3f}'),
+    ('displacement_max_mm', 'Largest movement (mm)', '{:.2f}'),
+    ('reversibility_rmse', 'There and back: error', '{:.3g}'),
+    ('n_folded', 'Folded voxels', '{:.0f}'),
+)
+
+
+def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
+    """Heading and rows of the table of numbers; empty where there is none."""
+    from bids_interp.reports.summary import target_names
+
+    table = read_table(files.native('desc-counterfactual_stats.tsv'))
+    if not table:
+        return {}
+    positive = target_names(read_json(files.prediction))[1]
+    used = [column for column in _NUMBERS if column[0] in table[0]]
+    names = {'inject': 'injected', 'remove': 'removed'}
+    rows = []
+    for row in table:
+        cells = [f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}']
+        for name, _, form in used:
+            value = number(row[name])
+            yes_no = {'true': 'yes', 'false': 'no'}.get(row[name].lower(), 'n/a')
+            cells.append(form.format(value) if value is not None else yes_no)
+        rows.append(cells)
+    headings = ['Simulation', *(heading.format(positive=positive) for _, heading, _ in used)]
+    return {'headings': headings, 'rows': rows}

@@ -1,0 +1,169 @@
+"""Volumes made ready for drawing: upright, cropped to the brain, of modest size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from bids_interp.errors import ImageError
+from bids_interp.spatial.grid import Grid
+
+#: Array axes as they are cut, and their names.
+PLANES = {'sagittal': 0, 'coronal': 1, 'axial': 2}
+#: Native images are shown at this voxel size in mm; finer adds time and no sight.
+DISPLAY_SPACING = 1.25
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image whose array axes run to the right, front and top.
+
+    Parameters
+    ----------
+    data : numpy.ndarray
+        (X, Y, Z), float32.
+    grid : Grid
+        Its voxels; the linear part is diagonal and positive.
+    """
+
+    data: np.ndarray
+    grid: Grid
+
+    def position(self, plane: str, index: int) -> float:
+        """World coordinate in mm of a slice."""
+        axis = PLANES[plane]
+        return float(self.grid.affine[axis, 3] + self.grid.linear[axis, axis] * index)
+
+    def cut(self, plane: str, index: int) -> np.ndarray:
+        """One slice as a picture: first row on top, first column on the left."""
+        return np.flipud(np.take(self.data, index, axis=PLANES[plane]).T)
+
+    def crop(self, box: tuple[slice, slice, slice]) -> Volume:
+        """Cut a box of voxels out."""
+        start = np.array([part.start for part in box])
+        stop = np.array([part.stop for part in box])
+        return Volume(self.data[box], self.grid.crop(start, stop))
+
+
+def _read(path: Path) -> nib.Nifti1Image:
+    try:
+        image = nib.load(path)
+        image.get_fdata(dtype=np.float32)
+    except Exception as error:
+        raise ImageError(
+            f'{path} cannot be read for the report: {error}.',
+            'Delete this derivative and run the same command again.',
+        ) from error
+    return image
+
+
+def _is_upright(affine: np.ndarray) -> bool:
+    linear = affine[:3, :3]
+    return bool(np.allclose(linear, np.diag(np.diag(linear)), atol=1e-3))
+
+
+def load_volume(path: Path, spacing: float | None = None, order: str = 'linear') -> Volume:
+    """Read an image for drawing.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        NIfTI image of three dimensions.
+    spacing : float, optional
+        Voxel size in mm to resample to; an upright image keeps its own where not given.
+    order : str
+        ``'linear'`` or ``'nearest'``.
+
+    Returns
+    -------
+    Volume
+        Upright; values that are not finite are zero.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read.
+    """
+    image = nib.as_closest_canonical(_read(path))
+    if spacing is not None or not _is_upright(image.affine):
+        from nilearn.image import resample_img
+
+        size = spacing or float(np.min(nib.affines.voxel_sizes(image.affine)))
+        image = resample_img(
+            image, target_affine=np.diag([size] * 3), interpolation=order, copy_header=False
+        )
+    data = np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
+    return Volume(data.reshape(data.shape[:3]), Grid.from_image(image))
+
+
+def load_like(path: Path, like: Volume, order: str = 'linear') -> Volume:
+    """Read an image and put it onto the grid of another."""
+    image = _read(path)
+    if not Grid.from_image(image).matches(like.grid):
+        from nilearn.image import resample_img
+
+        image = resample_img(
+            image,
+            target_affine=like.grid.affine,
+            target_shape=like.grid.shape,
+            interpolation=order,
+            copy_header=False,
+        )
+    data = np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
+    return Volume(data.reshape(like.grid.shape), like.grid)
+
+
+def bounding_box(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice, slice]:
+    """Box around the true voxels, widened by a margin.
+
+    >>> mask = np.zeros((10, 10, 10), bool)
+    >>> mask[4:6, 4:6, 4:6] = True
+    >>> bounding_box(mask, 1)[0]
+    slice(3, 7, None)
+    """
+    parts = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        there = np.flatnonzero(mask.any(axis=others))
+        low, high = (int(there[0]), int(there[-1])) if there.size else (0, mask.shape[axis] - 1)
+        parts.append(slice(max(0, low - margin), min(mask.shape[axis], high + 1 + margin)))
+    return parts[0], parts[1], parts[2]
+
+
+def grey(data: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+    """Scale intensities to 0..1 between the 1st and the 99.5th percentile of the brain."""
+    values = data[inside] if inside is not None and inside.any() else data[data > 0]
+    if values.size == 0:
+        return np.zeros_like(data)
+    low, high = np.percentile(values, [0.5, 99.5])
+    low = min(float(low), 0.0) if inside is None else 0.6 * float(low)
+    return np.clip((data - low) / max(float(high) - low, 1e-6), 0, 1)
+
+
+def spread_slices(
+    mask: np.ndarray, plane: str, count: int, through: int | None = None, trim: float = 0.14
+) -> list[int]:
+    """Choose slices evenly over the brain, one of them through a given index."""
+    axis = PLANES[plane]
+    others = tuple(other for other in range(3) if other != axis)
+    there = np.flatnonzero(mask.any(axis=others))
+    if there.size == 0:
+        there = np.arange(mask.shape[axis])
+    first, last = float(there[0]), float(there[-1])
+    reach = (last - first) * trim
+    chosen = np.round(np.linspace(first + reach, last - reach, count)).astype(int).tolist()
+    if through is not None:
+        chosen[int(np.argmin(np.abs(np.array(chosen) - through)))] = int(through)
+    return sorted(set(chosen))
+
+
+def peak(values: np.ndarray) -> tuple[int, int, int]:
+    """Voxel of the strongest change, found on a lightly smoothed map against lone voxels."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(np.abs(values), 2.0)
+    index = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
+    return int(index[0]), int(index[1]), int(index[2])
