@@ -20,7 +20,7 @@ TRANSFORM_CONVENTION = (
     '"from" onto the space after "to", and so maps points of the latter to the former.'
 )
 DOSE_MEANING = (
-    '1 is the change that moves the logit by one gap between the classes in training; '
+    'The simulator is trained to move the logit by the dose times the gap between the classes; '
     'the number in the file name is the dose in percent.'
 )
 DIRECTION_MEANING = {

@@ -50,16 +50,17 @@ class DerivativesSink(SimpleInterface):
     _always_run = True
 
     def __init__(self, plan: Plan | None = None, **inputs: Any) -> None:
-        super().__init__(**inputs)
-        if plan is None:
-            return
-        self.inputs.plan = {
-            key: [output.to_dict() for output in outputs] for key, outputs in plan.items()
-        }
-        learned = {name for outputs in plan.values() for o in outputs for _, name in o.learned}
-        for name in (*plan, *sorted(learned)):
+        super().__init__()
+        planned = plan or {}
+        learned = {name for outputs in planned.values() for o in outputs for _, name in o.learned}
+        for name in (*planned, *sorted(learned)):
             self.inputs.add_trait(name, traits.Any)
             self.inputs.trait_set(trait_change_notify=False, **{name: traits.Undefined})
+        if plan is not None:
+            self.inputs.plan = {
+                key: [output.to_dict() for output in outputs] for key, outputs in plan.items()
+            }
+        self.inputs.trait_set(**inputs)
 
     def _run_interface(self, runtime):
         written = []

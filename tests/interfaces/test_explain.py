@@ -1,0 +1,155 @@
+"""Nodes of the explain workflow: what they write, and what makes them run again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bids_interp.bids.sidecars import COLUMNS
+from bids_interp.errors import ModelError
+from bids_interp.interfaces.explain import Classify, Counterfactual, PrepareInput, Simulate
+from bids_interp.interfaces.model import load_image, load_velocity
+from bids_interp.models.bundle import load_bundle
+from bids_interp.models.explainer import simulate
+from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
+
+DOSES = [0.5, 1.0]
+
+
+def read_table(path):
+    lines = Path(path).read_text().splitlines()
+    return [dict(zip(lines[0].split('\t'), line.split('\t'), strict=True)) for line in lines[1:]]
+
+
+@pytest.fixture
+def prepare(tmp_path, make_subject):
+    """Run the first node with a bundle."""
+    subject = make_subject('oblique')
+
+    def run(bundle):
+        node = PrepareInput(
+            model=str(bundle.path),
+            model_hash=bundle.version_hash,
+            t1w=str(subject.brain),
+            dataset_key='doi:10.1/x',
+            participant='01',
+            brain=str(subject.brain),
+            native_to_template=str(subject.native_to_template),
+        )
+        return node.run(cwd=str(tmp_path)).outputs
+
+    return run
+
+
+@pytest.fixture
+def network(prepare, tiny_bundle):
+    """Inputs of every node that runs a network."""
+    prepared = prepare(tiny_bundle)
+    return {
+        'model': str(tiny_bundle.path),
+        'model_hash': tiny_bundle.version_hash,
+        'model_input': prepared.model_input,
+        'membership': prepared.membership,
+    }
+
+
+def test_the_input_of_the_classifier_lies_on_the_grid_of_the_model(prepare, tiny_bundle):
+    image = nib.load(prepare(tiny_bundle).model_input)
+    np.testing.assert_allclose(image.affine, tiny_bundle.grid.affine, atol=1e-4)
+    assert image.header['sform_code'] == 4
+    # The subject's brain is the template's, so the input looks like the template there.
+    expected = tiny_bundle.mean_image[0, 0].numpy()
+    assert np.corrcoef(image.get_fdata().ravel(), expected.ravel())[0, 1] > 0.95
+
+
+def test_a_subject_of_the_training_set_is_explained_by_the_other_folds(
+    tmp_path, prepare, tiny_bundle, make_subject
+):
+    new = json.loads(Path(prepare(tiny_bundle).membership).read_text())
+    assert new == {'InTrainingSet': False, 'FoldsUsed': [0, 1]}
+    known = tmp_path / 'known'
+    shutil.copytree(tiny_bundle.path, known)
+    config = json.loads((known / 'config.json').read_text())
+    fingerprint = image_fingerprint(make_subject('oblique').brain)
+    key = subject_keys(fingerprint, 'another name', 'x')[0]
+    config['subjects'] = {salted(config['salt'], key): [1]}
+    (known / 'config.json').write_text(json.dumps(config))
+    membership = json.loads(Path(prepare(load_bundle(known)).membership).read_text())
+    assert membership == {'InTrainingSet': True, 'FoldsUsed': [1]}
+
+
+def test_classify_simulate_and_measure(tmp_path, network, tiny_bundle):
+    observed = Classify(**network).run(cwd=str(tmp_path)).outputs.observed
+    simulated = Simulate(**network).run(cwd=str(tmp_path)).outputs
+    done = Counterfactual(
+        velocity=simulated.velocity, observed=observed, doses=DOSES, **network
+    ).run(cwd=str(tmp_path))
+    prediction = json.loads(Path(done.outputs.prediction).read_text())
+    assert prediction['Target'] == tiny_bundle.target
+    assert prediction['FoldsUsed'] == [0, 1]
+    assert set(prediction['Simulated']) == {'inject050', 'inject100', 'remove050', 'remove100'}
+    folds = prediction['Observed']['Folds']
+    logits = [fold['Logit'] for fold in folds]
+    assert prediction['Observed']['LogitMean'] == pytest.approx(np.mean(logits))
+    assert prediction['Observed']['LogitSD'] == pytest.approx(np.std(logits))
+    for fold in folds:
+        calibrated = 1 / (1 + np.exp(-fold['Logit'] / fold['Temperature']))
+        assert fold['Probability'] == pytest.approx(calibrated, abs=1e-5)
+
+    responses = read_table(done.outputs.dose_response)
+    assert set(responses[0]) == set(COLUMNS['dose_response'])
+    assert len(responses) == 2 + 2 * 2 * 4
+    injected = [
+        float(row['logit'])
+        for row in responses
+        if (row['direction'], row['dose']) == ('inject', '1')
+    ]
+    listed = [fold['Logit'] for fold in prediction['Simulated']['inject100']['Folds']]
+    np.testing.assert_allclose(listed, injected, rtol=1e-5)
+    metrics = read_table(done.outputs.counterfactual)
+    assert set(metrics[0]) == set(COLUMNS['counterfactual'])
+    assert [(row['direction'], row['dose']) for row in metrics] == [
+        ('inject', '0.5'),
+        ('inject', '1'),
+        ('remove', '0.5'),
+        ('remove', '1'),
+    ]
+
+
+def test_velocities_are_the_mean_over_the_folds_in_mm(tmp_path, network, tiny_bundle):
+
+    outputs = Simulate(**network).run(cwd=str(tmp_path)).outputs
+    image = torch.from_numpy(load_image(network['model_input'])[0])[None, None]
+    expected = simulate(tiny_bundle, image, (0, 1))
+    for path, direction in zip(outputs.velocity, ('inject', 'remove'), strict=True):
+        velocity, grid = load_velocity(path)
+        np.testing.assert_allclose(velocity, expected.velocity[direction], atol=1e-5)
+        assert grid.matches(tiny_bundle.grid)
+        assert np.abs(velocity).max() > 0.01
+    facts = json.loads(Path(outputs.velocity_facts).read_text())
+    assert len(facts) == 2
+    assert facts[0]['SpeedMaxMM'] >= facts[0]['SpeedMeanMM'] > 0
+    assert facts[0]['SDAcrossFoldsMeanMM'] > 0
+
+
+def test_a_node_runs_again_if_and_only_if_the_model_is_another(tmp_path, network):
+    moved = tmp_path / 'moved'
+    shutil.copytree(network['model'], moved)
+    same = Simulate(**network).inputs.get_hashval()[1]
+    assert Simulate(**{**network, 'model': str(moved)}).inputs.get_hashval()[1] == same
+    for change in ({'device': 'cuda:0'}, {'use_gpu': True}, {'num_threads': 2}):
+        assert Simulate(**network, **change).inputs.get_hashval()[1] == same
+    other = Simulate(**{**network, 'model_hash': 'another'})
+    assert other.inputs.get_hashval()[1] != same
+
+
+def test_a_model_that_changes_during_the_run_is_noticed(tmp_path, network):
+    node = Simulate(**{**network, 'model_hash': 'another'})
+    with pytest.raises(ModelError, match='changed during the run'):
+        node.run(cwd=str(tmp_path))

@@ -1,0 +1,96 @@
+"""The sink: planned files and sidecars, nothing else, again and again."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_interp.bids.plan import PlannedOutput
+from bids_interp.interfaces.bids import DerivativesSink
+
+PLAN = {
+    'maps': [
+        PlannedOutput(
+            f'sub-01/anat/sub-01_desc-{name}_T1w.nii.gz',
+            {'Description': name},
+            learned=(('*', 'facts'), ('SkullStripped', 'stripped')),
+        )
+        for name in ('a', 'b')
+    ],
+    'answer': [PlannedOutput('sub-01/anat/sub-01_desc-explain_prediction.json', {'Sources': []})],
+    'matrix': [PlannedOutput('sub-01/anat/sub-01_from-a_to-b_mode-image_xfm.txt', {'X': 1})],
+}
+
+
+@pytest.fixture
+def sink(tmp_path):
+    """A sink with everything connected."""
+    maps = []
+    for value in (1, 2):
+        image = nib.Nifti1Image(np.full((3, 3, 3), value, np.float32), np.diag([-2, 2, 2, 1]))
+        maps.append(str(tmp_path / f'{value}.nii.gz'))
+        image.to_filename(maps[-1])
+    (tmp_path / 'facts.json').write_text('[{"Folded": 0}, {"Folded": 7}]')
+    (tmp_path / 'answer.json').write_text('{"Logit": 1.5}')
+    (tmp_path / 'matrix.txt').write_text('#Insight Transform File V1.0\n')
+    return DerivativesSink(
+        plan=PLAN,
+        out_dir=str(tmp_path / 'out'),
+        maps=maps,
+        facts=str(tmp_path / 'facts.json'),
+        stripped=True,
+        answer=str(tmp_path / 'answer.json'),
+        matrix=str(tmp_path / 'matrix.txt'),
+    )
+
+
+def test_files_and_sidecars_are_where_they_were_planned(tmp_path, sink):
+    written = sink.run(cwd=str(tmp_path)).outputs.out_files
+    anat = tmp_path / 'out' / 'sub-01' / 'anat'
+    assert sorted(os.listdir(anat)) == [
+        'sub-01_desc-a_T1w.json',
+        'sub-01_desc-a_T1w.nii.gz',
+        'sub-01_desc-b_T1w.json',
+        'sub-01_desc-b_T1w.nii.gz',
+        'sub-01_desc-explain_prediction.json',
+        'sub-01_from-a_to-b_mode-image_xfm.json',
+        'sub-01_from-a_to-b_mode-image_xfm.txt',
+    ]
+    assert len(written) == 4
+    image = nib.load(anat / 'sub-01_desc-b_T1w.nii.gz')
+    assert (image.get_fdata() == 2).all()
+    assert (image.header['sform_code'], image.header['qform_code']) == (1, 1)
+    sidecar = json.loads((anat / 'sub-01_desc-b_T1w.json').read_text())
+    assert sidecar == {'Description': 'b', 'Folded': 7, 'SkullStripped': True}
+    answer = json.loads((anat / 'sub-01_desc-explain_prediction.json').read_text())
+    assert answer == {'Sources': [], 'Logit': 1.5}
+
+
+def test_a_second_run_touches_nothing_and_brings_back_what_was_removed(tmp_path, sink):
+    anat = tmp_path / 'out' / 'sub-01' / 'anat'
+    sink.run(cwd=str(tmp_path))
+    before = {name: (anat / name).stat().st_ino for name in os.listdir(anat)}
+    removed = 'sub-01_desc-a_T1w.nii.gz'
+    (anat / removed).unlink()
+    sink.run(cwd=str(tmp_path))
+    after = {name: (anat / name).stat().st_ino for name in os.listdir(anat)}
+    assert set(after) == set(before)
+    assert {k: v for k, v in after.items() if k != removed} == {
+        k: v for k, v in before.items() if k != removed
+    }
+
+
+def test_fewer_files_than_planned_are_an_error(tmp_path, sink):
+    sink.inputs.maps = sink.inputs.maps[:1]
+    with pytest.raises(ValueError, match='maps brings 1 files; 2 are planned'):
+        sink.run(cwd=str(tmp_path))
+
+
+def test_something_that_is_not_connected_is_an_error(tmp_path, sink):
+    unconnected = DerivativesSink(plan=PLAN, out_dir=str(tmp_path / 'out'))
+    with pytest.raises(ValueError, match='Nothing is connected to maps'):
+        unconnected.run(cwd=str(tmp_path))
