@@ -1,0 +1,250 @@
+"""Check a T1w image and write it in one form: 3-D, float32, closest to RAS+, qform = sform."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from bids_interp.anatomical.headers import trusted_affine
+from bids_interp.errors import ImageError, OutputError
+
+VOXEL_RANGE = (0.2, 5.0)  # mm
+EXTENT_RANGE = (80.0, 600.0)  # mm, field of view along each axis
+SATURATED = 0.001  # share of voxels at the top of an integer type
+NEGATIVE = 0.02  # share of negative voxels in a magnitude image that is worth a word
+
+
+@dataclass
+class ConformReport:
+    """What was found and changed.
+
+    Attributes
+    ----------
+    source : str
+        Input file name, without its folder.
+    shape, voxel_sizes : list
+        After reorientation: voxels and mm along R, A and S.
+    orientation : str
+        Axis codes of the input, e.g. ``LAS``.
+    oblique_degrees : float
+        Largest angle between a voxel axis and its world axis.
+    data_type : str
+        Data type on disk.
+    warnings : list of str
+        What the user should know.
+    """
+
+    source: str
+    shape: list[int] = field(default_factory=list)
+    voxel_sizes: list[float] = field(default_factory=list)
+    orientation: str = ''
+    oblique_degrees: float = 0.0
+    data_type: str = ''
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict:
+        """Return plain types, for JSON."""
+        return asdict(self)
+
+
+def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
+    """Load, check and reorient one T1w image; nothing is resampled.
+
+    Parameters
+    ----------
+    path : str or Path
+        NIfTI file.
+
+    Returns
+    -------
+    img : Nifti1Image
+        float32, axes closest to RAS+ (obliqueness and voxel sizes kept), qform = sform.
+    report : ConformReport
+        What was found and changed.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read or cannot be a T1w image; names the file and the remedy.
+    """
+    path = Path(path)
+    img = _open(path)
+    report = ConformReport(source=path.name, data_type=str(img.get_data_dtype()))
+    shape = _spatial_shape(img, path, report)
+    affine, code, warnings = trusted_affine(img, path)
+    report.warnings += warnings
+    _check_geometry(shape, affine, img, path, report)
+    data = _read(img, path, report).reshape(shape)
+    _check_values(data, path, report)
+    report.orientation = ''.join(nib.aff2axcodes(affine))
+    report.oblique_degrees = round(float(np.degrees(nib.affines.obliquity(affine).max())), 2)
+    out = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
+    out = make_image(np.asarray(out.dataobj, dtype=np.float32), out.affine, code)
+    report.shape = [int(n) for n in out.shape]
+    report.voxel_sizes = [round(float(v), 4) for v in nib.affines.voxel_sizes(out.affine)]
+    return out, report
+
+
+def make_image(data: np.ndarray, affine: np.ndarray, code: int = 1) -> nib.Nifti1Image:
+    """Return a NIfTI image in mm whose qform and sform are both ``affine`` (4, 4)."""
+    img = nib.Nifti1Image(data, affine)
+    img.set_sform(affine, code=max(1, code))
+    img.set_qform(affine, code=max(1, code))
+    img.header.set_xyzt_units('mm')
+    return img
+
+
+def save_image(img: nib.Nifti1Image, path: str | Path) -> Path:
+    """Write an image whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, as on a full disk.
+    """
+    path = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(suffix='.nii.gz', prefix='.tmp-', dir=path.parent)
+        os.close(handle)
+        try:
+            nib.save(img, name)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f'{path} could not be written: {error}.') from error
+    return path
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    if not path.is_file():
+        raise ImageError(f'{path} does not exist.', 'Fetch it (datalad get?) or leave it out.')
+    try:
+        img = nib.load(path)
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+        raise ImageError(f'{path} is not a readable NIfTI file: {error}.') from error
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(img, nib.Nifti1Image):
+        raise ImageError(f'{path} is not a NIfTI file.', 'Convert it to NIfTI.')
+    if img.get_data_dtype().kind not in 'iuf':
+        raise ImageError(
+            f'{path} holds {img.get_data_dtype()} values, not plain numbers.',
+            'Give the magnitude image in grey values.',
+        )
+    return img
+
+
+def _damaged(path: Path, error: Exception) -> ImageError:
+    return ImageError(
+        f'{path} is damaged or truncated ({type(error).__name__}: {error}).',
+        'Copy or fetch the file again and compare its size with the original.',
+    )
+
+
+def _spatial_shape(img: nib.Nifti1Image, path: Path, report: ConformReport) -> tuple[int, ...]:
+    shape = img.shape
+    if len(shape) > 3 and all(n == 1 for n in shape[3:]):
+        report.warnings.append(f'The image is {len(shape)}-D with one volume; it was made 3-D.')
+        shape = shape[:3]
+    if len(shape) > 3:
+        raise ImageError(
+            f'{path} holds several volumes (shape {shape}).',
+            'Give each volume, or their average, as a 3-D file of its own.',
+        )
+    if len(shape) < 3 or min(shape) < 2:
+        raise ImageError(
+            f'{path} is not a volume (shape {shape}).', 'Leave out localisers and single slices.'
+        )
+    return tuple(int(n) for n in shape)
+
+
+def _check_geometry(
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    img: nib.Nifti1Image,
+    path: Path,
+    report: ConformReport,
+) -> None:
+    spacing = nib.affines.voxel_sizes(affine)
+    said = ' x '.join(f'{v:.3g}' for v in spacing)
+    if spacing.min() < VOXEL_RANGE[0] or spacing.max() > VOXEL_RANGE[1]:
+        raise ImageError(
+            f'{path} has voxels of {said} mm; {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]} mm are possible.',
+            'Correct the voxel size in the header (are the units mm?), or leave out this file.',
+        )
+    extent = spacing * np.asarray(shape)
+    if extent.min() < EXTENT_RANGE[0] or extent.max() > EXTENT_RANGE[1]:
+        size = ' x '.join(f'{v:.0f}' for v in extent)
+        raise ImageError(
+            f'{path} covers {size} mm, which is no head.',
+            'Give an image that holds the whole brain, and check its voxel size.',
+        )
+    pixdim = np.asarray(img.header['pixdim'][1:4], dtype=float)
+    if np.all(pixdim > 0) and np.any(np.abs(pixdim / spacing - 1) > 0.02):
+        report.warnings.append(
+            f'The voxel size of the header ({" x ".join(f"{v:.3g}" for v in pixdim)} mm) '
+            f'is not that of its affine ({said} mm), which was used.'
+        )
+
+
+def _read(img: nib.Nifti1Image, path: Path, report: ConformReport) -> np.ndarray:
+    slope, inter = img.dataobj.slope, img.dataobj.inter
+    if slope < 0:
+        raise ImageError(
+            f'{path} has a negative scl_slope ({slope:g}), which inverts the contrast.',
+            'Correct scl_slope and scl_inter in the header.',
+        )
+    try:
+        raw = np.asarray(img.dataobj.get_unscaled())
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise _damaged(path, error) from error
+    if raw.dtype.kind in 'iu':
+        _check_overflow(raw, path, report)
+    with np.errstate(over='ignore', invalid='ignore'):
+        data = (raw.astype(np.float64) * slope + inter).astype(np.float32)
+    bad = int(data.size - np.isfinite(data).sum())
+    if bad:
+        cause = (
+            f'after scaling by scl_slope {slope:g}, scl_inter {inter:g}'
+            if np.isfinite(raw).all()
+            else 'as stored'
+        )
+        raise ImageError(
+            f'{path} has {bad} voxels that are NaN or infinite ({cause}).',
+            'Replace them (fslmaths IN -nan OUT) or correct scl_slope in the header.',
+        )
+    return data
+
+
+def _check_overflow(raw: np.ndarray, path: Path, report: ConformReport) -> None:
+    """Refuse values that wrapped round the end of a signed type; warn of values cut off there."""
+    info = np.iinfo(raw.dtype)
+    low, high = int(raw.min()), int(raw.max())
+    if info.min < 0 and low < 0.9 * info.min and high > 0.9 * info.max:
+        raise ImageError(
+            f'{path} spans the whole of {raw.dtype} ({low} to {high}): its values overflowed.',
+            'Convert it again from the original data with a wider data type.',
+        )
+    if high == info.max and raw.dtype.itemsize > 1 and (raw == high).mean() > SATURATED:
+        report.warnings.append(f'Values are cut off at {high}, the largest {raw.dtype}.')
+
+
+def _check_values(data: np.ndarray, path: Path, report: ConformReport) -> None:
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        what = 'zero' if low == 0 else f'{low:g}'
+        raise ImageError(f'Every voxel of {path} is {what}.', 'Convert it again, or leave it out.')
+    if np.percentile(data, 99.9) <= np.percentile(data, 1):
+        raise ImageError(f'{path} is empty but for a few voxels.', 'Leave it out.')
+    negative = float((data < 0).mean())
+    if negative > NEGATIVE:
+        report.warnings.append(
+            f'{100 * negative:.0f} % of the voxels are negative, which a T1w magnitude image is not.'
+        )

@@ -1,0 +1,115 @@
+"""Which affine of a NIfTI header to trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from bids_interp.errors import ImageError
+
+ROTATION_TOLERANCE = 1.0  # degrees
+SPACING_TOLERANCE = 0.02  # relative
+ORIGIN_TOLERANCE = 2.0  # mm
+SHEAR_TOLERANCE = 1e-3  # cosine between two axes
+NO_AFFINE = (
+    'Write the orientation anew from the original DICOM files (dcm2niix), '
+    'or set the sform if you know which side is left.'
+)
+
+
+def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, list[str]]:
+    """Choose the affine: the sform where it is valid, else the qform.
+
+    Parameters
+    ----------
+    img : Nifti1Image
+        Image as loaded.
+    path : Path
+        File name for messages.
+
+    Returns
+    -------
+    affine : ndarray (4, 4)
+        Voxel to world, RAS+ mm.
+    code : int
+        NIfTI code of the form that was used.
+    warnings : list of str
+        What the user should know: forms that disagree, a damaged form.
+
+    Raises
+    ------
+    ImageError
+        If neither form is valid, or the chosen one is sheared.
+    """
+    sform, sform_word = _form(img, 'sform')
+    qform, qform_word = _form(img, 'qform')
+    if sform is None and qform is None:
+        detail = f'sform: {sform_word}; qform: {qform_word}'
+        raise ImageError(f'{path} does not say how it lies in space ({detail}).', NO_AFFINE)
+    warnings = []
+    if sform is None and sform_word != 'not set':
+        warnings.append(f'The sform is {sform_word}; the qform was used.')
+    if qform is None and qform_word != 'not set':
+        warnings.append(f'The qform is {qform_word}; the sform was used.')
+    if sform is not None and qform is not None:
+        difference = disagreement(sform, qform)
+        if difference:
+            warnings.append(
+                f'qform and sform disagree ({difference}); the sform was used. '
+                'Check left and right in the report.'
+            )
+    affine = qform if sform is None else sform
+    code = int(img.header['qform_code' if sform is None else 'sform_code'])
+    _check_shear(affine, path)
+    return np.asarray(affine, dtype=np.float64), code, warnings
+
+
+def disagreement(first: np.ndarray, second: np.ndarray) -> str:
+    """Say in what two affines (4, 4) differ; empty if they agree within the tolerances.
+
+    Examples
+    --------
+    >>> disagreement(np.eye(4), np.diag([-1, 1, 1, 1]))
+    'one of them is mirrored'
+    >>> disagreement(np.eye(4), np.eye(4))
+    ''
+    """
+    spacings = [np.linalg.norm(a[:3, :3], axis=0) for a in (first, second)]
+    if np.any(np.abs(spacings[0] / spacings[1] - 1) > SPACING_TOLERANCE):
+        return 'voxel sizes differ'
+    if np.linalg.det(first[:3, :3]) * np.linalg.det(second[:3, :3]) < 0:
+        return 'one of them is mirrored'
+    axes = [a[:3, :3] / s for a, s in zip((first, second), spacings, strict=True)]
+    cosine = (np.trace(axes[0].T @ axes[1]) - 1) / 2
+    angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+    if angle > ROTATION_TOLERANCE:
+        return f'rotated by {angle:.1f} degrees'
+    shift = float(np.linalg.norm(first[:3, 3] - second[:3, 3]))
+    return f'shifted by {shift:.1f} mm' if shift > ORIGIN_TOLERANCE else ''
+
+
+def _form(img: nib.Nifti1Image, which: str) -> tuple[np.ndarray | None, str]:
+    """Return one valid form, or None and what is wrong with it."""
+    if int(img.header[f'{which}_code']) <= 0:
+        return None, 'not set'
+    try:
+        affine = np.asarray(getattr(img.header, f'get_{which}')(), dtype=np.float64)
+    except (ValueError, nib.spatialimages.HeaderDataError):
+        return None, 'damaged'
+    if not np.all(np.isfinite(affine)):
+        return None, 'not finite'
+    if abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        return None, 'singular'
+    return affine, 'valid'
+
+
+def _check_shear(affine: np.ndarray, path: Path) -> None:
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = np.abs(axes.T @ axes - np.eye(3))
+    if cosines.max() > SHEAR_TOLERANCE:
+        raise ImageError(
+            f'The axes of {path} are not at right angles (cosine {cosines.max():.3f}).',
+            'Resample it to an orthogonal grid, or give the image as it came from the scanner.',
+        )
