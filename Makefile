@@ -16,7 +16,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 READY := $(VENV)/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint benchmark docs-images clean
+.PHONY: help venv demo test lint benchmark docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,7 +38,7 @@ $(READY): setup.cfg pyproject.toml requirements/lock.txt
 	  echo 'PyTorch $(TORCH_VERSION) as the package registry has it.'; \
 	  $(PIP) $(INDEX) 'torch==$(TORCH_VERSION)'; \
 	fi
-	$(PIP) -c requirements/lock.txt --no-build-isolation -e '.[train,test]'
+	PYTHONWARNINGS=ignore $(PIP) -c requirements/lock.txt --no-build-isolation -e '.[train,test]'
 	@touch $@
 
 demo: $(READY)  ## the main job on made-up heads with the demonstration model; prints the reports' paths
@@ -56,6 +56,10 @@ test: lint  ## lint, then every test (those on real scans where ../shared is the
 
 benchmark: $(READY)  ## time and memory of one participant (see docs/development.md)
 	$(BIN)/python benchmarks/bench_participant.py
+
+docs: $(READY)  ## the documents as web pages in build/site
+	$(PIP) -c requirements/lock.txt 'mkdocs>=1.6,<2'
+	$(BIN)/mkdocs build --quiet
 
 clean:  ## remove the virtual environment and what was built
 	rm -rf $(VENV) build dist site demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache
