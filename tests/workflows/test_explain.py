@@ -1,0 +1,62 @@
+"""The explain workflow builds for every choice, and asks for what it needs."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from bids_interp.workflows.explain import init_explain_wf
+
+
+def build(bundle, **choices):
+    return init_explain_wf(bundle=bundle, dataset_key='doi:10.1/x', participant='01', **choices)
+
+
+@pytest.mark.parametrize(
+    ('spaces', 'doses', 'device'),
+    list(
+        itertools.product(
+            [('T1w',), ('template',), ('T1w', 'MNI152NLin2009aSym')],
+            [(1.0,), (0.25, 0.5, 1.0)],
+            ['cpu', 'cuda:0', 'auto'],
+        )
+    ),
+)
+def test_the_graph_builds_for_every_choice(tiny_bundle, spaces, doses, device):
+    workflow = build(tiny_bundle, output_spaces=spaces, doses=doses, device=device)
+    names = set(workflow.list_node_names())
+    assert ('realise_native' in names) is ('T1w' in spaces)
+    assert ('realise_template' in names) is (spaces != ('T1w',))
+    assert len(workflow._create_flat_graph()) == len(names)
+    assert workflow.get_node('counterfactual').inputs.doses == list(doses)
+
+
+def test_nodes_are_few_and_named_like_their_variables(tiny_bundle):
+    names = set(build(tiny_bundle).list_node_names()) - {'inputnode', 'outputnode'}
+    assert names == {
+        'prepare_input',
+        'classify',
+        'simulate',
+        'counterfactual',
+        'realise_native',
+        'realise_template',
+    }
+
+
+@pytest.mark.parametrize(('device', 'waits'), [('cpu', False), ('cuda', True), ('cuda:1', True)])
+def test_networks_wait_for_a_gpu_only_where_they_use_one(tiny_bundle, device, waits):
+    workflow = build(tiny_bundle, device=device, omp_nthreads=3)
+    for name in ('classify', 'simulate', 'counterfactual'):
+        node = workflow.get_node(name)
+        assert node.is_gpu_node() is waits
+        assert node.inputs.device == device
+        assert node.n_procs == 3
+    assert not workflow.get_node('realise_native').is_gpu_node()
+
+
+def test_the_methods_text_names_the_model_and_the_sign(tiny_bundle):
+    text = build(tiny_bundle).visit_desc()
+    assert f'*{tiny_bundle.name}*' in text
+    assert tiny_bundle.version_hash in text
+    assert 'positive values mean local\nexpansion' in text
+    assert 'demonstration' in text
