@@ -49,7 +49,7 @@ def normalise(
     for item in options:
         if isinstance(item, _Run):
             if not item.values:
-                words.append(item.option)  # click says that its value is missing
+                return [*words, item.option]  # click says that its value is missing
             for _, value in item.values:
                 words += [item.option, value]
         else:
@@ -116,10 +116,16 @@ def _give_back(
         last = len(runs) - 1  # the level stands by itself; folders were swallowed before it
     if last is None:
         return
-    for run in reversed(runs[: last + 1]):
-        while missing > 0 and len(run.values) > 1:
-            positionals.append(run.values.pop())
-            missing -= 1
+    if _ends_with(runs[last], levels):
+        positionals.append(runs[last].values.pop())
+        missing -= 1
+    while missing > 0:
+        long = [run for run in runs[: last + 1] if len(run.values) > 1]
+        paths = [run for run in long if '/' in run.values[-1][1]]
+        if not long:
+            return
+        positionals.append((paths or long)[-1].values.pop())
+        missing -= 1
 
 
 def _ends_with(run: _Run, levels: Collection[str]) -> bool:

@@ -67,7 +67,8 @@ class Option(click.Option):
         is_list: bool = False,
         **attrs: Any,
     ) -> None:
-        name = next(d for d in param_decls if d.isidentifier() or d.startswith('--'))
+        given = [d for d in param_decls if d.isidentifier()]
+        name = given[0] if given else next(d for d in param_decls if d.startswith('--'))
         name = name.lstrip('-').split('/')[0].replace('-', '_')
         attrs.setdefault('show_default', True)
         if is_list:

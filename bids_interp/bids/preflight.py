@@ -1,0 +1,200 @@
+"""The preflight table: what would be processed, how, and what is wrong with it."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_interp.bids.image_facts import ImageFacts, inspect_image
+from bids_interp.bids.query import T1wRecord, list_subjects, missing_subjects
+from bids_interp.bids.validation import validate_dataset
+from bids_interp.errors import ImageError
+from bids_interp.settings import Settings
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle import ModelBundle
+
+NARROW, WIDE = 80, 120
+# Compressed bytes per voxel of what is written, measured on whole heads; brains cost less.
+OUTPUT_BYTES_PER_VOXEL = 2.5
+WORK_BYTES_PER_VOXEL = 12.0
+TEMPLATE_VOXELS = 8.7e6
+
+
+@dataclass(frozen=True)
+class PreflightRow:
+    """One line of the table: a T1w image, or a participant without one.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of the image's outputs, or ``sub-<label>``.
+    record : T1wRecord, optional
+        The image.
+    facts : ImageFacts, optional
+        What its header and values say; None where it cannot be read.
+    model : str
+        Name of the model that applies.
+    problems : tuple of str
+        Why it cannot be processed.
+    notes : tuple of str
+        What the user should know.
+    """
+
+    name: str
+    record: T1wRecord | None = None
+    facts: ImageFacts | None = None
+    model: str = ''
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    output_bytes: int = 0
+    work_bytes: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be processed."""
+        return self.record is not None and not self.problems
+
+
+def preflight(
+    records: Sequence[T1wRecord],
+    settings: Settings,
+    bundle: ModelBundle,
+    *,
+    n_threads: int = 1,
+) -> list[PreflightRow]:
+    """Look at every image before anything is computed.
+
+    Parameters
+    ----------
+    records : sequence of T1wRecord
+        Images to look at.
+    settings : Settings
+        Choices of the user.
+    bundle : ModelBundle
+        The model that applies.
+    n_threads : int
+        Files read at once.
+
+    Returns
+    -------
+    list of PreflightRow
+        One per image, in order, then one per participant without image.
+    """
+    model = bundle.name + (' (demo)' if bundle.demonstration else '')
+    findings = {} if settings.skip_bids_validation else validate_dataset(settings.bids_dir)
+
+    def look(record: T1wRecord) -> PreflightRow:
+        notes = tuple(findings.get(record.path.name, ()))
+        try:
+            facts = inspect_image(record, settings.skull_strip_t1w)
+        except ImageError as error:
+            return PreflightRow(record.prefix, record, None, model, (str(error),), notes)
+        need = _bytes_needed(facts, settings)
+        return PreflightRow(record.prefix, record, facts, model, (), (*facts.notes, *notes), *need)
+
+    with ThreadPoolExecutor(max(1, n_threads)) as pool:
+        rows = list(pool.map(look, records))
+    return [*rows, *_without_image(records, settings)]
+
+
+def _without_image(records: Sequence[T1wRecord], settings: Settings) -> list[PreflightRow]:
+    """Return rows of requested participants that are not there or have no T1w image at all."""
+    missing = missing_subjects(settings)
+    asked = settings.participant_label or tuple(list_subjects(settings.bids_dir))
+    found = {record.subject for record in records}
+    rows = []
+    for label in asked:
+        folder = settings.bids_dir / f'sub-{label}'
+        if label in missing:
+            problem = f'{settings.bids_dir} has no participant {label}. Check --participant-label.'
+        elif label not in found and not _has_t1w(folder):
+            problem = f'{folder} has no T1w image (anat/sub-{label}[_...]_T1w.nii[.gz]).'
+        else:
+            continue  # done, or left out by sessions or filter, as the user asked
+        rows.append(PreflightRow(f'sub-{label}', problems=(problem,)))
+    return rows
+
+
+def _has_t1w(folder: Path) -> bool:
+    patterns = ('anat/*_T1w.nii', 'ses-*/anat/*_T1w.nii')
+    return any(True for p in patterns for end in ('', '.gz') for _ in folder.glob(p + end))
+
+
+def _bytes_needed(facts: ImageFacts, settings: Settings) -> tuple[int, int]:
+    """Estimate bytes of output and of intermediate results."""
+    native = float(facts.shape[0] * facts.shape[1] * facts.shape[2])
+    images = 1 + 2 * len(settings.doses)
+    output = OUTPUT_BYTES_PER_VOXEL * (native + 0.25 * images * (native + TEMPLATE_VOXELS))
+    return int(output), int(output + WORK_BYTES_PER_VOXEL * native)
+
+
+def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
+    """Return the table as text, 80 to 120 columns wide, problems below their lines.
+
+    Parameters
+    ----------
+    rows : sequence of PreflightRow
+        What is shown.
+    width : int, optional
+        Columns; those of the terminal if not given.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    width = min(max(width, NARROW), WIDE)
+    heads = ('subject', 'session', 'T1w image', 'voxels (mm)', 'axes', 'brain', 'model', '')
+    lines = [_cells(row) for row in rows]
+    sizes = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
+    spare = width - sum(sizes) - 2 * (len(heads) - 1)
+    for column in (2, 6, 0, 1):  # what may be cut, first the file name
+        cut = min(max(0, -spare), max(0, sizes[column] - 12))
+        sizes[column] -= cut
+        spare += cut
+    text = [_join(heads, sizes), _join(['-' * size for size in sizes], sizes)]
+    for row, line in zip(rows, lines, strict=True):
+        text.append(_join(line, sizes))
+        for mark, words in (*(('!', p) for p in row.problems), *(('-', n) for n in row.notes)):
+            text += textwrap.wrap(
+                words,
+                width,
+                initial_indent=f'    {mark} ',
+                subsequent_indent='      ',
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+    return '\n'.join(text)
+
+
+def _cells(row: PreflightRow) -> tuple[str, ...]:
+    state = 'ok' if row.usable else 'LEFT OUT'
+    if row.record is None:
+        return row.name.removeprefix('sub-'), '', '-', '', '', '', '', state
+    facts = row.facts
+    shown = ('', '', '')
+    if facts is not None:
+        size = ' x '.join(f'{edge:.3g}' for edge in facts.voxel_size)
+        shown = (size, facts.orientation, facts.brain)
+    record = row.record
+    return record.subject, record.session or '-', record.path.name, *shown, row.model, state
+
+
+def _join(cells: Sequence[str], sizes: Sequence[int]) -> str:
+    return '  '.join(_cut(c, n).ljust(n) for c, n in zip(cells, sizes, strict=True)).rstrip()
+
+
+def _cut(text: str, size: int) -> str:
+    """Shorten a text in the middle.
+
+    Examples
+    --------
+    >>> _cut('sub-01_ses-a_T1w.nii.gz', 15)
+    'sub-01...nii.gz'
+    """
+    if len(text) <= size:
+        return text
+    head = (size - 3) // 2
+    return f'{text[:head]}...{text[len(text) - (size - 3 - head) :]}'

@@ -1,0 +1,220 @@
+"""What this process may use: CPUs, memory, GPU, disk, and folders that can be written to."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from bids_interp.errors import DeviceError, OutputError
+
+CGROUP = Path('/sys/fs/cgroup')
+# Files that a GPU driver makes; without them PyTorch need not be imported to know that there is
+# no GPU, which saves seconds.
+GPU_FILES = ('/dev/nvidiactl', '/dev/nvidia0', '/dev/dxg', '/dev/kfd')
+SHARE_OF_MEMORY = 0.9
+
+
+def available_cpus(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROUP) -> int:
+    """Return how many CPUs the affinity, the container and the SLURM job allow."""
+    limits = [float(len(os.sched_getaffinity(0)))]
+    limits += _cgroup_cpus(cgroup)
+    for name in ('SLURM_CPUS_PER_TASK', 'SLURM_CPUS_ON_NODE'):
+        if environ.get(name, '').isdigit():
+            limits.append(float(environ[name]))
+            break
+    return max(1, int(min(limits)))
+
+
+def available_memory_gb(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROUP) -> float:
+    """Return 90 % of the memory that the machine, the container and the SLURM job allow, in GB."""
+    limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9]
+    for folder in _cgroup_folders(cgroup):
+        for name in ('memory.max', 'memory.limit_in_bytes'):
+            limit = _read_number(folder / name)
+            if limit is not None:
+                limits.append(limit / 1e9)
+    if environ.get('SLURM_MEM_PER_NODE', '').isdigit():
+        limits.append(int(environ['SLURM_MEM_PER_NODE']) * 2**20 / 1e9)
+    elif environ.get('SLURM_MEM_PER_CPU', '').isdigit():
+        cpus = available_cpus(environ, cgroup)
+        limits.append(int(environ['SLURM_MEM_PER_CPU']) * cpus * 2**20 / 1e9)
+    return SHARE_OF_MEMORY * min(limit for limit in limits if limit > 0)
+
+
+def _cgroup_cpus(cgroup: Path) -> list[float]:
+    """Return the CPU quotas of the control groups (version 2, then 1)."""
+    quotas = []
+    for folder in _cgroup_folders(cgroup):
+        words = _read(folder / 'cpu.max').split()
+        if len(words) == 2 and words[0].isdigit():
+            quotas.append(int(words[0]) / int(words[1]))
+        quota = _read_number(folder / 'cpu.cfs_quota_us')
+        period = _read_number(folder / 'cpu.cfs_period_us')
+        if quota and quota > 0 and period:
+            quotas.append(quota / period)
+    return quotas
+
+
+def _cgroup_folders(cgroup: Path) -> list[Path]:
+    """Return the control group's folders: the root (as in a container), and the process's own."""
+    folders = [cgroup, cgroup / 'cpu', cgroup / 'memory']
+    for line in _read(Path('/proc/self/cgroup')).splitlines():
+        _, controllers, path = [*line.split(':', 2), '', ''][:3]
+        base = cgroup / controllers if controllers else cgroup
+        folder = base / path.lstrip('/')
+        while folder not in folders and cgroup in folder.parents:
+            folders.append(folder)
+            folder = folder.parent
+    return folders
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ''
+
+
+def _read_number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.lstrip('-').isdigit() else None
+
+
+def resolve_device(device: str) -> str:
+    """Return the device to compute on; PyTorch is not imported where there can be no GPU.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises
+    ------
+    DeviceError
+        If a GPU is asked for and is not there.
+    """
+    if device == 'cpu':
+        return device
+    if any(os.path.exists(path) for path in GPU_FILES):
+        from bids_interp.models.explainer import resolve_device as ask_torch
+
+        return ask_torch(device)
+    if device == 'auto':
+        return 'cpu'
+    raise DeviceError(f'--device {device} was asked for, but this machine has no GPU driver.')
+
+
+def check_writable(folder: Path, what: str, *, create: bool = True) -> None:
+    """Make a folder if it is not there, and find out whether files can be written in it.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    what : str
+        What it is for, used in the error.
+    create : bool
+        Make it; otherwise only the rights of what exists are looked at.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made or written to.
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise OutputError(f'The {what} {folder} cannot be made: {existing} is not a folder.')
+    if not create:
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise OutputError(f'The {what} {folder} cannot be written to.')
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b'0' * 4096)
+    except OSError as error:
+        raise OutputError(
+            f'The {what} {folder} cannot be written to: {error.strerror or error}.'
+        ) from error
+
+
+def check_space(needs: Mapping[Path, int]) -> None:
+    """Compare what is needed with what is free, per file system.
+
+    Parameters
+    ----------
+    needs : dict of Path to int
+        Bytes that will be written below each existing folder.
+
+    Raises
+    ------
+    OutputError
+        If a file system has too little free space.
+    """
+    by_device: dict[int, int] = {}
+    for folder, size in needs.items():
+        device = folder.stat().st_dev
+        by_device[device] = by_device.get(device, 0) + size
+        free = shutil.disk_usage(folder).free
+        if free < by_device[device]:
+            raise OutputError(
+                f'{folder} has {free / 1e6:.0f} MB free; '
+                f'about {by_device[device] / 1e6:.0f} MB are needed.',
+                'Free space, or choose other folders for the output and with --work-dir.',
+            )
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Tell whether a path is the folder or below it, links followed.
+
+    Examples
+    --------
+    >>> is_inside(Path('/data/bids/out'), Path('/data/bids'))
+    True
+    >>> is_inside(Path('/data/bids-out'), Path('/data/bids'))
+    False
+    """
+    path, folder = path.resolve(), folder.resolve()
+    return path == folder or folder in path.parents
+
+
+def prepare_caches(work_dir: Path, environ: dict[str, str] | os._Environ = os.environ) -> None:
+    """Point the caches of libraries to the work directory where HOME cannot be written to.
+
+    Telemetry of nipype is switched off in any case.
+    """
+    environ['NO_ET'] = environ['NIPYPE_NO_ET'] = '1'
+    environ.setdefault('TEMPLATEFLOW_AUTOUPDATE', '0')
+    environ.setdefault('MPLBACKEND', 'Agg')
+    home = Path(environ.get('HOME') or '/nonexistent')
+    if home.is_dir() and os.access(home, os.W_OK | os.X_OK) and home != Path('/'):
+        return
+    caches = {
+        'MPLCONFIGDIR': 'matplotlib',
+        'XDG_CACHE_HOME': 'cache',
+        'TORCH_HOME': 'torch',
+        'NIPYPE_CONFIG_DIR': 'nipype',
+        'TEMPLATEFLOW_HOME': 'templateflow',
+    }
+    for name, folder in caches.items():
+        if name not in environ:
+            path = work_dir / '.caches' / folder
+            path.mkdir(parents=True, exist_ok=True)
+            environ[name] = str(path)
+
+
+def count_nodes_per_gpu(device: str) -> int:
+    """Return how many jobs may use the GPU at once: one, or none without GPU.
+
+    Examples
+    --------
+    >>> count_nodes_per_gpu('cuda:1'), count_nodes_per_gpu('cpu')
+    (1, 0)
+    """
+    return 1 if re.match(r'cuda', device) else 0

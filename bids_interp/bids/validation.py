@@ -1,0 +1,94 @@
+"""The BIDS validator, where it is installed; what it finds never stops a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger('bids_interp')
+
+PROGRAMS = ('bids-validator-deno', 'bids-validator')
+SECONDS = 120
+SHOWN = 5
+
+
+def find_validator() -> str | None:
+    """Return the validator's program: beside this Python, or on the path."""
+    for name in PROGRAMS:
+        beside = Path(sys.executable).with_name(name)
+        found = str(beside) if beside.is_file() else shutil.which(name)
+        if found:
+            return found
+    return None
+
+
+def validate_dataset(bids_dir: Path) -> dict[str, list[str]]:
+    """Run the validator and tell its errors.
+
+    A dataset can break rules that do not matter for its T1w images, so errors are told and the
+    run goes on; what makes an image unusable is found when it is looked at.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        The dataset.
+
+    Returns
+    -------
+    dict
+        Names of T1w images, and the errors of each.
+    """
+    program = find_validator()
+    if program is None:
+        logger.debug('No BIDS validator is installed; only the needed files are checked.')
+        return {}
+    try:
+        done = subprocess.run(
+            [program, str(bids_dir), '--format', 'json'],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        issues = _issues(json.loads(done.stdout))
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        logger.warning('%s did not work (%s); the run goes on without it.', program, error)
+        return {}
+    found: dict[str, list[str]] = {}
+    others: list[str] = []
+    for location, words in issues:
+        name = location.rsplit('/', 1)[-1]
+        if '_T1w.nii' in name:
+            found.setdefault(name, []).append(f'BIDS validator: {words}')
+        else:
+            others.append(f'{location or bids_dir}: {words}')
+    _tell(others)
+    return found
+
+
+def _tell(errors: list[str]) -> None:
+    for error in errors[:SHOWN]:
+        logger.warning('BIDS validator: %s', error)
+    if len(errors) > SHOWN:
+        logger.warning('BIDS validator: and %d more errors.', len(errors) - SHOWN)
+
+
+def _issues(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return location and words of each error, in the report of either validator."""
+    issues = report.get('issues') or {}
+    found = []
+    for issue in issues.get('issues') or []:
+        if issue.get('severity') == 'error':
+            parts = (issue.get('code'), issue.get('subCode'), issue.get('issueMessage'))
+            words = ' '.join(str(part) for part in parts if part)
+            found.append((str(issue.get('location') or ''), words))
+    for issue in issues.get('errors') or []:
+        for file in issue.get('files') or [{}]:
+            where = ((file or {}).get('file') or {}).get('relativePath') or ''
+            found.append((str(where), str(issue.get('reason') or issue.get('key') or '')))
+    return found

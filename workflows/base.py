@@ -1,0 +1,191 @@
+"""The whole: one workflow per T1w image, and the one that holds them all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nipype import Undefined
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.bids.model_choice import output_spaces
+from bids_interp.bids.query import T1wRecord
+from bids_interp.settings import Settings
+from bids_interp.workflows.anatomical import init_anatomical_wf
+from bids_interp.workflows.context import RunContext, log_dir
+from bids_interp.workflows.derivatives import init_derivatives_wf
+from bids_interp.workflows.explain import init_explain_wf
+from bids_interp.workflows.report import init_report_wf
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle import ModelBundle
+
+
+def workflow_name(prefix: str) -> str:
+    """Return the name of an image's workflow.
+
+    Examples
+    --------
+    >>> workflow_name('sub-01_ses-a')
+    'sub_01_ses_a_wf'
+    """
+    return f'{prefix.replace("-", "_").replace("+", "plus")}_wf'
+
+
+def work_key(settings: Settings, bundle: ModelBundle) -> str:
+    """Name the part of the work directory that belongs to this dataset and method.
+
+    Runs that would make different intermediate files under the same names get different folders;
+    doses, output spaces and where the folders lie do not matter, so that they do not cost a rerun.
+    """
+    description = settings.bids_dir / 'dataset_description.json'
+    parts = [
+        description.read_text(encoding='utf-8-sig'),
+        settings.skull_strip_t1w,
+        settings.template,
+        settings.fast,
+        settings.random_seed,
+        [name for name, _ in settings.derivatives],
+        bundle.version_hash,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+
+
+def init_bids_interp_wf(
+    *,
+    settings: Settings,
+    records: Sequence[T1wRecord],
+    context: RunContext,
+    base_dir: Path,
+    on_error: Callable[[T1wRecord, Exception], None] | None = None,
+    name: str = 'bids_interp_wf',
+) -> Workflow:
+    """Process every T1w image on its own.
+
+    Parameters
+    ----------
+    settings : Settings
+        Choices of the user.
+    records : sequence of T1wRecord
+        Images; each gets a workflow named by :func:`workflow_name`.
+    context : RunContext
+        Model, device and threads.
+    base_dir : Path
+        Work directory of nipype.
+    on_error : callable, optional
+        Called when the workflow of one image cannot be built; the others are. Without it the
+        error is raised.
+    name : str
+        Name of the workflow.
+    """
+    workflow = Workflow(name=name)
+    workflow.base_dir = str(base_dir)
+    for record in records:
+        try:
+            single_wf = init_single_t1w_wf(
+                settings=settings,
+                record=record,
+                context=context,
+                name=workflow_name(record.prefix),
+            )
+        except Exception as error:
+            if on_error is None:
+                raise
+            on_error(record, error)
+            continue
+        crash_dir = log_dir(settings, record.subject, context.run_uuid)
+        single_wf.config['execution']['crashdump_dir'] = str(crash_dir)
+        for node in single_wf._get_all_nodes():
+            node.config = deepcopy(single_wf.config)
+        workflow.add_nodes([single_wf])
+    return workflow
+
+
+def init_single_t1w_wf(
+    *, settings: Settings, record: T1wRecord, context: RunContext, name: str
+) -> Workflow:
+    """Take one T1w image to derivatives and report.
+
+    Parameters
+    ----------
+    settings : Settings
+        Choices of the user.
+    record : T1wRecord
+        The image.
+    context : RunContext
+        Model, device and threads.
+    name : str
+        Name of the workflow.
+    """
+    bundle = context.bundle
+    spaces = output_spaces(settings, bundle.template)
+    workflow = Workflow(name=name)
+    inputnode = pe.Node(
+        niu.IdentityInterface(fields=['t1w', 't1w_derivative', 'mask']), name='inputnode'
+    )
+    inputnode.inputs.t1w = str(record.path)
+    inputnode.inputs.t1w_derivative = _optional(record.derivative_t1w)
+    inputnode.inputs.mask = _optional(record.derivative_mask)
+    anatomical_wf = init_anatomical_wf(
+        skull_strip=settings.skull_strip_t1w,
+        strip_template=settings.template,
+        model_template=bundle.template,
+        omp_nthreads=context.omp_nthreads,
+        random_seed=settings.random_seed,
+        fast=settings.fast,
+    )
+    explain_wf = init_explain_wf(
+        bundle=bundle,
+        dataset_key=record.dataset_key,
+        participant=record.subject,
+        doses=settings.doses,
+        output_spaces=spaces,
+        device=context.device,
+        omp_nthreads=context.omp_nthreads,
+        random_seed=settings.random_seed,
+    )
+    derivatives_wf = init_derivatives_wf(
+        source=record.path,
+        out_dir=settings.output_dir,
+        roots={'raw': settings.bids_dir, **dict(settings.derivatives)},
+        bundle=bundle,
+        doses=settings.doses,
+        output_spaces=spaces,
+        derivative_t1w=record.derivative_t1w,
+        derivative_mask=record.derivative_mask,
+        random_seed=settings.random_seed,
+    )
+    report_wf = init_report_wf(out_dir=settings.output_dir, prefix=record.prefix, crash_dir=None)
+    workflow.connect([
+        (inputnode, anatomical_wf, [
+            ('t1w', 'inputnode.t1w'),
+            ('t1w_derivative', 'inputnode.t1w_derivative'),
+            ('mask', 'inputnode.mask'),
+        ]),
+        (inputnode, explain_wf, [('t1w', 'inputnode.t1w')]),
+    ])  # fmt: skip
+    _connect_all(workflow, anatomical_wf, explain_wf)
+    _connect_all(workflow, anatomical_wf, derivatives_wf)
+    _connect_all(workflow, explain_wf, derivatives_wf)
+    _connect_all(workflow, derivatives_wf, report_wf)
+    return workflow
+
+
+def _connect_all(workflow: Workflow, source: Workflow, target: Workflow) -> None:
+    """Connect every output of a workflow to the input of the same name of another."""
+    outputs = source.get_node('outputnode').outputs.copyable_trait_names()
+    inputs = target.get_node('inputnode').inputs.copyable_trait_names()
+    shared = [name for name in inputs if name in outputs]
+    workflow.connect([
+        (source, target, [(f'outputnode.{name}', f'inputnode.{name}') for name in shared]),
+    ])  # fmt: skip
+
+
+def _optional(path: Path | None) -> str:
+    return Undefined if path is None else str(path)

@@ -1,0 +1,42 @@
+"""What all builders of a run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_interp.settings import Settings
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle import ModelBundle
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What the builders need besides the settings.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The model that applies.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    nprocs : int
+        Processes at once.
+    omp_nthreads : int
+        Threads of each.
+    run_uuid : str
+        Name of this run, in the folders of its logs.
+    """
+
+    bundle: ModelBundle
+    device: str
+    nprocs: int
+    omp_nthreads: int
+    run_uuid: str
+
+
+def log_dir(settings: Settings, subject: str, run_uuid: str) -> Path:
+    """Return the folder of a subject's logs of one run."""
+    return settings.output_dir / f'sub-{subject}' / 'log' / run_uuid

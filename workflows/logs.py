@@ -1,0 +1,69 @@
+"""What is logged where: one format on the terminal and in the run's file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+NAME = 'bids_interp'
+NIPYPE = ('nipype', 'nipype.workflow', 'nipype.interface', 'nipype.utils')
+_FORMAT = logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
+
+
+class _Terminal(logging.StreamHandler):
+    """Writes to what is the standard output now, not to what it was when this was made."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(_FORMAT)
+
+    @property
+    def stream(self):
+        """The standard output."""
+        return sys.stdout
+
+
+def start_logging(verbose: int) -> logging.Logger:
+    """Set up the logger of a run and return it.
+
+    Parameters
+    ----------
+    verbose : int
+        0: progress; 1: more of it; 2: messages of nipype; 3: its debugging.
+    """
+    logger = logging.getLogger(NAME)
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(_Terminal())
+    return logger
+
+
+def add_log_file(path: Path) -> None:
+    """Write the messages to a file too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding='utf-8')
+    handler.setFormatter(_FORMAT)
+    logging.getLogger(NAME).addHandler(handler)
+
+
+def nipype_level(verbose: int) -> int:
+    """Return the level of nipype's loggers; its errors are told in our own words.
+
+    Examples
+    --------
+    >>> nipype_level(0) > nipype_level(2)
+    True
+    """
+    if verbose >= 3:
+        return logging.DEBUG
+    return logging.INFO if verbose == 2 else logging.CRITICAL
+
+
+def quieten_nipype(level: int) -> None:
+    """Set the level of nipype's loggers in this process."""
+    for name in NIPYPE:
+        logging.getLogger(name).setLevel(level)

@@ -1,0 +1,307 @@
+"""The participant level: read, check, compute, judge."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bids_interp import __version__
+from bids_interp.bids.dataset import prepare_output
+from bids_interp.bids.model_choice import open_model
+from bids_interp.bids.preflight import PreflightRow, preflight, render_table
+from bids_interp.bids.query import T1wRecord, collect
+from bids_interp.bids.resources import (
+    available_cpus,
+    available_memory_gb,
+    check_space,
+    count_nodes_per_gpu,
+    prepare_caches,
+    resolve_device,
+)
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import RunContext, log_dir
+from bids_interp.workflows.logs import add_log_file, nipype_level, quieten_nipype, start_logging
+from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, read_error
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
+# Nothing of nipype is imported before the caches are in place: it writes when it is imported.
+logger = logging.getLogger('bids_interp')
+
+POLL_SECONDS = 0.1
+MAX_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, all of it checked: nothing in here can be a mistake of the user any more."""
+
+    settings: Settings
+    context: RunContext
+    rows: list[PreflightRow]
+    work_dir: Path
+    mem_gb: float
+
+    @property
+    def records(self) -> list[T1wRecord]:
+        """Images that can be computed."""
+        return [row.record for row in self.rows if row.record is not None and row.usable]
+
+
+def run_participant(settings: Settings) -> int:
+    """Do the participant level and return its exit code.
+
+    Raises
+    ------
+    BidsInterpError
+        If something is wrong before anything is computed.
+    """
+    started = time.monotonic()
+    start_logging(settings.verbose)
+    job = prepare(settings)
+    click.echo(render_table(job.rows))
+    excluded = [
+        Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in job.rows if not row.usable
+    ]
+    if settings.dry_run:
+        verdict = Verdict([*(Outcome(record.prefix) for record in job.records), *excluded])
+        click.echo(f'Dry run: {len(job.records)} images would be processed; nothing was written.')
+        return verdict.exit_code
+    verdict = _compute(job, excluded)
+    order = {row.name: place for place, row in enumerate(job.rows)}
+    verdict.outcomes.sort(key=lambda outcome: order[outcome.name])
+    logger.info('%.0f s in all.', time.monotonic() - started)
+    _tell(verdict)
+    return verdict.exit_code
+
+
+def prepare(settings: Settings) -> Job:
+    """Check everything that can be checked before computing; write nothing but empty folders."""
+    work_dir = choose_work_dir(settings)
+    logger.info('bids_interp %s: %s -> %s', __version__, settings.bids_dir, settings.output_dir)
+    records = collect(settings)
+    check_places(settings, work_dir)
+    prepare_caches(work_dir)
+    device = resolve_device(settings.device)
+    bundle = open_model(settings)
+    nprocs = settings.nprocs or available_cpus()
+    threads = settings.omp_nthreads or min(nprocs, MAX_THREADS)
+    rows = preflight(records, settings, bundle, n_threads=nprocs)
+    if not settings.dry_run:
+        check_space({
+            settings.output_dir: sum(row.output_bytes for row in rows),
+            work_dir: sum(row.work_bytes for row in rows),
+        })  # fmt: skip
+        prepare_work_dir(work_dir, clean=settings.clean_workdir)
+    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    context = RunContext(bundle, device, nprocs, min(threads, nprocs), stamp)
+    mem_gb = settings.mem_gb or available_memory_gb()
+    logger.info(
+        'Model %s (%s)%s on %s; %d processes of %d threads, %.1f GB; work directory %s',
+        bundle.name,
+        bundle.version_hash,
+        ', a demonstration: not for research' if bundle.demonstration else '',
+        device,
+        nprocs,
+        context.omp_nthreads,
+        mem_gb,
+        work_dir,
+    )
+    return Job(settings, context, rows, work_dir, mem_gb)
+
+
+def _compute(job: Job, excluded: list[Outcome]) -> Verdict:
+    """Write the derivatives of all usable images."""
+    settings = job.settings
+    roots = {'raw': settings.bids_dir, **dict(settings.derivatives)}
+    prepare_output(settings.output_dir, roots, job.context.bundle)
+    if settings.reports_only:
+        outcomes = [_report_of(job, record.prefix) for record in job.records]
+        return Verdict([*outcomes, *excluded])
+    add_log_file(settings.output_dir / 'logs' / f'{job.context.run_uuid}.log')
+    _keep_settings(job)
+    verdict = _run_workflow(job, excluded) if job.records else Verdict(excluded)
+    if not settings.boilerplate_only:
+        _report_errors(job, verdict)
+    return verdict
+
+
+def _run_workflow(job: Job, excluded: list[Outcome]) -> Verdict:
+    configure_nipype(job)
+    from bids_interp.workflows.base import init_bids_interp_wf, work_key
+
+    settings, failed = job.settings, []
+
+    def note(record: T1wRecord, error: Exception) -> None:
+        logger.debug('%s', error, exc_info=error)
+        failed.append(Outcome(record.prefix, FAILED, str(error), step='building the workflow'))
+
+    work = job.work_dir / f'bids_interp-{work_key(settings, job.context.bundle)}'
+    workflow = init_bids_interp_wf(
+        settings=settings,
+        records=job.records,
+        context=job.context,
+        base_dir=work,
+        on_error=note,
+    )
+    _write_methods(job, workflow)
+    if settings.write_graph:
+        graph = settings.output_dir / 'logs' / f'{job.context.run_uuid}_graph.dot'
+        workflow.write_graph(str(graph), graph2use='colored', format='svg', simple_form=True)
+    if settings.boilerplate_only:
+        return Verdict([*(Outcome(record.prefix) for record in job.records), *excluded])
+    built = [r for r in job.records if r.prefix not in {outcome.name for outcome in failed}]
+    verdict = execute(job, workflow, built)
+    verdict.outcomes += [*failed, *excluded]
+    return verdict
+
+
+def execute(job: Job, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
+    """Run the nodes and say what became of each image.
+
+    Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
+    signal end in the verdict.
+    """
+    from bids_interp.workflows.base import workflow_name
+    from bids_interp.workflows.plugins import make_plugin
+    from bids_interp.workflows.progress import Progress, count_nodes
+
+    progress = Progress(
+        {workflow_name(record.prefix): record.prefix for record in records},
+        count_nodes(workflow),
+    )
+    plugin: Any = make_plugin(
+        job.settings.use_plugin,
+        nprocs=job.context.nprocs,
+        mem_gb=job.mem_gb,
+        n_gpu_procs=count_nodes_per_gpu(job.context.device),
+        scratch=job.work_dir,
+        status_callback=progress.update,
+    )
+    interrupted, trouble = False, ''
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        workflow.run(plugin=plugin)
+    except KeyboardInterrupt:
+        interrupted = True
+        logger.error('Interrupted.')
+    except Exception as error:
+        trouble = read_error(str(error))
+        logger.debug('The engine ended with an error.', exc_info=error)
+        interrupted = job.settings.stop_on_first_crash
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if hasattr(plugin, 'close'):
+            plugin.close()
+    outcomes = []
+    for record in records:
+        crashes = log_dir(job.settings, record.subject, job.context.run_uuid)
+        outcome = progress.outcome(workflow_name(record.prefix), crashes)
+        if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
+            outcome.problem = trouble
+        report = job.settings.output_dir / f'{record.prefix}.html'
+        outcome.report = report if report.is_file() else None
+        outcomes.append(outcome)
+    return Verdict(outcomes, interrupted)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def configure_nipype(job: Job) -> None:
+    """Set nipype's configuration: what is hashed, where it waits, what it writes."""
+    os.environ.setdefault('OMP_NUM_THREADS', str(job.context.omp_nthreads))
+    from nipype import config
+
+    config.update_config({
+        'execution': {
+            'crashfile_format': 'txt',
+            'hash_method': 'content',
+            'poll_sleep_duration': str(POLL_SECONDS),
+            'create_report': 'false',
+            'check_version': 'false',
+            'remove_unnecessary_outputs': 'false',
+            'stop_on_first_crash': str(job.settings.stop_on_first_crash).lower(),
+        },
+        'monitoring': {'enabled': str(job.settings.resource_monitor).lower()},
+    })  # fmt: skip
+    if job.settings.resource_monitor:
+        config.enable_resource_monitor()
+    quieten_nipype(nipype_level(job.settings.verbose))
+
+
+def _keep_settings(job: Job) -> None:
+    """Write the settings beside the logs of each subject, for ``--config-file``."""
+    text = f'# bids_interp {__version__}\n{job.settings.to_toml()}'
+    for subject in {record.subject for record in job.records}:
+        folder = log_dir(job.settings, subject, job.context.run_uuid)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'bids_interp.toml').write_text(text, encoding='utf-8')
+
+
+def _write_methods(job: Job, workflow: Workflow) -> None:
+    from bids_interp.boilerplate.methods import methods_text, write_citation
+
+    written = write_citation(job.settings.output_dir / 'logs', methods_text(workflow))
+    if job.settings.md_only_boilerplate:
+        for path in written:
+            if path.suffix == '.html':
+                path.unlink()
+    if job.settings.boilerplate_only:
+        click.echo(f'Methods text: {job.settings.output_dir / "logs" / "CITATION.md"}')
+
+
+def _report_of(job: Job, prefix: str) -> Outcome:
+    """Make the report of one image from the derivatives on disk."""
+    from bids_interp.reports import build_report, draw_figures
+
+    out = job.settings.output_dir
+    folder = out / prefix.split('_', 1)[0]
+    if not any(folder.rglob(f'{prefix}_*_prediction.json')):
+        return Outcome(prefix, FAILED, f'There are no derivatives of it in {folder}.')
+    draw_figures(out, prefix)
+    return Outcome(prefix, report=build_report(out, prefix, run_uuid=job.context.run_uuid))
+
+
+def _report_errors(job: Job, verdict: Verdict) -> None:
+    """Give every image that was not finished a report that says why."""
+    names = {row.record.prefix for row in job.rows if row.record is not None}
+    broken = [o for o in verdict.outcomes if o.name in names and o.status in (FAILED, EXCLUDED)]
+    if not broken:
+        return
+    from bids_interp.reports import build_report
+
+    for outcome in broken:
+        error = {'node': outcome.step or 'input', 'message': outcome.problem}
+        if outcome.crash_file is not None:
+            error['file'] = str(outcome.crash_file.relative_to(job.settings.output_dir))
+            error['traceback'] = outcome.crash_file.read_text(errors='replace')
+        try:
+            outcome.report = build_report(
+                job.settings.output_dir,
+                outcome.name,
+                errors=[error],
+                run_uuid=job.context.run_uuid,
+            )
+        except Exception:
+            # The verdict is worth more than its page.
+            logger.exception('The report of %s cannot be made.', outcome.name)
+
+
+def _tell(verdict: Verdict) -> None:
+    level = logging.INFO if verdict.exit_code == 0 else logging.ERROR
+    for line in verdict.lines():
+        logger.log(level, '%s', line)

@@ -1,0 +1,140 @@
+"""The verdict of a run: it alone decides last message, reports of errors and exit code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bids_interp.errors import InputDatasetError, WorkerLostError
+
+DONE, FAILED, EXCLUDED = 'done', 'failed', 'excluded'
+FULL_DISK = (
+    'The disk is full (no space left on device). Free space or choose other folders for the output '
+    'and with --work-dir, and run the same command again; finished work is kept.'
+)
+_OWN_ERROR = re.compile(
+    r'^\s*bids_interp\.errors\.(\w+): (.*(?:\n(?!\s*\n|\S*Error\b|When ).*)*)', re.M
+)
+_ANY_ERROR = re.compile(r'^\s*([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)): ?(.*)$', re.M)
+
+
+@dataclass
+class Outcome:
+    """What became of one image, or of a participant without image.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of the image's outputs, or ``sub-<label>``.
+    status : {'done', 'failed', 'excluded'}
+        Excluded: it was not computed, for a problem that was found before.
+    problem : str
+        One line for the user; empty if done.
+    step : str
+        Node that failed.
+    crash_file : Path, optional
+        Traceback and inputs of that node.
+    report : Path, optional
+        HTML report.
+    """
+
+    name: str
+    status: str = DONE
+    problem: str = ''
+    step: str = ''
+    crash_file: Path | None = None
+    report: Path | None = None
+
+
+@dataclass
+class Verdict:
+    """The outcomes of a run.
+
+    Parameters
+    ----------
+    outcomes : list of Outcome
+        One per image, in the order of the preflight table.
+    interrupted : bool
+        The run ended before all was tried.
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    interrupted: bool = False
+
+    def of(self, status: str) -> list[Outcome]:
+        """Return the outcomes with a status."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if all is done, 4 if no image was usable, else 1.
+
+        Examples
+        --------
+        >>> Verdict([Outcome('sub-01'), Outcome('sub-02', FAILED, 'broke')]).exit_code
+        1
+        """
+        if self.interrupted or self.of(FAILED):
+            return 1
+        if self.of(EXCLUDED):
+            return 1 if self.of(DONE) else InputDatasetError.exit_code
+        return 0
+
+    def lines(self) -> list[str]:
+        """Return the last message of the run."""
+        done, total = len(self.of(DONE)), len(self.outcomes)
+        if self.exit_code == 0:
+            head = f'All {total} images are done.' if total != 1 else 'The image is done.'
+        else:
+            head = f'{done} of {total} images are done; exit code {self.exit_code}.'
+        lines = [head]
+        for outcome in self.outcomes:
+            if outcome.status != DONE:
+                where = f' in {outcome.step}' if outcome.step else ''
+                lines.append(f'  {outcome.name}: {outcome.status}{where}: {outcome.problem}')
+                if outcome.crash_file:
+                    lines.append(f'    details: {outcome.crash_file}')
+        if self.interrupted:
+            lines.append('  The run was ended early; run the same command again to continue.')
+        reports = [str(o.report) for o in self.outcomes if o.report is not None]
+        if reports:
+            lines += ['Reports:', *(f'  {path}' for path in reports)]
+        return lines
+
+
+def read_error(traceback: str | Iterable[str]) -> str:
+    """Turn a traceback into one line that a user can act on.
+
+    Parameters
+    ----------
+    traceback : str or iterable of str
+        As nipype keeps it, possibly nested.
+
+    Examples
+    --------
+    >>> read_error('Traceback ...' + chr(10) + 'bids_interp.errors.ImageError: x.nii is empty.')
+    'x.nii is empty.'
+    >>> read_error('Traceback ...' + chr(10) + 'ValueError: bad')
+    'ValueError: bad'
+    """
+    text = traceback if isinstance(traceback, str) else ''.join(traceback)
+    if 'No space left on device' in text or 'Errno 28]' in text:
+        return FULL_DISK
+    own = _OWN_ERROR.findall(text)
+    if own:
+        return _one_line(own[-1][1])
+    if 'MemoryError' in text or 'DefaultCPUAllocator: can' in text:
+        return f'Not enough memory. {WorkerLostError.default_advice}'
+    found = _ANY_ERROR.findall(text)
+    found = [(kind, words) for kind, words in found if 'NodeExecutionError' not in kind]
+    if found:
+        kind, words = found[-1]
+        return _one_line(f'{kind.rsplit(".", 1)[-1]}: {words}')
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else 'unknown error'
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(text.split())
