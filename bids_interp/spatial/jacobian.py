@@ -156,7 +156,7 @@ def percent_change(log_j: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> round(float(percent_change(np.array(math.log(0.85)))), 6)
+    >>> round(float(percent_change(np.log(0.85))), 6)
     -15.0
     """
     return 100.0 * np.expm1(log_j)
