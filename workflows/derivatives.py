@@ -58,8 +58,8 @@ def init_derivatives_wf(
         Files of the anatomical workflow.
     skull_stripped_input
         Whether the preprocessed image has no skull (bool).
-    conform_report
-        JSON object: what was done to orientation and header.
+    conform_report, native_to_template
+        JSON objects for sidecars: what was done to orientation and header; the registration.
     model_input, velocity, prediction, dose_response, counterfactual
         Files of the explain workflow.
     membership, velocity_facts, native_facts, template_facts

@@ -84,7 +84,8 @@ def init_explain_wf(
     brain
         Native brain: preprocessed T1w image, zero outside the brain mask.
     native_to_template
-        JSON file with the rows of a 4 x 4 matrix: native to template world, RAS+ mm.
+        JSON file that has, under the same key, the rows of a 4 x 4 matrix: native to template
+        world, RAS+ mm.
     template_brain
         The same brain in template space at 1 mm, zero outside.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bids_interp.bids import provenance
-from bids_interp.bids.write import copy_file, write_json, write_text
+from bids_interp.bids.write import write_json, write_text
 from bids_interp.errors import OutputError
 
 BIDS_VERSION = '1.10.0'
@@ -24,6 +23,7 @@ IGNORED = (
     '*_prediction.*',
     '*_stats.*',
     '**/figures',
+    '**/log',
     '**/logs',
     'models',
     'group',
@@ -200,26 +200,3 @@ def _write_readme(path: Path) -> None:
     if path.exists() and not path.read_text(encoding='utf-8').startswith(_README_TITLE):
         return
     write_text(path, _README)
-
-
-def write_methods(out_dir: str | Path, text: str, bibliography: str | Path | None = None) -> Path:
-    """Write the methods text of a run as ``logs/CITATION.md``, with its bibliography.
-
-    Parameters
-    ----------
-    out_dir : path
-        The output directory.
-    text : str
-        Methods text in Markdown with ``[@key]`` citations.
-    bibliography : path, optional
-        BibTeX file, copied to ``logs/CITATION.bib``.
-
-    Returns
-    -------
-    pathlib.Path
-        The text's file.
-    """
-    logs = Path(out_dir) / 'logs'
-    if bibliography is not None:
-        copy_file(bibliography, logs / 'CITATION.bib')
-    return write_text(logs / 'CITATION.md', text.rstrip() + os.linesep)

@@ -35,8 +35,6 @@ PATTERNS = (
     '{extension<.nii.gz|.json|.tsv>|.nii.gz}',
     _ANAT + '_from-{from}_to-{to}_mode-{mode<image>|image}'
     '_{suffix<xfm>}{extension<.txt|.json>|.txt}',
-    'sub-{subject}/{datatype<figures>}/' + _PREFIX + '[_space-{space}]_desc-{desc}'
-    '_{suffix<T1w|logjacobian|prediction>}{extension<.svg|.png|.webp|.html>|.svg}',
 )
 
 #: What each kind of file is called; entities that change from file to file come from the caller.
@@ -52,7 +50,6 @@ KINDS: dict[str, dict[str, str]] = {
     'prediction': {'desc': 'explain', 'suffix': 'prediction', 'extension': '.json'},
     'dose_response': {'desc': 'doseresponse', 'suffix': 'stats', 'extension': '.tsv'},
     'counterfactual': {'desc': 'counterfactual', 'suffix': 'stats', 'extension': '.tsv'},
-    'figure': {'datatype': 'figures', 'suffix': 'T1w', 'extension': '.svg'},
 }
 
 DIRECTIONS = ('inject', 'remove')
@@ -89,19 +86,6 @@ def source_entities(path: str | Path) -> dict[str, str]:
     if 'sub' not in found:
         raise InputDatasetError(f'{path} is not a BIDS file name: it has no sub-<label>.')
     return {SOURCE_ENTITIES[key]: found[key] for key in SOURCE_ENTITIES if key in found}
-
-
-def prefix(path: str | Path) -> str:
-    """Join the kept entities of a source image: the start of all its derivatives' names.
-
-    Examples
-    --------
-    >>> prefix('/data/sub-01/anat/sub-01_run-2_T1w.nii.gz')
-    'sub-01_run-2'
-    """
-    entities = source_entities(path)
-    pairs = ((key, entities.get(name)) for key, name in SOURCE_ENTITIES.items())
-    return '_'.join(f'{key}-{value}' for key, value in pairs if value is not None)
 
 
 def dose_label(direction: str, dose: float) -> str:
@@ -173,14 +157,3 @@ def sidecar_name(path: str | Path) -> Path:
     """
     path = Path(path)
     return path.with_name(path.name.split('.')[0] + '.json')
-
-
-def report_name(source: str | Path) -> Path:
-    """Name the report of a source image, relative to the output directory.
-
-    Examples
-    --------
-    >>> report_name('sub-01_ses-a_T1w.nii.gz').name
-    'sub-01_ses-a.html'
-    """
-    return Path(prefix(source) + '.html')

@@ -163,7 +163,8 @@ def plan_anatomical(context: OutputContext) -> Plan:
         metadata = sidecar(
             'transform', common, context.sources('transform'), FromSpace=ends[0], ToSpace=ends[1]
         )
-        plan[field_name] = [PlannedOutput(name, metadata)]
+        learned = (('Registration', 'native_to_template'),)
+        plan[field_name] = [PlannedOutput(name, metadata, learned=learned)]
     return plan
 
 

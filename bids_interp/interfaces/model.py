@@ -96,5 +96,6 @@ def load_velocity(path: str) -> tuple[np.ndarray, Grid]:
 
 
 def load_matrix(path: str) -> np.ndarray:
-    """Affine 4 x 4 from a JSON file that holds its rows."""
-    return np.array(json.loads(Path(path).read_text(encoding='utf-8')), dtype=np.float64)
+    """Affine 4 x 4 from the JSON file of a registration, under ``native_to_template``."""
+    registration = json.loads(Path(path).read_text(encoding='utf-8'))
+    return np.array(registration['native_to_template'], dtype=np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import dataclass
 
 import pytest
@@ -61,6 +62,26 @@ def test_a_second_run_changes_nothing(tmp_path, raw):
     before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in out.iterdir()}
     dataset.prepare_output(out, {'raw': raw}, Model())
     assert {p.name: (p.stat().st_ino, p.read_bytes()) for p in out.iterdir()} == before
+
+
+def _prepare_often(out, raw):
+    for _ in range(20):
+        dataset.prepare_output(out, {'raw': raw}, Model())
+
+
+def test_several_processes_may_prepare_one_directory(tmp_path, raw):
+    context = multiprocessing.get_context('fork')
+    workers = [
+        context.Process(target=_prepare_often, args=(tmp_path / 'out', raw)) for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert names == ['.bidsignore', 'README.md', 'dataset_description.json']
+    assert len(read(tmp_path / 'out')['GeneratedBy']) == 2
 
 
 def test_another_model_and_a_users_lines_are_kept_side_by_side(tmp_path, raw):
@@ -167,11 +188,3 @@ def test_only_a_demonstration_says_that_it_is_one():
     assert 'nothing about any disease' in provenance.model_fields(Model())['DemonstrationNote']
     fields = provenance.model_fields(Model(demonstration=False))
     assert fields == {'ModelName': 'toy', 'ModelHash': 'abc123', 'Demonstration': False}
-
-
-def test_methods_and_bibliography_lie_in_logs(tmp_path):
-    (tmp_path / 'x.bib').write_text('@article{a}')
-    path = dataset.write_methods(tmp_path / 'out', 'We did [@a].\n\n', tmp_path / 'x.bib')
-    assert path.relative_to(tmp_path / 'out').as_posix() == 'logs/CITATION.md'
-    assert path.read_text() == 'We did [@a].\n'
-    assert (tmp_path / 'out' / 'logs' / 'CITATION.bib').read_text() == '@article{a}'

@@ -41,12 +41,6 @@ def test_each_kind_keeps_the_entities_of_its_source(kind, entities, expected):
     assert names.output_name(SOURCE, kind, **entities).as_posix() == STEM + expected
 
 
-def test_figures_lie_under_the_subject_not_the_session():
-    name = names.output_name(SOURCE, 'figure', desc='mask')
-    assert name.parent.as_posix() == 'sub-01/figures'
-    assert name.name == 'sub-01_ses-a_acq-x_ce-gd_rec-y_run-01_desc-mask_T1w.svg'
-
-
 @pytest.mark.parametrize('entities', [{'hemi': 'L'}, {'suffix': 'bold'}, {'extension': '.mat'}])
 def test_a_name_that_no_pattern_holds_is_refused(entities):
     with pytest.raises(ValueError, match='No name of an output'):
@@ -67,11 +61,9 @@ def test_two_images_of_one_subject_never_share_a_name():
     for kind, entities in {
         'preproc': {},
         'transform': {'from': 'T1w', 'to': TPL},
-        'figure': {'desc': 'mask'},
     }.items():
         built = {names.output_name(source, kind, **entities) for source in sources}
         assert len(built) == len(sources), kind
-    assert len({names.report_name(source) for source in sources}) == len(sources)
 
 
 def test_a_file_without_subject_is_refused_by_name():

@@ -91,7 +91,7 @@ def make_subject(tmp_path_factory, template_brain) -> Callable[[str], Subject]:
         return Subject(
             str(write('brain.nii.gz', brain, grid.affine, False)),
             str(write('template_brain.nii.gz', in_template, template.affine, True)),
-            str(write_json(folder / 'native_to_template.json', matrix)),
+            str(write_json(folder / 'registration.json', {'native_to_template': matrix})),
             grid,
             matrix,
         )

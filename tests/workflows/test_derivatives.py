@@ -10,14 +10,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bids_interp.workflows.derivatives import init_derivatives_wf
-from bids_interp.workflows.explain import OUTPUTS, init_explain_wf
 from nipype.pipeline import engine as pe
 
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write import write_json, write_nifti, write_text
 from bids_interp.spatial import Grid, resample
+from bids_interp.workflows.derivatives import init_derivatives_wf
+from bids_interp.workflows.explain import OUTPUTS, init_explain_wf
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = 'sub-01/ses-a/anat/sub-01_ses-a_run-1_T1w.nii.gz'
@@ -34,6 +34,7 @@ def make_anatomy(folder: Path, template_brain) -> dict[str, str]:
     brain = resample(data, fine, template, np.eye(4), antialias=True)[0, 0].numpy()
     affine = template.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
     affine[0, 3] = template.affine[0, 3] + 5.0 * (template.shape[0] - 1)
+    registration = {'native_to_template': np.eye(4), 'correlation': 0.97}
     native = np.ascontiguousarray(brain[::-1])
     files = {
         't1w_preproc': write_nifti(folder / 'preproc.nii.gz', native + 1, affine, template=False),
@@ -42,7 +43,9 @@ def make_anatomy(folder: Path, template_brain) -> dict[str, str]:
         'template_brain': write_nifti(
             folder / 'template.nii.gz', brain, template.affine, template=True
         ),
-        'native_to_template': write_json(folder / 'matrix.json', np.eye(4)),
+        'native_to_template': write_json(
+            folder / 'registration.json', {'native_to_template': np.eye(4)}
+        ),
         'conform_report': write_json(folder / 'conform.json', {'Reoriented': True}),
         'xfm_forward_itk': write_text(folder / 'forward.txt', '#Insight Transform File V1.0\n'),
         'xfm_inverse_itk': write_text(folder / 'inverse.txt', '#Insight Transform File V1.0\n'),
@@ -156,6 +159,8 @@ def test_sidecars_tell_model_seed_sources_and_what_was_learned(out, tiny_bundle)
     assert preproc['SkullStripped'] is False
     assert preproc['Conformation'] == {'Reoriented': True}
     assert preproc['Sources'] == [f'bids:raw:{SOURCE}']
+    transform = f'{STEM}_from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.json'
+    assert json.loads((out / transform).read_text())['Registration']['correlation'] == 0.97
     change = json.loads((out / f'{SPACED}_desc-inject050_logjacobian.json').read_text())
     assert (change['Direction'], change['Dose']) == ('inject', 0.5)
     assert change['FoldsUsed'] == [0, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from bids_interp.workflows.explain import init_explain_wf
 
 
