@@ -40,6 +40,12 @@ class Ellipsoid:
         value = scaled * (scaled - 1) / np.where(near, 1, slope)
         return np.where(near, -radii.min(), value).reshape(points.shape[1:])
 
+    def mirrored(self) -> Ellipsoid:
+        """Return the same ellipsoid on the other side (x -> -x)."""
+        x, y, z = self.centre
+        alpha, beta, gamma = self.angles
+        return Ellipsoid((-x, y, z), self.radii, (alpha, -beta, -gamma))
+
 
 @dataclass(frozen=True)
 class Region:
