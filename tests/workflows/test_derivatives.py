@@ -43,9 +43,7 @@ def make_anatomy(folder: Path, template_brain) -> dict[str, str]:
         'template_brain': write_nifti(
             folder / 'template.nii.gz', brain, template.affine, template=True
         ),
-        'native_to_template': write_json(
-            folder / 'registration.json', {'native_to_template': np.eye(4)}
-        ),
+        'native_to_template': write_json(folder / 'registration.json', registration),
         'conform_report': write_json(folder / 'conform.json', {'Reoriented': True}),
         'xfm_forward_itk': write_text(folder / 'forward.txt', '#Insight Transform File V1.0\n'),
         'xfm_inverse_itk': write_text(folder / 'inverse.txt', '#Insight Transform File V1.0\n'),
