@@ -9,8 +9,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype import Undefined
 from nipype.interfaces import utility as niu
+from nipype.interfaces.base import Undefined
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
@@ -18,24 +18,13 @@ from bids_interp.bids.model_choice import output_spaces
 from bids_interp.bids.query import T1wRecord
 from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import init_anatomical_wf
-from bids_interp.workflows.context import RunContext, log_dir
+from bids_interp.workflows.context import RunContext, log_dir, workflow_name
 from bids_interp.workflows.derivatives import init_derivatives_wf
 from bids_interp.workflows.explain import init_explain_wf
 from bids_interp.workflows.report import init_report_wf
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle import ModelBundle
-
-
-def workflow_name(prefix: str) -> str:
-    """Return the name of an image's workflow.
-
-    Examples
-    --------
-    >>> workflow_name('sub-01_ses-a')
-    'sub_01_ses_a_wf'
-    """
-    return f'{prefix.replace("-", "_").replace("+", "plus")}_wf'
 
 
 def work_key(settings: Settings, bundle: ModelBundle) -> str:

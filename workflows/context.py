@@ -40,3 +40,14 @@ class RunContext:
 def log_dir(settings: Settings, subject: str, run_uuid: str) -> Path:
     """Return the folder of a subject's logs of one run."""
     return settings.output_dir / f'sub-{subject}' / 'log' / run_uuid
+
+
+def workflow_name(prefix: str) -> str:
+    """Return the name of an image's workflow.
+
+    Examples
+    --------
+    >>> workflow_name('sub-01_ses-a')
+    'sub_01_ses_a_wf'
+    """
+    return f'{prefix.replace("-", "_").replace("+", "plus")}_wf'

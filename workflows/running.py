@@ -29,7 +29,7 @@ from bids_interp.bids.resources import (
     resolve_device,
 )
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import RunContext, log_dir
+from bids_interp.workflows.context import RunContext, log_dir, workflow_name
 from bids_interp.workflows.logs import add_log_file, nipype_level, quieten_nipype, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, read_error
@@ -174,7 +174,6 @@ def execute(job: Job, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdi
     Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
     signal end in the verdict.
     """
-    from bids_interp.workflows.base import workflow_name
     from bids_interp.workflows.plugins import make_plugin
     from bids_interp.workflows.progress import Progress, count_nodes
 

@@ -91,6 +91,8 @@ def preflight(
 
     def look(record: T1wRecord) -> PreflightRow:
         notes = tuple(findings.get(record.path.name, ()))
+        if settings.derivatives and not (record.derivative_t1w or record.derivative_mask):
+            notes += ('nothing of this image alone is in the folders of --derivatives',)
         try:
             facts = inspect_image(record, settings.skull_strip_t1w)
         except ImageError as error:
@@ -150,8 +152,8 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
     lines = [_cells(row) for row in rows]
     sizes = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
     spare = width - sum(sizes) - 2 * (len(heads) - 1)
-    for column in (2, 6, 0, 1):  # what may be cut, first the file name
-        cut = min(max(0, -spare), max(0, sizes[column] - 12))
+    for column, least in ((2, 16), (0, 8), (6, 8), (1, 6)):  # what may be cut, and how far
+        cut = min(max(0, -spare), max(0, sizes[column] - least))
         sizes[column] -= cut
         spare += cut
     text = [_join(heads, sizes), _join(['-' * size for size in sizes], sizes)]

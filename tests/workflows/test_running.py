@@ -1,0 +1,217 @@
+"""Whatever happens to the nodes, the run ends, and one verdict says what became of each image."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.bids.query import T1wRecord
+from bids_interp.errors import UsageError
+from bids_interp.settings import Settings
+from bids_interp.workflows import verdict as judging
+from bids_interp.workflows.context import RunContext, log_dir, workflow_name
+from bids_interp.workflows.plugins import read_plugin_file
+from bids_interp.workflows.running import Job, configure_nipype, execute
+from bids_interp.workflows.verdict import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, Verdict
+
+
+def add_one(value):
+    """Return the next number."""
+    return value + 1
+
+
+def wait(value):
+    """Take a while."""
+    import time
+
+    time.sleep(1.5)
+    return value
+
+
+def be_killed(value):
+    """End as the system ends a process that takes too much memory."""
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail(value):
+    """Raise an error of ours."""
+    from bids_interp.errors import ImageError
+
+    raise ImageError(f'{value}.nii.gz is broken.', 'Mend it.')
+
+
+def fill_disk(value):
+    """Raise what a full disk raises."""
+    raise OSError(28, 'No space left on device')
+
+
+def take_long(value):
+    """Run until it is ended."""
+    import time
+
+    time.sleep(600)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    settings = Settings(tmp_path / 'bids', tmp_path / 'out', work_dir=tmp_path / 'work')
+    context = RunContext(None, 'cpu', 2, 1, 'run')  # type: ignore[arg-type]
+    job = Job(settings, context, [], tmp_path / 'work', 8.0)
+    (tmp_path / 'work').mkdir()
+    configure_nipype(job)
+    return job
+
+
+def make(job: Job, **images) -> tuple[Workflow, list[T1wRecord]]:
+    """Two nodes per image, the second of which runs the given function."""
+    workflow = Workflow(name='bids_interp_wf')
+    workflow.base_dir = str(job.work_dir)
+    records = []
+    for label, function in images.items():
+        record = T1wRecord(Path(f'sub-{label}_T1w.nii.gz'), label, None, {'sub': label})
+        records.append(record)
+        single_wf = Workflow(name=workflow_name(record.prefix))
+        start = pe.Node(niu.Function(function=add_one), name='start')
+        start.inputs.value = 1
+        step = pe.Node(niu.Function(function=function), name='step')
+        single_wf.connect([(start, step, [('out', 'value')])])
+        crash_dir = log_dir(job.settings, record.subject, 'run')
+        for node in single_wf._get_all_nodes():
+            node.config = {'execution': {'crashdump_dir': str(crash_dir)}}
+        workflow.add_nodes([single_wf])
+    return workflow, records
+
+
+def run(job: Job, **images) -> Verdict:
+    workflow, records = make(job, **images)
+    return execute(job, workflow, records)
+
+
+def test_done_once_is_not_done_again(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger='bids_interp')
+    logging.getLogger('bids_interp').propagate = True
+    assert run(job, a=add_one, b=add_one).exit_code == 0
+    assert 'done before' not in caplog.text
+    assert list(job.work_dir.glob('workers-*')) == []
+    assert run(job, a=add_one, b=add_one).exit_code == 0
+    assert caplog.text.count('(2 of 2 steps were done before)') == 2
+
+
+def test_a_killed_worker_fails_its_image_only(job: Job) -> None:
+    verdict = run(job, a=be_killed, b=wait)
+    killed, other = verdict.outcomes
+    assert killed.status == FAILED
+    assert killed.step == 'step'
+    assert 'was killed' in killed.problem
+    assert '--nprocs' in killed.problem
+    assert other.status == DONE
+    assert verdict.exit_code == 1
+
+
+def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Job) -> None:
+    verdict = run(job, a=fail, b=add_one, c=fill_disk)
+    failed, other, full = verdict.outcomes
+    assert failed.problem == '2.nii.gz is broken. Mend it.'
+    assert failed.crash_file is not None
+    assert failed.crash_file.parent == job.settings.output_dir / 'sub-a' / 'log' / 'run'
+    assert other.status == DONE
+    assert full.problem == FULL_DISK
+    assert verdict.exit_code == 1
+
+
+def test_stop_on_first_crash(job: Job) -> None:
+    settings = job.settings.replace(stop_on_first_crash=True, nprocs=1)
+    job = Job(settings, RunContext(None, 'cpu', 1, 1, 'run'), [], job.work_dir, 8.0)  # type: ignore[arg-type]
+    configure_nipype(job)
+    verdict = run(job, a=fail, b=take_long)
+    assert verdict.interrupted
+    assert [outcome.status for outcome in verdict.outcomes] == [FAILED, FAILED]
+    assert verdict.outcomes[0].problem == '2.nii.gz is broken. Mend it.'
+    assert verdict.exit_code == 1
+
+
+def test_a_signal_ends_the_workers(job: Job) -> None:
+    def end_soon() -> None:
+        while not list(job.work_dir.glob('bids_interp_wf/sub_a_wf/step')):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=end_soon)
+    thread.start()
+    verdict = run(job, a=take_long)
+    thread.join()
+    assert verdict.interrupted
+    assert verdict.exit_code == 1
+    assert 'to continue' in verdict.lines()[-1]
+
+
+def test_exit_codes() -> None:
+    done, failed = Outcome('sub-01'), Outcome('sub-02', FAILED, 'broke')
+    excluded = Outcome('sub-03', EXCLUDED, 'no image')
+    assert Verdict([done]).exit_code == 0
+    assert Verdict([done, failed]).exit_code == 1
+    assert Verdict([done, excluded]).exit_code == 1
+    assert Verdict([failed]).exit_code == 1
+    assert Verdict([excluded]).exit_code == 4
+    assert Verdict([done], interrupted=True).exit_code == 1
+
+
+def test_the_message_agrees_with_the_code() -> None:
+    done, failed = (
+        Outcome('sub-01', report=Path('r.html')),
+        Outcome('sub-02', FAILED, 'broke', 'n4'),
+    )
+    good, bad = Verdict([done]).lines(), Verdict([done, failed]).lines()
+    assert 'done' in good[0]
+    assert '  r.html' in good
+    assert '1 of 2' in bad[0]
+    assert '  sub-02: failed in n4: broke' in bad
+
+
+@pytest.mark.parametrize(
+    ('traceback', 'line'),
+    [
+        (['Traceback:\n', 'ValueError: shapes\n', 'differ\n'], 'ValueError: shapes'),
+        (
+            'x\n\tbids_interp.errors.ModelError: m is bad. Check\n\t  --model.\n',
+            'm is bad. Check --model.',
+        ),
+        ('OSError: [Errno 28] No space left on device', FULL_DISK),
+        ('nothing known', 'nothing known'),
+        ('', 'unknown error'),
+    ],
+)
+def test_errors_in_one_line(traceback, line: str) -> None:
+    assert judging.read_error(traceback) == line
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [(None, 'cannot be read'), ('[1', 'cannot be read'), ('a: 1', 'plugin:'),
+     ('plugin: Slum', 'SLURM')],
+)  # fmt: skip
+def test_bad_plugin_files(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / 'plugin.yml'
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_plugin_file(file)
+
+
+def test_a_plugin_file_is_used(job: Job, tmp_path: Path) -> None:
+    file = tmp_path / 'plugin.yml'
+    file.write_text('plugin: Linear\n')
+    job = Job(job.settings.replace(use_plugin=file), job.context, [], job.work_dir, 8.0)
+    assert run(job, a=add_one).exit_code == 0
