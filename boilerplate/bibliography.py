@@ -60,7 +60,7 @@ def full(key: str) -> str:
     shown = '; '.join(names[:5]) + ('; et al.' if len(names) > 5 else '')
     place = entry.get('journal') or entry.get('booktitle') or entry.get('howpublished') or ''
     volume = f' {entry["volume"]}' if 'volume' in entry else ''
-    pages = f': {entry["pages"].replace("--", "–")}' if 'pages' in entry else ''
+    pages = f': {entry["pages"].replace("--", "-")}' if 'pages' in entry else ''
     year = f' ({entry["year"]})' if 'year' in entry else ''
     doi = f' doi:{entry["doi"]}' if 'doi' in entry else ''
     shown = f'{shown}{year}' if year else shown.rstrip('.')

@@ -86,19 +86,20 @@ def collect_sections(files: ScanFiles, words: dict[str, str]) -> list[Section]:
 def _figures(files: ScanFiles, reportlet: Any, words: dict[str, str]) -> list[Figure]:
     """Turn the components of a reportlet into figures, those of this scan only."""
     figures = []
+    heading = _fill(reportlet.subtitle or '', words)
     for content, caption in reportlet.components:
         caption = _fill(caption or '', words)
         match = _SOURCE.search(content)
         if match is None:
             # Pieces of HTML hold their pictures already; they name their scan.
             if f'data-scan="{files.prefix}"' in content:
-                figures.append(Figure(reportlet.subtitle or '', caption, content))
+                figures.append(Figure(heading, caption, content))
             continue
         path = files.output_dir / match.group(1)
         if path.name.startswith(f'{files.prefix}_desc-'):
             alt = html.escape(caption, quote=True)
             picture = f'<img alt="{alt}" src="{data_uri(path)}">'
-            figures.append(Figure(reportlet.subtitle or '', caption, picture))
+            figures.append(Figure(heading, caption, picture))
     return figures
 
 

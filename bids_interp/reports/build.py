@@ -52,7 +52,8 @@ def build_report(
     files = ScanFiles(Path(output_dir), prefix)
     summary = summarise(files)
     words = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
-    content = _environment(PAGE).get_template('report.html.j2').render(
+    page = _environment(PAGE).get_template('report.html.j2')
+    content = page.render(
         prefix=prefix,
         title=_title(files),
         summary=summary,
@@ -115,12 +116,12 @@ def _region_rows(changes: list[Any]) -> list[dict[str, Any]]:
     return [row for row in ordered if max(abs(row['inject'] or 0), abs(row['remove'] or 0)) >= 0.05]
 
 
-#: Columns of the table of numbers: name in the file, heading, unit or remark, format.
+#: Columns of the table of numbers: name in the file, heading, format.
 _NUMBERS = (
     ('probability', 'Probability of “{positive}”', '{:.2f}'),
     ('shift', 'Shift of the logit', '{:+.2f}'),
     ('shift_over_class_gap', 'Shift / gap between the classes', '{:+.2f}'),
-    ('flipped', 'Answer on the other side', '{}'),
+    ('flipped', 'On the side asked for', '{}'),
     ('mean_abs_log_jacobian', 'Mean |log-Jacobian|', '{:.3f}'),
     ('displacement_max_mm', 'Largest movement (mm)', '{:.2f}'),
     ('reversibility_rmse', 'There and back: error', '{:.3g}'),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 from bids_interp.reports.files import DIRECTIONS, ScanFiles
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
@@ -54,13 +55,18 @@ class Changes:
     doses: dict[str, int]
     simulated: dict[str, np.ndarray]
 
-    @property
+    @cached_property
     def peak(self) -> tuple[int, int, int]:
         """Voxel of the strongest change of both directions together."""
         together = sum(np.abs(values) for values in self.maps.values())
         return peak(np.asarray(together) * self.inside)
 
-    @property
+    @cached_property
+    def near(self) -> np.ndarray:
+        """Voxels of the brain and a little around it."""
+        return binary_dilation(self.inside, iterations=3)
+
+    @cached_property
     def scale(self) -> SignedScale:
         """Colour scale shared by both directions."""
         return SignedScale.fit(*(values[self.inside] for values in self.maps.values()))

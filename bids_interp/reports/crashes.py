@@ -31,7 +31,7 @@ class Crash:
 
 
 def describe(error: Mapping[str, Any]) -> Crash:
-    """Complete an error given as a mapping.
+    r"""Complete an error given as a mapping.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def describe(error: Mapping[str, Any]) -> Crash:
 
     Examples
     --------
-    >>> describe({'node': 'n4', 'traceback': 'Traceback ...\\nMemoryError: 3 GiB'}).advice
+    >>> describe({'node': 'n4', 'traceback': 'Traceback ...\nMemoryError: 3 GiB'}).advice
     'Lower --nprocs or raise the memory limit, then run the same command again.'
     """
     text = error.get('traceback') or error.get('text') or ''
@@ -82,7 +82,7 @@ def read_crashes(folder: str | Path, contains: str = '') -> list[dict[str, str]]
             continue
         try:
             crash = read_crashfile(str(path))
-        except Exception:  # half a crash file is still a crash
+        except Exception:  # noqa: BLE001 - half a crash file is still a crash
             crash = {'traceback': path.read_text(errors='replace') if path.suffix == '.txt' else ''}
         node = str(crash.get('node', ''))
         if contains in node:

@@ -1,4 +1,4 @@
-"""A slider through the doses: the eye finds a change that moves much better than one that stands."""
+"""A slider through the doses: the eye finds a change that moves before one that stands."""
 
 from __future__ import annotations
 
@@ -123,8 +123,9 @@ def draw_player(files: ScanFiles, changes: Changes) -> Path | None:
         f'<div class="player" data-scan="{files.prefix}"><div class="frames">'
         + ''.join(parts)
         + '</div><div class="controls"><button type="button">Play</button>'
-        + '<span>removed</span><input type="range" aria-label="dose" min="0" '
+        + '<output>as scanned</output><span>removed</span>'
+        + '<input type="range" aria-label="dose" min="0" '
         + f'max="{len(parts) - 1}" value="{middle}"><span>injected</span>'
-        + '<output>as scanned</output></div></div>\n'
+        + '</div></div>\n'
     )
     return write_bytes(files.figure('player', '.html'), html.encode())

@@ -148,9 +148,7 @@ def read_table(path: Path | None) -> list[dict[str, str]]:
     if not lines:
         return []
     header = lines[0].split('\t')
-    return [
-        dict(zip(header, line.split('\t'), strict=False)) for line in lines[1:] if line.strip()
-    ]
+    return [dict(zip(header, line.split('\t'), strict=False)) for line in lines[1:] if line.strip()]
 
 
 def number(text: Any) -> float | None:

@@ -67,11 +67,14 @@ def drawn_factor(largest: float) -> int:
 
 
 def _plane_lines(
-    movement: Movement, volume: Volume, plane: str, index: int, factor: float
+    movement: Movement, changes: Changes, plane: str, index: int, factor: float
 ) -> list[np.ndarray]:
-    """Grid lines of a slice, each (points, 2) in mm, carried along by the movement."""
+    """Grid lines of a slice, each (points, 2) in mm, carried along; not a number off the brain."""
     from scipy.ndimage import map_coordinates
 
+    volume = changes.brain
+    near = changes.near
+    back = np.linalg.inv(volume.grid.affine)
     across, up = (axis for axis in range(3) if axis != PLANES[plane])
     low = volume.grid.affine[:3, 3]
     high = low + volume.grid.spacing * (np.array(volume.grid.shape) - 1)
@@ -84,9 +87,13 @@ def _plane_lines(
             points[:, running], points[:, fixed] = along, place
             points[:, PLANES[plane]] = volume.position(plane, index)
             voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
+            own = np.round(points @ back[:3, :3].T + back[:3, 3]).astype(int)
+            off = ~near[tuple(np.clip(own, 0, np.array(near.shape) - 1).T)]
             for axis in (across, up):
-                values = map_coordinates(movement.field[..., axis], voxels.T, order=1, mode='nearest')
-                points[:, axis] += factor * values
+                field = movement.field[..., axis]
+                moved = map_coordinates(field, voxels.T, order=1, mode='nearest')
+                points[:, axis] += factor * moved
+            points[off] = np.nan
             lines.append(points[:, (across, up)])
     return lines
 
@@ -110,16 +117,16 @@ def _draw_plane(
         vmin=0,
         vmax=1,
     )
-    lines = _plane_lines(movement, volume, plane, index, factor)
+    lines = _plane_lines(movement, changes, plane, index, factor)
     axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.6))
     axes.set_xlim(low[across], high[across])
     axes.set_ylim(low[up], high[up])
     axes.set_axis_off()
     left, right = ('P', 'A') if plane == 'sagittal' else ('L', 'R')
     for mark, place in ((left, 0.01), (right, 0.97)):
-        axes.text(place, 0.01, mark, transform=axes.transAxes, fontsize=7, color=INK)
+        axes.text(place, 0.01, mark, transform=axes.transAxes, fontsize=7.5, color=INK)
     text = f'{"xyz"[PLANES[plane]]} = {volume.position(plane, index):.0f} mm'
-    axes.text(0.01, 0.96, text, transform=axes.transAxes, fontsize=7, color=INK)
+    axes.text(0.01, 0.96, text, transform=axes.transAxes, fontsize=7.5, color=INK)
 
 
 def draw_grid(files: ScanFiles, changes: Changes) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.reports.palette import INK, SignedScale
+from bids_interp.reports.palette import GROWS, INK, SHRINKS, SignedScale
 
 #: Width of a figure in inches and pixels per inch: 1500 pixels, sharp on a laptop's screen.
 WIDTH = 10.0
@@ -72,10 +72,12 @@ def new_figure(width: float, height: float) -> Any:
 def _strip(row: Row) -> tuple[np.ndarray, list[int]]:
     """Put the tiles of a row side by side; also give the first column of each."""
     height = max(tile.picture.shape[0] for tile in row.tiles)
-    columns, parts, place = [], [], 0
+    columns: list[int] = []
+    parts: list[np.ndarray] = []
+    place = 0
     for tile in row.tiles:
-        picture = tile.picture if tile.picture.ndim == 3 else np.repeat(tile.picture[..., None], 3, 2)
-        gap = np.ones((height, GAP, 3), np.float32) if parts else np.ones((height, 0, 3), np.float32)
+        picture = tile.picture if tile.picture.ndim == 3 else tile.picture[..., None]
+        gap = np.ones((height, GAP if parts else 0, 3), np.float32)
         padded = np.zeros((height, picture.shape[1], 3), np.float32)
         padded[: picture.shape[0]] = picture
         parts += [gap, padded]
@@ -117,18 +119,17 @@ def _colour_bar(figure: Any, scale: SignedScale, bottom: float, height: float) -
     )
     axes.set_yticks([])
     axes.tick_params(labelsize=8, colors=INK)
-    axes.set_xticks(np.linspace(-limit, limit, 5))
-    axes.set_xticklabels([f'{tick:+.2f}' if tick else '0' for tick in np.linspace(-limit, limit, 5)])
+    ticks = np.linspace(-limit, limit, 5)
+    axes.set_xticks(ticks)
+    axes.set_xticklabels([f'{tick:+.2f}' if tick else '0' for tick in ticks])
     axes.set_xlabel('log-Jacobian (natural logarithm of the volume ratio)', fontsize=8, color=INK)
     upper = axes.twiny()
     upper.set_xlim(-limit, limit)
-    upper.set_xticks(np.linspace(-limit, limit, 5))
-    shares = 100 * np.expm1(np.linspace(-limit, limit, 5))
+    upper.set_xticks(ticks)
+    shares = 100 * np.expm1(ticks)
     upper.set_xticklabels([f'{share:+.0f} %' if abs(share) > 1e-9 else '0 %' for share in shares])
     upper.tick_params(labelsize=8, colors=INK)
     upper.set_xlabel('volume change', fontsize=8, color=INK)
-    from bids_interp.reports.palette import GROWS, SHRINKS
-
     middle = bottom + 0.48 * height
     words = {'va': 'center', 'fontsize': 11, 'fontweight': 'bold'}
     figure.text(0.255, middle, '◀ shrinks', ha='right', color=SHRINKS, **words)

@@ -66,14 +66,12 @@ def flip_dose(rows: list[dict[str, float]], threshold: float = 0.5) -> float | N
     if doses.size < 2 or 0.0 not in doses:
         return None
     means = values.mean(axis=1) - threshold
-    start = int(np.flatnonzero(doses == 0.0)[0])
     crossings = []
     for left in range(len(doses) - 1):
         before, after = means[left], means[left + 1]
-        # Only crossings on the way from the observed side to the other one count.
         if before * after < 0 or (after == 0 and before != 0):
-            crossings.append(doses[left] + (doses[left + 1] - doses[left]) * before / (before - after))
-    crossings = [dose for dose in crossings if means[start] != 0]
+            step = doses[left + 1] - doses[left]
+            crossings.append(doses[left] + step * before / (before - after))
     return float(min(crossings, key=abs)) if crossings else None
 
 

@@ -111,14 +111,14 @@ def summarise(files: ScanFiles) -> Summary:
     meta = {**sidecar(files.native('desc-doseresponse_stats.tsv')), **prediction}
     negative, positive = target_names(meta)
     summary = Summary(negative=negative, positive=positive)
-    _, brain = files.entities, sidecar(files.native('desc-preproc_T1w.nii.gz'))
+    brain = sidecar(files.native('desc-preproc_T1w.nii.gz'))
     summary.demonstration = bool(lookup({**brain, **meta}, 'Demonstration'))
     summary.facts = _facts(files, brain, meta)
     rows = read_response(files)
     doses, values = by_dose(rows, 'probability')
     if 0.0 in doses:
         summary.probabilities = values[doses == 0.0][0].tolist()
-        summary.finished = True
+        summary.finished = bool(prediction)
         summary.flip = flip_dose(rows)
         summary.direction = 'inject' if summary.mean <= 0.5 else 'remove'
         sign = 1 if summary.direction == 'inject' else -1
@@ -137,10 +137,10 @@ def _voxels(files: ScanFiles) -> str:
         return ''
     try:
         header = nib.load(path).header
-    except Exception:  # a damaged derivative must not cost the report
+    except Exception:  # noqa: BLE001 - a damaged derivative must not cost the report
         return 'cannot be read'
-    sizes = ' × '.join(f'{size:g}' for size in np.round(header.get_zooms()[:3], 2))
-    shape = ' × '.join(str(size) for size in header.get_data_shape()[:3])
+    sizes = ' x '.join(f'{size:g}' for size in np.round(header.get_zooms()[:3], 2))
+    shape = ' x '.join(str(size) for size in header.get_data_shape()[:3])
     return f'{sizes} mm ({shape} voxels)'
 
 
@@ -168,7 +168,8 @@ def _facts(
 def _list_folds(folds: Any) -> str:
     if not isinstance(folds, list):
         return ''
-    return ', '.join(str(lookup(fold, 'fold') if isinstance(fold, dict) else fold) for fold in folds)
+    indices = [lookup(fold, 'Fold') if isinstance(fold, dict) else fold for fold in folds]
+    return ', '.join(map(str, indices))
 
 
 def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> list[str]:
@@ -181,7 +182,7 @@ def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> li
         )
     if lookup(meta, 'InTrainingSet', 'InTraining'):
         cautions.append(
-            'This scan was in the training set; only folds that were not trained with it speak here.'
+            'This scan was in the training set; only folds not trained with it speak here.'
         )
     values = summary.probabilities
     if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):

@@ -39,7 +39,9 @@ class Volume:
 
     def cut(self, plane: str, index: int) -> np.ndarray:
         """One slice as a picture: first row on top, first column on the left."""
-        return np.flipud(np.take(self.data, index, axis=PLANES[plane]).T)
+        place: list[slice | int] = [slice(None)] * 3
+        place[PLANES[plane]] = index
+        return np.flipud(self.data[tuple(place)].T)
 
     def crop(self, box: tuple[slice, slice, slice]) -> Volume:
         """Cut a box of voxels out."""
@@ -91,7 +93,7 @@ def load_volume(path: Path, spacing: float | None = None, order: str = 'linear')
     if spacing is not None or not _is_upright(image.affine):
         from nilearn.image import resample_img
 
-        size = spacing or float(np.min(nib.affines.voxel_sizes(image.affine)))
+        size = spacing or float(Grid.from_image(image).spacing.min())
         image = resample_img(
             image, target_affine=np.diag([size] * 3), interpolation=order, copy_header=False
         )

@@ -1,17 +1,22 @@
-"""Derivatives of one scan made from the template and a velocity that is known in closed form."""
+"""Derivatives of one scan made from the template and a velocity known in closed form."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from nilearn.datasets import load_mni152_template
+from scipy.ndimage import binary_dilation
 
+from bids_interp.reports import draw_figures
 from bids_interp.spatial import Grid, exponential, log_jacobian, resample, warp
 
 TEMPLATE = 'MNI152NLin2009aSym'
+PREFIX = 'sub-01_run-1'
 #: Centre in mm, strength and width in mm of each swelling; negative shrinks.
 SPOTS = (
     ((-28, -18, -14), -0.11, 9.0),
@@ -39,7 +44,7 @@ def write(path: Path, grid: Grid, data: np.ndarray, **meta: object) -> None:
 
 
 def make_derivatives(
-    output_dir: Path, prefix: str = 'sub-01_run-1', spacing: int = 4, flips: bool = True
+    output_dir: Path, prefix: str = PREFIX, spacing: int = 4, flips: bool = True
 ) -> None:
     """Write what the participant level writes for one scan, at a coarse voxel size."""
     subject = prefix.split('_')[0]
@@ -47,10 +52,8 @@ def make_derivatives(
     template = load_mni152_template(resolution=spacing)
     grid = Grid.from_image(template, TEMPLATE)
     brain = template.get_fdata(dtype=np.float32)
-    native = Grid(grid.shape, np.array(grid.affine) @ np.diag([1.0, 1.0, 1.0, 1.0]), 'T1w')
+    native = Grid(grid.shape, grid.affine, 'T1w')
     # A shell around the brain plays the skull.
-    from scipy.ndimage import binary_dilation
-
     inside = brain > 0
     far, near = binary_dilation(inside, iterations=4), binary_dilation(inside, iterations=2)
     head = brain + 0.7 * brain.max() * (far & ~near)
@@ -86,6 +89,31 @@ def _write_tables(anat: Path, prefix: str, slope: float) -> None:
                 row = (direction, dose, fold, start + shift, chance, shift, shift / 2.6)
                 lines.append('\t'.join(str(cell) for cell in row))
     (anat / f'{prefix}_desc-doseresponse_stats.tsv').write_text('\n'.join(lines) + '\n')
+    prediction = {
+        'ModelName': 'demonstration',
+        'ModelHash': 'abc123def456',
+        'Demonstration': True,
+        'Target': {'kind': 'binary', 'negative': 'control', 'positive': 'patient'},
+        'InTrainingSet': False,
+        'ExplanationWarranted': True,
+        'FoldsUsed': [0, 1, 2, 3, 4],
+    }
+    (anat / f'{prefix}_desc-explain_prediction.json').write_text(json.dumps(prediction))
     rows = ['direction\tdose\tprobability\tshift\tflipped\tn_folded\tmean_abs_log_jacobian']
     rows += ['inject\t1\t0.83\t3\ttrue\t0\t0.021', 'remove\t1\t0.04\t-3\ttrue\t0\t0.022']
     (anat / f'{prefix}_desc-counterfactual_stats.tsv').write_text('\n'.join(rows) + '\n')
+
+
+@pytest.fixture(scope='session')
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Derivatives of one scan with all their figures; not to be changed."""
+    out = tmp_path_factory.mktemp('reports') / 'out'
+    make_derivatives(out)
+    draw_figures(out, PREFIX)
+    return out
+
+
+@pytest.fixture
+def derivatives(drawn: Path, tmp_path: Path) -> Path:
+    """A copy of the derivatives and figures that a test may change."""
+    return Path(shutil.copytree(drawn, tmp_path / 'out'))

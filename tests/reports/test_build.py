@@ -1,0 +1,203 @@
+"""The page: self-contained, honest, readable also when something failed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bids_interp.reports import build_report
+from bids_interp.reports.crashes import read_crashes
+from bids_interp.reports.files import ScanFiles
+
+PREFIX = 'sub-01_run-1'
+
+METHODS = 'Bias was corrected with *N4* [@n4].'
+VOID = {'meta', 'link', 'img', 'input', 'br', 'hr'}
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, its text and its identifiers; checks that tags close."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.anchors: list[str] = []
+        self.names: list[str] = []
+        self.open: list[str] = []
+        self.text = ''
+        self.feed(path.read_text(encoding='utf-8'))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ('src', 'data', 'srcset', 'poster') or (tag == 'link' and name == 'href'):
+                self.loaded.append(value or '')
+            if tag == 'a' and name == 'href':
+                self.anchors.append(value or '')
+            if name == 'id':
+                self.names.append(value or '')
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ('style', 'script'):
+            self.text += data
+
+
+def plain(page: Page) -> str:
+    """Text with single spaces."""
+    return ' '.join(page.text.split())
+
+
+@pytest.fixture(scope='module')
+def page(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The report of the synthetic scan."""
+    out = tmp_path_factory.mktemp('page') / 'out'
+    shutil.copytree(drawn, out)
+    report = build_report(out, PREFIX, methods=METHODS, run_uuid='uuid-7')
+    assert report == out / f'{PREFIX}.html'
+    assert report.stat().st_size < 5e6
+    return Page(report)
+
+
+def test_page_loads_nothing_from_outside(page: Page) -> None:
+    assert len(page.loaded) > 15
+    assert all(address.startswith('data:') for address in page.loaded)
+    assert all(address.startswith('#') for address in page.anchors)
+    assert {address[1:] for address in page.anchors} <= set(page.names)
+    assert not page.open
+
+
+def test_style_and_script_load_nothing(drawn: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(drawn, tmp_path / 'out'))
+    text = build_report(out, PREFIX).read_text(encoding='utf-8')
+    without_data = re.sub(r'data:[a-z+/]+;base64,[A-Za-z0-9+/=]+', '', text)
+    assert not re.search(r'url\(|@import|https?://(?!$)|fetch\(|XMLHttp', without_data)
+    assert str(tmp_path) not in text
+
+
+def test_summary_comes_first_and_says_it_all(page: Page) -> None:
+    text = plain(page)
+    for words in (
+        'Research use only, not for diagnosis',
+        'Made with a demonstration model',
+        'What the classifier said control',
+        '5 of 5 say “control”',
+        'Dose 0.31 injected',
+        'left hippocampus',
+        'In the training set no',
+        'demonstration (abc123def456)',
+        'Errors None.',
+        'Tustison et al., 2010',
+        'run uuid-7',
+    ):
+        assert words in text, words
+    assert text.index('Research use only') < text.index('What the classifier said')
+    assert text.index('What the classifier said') < text.index('Is the preparation right?')
+
+
+def test_sign_is_explained(page: Page) -> None:
+    text = plain(page)
+    assert 'negative (blue) means that tissue shrinks, positive (red) that it grows' in text
+    assert 'shrink (blue) or grow (red) to look more like “patient”' in text
+
+
+def change_prediction(out: Path, **fields: object) -> None:
+    """Overwrite fields of the prediction."""
+    path = ScanFiles(out, PREFIX).prediction
+    assert path is not None
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_real_model_has_no_demonstration_banner(derivatives: Path) -> None:
+    change_prediction(derivatives, Demonstration=False)
+    text = plain(Page(build_report(derivatives, PREFIX)))
+    assert 'demonstration model' not in text
+    assert 'Research use only, not for diagnosis' in text
+
+
+def test_cautions_are_told(derivatives: Path) -> None:
+    change_prediction(derivatives, InTrainingSet=True, ExplanationWarranted=False)
+    stats = ScanFiles(derivatives, PREFIX).native('desc-counterfactual_stats.tsv')
+    assert stats is not None
+    lines = stats.read_text().splitlines()
+    columns = lines[0].split('\t')
+    cells = lines[1].split('\t')
+    cells[columns.index('n_folded')] = '12'
+    stats.write_text('\n'.join([lines[0], '\t'.join(cells)]) + '\n')
+    text = plain(Page(build_report(derivatives, PREFIX)))
+    assert 'was in the training set' in text
+    assert 'no explanation is warranted' in text
+    assert '12 voxels fold' in text
+
+
+def test_class_names_are_escaped(derivatives: Path) -> None:
+    change_prediction(derivatives, Target={'negative': 'a<script>x', 'positive': '<img src=http:>'})
+    page = Page(build_report(derivatives, PREFIX))
+    assert all(address.startswith('data:') for address in page.loaded)
+    assert '<img src=http:>' in page.text
+
+
+def test_failed_scan_has_a_report_with_what_helps(tmp_path: Path) -> None:
+    error = {'node': 'anatomical_wf.n4', 'traceback': 'Traceback\nMemoryError: <3 GiB>'}
+    page = Page(build_report(tmp_path, 'sub-02_ses-a', errors=[error, error]))
+    text = plain(page)
+    assert 'This scan was not finished' in text
+    assert 'Subject 02, session a' in text
+    assert text.count('What helps') == 1
+    assert 'Lower --nprocs' in text
+    assert 'MemoryError: <3 GiB>' in text
+    assert 'anatomical_wf.n4' in text
+
+
+def test_half_finished_scan_shows_the_figures_that_exist(derivatives: Path) -> None:
+    files = ScanFiles(derivatives, PREFIX)
+    for path in [*files.anatomical.glob('*prediction*'), *files.anatomical.glob('*stats*')]:
+        path.unlink()
+    for path in files.figures.iterdir():
+        if '_desc-mask_' not in path.name:
+            path.unlink()
+    page = Page(build_report(derivatives, PREFIX))
+    assert sum(address.startswith('data:image') for address in page.loaded) == 1
+    assert 'No error was recorded; the results are incomplete' in plain(page)
+
+
+def test_other_runs_stay_in_their_own_report(derivatives: Path) -> None:
+    files = ScanFiles(derivatives, PREFIX)
+    for path in list(files.figures.iterdir()):
+        other = path.name.replace('run-1', 'run-10')
+        content = path.read_bytes().replace(b'"sub-01_run-1"', b'"sub-01_run-10"')
+        (files.figures / other).write_bytes(content)
+    alone = Page(build_report(derivatives, PREFIX))
+    assert sum('image' in address for address in alone.loaded) == 9 + 8
+
+
+def test_crash_files_are_read(tmp_path: Path) -> None:
+    text = (
+        'Node: bids_interp.sub_01.anatomical_wf.n4\nWorking directory: /scratch/n4\n\n'
+        'Node inputs:\n\nimage = head.nii.gz\n\n'
+        'Traceback (most recent call last):\n  File "n4.py", line 1\n'
+        'OSError: No space left on device\n'
+    )
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'crash-20260101-000000-user-n4-1.txt').write_text(text)
+    (tmp_path / 'run' / 'crash-20260101-000001-user-n4-2.txt').write_text('torn')
+    errors = read_crashes(tmp_path)
+    assert [error['node'] for error in errors] == ['bids_interp.sub_01.anatomical_wf.n4', '']
+    assert [error['file'][-5] for error in errors] == ['1', '2']
+    assert read_crashes(tmp_path, contains='sub_02') == []
+    report = plain(Page(build_report(tmp_path, 'sub-01', errors=errors)))
+    assert 'Free space in the output and work directories' in report
+
+
+def test_report_is_the_same_when_made_again(derivatives: Path) -> None:
+    first = build_report(derivatives, PREFIX).read_bytes()
+    assert build_report(derivatives, PREFIX).read_bytes() == first
+    assert not list(derivatives.glob('.*.part'))
