@@ -152,7 +152,7 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
     lines = [_cells(row) for row in rows]
     sizes = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
     spare = width - sum(sizes) - 2 * (len(heads) - 1)
-    for column, least in ((2, 16), (0, 8), (6, 8), (1, 6)):  # what may be cut, and how far
+    for column, least in ((2, 12), (0, 8), (1, 6), (6, 8)):  # what may be cut, and how far
         cut = min(max(0, -spare), max(0, sizes[column] - least))
         sizes[column] -= cut
         spare += cut
