@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.headers import trusted_affine
-from bids_interp.errors import ImageError, OutputError
+from bids_interp.bids.write import atomic
+from bids_interp.errors import ImageError
 
 VOXEL_RANGE = (0.2, 5.0)  # mm
 EXTENT_RANGE = (80.0, 600.0)  # mm, field of view along each axis
@@ -49,8 +48,9 @@ class ConformReport:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """Return plain types, for JSON."""
-        return asdict(self)
+        """Return plain types with the keys of a BIDS sidecar."""
+        words = {name: ''.join(part.title() for part in name.split('_')) for name in asdict(self)}
+        return {words[name]: value for name, value in asdict(self).items()}
 
 
 def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
@@ -108,18 +108,9 @@ def save_image(img: nib.Nifti1Image, path: str | Path) -> Path:
     OutputError
         If it cannot be written, as on a full disk.
     """
-    path = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(suffix='.nii.gz', prefix='.tmp-', dir=path.parent)
-        os.close(handle)
-        try:
-            nib.save(img, name)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f'{path} could not be written: {error}.') from error
-    return path
+    with atomic(path) as temporary:
+        nib.save(img, temporary)
+    return Path(path)
 
 
 def _open(path: Path) -> nib.Nifti1Image:
@@ -176,7 +167,7 @@ def _check_geometry(
     said = ' x '.join(f'{v:.3g}' for v in spacing)
     if spacing.min() < VOXEL_RANGE[0] or spacing.max() > VOXEL_RANGE[1]:
         raise ImageError(
-            f'{path} has voxels of {said} mm; {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]} mm are possible.',
+            f'{path} has voxels of {said} mm; possible are {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]}.',
             'Correct the voxel size in the header (are the units mm?), or leave out this file.',
         )
     extent = spacing * np.asarray(shape)
@@ -246,5 +237,5 @@ def _check_values(data: np.ndarray, path: Path, report: ConformReport) -> None:
     negative = float((data < 0).mean())
     if negative > NEGATIVE:
         report.warnings.append(
-            f'{100 * negative:.0f} % of the voxels are negative, which a T1w magnitude image is not.'
+            f'{100 * negative:.0f} % of the voxels are negative; a magnitude image has none.'
         )

@@ -1,0 +1,67 @@
+"""An image on another grid, through an affine, with one cubic interpolation."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from bids_interp.anatomical.conform import make_image
+
+
+def resample_to_template(
+    img: nib.Nifti1Image,
+    template: nib.Nifti1Image,
+    native_to_template: np.ndarray,
+    order: int = 3,
+) -> nib.Nifti1Image:
+    """Resample a native image onto the template's grid.
+
+    Parameters
+    ----------
+    img : Nifti1Image
+        Native brain, 0 outside.
+    template : Nifti1Image
+        Gives the grid; at 0 voxels far from the template's brain nothing is left out.
+    native_to_template : ndarray (4, 4)
+        World RAS mm to world RAS mm.
+    order : int
+        Order of the spline; 0 for labels.
+
+    Returns
+    -------
+    Nifti1Image
+        float32 on the template's grid; not below 0 where the image is not.
+    """
+    voxel_map = np.linalg.inv(img.affine) @ np.linalg.inv(native_to_template) @ template.affine
+    data = np.asarray(img.dataobj, dtype=np.float32)
+    out = np.zeros(template.shape, dtype=np.float32)
+    box = _image_box(data, np.linalg.inv(voxel_map), template.shape)
+    offset = voxel_map[:3, :3] @ np.array([s.start for s in box]) + voxel_map[:3, 3]
+    out[box] = ndimage.affine_transform(
+        data,
+        voxel_map[:3, :3],
+        offset=offset,
+        output_shape=tuple(s.stop - s.start for s in box),
+        order=order,
+        output=np.float32,
+    )
+    if data.min() >= 0:
+        np.maximum(out, 0, out=out)
+    return make_image(out, template.affine, 4)
+
+
+def _image_box(
+    data: np.ndarray, to_target: np.ndarray, shape: tuple[int, ...]
+) -> tuple[slice, slice, slice]:
+    """Return the part of the target grid that what is not 0 in the data can reach."""
+    spans = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        used = np.flatnonzero(np.any(data != 0, axis=others))
+        spans.append((used[0] - 1, used[-1] + 1) if used.size else (0, 0))
+    corners = np.array(np.meshgrid(*spans, indexing='ij')).reshape(3, -1)
+    reached = to_target[:3, :3] @ corners + to_target[:3, 3:]
+    low = np.clip(np.floor(reached.min(axis=1)).astype(int) - 2, 0, np.array(shape) - 1)
+    high = np.clip(np.ceil(reached.max(axis=1)).astype(int) + 3, low + 1, shape)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))  # type: ignore[return-value]

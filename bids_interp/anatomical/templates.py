@@ -1,0 +1,160 @@
+"""Templates: TemplateFlow's where they are on this machine, else the one that nilearn carries."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from bids_interp.anatomical.conform import make_image
+from bids_interp.anatomical.stripped import foreground_mask
+from bids_interp.errors import TemplateError
+
+EMBEDDED = 'MNI152NLin2009aSym'
+NILEARN_FILE = 'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
+# Whole heads with a brain mask, in the order of preference.
+HEAD_TEMPLATES = ('OASIS30ANTs', 'MNI152NLin2009cAsym', 'MNI152NLin6Asym')
+
+
+@dataclass(frozen=True, eq=False)
+class StripTemplate:
+    """A whole-head template for brain extraction.
+
+    Attributes
+    ----------
+    name : str
+        TemplateFlow identifier.
+    head, mask : Nifti1Image
+        The head and its brain mask on one grid.
+    source : {'templateflow', 'synthetic'}
+        ``synthetic``: a head that was modelled around the embedded brain.
+    """
+
+    name: str
+    head: nib.Nifti1Image
+    mask: nib.Nifti1Image
+    source: str
+
+
+def strip_template(name: str | None = None, *, offline: bool = True) -> StripTemplate:
+    """Return the whole-head template for brain extraction.
+
+    Parameters
+    ----------
+    name : str, optional
+        TemplateFlow identifier; the first of `HEAD_TEMPLATES` that is on this machine if not given,
+        else the embedded brain in a synthetic head. ``MNI152NLin2009aSym`` asks for the latter.
+    offline : bool
+        Never ask the network. It is asked for a template given by name only.
+
+    Raises
+    ------
+    TemplateError
+        If a template given by name cannot be had.
+    """
+    for candidate in (name,) if name else HEAD_TEMPLATES:
+        if candidate == EMBEDDED:
+            break
+        files = _head_files(candidate, offline=offline or name is None)
+        if files is not None:
+            head, mask = (nib.load(f) for f in files)
+            return StripTemplate(candidate, *_checked(head, mask, files), 'templateflow')
+        if name:
+            raise TemplateError(
+                f'The whole-head template {name} with its brain mask is not in {flow_home()}.'
+            )
+    from bids_interp.phantom.head import synthetic_head
+
+    head, mask = synthetic_head(brain_template(EMBEDDED), spacing_mm=2.0)
+    return StripTemplate(EMBEDDED, head, mask, 'synthetic')
+
+
+def brain_template(name: str = EMBEDDED, *, offline: bool = True) -> nib.Nifti1Image:
+    """Return the brain of a template at 1 mm: float32, 0 outside of the brain, RAS+ axes.
+
+    Raises
+    ------
+    TemplateError
+        If it is neither embedded nor in TemplateFlow's folder.
+    """
+    if name == EMBEDDED:
+        return _embedded_brain()
+    files = _flow_files(name, ('res-01', 'res-1'), offline)
+    if files is None:
+        raise TemplateError(
+            f'The brain of template {name} at 1 mm is not in {flow_home()}.',
+            'Fetch it once with a network connection, or use a model made for '
+            f'{EMBEDDED}, which needs none.',
+        )
+    head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
+    data = np.asarray(head.dataobj, dtype=np.float32) * (np.asarray(mask.dataobj) > 0.5)
+    return make_image(data, head.affine, 4)
+
+
+def flow_home() -> Path:
+    """Return TemplateFlow's folder on this machine."""
+    home = os.environ.get('TEMPLATEFLOW_HOME')
+    return Path(home) if home else Path.home() / '.cache' / 'templateflow'
+
+
+def _embedded_brain() -> nib.Nifti1Image:
+    import nilearn
+
+    path = Path(nilearn.__file__).parent / 'datasets' / 'data' / NILEARN_FILE
+    if not path.is_file():
+        raise TemplateError(f'{path} is missing.', 'Reinstall nilearn.')
+    img = nib.load(path)
+    return make_image(np.asarray(img.dataobj, dtype=np.float32), img.affine, 4)
+
+
+def _head_files(name: str, offline: bool) -> tuple[Path, Path] | None:
+    return _flow_files(name, ('res-02', 'res-2', 'res-01', 'res-1'), offline)
+
+
+def _flow_files(name: str, resolutions: tuple[str, ...], offline: bool) -> tuple[Path, Path] | None:
+    """Return head and mask from TemplateFlow's folder; ask its client only when allowed to."""
+    for resolution in resolutions:
+        stem = flow_home() / f'tpl-{name}' / f'tpl-{name}_{resolution}'
+        head, mask = (Path(f'{stem}_{end}.nii.gz') for end in ('T1w', 'desc-brain_mask'))
+        # TemplateFlow lists files that it has not fetched yet as empty ones.
+        if all(f.is_file() and f.stat().st_size > 0 for f in (head, mask)):
+            return head, mask
+    return None if offline else _fetched(name, resolutions)
+
+
+def _fetched(name: str, resolutions: tuple[str, ...]) -> tuple[Path, Path] | None:
+    os.environ['TEMPLATEFLOW_AUTOUPDATE'] = '0'
+    resolution = int(resolutions[0].removeprefix('res-'))
+    try:
+        from templateflow import api
+
+        found = [
+            api.get(name, resolution=resolution, desc=desc, suffix=suffix, extension='.nii.gz')
+            for desc, suffix in ((None, 'T1w'), ('brain', 'mask'))
+        ]
+    except Exception as error:  # the client raises whatever its transport raises
+        raise TemplateError(f'Template {name} could not be fetched: {error}.') from error
+    files = [Path(f) for f in found if isinstance(f, Path)]
+    return (files[0], files[1]) if len(files) == 2 else None
+
+
+def _checked(
+    head: nib.Nifti1Image, mask: nib.Nifti1Image, files: tuple[Path, Path]
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    if head.shape != mask.shape or not np.allclose(head.affine, mask.affine, atol=1e-3):
+        raise TemplateError(f'{files[0]} and {files[1]} are not on the same grid.')
+    head, mask = nib.as_closest_canonical(head), nib.as_closest_canonical(mask)
+    data = np.asarray(head.dataobj, dtype=np.float32)
+    brain = np.asarray(mask.dataobj) > 0.5
+    return make_image(data, head.affine, 4), make_image(brain.astype(np.float32), mask.affine, 4)
+
+
+def brain_mask_of(brain: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Return the mask of a brain image that is 0 outside: largest part, sulci and holes closed."""
+    data = np.asarray(brain.dataobj)
+    closed = ndimage.binary_closing(np.pad(data > 0, 4), iterations=3)[4:-4, 4:-4, 4:-4]
+    return make_image(foreground_mask(closed).astype(np.float32), brain.affine, 4)

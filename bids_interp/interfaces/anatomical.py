@@ -1,0 +1,172 @@
+"""Nodes of the anatomical workflow; each calls functions of :mod:`bids_interp.anatomical`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_interp.bids.write import write_json, write_text
+
+
+class _AntsInputSpec(BaseInterfaceInputSpec):
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of ANTs')
+    random_seed = traits.Int(0, usedefault=True, desc='seed of ANTs')
+    fast = traits.Bool(False, usedefault=True, desc='trade accuracy for time')
+
+
+class _NodeInterface(SimpleInterface):
+    def path(self, runtime: Any, name: str) -> Path:
+        """Path of a file in the folder of the node."""
+        return Path(runtime.cwd) / name
+
+    def save(self, runtime: Any, output: str, img: Any) -> None:
+        """Write an image and make it an output."""
+        from bids_interp.anatomical.conform import save_image
+
+        path = save_image(img, self.path(runtime, f'{output}.nii.gz'))
+        self._results[output] = str(path)
+
+
+class _ConformInputSpec(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc='T1w image')
+    t1w_derivative = File(exists=True, desc='preprocessed T1w image to use in its place')
+
+
+class _ConformOutputSpec(TraitedSpec):
+    conformed = File(exists=True, desc='3-D, float32, closest to RAS+')
+    conform_report = File(exists=True, desc='JSON: what was found and changed')
+
+
+class Conform(_NodeInterface):
+    """Check a T1w image and bring it into one form."""
+
+    input_spec = _ConformInputSpec
+    output_spec = _ConformOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.anatomical.conform import conform
+
+        given = self.inputs.t1w_derivative
+        img, report = conform(given if isdefined(given) else self.inputs.t1w)
+        self.save(runtime, 'conformed', img)
+        path = write_json(self.path(runtime, 'conform_report.json'), report.to_dict())
+        self._results['conform_report'] = str(path)
+        return runtime
+
+
+class _PrepareBrainInputSpec(_AntsInputSpec):
+    t1w = File(exists=True, mandatory=True, desc='source image, for messages')
+    conformed = File(exists=True, mandatory=True, desc='conformed image')
+    conform_report = File(exists=True, mandatory=True, desc='JSON of Conform')
+    t1w_derivative = File(exists=True, desc='given where the image is bias-corrected already')
+    mask = File(exists=True, desc='brain mask of another tool')
+    skull_strip = traits.Enum('auto', 'force', 'skip', usedefault=True, desc='find the brain how')
+    strip_template = traits.Either(None, traits.Str, usedefault=True, desc='whole-head template')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+
+
+class _PrepareBrainOutputSpec(TraitedSpec):
+    t1w_preproc = File(exists=True, desc='bias-corrected image')
+    brain_mask = File(exists=True, desc='brain mask, 0 and 1')
+    brain = File(exists=True, desc='bias-corrected image within the mask')
+    skull_stripped_input = traits.Bool(desc='the image came without its skull')
+    conform_report = File(exists=True, desc='JSON: that of Conform and how the brain was found')
+
+
+class PrepareBrain(_NodeInterface):
+    """Correct the bias field and find the brain."""
+
+    input_spec = _PrepareBrainInputSpec
+    output_spec = _PrepareBrainOutputSpec
+
+    def _run_interface(self, runtime):
+        import nibabel as nib
+
+        from bids_interp.anatomical.prepare import BrainOptions, prepare_brain
+
+        inputs = self.inputs
+        options = BrainOptions(
+            skull_strip=inputs.skull_strip,
+            template=inputs.strip_template,
+            offline=inputs.offline,
+            threads=inputs.num_threads,
+            seed=inputs.random_seed,
+            fast=inputs.fast,
+        )
+        prepared = prepare_brain(
+            nib.load(inputs.conformed),
+            options,
+            given_mask=Path(inputs.mask) if isdefined(inputs.mask) else None,
+            corrected=isdefined(inputs.t1w_derivative),
+            name=inputs.t1w,
+        )
+        self.save(runtime, 't1w_preproc', prepared.image)
+        self.save(runtime, 'brain_mask', prepared.mask)
+        self.save(runtime, 'brain', prepared.brain)
+        self._results['skull_stripped_input'] = prepared.stripped_input
+        report = json.loads(Path(inputs.conform_report).read_text(encoding='utf-8'))
+        path = write_json(self.path(runtime, 'report.json'), {**report, **prepared.facts})
+        self._results['conform_report'] = str(path)
+        return runtime
+
+
+class _RegisterBrainInputSpec(_AntsInputSpec):
+    t1w = File(exists=True, mandatory=True, desc='source image, for messages')
+    brain = File(exists=True, mandatory=True, desc='native brain, 0 outside')
+    template = traits.Str(mandatory=True, desc='name of the brain template')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+
+
+class _RegisterBrainOutputSpec(TraitedSpec):
+    native_to_template = File(exists=True, desc='JSON: 4 x 4, world RAS mm, and its quality')
+    xfm_forward_itk = File(exists=True, desc='ITK text that brings native images to the template')
+    xfm_inverse_itk = File(exists=True, desc='ITK text that brings template images to the native')
+    template_brain = File(exists=True, desc='brain on the 1 mm grid of the template')
+
+
+class RegisterBrain(_NodeInterface):
+    """Register a brain to a template by an affine and resample it there, once."""
+
+    input_spec = _RegisterBrainInputSpec
+    output_spec = _RegisterBrainOutputSpec
+
+    def _run_interface(self, runtime):
+        import nibabel as nib
+        import numpy as np
+
+        from bids_interp.anatomical.registration import itk_text, register_brain
+        from bids_interp.anatomical.resample import resample_to_template
+        from bids_interp.anatomical.templates import brain_template
+
+        inputs = self.inputs
+        template = brain_template(inputs.template, offline=inputs.offline)
+        brain = nib.load(inputs.brain)
+        result = register_brain(
+            brain,
+            template,
+            name=inputs.t1w,
+            threads=inputs.num_threads,
+            seed=inputs.random_seed,
+            fast=inputs.fast,
+        )
+        matrix = result.native_to_template
+        files = {
+            'native_to_template': ('native_to_template.json', write_json, result.to_dict()),
+            'xfm_forward_itk': ('forward.txt', write_text, itk_text(np.linalg.inv(matrix))),
+            'xfm_inverse_itk': ('inverse.txt', write_text, itk_text(matrix)),
+        }
+        for output, (name, write, content) in files.items():
+            self._results[output] = str(write(self.path(runtime, name), content))
+        placed = resample_to_template(brain, template, matrix)
+        self.save(runtime, 'template_brain', placed)
+        return runtime
