@@ -163,29 +163,35 @@ def init_explain_wf(
             ('counterfactual', 'counterfactual'),
         ]),
     ])  # fmt: skip
-    realised = {
+    for place in ('native', 'template'):
+        if wants_space(output_spaces, place, bundle.template):
+            _add_realisation(workflow, place, doses, omp_nthreads)
+    return workflow
+
+
+def _add_realisation(
+    workflow: Workflow, place: str, doses: Sequence[float], omp_nthreads: int
+) -> None:
+    """Carry the simulations out at full resolution, in ``native`` or ``template`` space."""
+    wanted = {
         'native': [('brain', 'image'), ('native_to_template', 'to_template')],
         'template': [('template_brain', 'image')],
     }
-    for place, wanted in realised.items():
-        if not wants_space(output_spaces, place, bundle.template):
-            continue
-        realise = pe.Node(
-            Realise(doses=doses, num_threads=omp_nthreads),
-            name=f'realise_{place}',
-            mem_gb=2.5,
-            n_procs=omp_nthreads,
-        )
-        workflow.connect([
-            (inputnode, realise, wanted),
-            (simulate, realise, [('velocity', 'velocity')]),
-            (realise, outputnode, [
-                ('simulated', f'simulated_{place}'),
-                ('log_jacobian', f'logjacobian_{place}'),
-                ('facts', f'{place}_facts'),
-            ]),
-        ])  # fmt: skip
-    return workflow
+    realise = pe.Node(
+        Realise(doses=doses, num_threads=omp_nthreads),
+        name=f'realise_{place}',
+        mem_gb=2.5,
+        n_procs=omp_nthreads,
+    )
+    workflow.connect([
+        (workflow.get_node('inputnode'), realise, wanted[place]),
+        (workflow.get_node('simulate'), realise, [('velocity', 'velocity')]),
+        (realise, workflow.get_node('outputnode'), [
+            ('simulated', f'simulated_{place}'),
+            ('log_jacobian', f'logjacobian_{place}'),
+            ('facts', f'{place}_facts'),
+        ]),
+    ])  # fmt: skip
 
 
 def _description(bundle: ModelBundle) -> str:
