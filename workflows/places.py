@@ -50,9 +50,9 @@ def check_places(settings: Settings, work_dir: Path) -> None:
     """
     output, bids = settings.output_dir, settings.bids_dir
     if is_inside(output, bids) and not _is_derivative(output, bids):
-        where = 'is the input dataset' if output.resolve() == bids.resolve() else 'is inside it'
+        where = 'is' if output.resolve() == bids.resolve() else 'is inside'
         raise OutputError(
-            f'The output directory {output} {where}: {bids}.',
+            f'The output directory {output} {where} the input dataset {bids}.',
             f'Choose a folder of its own, for example {bids / "derivatives" / "bids_interp"}.',
         )
     if is_inside(bids, output):

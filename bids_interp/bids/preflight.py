@@ -148,7 +148,7 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
     """
     width = width or shutil.get_terminal_size((100, 24)).columns
     width = min(max(width, NARROW), WIDE)
-    heads = ('subject', 'session', 'T1w image', 'voxels (mm)', 'axes', 'brain', 'model', '')
+    heads = ('subject', 'session', 'T1w image', 'voxels (mm)', 'axes', 'brain', 'model', 'run')
     lines = [_cells(row) for row in rows]
     sizes = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
     spare = width - sum(sizes) - 2 * (len(heads) - 1)
@@ -172,7 +172,7 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
 
 
 def _cells(row: PreflightRow) -> tuple[str, ...]:
-    state = 'ok' if row.usable else 'LEFT OUT'
+    state = 'yes' if row.usable else 'NO'
     if row.record is None:
         return row.name.removeprefix('sub-'), '', '-', '', '', '', '', state
     facts = row.facts
