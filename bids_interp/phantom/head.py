@@ -19,7 +19,7 @@ from bids_interp.spatial import Grid, resample
 #: Name of the template whose brain nilearn carries.
 TEMPLATE = 'MNI152NLin2009aSym'
 #: Field of view of the head in MNI152 mm: low and high corner.
-FIELD_OF_VIEW = ((-94.0, -128.0, -138.0), (94.0, 118.0, 96.0))
+FIELD_OF_VIEW = ((-94.0, -128.0, -154.0), (94.0, 118.0, 96.0))
 #: Geometry is computed at this voxel size and interpolated.
 _GEOMETRY_MM = 3.0
 #: Radius of the closing that turns the brain's surface into that of the inner skull.

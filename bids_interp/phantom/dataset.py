@@ -1,0 +1,278 @@
+"""A BIDS dataset of phantom heads, half of them with a planted change, and its truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bids_interp.errors import OutputError, UsageError
+from bids_interp.phantom.atrophy import AtrophyField, plan_atrophy
+from bids_interp.phantom.effects import EFFECTS, Effect, parse_effect
+from bids_interp.phantom.head import TEMPLATE, head_grid, synthetic_head
+from bids_interp.phantom.scan import Scan, Studio, scan_subject
+from bids_interp.spatial import Grid, count_folded, exponential
+
+#: Voxel size at which deformations are computed; they are smooth on the scale of 10 mm.
+FIELD_MM = 2.5
+_GENERATOR = 'bids_interp phantom'
+_BIDS_VERSION = '1.10.0'
+_SIGN = (
+    'Natural logarithm of the Jacobian determinant of the forward map on the grid of the observed '
+    'image: positive = the place grows from the observed to the simulated image, negative = it '
+    'shrinks. Volume change in percent = 100 * (exp(value) - 1).'
+)
+_README = """Phantom heads with a planted change
+===================================
+
+Made by `bids_interp_tools phantom`. Nobody was scanned: every head is the MNI152NLin2009aSym
+brain in a synthetic head, with random smooth anatomy, pose, contrast, bias field and noise.
+Effect: {effect}. Seed: {seed}.
+
+Patients carry the effect, controls a sham warp of equal size that changes no volume. Age and sex
+are drawn at random and mean nothing. `derivatives/truth` holds what is known exactly.
+"""
+
+
+def make_phantom_dataset(
+    out_dir: str | Path,
+    n: int = 8,
+    effect: str | Effect = 'hippocampus',
+    severity: tuple[float, float] = (0.7, 1.3),
+    seed: int = 0,
+    spacing_mm: float = 1.5,
+    stripped: bool = False,
+    fraction: float = 0.5,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Write a BIDS dataset of phantom heads with a known change.
+
+    Parameters
+    ----------
+    out_dir : path
+        Folder to make; it appears only when everything is written.
+    n : int
+        Number of subjects.
+    effect : str or Effect
+        See :func:`bids_interp.phantom.effects.parse_effect`.
+    severity : tuple of float
+        Range from which each patient's severity is drawn, uniformly.
+    seed : int
+        The same seed and options give the same files.
+    spacing_mm : float
+        Voxel size of the scans, 1 to 4 mm.
+    stripped : bool
+        Write skull-stripped brains instead of heads.
+    fraction : float
+        Share of patients, rounded to whole subjects.
+    overwrite : bool
+        Replace an earlier phantom dataset in `out_dir`; anything else is never touched.
+    progress : callable, optional
+        Told one line per step.
+
+    Returns
+    -------
+    pathlib.Path
+        The dataset.
+
+    Raises
+    ------
+    UsageError
+        Impossible numbers, unknown effect, or an effect that would fold.
+    OutputError
+        The folder holds something, or cannot be written.
+    """
+    out, tell = Path(out_dir), progress or (lambda line: None)
+    chosen = effect if isinstance(effect, Effect) else parse_effect(effect)
+    _check_numbers(n, severity, seed, spacing_mm, fraction)
+    _check_free(out, overwrite)
+    tell(f'Planning the effect {chosen.name} ...')
+    plan = _plan(chosen, severity[1])
+    tell('Building the head ...')
+    head, mask = synthetic_head(spacing_mm=max(1.0, min(spacing_mm, 1.5)))
+    studio = Studio(
+        np.asarray(head.dataobj, np.float32),
+        np.asarray(mask.dataobj, np.float32),
+        Grid.from_image(head, TEMPLATE),
+        plan,
+        null=not chosen.changes,
+        spacing_mm=spacing_mm,
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
+    except OSError as error:
+        raise OutputError(f'{out} cannot be made: {error.strerror}.') from error
+    try:
+        _write_subjects(work, studio, n, severity, seed, fraction, stripped, tell)
+        _write_descriptions(work, chosen, seed)
+        work.chmod(0o755)
+        _put_in_place(work, out)
+    except OSError as error:
+        raise OutputError(f'{out} cannot be written: {error.strerror}.') from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def _check_numbers(
+    n: int, severity: tuple[float, float], seed: int, spacing_mm: float, fraction: float
+) -> None:
+    if n < 1:
+        raise UsageError(f'A dataset of {n} subjects cannot be made.', 'Ask for at least one.')
+    if not 0 <= fraction <= 1:
+        raise UsageError(f'{fraction} is not a share of patients.', 'Give 0 to 1.')
+    if not 0 < severity[0] <= severity[1]:
+        raise UsageError(
+            f'{severity[0]} to {severity[1]} is no range of severities.',
+            'Give two positive numbers, the smaller one first.',
+        )
+    if seed < 0:
+        raise UsageError(f'The seed {seed} is negative.', 'Give 0 or more.')
+    if not 1 <= spacing_mm <= 4:
+        raise UsageError(f'Scans of {spacing_mm} mm cannot be made.', 'Give 1 to 4 mm.')
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Nothing but an earlier phantom dataset is ever replaced."""
+    if out.is_file():
+        raise OutputError(f'{out} is a file.', 'Give the name of a folder.')
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise OutputError(f'{out} exists and is not empty.', 'Give another folder, or --overwrite.')
+    try:
+        description = json.loads((out / 'dataset_description.json').read_text('utf-8'))
+        ours = description['GeneratedBy'][0]['Name'] == _GENERATOR
+    except (OSError, ValueError, LookupError, TypeError):
+        ours = False
+    if not ours:
+        raise OutputError(
+            f'{out} holds something that is not a phantom dataset; it is left alone.',
+            'Give another folder.',
+        )
+
+
+def _put_in_place(work: Path, out: Path) -> None:
+    if out.is_dir():
+        old = Path(tempfile.mkdtemp(prefix=f'.{out.name}-old-', dir=out.parent))
+        os.replace(out, old)
+        os.replace(work, out)
+        shutil.rmtree(old)
+    else:
+        os.replace(work, out)
+
+
+def _plan(effect: Effect, strongest: float) -> AtrophyField:
+    """Plan on the grid of the deformations; a null effect borrows another one's size."""
+    grid = head_grid(FIELD_MM)
+    source = effect if effect.changes else EFFECTS['hippocampus']
+    plan = plan_atrophy(grid, source.changes, source.absorb)
+    scaled = torch.from_numpy(plan.velocity)[None] * strongest
+    if any(count_folded(exponential(sign * scaled, grid), grid) for sign in (1, -1)):
+        raise UsageError(
+            f'The effect {effect.name} folds at severity {strongest}.', 'Lower the severity.'
+        )
+    return plan
+
+
+def _write_subjects(
+    root: Path,
+    studio: Studio,
+    n: int,
+    severity: tuple[float, float],
+    seed: int,
+    fraction: float,
+    stripped: bool,
+    tell: Callable[[str], None],
+) -> None:
+    order = np.random.default_rng([seed, 0]).permutation(n)
+    patients = set(order[: round(n * fraction)].tolist())
+    rows, truths = ['participant_id\tage\tsex\tgroup'], ['participant_id\tdirection\tseverity']
+    width = max(2, len(str(n)))
+    for index in range(n):
+        rng = np.random.default_rng([seed, 1, index])
+        age, sex, strength = rng.integers(20, 81), 'FM'[rng.integers(2)], rng.uniform(*severity)
+        label = f'sub-{index + 1:0{width}d}'
+        patient = index in patients
+        scan = scan_subject(studio, rng, patient, float(strength), stripped)
+        _write_scan(root, label, scan, studio)
+        rows.append(f'{label}\t{age}\t{sex}\t{"patient" if patient else "control"}')
+        truths.append(f'{label}\t{scan.direction}\t{scan.severity:.4f}')
+        tell(f'{label} ({index + 1} of {n}) written')
+    (root / 'participants.tsv').write_text('\n'.join(rows) + '\n', 'utf-8')
+    truth_root = root / 'derivatives' / 'truth'
+    (truth_root / 'truth.tsv').write_text('\n'.join(truths) + '\n', 'utf-8')
+
+
+def _write_scan(root: Path, label: str, scan: Scan, studio: Studio) -> None:
+    raw, truth = root / label / 'anat', root / 'derivatives' / 'truth' / label / 'anat'
+    raw.mkdir(parents=True)
+    truth.mkdir(parents=True)
+    t1w = f'{label}_T1w.nii.gz'
+    _save(scan.grid, scan.image, raw / t1w, np.int16)
+    source = {'Sources': [f'bids:raw:{label}/anat/{t1w}']}
+    _save(scan.grid, scan.brain_mask, truth / f'{label}_desc-brain_mask.nii.gz', np.uint8)
+    _json(truth / f'{label}_desc-brain_mask.json', {'Type': 'Brain', **source})
+    pose = {'NativeToTemplate': scan.native_to_template.tolist(), 'Units': 'mm, RAS+'}
+    _json(truth / f'{label}_from-T1w_to-{TEMPLATE}_mode-image_xfm.json', {**pose, **source})
+    maps = (
+        ('', scan.grid, scan.truth_native),
+        (f'_space-{TEMPLATE}', studio.plan.grid, scan.truth_template),
+    )
+    for space, grid, values in maps:
+        if values is None:
+            continue
+        stem = f'{label}{space}_desc-truth{scan.direction}_logjacobian'
+        _save(grid, np.round(values, 5), truth / f'{stem}.nii.gz', np.float32)
+        facts = {
+            'Description': 'Exact log-Jacobian of the planted change in this subject',
+            'Direction': scan.direction,
+            'Severity': round(scan.severity, 4),
+            'Changes': dict(studio.plan.changes),
+            'Units': 'log(volume ratio)',
+            'Sign': _SIGN,
+        }
+        _json(truth / f'{stem}.json', {**facts, **source})
+
+
+def _write_descriptions(root: Path, effect: Effect, seed: int) -> None:
+    made_by = [{'Name': _GENERATOR, 'Description': f'effect {effect.name}, seed {seed}'}]
+    common = {'BIDSVersion': _BIDS_VERSION, 'License': 'CC0', 'GeneratedBy': made_by}
+    raw = {'Name': f'Phantom heads: {effect.name}, seed {seed}', 'DatasetType': 'raw', **common}
+    _json(root / 'dataset_description.json', raw)
+    columns = {
+        'age': {'Description': 'Age, drawn at random', 'Units': 'year'},
+        'sex': {'Description': 'Sex, drawn at random', 'Levels': {'F': 'female', 'M': 'male'}},
+        'group': {
+            'Description': 'Whether the effect is planted',
+            'Levels': {'control': 'sham warp', 'patient': f'effect {effect.name}'},
+        },
+    }
+    _json(root / 'participants.json', columns)
+    (root / 'README').write_text(_README.format(effect=effect.name, seed=seed), 'utf-8')
+    truth = root / 'derivatives' / 'truth'
+    derived = {
+        'Name': f'Truth of the phantom heads: {effect.name}, seed {seed}',
+        'DatasetType': 'derivative',
+        'DatasetLinks': {'raw': '../..'},
+        **common,
+    }
+    _json(truth / 'dataset_description.json', derived)
+    (truth / '.bidsignore').write_text('*_logjacobian.*\n*_xfm.*\ntruth.tsv\n', 'utf-8')
+
+
+def _save(grid: Grid, data: np.ndarray, path: Path, dtype: Any) -> None:
+    grid.to_image(data, dtype).to_filename(path)
+
+
+def _json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + '\n', 'utf-8')
