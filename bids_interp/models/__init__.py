@@ -1,0 +1,1 @@
+"""Bundles, networks and the explanation of one subject: torch and nibabel only."""

@@ -75,7 +75,7 @@ def make_folds(
     outer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     folds = []
     for rest, test in outer.split(everybody, target, families):
-        inner = StratifiedGroupKFold(max(4, n_folds), shuffle=True, random_state=seed + 1)
+        inner = StratifiedGroupKFold(max(5, n_folds), shuffle=True, random_state=seed + 1)
         train, validation = next(inner.split(rest, target[rest], families[rest]))
         folds.append(Fold(rest[train], rest[validation], test))
     return folds

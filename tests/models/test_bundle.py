@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bids_interp.errors import ModelError
+from bids_interp.models.bundle import ModelBundle, load_bundle, save_bundle, verify_bundle
+from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
+
+
+@pytest.fixture
+def copied(tiny_bundle: ModelBundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle.path, tmp_path / 'copy'))
+
+
+def edit(path: Path, **changes: object) -> None:
+    config = json.loads((path / 'config.json').read_text())
+    config.update(changes)
+    (path / 'config.json').write_text(json.dumps(config))
+
+
+def test_loads_what_was_saved(tiny_bundle: ModelBundle):
+    again = load_bundle(tiny_bundle.path)
+    assert again.version_hash == tiny_bundle.version_hash
+    assert again.n_folds == 2
+    assert again.brain_mask.shape == again.grid.shape
+    image = torch.rand(1, 1, *again.grid.shape)
+    one, two = (again.fold(index).classifier(image) for index in range(2))
+    assert one != two
+    assert not any(p.requires_grad for p in again.fold(0).simulator.parameters())
+
+
+@pytest.mark.parametrize('name', ['context.safetensors', 'fold-1_simulator.safetensors'])
+def test_damage_is_found_and_the_file_named(copied: Path, name: str):
+    data = bytearray((copied / name).read_bytes())
+    data[-1] ^= 1
+    (copied / name).write_bytes(data)
+    assert name in verify_bundle(copied)[0]
+    with pytest.raises(ModelError, match=name):
+        load_bundle(copied)
+
+
+def test_missing_file(copied: Path):
+    (copied / 'fold-0_classifier.safetensors').unlink()
+    with pytest.raises(ModelError, match='fold-0_classifier.safetensors is missing'):
+        load_bundle(copied)
+
+
+def test_other_grid(copied: Path):
+    config = json.loads((copied / 'config.json').read_text())
+    config['grid']['shape'][0] += 1
+    edit(copied, grid=config['grid'])
+    with pytest.raises(ModelError, match='made for a grid'):
+        load_bundle(copied)
+
+
+def test_weights_of_another_architecture(copied: Path):
+    edit(copied, classifier={'architecture': 'sfcn'})
+    with pytest.raises(ModelError, match='does not fit its configuration'):
+        load_bundle(copied).fold(0)
+
+
+def test_other_format(copied: Path):
+    edit(copied, format=99)
+    with pytest.raises(ModelError, match='format 99') as caught:
+        load_bundle(copied)
+    assert caught.value.exit_code == 5
+
+
+def test_no_bundle(tmp_path: Path):
+    with pytest.raises(ModelError, match='no model bundle at'):
+        load_bundle(tmp_path / 'none')
+    with pytest.raises(ModelError, match='has no config.json'):
+        load_bundle(tmp_path)
+    (tmp_path / 'config.json').write_text('{')
+    with pytest.raises(ModelError, match='cannot be read'):
+        load_bundle(tmp_path)
+    (tmp_path / 'config.json').write_text('{"format": 1}')
+    with pytest.raises(ModelError, match='lacks name'):
+        load_bundle(tmp_path)
+
+
+def test_never_overwrites_unasked(copied: Path, tiny_bundle: ModelBundle):
+    arguments = (tiny_bundle.config, [], tiny_bundle.brain_mask, np.zeros(1), '')
+    before = sorted(p.name for p in copied.parent.iterdir())
+    with pytest.raises(ModelError, match='exists already'):
+        save_bundle(copied, *arguments)
+    assert sorted(p.name for p in copied.parent.iterdir()) == before
+
+
+def test_membership(tiny_bundle: ModelBundle):
+    salt = tiny_bundle.config['salt']
+    image_key, subject_key = subject_keys('abc', 'ds1', '01')
+    config = {
+        **tiny_bundle.config,
+        'subjects': {salted(salt, image_key): [1], salted(salt, subject_key): [1]},
+    }
+    bundle = ModelBundle(tiny_bundle.path, config)
+    assert bundle.membership('abc', 'elsewhere', '99') == bundle.membership('x', 'ds1', '01')
+    assert bundle.membership('abc', 'elsewhere', '99').folds == (1,)
+    new = bundle.membership('x', 'ds1', '02')
+    assert not new.in_training
+    assert new.folds == (0, 1)
+    assert 'abc' not in json.dumps(config['subjects'])
+
+
+def test_fingerprint_sees_voxels_only(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 99, (5, 6, 7)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / 'a.nii.gz')
+    nib.save(nib.Nifti1Image(data, np.diag([2, 2, 2, 1])), tmp_path / 'b.nii')
+    data[0, 0, 0] += 1
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / 'c.nii.gz')
+    a, b, c = (image_fingerprint(tmp_path / name) for name in ('a.nii.gz', 'b.nii', 'c.nii.gz'))
+    assert a == b
+    assert a != c
