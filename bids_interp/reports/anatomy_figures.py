@@ -13,6 +13,7 @@ from bids_interp.reports.volumes import (
     DISPLAY_SPACING,
     Volume,
     bounding_box,
+    brain_voxels,
     grey,
     load_like,
     load_volume,
@@ -55,7 +56,7 @@ def draw_mask(files: ScanFiles) -> Path | None:
         return None
     volume = load_volume(scan, DISPLAY_SPACING)
     if brain_mask is None:
-        inside = volume.data > 0
+        inside = brain_voxels(volume.data)
         outlines = []
     else:
         values = load_like(brain_mask, volume, 'nearest').data
@@ -91,13 +92,13 @@ def draw_registration(files: ScanFiles) -> Path | None:
     if brain is None:
         return None
     volume = load_volume(brain)
-    inside = volume.data > 0
+    inside = brain_voxels(volume.data)
     template = _template_images(files.template_name, volume)
     if template is not None:
-        inside |= template[0] > 0.05 * template[0].max()
+        inside |= brain_voxels(template[0])
     box = bounding_box(inside, margin=3)
     volume = volume.crop(box)
-    own = volume.data > 0
+    own = brain_voxels(volume.data)
     if template is None:
         rows = slice_rows(grey(volume.data, own), volume, own, [], {'axial': 6, 'coronal': 6})
         return draw_rows(rows, files.figure('registration', '.png'))

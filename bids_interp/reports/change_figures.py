@@ -17,6 +17,7 @@ from bids_interp.reports.volumes import (
     PLANES,
     Volume,
     bounding_box,
+    brain_voxels,
     grey,
     load_like,
     load_volume,
@@ -81,7 +82,7 @@ def load_changes(files: ScanFiles) -> Changes | None:
     native = '_space-' not in brain_path.name
     brain = load_volume(brain_path, DISPLAY_SPACING if native else None)
     mask = files.native('desc-brain_mask.nii.gz') if native else None
-    inside = load_like(mask, brain, 'nearest').data > 0.5 if mask else brain.data > 0
+    inside = load_like(mask, brain, 'nearest').data > 0.5 if mask else brain_voxels(brain.data)
     box = bounding_box(inside)
     maps, doses, simulated = {}, {}, {}
     for direction, found in shown.items():

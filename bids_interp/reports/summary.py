@@ -78,31 +78,14 @@ class Summary:
         return sum((value > 0.5) == (self.mean > 0.5) for value in self.probabilities)
 
 
-def lookup(content: Mapping[str, Any], *names: str) -> Any:
-    """Find the first of some keys whatever its spelling (``InTraining``, ``in_training``).
-
-    >>> lookup({'in_training_set': True}, 'InTrainingSet')
-    True
-    """
-    plain = {key.replace('_', '').lower(): value for key, value in content.items()}
-    for name in names:
-        value = plain.get(name.replace('_', '').lower())
-        if value is not None:
-            return value
-    return None
-
-
 def target_names(prediction: Mapping[str, Any]) -> tuple[str, str]:
     """Names of the negative and the positive class.
 
     >>> target_names({'Target': {'negative': 'young', 'positive': 'old'}})
     ('young', 'old')
     """
-    target = lookup(prediction, 'Target')
-    target = target if isinstance(target, Mapping) else prediction
-    negative = lookup(target, 'Negative', 'NegativeClass')
-    positive = lookup(target, 'Positive', 'PositiveClass')
-    return str(negative or 'control'), str(positive or 'patient')
+    target = prediction.get('Target') or {}
+    return str(target.get('negative', 'control')), str(target.get('positive', 'patient'))
 
 
 def summarise(files: ScanFiles) -> Summary:
@@ -112,7 +95,7 @@ def summarise(files: ScanFiles) -> Summary:
     negative, positive = target_names(meta)
     summary = Summary(negative=negative, positive=positive)
     brain = sidecar(files.native('desc-preproc_T1w.nii.gz'))
-    summary.demonstration = bool(lookup({**brain, **meta}, 'Demonstration'))
+    summary.demonstration = _is_demonstration(files, {**brain, **meta})
     summary.facts = _facts(files, brain, meta)
     rows = read_response(files)
     doses, values = by_dose(rows, 'probability')
@@ -125,41 +108,54 @@ def summarise(files: ScanFiles) -> Summary:
         summary.largest_dose = float(max(0.0, (sign * doses).max()))
     regions = read_regions(files)
     summary.shrinking, summary.growing = strongest(regions, summary.direction)
-    summary.cautions = _cautions(files, summary, meta)
+    conformation = brain.get('Conformation') or {}
+    summary.cautions = _cautions(files, summary, meta) + list(conformation.get('Warnings', []))
     return summary
 
 
-def _voxels(files: ScanFiles) -> str:
-    import nibabel as nib
+def _is_demonstration(files: ScanFiles, meta: Mapping[str, Any]) -> bool:
+    """From the sidecars; of a scan that has none, from the description of the dataset."""
+    own = meta.get('Demonstration')
+    if own is not None:
+        return bool(own)
+    makers = read_json(files.output_dir / 'dataset_description.json').get('GeneratedBy', [])
+    return any('demonstration model' in str(maker.get('Description', '')) for maker in makers)
 
-    path = files.native('desc-preproc_T1w.nii.gz')
-    if path is None:
+
+def _voxels(conformation: Mapping[str, Any]) -> str:
+    """Voxel size, number of voxels and axes of the input."""
+    sizes, shape = conformation.get('VoxelSizes'), conformation.get('Shape')
+    if not sizes or not shape:
         return ''
-    try:
-        header = nib.load(path).header
-    except Exception:  # noqa: BLE001 - a damaged derivative must not cost the report
-        return 'cannot be read'
-    sizes = ' x '.join(f'{size:g}' for size in np.round(header.get_zooms()[:3], 2))
-    shape = ' x '.join(str(size) for size in header.get_data_shape()[:3])
-    return f'{sizes} mm ({shape} voxels)'
+    words = f'{" x ".join(f"{size:.3g}" for size in sizes)} mm ({" x ".join(map(str, shape))})'
+    return f'{words}, stored as {conformation.get("Orientation", "unknown axes")}'
+
+
+def _mask(conformation: Mapping[str, Any]) -> str:
+    """How the brain was found, and its volume."""
+    source, volume = conformation.get('BrainMask'), conformation.get('BrainVolumeLitres')
+    words = [str(source)] if source else []
+    if conformation.get('HeadTemplate'):
+        words[-1:] = [f'{source} with the head template {conformation["HeadTemplate"]}']
+    if volume:
+        words.append(f'{volume:.2f} litres')
+    return ', '.join(words)
 
 
 def _facts(
     files: ScanFiles, brain: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
     sources = [source for source in brain.get('Sources', []) if isinstance(source, str)]
-    stripped = lookup(brain, 'SkullStrippedInput', 'InputSkullStripped')
-    training = lookup(meta, 'InTrainingSet', 'InTraining')
-    template = files.template_name
-    folds = lookup(meta, 'FoldsUsed', 'Folds')
-    model = lookup(meta, 'ModelName')
+    conformation = brain.get('Conformation') or {}
+    training = meta.get('InTrainingSet')
+    model = meta.get('ModelName')
     found = [
         ('Input', sources[0] if sources else f'{files.prefix}_T1w'),
-        ('Voxels', _voxels(files)),
-        ('Skull stripping', 'was stripped already' if stripped else ''),
-        ('Template', template),
-        ('Model', f'{model} ({lookup(meta, "ModelHash") or "no hash"})' if model else ''),
-        ('Model folds used', _list_folds(folds)),
+        ('Voxels', _voxels(conformation)),
+        ('Brain mask', _mask(conformation)),
+        ('Template', files.template_name),
+        ('Model', f'{model} ({meta.get("ModelHash") or "no hash"})' if model else ''),
+        ('Model folds used', _list_folds(meta.get('FoldsUsed'))),
         ('In the training set', '' if training is None else ('yes' if training else 'no')),
     ]
     return [(name, words) for name, words in found if words]
@@ -168,19 +164,18 @@ def _facts(
 def _list_folds(folds: Any) -> str:
     if not isinstance(folds, list):
         return ''
-    indices = [lookup(fold, 'Fold') if isinstance(fold, dict) else fold for fold in folds]
-    return ', '.join(map(str, indices))
+    return ', '.join(map(str, folds))
 
 
 def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> list[str]:
     """Sentences that limit the reading, most important first."""
     cautions = []
-    if lookup(meta, 'ExplanationWarranted', 'Warranted') is False:
+    if meta.get('ExplanationWarranted') is False:
         cautions.append(
             'On people it had not seen, this classifier was not better than chance: '
             'no explanation is warranted.'
         )
-    if lookup(meta, 'InTrainingSet', 'InTraining'):
+    if meta.get('InTrainingSet'):
         cautions.append(
             'This scan was in the training set; only folds not trained with it speak here.'
         )

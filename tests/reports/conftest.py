@@ -17,6 +17,19 @@ from bids_interp.spatial import Grid, exponential, log_jacobian, resample, warp
 
 TEMPLATE = 'MNI152NLin2009aSym'
 PREFIX = 'sub-01_run-1'
+PREPARATION = {
+    'SkullStripped': False,
+    'Sources': ['bids:raw:sub-01/anat/sub-01_run-1_T1w.nii.gz'],
+    'Conformation': {
+        'Shape': [160, 192, 192],
+        'VoxelSizes': [1.0, 1.3333, 1.3333],
+        'Orientation': 'LAS',
+        'BrainMask': 'extracted',
+        'HeadTemplate': 'MNI152NLin6Asym',
+        'BrainVolumeLitres': 1.4481,
+        'Warnings': ['The qform was missing and was taken from the sform.'],
+    },
+}
 #: Centre in mm, strength and width in mm of each swelling; negative shrinks.
 SPOTS = (
     ((-28, -18, -14), -0.11, 9.0),
@@ -57,7 +70,7 @@ def make_derivatives(
     inside = brain > 0
     far, near = binary_dilation(inside, iterations=4), binary_dilation(inside, iterations=2)
     head = brain + 0.7 * brain.max() * (far & ~near)
-    write(anat / f'{prefix}_desc-preproc_T1w.nii.gz', native, head, SkullStripped=False)
+    write(anat / f'{prefix}_desc-preproc_T1w.nii.gz', native, head, **PREPARATION)
     write(anat / f'{prefix}_desc-brain_mask.nii.gz', native, inside, Type='Brain')
     spaced = anat / f'{prefix}_space-{TEMPLATE}'
     write(Path(f'{spaced}_res-1_desc-brain_T1w.nii.gz'), grid, brain)

@@ -92,6 +92,10 @@ def test_summary_comes_first_and_says_it_all(page: Page) -> None:
         '5 of 5 say “control”',
         'Dose 0.31 injected',
         'left hippocampus',
+        'Input bids:raw:sub-01/anat/sub-01_run-1_T1w.nii.gz',
+        'Voxels 1 x 1.33 x 1.33 mm (160 x 192 x 192), stored as LAS',
+        'Brain mask extracted with the head template MNI152NLin6Asym, 1.45 litres',
+        'Read with care The qform was missing',
         'In the training set no',
         'demonstration (abc123def456)',
         'Errors None.',
@@ -100,7 +104,7 @@ def test_summary_comes_first_and_says_it_all(page: Page) -> None:
     ):
         assert words in text, words
     assert text.index('Research use only') < text.index('What the classifier said')
-    assert text.index('What the classifier said') < text.index('Is the preparation right?')
+    assert text.index('What the classifier said') < text.index('Input and brain mask')
 
 
 def test_sign_is_explained(page: Page) -> None:
@@ -201,3 +205,20 @@ def test_report_is_the_same_when_made_again(derivatives: Path) -> None:
     first = build_report(derivatives, PREFIX).read_bytes()
     assert build_report(derivatives, PREFIX).read_bytes() == first
     assert not list(derivatives.glob('.*.part'))
+
+
+def test_scan_without_derivatives_says_that_the_run_used_the_demonstration(tmp_path: Path) -> None:
+    makers = [
+        {'Name': 'bids_interp'},
+        {'Name': 'demo', 'Description': 'Made with the demonstration model of bids_interp.'},
+    ]
+    (tmp_path / 'dataset_description.json').write_text(json.dumps({'GeneratedBy': makers}))
+    assert 'Made with a demonstration model' in plain(Page(build_report(tmp_path, 'sub-01')))
+    (tmp_path / 'dataset_description.json').write_text(json.dumps({'GeneratedBy': makers[:1]}))
+    assert 'demonstration model' not in plain(Page(build_report(tmp_path, 'sub-01')))
+
+
+def test_errors_come_before_the_figures(derivatives: Path) -> None:
+    text = plain(Page(build_report(derivatives, PREFIX, errors=[{'node': 'x', 'message': 'gone'}])))
+    assert text.index('What helps') < text.index('Pattern injected, towards')
+    assert text.count('What helps') == 1
