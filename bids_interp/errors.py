@@ -30,7 +30,7 @@ class BidsInterpError(Exception):
     def __str__(self) -> str:
         return f'{self.message} {self.advice}'.strip()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
         # Errors cross process borders with nipype's workers.
         return type(self), (self.message, self.advice)
 

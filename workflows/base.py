@@ -128,6 +128,7 @@ def init_single_t1w_wf(
         omp_nthreads=context.omp_nthreads,
         random_seed=settings.random_seed,
         fast=settings.fast,
+        offline=settings.offline,
     )
     explain_wf = init_explain_wf(
         bundle=bundle,
@@ -150,7 +151,8 @@ def init_single_t1w_wf(
         derivative_mask=record.derivative_mask,
         random_seed=settings.random_seed,
     )
-    report_wf = init_report_wf(out_dir=settings.output_dir, prefix=record.prefix, crash_dir=None)
+    # Without the run's name, which would make every report a new one.
+    report_wf = init_report_wf(out_dir=settings.output_dir, prefix=record.prefix)
     workflow.connect([
         (inputnode, anatomical_wf, [
             ('t1w', 'inputnode.t1w'),

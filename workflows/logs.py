@@ -11,19 +11,6 @@ NIPYPE = ('nipype', 'nipype.workflow', 'nipype.interface', 'nipype.utils')
 _FORMAT = logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
 
 
-class _Terminal(logging.StreamHandler):
-    """Writes to what is the standard output now, not to what it was when this was made."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-        self.setFormatter(_FORMAT)
-
-    @property
-    def stream(self):
-        """The standard output."""
-        return sys.stdout
-
-
 def start_logging(verbose: int) -> logging.Logger:
     """Set up the logger of a run and return it.
 
@@ -38,7 +25,9 @@ def start_logging(verbose: int) -> logging.Logger:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    logger.addHandler(_Terminal())
+    terminal = logging.StreamHandler(sys.stdout)
+    terminal.setFormatter(_FORMAT)
+    logger.addHandler(terminal)
     return logger
 
 

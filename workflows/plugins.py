@@ -73,6 +73,7 @@ class WatchedMultiProcPlugin(MultiProcPlugin):
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
         # nipype's pool is not used: it has started no process yet.
+        self.pool: ProcessPoolExecutor
         self.pool.shutdown(wait=False)
         self._context = mp.get_context('forkserver')
         self._context.set_forkserver_preload(list(PRELOAD))
@@ -100,13 +101,13 @@ class WatchedMultiProcPlugin(MultiProcPlugin):
 
     def _submit(self, taskid: int) -> None:
         node, updatehash = self._jobs[taskid]
-        arguments = (run_watched, node, updatehash, taskid, str(self._pids))
+        arguments = (node, updatehash, taskid, str(self._pids))
         try:
-            future = self.pool.submit(*arguments)
+            future = self.pool.submit(run_watched, *arguments)
         except BrokenProcessPool:
             self.pool.shutdown(wait=False)
             self.pool = self._new_pool()
-            future = self.pool.submit(*arguments)
+            future = self.pool.submit(run_watched, *arguments)
         future.taskid = taskid  # type: ignore[attr-defined]
         self._processes.update(self.pool._processes or {})
         self._task_obj[taskid] = future

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -190,6 +191,7 @@ def execute(job: Job, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdi
         status_callback=progress.update,
     )
     interrupted, trouble = False, ''
+    gc.freeze()  # nipype collects garbage at every poll; what is here now stays anyway
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         workflow.run(plugin=plugin)
@@ -233,6 +235,7 @@ def configure_nipype(job: Job) -> None:
             'create_report': 'false',
             'check_version': 'false',
             'remove_unnecessary_outputs': 'false',
+            'use_relative_paths': 'true',  # a work directory that was moved is still of use
             'stop_on_first_crash': str(job.settings.stop_on_first_crash).lower(),
         },
         'monitoring': {'enabled': str(job.settings.resource_monitor).lower()},

@@ -49,7 +49,13 @@ def find_precomputed(
         for _, folder in derivatives:
             if not found:
                 found = _of_record(record, siblings, folder)
-        completed.append(replace(record, **found) if found else record)
+        completed.append(
+            replace(
+                record,
+                derivative_t1w=found.get('derivative_t1w'),
+                derivative_mask=found.get('derivative_mask'),
+            )
+        )
     return completed
 
 

@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.names import SOURCE_ENTITIES
 from bids_interp.bids.precomputed import find_precomputed
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
+
+if TYPE_CHECKING:
+    from bids.layout import BIDSFile, BIDSLayout
 
 # Queries of fMRIPrep's filter files: one file can serve several apps.
 OTHER_QUERIES = ('bold', 'sbref', 'fmap', 'flair', 't2w', 'roi', 'dwi', 'asl', 'm0scan', 'pet')
@@ -228,7 +231,7 @@ def collect(settings: Settings) -> list[T1wRecord]:
     return sorted(records, key=lambda record: str(record.path))
 
 
-def _index(settings: Settings, wanted: list[str]):
+def _index(settings: Settings, wanted: list[str]) -> BIDSLayout:
     """Return a pybids layout of the anatomical files of the wanted subjects."""
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
@@ -250,7 +253,7 @@ def _index(settings: Settings, wanted: list[str]):
     return layout
 
 
-def _is_stale(layout, bids_dir: Path, wanted: list[str]) -> bool:
+def _is_stale(layout: BIDSLayout, bids_dir: Path, wanted: list[str]) -> bool:
     """Tell whether a kept index is of another dataset or lacks images of wanted subjects."""
     if Path(str(layout.root)).resolve() != bids_dir.resolve():
         return True
@@ -282,7 +285,7 @@ def _subject_query(wanted: list[str]) -> dict[str, Any]:
     return {'subject': wanted} if wanted else {}
 
 
-def _find(layout, filters: dict[str, Any], wanted: list[str]) -> list[Any]:
+def _find(layout: BIDSLayout, filters: dict[str, Any], wanted: list[str]) -> list[Any]:
     from bids.layout import Query
 
     special = {None: Query.NONE, '*': Query.ANY}
@@ -298,7 +301,7 @@ def _find(layout, filters: dict[str, Any], wanted: list[str]) -> list[Any]:
     return [f for f in found if f.entities['subject'] in labels]
 
 
-def _record(found, key: str) -> T1wRecord:
+def _record(found: BIDSFile, key: str) -> T1wRecord:
     """Return the record of a pybids file, with labels as they are written in its name."""
     path = Path(found.path)
     written = dict(re.findall(r'(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)', path.name))

@@ -45,7 +45,7 @@ def normalise(
     """
     options, runs, positionals = _split(argv, lists, takes_value)
     _give_back(runs, positionals, levels, n_positional)
-    words = []
+    words: list[str] = []
     for item in options:
         if isinstance(item, _Run):
             if not item.values:

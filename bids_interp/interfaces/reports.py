@@ -8,12 +8,13 @@ from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
     InputMultiObject,
-    OutputMultiObject,
     SimpleInterface,
     TraitedSpec,
     isdefined,
     traits,
 )
+
+from bids_interp import __version__
 
 
 class _FiguresInputSpec(BaseInterfaceInputSpec):
@@ -22,10 +23,12 @@ class _FiguresInputSpec(BaseInterfaceInputSpec):
     # Not read: they say when the derivatives are there, and that they changed.
     anatomical_files = InputMultiObject(File(exists=True), desc='derivatives written before')
     explain_files = InputMultiObject(File(exists=True), desc='derivatives written before')
+    version = traits.Str(__version__, usedefault=True, desc='of the program that draws')
 
 
 class _FiguresOutputSpec(TraitedSpec):
-    out_files = OutputMultiObject(File(exists=True), desc='figures, in sub-<label>/figures')
+    # Names, not files: a figure that was removed since must not break a cached node.
+    out_files = traits.List(traits.Str, desc='figures, in sub-<label>/figures')
 
 
 class Figures(SimpleInterface):
@@ -33,8 +36,6 @@ class Figures(SimpleInterface):
 
     input_spec = _FiguresInputSpec
     output_spec = _FiguresOutputSpec
-    # The figures lie in the output directory: a cached node cannot know that they are still there.
-    always_run = True
 
     def _run_interface(self, runtime):
         from bids_interp.reports import draw_figures
@@ -47,7 +48,7 @@ class Figures(SimpleInterface):
 class _ReportInputSpec(BaseInterfaceInputSpec):
     out_dir = traits.Str(mandatory=True, desc='root of the derivatives')
     prefix = traits.Str(mandatory=True, desc='source entities of the image, without suffix')
-    figures = InputMultiObject(File(exists=True), desc='figures drawn before')
+    figures = traits.List(traits.Str, desc='figures drawn before')
     crash_dir = traits.Str(desc='folder of crash files to show')
     run_uuid = traits.Str('', usedefault=True, desc='identifier of the run')
 
@@ -57,16 +58,19 @@ class _ReportOutputSpec(TraitedSpec):
 
 
 class Report(SimpleInterface):
-    """Write the report of one T1w image."""
+    """Write the report of one T1w image; figures that were removed are drawn again."""
 
     input_spec = _ReportInputSpec
     output_spec = _ReportOutputSpec
     always_run = True
 
     def _run_interface(self, runtime):
-        from bids_interp.reports import build_report
+        from bids_interp.reports import build_report, draw_figures
         from bids_interp.reports.crashes import read_crashes
 
+        figures = self.inputs.figures if isdefined(self.inputs.figures) else []
+        if not all(Path(figure).is_file() for figure in figures):
+            draw_figures(self.inputs.out_dir, self.inputs.prefix)
         folder = self.inputs.crash_dir
         errors = read_crashes(folder) if isdefined(folder) and Path(folder).is_dir() else []
         report = build_report(
