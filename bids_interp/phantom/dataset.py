@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bids_interp.phantom.scan import Scan, Studio, scan_subject
 from bids_interp.spatial import Grid, count_folded, exponential
 
 #: Voxel size at which deformations are computed; they are smooth on the scale of 10 mm.
-FIELD_MM = 2.5
+FIELD_MM = 3.0
 _GENERATOR = 'bids_interp phantom'
 _BIDS_VERSION = '1.10.0'
 _SIGN = (
@@ -97,15 +98,8 @@ def make_phantom_dataset(
     tell(f'Planning the effect {chosen.name} ...')
     plan = _plan(chosen, severity[1])
     tell('Building the head ...')
-    head, mask = synthetic_head(spacing_mm=max(1.0, min(spacing_mm, 1.5)))
-    studio = Studio(
-        np.asarray(head.dataobj, np.float32),
-        np.asarray(mask.dataobj, np.float32),
-        Grid.from_image(head, TEMPLATE),
-        plan,
-        null=not chosen.changes,
-        spacing_mm=spacing_mm,
-    )
+    head = _head(float(np.clip(spacing_mm, 1.0, 2.0)))
+    studio = Studio(*head, plan, null=not chosen.changes, spacing_mm=spacing_mm)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
@@ -171,11 +165,23 @@ def _put_in_place(work: Path, out: Path) -> None:
         os.replace(work, out)
 
 
+@lru_cache(maxsize=1)
+def _head(spacing_mm: float) -> tuple[np.ndarray, np.ndarray, Grid]:
+    head, mask = synthetic_head(spacing_mm=spacing_mm)
+    data, inside = (np.asarray(image.dataobj, np.float32) for image in (head, mask))
+    return data, inside, Grid.from_image(head, TEMPLATE)
+
+
+@lru_cache(maxsize=4)
+def _field(changes: tuple[tuple[str, float], ...], absorb: str) -> AtrophyField:
+    return plan_atrophy(head_grid(FIELD_MM), dict(changes), absorb)
+
+
 def _plan(effect: Effect, strongest: float) -> AtrophyField:
     """Plan on the grid of the deformations; a null effect borrows another one's size."""
-    grid = head_grid(FIELD_MM)
     source = effect if effect.changes else EFFECTS['hippocampus']
-    plan = plan_atrophy(grid, source.changes, source.absorb)
+    plan = _field(tuple(source.changes.items()), source.absorb)
+    grid = plan.grid
     scaled = torch.from_numpy(plan.velocity)[None] * strongest
     if any(count_folded(exponential(sign * scaled, grid), grid) for sign in (1, -1)):
         raise UsageError(

@@ -6,18 +6,21 @@ phantom subject, and as the whole-head template with a known brain mask where no
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
 
-from bids_interp.errors import UsageError
+from bids_interp.errors import TemplateError, UsageError
 from bids_interp.phantom import head_parts as parts
 from bids_interp.phantom.regions import Ellipsoid
 from bids_interp.spatial import Grid, resample
 
 #: Name of the template whose brain nilearn carries.
 TEMPLATE = 'MNI152NLin2009aSym'
+_BRAIN_FILE = 'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
 #: Field of view of the head in MNI152 mm: low and high corner.
 FIELD_OF_VIEW = ((-94.0, -128.0, -154.0), (94.0, 118.0, 96.0))
 #: Geometry is computed at this voxel size and interpolated.
@@ -28,9 +31,13 @@ _CLOSING_MM = 18.0
 
 def embedded_brain() -> nib.Nifti1Image:
     """Load the 1 mm T1w brain of MNI152NLin2009aSym that ships inside nilearn."""
-    from nilearn.datasets import load_mni152_template
+    import nilearn
 
-    return load_mni152_template(resolution=1)
+    # Read as it is: nilearn.datasets takes seconds to import and rescales the same file.
+    path = Path(nilearn.__file__).parent / 'datasets' / 'data' / _BRAIN_FILE
+    if not path.is_file():
+        raise TemplateError(f'{path} is missing.', 'Reinstall nilearn.')
+    return nib.load(path)
 
 
 def head_grid(spacing_mm: float) -> Grid:

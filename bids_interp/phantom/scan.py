@@ -16,7 +16,7 @@ from bids_interp.phantom.anatomy import sample_anatomy
 from bids_interp.phantom.appearance import bias_field, rician_noise, vary_contrast
 from bids_interp.phantom.atrophy import AtrophyField
 from bids_interp.phantom.sham import sham
-from bids_interp.phantom.subject import subject_displacement, subject_truth
+from bids_interp.phantom.subject import subject_pull_back, subject_truth
 from bids_interp.spatial import Grid, resample, sample
 
 #: Field of view of the scanner in mm, x, y, z.
@@ -103,10 +103,9 @@ def scan_subject(
     anatomy = sample_anatomy(grid, rng)
     decoy = sham(plan, rng)
     diseased = patient and not studio.null
-    warp = subject_displacement(anatomy, plan if diseased else decoy, severity, grid)
+    shift = subject_pull_back(anatomy, plan if diseased else decoy, severity)
     native, pose = _native_grid(studio.spacing_mm), _random_pose(rng)
-    field = torch.from_numpy(warp.displacement)[None]
-    image, mask = _photograph(studio, field, native, pose)
+    image, mask = _photograph(studio, torch.from_numpy(shift)[None], native, pose)
     bias = _transport(bias_field(grid, rng), grid, native, pose, 'border')
     image = rician_noise(vary_contrast(image, rng) * bias, rng)
     if stripped:

@@ -64,10 +64,23 @@ def subject_displacement(
         The plan lives on another grid.
     """
     anatomy = _anatomy_pull_back(anatomy_velocity, plan, grid)
-    disease = exponential(_scaled(plan, -severity), grid)
-    pull_back = compose(anatomy, disease, grid)
+    pull_back = compose(anatomy, exponential(_scaled(plan, -severity), grid), grid)
     truth = _conjugate_log_jacobian(anatomy_velocity, anatomy, plan, severity)
     return SubjectWarp(pull_back[0].numpy(), truth)
+
+
+def subject_pull_back(
+    anatomy_velocity: np.ndarray | None, plan: AtrophyField, severity: float
+) -> np.ndarray:
+    """Compose anatomy and disease as :func:`subject_displacement` does, without the truth.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, X, Y, Z) float32 mm on the plan's grid.
+    """
+    anatomy = _anatomy_pull_back(anatomy_velocity, plan, plan.grid)
+    return compose(anatomy, exponential(_scaled(plan, -severity), plan.grid), plan.grid)[0].numpy()
 
 
 def subject_truth(

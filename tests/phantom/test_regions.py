@@ -80,6 +80,7 @@ def test_regions_agree_with_an_atlas(shared_data, name, label, dice, distance, s
     image = nib.load(f'{stem}.nii.gz')
     with open(f'{stem}.tsv') as stream:
         codes = {row['name']: int(row['index']) for row in csv.DictReader(stream, delimiter='\t')}
+    image = image.slicer[::2, ::2, ::2]
     atlas = np.asarray(image.dataobj) == codes[f'{label}_{side[0].upper()}']
     grid = Grid.from_image(image)
     mask = region_mask(f'{name}_{side}', grid) > 0
