@@ -284,7 +284,7 @@ def _report_errors(job: Job, verdict: Verdict) -> None:
     broken = [o for o in verdict.outcomes if o.name in names and o.status in (FAILED, EXCLUDED)]
     if not broken:
         return
-    from bids_interp.reports import build_report
+    from bids_interp.reports import build_report, draw_figures
 
     for outcome in broken:
         error = {'node': outcome.step or 'input', 'message': outcome.problem}
@@ -292,6 +292,8 @@ def _report_errors(job: Job, verdict: Verdict) -> None:
             error['file'] = str(outcome.crash_file.relative_to(job.settings.output_dir))
             error['traceback'] = outcome.crash_file.read_text(errors='replace')
         try:
+            # What was finished before the error is shown; nothing is drawn where nothing is there.
+            draw_figures(job.settings.output_dir, outcome.name)
             outcome.report = build_report(
                 job.settings.output_dir,
                 outcome.name,
