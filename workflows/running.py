@@ -159,8 +159,7 @@ def _run_workflow(job: Job, excluded: list[Outcome]) -> Verdict:
     )
     _write_methods(job, workflow)
     if settings.write_graph:
-        graph = settings.output_dir / 'logs' / f'{job.context.run_uuid}_graph.dot'
-        workflow.write_graph(str(graph), graph2use='colored', format='svg', simple_form=True)
+        _write_graph(workflow, settings.output_dir / 'logs' / f'{job.context.run_uuid}_graph.dot')
     if settings.boilerplate_only:
         return Verdict([*(Outcome(record.prefix) for record in job.records), *excluded])
     built = [r for r in job.records if r.prefix not in {outcome.name for outcome in failed}]
@@ -264,6 +263,15 @@ def _write_methods(job: Job, workflow: Workflow) -> None:
                 path.unlink()
     if job.settings.boilerplate_only:
         click.echo(f'Methods text: {job.settings.output_dir / "logs" / "CITATION.md"}')
+
+
+def _write_graph(workflow: Workflow, path: Path) -> None:
+    """Write the graph as DOT, and as SVG where Graphviz is installed."""
+    try:
+        workflow.write_graph(str(path), graph2use='colored', format='svg', simple_form=True)
+    except OSError as error:
+        logger.warning('The graph is only there as DOT: %s', error)
+    click.echo(f'Graph: {path}')
 
 
 def _report_of(job: Job, prefix: str) -> Outcome:
