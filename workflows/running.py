@@ -101,9 +101,10 @@ def prepare(settings: Settings) -> Job:
     threads = settings.omp_nthreads or min(nprocs, MAX_THREADS)
     rows = preflight(records, settings, bundle, n_threads=nprocs)
     if not settings.dry_run:
+        todo = [row for row in rows if row.usable and not _is_done(settings, row.name)]
         check_space({
-            settings.output_dir: sum(row.output_bytes for row in rows),
-            work_dir: sum(row.work_bytes for row in rows),
+            settings.output_dir: sum(row.output_bytes for row in todo),
+            work_dir: sum(row.work_bytes for row in todo),
         })  # fmt: skip
         prepare_work_dir(work_dir, clean=settings.clean_workdir)
     stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
@@ -121,6 +122,12 @@ def prepare(settings: Settings) -> Job:
         work_dir,
     )
     return Job(settings, context, rows, work_dir, mem_gb)
+
+
+def _is_done(settings: Settings, prefix: str) -> bool:
+    """Tell whether an earlier run wrote the derivatives of an image: they need no more space."""
+    folder = settings.output_dir / prefix.split('_', 1)[0]
+    return any(folder.rglob(f'{prefix}_desc-explain_prediction.json'))
 
 
 def _compute(job: Job, excluded: list[Outcome]) -> Verdict:
@@ -279,9 +286,8 @@ def _report_of(job: Job, prefix: str) -> Outcome:
     from bids_interp.reports import build_report, draw_figures
 
     out = job.settings.output_dir
-    folder = out / prefix.split('_', 1)[0]
-    if not any(folder.rglob(f'{prefix}_*_prediction.json')):
-        return Outcome(prefix, FAILED, f'There are no derivatives of it in {folder}.')
+    if not _is_done(job.settings, prefix):
+        return Outcome(prefix, FAILED, f'There are no derivatives of it in {out}.')
     draw_figures(out, prefix)
     return Outcome(prefix, report=build_report(out, prefix, run_uuid=job.context.run_uuid))
 

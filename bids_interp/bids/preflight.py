@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from bids_interp.models.bundle import ModelBundle
 
 NARROW, WIDE = 80, 120
-# Compressed bytes per voxel of what is written, measured on whole heads; brains cost less.
-OUTPUT_BYTES_PER_VOXEL = 2.5
-WORK_BYTES_PER_VOXEL = 12.0
-TEMPLATE_VOXELS = 8.7e6
+# Compressed bytes of what is written, measured on real scans: per native voxel and image, per pair
+# of simulated image and map, and in template space at 1 mm, which does not depend on the input.
+NATIVE_IMAGE, NATIVE_PAIR = 3.0, 3.0
+TEMPLATE_IMAGE, TEMPLATE_PAIR = 15e6, 50e6
+REPORT_AND_FIGURES = 7e6
+# Intermediate results are the same again, and uncompressed native images.
+WORK_SHARE, WORK_NATIVE = 1.2, 12.0
 
 
 @dataclass(frozen=True)
@@ -131,9 +134,12 @@ def _has_t1w(folder: Path) -> bool:
 def _bytes_needed(facts: ImageFacts, settings: Settings) -> tuple[int, int]:
     """Estimate bytes of output and of intermediate results."""
     native = float(facts.shape[0] * facts.shape[1] * facts.shape[2])
-    images = 1 + 2 * len(settings.doses)
-    output = OUTPUT_BYTES_PER_VOXEL * (native + 0.25 * images * (native + TEMPLATE_VOXELS))
-    return int(output), int(output + WORK_BYTES_PER_VOXEL * native)
+    pairs = 2 * len(settings.doses)
+    output = NATIVE_IMAGE * native + TEMPLATE_IMAGE + REPORT_AND_FIGURES
+    for space in settings.output_spaces:
+        is_native = space.lower() in ('t1w', 'anat', 'native')
+        output += pairs * (NATIVE_PAIR * native if is_native else TEMPLATE_PAIR)
+    return int(output), int(WORK_SHARE * output + WORK_NATIVE * native)
 
 
 def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
