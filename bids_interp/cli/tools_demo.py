@@ -24,7 +24,7 @@ def demo(out: Path, seed: int, nprocs: int | None) -> None:
     bids, derivatives = out / 'bids', out / 'derivatives'
     if not (bids / 'dataset_description.json').is_file():
         click.echo(f'Making two heads in {bids} ...')
-        make_phantom_dataset(bids, n=2, effect='hippocampus', seed=seed)
+        make_phantom_dataset(bids, n=2, effect='hippocampus', seed=seed, progress=click.echo)
     code = run_participant(
         Settings(bids, derivatives, work_dir=out / 'work', nprocs=nprocs, offline=True)
     )
