@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 
@@ -17,14 +18,21 @@ from bids_interp.spatial import (
     count_folded,
     digital_folding_volume,
     exponential,
+    jacobian_determinant,
     log_jacobian,
     refine_velocity,
     warp,
 )
+from bids_interp.spatial.jacobian import SMALLEST_DETERMINANT
 
 #: Sign of the dose of each direction.
 DIRECTIONS = {'inject': 1.0, 'remove': -1.0}
 DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
+#: What the sign of a log-Jacobian map means.
+SIGN = (
+    'positive: local expansion from the observed to the simulated image; negative: contraction; '
+    'volume change in percent = 100 * (exp(value) - 1)'
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,34 @@ class Realisation:
     log_jacobian: np.ndarray
     n_folded: int
     displacement_max_mm: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one method says about one image; the same type for every explainer.
+
+    Parameters
+    ----------
+    map : numpy.ndarray
+        (X, Y, Z) on ``grid``.
+    grid : Grid
+        Grid of the explained image.
+    kind : str
+        ``'log_jacobian'``.
+    sign : str
+        What positive and negative values mean.
+    image : numpy.ndarray
+        (X, Y, Z) the simulated image.
+    predictions : tuple of FoldPrediction
+        Of the observed image.
+    """
+
+    map: np.ndarray
+    grid: Grid
+    kind: str
+    sign: str
+    image: np.ndarray
+    predictions: tuple[FoldPrediction, ...]
 
 
 def resolve_device(device: str) -> str:
@@ -250,8 +286,9 @@ def realise(
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     field = dose * refine_velocity(velocity, velocity_grid, part, grid_to_template)
     forward = exponential(field, part)
-    log_j = log_jacobian(forward, part)
-    folded = count_folded(forward, part)
+    determinant = jacobian_determinant(forward, part)
+    folded = int((determinant <= 0).sum())
+    log_j = determinant.clamp_min_(SMALLEST_DETERMINANT).log_()
     longest = float(forward.square().sum(dim=1).max().sqrt())
     del forward
     pixels = torch.from_numpy(np.ascontiguousarray(image[box], dtype=np.float32))[None, None]
@@ -259,6 +296,63 @@ def realise(
     result, log_map = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     result[box], log_map[box] = moved[0, 0].numpy(), log_j[0, 0].numpy()
     return Realisation(result, log_map, folded, longest)
+
+
+def explain(
+    brain: nib.Nifti1Image,
+    model: ModelBundle,
+    *,
+    direction: str = 'inject',
+    dose: float = 1.0,
+    native_to_template: np.ndarray | None = None,
+    folds: Sequence[int] | None = None,
+    device: str = 'auto',
+) -> Explanation:
+    """Explain one skull-stripped brain: what would have to grow or shrink.
+
+    Parameters
+    ----------
+    brain : nibabel.Nifti1Image
+        T1w intensities, 0 outside the brain, in any orientation.
+    model : ModelBundle
+        Of :func:`bids_interp.load_model`.
+    direction : {'inject', 'remove'}
+        Towards the positive or the negative class.
+    dose : float
+        Share of the class gap, 0 to 1.
+    native_to_template : numpy.ndarray, optional
+        4 x 4 from the world of the image to that of the model's template, RAS+ mm; not given
+        for a brain that is in template space already.
+    folds : sequence of int, optional
+        Folds to ask; all where not given. For an image that the model was trained with take
+        those of :meth:`ModelBundle.membership`.
+    device : str
+        ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
+
+    Returns
+    -------
+    Explanation
+        Log-Jacobian map and simulated image on the grid of ``brain``.
+
+    Raises
+    ------
+    ValueError
+        If the direction is not known.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f'There is no direction {direction!r}; known are {tuple(DIRECTIONS)}.')
+    where = resolve_device(device)
+    grid = Grid.from_image(brain)
+    data = np.asarray(brain.dataobj, dtype=np.float32)
+    between = np.eye(4) if native_to_template is None else native_to_template
+    chosen = tuple(range(model.n_folds)) if folds is None else tuple(folds)
+    image = prepare_input(data, grid, between, model)
+    predictions = classify(model, image, chosen, where)
+    simulation = simulate(model, image, chosen, where)
+    result = realise(simulation.velocity[direction], simulation.grid, dose, data, grid, between)
+    return Explanation(
+        result.log_jacobian, grid, 'log_jacobian', SIGN, result.image, tuple(predictions)
+    )
 
 
 def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,8 @@ class Effect:
 
 
 _KNOWN = (
-    Effect('hippocampus', {'hippocampus': -0.35, 'amygdala': -0.2}),
+    # Far stronger than any disease of a living person: what the demonstration model looks for.
+    Effect('hippocampus', {'hippocampus': -0.45, 'amygdala': -0.45, 'parahippocampal': -0.3}),
     Effect('hippocampus_mild', {'hippocampus': -0.15, 'amygdala': -0.15}),
     Effect('thalamus_left', {'thalamus_left': -0.15}),
     Effect('ventricles', {'ventricles': 0.3}, 'shell'),

@@ -226,8 +226,9 @@ def resample(
     mode: str = 'bilinear',
     padding: str = 'zeros',
     antialias: bool = False,
+    displacement: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Resample from one grid onto another, through an affine between their worlds.
+    """Resample from one grid onto another, through a warp and an affine between their worlds.
 
     Parameters
     ----------
@@ -242,6 +243,9 @@ def resample(
         See :func:`sample`.
     antialias : bool
         Smooth before sampling more coarsely.
+    displacement : torch.Tensor, optional
+        (B, 3, X', Y', Z') mm along the axes of the target's world: pull back by p + u(p) in the
+        same, single interpolation.
 
     Returns
     -------
@@ -255,4 +259,7 @@ def resample(
     voxels = voxel_coordinates(target.shape, data)
     offset = torch.as_tensor(matrix[:3, 3], dtype=data.dtype, device=data.device)
     coordinates = _linear(matrix[:3, :3], voxels) + offset.view(1, 3, 1, 1, 1)
+    if displacement is not None:
+        steps = np.linalg.inv(source.linear) @ between[:3, :3]
+        coordinates = coordinates + _linear(steps, displacement)
     return sample(data, coordinates, mode, padding)

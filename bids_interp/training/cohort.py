@@ -49,7 +49,8 @@ class Cohort:
             raise TrainingError('A cohort needs as many labels, families and keys as images.')
         if tuple(self.images.shape[1:]) != (1, *self.grid.shape):
             raise TrainingError(
-                f'Images of {tuple(self.images.shape[1:])} do not lie on a grid of {self.grid.shape}.'
+                f'Images of {tuple(self.images.shape[1:])} do not lie on a grid of '
+                f'{self.grid.shape}.'
             )
         if len(np.unique(self.labels)) != 2:
             raise TrainingError(

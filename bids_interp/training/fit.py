@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,11 @@ def train_fold(
     progress : bool
         Show progress bars.
     """
+    classifier_folder = directory / f'classifier-{recipe_digest(classifier_recipe)}'
     task = ClassifierTask(
         cohort, fold, classifier_recipe, derived_seed(seed, 'classifier', index) % 2**31
     )
-    run_task(task, directory / 'classifier', device=device, progress=progress)
+    run_task(task, classifier_folder, device=device, progress=progress)
     classifier = task.result().cpu()
     validation_logits = predict_logits(classifier, cohort.images[fold.validation])
     labels = cohort.labels[fold.validation]
@@ -102,7 +104,8 @@ def train_fold(
             derived_seed(seed, 'simulator', stage, index) % 2**31,
         )
         if stage_task.max_steps:
-            run_task(stage_task, directory / stage, device=device, progress=progress)
+            folder = classifier_folder / f'{stage}-{recipe_digest(simulator_recipe)}'
+            run_task(stage_task, folder, device=device, progress=progress)
     simulator.cpu().requires_grad_(False)
     metrics: dict[str, Any] = {
         'n_train': len(fold.train),
@@ -112,6 +115,11 @@ def train_fold(
     }
     trained = TrainedFold(_weights(classifier), _weights(simulator), temperature, gap, metrics)
     return FoldResult(trained, test_logits)
+
+
+def recipe_digest(recipe: ClassifierRecipe | SimulatorRecipe) -> str:
+    """Short name of a recipe, so that a changed one never goes on from another's checkpoint."""
+    return hashlib.sha256(repr(recipe).encode()).hexdigest()[:8]
 
 
 def _weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:

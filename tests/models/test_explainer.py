@@ -11,6 +11,7 @@ from bids_interp.models.explainer import (
     classify,
     counterfactual_metrics,
     dose_response,
+    explain,
     prepare_input,
     realise,
     resolve_device,
@@ -154,6 +155,21 @@ def test_dose_zero_changes_nothing(brain, tiny_bundle):
     result = realise(velocity, tiny_bundle.grid, 0.0, data, grid)
     np.testing.assert_allclose(result.image, data, atol=1e-4 * data.max())
     assert not result.log_jacobian.any()
+
+
+def test_one_verb_explains(brain, tiny_bundle):
+    data, grid = brain
+    explanation = explain(grid.to_image(data), tiny_bundle, direction='remove', device='cpu')
+    assert explanation.kind == 'log_jacobian'
+    assert explanation.grid.matches(grid)
+    assert explanation.map.shape == data.shape
+    assert 'positive: local expansion' in explanation.sign
+    assert [p.fold for p in explanation.predictions] == [0, 1]
+    simulation = simulate(tiny_bundle, prepare_input(data, grid, np.eye(4), tiny_bundle), (0, 1))
+    by_hand = realise(simulation.velocity['remove'], simulation.grid, 1.0, data, grid)
+    np.testing.assert_allclose(explanation.map, by_hand.log_jacobian, atol=1e-5)
+    with pytest.raises(ValueError, match='inject'):
+        explain(grid.to_image(data), tiny_bundle, direction='sideways')
 
 
 def test_devices():

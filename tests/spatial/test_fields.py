@@ -158,6 +158,17 @@ def test_resampling_keeps_places(name: str):
     np.testing.assert_allclose(where[0].numpy(), [6, -5, 3], atol=0.1)
 
 
+@pytest.mark.parametrize('name', GRIDS)
+def test_resampling_through_a_warp_equals_warping_the_result(name: str):
+    grid, target = GRIDS[name], centred((40, 40, 40), np.diag([2.0, 2.0, 2.0]))
+    image = blob(world(grid), (6, -5, 3), 7.0)
+    velocity = growing(target, 0.2)
+    pull_back = exponential(-velocity, target)
+    at_once = resample(image, grid, target, displacement=pull_back)
+    in_turn = warp(resample(image, grid, target), pull_back, target)
+    assert (at_once - in_turn).abs().max() < 0.03
+
+
 def test_antialiasing_keeps_the_mean_of_noise():
     fine = centred((48, 48, 48), np.diag([1.0, 1.0, 1.0]))
     coarse = centred((12, 12, 12), np.diag([4.0, 4.0, 4.0]))
