@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_interp.bids.preflight import PreflightRow
+from bids_interp.bids.query import T1wRecord
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +37,22 @@ class RunContext:
     nprocs: int
     omp_nthreads: int
     run_uuid: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, all of it checked: nothing in here can be a mistake of the user any more."""
+
+    settings: Settings
+    context: RunContext
+    rows: list[PreflightRow]
+    work_dir: Path
+    mem_gb: float
+
+    @property
+    def records(self) -> list[T1wRecord]:
+        """Images that can be computed."""
+        return [row.record for row in self.rows if row.record is not None and row.usable]
 
 
 def log_dir(settings: Settings, subject: str, run_uuid: str) -> Path:

@@ -9,8 +9,6 @@ import signal
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ import click
 from bids_interp import __version__
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.model_choice import open_model
-from bids_interp.bids.preflight import PreflightRow, preflight, render_table
+from bids_interp.bids.preflight import preflight, render_table
 from bids_interp.bids.query import T1wRecord, collect
 from bids_interp.bids.resources import (
     available_cpus,
@@ -30,8 +28,16 @@ from bids_interp.bids.resources import (
     resolve_device,
 )
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import RunContext, log_dir, workflow_name
+from bids_interp.workflows.context import Job, RunContext, log_dir, workflow_name
 from bids_interp.workflows.logs import add_log_file, nipype_level, quieten_nipype, start_logging
+from bids_interp.workflows.pages import (
+    is_done,
+    keep_settings,
+    report_errors,
+    report_of,
+    write_graph,
+    write_methods,
+)
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, read_error
 
@@ -43,22 +49,6 @@ logger = logging.getLogger('bids_interp')
 
 POLL_SECONDS = 0.1
 MAX_THREADS = 8
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run, all of it checked: nothing in here can be a mistake of the user any more."""
-
-    settings: Settings
-    context: RunContext
-    rows: list[PreflightRow]
-    work_dir: Path
-    mem_gb: float
-
-    @property
-    def records(self) -> list[T1wRecord]:
-        """Images that can be computed."""
-        return [row.record for row in self.rows if row.record is not None and row.usable]
 
 
 def run_participant(settings: Settings) -> int:
@@ -101,7 +91,7 @@ def prepare(settings: Settings) -> Job:
     threads = settings.omp_nthreads or min(nprocs, MAX_THREADS)
     rows = preflight(records, settings, bundle, n_threads=nprocs)
     if not settings.dry_run:
-        todo = [row for row in rows if row.usable and not _is_done(settings, row.name)]
+        todo = [row for row in rows if row.usable and not is_done(settings, row.name)]
         check_space({
             settings.output_dir: sum(row.output_bytes for row in todo),
             work_dir: sum(row.work_bytes for row in todo),
@@ -124,25 +114,19 @@ def prepare(settings: Settings) -> Job:
     return Job(settings, context, rows, work_dir, mem_gb)
 
 
-def _is_done(settings: Settings, prefix: str) -> bool:
-    """Tell whether an earlier run wrote the derivatives of an image: they need no more space."""
-    folder = settings.output_dir / prefix.split('_', 1)[0]
-    return any(folder.rglob(f'{prefix}_desc-explain_prediction.json'))
-
-
 def _compute(job: Job, excluded: list[Outcome]) -> Verdict:
     """Write the derivatives of all usable images."""
     settings = job.settings
     roots = {'raw': settings.bids_dir, **dict(settings.derivatives)}
     prepare_output(settings.output_dir, roots, job.context.bundle)
     if settings.reports_only:
-        outcomes = [_report_of(job, record.prefix) for record in job.records]
+        outcomes = [report_of(job, record.prefix) for record in job.records]
         return Verdict([*outcomes, *excluded])
     add_log_file(settings.output_dir / 'logs' / f'{job.context.run_uuid}.log')
-    _keep_settings(job)
+    keep_settings(job)
     verdict = _run_workflow(job, excluded) if job.records else Verdict(excluded)
     if not settings.boilerplate_only:
-        _report_errors(job, verdict)
+        report_errors(job, verdict)
     return verdict
 
 
@@ -164,9 +148,9 @@ def _run_workflow(job: Job, excluded: list[Outcome]) -> Verdict:
         base_dir=work,
         on_error=note,
     )
-    _write_methods(job, workflow)
+    write_methods(job, workflow)
     if settings.write_graph:
-        _write_graph(workflow, settings.output_dir / 'logs' / f'{job.context.run_uuid}_graph.dot')
+        write_graph(workflow, settings.output_dir / 'logs' / f'{job.context.run_uuid}_graph.dot')
     if settings.boilerplate_only:
         return Verdict([*(Outcome(record.prefix) for record in job.records), *excluded])
     built = [r for r in job.records if r.prefix not in {outcome.name for outcome in failed}]
@@ -249,74 +233,6 @@ def configure_nipype(job: Job) -> None:
     if job.settings.resource_monitor:
         config.enable_resource_monitor()
     quieten_nipype(nipype_level(job.settings.verbose))
-
-
-def _keep_settings(job: Job) -> None:
-    """Write the settings beside the logs of each subject, for ``--config-file``."""
-    text = f'# bids_interp {__version__}\n{job.settings.to_toml()}'
-    for subject in {record.subject for record in job.records}:
-        folder = log_dir(job.settings, subject, job.context.run_uuid)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / 'bids_interp.toml').write_text(text, encoding='utf-8')
-
-
-def _write_methods(job: Job, workflow: Workflow) -> None:
-    from bids_interp.boilerplate.methods import methods_text, write_citation
-
-    written = write_citation(job.settings.output_dir / 'logs', methods_text(workflow))
-    if job.settings.md_only_boilerplate:
-        for path in written:
-            if path.suffix == '.html':
-                path.unlink()
-    if job.settings.boilerplate_only:
-        click.echo(f'Methods text: {job.settings.output_dir / "logs" / "CITATION.md"}')
-
-
-def _write_graph(workflow: Workflow, path: Path) -> None:
-    """Write the graph as DOT, and as SVG where Graphviz is installed."""
-    try:
-        workflow.write_graph(str(path), graph2use='colored', format='svg', simple_form=True)
-    except OSError as error:
-        logger.warning('The graph is only there as DOT: %s', error)
-    click.echo(f'Graph: {path}')
-
-
-def _report_of(job: Job, prefix: str) -> Outcome:
-    """Make the report of one image from the derivatives on disk."""
-    from bids_interp.reports import build_report, draw_figures
-
-    out = job.settings.output_dir
-    if not _is_done(job.settings, prefix):
-        return Outcome(prefix, FAILED, f'There are no derivatives of it in {out}.')
-    draw_figures(out, prefix)
-    return Outcome(prefix, report=build_report(out, prefix, run_uuid=job.context.run_uuid))
-
-
-def _report_errors(job: Job, verdict: Verdict) -> None:
-    """Give every image that was not finished a report that says why."""
-    names = {row.record.prefix for row in job.rows if row.record is not None}
-    broken = [o for o in verdict.outcomes if o.name in names and o.status in (FAILED, EXCLUDED)]
-    if not broken:
-        return
-    from bids_interp.reports import build_report, draw_figures
-
-    for outcome in broken:
-        error = {'node': outcome.step or 'input', 'message': outcome.problem}
-        if outcome.crash_file is not None:
-            error['file'] = str(outcome.crash_file.relative_to(job.settings.output_dir))
-            error['traceback'] = outcome.crash_file.read_text(errors='replace')
-        try:
-            # What was finished before the error is shown; nothing is drawn where nothing is there.
-            draw_figures(job.settings.output_dir, outcome.name)
-            outcome.report = build_report(
-                job.settings.output_dir,
-                outcome.name,
-                errors=[error],
-                run_uuid=job.context.run_uuid,
-            )
-        except Exception:
-            # The verdict is worth more than its page.
-            logger.exception('The report of %s cannot be made.', outcome.name)
 
 
 def _tell(verdict: Verdict) -> None:

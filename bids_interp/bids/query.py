@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_interp.bids.filters import load_filters
 from bids_interp.bids.names import SOURCE_ENTITIES
 from bids_interp.bids.precomputed import find_precomputed
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
@@ -18,17 +18,6 @@ from bids_interp.settings import Settings
 if TYPE_CHECKING:
     from bids.layout import BIDSFile, BIDSLayout
 
-# Queries of fMRIPrep's filter files: one file can serve several apps.
-OTHER_QUERIES = ('bold', 'sbref', 'fmap', 'flair', 't2w', 'roi', 'dwi', 'asl', 'm0scan', 'pet')
-FILTER_KEYS = (
-    *SOURCE_ENTITIES.values(),
-    'suffix',
-    'datatype',
-    'extension',
-    'space',
-    'desc',
-    'modality',
-)
 DEFAULT_FILTER = {'datatype': 'anat', 'suffix': 'T1w', 'extension': ['.nii', '.nii.gz']}
 SHOWN = 20
 
@@ -144,41 +133,6 @@ def missing_subjects(settings: Settings) -> list[str]:
     if settings.fail_on_missing:
         raise UsageError(message, 'Check --participant-label.')
     return missing
-
-
-def load_filters(path: Path | None) -> dict[str, Any]:
-    """Return the filter of T1w images of a ``--bids-filter-file``.
-
-    ``null`` asks for images without the entity, ``"*"`` for images with any value of it.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read, or names a query or an entity that does not exist.
-    """
-    if path is None:
-        return {}
-    try:
-        queries = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError) as error:
-        raise UsageError(f'--bids-filter-file {path} cannot be read: {error}.') from error
-    if not isinstance(queries, dict) or not all(isinstance(q, dict) for q in queries.values()):
-        raise UsageError(
-            f'--bids-filter-file {path} must hold an object of objects.',
-            'For example {"t1w": {"acquisition": "mprage", "run": 1}}.',
-        )
-    chosen: dict[str, Any] = {}
-    for name, query in queries.items():
-        if name.lower() == 't1w':
-            chosen = query
-        elif name.lower() not in OTHER_QUERIES:
-            raise UsageError(f'{path}: unknown query {name!r}; this app reads "t1w".')
-    for key in chosen:
-        if key not in FILTER_KEYS:
-            close = get_close_matches(key, FILTER_KEYS, n=1, cutoff=0.3)
-            hint = f' Did you mean {close[0]!r}?' if close else ''
-            raise UsageError(f'{path}: unknown entity {key!r} in the query "t1w".{hint}')
-    return chosen
 
 
 def collect(settings: Settings) -> list[T1wRecord]:

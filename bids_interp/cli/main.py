@@ -13,8 +13,8 @@ from click.core import ParameterSource
 
 from bids_interp import __version__
 from bids_interp.cli.argv import normalise
-from bids_interp.cli.options import OTHER, all_options, list_names, value_names
-from bids_interp.cli.params import GroupedCommand, Option
+from bids_interp.cli.options import all_options, list_names, value_names
+from bids_interp.cli.params import OTHER, GroupedCommand, Option
 from bids_interp.errors import BidsInterpError, UsageError
 from bids_interp.settings import LEVELS, Settings, parse_toml
 

@@ -7,13 +7,8 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.params import Memory, Option, ScaledNumber
-
-WHAT = 'What is processed'
-METHOD = 'Model and method'
-MACHINE = 'Machine'
-RUNNING = 'Running'
-OTHER = 'Other'
+from bids_interp.cli.options_run import machine, other, running
+from bids_interp.cli.params import METHOD, WHAT, Option, flag, path_option
 
 
 def split_commas(ctx: click.Context, param: click.Parameter, value: Iterable[str]) -> tuple:
@@ -45,14 +40,6 @@ def read_derivatives(ctx: click.Context, param: click.Parameter, value: Iterable
             name = item.rstrip('/').rsplit('/', 1)[-1]
         pairs.append((name, path))
     return tuple(pairs)
-
-
-def _path(*names: str, **attrs: Any) -> Option:
-    return Option(names, type=click.Path(), metavar=attrs.pop('metavar', 'PATH'), **attrs)
-
-
-def _flag(*names: str, **attrs: Any) -> Option:
-    return Option(names, is_flag=True, show_default=False, **attrs)
 
 
 def selection() -> list[Option]:
@@ -91,7 +78,7 @@ def selection() -> list[Option]:
             help='End before computing if a participant is not there, or do the others '
             '(and end with exit code 1).',
         ),
-        _path(
+        path_option(
             '--bids-filter-file',
             aliases=['--bids_filter_file'],
             group=WHAT,
@@ -99,14 +86,14 @@ def selection() -> list[Option]:
             help='JSON with pybids filters: {"t1w": {"acquisition": "mprage", "run": null}}; '
             'null means "without", "*" means "with any".',
         ),
-        _path(
+        path_option(
             '--bids-database-dir',
             aliases=['--bids_database_dir'],
             group=WHAT,
             metavar='DIR',
             help='Keep the index of the input dataset here and use it again.',
         ),
-        _flag(
+        flag(
             '--skip-bids-validation',
             aliases=['--skip_bids_validation'],
             group=WHAT,
@@ -128,7 +115,7 @@ def selection() -> list[Option]:
 def method() -> list[Option]:
     """Return the options of model and method."""
     return [
-        _path(
+        path_option(
             '--model',
             group=METHOD,
             metavar='DIR',
@@ -182,138 +169,13 @@ def method() -> list[Option]:
             default=20210628,
             help='Seed of everything random.',
         ),
-        _flag(
+        flag(
             '--fast',
             aliases=['--sloppy'],
             group=METHOD,
             help='Coarser registration, not reproducible to the last digit: for trying out.',
         ),
-        _flag('--offline', group=METHOD, help='Never touch the network.'),
-    ]
-
-
-def machine() -> list[Option]:
-    """Return the options of the machine."""
-    return [
-        Option(
-            ['--device'],
-            group=MACHINE,
-            metavar='[auto|cpu|cuda|cuda:N]',
-            default='auto',
-            help='Where the networks run; auto takes a GPU if there is one.',
-        ),
-        Option(
-            ['--nprocs'],
-            aliases=['--nthreads', '--n-cpus', '--n_cpus', '--n-procs', '--n_procs', '--ncpus'],
-            group=MACHINE,
-            type=click.IntRange(1),
-            show_default="the CPUs of this job's limits",
-            help='CPUs used at once.',
-        ),
-        Option(
-            ['--omp-nthreads'],
-            aliases=['--omp_nthreads', '--ants-nthreads'],
-            group=MACHINE,
-            type=click.IntRange(1),
-            show_default='as --nprocs, at most 8',
-            help='Threads of one process.',
-        ),
-        Option(
-            ['--mem', 'mem_gb'],
-            group=MACHINE,
-            type=Memory(),
-            show_default="90 % of this job's limit",
-            help='Memory for all processes, with unit: 8GB, 8000MB.',
-        ),
-        Option(
-            ['--mem-mb'],
-            aliases=['--mem_mb'],
-            group=MACHINE,
-            type=ScaledNumber(1e-3),
-            help='The same in MB.',
-        ),
-        Option(
-            ['--mem-gb', 'mem_in_gb'],
-            group=MACHINE,
-            aliases=['--mem_gb'],
-            type=ScaledNumber(1.0),
-            help='The same in GB.',
-        ),
-        _path(
-            '-w',
-            '--work-dir',
-            aliases=['--work_dir'],
-            group=MACHINE,
-            metavar='DIR',
-            show_default='./work',
-            help='Intermediate results; a second run with it continues where the first ended.',
-        ),
-        _flag(
-            '--clean-workdir',
-            aliases=['--clean_workdir'],
-            group=MACHINE,
-            help='Empty the work directory before the run.',
-        ),
-        _path(
-            '--use-plugin',
-            aliases=['--nipype-plugin-file', '--use_plugin'],
-            group=MACHINE,
-            metavar='FILE',
-            help='YAML file with plugin and plugin_args of nipype, for example for SLURM.',
-        ),
-        _flag(
-            '--resource-monitor',
-            aliases=['--resource_monitor'],
-            group=MACHINE,
-            help='Record time and memory of every step (needs psutil).',
-        ),
-    ]
-
-
-def running() -> list[Option]:
-    """Return the options of the run."""
-    return [
-        _path(
-            '--config-file',
-            aliases=['--config_file'],
-            group=RUNNING,
-            metavar='FILE',
-            help='Settings of an earlier run (TOML); options of the command line win.',
-        ),
-        _flag('--dry-run', group=RUNNING, help='Only show what would be processed, and how.'),
-        _flag('--write-graph', group=RUNNING, help='Write the workflow as a graph into logs/.'),
-        _flag('--reports-only', group=RUNNING, help='Only make the reports, of what is there.'),
-        _flag(
-            '--boilerplate-only',
-            aliases=['--boilerplate'],
-            group=RUNNING,
-            help='Only write the methods text.',
-        ),
-        _flag(
-            '--md-only-boilerplate',
-            group=RUNNING,
-            help='Write the methods text as Markdown only (no HTML).',
-        ),
-        _flag(
-            '--stop-on-first-crash',
-            aliases=['--stop_on_first_crash'],
-            group=RUNNING,
-            help='End at the first error; the others are otherwise finished.',
-        ),
-    ]
-
-
-def other() -> list[Option]:
-    """Return what remains."""
-    return [
-        Option(
-            ['-v', '--verbose'],
-            group=OTHER,
-            count=True,
-            show_default=False,
-            help="Say more; -vv adds nipype's own messages, -vvv its debugging.",
-        ),
-        _flag('--notrack', group=OTHER, help='Nothing: there is no telemetry to switch off.'),
+        flag('--offline', group=METHOD, help='Never touch the network.'),
     ]
 
 

@@ -8,6 +8,12 @@ from typing import Any
 
 import click
 
+WHAT = 'What is processed'
+METHOD = 'Model and method'
+MACHINE = 'Machine'
+RUNNING = 'Running'
+OTHER = 'Other'
+
 _UNITS = {'': None, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
 _BINARY = {'K': 1024 / 1e9, 'M': 1024**2 / 1e9, 'G': 1024**3 / 1e9, 'T': 1024**4 / 1e9}
 
@@ -87,6 +93,16 @@ class Option(click.Option):
             return super().get_help_record(ctx)
         finally:
             self.opts = every
+
+
+def path_option(*names: str, **attrs: Any) -> Option:
+    """Return an option that takes a file or folder."""
+    return Option(names, type=click.Path(), metavar=attrs.pop('metavar', 'PATH'), **attrs)
+
+
+def flag(*names: str, **attrs: Any) -> Option:
+    """Return an option that is switched on."""
+    return Option(names, is_flag=True, show_default=False, **attrs)
 
 
 class GroupedCommand(click.Command):

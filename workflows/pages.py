@@ -1,0 +1,94 @@
+"""What a run writes beside the derivatives: settings, methods, graph, reports of errors."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bids_interp import __version__
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Job, log_dir
+from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
+logger = logging.getLogger('bids_interp')
+
+
+def is_done(settings: Settings, prefix: str) -> bool:
+    """Tell whether an earlier run wrote the derivatives of an image: they need no more space."""
+    folder = settings.output_dir / prefix.split('_', 1)[0]
+    return any(folder.rglob(f'{prefix}_desc-explain_prediction.json'))
+
+
+def keep_settings(job: Job) -> None:
+    """Write the settings beside the logs of each subject, for ``--config-file``."""
+    text = f'# bids_interp {__version__}\n{job.settings.to_toml()}'
+    for subject in {record.subject for record in job.records}:
+        folder = log_dir(job.settings, subject, job.context.run_uuid)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'bids_interp.toml').write_text(text, encoding='utf-8')
+
+
+def write_methods(job: Job, workflow: Workflow) -> None:
+    """Write the methods text, from the descriptions of the workflow's parts."""
+    from bids_interp.boilerplate.methods import methods_text, write_citation
+
+    written = write_citation(job.settings.output_dir / 'logs', methods_text(workflow))
+    if job.settings.md_only_boilerplate:
+        for path in written:
+            if path.suffix == '.html':
+                path.unlink()
+    if job.settings.boilerplate_only:
+        click.echo(f'Methods text: {job.settings.output_dir / "logs" / "CITATION.md"}')
+
+
+def write_graph(workflow: Workflow, path: Path) -> None:
+    """Write the graph as DOT, and as SVG where Graphviz is installed."""
+    try:
+        workflow.write_graph(str(path), graph2use='colored', format='svg', simple_form=True)
+    except OSError as error:
+        logger.warning('The graph is only there as DOT: %s', error)
+    click.echo(f'Graph: {path}')
+
+
+def report_of(job: Job, prefix: str) -> Outcome:
+    """Make the report of one image from the derivatives on disk."""
+    from bids_interp.reports import build_report, draw_figures
+
+    out = job.settings.output_dir
+    if not is_done(job.settings, prefix):
+        return Outcome(prefix, FAILED, f'There are no derivatives of it in {out}.')
+    draw_figures(out, prefix)
+    return Outcome(prefix, report=build_report(out, prefix, run_uuid=job.context.run_uuid))
+
+
+def report_errors(job: Job, verdict: Verdict) -> None:
+    """Give every image that was not finished a report that says why."""
+    names = {row.record.prefix for row in job.rows if row.record is not None}
+    broken = [o for o in verdict.outcomes if o.name in names and o.status in (FAILED, EXCLUDED)]
+    if not broken:
+        return
+    from bids_interp.reports import build_report, draw_figures
+
+    for outcome in broken:
+        error = {'node': outcome.step or 'input', 'message': outcome.problem}
+        if outcome.crash_file is not None:
+            error['file'] = str(outcome.crash_file.relative_to(job.settings.output_dir))
+            error['traceback'] = outcome.crash_file.read_text(errors='replace')
+        try:
+            # What was finished before the error is shown; nothing is drawn where nothing is there.
+            draw_figures(job.settings.output_dir, outcome.name)
+            outcome.report = build_report(
+                job.settings.output_dir,
+                outcome.name,
+                errors=[error],
+                run_uuid=job.context.run_uuid,
+            )
+        except Exception:
+            # The verdict is worth more than its page.
+            logger.exception('The report of %s cannot be made.', outcome.name)
