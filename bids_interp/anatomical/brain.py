@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.ants_tools import Stage
@@ -18,6 +19,7 @@ from bids_interp.errors import ImageError
 
 WORK_MM = 2.0
 MARGIN_MM = 20.0
+RIM_MM = 4.0
 BRAIN_LITRES = (0.5, 2.4)
 _GC = 'GC[%s,%s,1,1,Regular,0.25]'
 _CC = 'CC[%s,%s,1,2]'
@@ -89,8 +91,10 @@ def extract_brain(
     syn = _SYN_FAST if fast else _SYN
     native = ants_tools.to_ants(img)
     try:
-        prior = _first_pass(ants, low, head, brain_mask, native, syn, seed)
-        if template.source == 'synthetic':
+        synthetic = template.source == 'synthetic'
+        first_syn = _SYN_FAST if synthetic else syn
+        prior = _first_pass(ants, low, head, brain_mask, native, first_syn, seed)
+        if synthetic:
             first = refine(img, prior, MaskSettings.loose())
             prior = _brain_pass(ants, low, head * brain_mask, brain_mask, native, first, syn, seed)
     except RuntimeError as error:
@@ -128,7 +132,9 @@ def _brain_pass(
     """Register the brain alone to what the first pass found; return the warped mask."""
     found = native.new_image_like(first.astype(np.float32))
     coarse = ants.resample_image_to_target(found, low, interp_type='linear').numpy()
-    fixed = low.new_image_like(low.numpy() * (coarse > 0.5))
+    # A rim of skull is kept: the step from brain to skull is what the registration must meet.
+    near = ndimage.distance_transform_edt(coarse < 0.5, sampling=WORK_MM) <= RIM_MM
+    fixed = low.new_image_like((low.numpy() * near).astype(np.float32))
     linear = Stage('Affine[0.1]', _GC, '500x250x50', '6x4x2', '3x2x1')
     with ants_tools.run_registration(fixed, brain, [linear], seed=seed) as (affine, _):
         target = _cropped(ants, fixed, coarse > 0.5)

@@ -10,6 +10,9 @@ from scipy import ndimage
 
 from bids_interp.anatomical.stripped import foreground_mask
 
+LOCAL_MM = 15.0  # how far white matter speaks for the brightness around it
+DARKEST, BRIGHTEST = 0.65, 1.2  # beyond the means of grey and white matter, in their distance
+
 
 @dataclass(frozen=True)
 class MaskSettings:
@@ -35,12 +38,12 @@ class MaskSettings:
     @classmethod
     def tight(cls) -> MaskSettings:
         """For a warped mask that fits well."""
-        return cls(reach=3.0, core=6.0, neck=2.0, close=5.0)
+        return cls(reach=3.0, core=12.0, neck=2.0, close=5.0)
 
     @classmethod
     def loose(cls) -> MaskSettings:
         """For a warped mask that may be several millimetres off."""
-        return cls(reach=8.0, core=12.0, neck=3.0, close=5.0)
+        return cls(reach=6.0, core=16.0, neck=2.0, close=5.0)
 
 
 def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> np.ndarray:
@@ -69,8 +72,8 @@ def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> n
     data = np.asarray(img.dataobj, dtype=np.float32)[box]
     inside = inside[box]
     signed = _distance(inside, spacing) - _distance(~inside, spacing)  # mm, positive inside
-    low, high = tissue_range(data, signed > 2.0)
-    smooth = ndimage.gaussian_filter(data, 0.5 / spacing)
+    smooth = even_brightness(ndimage.gaussian_filter(data, 0.5 / spacing), signed > 3.0, spacing)
+    low, high = tissue_range(smooth, signed > 2.0)
     tissue = (smooth > low) & (smooth < high) & (signed > -settings.reach)
     core = signed > settings.core
     # Opening that keeps what hangs together with the core.
@@ -88,16 +91,41 @@ def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> n
     return out
 
 
+def even_brightness(data: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Divide by the local brightness of white matter, which N4 leaves uneven near the border.
+
+    Parameters
+    ----------
+    data : ndarray (X, Y, Z)
+        Image.
+    inside : ndarray of bool (X, Y, Z)
+        Surely brain.
+    spacing : ndarray (3,)
+        Voxel size, mm.
+
+    Returns
+    -------
+    ndarray (X, Y, Z)
+        White matter is about 1.
+    """
+    _, grey, white = _three_means(data[inside])
+    weight = (inside & (data > 0.5 * (grey + white)) & (data < 1.3 * white)).astype(np.float32)
+    sigma = LOCAL_MM / spacing
+    # The small constant leads to the global mean where no white matter is near.
+    total = ndimage.gaussian_filter(data * weight, sigma) + 1e-3 * white
+    local = total / (ndimage.gaussian_filter(weight, sigma) + 1e-3)
+    return data / np.clip(local, 0.6 * white, 1.6 * white)
+
+
 def tissue_range(data: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
     """Return the brightness of the darkest grey matter and above that of the whitest white matter.
 
-    Three classes (k-means with a Markov field, as ``Kmeans[3]`` of Atropos) would see the same
-    histogram; two thresholds are all that is needed of it.
+    From the means of three classes (k-means as ``Kmeans[3]`` of Atropos) inside the warped mask.
+    The mean of the darkest class depends on how much skull is in there; those of grey and white
+    matter do not, so the lower bound is taken from these.
     """
-    values = data[inside]
-    means = _three_means(values)
-    white = values[values > 0.5 * (means[1] + means[2])]
-    return float(0.5 * (means[0] + means[1])), float(means[2] + 4.0 * white.std())
+    _, grey, white = _three_means(data[inside])
+    return float(grey - DARKEST * (white - grey)), float(white + BRIGHTEST * (white - grey))
 
 
 def _three_means(values: np.ndarray) -> np.ndarray:
