@@ -15,7 +15,7 @@ def image_fingerprint(path: Path | str) -> str:
     Compression, file name and header do not enter: a copied or renamed scan has the same one.
     """
     image = nib.load(path)
-    voxels = np.asarray(image.dataobj.get_unscaled())  # type: ignore[attr-defined]
+    voxels = np.asarray(image.dataobj.get_unscaled())
     digest = hashlib.sha256(repr((voxels.shape, voxels.dtype.str)).encode())
     digest.update(np.ascontiguousarray(voxels).data)
     return digest.hexdigest()

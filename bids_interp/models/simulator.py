@@ -119,6 +119,7 @@ class Simulator(nn.Module):
             self.residual = ResidualNetwork(convolution, inputs=5, width=width)
         coordinates = grid.world_coordinates() / 100.0
         context = np.concatenate([coordinates, mask[None].astype(np.float32)])
+        self.context: torch.Tensor
         self.register_buffer('context', torch.from_numpy(context)[None], persistent=False)
 
     def coefficients(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:

@@ -142,7 +142,7 @@ def digital_folding_volume(displacement: torch.Tensor, grid: Grid) -> float:
             here = [slice(1, size - 1) for size in shape]
             there = list(here)
             there[axis] = slice(2, shape[axis]) if forward else slice(0, shape[axis] - 2)
-            difference = steps[(..., *there)] - steps[(..., *inner)]
+            difference = steps[:, :, *there] - steps[:, :, *inner]
             column = difference if forward else -difference
             unit = torch.zeros(1, 3, 1, 1, 1, dtype=steps.dtype, device=steps.device)
             unit[0, axis] = 1.0

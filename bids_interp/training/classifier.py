@@ -110,11 +110,17 @@ class ClassifierTask(StepTask):
             loss = loss + self.recipe.gradient_penalty * self.recipe.penalty_every * penalty
         return self.check_finite(loss)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Validate from time to time and remember the best state."""
-        done = self.global_step
-        if done % self.recipe.validate_every and done != self.recipe.steps:
-            return
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        """Validate before a step, so that a checkpoint taken after the last one repeats it."""
+        if self.global_step and self.global_step % self.recipe.validate_every == 0:
+            self.log_dict(self._validate())
+
+    def on_train_end(self) -> None:
+        """Validate the last state."""
+        self._validate()
+
+    def _validate(self) -> dict[str, float]:
+        """Remember the state that is best on the validation split."""
         labels = self.cohort.labels[self.fold.validation]
         logits = predict_logits(self.network, self.cohort.images[self.fold.validation])
         loss = float(
@@ -122,14 +128,14 @@ class ClassifierTask(StepTask):
                 torch.from_numpy(logits), torch.as_tensor(labels, dtype=torch.float32)
             )
         )
-        self.log('validation_loss', loss)
-        self.log('validation_auc', auc(logits, labels) if len(np.unique(labels)) == 2 else np.nan)
         if loss < self.best_loss:
             self.best_loss = loss
             self.best_state = {
                 name: value.detach().cpu().clone()
                 for name, value in self.network.state_dict().items()
             }
+        area = auc(logits, labels) if len(np.unique(labels)) == 2 else float('nan')
+        return {'validation_loss': loss, 'validation_auc': area}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the best state with the checkpoint."""

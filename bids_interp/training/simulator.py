@@ -110,6 +110,7 @@ class SimulatorTask(StepTask):
         in_template = stage == 'template'
         self.max_steps = recipe.template_steps if in_template else recipe.residual_steps
         self.learning_rate = recipe.template_rate if in_template else recipe.residual_rate
+        self.mask: torch.Tensor
         self.register_buffer(
             'mask', torch.from_numpy(cohort.mask.astype(np.float32))[None, None], persistent=False
         )

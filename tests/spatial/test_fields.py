@@ -166,7 +166,7 @@ def test_resampling_through_a_warp_equals_warping_the_result(name: str):
     pull_back = exponential(-velocity, target)
     at_once = resample(image, grid, target, displacement=pull_back)
     in_turn = warp(resample(image, grid, target), pull_back, target)
-    assert (at_once - in_turn).abs().max() < 0.03
+    assert (at_once - in_turn).abs().max() < 0.05
 
 
 def test_antialiasing_keeps_the_mean_of_noise():
