@@ -28,6 +28,8 @@ from bids_interp.spatial.jacobian import SMALLEST_DETERMINANT
 #: Sign of the dose of each direction.
 DIRECTIONS = {'inject': 1.0, 'remove': -1.0}
 DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
+#: Room around the brain's box where a field is integrated.
+BOX_MARGIN_MM = 2.0
 #: What the sign of a log-Jacobian map means.
 SIGN = (
     'positive: local expansion from the observed to the simulated image; negative: contraction; '
@@ -281,7 +283,9 @@ def realise(
     Realisation
         On ``grid``; outside the box of the brain the log-Jacobian is 0.
     """
-    start, stop = _brain_box(image, margin=np.ceil(12.0 / grid.spacing).astype(int))
+    # Tissue moves by no more than the largest speed, so that is how far to look beyond the brain.
+    reach = BOX_MARGIN_MM + dose * float(np.abs(velocity).max())
+    start, stop = _brain_box(image, margin=np.ceil(reach / grid.spacing).astype(int))
     part = grid.crop(start, stop)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     field = dose * refine_velocity(velocity, velocity_grid, part, grid_to_template)
