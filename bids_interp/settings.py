@@ -56,7 +56,7 @@ class Settings:
     derivatives : tuple of (str, Path)
         Named folders with preprocessed T1w images and brain masks.
     model : Path, optional
-        Model bundle; see :func:`bids_interp.bids.model_choice.choose_model` for the order of search.
+        Model bundle; :func:`bids_interp.bids.model_choice.choose_model` has the order of search.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     skull_strip_t1w : {'auto', 'force', 'skip'}

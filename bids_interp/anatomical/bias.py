@@ -37,7 +37,7 @@ def correct_bias(
     ants = ants_tools.load_ants(threads)
     low = ants_tools.at_spacing(img, FIT_MM)
     values = np.clip(low.numpy(), 0, None)
-    floor = max(float(np.percentile(values, 99.5)) * 1e-3, np.finfo(np.float32).tiny)
+    floor = max(float(np.percentile(values, 99.5)) * 1e-3, float(np.finfo(np.float32).tiny))
     low = low.new_image_like(np.maximum(values, floor))
     if mask is None:
         inside = values > 0.15 * np.percentile(values, 99)

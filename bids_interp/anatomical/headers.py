@@ -60,10 +60,10 @@ def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, l
                 f'qform and sform disagree ({difference}); the sform was used. '
                 'Check left and right in the report.'
             )
-    affine = qform if sform is None else sform
+    affine = np.asarray(qform if sform is None else sform, dtype=np.float64)
     code = int(img.header['qform_code' if sform is None else 'sform_code'])
     _check_shear(affine, path)
-    return np.asarray(affine, dtype=np.float64), code, warnings
+    return affine, code, warnings
 
 
 def disagreement(first: np.ndarray, second: np.ndarray) -> str:

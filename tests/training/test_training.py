@@ -32,7 +32,12 @@ STILL = Augmentation(affine=0, shift_mm=0, warp_mm=0, gain=0, bias=0, noise=0)
 
 def ball(radius: float, centre: tuple[float, float, float] = (0, 0, 0)) -> torch.Tensor:
     points = torch.from_numpy(GRID.world_coordinates())
-    away = (points - torch.tensor(centre, dtype=torch.float32).view(3, 1, 1, 1)).square().sum(dim=0).sqrt()
+    away = (
+        (points - torch.tensor(centre, dtype=torch.float32).view(3, 1, 1, 1))
+        .square()
+        .sum(dim=0)
+        .sqrt()
+    )
     return torch.sigmoid((radius - away) / 2.0)[None]
 
 
