@@ -20,8 +20,8 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.conform import make_image
+from bids_interp.anatomical.itk import FLIP, itk_text, lps_parameters_to_ras
 
-FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
 THREADS_VARIABLE = 'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'
 
 
@@ -93,7 +93,13 @@ def at_spacing(img: nib.Nifti1Image, mm: float) -> Any:
 
 @contextmanager
 def run_registration(
-    fixed: Any, moving: Any, stages: Sequence[Stage], *, seed: int, initial: str | None = None
+    fixed: Any,
+    moving: Any,
+    stages: Sequence[Stage],
+    *,
+    seed: int,
+    initial: str | None = None,
+    moving_mask: Any = None,
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Register ``moving`` to ``fixed`` and lend the transform files while the block runs.
 
@@ -107,6 +113,8 @@ def run_registration(
         Seed of the sampling.
     initial : str, optional
         File of an initial transform; the centres of mass are aligned if not given.
+    moving_mask : ANTsImage, optional
+        Where the moving image counts.
 
     Yields
     ------
@@ -131,6 +139,9 @@ def run_registration(
             args += ['--transform', stage.transform, '--metric', stage.metric % pair]
             args += ['--convergence', f'[{stage.iterations},1e-6,10]']
             args += ['--shrink-factors', stage.shrink, '--smoothing-sigmas', f'{stage.sigmas}vox']
+        if moving_mask is not None:
+            moving_mask = moving_mask.clone('unsigned char')
+            args += ['-x', f'[NA,{get_pointer_string(moving_mask)}]']
         args += ['--float', '1', '--collapse-output-transforms', '1']
         code = get_lib_fn('antsRegistration')(process_arguments(args))
         affine = Path(f'{prefix}0GenericAffine.mat')
@@ -144,10 +155,7 @@ def run_registration(
 
 
 def read_affine(path: str) -> np.ndarray:
-    """Return an ITK affine file as the 4 x 4 matrix that maps fixed to moving world points, RAS mm.
-
-    ITK stores ``y = M (x - c) + c + t`` in LPS, with ``c`` in the fixed parameters.
-    """
+    """Read an ITK affine file: the 4 x 4 matrix from fixed to moving world points, RAS mm."""
     import ants
 
     transform = ants.read_transform(str(path))
@@ -155,16 +163,13 @@ def read_affine(path: str) -> np.ndarray:
     return lps_parameters_to_ras(parameters, np.asarray(transform.fixed_parameters, dtype=float))
 
 
-def lps_parameters_to_ras(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Turn 12 ITK parameters (matrix by rows, translation) and a centre (3,) into a RAS matrix.
-
-    Examples
-    --------
-    >>> moved = lps_parameters_to_ras(np.array([1, 0, 0, 0, 1, 0, 0, 0, 1, 5, 0, 2.0]), np.zeros(3))
-    >>> moved[:3, 3].tolist()
-    [-5.0, 0.0, 2.0]
-    """
+def pitched_start(fixed: Any, moving: Any, degrees: float, folder: Path) -> str:
+    """Write a start that aligns the centres of mass and turns about the left-right axis."""
+    centre, goal = (np.asarray(i.get_center_of_mass()) for i in (fixed, moving))
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     lps = np.eye(4)
-    lps[:3, :3] = np.asarray(parameters[:9]).reshape(3, 3)
-    lps[:3, 3] = np.asarray(parameters[9:12]) + centre - lps[:3, :3] @ centre
-    return FLIP @ lps @ FLIP
+    lps[:3, :3], lps[:3, 3] = turn, goal - turn @ centre
+    path = folder / f'pitch{degrees:+.0f}.txt'
+    path.write_text(itk_text(FLIP @ lps @ FLIP))
+    return str(path)

@@ -11,7 +11,8 @@ from scipy import ndimage
 from bids_interp.anatomical.stripped import foreground_mask
 
 LOCAL_MM = 15.0  # how far white matter speaks for the brightness around it
-DARKEST, BRIGHTEST = 0.65, 1.2  # beyond the means of grey and white matter, in their distance
+DEEP_MM = 6.0  # inside of here there is no skull even if the warped mask is some mm off
+DARKEST, BRIGHTEST = 0.8, 1.5  # beyond the means of grey and white matter, in their distance
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class MaskSettings:
     @classmethod
     def loose(cls) -> MaskSettings:
         """For a warped mask that may be several millimetres off."""
-        return cls(reach=6.0, core=16.0, neck=2.0, close=5.0)
+        return cls(reach=5.0, core=20.0, neck=2.0, close=5.0)
 
 
 def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> np.ndarray:
@@ -73,7 +74,7 @@ def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> n
     inside = inside[box]
     signed = _distance(inside, spacing) - _distance(~inside, spacing)  # mm, positive inside
     smooth = even_brightness(ndimage.gaussian_filter(data, 0.5 / spacing), signed > 3.0, spacing)
-    low, high = tissue_range(smooth, signed > 2.0)
+    low, high = tissue_range(smooth, signed > DEEP_MM)
     tissue = (smooth > low) & (smooth < high) & (signed > -settings.reach)
     core = signed > settings.core
     # Opening that keeps what hangs together with the core.
@@ -120,9 +121,9 @@ def even_brightness(data: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -
 def tissue_range(data: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
     """Return the brightness of the darkest grey matter and above that of the whitest white matter.
 
-    From the means of three classes (k-means as ``Kmeans[3]`` of Atropos) inside the warped mask.
-    The mean of the darkest class depends on how much skull is in there; those of grey and white
-    matter do not, so the lower bound is taken from these.
+    From the means of three classes (k-means as ``Kmeans[3]`` of Atropos) deep inside the warped
+    mask. The mean of the darkest class depends on how wide the ventricles and sulci are; those of
+    grey and white matter do not, so the bounds are taken from these.
     """
     _, grey, white = _three_means(data[inside])
     return float(grey - DARKEST * (white - grey)), float(white + BRIGHTEST * (white - grey))

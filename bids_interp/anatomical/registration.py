@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -122,40 +124,26 @@ def register_brain(
     )
 
 
-def _attempt(fixed, moving, stages, seed: int, pitch: float) -> AffineResult | None:
+def _attempt(
+    fixed: Any, moving: Any, stages: list[ants_tools.Stage], seed: int, pitch: float
+) -> AffineResult | None:
     import ants
 
-    initial = None if pitch == 0 else _pitched(fixed, moving, pitch)
-    try:
-        with ants_tools.run_registration(fixed, moving, stages, seed=seed, initial=initial) as (
-            forward,
-            _,
-        ):
-            template_to_native = ants_tools.read_affine(forward[0])
-            warped = ants.apply_transforms(fixed, moving, forward, 'linear').numpy()
-    except RuntimeError:
-        return None
-    finally:
-        if initial:
-            Path(initial).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
+        initial = None
+        if pitch != 0:
+            initial = ants_tools.pitched_start(fixed, moving, pitch, Path(folder))
+        try:
+            with ants_tools.run_registration(fixed, moving, stages, seed=seed, initial=initial) as (
+                forward,
+                _,
+            ):
+                template_to_native = ants_tools.read_affine(forward[0])
+                warped = ants.apply_transforms(fixed, moving, forward, 'linear').numpy()
+        except RuntimeError:
+            return None
     correlation, dice = similarity(warped, fixed.numpy())
     return AffineResult(np.linalg.inv(template_to_native), correlation, dice)
-
-
-def _pitched(fixed, moving, degrees: float) -> str:
-    """Write a start that aligns the centres of mass and turns about the left-right axis."""
-    import tempfile
-
-    centre, goal = (np.asarray(i.get_center_of_mass()) for i in (fixed, moving))
-    angle = np.radians(degrees)
-    turn = np.array(
-        [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
-    )
-    lps = np.eye(4)
-    lps[:3, :3], lps[:3, 3] = turn, goal - turn @ centre
-    with tempfile.NamedTemporaryFile('w', suffix='.txt', delete=False) as handle:
-        handle.write(itk_text(ants_tools.FLIP @ lps @ ants_tools.FLIP))
-    return handle.name
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -166,39 +154,3 @@ def similarity(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
         return 0.0, 0.0
     dice = 2.0 * float((masks[0] & masks[1]).sum()) / float(total)
     return float(np.corrcoef(first[either], second[either])[0, 1]), dice
-
-
-def itk_text(matrix: np.ndarray) -> str:
-    """Return an ITK affine text for a 4 x 4 matrix that maps fixed to moving points, RAS mm.
-
-    ITK transforms pull back: the file that brings a T1w image to a template holds the map from
-    template points to T1w points.
-    """
-    lps = ants_tools.FLIP @ np.asarray(matrix, dtype=np.float64) @ ants_tools.FLIP
-    numbers = ' '.join(repr(float(v)) for v in [*lps[:3, :3].ravel(), *lps[:3, 3]])
-    return (
-        '#Insight Transform File V1.0\n#Transform 0\n'
-        'Transform: AffineTransform_double_3_3\n'
-        f'Parameters: {numbers}\nFixedParameters: 0 0 0\n'
-    )
-
-
-def parse_itk_text(text: str) -> np.ndarray:
-    """Read what :func:`itk_text` writes, or any ITK text with one affine.
-
-    Examples
-    --------
-    >>> matrix = np.eye(4)
-    >>> matrix[:3, 3] = 1, 2, 3
-    >>> bool(np.allclose(parse_itk_text(itk_text(matrix)), matrix))
-    True
-    """
-    lines = dict(line.split(':', 1) for line in text.splitlines() if ':' in line)
-    try:
-        parameters = np.array([float(v) for v in lines['Parameters'].split()])
-        centre = np.array([float(v) for v in lines['FixedParameters'].split()])
-    except (KeyError, ValueError) as error:
-        raise ValueError('This is no ITK text of an affine.') from error
-    if parameters.size != 12 or centre.size != 3:
-        raise ValueError('This is no ITK text of a three-dimensional affine.')
-    return ants_tools.lps_parameters_to_ras(parameters, centre)

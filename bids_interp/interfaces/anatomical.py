@@ -144,7 +144,8 @@ class RegisterBrain(_NodeInterface):
         import nibabel as nib
         import numpy as np
 
-        from bids_interp.anatomical.registration import itk_text, register_brain
+        from bids_interp.anatomical.itk import itk_text
+        from bids_interp.anatomical.registration import register_brain
         from bids_interp.anatomical.resample import resample_to_template
         from bids_interp.anatomical.templates import brain_template
 
