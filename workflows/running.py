@@ -101,10 +101,11 @@ def prepare(settings: Settings) -> Job:
     context = RunContext(bundle, device, nprocs, min(threads, nprocs), stamp)
     mem_gb = settings.mem_gb or available_memory_gb()
     logger.info(
-        'Model %s (%s)%s on %s; %d processes of %d threads, %.1f GB; work directory %s',
+        'Model %s (%s%s), computing on %s; up to %d processes, %d threads a node, %.1f GB; '
+        'work directory %s',
         bundle.name,
         bundle.version_hash,
-        ', a demonstration: not for research' if bundle.demonstration else '',
+        '; a demonstration, not for research' if bundle.demonstration else '',
         device,
         nprocs,
         context.omp_nthreads,

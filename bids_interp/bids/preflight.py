@@ -154,11 +154,18 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
     """
     width = width or shutil.get_terminal_size((100, 24)).columns
     width = min(max(width, NARROW), WIDE)
-    heads = ('subject', 'session', 'T1w image', 'voxels (mm)', 'axes', 'brain', 'model', 'run')
-    lines = [_cells(row) for row in rows]
+    heads: tuple[str, ...] = (
+        'subject', 'session', 'T1w image', 'voxels (mm)', 'axes', 'brain', 'model', 'run'
+    )  # fmt: skip
+    lines: list[tuple[str, ...]] = [_cells(row) for row in rows]
+    if all(line[1] in ('', '-') for line in lines):
+        heads = (heads[0], *heads[2:])
+        lines = [(line[0], *line[2:]) for line in lines]
     sizes = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
     spare = width - sum(sizes) - 2 * (len(heads) - 1)
-    for column, least in ((2, 12), (0, 8), (1, 6), (6, 8)):  # what may be cut, and how far
+    # What may be cut, and how far; the model mostly is the same in all lines.
+    for head, least in (('model', 13), ('T1w image', 12), ('subject', 8), ('model', 8)):
+        column = heads.index(head)
         cut = min(max(0, -spare), max(0, sizes[column] - least))
         sizes[column] -= cut
         spare += cut
@@ -184,7 +191,7 @@ def _cells(row: PreflightRow) -> tuple[str, ...]:
     facts = row.facts
     shown = ('', '', '')
     if facts is not None:
-        size = ' x '.join(f'{edge:.3g}' for edge in facts.voxel_size)
+        size = 'x'.join(f'{edge:.3g}' for edge in facts.voxel_size)
         shown = (size, facts.orientation, facts.brain)
     record = row.record
     return record.subject, record.session or '-', record.path.name, *shown, row.model, state

@@ -120,7 +120,7 @@ def test_the_table_fits_the_terminal(rows, width: int) -> None:
     states = [line.split()[-1] for line in text.splitlines()[2:] if line[0] != ' ']
     assert sorted(states) == ['NO'] * (len(BAD) + 1) + ['yes']
     assert 'tiny (demo)' in text
-    assert '4 x 4 x 4' in text
+    assert '4x4x4' in text
 
 
 def test_long_names_are_cut_not_wrapped(skeletons, tmp_path: Path) -> None:
