@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def align(scene: Scene, *, thorough: bool = True) -> str:
     return max(found)[1]
 
 
-def _starts(scene: Scene):
+def _starts(scene: Scene) -> Iterator[str]:
     """Yield whole-head registrations, the likeliest first."""
     rigid = _affine(scene, [_RIGID], None)
     yield _affine(scene, [_AFFINE], rigid)

@@ -161,13 +161,12 @@ class RegisterBrain(_NodeInterface):
             fast=inputs.fast,
         )
         matrix = result.native_to_template
-        files = {
-            'native_to_template': ('native_to_template.json', write_json, result.to_dict()),
-            'xfm_forward_itk': ('forward.txt', write_text, itk_text(np.linalg.inv(matrix))),
-            'xfm_inverse_itk': ('inverse.txt', write_text, itk_text(matrix)),
-        }
-        for output, (name, write, content) in files.items():
-            self._results[output] = str(write(self.path(runtime, name), content))
+        path = write_json(self.path(runtime, 'native_to_template.json'), result.to_dict())
+        self._results['native_to_template'] = str(path)
+        pulls = {'xfm_forward_itk': np.linalg.inv(matrix), 'xfm_inverse_itk': matrix}
+        for output, pull in pulls.items():
+            path = write_text(self.path(runtime, f'{output}.txt'), itk_text(pull))
+            self._results[output] = str(path)
         placed = resample_to_template(brain, template, matrix)
         self.save(runtime, 'template_brain', placed)
         return runtime
