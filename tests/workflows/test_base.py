@@ -147,7 +147,7 @@ def test_a_dry_run_shows_the_table_and_writes_nothing(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_participant(settings.replace(dry_run=True)) == 0
-    assert capsys.readouterr().out.count('4 x 4 x 4') == 3
+    assert capsys.readouterr().out.count('4x4x4') == 3
     assert not settings.output_dir.exists()
     assert not settings.work_dir.exists()
 
