@@ -12,7 +12,7 @@ from bids_interp.anatomical.stripped import foreground_mask
 
 LOCAL_MM = 15.0  # how far white matter speaks for the brightness around it
 DEEP_MM = 6.0  # inside of here there is no skull even if the warped mask is some mm off
-DARKEST, BRIGHTEST = 0.8, 1.5  # beyond the means of grey and white matter, in their distance
+DARKEST, BRIGHTEST = 1.0, 1.5  # beyond the means of grey and white matter, in their distance
 
 
 @dataclass(frozen=True)
@@ -72,24 +72,52 @@ def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> n
     box = _box(inside, spacing, settings.reach + settings.close + 4)
     data = np.asarray(img.dataobj, dtype=np.float32)[box]
     inside = inside[box]
+    smooth = ndimage.gaussian_filter(data, 0.5 / spacing)
     signed = _distance(inside, spacing) - _distance(~inside, spacing)  # mm, positive inside
-    smooth = even_brightness(ndimage.gaussian_filter(data, 0.5 / spacing), signed > 3.0, spacing)
-    low, high = tissue_range(smooth, signed > DEEP_MM)
-    tissue = (smooth > low) & (smooth < high) & (signed > -settings.reach)
+    first = _fitted(smooth, signed, signed, spacing, settings)
+    if not first.any():
+        return out
+    # Once more with the brightness in the mask that was found: how wide the warped mask was must
+    # not decide what counts as tissue.
+    out[box] = _fitted(smooth, signed, _distance(first, spacing), spacing, settings)
+    return out
+
+
+def _fitted(
+    data: np.ndarray,
+    signed: np.ndarray,
+    depth: np.ndarray,
+    spacing: np.ndarray,
+    settings: MaskSettings,
+) -> np.ndarray:
+    """Fit the mask to tissue.
+
+    Parameters
+    ----------
+    data : ndarray (X, Y, Z)
+        Slightly smoothed image.
+    signed : ndarray (X, Y, Z)
+        Distance to the border of the warped mask, mm, positive inside.
+    depth : ndarray (X, Y, Z)
+        Distance to the border of the mask in which brightness is measured.
+    spacing : ndarray (3,)
+        Voxel size, mm.
+    settings : MaskSettings
+        Distances.
+    """
+    even = even_brightness(data, depth > 3.0, spacing)
+    low, high = tissue_range(even, depth > DEEP_MM)
+    tissue = (even > low) & (even < high) & (signed > -settings.reach)
     core = signed > settings.core
     # Opening that keeps what hangs together with the core.
     eroded = _distance(tissue | core, spacing) > settings.neck
     labels, _ = ndimage.label(eroded | core)
-    kept = np.isin(labels, np.unique(labels[core]))
-    kept &= labels > 0
+    kept = np.isin(labels, np.setdiff1d(labels[core], [0]))
     grown = (_distance(~kept, spacing) <= settings.neck + 0.5) & (tissue | core)
     closed = _distance(~grown, spacing) <= settings.close
-    closed = ndimage.binary_fill_holes(closed)
-    closed = _distance(closed, spacing) > settings.close
+    closed = _distance(ndimage.binary_fill_holes(closed), spacing) > settings.close
     final = (closed | grown) & (signed > -settings.reach)
-    final = ndimage.gaussian_filter(final.astype(np.float32), 1.0 / spacing) > 0.5
-    out[box] = foreground_mask(final)
-    return out
+    return foreground_mask(ndimage.gaussian_filter(final.astype(np.float32), 1.0 / spacing) > 0.5)
 
 
 def even_brightness(data: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> np.ndarray:
