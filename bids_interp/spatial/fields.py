@@ -17,6 +17,8 @@ from bids_interp.spatial.grid import Grid
 #: Largest step, in voxels, of the first of the squarings.
 FIRST_STEP = 0.25
 MIN_SQUARINGS = 6
+#: Coordinates above which one image is interpolated on several cores.
+LARGE = 1_000_000
 #: Squarings above this are a sign of a field that is no longer a warp.
 MAX_SQUARINGS = 14
 
@@ -79,7 +81,27 @@ def sample(
     )
     if normalised.shape[0] == 1 and data.shape[0] > 1:
         normalised = normalised.expand(data.shape[0], -1, -1, -1, -1)
+    parts = torch.get_num_threads() if data.device.type == 'cpu' and data.shape[0] == 1 else 1
+    if parts > 1 and normalised.numel() > LARGE and not torch.is_grad_enabled():
+        return _sample_in_slabs(data, normalised, parts, mode, padding)
     return F.grid_sample(data, normalised, mode=mode, padding_mode=padding, align_corners=True)
+
+
+def _sample_in_slabs(
+    data: torch.Tensor, positions: torch.Tensor, parts: int, mode: str, padding: str
+) -> torch.Tensor:
+    """Interpolate one large image on several cores: PyTorch's CPU kernel only splits batches."""
+    count = positions.shape[1]
+    thickness = -(-count // parts)
+    missing = thickness * parts - count
+    if missing:
+        last = positions[:, -1:].expand(-1, missing, -1, -1, -1)
+        positions = torch.cat([positions, last], dim=1)
+    slabs = positions.reshape(parts, thickness, *positions.shape[2:])
+    several = data.expand(parts, -1, -1, -1, -1)
+    found = F.grid_sample(several, slabs, mode=mode, padding_mode=padding, align_corners=True)
+    whole = found.transpose(0, 1).reshape(1, data.shape[1], thickness * parts, *found.shape[3:])
+    return whole[:, :, :count]
 
 
 def _warp_voxels(

@@ -169,6 +169,17 @@ def test_resampling_through_a_warp_equals_warping_the_result(name: str):
     assert (at_once - in_turn).abs().max() < 0.05
 
 
+def test_interpolation_on_several_cores_is_the_same(monkeypatch):
+    grid = centred((41, 40, 39), np.diag([2.0, 2.0, 2.0]))
+    image = blob(world(grid), (6, -5, 3), 7.0)
+    pull_back = exponential(-growing(grid, 0.2), grid)
+    alone = warp(image, pull_back, grid)
+    monkeypatch.setattr('bids_interp.spatial.fields.LARGE', 0)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 3)
+    with torch.no_grad():
+        assert torch.equal(warp(image, pull_back, grid), alone)
+
+
 def test_antialiasing_keeps_the_mean_of_noise():
     fine = centred((48, 48, 48), np.diag([1.0, 1.0, 1.0]))
     coarse = centred((12, 12, 12), np.diag([4.0, 4.0, 4.0]))
