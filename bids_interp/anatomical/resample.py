@@ -8,6 +8,9 @@ from scipy import ndimage
 
 from bids_interp.anatomical.conform import make_image
 
+#: Share of the largest brightness below which an interpolated value is background.
+RINGING = 1e-4
+
 
 def resample_to_template(
     img: nib.Nifti1Image,
@@ -47,7 +50,8 @@ def resample_to_template(
         output=np.float32,
     )
     if data.min() >= 0:
-        np.maximum(out, 0, out=out)
+        # Splines ring: what they leave far from the brain is no brightness.
+        out[out < RINGING * data.max()] = 0
     return make_image(out, template.affine, 4)
 
 

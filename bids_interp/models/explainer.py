@@ -30,6 +30,8 @@ DIRECTIONS = {'inject': 1.0, 'remove': -1.0}
 DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
 #: Room around the brain's box where a field is integrated.
 BOX_MARGIN_MM = 2.0
+#: Share of the largest brightness below which a voxel is background: traces of interpolation.
+FAINTEST = 1e-4
 #: What the sign of a log-Jacobian map means.
 SIGN = (
     'positive: local expansion from the observed to the simulated image; negative: contraction; '
@@ -360,8 +362,8 @@ def explain(
 
 
 def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last voxel (excluded) of what is not zero, with a margin, inside the image."""
-    occupied = np.asarray(image) != 0
+    """First and last voxel (excluded) of what is not background, with a margin, in the image."""
+    occupied = np.abs(image) > FAINTEST * np.abs(image).max()
     start, stop = np.zeros(3, int), np.array(image.shape)
     if occupied.any():
         for axis in range(3):
