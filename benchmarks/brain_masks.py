@@ -26,8 +26,8 @@ from bids_interp.anatomical.templates import EMBEDDED, strip_template
 mpl.use('Agg')
 import matplotlib.pyplot as plt
 
-COLUMNS, MARGIN_MM, INCHES = 7, 12, 1.5
-COLOURS = ('#ff3030', '#30e0ff')
+COLUMNS, MARGIN_MM, INCHES, DPI, GREYS = 5, 8, 2.0, 88, 14
+COLOURS = ('#ff2020', '#20e0ff')
 
 
 def draw(img: nib.Nifti1Image, masks: list[np.ndarray], path: Path) -> None:
@@ -43,7 +43,7 @@ def draw(img: nib.Nifti1Image, masks: list[np.ndarray], path: Path) -> None:
     figure, axes = plt.subplots(3, COLUMNS, figsize=size, facecolor='black')
     for row, axis in enumerate((2, 1, 0)):
         first, last = places.min(axis=0)[axis], places.max(axis=0)[axis]
-        for column, share in enumerate(np.linspace(0.08, 0.92, COLUMNS)):
+        for column, share in enumerate(np.linspace(0.1, 0.88, COLUMNS)):
             window = [slice(a, b) for a, b in zip(low, high, strict=True)]
             window[axis] = int(first + share * (last - first))
             across, up = (a for a in range(3) if a != axis)
@@ -59,21 +59,27 @@ def draw(img: nib.Nifti1Image, masks: list[np.ndarray], path: Path) -> None:
             for mask, colour in zip(masks, COLOURS, strict=False):
                 outline = mask[tuple(window)].T
                 if outline.any():
-                    place.contour(outline, [0.5], colors=colour, linewidths=0.6)
+                    place.contour(outline, [0.5], colors=colour, linewidths=0.9)
             place.axis('off')
     figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=78, facecolor='black', pil_kwargs={'optimize': True})
+    figure.savefig(path, dpi=DPI, facecolor='black')
     plt.close(figure)
     _quantise(path)
 
 
 def _quantise(path: Path) -> None:
-    """Grey slices and two colours do not need 16 million colours."""
+    """Keep grey levels and the two colours of the outlines, pure and half bright."""
     from PIL import Image
 
+    greys = [(g, g, g) for g in np.linspace(0, 255, GREYS).astype(int)]
+    pure = [mpl.colors.to_rgb(colour) for colour in COLOURS]
+    tones = [tuple(int(255 * f * c) for c in rgb) for rgb in pure for f in (0.4, 0.7, 1.0)]
+    palette = Image.new('P', (1, 1))
+    palette.putpalette([int(v) for colour in greys + tones for v in colour])
     with Image.open(path) as image:
-        image.convert('RGB').quantize(48, dither=Image.Dither.NONE).save(path, optimize=True)
+        quantised = image.convert('RGB').quantize(palette=palette, dither=Image.Dither.NONE)
+    quantised.save(path, optimize=True)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from bids_interp.anatomical.stripped import foreground_mask
 
 LOCAL_MM = 15.0  # how far white matter speaks for the brightness around it
 DEEP_MM = 6.0  # inside of here there is no skull even if the warped mask is some mm off
-DARKEST, BRIGHTEST = 1.0, 1.5  # beyond the means of grey and white matter, in their distance
+DARKEST, BRIGHTEST = 1.0, 2.2  # beyond the means of grey and white matter, in their distance
 
 
 @dataclass(frozen=True)
