@@ -44,6 +44,8 @@ from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, re
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
 
+    from bids_interp.models.bundle import ModelBundle
+
 # Nothing of nipype is imported before the caches are in place: it writes when it is imported.
 logger = logging.getLogger('bids_interp')
 
@@ -78,6 +80,22 @@ def run_participant(settings: Settings) -> int:
     return verdict.exit_code
 
 
+def check_templates(settings: Settings, bundle: ModelBundle) -> None:
+    """Open the templates that are not embedded.
+
+    Raises
+    ------
+    TemplateError
+        If one of them cannot be had.
+    """
+    from bids_interp.anatomical.templates import EMBEDDED, brain_template, strip_template
+
+    if settings.template not in (None, EMBEDDED):
+        strip_template(settings.template, offline=settings.offline)
+    if bundle.template != EMBEDDED:
+        brain_template(bundle.template, offline=settings.offline)
+
+
 def prepare(settings: Settings) -> Job:
     """Check everything that can be checked before computing; write nothing but empty folders."""
     work_dir = choose_work_dir(settings)
@@ -89,6 +107,7 @@ def prepare(settings: Settings) -> Job:
     bundle = open_model(settings)
     nprocs = settings.nprocs or available_cpus()
     threads = settings.omp_nthreads or min(nprocs, MAX_THREADS)
+    check_templates(settings, bundle)
     rows = preflight(records, settings, bundle, n_threads=nprocs)
     if not settings.dry_run:
         todo = [row for row in rows if row.usable and not is_done(settings, row.name)]

@@ -10,7 +10,7 @@ import pytest
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from bids_interp.bids.query import collect
-from bids_interp.errors import ModelError, NothingToDoError
+from bids_interp.errors import ModelError, NothingToDoError, TemplateError
 from bids_interp.settings import Settings
 from bids_interp.workflows import running
 from bids_interp.workflows.base import init_bids_interp_wf, work_key
@@ -141,6 +141,13 @@ def settings(dataset: Path, tiny_bundle, tmp_path: Path) -> Settings:
         skip_bids_validation=True,
         nprocs=1,
     )
+
+
+def test_a_template_that_is_not_there_is_found_before_computing(settings: Settings) -> None:
+    with pytest.raises(TemplateError, match='MNI152NLin6Asym') as caught:
+        run_participant(settings.replace(template='MNI152NLin6Asym', offline=True, dry_run=True))
+    assert caught.value.exit_code == 2
+    assert not settings.output_dir.exists()
 
 
 def test_a_dry_run_shows_the_table_and_writes_nothing(
