@@ -11,13 +11,12 @@ from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.prepare import BrainOptions, prepare_brain
 from bids_interp.anatomical.refine import MaskSettings, refine
 from bids_interp.errors import ImageError
-from bids_interp.phantom.head import synthetic_head
 
 
 @pytest.fixture(scope='module')
-def head(template_brain):
+def head(phantom_head):
     """A synthetic head at 3 mm with some noise, and its brain mask."""
-    whole, mask = synthetic_head(template_brain, spacing_mm=3.0)
+    whole, mask = phantom_head
     data = np.asarray(whole.dataobj, dtype=np.float32)
     noise = np.random.default_rng(5).normal(0, 0.01 * data.max(), data.shape)
     img = nib.Nifti1Image(np.abs(data + noise).astype(np.float32), whole.affine)

@@ -7,12 +7,6 @@ import numpy as np
 import pytest
 
 from bids_interp.anatomical.stripped import stripped_evidence
-from bids_interp.phantom.head import synthetic_head
-
-
-@pytest.fixture(scope='module')
-def head(template_brain):
-    return synthetic_head(template_brain, spacing_mm=3.0)
 
 
 def noisy(img, sd):
@@ -21,26 +15,26 @@ def noisy(img, sd):
     return nib.Nifti1Image(np.hypot(data + noise[0], noise[1]).astype(np.float32), img.affine)
 
 
-def test_a_brain_is_seen_to_be_stripped(head):
-    whole, mask = head
+def test_a_brain_is_seen_to_be_stripped(phantom_head):
+    whole, mask = phantom_head
     brain = np.asarray(whole.dataobj) * (np.asarray(mask.dataobj) > 0)
     assert stripped_evidence(nib.Nifti1Image(brain, whole.affine)).stripped
 
 
-def test_a_constant_background_that_is_not_zero_is_background_too(head):
-    whole, mask = head
+def test_a_constant_background_that_is_not_zero_is_background_too(phantom_head):
+    whole, mask = phantom_head
     inside = np.asarray(mask.dataobj) > 0
     shifted = np.where(inside, np.asarray(whole.dataobj) + 100, 50)
     assert stripped_evidence(nib.Nifti1Image(shifted, whole.affine)).stripped
 
 
 @pytest.mark.parametrize('sd', [0.0, 0.02])
-def test_a_head_is_not(head, sd):
-    assert not stripped_evidence(noisy(head[0], sd)).stripped
+def test_a_head_is_not(phantom_head, sd):
+    assert not stripped_evidence(noisy(phantom_head[0], sd)).stripped
 
 
-def test_a_head_without_background_noise_and_face_is_not(head):
-    whole, _ = head
+def test_a_head_without_background_noise_and_face_is_not(phantom_head):
+    whole, _ = phantom_head
     data = np.asarray(whole.dataobj).copy()
     data[data < 0.1 * np.percentile(data, 99)] = 0
     data[:, data.shape[1] * 3 // 4 :, : data.shape[2] // 2] = 0
