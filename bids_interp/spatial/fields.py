@@ -210,14 +210,19 @@ def smooth(data: torch.Tensor, sigma_mm: float, grid: Grid) -> torch.Tensor:
     """
     if sigma_mm <= 0:
         return data
-    channels = data.shape[1]
     for axis, spacing in enumerate(grid.spacing):
-        kernel = gaussian_kernel(sigma_mm / float(spacing)).to(data)
-        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[2 + axis], padding[axis] = kernel.numel(), kernel.numel() // 2
-        weights = kernel.view(shape).expand(channels, 1, *shape[2:])
-        data = F.conv3d(data, weights, padding=padding, groups=channels)
+        data = _smooth_axis(data, axis, sigma_mm / float(spacing))
     return data
+
+
+def _smooth_axis(data: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
+    """Smooth (B, C, X, Y, Z) along one voxel axis by a Gaussian of ``sigma`` voxels."""
+    channels = data.shape[1]
+    kernel = gaussian_kernel(sigma).to(data)
+    shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+    shape[2 + axis], padding[axis] = kernel.numel(), kernel.numel() // 2
+    weights = kernel.view(shape).expand(channels, 1, *shape[2:])
+    return F.conv3d(data, weights, padding=padding, groups=channels)
 
 
 def _antialias(data: torch.Tensor, source: Grid, target: Grid, scale: np.ndarray) -> torch.Tensor:
@@ -228,15 +233,9 @@ def _antialias(data: torch.Tensor, source: Grid, target: Grid, scale: np.ndarray
     """
     steps = np.linalg.inv(source.linear) @ scale @ target.linear  # source voxels per target step
     ratios = np.abs(steps).max(axis=1)
-    channels = data.shape[1]
     for axis, ratio in enumerate(ratios):
-        if ratio <= 1.05:
-            continue
-        kernel = gaussian_kernel(math.sqrt(ratio**2 - 1) / 2.355).to(data)
-        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[2 + axis], padding[axis] = kernel.numel(), kernel.numel() // 2
-        weights = kernel.view(shape).expand(channels, 1, *shape[2:])
-        data = F.conv3d(data, weights, padding=padding, groups=channels)
+        if ratio > 1.05:
+            data = _smooth_axis(data, axis, math.sqrt(ratio**2 - 1) / 2.355)
     return data
 
 
