@@ -1,0 +1,291 @@
+"""How good a classifier is on images that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bids_interp.errors import TrainingError
+from bids_interp.evaluation.exchange import permutation_test
+from bids_interp.evaluation.out_of_fold import (
+    OutOfFold,
+    class_scores,
+    plain,
+    predicted_classes,
+    within_fold_auc,
+)
+from bids_interp.evaluation.regression import regression_metrics
+from bids_interp.evaluation.scores import Estimate, bootstrap_by_family
+from bids_interp.evaluation.verdict import LEVEL, verdict_sentence
+
+#: Equal-width bins of probability from 0 to 1 for the calibration error.
+ECE_BINS = 10
+
+Measure = Callable[[np.ndarray], float]
+
+
+def out_of_fold_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str, Any]:
+    """Measure out-of-fold answers.
+
+    Intervals are 95 % percentile intervals over families drawn with replacement; they do not
+    hold what another training on other subjects would change. Areas count pairs within folds,
+    see :func:`bids_interp.evaluation.out_of_fold.within_fold_auc`; p values are those of
+    :func:`bids_interp.evaluation.exchange.permutation_test`.
+
+    Parameters
+    ----------
+    oof : OutOfFold
+        Answers of models that have not seen the images.
+    seed : int
+        Of bootstrap and permutations.
+    draws : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Types that JSON knows; what cannot be computed is None. All kinds: ``kind``, ``n``,
+        ``n_families``, ``n_folds``, ``permutation_p``, ``permutation_p_fixed_models``,
+        ``explanation_warranted`` (p < 0.05), ``per_site``, ``verdict``.
+
+        Binary, each with ``value``, ``low``, ``high``: ``auc``, ``balanced_accuracy``,
+        ``sensitivity``, ``specificity``, ``accuracy``, ``brier``, ``ece``; and ``auc_per_fold``,
+        ``n_per_class``, ``ece_bins``, ``reliability``.
+
+        Multi-class: ``auc`` (mean of one against the rest), ``balanced_accuracy``, ``accuracy``,
+        ``brier``, ``ece`` (of the most probable class); ``auc_per_class`` and
+        ``sensitivity_per_class`` by name, ``confusion`` (rows: truth), ``auc_per_fold``.
+
+        Regression: see :func:`bids_interp.evaluation.regression.regression_metrics`.
+
+    Raises
+    ------
+    TrainingError
+        If no fold has test images of two classes.
+    """
+    metrics: dict[str, Any] = {
+        'kind': oof.kind,
+        'n': len(oof.truth),
+        'n_families': len(np.unique(oof.families)),
+        'n_folds': len(np.unique(oof.folds)),
+    }
+    if oof.kind == 'regression':
+        metrics |= regression_metrics(oof, seed, draws)
+    else:
+        metrics |= _classification_metrics(oof, seed, draws)
+    metrics['explanation_warranted'] = metrics['permutation_p'] < LEVEL
+    metrics['verdict'] = verdict_sentence(metrics)
+    cleaned: dict[str, Any] = plain(metrics)
+    return cleaned
+
+
+def discrimination(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    folds: np.ndarray,
+    families: np.ndarray,
+    seed: int,
+    draws: int = 1000,
+) -> dict[str, Any]:
+    """Area under the curve within folds, its interval and its p.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (N, 1) for two classes, (N, C) for more.
+    truth : numpy.ndarray
+        (N,) index of the class.
+    folds, families : numpy.ndarray
+        (N,) each.
+    seed, draws : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    TrainingError
+        If no fold has test images of two classes.
+    """
+
+    def area(index: np.ndarray) -> float:
+        return float(_macro_auc(scores[index], truth[index], folds[index]))
+
+    try:
+        estimate = bootstrap_by_family(area, families, seed, draws)
+    except ValueError as error:
+        raise TrainingError(
+            'No fold has test images of every class that it must tell apart.',
+            'Use fewer folds or more subjects.',
+        ) from error
+    test = permutation_test(
+        lambda labels: _macro_auc(scores, labels, folds), truth, families, folds, seed
+    )
+    return {
+        'auc': estimate.to_dict(),
+        'permutation_p': test.p,
+        'permutation_p_fixed_models': test.p_fixed_models,
+    }
+
+
+def _macro_auc(scores: np.ndarray, truth: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Mean of the areas of each class against the rest; (...,) from truth (..., N)."""
+    if scores.shape[1] == 1:
+        return within_fold_auc(scores[:, 0], np.asarray(truth) == 1, folds)
+    areas = [
+        within_fold_auc(column, np.asarray(truth) == value, folds)
+        for value, column in enumerate(scores.T)
+    ]
+    return np.mean(areas, axis=0)
+
+
+def _classification_metrics(oof: OutOfFold, seed: int, draws: int) -> dict[str, Any]:
+    truth = oof.truth.astype(int)
+    binary = oof.kind == 'binary'
+    scores = oof.outputs if binary else class_scores(oof.outputs)
+    metrics = discrimination(scores, truth, oof.folds, oof.families, seed, draws)
+    metrics['auc_rule'] = 'pairs of images of one fold' + ('' if binary else '; mean over classes')
+    metrics['auc_per_fold'] = [
+        _or_nan(_macro_auc, scores[inside], truth[inside], oof.folds[inside])
+        for inside in (oof.folds == fold for fold in np.unique(oof.folds))
+    ]
+    for name, measure in _measures(oof, truth).items():
+        metrics[name] = _estimate(measure, oof.families, seed, draws)
+    metrics['n_per_class'] = {
+        name: int((truth == value).sum()) for value, name in enumerate(oof.classes)
+    }
+    metrics['ece_bins'] = ECE_BINS
+    metrics['reliability'] = reliability(*_confidence(oof, truth))
+    if not binary:
+        metrics |= _per_class(oof, scores, truth, seed, draws)
+    metrics['per_site'] = _per_site(oof, scores, truth)
+    return metrics
+
+
+def _measures(oof: OutOfFold, truth: np.ndarray) -> dict[str, Measure]:
+    """Functions of an index array."""
+    predicted = predicted_classes(oof.probabilities)
+    right = predicted == truth
+    observed = np.eye(len(oof.classes))[truth]
+    squares = ((oof.probabilities - observed) ** 2).sum(axis=1)
+    # With two classes Brier's score is taken of the positive class alone: half of the sum.
+    squares = squares / 2 if oof.kind == 'binary' else squares
+    confidence, outcome = _confidence(oof, truth)
+    measures: dict[str, Measure] = {
+        'balanced_accuracy': lambda i: balanced_accuracy(predicted[i], truth[i], len(oof.classes)),
+        'accuracy': lambda i: float(right[i].mean()),
+        'brier': lambda i: float(squares[i].mean()),
+        'ece': lambda i: calibration_error(confidence[i], outcome[i]),
+    }
+    if oof.kind == 'binary':
+        measures['sensitivity'] = lambda i: recall(predicted[i], truth[i], 1)
+        measures['specificity'] = lambda i: recall(predicted[i], truth[i], 0)
+    return measures
+
+
+def _confidence(oof: OutOfFold, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and outcome that calibration compares, (N,) each.
+
+    Of the positive class, or, with more than two classes, of the most probable one.
+    """
+    if oof.kind == 'binary':
+        return oof.probabilities[:, 1], truth == 1
+    return oof.probabilities.max(axis=1), predicted_classes(oof.probabilities) == truth
+
+
+def recall(predicted: np.ndarray, truth: np.ndarray, value: int) -> float:
+    """Share of the images of one class that are called so; ValueError where there are none."""
+    of_class = truth == value
+    if not of_class.any():
+        raise ValueError(f'No image of class {value}.')
+    return float((predicted[of_class] == value).mean())
+
+
+def balanced_accuracy(predicted: np.ndarray, truth: np.ndarray, n_classes: int) -> float:
+    """Mean of the recalls of all classes; ValueError where one has no image."""
+    return float(np.mean([recall(predicted, truth, value) for value in range(n_classes)]))
+
+
+def reliability(probability: np.ndarray, outcome: np.ndarray) -> list[dict[str, float]]:
+    """Mean probability and frequency of the outcome in the bins that are not empty."""
+    bins = np.minimum((probability * ECE_BINS).astype(int), ECE_BINS - 1)
+    return [
+        {
+            'low': used / ECE_BINS,
+            'high': (used + 1) / ECE_BINS,
+            'n': int((bins == used).sum()),
+            'probability': float(probability[bins == used].mean()),
+            'frequency': float(outcome[bins == used].mean()),
+        }
+        for used in np.unique(bins)
+    ]
+
+
+def calibration_error(probability: np.ndarray, outcome: np.ndarray) -> float:
+    """Expected calibration error: mean over the images of |probability - frequency| of their bin.
+
+    References
+    ----------
+    Naeini MP, Cooper GF, Hauskrecht M. Obtaining well calibrated probabilities using Bayesian
+    binning. AAAI 2015.
+    """
+    bins = reliability(probability, outcome)
+    gaps = [item['n'] * abs(item['probability'] - item['frequency']) for item in bins]
+    return float(sum(gaps) / len(probability))
+
+
+def _estimate(measure: Measure, families: np.ndarray, seed: int, draws: int) -> dict[str, float]:
+    """Bootstrap; the interval holds the value, also of ECE, which grows when bins lose images."""
+    drawn = bootstrap_by_family(measure, families, seed, draws)
+    low, high = min(drawn.low, drawn.value), max(drawn.high, drawn.value)
+    return Estimate(drawn.value, low, high).to_dict()
+
+
+def _or_nan(measure: Callable[..., Any], *arguments: Any) -> float:
+    """Not a number where the images do not allow the measure."""
+    try:
+        return float(measure(*arguments))
+    except ValueError:
+        return float('nan')
+
+
+def _per_class(
+    oof: OutOfFold, scores: np.ndarray, truth: np.ndarray, seed: int, draws: int
+) -> dict[str, Any]:
+    """What is told for each of more than two classes."""
+    predicted = predicted_classes(oof.probabilities)
+    areas, found = {}, {}
+    for value, name in enumerate(oof.classes):
+        column = scores[:, value]
+
+        def area(i: np.ndarray, column: np.ndarray = column, value: int = value) -> float:
+            return float(within_fold_auc(column[i], truth[i] == value, oof.folds[i]))
+
+        def share(i: np.ndarray, value: int = value) -> float:
+            return recall(predicted[i], truth[i], value)
+
+        areas[name] = _estimate(area, oof.families, seed, draws)
+        found[name] = _estimate(share, oof.families, seed, draws)
+    confusion = np.zeros((len(oof.classes), len(oof.classes)), dtype=int)
+    np.add.at(confusion, (truth, predicted), 1)
+    return {'auc_per_class': areas, 'sensitivity_per_class': found, 'confusion': confusion}
+
+
+def _per_site(oof: OutOfFold, scores: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Numbers of each site; area and balanced accuracy where it has all classes."""
+    if oof.sites is None:
+        return {}
+    predicted = predicted_classes(oof.probabilities)
+    table = {}
+    for site in np.unique(oof.sites):
+        inside = oof.sites == site
+        counts = {name: int((truth[inside] == c).sum()) for c, name in enumerate(oof.classes)}
+        table[str(site)] = {
+            'n': int(inside.sum()),
+            'n_per_class': counts,
+            'auc': _or_nan(_macro_auc, scores[inside], truth[inside], oof.folds[inside]),
+            'balanced_accuracy': _or_nan(
+                balanced_accuracy, predicted[inside], truth[inside], len(oof.classes)
+            ),
+        }
+    return table

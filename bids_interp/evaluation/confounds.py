@@ -1,0 +1,190 @@
+"""What covariates alone and the outline of the brain alone tell about the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bids_interp.evaluation.classification import discrimination
+from bids_interp.evaluation.out_of_fold import OutOfFold, plain
+from bids_interp.evaluation.regression import association
+
+#: Principal components of the masks, at most.
+COMPONENTS = 20
+
+_MISSING = {'', 'n/a', 'na', 'nan', 'none', '<na>', 'nat', 'inf', '-inf'}
+
+FoldIndices = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+def covariate_metrics(
+    oof: OutOfFold, covariates: Any, fold_indices: FoldIndices, seed: int, draws: int = 1000
+) -> dict[str, Any]:
+    """Predict the target from covariates alone, in the same folds.
+
+    A balanced logistic regression (a ridge regression for numbers), fitted on the training part
+    of each fold with all that it needs: categories as indicators, numbers standardised. What is
+    missing is the training mean and an indicator of its own, or a category of its own.
+
+    Parameters
+    ----------
+    oof : OutOfFold
+        Gives targets and families; its answers are not used.
+    covariates : pandas.DataFrame or mapping of str to sequence
+        N values of each covariate.
+    fold_indices : sequence of (train, test)
+        Indices of each fold.
+    seed, draws : int
+        Of bootstrap and permutations.
+
+    Returns
+    -------
+    dict
+        ``auc`` or, for regression, ``pearson_r`` with interval; ``permutation_p``; ``used`` and
+        ``left_out`` (name to reason); ``n_missing`` of each covariate used;
+        ``per_covariate``, the same numbers of each alone. With no usable covariate: ``used``
+        and ``left_out`` only.
+    """
+    columns = {str(name): _values(covariates[name]) for name in _names(covariates)}
+    left_out = {name: reason for name, cells in columns.items() if (reason := _useless(cells))}
+    used = [name for name in columns if name not in left_out]
+    found: dict[str, Any] = {'used': used, 'left_out': left_out}
+    if not used:
+        return found
+
+    def measure(names: list[str]) -> dict[str, Any]:
+        def features(train: np.ndarray) -> np.ndarray:
+            return np.concatenate([_encode(columns[name], train) for name in names], axis=1)
+
+        return _measure(
+            oof, [features(train) for train, _ in fold_indices], fold_indices, seed, draws
+        )
+
+    found |= measure(used)
+    found['n_missing'] = {name: int(_is_missing(columns[name]).sum()) for name in used}
+    found['per_covariate'] = {name: measure([name]) for name in used}
+    cleaned: dict[str, Any] = plain(found)
+    return cleaned
+
+
+def mask_metrics(
+    oof: OutOfFold, masks: np.ndarray, fold_indices: FoldIndices, seed: int, draws: int = 1000
+) -> dict[str, Any]:
+    """Predict the target from the brain mask alone, in the same folds.
+
+    The first principal components of the training masks (at most 20, on one common scale, so that
+    weak ones are shrunk) and a balanced logistic regression, or a ridge regression for numbers.
+
+    Parameters
+    ----------
+    oof : OutOfFold
+        Gives targets and families; its answers are not used.
+    masks : numpy.ndarray
+        (N, V) masks, booleans or partial volumes.
+    fold_indices : sequence of (train, test)
+        Indices of each fold.
+    seed, draws : int
+        Of bootstrap and permutations.
+
+    Returns
+    -------
+    dict
+        As :func:`covariate_metrics`, with ``n_components`` of each fold; only ``left_out`` where
+        all masks are the same.
+    """
+    from sklearn.decomposition import PCA
+
+    varying = np.ptp(np.asarray(masks, dtype=np.float32), axis=0) > 0
+    if not varying.any():
+        return {'left_out': {'mask': 'the same for all images'}}
+    shapes = np.asarray(masks, dtype=np.float32)[:, varying]
+    features, kept = [], []
+    for train, _ in fold_indices:
+        count = min(COMPONENTS, len(train) - 1, shapes.shape[1])
+        reduced = PCA(count, random_state=seed).fit(shapes[train])
+        scale = np.sqrt(reduced.explained_variance_[0])
+        features.append(reduced.transform(shapes) / (scale if scale > 0 else 1.0))
+        kept.append(count)
+    found = _measure(oof, features, fold_indices, seed, draws)
+    cleaned: dict[str, Any] = plain({**found, 'n_components': kept})
+    return cleaned
+
+
+def _measure(
+    oof: OutOfFold,
+    features: Sequence[np.ndarray],
+    fold_indices: FoldIndices,
+    seed: int,
+    draws: int,
+) -> dict[str, Any]:
+    """Fit on the training part of each fold and measure on the test parts."""
+    width = len(oof.classes) if oof.kind == 'multiclass' else 1
+    scores = np.full((len(oof.truth), width), np.nan)
+    folds = np.zeros(len(oof.truth), dtype=int)
+    for fold, (design, (train, test)) in enumerate(zip(features, fold_indices, strict=True)):
+        scores[test] = _predict(oof, design, train, test)
+        folds[test] = fold
+    tested = np.isfinite(scores).all(axis=1)
+    scores, folds, families = scores[tested], folds[tested], oof.families[tested]
+    if oof.kind == 'regression':
+        return association(scores[:, 0], oof.truth[tested], folds, families, seed, draws)
+    return discrimination(scores, oof.truth[tested].astype(int), folds, families, seed, draws)
+
+
+def _predict(oof: OutOfFold, design: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Scores (n_test, K) of a linear model fitted on the training part."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if oof.kind == 'regression':
+        ridge = Ridge(1.0).fit(design[train], oof.truth[train])
+        return np.asarray(ridge.predict(design[test]))[:, None]
+    labels = oof.truth[train].astype(int)
+    logistic = LogisticRegression(C=1.0, class_weight='balanced', max_iter=2000)
+    if len(np.unique(labels)) == 1:
+        return np.zeros((len(test), len(oof.classes) if oof.kind == 'multiclass' else 1))
+    logistic.fit(design[train], labels)
+    if oof.kind == 'binary':
+        return np.asarray(logistic.decision_function(design[test]))[:, None]
+    scores = np.full((len(test), len(oof.classes)), -30.0)
+    scores[:, logistic.classes_] = logistic.predict_log_proba(design[test])
+    return scores
+
+
+def _names(covariates: Any) -> Iterable[Any]:
+    return list(covariates) if isinstance(covariates, Mapping) else list(covariates.columns)
+
+
+def _values(cells: Iterable[Any]) -> np.ndarray:
+    return np.array([str(cell).strip() for cell in cells], dtype=object)
+
+
+def _is_missing(cells: np.ndarray) -> np.ndarray:
+    return np.array([cell.lower() in _MISSING for cell in cells])
+
+
+def _useless(cells: np.ndarray) -> str:
+    """Why a covariate cannot tell anything; empty where it can."""
+    there = set(cells[~_is_missing(cells)])
+    if not there:
+        return 'no values'
+    return 'constant' if len(there) == 1 else ''
+
+
+def _encode(cells: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Features (N, d) of one covariate, scaled and named by its training values."""
+    missing = _is_missing(cells)
+    try:
+        numbers = np.array(
+            [np.nan if gap else float(c) for c, gap in zip(cells, missing, strict=True)]
+        )
+    except ValueError:
+        levels = sorted(set(cells[train]))
+        return np.stack([cells == level for level in levels], axis=1).astype(float)
+    known = train[~missing[train]]
+    centre = numbers[known].mean() if known.size else 0.0
+    spread = numbers[known].std() if known.size else 0.0
+    scaled = np.where(missing, 0.0, (numbers - centre) / (spread if spread > 0 else 1.0))
+    parts = [scaled, missing.astype(float)] if missing.any() else [scaled]
+    return np.stack(parts, axis=1)

@@ -1,0 +1,124 @@
+"""How good predictions of a number are on images that the model has not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bids_interp.evaluation.exchange import permutation_test
+from bids_interp.evaluation.out_of_fold import OutOfFold, within_fold_correlation
+from bids_interp.evaluation.scores import bootstrap_by_family
+
+
+def regression_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str, Any]:
+    """Measure out-of-fold predictions of a number.
+
+    Parameters
+    ----------
+    oof : OutOfFold
+        Of kind ``'regression'``.
+    seed, draws : int
+        Of the bootstrap over families.
+
+    Returns
+    -------
+    dict
+        With ``value``, ``low``, ``high``: ``mae`` and ``mae_of_mean`` in units of the target (the
+        second: of saying the mean of the other folds), ``r2`` (1 - SS of the error / SS about the
+        mean), ``pearson_r`` within folds; ``r_per_fold``, ``permutation_p`` (one-sided, of r),
+        ``per_site``.
+    """
+    truth, predicted, folds = oof.truth.astype(float), oof.outputs[:, 0], oof.folds
+    error = np.abs(predicted - truth)
+    baseline = np.abs(truth - _mean_of_others(truth, folds))
+
+    def r_squared(i: np.ndarray) -> float:
+        spread = ((truth[i] - truth[i].mean()) ** 2).sum()
+        if spread == 0:
+            raise ValueError('All values are the same.')
+        return float(1 - (error[i] ** 2).sum() / spread)
+
+    measures = {
+        'mae': lambda i: float(error[i].mean()),
+        'mae_of_mean': lambda i: float(baseline[i].mean()),
+        'r2': r_squared,
+    }
+    metrics: dict[str, Any] = {
+        name: bootstrap_by_family(measure, oof.families, seed, draws).to_dict()
+        for name, measure in measures.items()
+    }
+    metrics |= association(predicted, truth, folds, oof.families, seed, draws)
+    metrics['r_rule'] = 'means of the folds taken away'
+    metrics['r_per_fold'] = [
+        float(within_fold_correlation(predicted[inside], truth[inside], folds[inside]))
+        for inside in (folds == fold for fold in np.unique(folds))
+    ]
+    metrics['per_site'] = _per_site(oof, predicted, truth)
+    return metrics
+
+
+def association(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    folds: np.ndarray,
+    families: np.ndarray,
+    seed: int,
+    draws: int = 1000,
+) -> dict[str, Any]:
+    """Pearson's r within folds, its interval and its one-sided p.
+
+    Parameters
+    ----------
+    predicted, truth, folds, families : numpy.ndarray
+        (N,) each.
+    seed, draws : int
+        Of the bootstrap.
+    """
+    estimate = bootstrap_by_family(
+        lambda i: float(within_fold_correlation(predicted[i], truth[i], folds[i])),
+        families,
+        seed,
+        draws,
+    )
+    test = permutation_test(
+        lambda values: within_fold_correlation(predicted, values, folds),
+        truth,
+        families,
+        folds,
+        seed,
+        blocks=True,
+    )
+    return {
+        'pearson_r': estimate.to_dict(),
+        'permutation_p': test.p,
+        'permutation_p_fixed_models': test.p_fixed_models,
+    }
+
+
+def _mean_of_others(truth: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """For each image the mean of the images of the other folds; of all where there is one fold."""
+    means = np.full(len(truth), truth.mean())
+    for fold in np.unique(folds):
+        inside = folds == fold
+        if not inside.all():
+            means[inside] = truth[~inside].mean()
+    return means
+
+
+def _per_site(oof: OutOfFold, predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Number, error and r of each site; r from three images on."""
+    if oof.sites is None:
+        return {}
+    table: dict[str, Any] = {}
+    for site in np.unique(oof.sites):
+        inside = oof.sites == site
+        few = inside.sum() < 3
+        folds = oof.folds[inside]
+        r = within_fold_correlation(predicted[inside], truth[inside], folds)
+        table[str(site)] = {
+            'n': int(inside.sum()),
+            'mae': float(np.abs(predicted - truth)[inside].mean()),
+            'pearson_r': None if few else float(r),
+        }
+    return table

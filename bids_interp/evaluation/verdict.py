@@ -1,0 +1,46 @@
+"""What the numbers of a classifier come to, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Largest p at which a classifier is not called above chance.
+LEVEL = 0.05
+
+_NAMES = {'binary': ('AUC', 'auc'), 'multiclass': ('mean one-against-rest AUC', 'auc')}
+_NAMES |= {'regression': ("Pearson's r", 'pearson_r')}
+
+
+def verdict_sentence(metrics: Mapping[str, Any]) -> str:
+    """Say whether a classifier is above chance, for log, model card and report.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`; ``permutation_p``
+        and the value that belongs to ``kind`` (binary where it is not told).
+
+    Examples
+    --------
+    >>> verdict_sentence({'auc': {'value': 0.52, 'low': 0.4, 'high': 0.64}, 'permutation_p': 0.38})
+    'Not above chance: out-of-fold AUC 0.52 (95 % interval 0.40 to 0.64), permutation p = 0.38. No explanation is warranted.'
+    """  # noqa: E501
+    name, key = _NAMES[metrics.get('kind', 'binary')]
+    estimate, p = metrics[key], metrics['permutation_p']
+    numbers = f'out-of-fold {name} {estimate["value"]:.2f}'
+    if estimate.get('low') is not None and estimate.get('high') is not None:
+        numbers += f' (95 % interval {estimate["low"]:.2f} to {estimate["high"]:.2f})'
+    numbers += f', permutation p = {p_text(p)}.'
+    if metrics.get('explanation_warranted', p < LEVEL):
+        return f'Above chance: {numbers}'
+    return f'Not above chance: {numbers} No explanation is warranted.'
+
+
+def p_text(p: float) -> str:
+    """Write a p value so that neither a small nor one near the level is rounded to nothing.
+
+    >>> p_text(0.38123), p_text(0.0496), p_text(0.0004998)
+    ('0.38', '0.050', '0.0005')
+    """
+    return f'{p:.2f}' if p >= 0.1 else f'{p:.3f}' if p >= 0.01 else f'{p:.4f}'

@@ -1,0 +1,259 @@
+"""Each number against one that was worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bids_interp.errors import TrainingError
+from bids_interp.evaluation.classification import OutOfFold, out_of_fold_metrics
+from bids_interp.evaluation.out_of_fold import (
+    class_scores,
+    out_of_fold_rows,
+    within_fold_auc,
+    within_fold_correlation,
+)
+from bids_interp.evaluation.verdict import verdict_sentence
+
+
+def binary(
+    truth: list[int], logits: list[float], chances: list[float], folds: list[int]
+) -> OutOfFold:
+    """Answers of which every image is its own family."""
+    p = np.array(chances)
+    return OutOfFold(
+        'binary',
+        ('control', 'patient'),
+        np.array(truth),
+        np.array(logits)[:, None],
+        np.stack([1 - p, p], axis=1),
+        np.array(folds),
+        np.arange(len(truth)),
+    )
+
+
+@pytest.fixture
+def eight() -> OutOfFold:
+    """Two folds of four; the logits of the second lie ten higher."""
+    return binary(
+        [0, 0, 1, 1, 0, 0, 1, 1],
+        [0.1, 0.4, 0.35, 0.8, 10.0, 11.0, 12.0, 13.0],
+        [0.15, 0.65, 0.35, 0.85, 0.15, 0.25, 0.55, 0.95],
+        [0, 0, 0, 0, 1, 1, 1, 1],
+    )
+
+
+def test_area_counts_pairs_within_folds_only(eight: OutOfFold) -> None:
+    metrics = out_of_fold_metrics(eight, seed=0, draws=50)
+    # Fold 0: 3 of 4 pairs in order; fold 1: 4 of 4. Pooled it would be 13 of 16.
+    assert metrics['auc_per_fold'] == [0.75, 1.0]
+    assert metrics['auc']['value'] == pytest.approx(7 / 8)
+    assert metrics['auc']['low'] <= 7 / 8 <= metrics['auc']['high'] <= 1
+
+
+def test_folds_with_more_pairs_weigh_more() -> None:
+    scores = np.array([0.0, 1, 2, 3, 1, 0])
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    folds = np.array([0, 0, 0, 0, 1, 1])
+    # 4 of 4 pairs and 0 of 1.
+    assert within_fold_auc(scores, labels, folds) == pytest.approx(4 / 5)
+    several = within_fold_auc(scores, np.stack([labels, 1 - labels]), folds)
+    assert several == pytest.approx([4 / 5, 1 / 5])
+    # Equal scores count half.
+    assert within_fold_auc(np.zeros(6), labels, folds) == 0.5
+
+
+def test_threshold_measures(eight: OutOfFold) -> None:
+    metrics = out_of_fold_metrics(eight, seed=0, draws=50)
+    # Called patient: 0.65, 0.85, 0.55, 0.95; of the four patients 0.35 is missed.
+    assert metrics['sensitivity']['value'] == pytest.approx(3 / 4)
+    assert metrics['specificity']['value'] == pytest.approx(3 / 4)
+    assert metrics['balanced_accuracy']['value'] == pytest.approx(3 / 4)
+    assert metrics['accuracy']['value'] == pytest.approx(6 / 8)
+    assert metrics['n_per_class'] == {'control': 4, 'patient': 4}
+
+
+def test_balanced_accuracy_is_not_accuracy_when_classes_differ() -> None:
+    oof = binary([0, 0, 0, 0, 1], [-1, -1, -1, -1, -1.0], [0.3] * 5, [0] * 5)
+    metrics = out_of_fold_metrics(oof, seed=0, draws=20)
+    assert metrics['accuracy']['value'] == pytest.approx(4 / 5)
+    assert metrics['balanced_accuracy']['value'] == pytest.approx(1 / 2)
+    assert metrics['auc']['value'] == 0.5
+    assert metrics['permutation_p'] == 1.0
+    assert not metrics['explanation_warranted']
+
+
+def test_brier_and_calibration(eight: OutOfFold) -> None:
+    metrics = out_of_fold_metrics(eight, seed=0, draws=50)
+    # Controls .15 .65 .15 .25, patients .35 .85 .55 .95.
+    squares = 2 * 0.0225 + 0.4225 + 0.0625 + 0.4225 + 0.0225 + 0.2025 + 0.0025
+    assert metrics['brier']['value'] == pytest.approx(squares / 8)
+    # Bins: two of .15 (frequency 0), one each of .25 .65 (0) and .35 .55 .85 .95 (1).
+    gaps = 2 * 0.15 + 0.25 + 0.65 + 0.65 + 0.45 + 0.15 + 0.05
+    assert metrics['ece']['value'] == pytest.approx(gaps / 8)
+    assert metrics['ece_bins'] == 10
+    assert metrics['ece']['low'] <= metrics['ece']['value'] <= metrics['ece']['high']
+    assert metrics['reliability'][0] == {
+        'low': 0.1,
+        'high': 0.2,
+        'n': 2,
+        'probability': pytest.approx(0.15),
+        'frequency': 0.0,
+    }
+
+
+def test_certainty_belongs_to_the_last_bin() -> None:
+    oof = binary([0, 1], [-9.0, 9.0], [0.0, 1.0], [0, 0])
+    metrics = out_of_fold_metrics(oof, seed=0, draws=20)
+    assert metrics['ece']['value'] == 0.0
+    assert [row['high'] for row in metrics['reliability']] == [0.1, 1.0]
+
+
+def test_sites(eight: OutOfFold) -> None:
+    sites = np.array(['A', 'A', 'A', 'A', 'A', 'B', 'A', 'A'])
+    table = out_of_fold_metrics(replace(eight, sites=sites), seed=0, draws=20)['per_site']
+    # Site A: fold 0 as before (3 of 4), fold 1 with one control and two patients (2 of 2).
+    assert table['A']['auc'] == pytest.approx(5 / 6)
+    assert table['A']['balanced_accuracy'] == pytest.approx((2 / 3 + 3 / 4) / 2)
+    assert table['B'] == {
+        'n': 1,
+        'n_per_class': {'control': 1, 'patient': 0},
+        'auc': None,
+        'balanced_accuracy': None,
+    }
+
+
+def test_three_classes_by_hand() -> None:
+    logits = np.log(
+        [[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.2, 0.5, 0.3], [0.4, 0.2, 0.4], [0.1, 0.2, 0.7]]
+    )
+    oof = OutOfFold(
+        'multiclass',
+        ('a', 'b', 'c'),
+        np.array([0, 1, 1, 2, 2]),
+        logits,
+        np.exp(logits),
+        np.zeros(5, dtype=int),
+        np.arange(5),
+    )
+    metrics = out_of_fold_metrics(oof, seed=0, draws=50)
+    areas = metrics['auc_per_class']
+    assert areas['a']['value'] == pytest.approx(1)  # .6 over .5 .2 .4 .1
+    assert areas['b']['value'] == pytest.approx(1)  # .4 .5 over .3 .2 .2
+    assert areas['c']['value'] == pytest.approx(1)  # .4 .7 over .1 .1 .3
+    assert metrics['auc']['value'] == pytest.approx(1)
+    # Most probable: a, a, b, c (of equals the last), c.
+    assert metrics['confusion'] == [[1, 0, 0], [1, 1, 0], [0, 0, 2]]
+    assert metrics['sensitivity_per_class']['b']['value'] == 0.5
+    assert metrics['balanced_accuracy']['value'] == pytest.approx((1 + 0.5 + 1) / 3)
+    squares = [0.26, 0.62, 0.38, 0.56, 0.14]
+    assert metrics['brier']['value'] == pytest.approx(np.mean(squares))
+    # Confidence and outcome: .6 1, .5 0, .5 1, .4 1, .7 1; the two of .5 share a bin.
+    assert metrics['ece']['value'] == pytest.approx((0.4 + 2 * 0.0 + 0.6 + 0.3) / 5)
+
+
+def test_score_of_a_class_is_its_log_odds() -> None:
+    chances = np.array([[0.2, 0.3, 0.5]])
+    assert class_scores(np.log(chances) + 7) == pytest.approx(np.log(chances / (1 - chances)))
+
+
+def test_regression_by_hand() -> None:
+    oof = OutOfFold(
+        'regression',
+        (),
+        np.array([1.0, 3, 11, 13]),
+        np.array([[2.0], [3], [10], [15]]),
+        np.zeros((4, 0)),
+        np.array([0, 0, 1, 1]),
+        np.arange(4),
+        np.array(['A', 'A', 'A', 'B']),
+    )
+    metrics = out_of_fold_metrics(oof, seed=0, draws=50)
+    assert metrics['mae']['value'] == pytest.approx((1 + 0 + 1 + 2) / 4)
+    # The mean of the other fold: 12 for 1 and 3, 2 for 11 and 13.
+    assert metrics['mae_of_mean']['value'] == pytest.approx((11 + 9 + 9 + 11) / 4)
+    # About the mean of 7: 36 + 16 + 16 + 36.
+    assert metrics['r2']['value'] == pytest.approx(1 - 6 / 104)
+    # Centred within folds: truth -1 1 -1 1, predictions -.5 .5 -2.5 2.5.
+    assert metrics['pearson_r']['value'] == pytest.approx(6 / np.sqrt(4 * 13))
+    assert metrics['r_per_fold'] == pytest.approx([1, 1])
+    assert metrics['per_site']['A']['mae'] == pytest.approx(2 / 3)
+    assert metrics['per_site']['B'] == {'n': 1, 'mae': 2.0, 'pearson_r': None}
+
+
+def test_saying_the_mean_has_no_correlation() -> None:
+    truth, folds = np.arange(9.0), np.arange(9) % 3
+    others = np.array([truth[folds != fold].mean() for fold in folds])
+    assert np.corrcoef(others, truth)[0, 1] < -0.1
+    assert within_fold_correlation(others, truth, folds) == 0.0
+
+
+def test_metrics_are_json_and_the_seed_repeats_them(eight: OutOfFold) -> None:
+    first = out_of_fold_metrics(eight, seed=3, draws=50)
+    assert first == out_of_fold_metrics(eight, seed=3, draws=50)
+    assert json.loads(json.dumps(first, allow_nan=False)) == first
+
+
+def test_intervals_are_those_of_families() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2
+    logits = truth + rng.normal(0, 1, 40)
+    once = binary(truth.tolist(), logits.tolist(), [0.5] * 40, [0] * 40)
+    four = binary(
+        np.repeat(truth, 4).tolist(), np.repeat(logits, 4).tolist(), [0.5] * 160, [0] * 160
+    )
+    four = replace(four, families=np.repeat(np.arange(40), 4))
+    single = out_of_fold_metrics(once, seed=1, draws=400)['auc']
+    copies = out_of_fold_metrics(four, seed=1, draws=400)['auc']
+    assert copies == pytest.approx(single)
+
+
+def test_rows_for_the_table(eight: OutOfFold) -> None:
+    rows = out_of_fold_rows(
+        replace(eight, sites=np.repeat('A', 8)),
+        [{'participant_id': f'sub-{index}'} for index in range(8)],
+    )
+    assert rows[1] == {
+        'participant_id': 'sub-1',
+        'fold': 0,
+        'site': 'A',
+        'truth': 'control',
+        'predicted': 'patient',
+        'logit': 0.4,
+        'probability': 0.65,
+    }
+
+
+def test_what_does_not_fit_is_an_error(eight: OutOfFold) -> None:
+    with pytest.raises(TrainingError, match=r'probabilities have shape \(8, 1\), not \(8, 2\)'):
+        replace(eight, probabilities=eight.probabilities[:, :1])
+    with pytest.raises(TrainingError, match='1 of 8 images'):
+        replace(eight, outputs=np.where(eight.outputs > 12.5, np.nan, eight.outputs))
+    with pytest.raises(TrainingError, match='not “ordinal”'):
+        replace(eight, kind='ordinal')
+    with pytest.raises(TrainingError, match='3 sites for 8'):
+        replace(eight, sites=np.repeat('A', 3))
+    with pytest.raises(TrainingError, match='Use fewer folds'):
+        out_of_fold_metrics(replace(eight, folds=np.arange(8)), seed=0, draws=10)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'key', 'name'),
+    [
+        ('binary', 'auc', 'AUC'),
+        ('multiclass', 'auc', 'mean one-against-rest AUC'),
+        ('regression', 'pearson_r', "Pearson's r"),
+    ],
+)
+def test_verdict(kind: str, key: str, name: str) -> None:
+    metrics = {'kind': kind, key: {'value': 0.931, 'low': 0.85, 'high': 0.98}}
+    assert verdict_sentence({**metrics, 'permutation_p': 0.0005}) == (
+        f'Above chance: out-of-fold {name} 0.93 (95 % interval 0.85 to 0.98), '
+        'permutation p = 0.0005.'
+    )
+    no = verdict_sentence({**metrics, 'permutation_p': 0.0501})
+    assert no.startswith('Not above chance: ')
+    assert no.endswith('p = 0.050. No explanation is warranted.')
