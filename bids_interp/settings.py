@@ -14,6 +14,20 @@ LEVELS = ('participant', 'group', 'train')
 SKULL_STRIP = ('auto', 'force', 'skip')
 NATIVE_SPACE = 'T1w'
 TEMPLATE_SPACE = 'template'
+#: Saliency methods, as in file names; ``all`` stands for every one.
+SALIENCY_METHODS = (
+    'gradient',
+    'inputxgradient',
+    'integratedgradients',
+    'smoothgrad',
+    'guidedbackprop',
+    'deconvolution',
+    'gradcam',
+    'guidedgradcam',
+    'deeplift',
+    'gradientshap',
+    'occlusion',
+)
 
 _PATHS = (
     'bids_dir',
@@ -32,7 +46,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     'str': (str,),
     'str | None': (str, type(None)),
 }
-_LISTS = ('participant_label', 'session_label', 'output_spaces', 'doses')
+_LISTS = ('participant_label', 'session_label', 'output_spaces', 'doses', 'saliency')
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,9 @@ class Settings:
         ``T1w`` (native) and/or ``template`` (the model's template at 1 mm, also by its own name).
     doses : tuple of float
         Doses in (0, 1] at which images are written; each is injected and removed.
+    saliency : tuple of str
+        Saliency maps of the classifier to write as well, of :data:`SALIENCY_METHODS`; ``all`` for
+        every one.
     work_dir : Path, optional
         Folder of intermediate results; ``work`` in the current folder if not given.
     nprocs, omp_nthreads : int, optional
@@ -97,6 +114,7 @@ class Settings:
     template: str | None = None
     output_spaces: tuple[str, ...] = (NATIVE_SPACE, TEMPLATE_SPACE)
     doses: tuple[float, ...] = (1.0,)
+    saliency: tuple[str, ...] = ()
     nprocs: int | None = None
     omp_nthreads: int | None = None
     mem_gb: float | None = None
@@ -227,6 +245,7 @@ def _check(settings: Settings) -> None:
         if abs(dose * 100 - round(dose * 100)) > 1e-6:
             raise UsageError(f'--dose has steps of 0.01 (it is part of file names), not {dose}.')
     object.__setattr__(settings, 'doses', tuple(sorted({float(d) for d in settings.doses})))
+    object.__setattr__(settings, 'saliency', _saliency_methods(settings.saliency))
     kind, _, index = settings.device.partition(':')
     if kind not in ('auto', 'cpu', 'cuda') or (':' in settings.device and kind != 'cuda'):
         raise UsageError(f'--device must be auto, cpu, cuda or cuda:N, not {settings.device!r}.')
@@ -238,6 +257,18 @@ def _check(settings: Settings) -> None:
             raise UsageError(f'--{name.replace("_", "-")} must be positive, not {value}.')
     if not 0 <= settings.random_seed < 2**32:
         raise UsageError(f'--random-seed must be in [0, 2^32), not {settings.random_seed}.')
+
+
+def _saliency_methods(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the methods in their own order; spelling with capitals or hyphens is understood."""
+    names = [str(name).lower().replace('-', '').replace('_', '') for name in wanted]
+    for name, given in zip(names, wanted, strict=True):
+        if name not in (*SALIENCY_METHODS, 'all'):
+            close = get_close_matches(name, SALIENCY_METHODS, n=1)
+            hint = f' Did you mean {close[0]}?' if close else ''
+            known = ', '.join(SALIENCY_METHODS)
+            raise UsageError(f'--saliency knows no {given!r}.{hint} Methods: {known}; or all.')
+    return tuple(name for name in SALIENCY_METHODS if name in names or 'all' in names)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

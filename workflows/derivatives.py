@@ -26,6 +26,7 @@ def init_derivatives_wf(
     bundle: ModelBundle,
     doses: Sequence[float] = (1.0,),
     output_spaces: Sequence[str] = ('T1w', 'template'),
+    saliency: Sequence[str] = (),
     derivative_t1w: Path | None = None,
     derivative_mask: Path | None = None,
     random_seed: int = 0,
@@ -43,7 +44,7 @@ def init_derivatives_wf(
         Link name -> root of every input dataset: ``{'raw': BIDS_DIR, **derivatives}``.
     bundle : ModelBundle
         The model; its identity, template and grid are written down.
-    doses, output_spaces
+    doses, output_spaces, saliency
         As given to the explain workflow.
     derivative_t1w, derivative_mask : pathlib.Path, optional
         Precomputed files that the anatomical workflow used.
@@ -66,6 +67,8 @@ def init_derivatives_wf(
         JSON files of the explain workflow that go into sidecars.
     simulated_native, logjacobian_native, simulated_template, logjacobian_template
         Lists of files of the explain workflow, of the spaces asked for.
+    saliency, saliency_facts, saliency_methods
+        Maps of the explain workflow and what they are, if any are asked for.
 
     Outputs
     -------
@@ -84,7 +87,7 @@ def init_derivatives_wf(
     )
     plans = {
         'anatomical': plan_anatomical(context),
-        'explain': plan_explain(context, doses, output_spaces),
+        'explain': plan_explain(context, doses, output_spaces, saliency),
     }
     workflow = Workflow(name=name)
     fields = sorted({field for plan in plans.values() for field in _fields(plan)})

@@ -18,6 +18,7 @@ from bids_interp.interfaces.explain import (
     Simulate,
 )
 from bids_interp.interfaces.realise import Realise
+from bids_interp.interfaces.saliency import Saliency
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle import ModelBundle
@@ -38,6 +39,9 @@ OUTPUTS = [
     'simulated_template',
     'logjacobian_template',
     'template_facts',
+    'saliency',
+    'saliency_facts',
+    'saliency_methods',
 ]
 
 
@@ -48,6 +52,7 @@ def init_explain_wf(
     participant: str,
     doses: Sequence[float] = (1.0,),
     output_spaces: Sequence[str] = ('T1w', 'template'),
+    saliency: Sequence[str] = (),
     device: str = 'cpu',
     omp_nthreads: int = 1,
     random_seed: int = 0,
@@ -68,6 +73,9 @@ def init_explain_wf(
         Doses of the images and maps; each in both directions.
     output_spaces : sequence of str
         ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
+    saliency : sequence of str
+        Saliency methods whose maps are made as well, of
+        :data:`bids_interp.settings.SALIENCY_METHODS`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
     omp_nthreads : int
@@ -107,6 +115,8 @@ def init_explain_wf(
         Lists of files: inject with each dose, then remove with each dose. Only those of the
         spaces asked for are set. ``native_facts`` and ``template_facts`` (JSON) have one object
         for each map.
+    saliency, saliency_facts, saliency_methods
+        Of :class:`bids_interp.interfaces.saliency.Saliency`; only set if methods are asked for.
     """
     if device == 'auto':
         from bids_interp.models.explainer import resolve_device
@@ -122,7 +132,7 @@ def init_explain_wf(
     doses = [float(dose) for dose in doses]
 
     workflow = Workflow(name=name)
-    workflow.__desc__ = _description(bundle)
+    workflow.__desc__ = _description(bundle) + _saliency_description(saliency)
     inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
     prepare_input = pe.Node(
@@ -166,6 +176,21 @@ def init_explain_wf(
     for place in ('native', 'template'):
         if wants_space(output_spaces, place, bundle.template):
             _add_realisation(workflow, place, doses, omp_nthreads)
+    if saliency:
+        saliency_maps = pe.Node(
+            Saliency(methods=list(saliency), **network),
+            name='saliency_maps',
+            mem_gb=2.0,
+            n_procs=omp_nthreads,
+        )
+        names = [(name, name) for name in ('saliency', 'saliency_facts', 'saliency_methods')]
+        workflow.connect([
+            (prepare_input, saliency_maps, [
+                ('model_input', 'model_input'),
+                ('membership', 'membership'),
+            ]),
+            (saliency_maps, outputnode, names),
+        ])  # fmt: skip
     return workflow
 
 
@@ -214,4 +239,17 @@ were refined by cubic splines at full resolution, integrated by scaling and squa
 [@scaling_squaring], and the brain was warped once. Maps show the natural logarithm of the Jacobian
 determinant of the deformation from the observed to the simulated image: positive values mean local
 expansion, negative values contraction.
+"""
+
+
+def _saliency_description(methods: Sequence[str]) -> str:
+    """Methods sentences of the saliency maps, if there are any."""
+    if not methods:
+        return ''
+    return f"""
+For comparison, saliency maps of the same classifiers were computed with *Captum* [@captum]
+({', '.join(methods)}; methods that do not apply to the network were left out), on the same input
+and with the mean image of the negative class as the baseline. Each map was divided by the class gap
+of its fold and the maps were averaged over the folds. They show where the answer depends on the
+brightness of voxels and carry no direction of volume change.
 """

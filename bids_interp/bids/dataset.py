@@ -20,6 +20,7 @@ IGNORED = (
     '*_xfm.*',
     '*_logjacobian.*',
     '*_velocity.*',
+    '*_saliency.*',
     '*_prediction.*',
     '*_stats.*',
     '**/figures',

@@ -33,6 +33,9 @@ class PlannedOutput:
     learned : list of (str, str)
         What is learned on the way: key of the sidecar (or :data:`ALL_KEYS`) and the name of the
         input of the sink that has it.
+    optional : bool
+        Whether it may turn out that there is no such file; its place in the list of files is then
+        empty.
     """
 
     name: str
@@ -40,6 +43,7 @@ class PlannedOutput:
     template: bool = False
     dtype: str | None = None
     learned: tuple[tuple[str, str], ...] = ()
+    optional: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -169,7 +173,10 @@ def plan_anatomical(context: OutputContext) -> Plan:
 
 
 def plan_explain(
-    context: OutputContext, doses: Sequence[float], output_spaces: Sequence[str]
+    context: OutputContext,
+    doses: Sequence[float],
+    output_spaces: Sequence[str],
+    saliency: Sequence[str] = (),
 ) -> Plan:
     """List what the explain workflow writes, by the input of the sink that brings it.
 
@@ -181,6 +188,8 @@ def plan_explain(
         Doses of the simulated images.
     output_spaces : sequence of str
         ``T1w`` and/or ``template`` (or the template's name).
+    saliency : sequence of str
+        Saliency methods; none if empty.
 
     Returns
     -------
@@ -228,7 +237,36 @@ def plan_explain(
     for place, in_template in (('native', False), ('template', True)):
         if wants_space(output_spaces, place, template):
             plan |= _plan_realised(context, doses, place, in_template)
-    return plan
+    return plan | _plan_saliency(context, saliency)
+
+
+def _plan_saliency(context: OutputContext, methods: Sequence[str]) -> Plan:
+    """List one map per method, which may not apply, and the summary."""
+    if not methods:
+        return {}
+    membership = ((ALL_KEYS, 'membership'),)
+    maps = [
+        PlannedOutput(
+            context.name('saliency', space=context.template, desc=method),
+            sidecar(
+                'saliency',
+                context.common,
+                context.sources('saliency'),
+                Resolution=context.model_resolution,
+                SpatialReference=context.reference(),
+            ),
+            template=True,
+            learned=(*membership, (ALL_KEYS, 'saliency_facts')),
+            optional=True,
+        )
+        for method in methods
+    ]
+    summary = PlannedOutput(
+        context.name('saliency_methods'),
+        sidecar('saliency_methods', context.common, context.sources('saliency_methods')),
+        learned=membership,
+    )
+    return {'saliency': maps, 'saliency_methods': [summary]}
 
 
 def wants_space(output_spaces: Sequence[str], place: str, template: str) -> bool:

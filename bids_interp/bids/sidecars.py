@@ -67,6 +67,16 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Units': 'mm',
         'Convention': VELOCITY_CONVENTION,
     },
+    'saliency': {
+        'Description': 'Saliency map of the classifier, mean over the folds used, each divided by '
+        'the median difference of the score between the classes. It says where the score depends '
+        'on the brightness of voxels, not which structures shrink or grow; maps of different '
+        'methods have different units.',
+        'SkullStripped': True,
+    },
+    'saliency_methods': {
+        'Description': 'Saliency methods that were asked for, and why some do not apply.'
+    },
     'prediction': {
         'Description': 'Answer of the classifier to the observed image and to each simulated one, '
         'by each fold that was not trained with this subject.',
@@ -92,6 +102,8 @@ SOURCE_KINDS: dict[str, tuple[str, ...]] = {
     'template_brain': ('preproc', 'mask', 'to_template'),
     'model_input': ('preproc', 'mask', 'to_template'),
     'velocity': ('model_input',),
+    'saliency': ('model_input',),
+    'saliency_methods': ('model_input',),
     'prediction': ('model_input', 'velocity'),
     'dose_response': ('model_input', 'velocity'),
     'counterfactual': ('model_input', 'velocity'),

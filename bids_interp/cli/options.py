@@ -9,6 +9,7 @@ import click
 
 from bids_interp.cli.options_run import machine, other, running
 from bids_interp.cli.params import METHOD, WHAT, Option, flag, path_option
+from bids_interp.settings import SALIENCY_METHODS
 
 
 def split_commas(ctx: click.Context, param: click.Parameter, value: Iterable[str]) -> tuple:
@@ -160,6 +161,16 @@ def method() -> list[Option]:
             callback=read_doses,
             default=('1.0',),
             help='Doses in (0, 1] at which images are written; each is injected and removed.',
+        ),
+        Option(
+            ['--saliency'],
+            group=METHOD,
+            is_list=True,
+            metavar='METHOD...|all',
+            callback=split_commas,
+            show_default='none',
+            help='Saliency maps of the same classifier to write and show beside ours: '
+            f'{", ".join(SALIENCY_METHODS)}. What does not apply to the model is skipped and said.',
         ),
         Option(
             ['--random-seed'],

@@ -69,6 +69,8 @@ class DerivativesSink(SimpleInterface):
             if len(files) != len(outputs):
                 raise ValueError(f'{name} brings {len(files)} files; {len(outputs)} are planned.')
             for index, (file, output) in enumerate(zip(files, outputs, strict=True)):
+                if output['optional'] and not file:
+                    continue
                 metadata = {**output['metadata'], **self._learned(output['learned'], index)}
                 written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))
         self._results['out_files'] = written

@@ -1,0 +1,98 @@
+"""The node of the saliency maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nipype.interfaces.base import File, TraitedSpec, traits
+
+from bids_interp.bids.write import write_json, write_nifti
+from bids_interp.interfaces.model import ModelInterface, NetworkInputSpec
+
+
+class _SaliencyInputSpec(NetworkInputSpec):
+    methods = traits.List(traits.Str, mandatory=True, minlen=1, desc='saliency methods')
+
+
+class _SaliencyOutputSpec(TraitedSpec):
+    # Names, not files: the place of a method that does not apply holds an empty one.
+    saliency = traits.List(traits.Str, desc='maps in the order of the methods')
+    saliency_facts = File(exists=True, desc='JSON: one object per method')
+    saliency_methods = File(exists=True, desc='JSON: which methods apply, and why others do not')
+
+
+class Saliency(ModelInterface):
+    """Compute saliency maps of the classifiers that did not see the subject."""
+
+    input_spec = _SaliencyInputSpec
+    output_spec = _SaliencyOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.evaluation.saliency import fold_mean_saliency, method_title
+
+        bundle = self.open_model()
+        image, folds, device = self.network_input()
+        methods = list(self.inputs.methods)
+        maps, skipped = fold_mean_saliency(
+            bundle, image, folds, methods, seed=self.inputs.random_seed, device=device
+        )
+        paths: list[str] = []
+        facts: list[dict[str, Any]] = []
+        for method in methods:
+            if method in skipped:
+                paths.append('')
+                facts.append({})
+                continue
+            paths.append(self.path(runtime, f'{method}_saliency.nii.gz'))
+            write_nifti(paths[-1], maps[method].map, maps[method].grid.affine, template=True)
+            facts.append(describe(maps[method]))
+        self._results['saliency'] = paths
+        for name, content in (
+            ('saliency_facts', facts),
+            (
+                'saliency_methods',
+                {
+                    'Methods': [method for method in methods if method in maps],
+                    'Skipped': [
+                        {'Method': method, 'Title': method_title(method), 'Reason': reason}
+                        for method, reason in skipped.items()
+                    ],
+                },
+            ),
+        ):
+            self._results[name] = self.path(runtime, f'{name}.json')
+            write_json(self._results[name], content)
+        return runtime
+
+
+def describe(saliency: Any) -> dict[str, Any]:
+    """What the sidecar of a map says about its method.
+
+    Parameters
+    ----------
+    saliency : bids_interp.evaluation.saliency.SaliencyMap
+        Mean over the folds.
+
+    Returns
+    -------
+    dict
+        Keys of the sidecar; ``CompletenessError`` only for methods that have one.
+    """
+    from captum import __version__
+
+    content = {
+        'SaliencyMethod': saliency.method,
+        'Title': saliency.title,
+        'Kind': saliency.kind,
+        'Sign': saliency.sign,
+        'Units': saliency.units,
+        'Baseline': saliency.baseline or 'none',
+        'Software': f'captum {__version__}',
+    }
+    if saliency.completeness_error is not None:
+        content['CompletenessError'] = saliency.completeness_error
+        content['CompletenessErrorMeaning'] = (
+            'Sum of the map minus the difference of the scores of image and baseline, in class '
+            'gaps; 0 if the method keeps its promise for this network.'
+        )
+    return content
