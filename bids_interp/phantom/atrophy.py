@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.poisson import gradient_velocity
+from bids_interp.phantom.fitting import (
+    Targets,
+    draw_targets,
+    fit_velocity,
+    wanted_log_jacobian,
+)
 from bids_interp.phantom.regions import check_region, region_mask
 from bids_interp.spatial import (
     Grid,
@@ -31,10 +35,6 @@ ABSORBERS: dict[str, tuple[str, ...]] = {
     'shell': ('shell',),
     'csf': ('ventricles', 'third_ventricle', 'shell'),
 }
-#: Root mean square difference between the wanted and the planted log-Jacobian that is accepted.
-ACCEPTED_RMSE = 1e-3
-_GOAL_RMSE = 1e-4
-_ITERATIONS = 12
 
 
 class Change(NamedTuple):
@@ -103,6 +103,7 @@ def plan_atrophy(
     changes: Mapping[str, float],
     absorb: str = 'ventricles',
     sigma_mm: float = 3.0,
+    masks: Mapping[str, np.ndarray] | None = None,
 ) -> AtrophyField:
     """Find the velocity that changes regions by a given share of their volume.
 
@@ -115,9 +116,12 @@ def plan_atrophy(
         change: -0.35 takes 35 % away, +0.3 adds 30 %.
     absorb : str
         ``'ventricles'``, ``'shell'`` (space around the cerebrum) or ``'csf'`` (both): what grows
-        or shrinks so that the total volume is kept.
+        or shrinks so that the total volume is kept; or the name of one of `masks`.
     sigma_mm : float
         Softness of the region edges.
+    masks : dict, optional
+        Regions of an atlas: name -> (X, Y, Z) share in [0, 1] on `grid`. Names in it are taken
+        from it, others are built-in regions.
 
     Returns
     -------
@@ -136,11 +140,14 @@ def plan_atrophy(
     Stationary velocity v = grad(psi) by a DCT Poisson solver, corrected by the fixed point
     a <- a + wanted - log det D exp(v).
     """
-    _check_changes(grid, changes, absorb)
-    field = _try_plan(grid, changes, absorb, sigma_mm)
+    given = masks or {}
+    _check_changes(grid, changes, absorb, given)
+    takers = (absorb,) if absorb in given else ABSORBERS[absorb]
+    targets = draw_targets(grid, list(changes), takers, sigma_mm, given)
+    field = _try_plan(grid, targets, changes, absorb)
     if field is not None:
         return field
-    share = _largest_share(grid, changes, absorb, sigma_mm)
+    share = _largest_share(grid, targets, changes, absorb)
     wanted = ', '.join(f'{name} {change:+.0%}' for name, change in changes.items())
     largest = ', '.join(f'{name} {change * share:+.1%}' for name, change in changes.items())
     raise UsageError(
@@ -178,113 +185,68 @@ def carry(field: AtrophyField, grid: Grid, native_to_template: np.ndarray) -> At
     )
 
 
-def _check_changes(grid: Grid, changes: Mapping[str, float], absorb: str) -> None:
-    if absorb not in ABSORBERS:
+def check_severity(plan: AtrophyField, strongest: float, name: str) -> None:
+    """Raise `UsageError` where a plan folds at its strongest severity, in either direction."""
+    scaled = torch.from_numpy(plan.velocity)[None] * float(strongest)
+    if any(count_folded(exponential(sign * scaled, plan.grid), plan.grid) for sign in (1, -1)):
+        raise UsageError(f'The effect {name} folds at severity {strongest}.', 'Lower the severity.')
+
+
+def _check_changes(
+    grid: Grid, changes: Mapping[str, float], absorb: str, masks: Mapping[str, np.ndarray]
+) -> None:
+    if absorb not in ABSORBERS and absorb not in masks:
         raise UsageError(f'Nothing is called {absorb!r}.', f'Absorbers: {", ".join(ABSORBERS)}.')
     if not changes:
         raise UsageError('No region is to change.', 'Name at least one region and its change.')
     for name, change in changes.items():
-        check_region(name)
+        if name not in masks:
+            check_region(name)
         if not np.isfinite(change) or change <= -1:
             raise UsageError(
-                f'{name} cannot change by {change:+.0%}.', 'Give more than -1 (the whole volume).'
+                f'{name} cannot change by {change:+.0%}.',
+                'Give more than -1 (the whole volume), such as -0.15 or -15%.',
             )
-        if any(name == part or name.startswith(f'{part}_') for part in ABSORBERS[absorb]):
+        if _absorbs(name, absorb, masks):
             raise UsageError(
                 f'{name} cannot both change and absorb.', f'Use another absorber than {absorb}.'
             )
-        if not region_mask(name, grid).any():
+        inside = masks[name] > 0.5 if name in masks else region_mask(name, grid)
+        if inside.shape != grid.shape or not inside.any():
             raise UsageError(
                 f'{name} has no voxel on this grid.', 'Use a finer grid, in MNI152 space.'
             )
 
 
+def _absorbs(name: str, absorb: str, masks: Mapping[str, np.ndarray]) -> bool:
+    if absorb in masks or name in masks:
+        return name == absorb
+    return any(name == part or name.startswith(f'{part}_') for part in ABSORBERS[absorb])
+
+
 def _try_plan(
-    grid: Grid, changes: Mapping[str, float], absorb: str, sigma_mm: float
+    grid: Grid, targets: Targets, changes: Mapping[str, float], absorb: str
 ) -> AtrophyField | None:
     """Plan, or None where the effect cannot be had without folding."""
-    wanted, amplitude = _wanted_log_jacobian(grid, changes, absorb, sigma_mm)
+    wanted, amplitude = wanted_log_jacobian(targets, changes)
     if wanted is None:
         return None
-    found = _fit_velocity(grid, wanted)
+    found = fit_velocity(grid, wanted)
     if found is None:
         return None
     velocity, rmse = found
     return AtrophyField(grid, velocity, dict(changes), absorb, float(np.expm1(amplitude)), rmse)
 
 
-def _wanted_log_jacobian(
-    grid: Grid, changes: Mapping[str, float], absorb: str, sigma_mm: float
-) -> tuple[np.ndarray | None, float]:
-    """Soft log-Jacobian with the wanted region volumes and an unchanged total volume."""
-    hard = {name: region_mask(name, grid) > 0 for name in changes}
-    soft = {name: region_mask(name, grid, sigma_mm) for name in changes}
-    taker = np.max([region_mask(name, grid, sigma_mm) for name in ABSORBERS[absorb]], axis=0)
-    # What changes by plan does not absorb; the two would otherwise fight over shared edges.
-    taker = taker * np.prod([1 - mask for mask in soft.values()], axis=0)
-    goal = {name: np.log1p(change) for name, change in changes.items()}
-    amplitude, level = dict(goal), 0.0
-    wanted = np.zeros(grid.shape, np.float32)
-    for _ in range(30):
-        planned = sum(amplitude[name] * soft[name] for name in changes)
-        surplus = float(np.expm1(planned).sum(dtype=np.float64))
-        level = _balance(planned, taker, surplus)
-        if not np.isfinite(level):
-            return None, level
-        wanted = (planned + level * taker).astype(np.float32)
-        worst = 0.0
-        for name in changes:
-            reached = np.log1p(np.expm1(wanted[hard[name]].astype(np.float64)).mean())
-            amplitude[name] += goal[name] - reached
-            worst = max(worst, abs(goal[name] - reached))
-        if worst < 1e-5:
-            return wanted, level
-    return None, level
-
-
-def _balance(planned: np.ndarray, taker: np.ndarray, surplus: float) -> float:
-    """Amplitude of the absorber at which the total volume is kept; NaN where there is none."""
-    inside = taker > 1e-4
-    base, weight = np.exp(planned[inside].astype(np.float64)), taker[inside].astype(np.float64)
-    outside = surplus - float((base - 1).sum())
-
-    def excess(level: float) -> float:
-        return outside + float((base * np.exp(level * weight) - 1).sum())
-
-    if excess(-8.0) > 0 or excess(8.0) < 0:
-        return float('nan')
-    return float(brentq(excess, -8.0, 8.0, xtol=1e-7))
-
-
-def _fit_velocity(grid: Grid, wanted: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """Fixed point of the divergence; None where the map folds or does not converge."""
-    divergence, best = wanted.copy(), (np.zeros(0), np.inf)
-    for _ in range(_ITERATIONS):
-        velocity = gradient_velocity(divergence, grid)
-        tensor = torch.from_numpy(velocity)[None]
-        forward = exponential(tensor, grid)
-        if not torch.isfinite(forward).all() or count_folded(forward, grid):
-            return None
-        residual = wanted - log_jacobian(forward, grid)[0, 0].numpy()
-        rmse = float(np.sqrt(np.mean(residual.astype(np.float64) ** 2)))
-        if rmse < best[1]:
-            best = (velocity, rmse)
-        if rmse < _GOAL_RMSE or rmse > 2 * best[1]:
-            break
-        divergence += residual
-    backward = exponential(torch.from_numpy(-best[0])[None], grid)
-    if best[1] > ACCEPTED_RMSE or count_folded(backward, grid):
-        return None
-    return best
-
-
-def _largest_share(grid: Grid, changes: Mapping[str, float], absorb: str, sigma_mm: float) -> float:
+def _largest_share(
+    grid: Grid, targets: Targets, changes: Mapping[str, float], absorb: str
+) -> float:
     """Largest share of the changes that can be planted, to about 3 %, by bisection."""
     possible, impossible = 0.0, 1.0
     for _ in range(5):
         share = 0.5 * (possible + impossible)
         scaled = {name: share * change for name, change in changes.items()}
-        if _try_plan(grid, scaled, absorb, sigma_mm) is None:
+        if _try_plan(grid, targets, scaled, absorb) is None:
             impossible = share
         else:
             possible = share

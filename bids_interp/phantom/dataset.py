@@ -12,24 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bids_interp.errors import OutputError, UsageError
-from bids_interp.phantom.atrophy import AtrophyField, plan_atrophy
+from bids_interp.phantom.atrophy import AtrophyField, check_severity, plan_atrophy
 from bids_interp.phantom.effects import EFFECTS, Effect, parse_effect
 from bids_interp.phantom.head import TEMPLATE, head_grid, synthetic_head
 from bids_interp.phantom.scan import Scan, Studio, scan_subject
-from bids_interp.spatial import Grid, count_folded, exponential
+from bids_interp.phantom.truth import IGNORED, truth_sidecar, truth_stem
+from bids_interp.spatial import Grid
 
 #: Voxel size at which deformations are computed; they are smooth on the scale of 10 mm.
 FIELD_MM = 3.0
 _GENERATOR = 'bids_interp phantom'
 _BIDS_VERSION = '1.10.0'
-_SIGN = (
-    'Natural logarithm of the Jacobian determinant of the forward map on the grid of the observed '
-    'image: positive = the place grows from the observed to the simulated image, negative = it '
-    'shrinks. Volume change in percent = 100 * (exp(value) - 1).'
-)
 _README = """Phantom heads with a planted change
 ===================================
 
@@ -181,12 +176,7 @@ def _plan(effect: Effect, strongest: float) -> AtrophyField:
     """Plan on the grid of the deformations; a null effect borrows another one's size."""
     source = effect if effect.changes else EFFECTS['hippocampus']
     plan = _field(tuple(source.changes.items()), source.absorb)
-    grid = plan.grid
-    scaled = torch.from_numpy(plan.velocity)[None] * strongest
-    if any(count_folded(exponential(sign * scaled, grid), grid) for sign in (1, -1)):
-        raise UsageError(
-            f'The effect {effect.name} folds at severity {strongest}.', 'Lower the severity.'
-        )
+    check_severity(plan, strongest, effect.name)
     return plan
 
 
@@ -231,23 +221,16 @@ def _write_scan(root: Path, label: str, scan: Scan, studio: Studio) -> None:
     pose = {'NativeToTemplate': scan.native_to_template.tolist(), 'Units': 'mm, RAS+'}
     _json(truth / f'{label}_from-T1w_to-{TEMPLATE}_mode-image_xfm.json', {**pose, **source})
     maps = (
-        ('', scan.grid, scan.truth_native),
-        (f'_space-{TEMPLATE}', studio.plan.grid, scan.truth_template),
+        (None, scan.grid, scan.truth_native),
+        (TEMPLATE, studio.plan.grid, scan.truth_template),
     )
     for space, grid, values in maps:
         if values is None:
             continue
-        stem = f'{label}{space}_desc-truth{scan.direction}_logjacobian'
+        stem = f'{label}_{truth_stem(scan.direction, space)}'
         _save(grid, np.round(values, 5), truth / f'{stem}.nii.gz', np.float32)
-        facts = {
-            'Description': 'Exact log-Jacobian of the planted change in this subject',
-            'Direction': scan.direction,
-            'Severity': round(scan.severity, 4),
-            'Changes': dict(studio.plan.changes),
-            'Units': 'log(volume ratio)',
-            'Sign': _SIGN,
-        }
-        _json(truth / f'{stem}.json', {**facts, **source})
+        facts = truth_sidecar(scan.direction, scan.severity, studio.plan.changes, source['Sources'])
+        _json(truth / f'{stem}.json', facts)
 
 
 def _write_descriptions(root: Path, effect: Effect, seed: int) -> None:
@@ -273,7 +256,7 @@ def _write_descriptions(root: Path, effect: Effect, seed: int) -> None:
         **common,
     }
     _json(truth / 'dataset_description.json', derived)
-    (truth / '.bidsignore').write_text('*_logjacobian.*\n*_xfm.*\ntruth.tsv\n', 'utf-8')
+    (truth / '.bidsignore').write_text(IGNORED, 'utf-8')
 
 
 def _save(grid: Grid, data: np.ndarray, path: Path, dtype: Any) -> None:

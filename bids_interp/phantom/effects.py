@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from bids_interp.errors import UsageError
@@ -39,15 +40,22 @@ _KNOWN = (
 )
 #: Name -> effect. 'none' plants nothing: patients and controls both get a sham.
 EFFECTS: dict[str, Effect] = {effect.name: effect for effect in _KNOWN}
+_ADVICE = (
+    f'Effects: {", ".join(EFFECTS)}; or say it in numbers, such as thalamus_left=-20%,absorb=shell.'
+)
 
 
-def parse_effect(text: str) -> Effect:
+def parse_effect(text: str | Sequence[str], names: Collection[str] | None = None) -> Effect:
     """Read an effect: a name, or ``region=change`` parts with an optional ``absorb=...``.
 
     Parameters
     ----------
-    text : str
-        A key of `EFFECTS`, or for instance ``'thalamus_left=-0.2,caudate=-0.1,absorb=shell'``.
+    text : str or sequence of str
+        A key of `EFFECTS`, or for instance ``'thalamus_left=-20%,caudate=-0.1,absorb=shell'``;
+        several texts make up one effect.
+    names : collection of str, optional
+        Names of an atlas, which may hold commas and equal signs; regions are looked up there and
+        not among the built-in ones.
 
     Returns
     -------
@@ -63,27 +71,38 @@ def parse_effect(text: str) -> Effect:
     --------
     >>> parse_effect('thalamus_left').changes
     {'thalamus_left': -0.15}
-    >>> parse_effect('putamen=-0.1, absorb=csf')
-    Effect(name='putamen=-0.1, absorb=csf', changes={'putamen': -0.1}, absorb='csf')
+    >>> parse_effect(['putamen=-10%', 'absorb=csf'])
+    Effect(name='putamen=-10%, absorb=csf', changes={'putamen': -0.1}, absorb='csf')
     """
-    if text in EFFECTS:
-        return EFFECTS[text]
-    advice = (
-        f'Effects: {", ".join(EFFECTS)}; or say it in numbers, such as '
-        'thalamus_left=-0.2,absorb=shell.'
-    )
+    texts = [text] if isinstance(text, str) else list(text)
+    if len(texts) == 1 and texts[0] in EFFECTS and names is None:
+        return EFFECTS[texts[0]]
     changes: dict[str, float] = {}
     absorb = 'ventricles'
-    for part in text.split(','):
-        name, equals, value = (piece.strip() for piece in part.partition('='))
+    for part in [part for one in texts for part in _parts(one, names or ())]:
+        name, equals, value = (piece.strip() for piece in part.rpartition('='))
         if not equals:
-            raise UsageError(f'There is no effect called {text!r}.', advice)
+            raise UsageError(f'There is no effect called {part!r}.', _ADVICE)
         if name == 'absorb':
             absorb = value
             continue
-        check_region(name)
-        try:
-            changes[name] = float(value)
-        except ValueError:
-            raise UsageError(f'{value!r} is not a volume change of {name}.', advice) from None
-    return Effect(text, changes, absorb)
+        if names is None:
+            check_region(name)
+        if name in changes:
+            raise UsageError(f'{name} is to change twice.', 'Name each region once.')
+        changes[name] = _share(name, value)
+    return Effect(', '.join(texts), changes, absorb)
+
+
+def _parts(text: str, names: Collection[str]) -> list[str]:
+    whole = text.rpartition('=')[0].strip()
+    return [text] if whole in names else text.split(',')
+
+
+def _share(name: str, value: str) -> float:
+    """Volume change as a share: -0.15 or -15%."""
+    try:
+        number = float(value.removesuffix('%'))
+    except ValueError:
+        raise UsageError(f'{value!r} is not a volume change of {name}.', _ADVICE) from None
+    return round(number / 100, 12) if value.endswith('%') else number

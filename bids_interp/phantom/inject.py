@@ -1,0 +1,150 @@
+"""Plant a change into a real scan: one interpolation of the native image per replicate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bids_interp.phantom.anatomy import spline_noise
+from bids_interp.phantom.atrophy import AtrophyField
+from bids_interp.phantom.warps import Warp
+from bids_interp.spatial import Grid, refine_velocity, resample
+
+#: The intensity confound: power of the contrast, and standard deviation of the bias field's log.
+CONFOUND_POWER = 1.15
+CONFOUND_BIAS = 0.12
+_CONFOUND_KNOTS_MM = 80.0
+_CONFOUND_SEED = 6
+
+
+class Injected(NamedTuple):
+    """One replicate on the grid of its scan."""
+
+    #: (X, Y, Z) float32 intensities.
+    image: np.ndarray
+    #: (X, Y, Z) uint8 brain mask.
+    brain_mask: np.ndarray
+    #: (X, Y, Z) float32 exact log-Jacobian on the grid of the scan; None where nothing is planted.
+    truth: np.ndarray | None
+
+
+def inject(
+    image: np.ndarray,
+    grid: Grid,
+    mask: np.ndarray,
+    mask_grid: Grid,
+    native_to_template: np.ndarray,
+    warp: Warp,
+    field_grid: Grid,
+    confound: bool = False,
+) -> Injected:
+    """Make one replicate of a scan.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (X, Y, Z) intensities of the scan, whole head or brain.
+    grid : Grid
+        Its grid: any orientation, voxel size and obliqueness.
+    mask : numpy.ndarray
+        Brain mask, 0 and 1, on `mask_grid`.
+    mask_grid : Grid
+        Grid of the mask, in the same world as the scan.
+    native_to_template : numpy.ndarray
+        4 x 4 from the scan's world to the template's, RAS+ mm.
+    warp : Warp
+        What is done, on `field_grid` in template space.
+    field_grid : Grid
+        Grid of the warp.
+    confound : bool
+        Change intensities, too: contrast and bias field, the same in every scan.
+
+    Returns
+    -------
+    Injected
+        Image, mask and truth on the grid of the scan.
+
+    Notes
+    -----
+    The composed displacement u of template space becomes L^-1 u(A p) in the scan's own. A
+    log-Jacobian is carried by plain resampling.
+    """
+    with torch.no_grad():
+        shift = refine_velocity(warp.pull_back, field_grid, grid, native_to_template)
+        data = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+        moved = resample(data, grid, grid, displacement=shift, padding='border')[0, 0].numpy()
+        inside = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
+        brain = resample(inside, mask_grid, grid, displacement=shift)[0, 0].numpy() >= 0.5
+        truth = (
+            None
+            if warp.truth is None
+            else _carry(warp.truth, field_grid, grid, native_to_template, 'zeros')
+        )
+    if confound:
+        field = np.exp(CONFOUND_BIAS * _confound_pattern(field_grid))
+        bias = _carry(field, field_grid, grid, native_to_template, 'border')
+        moved = change_intensities(moved, brain, bias)
+    return Injected(moved, brain.astype(np.uint8), truth)
+
+
+def change_intensities(image: np.ndarray, brain: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Put another contrast and a bias field on a scan; where it is 0 it stays 0.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        Intensities.
+    brain : numpy.ndarray
+        Boolean mask; its 95th percentile is what the contrast leaves as it is.
+    bias : numpy.ndarray
+        Factor at each voxel.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32.
+    """
+    bright = max(float(np.percentile(image[brain], 95)), 1e-6)
+    share = np.maximum(image, 0) / bright
+    return (bright * share**CONFOUND_POWER * bias).astype(np.float32)
+
+
+def _confound_pattern(grid: Grid) -> np.ndarray:
+    rng = np.random.default_rng(_CONFOUND_SEED)
+    return spline_noise(grid, rng, _CONFOUND_KNOTS_MM, components=1)[0]
+
+
+def _carry(
+    data: np.ndarray, source: Grid, grid: Grid, native_to_template: np.ndarray, padding: str
+) -> np.ndarray:
+    tensor = torch.from_numpy(np.ascontiguousarray(data, np.float32))[None, None]
+    return resample(tensor, source, grid, native_to_template, padding=padding)[0, 0].numpy()
+
+
+def save_plan(path: str | Path, plan: AtrophyField) -> None:
+    """Write a plan as NPZ; the same plan gives the same bytes."""
+    names = list(plan.changes)
+    np.savez(
+        path,
+        velocity=plan.velocity,
+        affine=plan.grid.affine,
+        space=np.array(plan.grid.space),
+        names=np.array(names, dtype=str),
+        sizes=np.array([plan.changes[name] for name in names], dtype=float),
+        absorb=np.array(plan.absorb),
+        quality=np.array([plan.absorbed, plan.rmse]),
+    )
+
+
+def load_plan(path: str | Path) -> AtrophyField:
+    """Undo :func:`save_plan`."""
+    with np.load(path, allow_pickle=False) as kept:
+        velocity = kept['velocity']
+        shape = velocity.shape[1:]
+        grid = Grid((shape[0], shape[1], shape[2]), kept['affine'], str(kept['space']))
+        changes = dict(zip(kept['names'].tolist(), kept['sizes'].tolist(), strict=True))
+        absorbed, rmse = kept['quality'].tolist()
+        return AtrophyField(grid, velocity, changes, str(kept['absorb']), absorbed, rmse)

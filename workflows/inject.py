@@ -1,0 +1,125 @@
+"""The inject workflow: every T1w image is placed in the template, then its replicates are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.bids.injected import inherited_sidecar
+from bids_interp.bids.query import T1wRecord
+from bids_interp.interfaces.inject import Inject
+from bids_interp.settings import Settings
+from bids_interp.workflows.anatomical import init_anatomical_wf
+from bids_interp.workflows.context import log_dir, workflow_name
+
+
+def init_inject_wf(
+    *,
+    settings: Settings,
+    records: Sequence[T1wRecord],
+    replicates: Mapping[str, Sequence[Mapping[str, Any]]],
+    injection: Mapping[str, Any],
+    model_template: str,
+    omp_nthreads: int,
+    base_dir: Path,
+    log_settings: Settings,
+    run_uuid: str,
+    name: str = 'inject_wf',
+) -> Workflow:
+    """Plant a change into every T1w image, each on its own.
+
+    Parameters
+    ----------
+    settings : Settings
+        Input dataset and how images are prepared.
+    records : sequence of T1wRecord
+        Images; each gets a workflow named by
+        :func:`bids_interp.workflows.context.workflow_name`.
+    replicates : mapping
+        Label of a participant to its replicates
+        (:class:`bids_interp.phantom.assignment.Replicate` as plain types).
+    injection : mapping
+        Inputs of :class:`bids_interp.interfaces.inject.Inject` that all images share.
+    model_template : str
+        Name of the brain template.
+    omp_nthreads : int
+        Threads of each node.
+    base_dir : Path
+        Work directory of nipype.
+    log_settings : Settings
+        Its output directory is where crash files go.
+    run_uuid : str
+        Name of this run.
+    name : str
+        Name of the workflow.
+    """
+    workflow = Workflow(name=name)
+    workflow.base_dir = str(base_dir)
+    for record in records:
+        single_wf = init_inject_t1w_wf(
+            settings=settings,
+            record=record,
+            replicates=replicates[record.subject],
+            injection=injection,
+            model_template=model_template,
+            omp_nthreads=omp_nthreads,
+            name=workflow_name(record.prefix),
+        )
+        crash_dir = log_dir(log_settings, record.subject, run_uuid)
+        single_wf.config['execution']['crashdump_dir'] = str(crash_dir)
+        for node in single_wf._get_all_nodes():
+            node.config = deepcopy(single_wf.config)
+        workflow.add_nodes([single_wf])
+    return workflow
+
+
+def init_inject_t1w_wf(
+    *,
+    settings: Settings,
+    record: T1wRecord,
+    replicates: Sequence[Mapping[str, Any]],
+    injection: Mapping[str, Any],
+    model_template: str,
+    omp_nthreads: int,
+    name: str,
+) -> Workflow:
+    """Make all replicates of one T1w image; parameters as in :func:`init_inject_wf`."""
+    workflow = Workflow(name=name)
+    inputnode = pe.Node(niu.IdentityInterface(fields=['t1w']), name='inputnode')
+    inputnode.inputs.t1w = str(record.path)
+    anatomical_wf = init_anatomical_wf(
+        skull_strip=settings.skull_strip_t1w,
+        strip_template=settings.template,
+        model_template=model_template,
+        omp_nthreads=omp_nthreads,
+        random_seed=settings.random_seed,
+        fast=settings.fast,
+        offline=settings.offline,
+    )
+    inject = pe.Node(
+        Inject(
+            replicates=[dict(replicate) for replicate in replicates],
+            entities=record.entities,
+            sidecar=inherited_sidecar(settings.bids_dir, record),
+            num_threads=omp_nthreads,
+            **injection,
+        ),
+        name='inject',
+        mem_gb=2.0,
+        n_procs=omp_nthreads,
+    )
+    workflow.connect([
+        (inputnode, anatomical_wf, [('t1w', 'inputnode.t1w')]),
+        (inputnode, inject, [('t1w', 't1w')]),
+        (anatomical_wf, inject, [
+            ('outputnode.brain_mask', 'brain_mask'),
+            ('outputnode.native_to_template', 'native_to_template'),
+        ]),
+    ])  # fmt: skip
+    return workflow

@@ -1,0 +1,271 @@
+"""The tool `inject`: read, check, plan, compute, judge."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_interp.bids.injected import (
+    TRUTH,
+    check_target,
+    read_people,
+    write_descriptions,
+    write_people,
+)
+from bids_interp.bids.query import T1wRecord, collect, dataset_key, read_description
+from bids_interp.bids.resources import available_cpus, available_memory_gb, prepare_caches
+from bids_interp.bids.write import write_tsv
+from bids_interp.errors import NothingToDoError, OutputError
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Engine
+from bids_interp.workflows.logs import start_logging
+from bids_interp.workflows.places import choose_work_dir, prepare_work_dir
+from bids_interp.workflows.running import MAX_THREADS, configure_nipype, execute
+from bids_interp.workflows.verdict import DONE, Verdict
+
+if TYPE_CHECKING:
+    from bids_interp.phantom.assignment import Replicate
+    from bids_interp.phantom.atrophy import AtrophyField
+    from bids_interp.phantom.scenarios import Scenario
+
+logger = logging.getLogger('bids_interp')
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What is planted.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The change and what is put in its way.
+    severity : tuple of float
+        Range of the severities.
+    fraction : float
+        Share of patients.
+    replicates : int
+        Replicates of each brain.
+    seed : int
+        Seed of everything random.
+    anatomy_mm : float
+        Standard deviation of the random anatomy of each replicate.
+    template : str
+        Name of the brain template.
+    overwrite : bool
+        Replace a dataset that was made with other settings.
+    """
+
+    scenario: Scenario
+    severity: tuple[float, float] = (0.7, 1.3)
+    fraction: float = 0.5
+    replicates: int = 1
+    seed: int = 0
+    anatomy_mm: float = 2.0
+    template: str = 'MNI152NLin2009aSym'
+    overwrite: bool = False
+
+
+def run_inject(settings: Settings, injection: Injection) -> int:
+    """Plant a change into the T1w images of a dataset and return the exit code.
+
+    Parameters
+    ----------
+    settings : Settings
+        Input, output, selection, preparation of the images, and machine.
+    injection : Injection
+        What is planted.
+
+    Raises
+    ------
+    BidsInterpError
+        If something is wrong before anything is computed.
+    """
+    started = time.monotonic()
+    start_logging(settings.verbose)
+    records = collect(settings)
+    if not records:
+        raise NothingToDoError('No T1w image is selected.')
+    from bids_interp.phantom.assignment import assign
+    from bids_interp.phantom.truth import IGNORED
+
+    families = sorted({record.subject for record in records})
+    chosen = assign(
+        families,
+        injection.scenario,
+        injection.severity,
+        injection.fraction,
+        injection.replicates,
+        injection.seed,
+    )
+    source = read_description(settings.bids_dir)
+    people = read_people(settings.bids_dir)
+    recipe = _recipe(settings, injection, records, dataset_key(source))
+    work_dir = _check_work_dir(settings)
+    check_target(settings.output_dir, settings.bids_dir, recipe, injection.overwrite)
+    prepare_caches(work_dir)
+    prepare_work_dir(work_dir, clean=False)
+    plan = _plan(injection)
+    write_descriptions(settings.output_dir, source, recipe, IGNORED)
+    verdict = _compute(settings, injection, records, chosen, plan, work_dir)
+    done = {outcome.name for outcome in verdict.of(DONE)}
+    there = {record.subject for record in records if record.prefix in done}
+    made = [replicate for replicate in chosen if replicate.family in there]
+    extra = [
+        name
+        for name, used in (
+            ('confound', injection.scenario.confound is not None),
+            ('scaling', injection.scenario.scaling_sd > 0),
+        )
+        if used
+    ]
+    if made:
+        rows = [{**r.to_dict(), 'group': r.group, 'replicate': r.number} for r in made]
+        write_people(settings.output_dir, people, rows, extra)
+        _write_truth_table(settings.output_dir, made)
+    logger.info('%.0f s in all.', time.monotonic() - started)
+    level = logging.INFO if verdict.exit_code == 0 else logging.ERROR
+    for line in verdict.lines():
+        logger.log(level, '%s', line)
+    return verdict.exit_code
+
+
+def _recipe(
+    settings: Settings, injection: Injection, records: Sequence[T1wRecord], key: str
+) -> dict[str, Any]:
+    """Return everything that the dataset depends on, but for the files themselves."""
+    scenario = injection.scenario
+    return {
+        'Scenario': scenario.name,
+        'Purpose': scenario.purpose,
+        'Effect': scenario.effect.name,
+        'Changes': scenario.changes,
+        'ShamsAfter': dict(scenario.effect.changes),
+        'AbsorbedBy': scenario.effect.absorb,
+        'Confound': None if scenario.confound is None else list(scenario.confound),
+        'ScalingSD': scenario.scaling_sd,
+        'Severity': list(injection.severity),
+        'Fraction': injection.fraction,
+        'Replicates': injection.replicates,
+        'Seed': injection.seed,
+        'AnatomyMM': injection.anatomy_mm,
+        'Template': injection.template,
+        'SkullStrip': settings.skull_strip_t1w,
+        'Fast': settings.fast,
+        'Source': key,
+        'Images': [record.prefix for record in records],
+    }
+
+
+def _check_work_dir(settings: Settings) -> Path:
+    work_dir = choose_work_dir(settings)
+    for folder in (settings.output_dir, settings.bids_dir):
+        if work_dir.resolve() == folder.resolve() or folder.resolve() in work_dir.resolve().parents:
+            raise OutputError(
+                f'The work directory {work_dir} is inside the dataset {folder}.',
+                'Choose another folder with --work-dir.',
+            )
+    return work_dir
+
+
+def _plan(injection: Injection) -> AtrophyField:
+    """Plan the change on a grid around the brain of the template."""
+    from bids_interp.anatomical.templates import brain_template
+    from bids_interp.phantom.atrophy import check_severity, plan_atrophy
+    from bids_interp.phantom.warps import field_grid
+    from bids_interp.spatial import Grid
+
+    effect = injection.scenario.effect
+    brain = Grid.from_image(brain_template(injection.template), injection.template)
+    logger.info('Planning the effect %s ...', effect.name)
+    plan = plan_atrophy(field_grid(brain), effect.changes, effect.absorb)
+    check_severity(plan, injection.severity[1], effect.name)
+    return plan
+
+
+def _compute(
+    settings: Settings,
+    injection: Injection,
+    records: Sequence[T1wRecord],
+    chosen: Sequence[Replicate],
+    plan: AtrophyField,
+    work_dir: Path,
+) -> Verdict:
+    from bids_interp.phantom.inject import save_plan
+
+    nprocs = settings.nprocs or available_cpus()
+    threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
+    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    base_dir = work_dir / f'inject-{_work_key(settings, injection)}'
+    base_dir.mkdir(parents=True, exist_ok=True)
+    # Crash files stay out of the dataset.
+    logs = settings.replace(output_dir=base_dir / 'logs')
+    memory = settings.mem_gb or available_memory_gb()
+    engine = Engine(logs, work_dir, 'cpu', nprocs, threads, memory, stamp)
+    configure_nipype(engine)
+    from bids_interp.workflows.inject import init_inject_wf
+
+    plan_file = base_dir / f'plan-{stamp}.npz'
+    save_plan(plan_file, plan)
+    replicates: dict[str, list[Mapping[str, Any]]] = {}
+    for replicate in chosen:
+        replicates.setdefault(replicate.family, []).append(replicate.to_dict())
+    workflow = init_inject_wf(
+        settings=settings,
+        records=records,
+        replicates=replicates,
+        injection={
+            'plan': str(plan_file),
+            'seed': injection.seed,
+            'null': injection.scenario.null,
+            'anatomy_mm': injection.anatomy_mm,
+            'out_dir': str(settings.output_dir),
+        },
+        model_template=injection.template,
+        omp_nthreads=threads,
+        base_dir=base_dir,
+        log_settings=logs,
+        run_uuid=stamp,
+    )
+    logger.info(
+        '%d images, %d replicates each, up to %d processes; work directory %s',
+        len(records),
+        injection.replicates,
+        nprocs,
+        work_dir,
+    )
+    try:
+        return execute(engine, workflow, records)
+    finally:
+        plan_file.unlink(missing_ok=True)
+
+
+def _work_key(settings: Settings, injection: Injection) -> str:
+    """Name the registrations: other changes of the same scans use them again."""
+    parts = [
+        read_description(settings.bids_dir),
+        settings.skull_strip_t1w,
+        settings.template,
+        settings.fast,
+        settings.random_seed,
+        injection.template,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+
+
+def _write_truth_table(out: Path, made: Sequence[Replicate]) -> None:
+    rows = [
+        {
+            'participant_id': f'sub-{replicate.label}',
+            'direction': 'remove' if replicate.patient else 'inject',
+            'severity': replicate.severity if replicate.patient else 1.0,
+        }
+        for replicate in made
+    ]
+    write_tsv(out / TRUTH / 'truth.tsv', rows)
