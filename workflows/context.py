@@ -40,6 +40,35 @@ class RunContext:
 
 
 @dataclass(frozen=True)
+class Engine:
+    """What runs a workflow: settings, and the share of the machine.
+
+    Parameters
+    ----------
+    settings : Settings
+        Choices of the user; logs go below their output directory.
+    work_dir : Path
+        Folder of intermediate results.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    nprocs, omp_nthreads : int
+        Processes at once, and threads of each.
+    mem_gb : float
+        Memory for all processes together.
+    run_uuid : str
+        Name of this run, in the folders of its logs.
+    """
+
+    settings: Settings
+    work_dir: Path
+    device: str
+    nprocs: int
+    omp_nthreads: int
+    mem_gb: float
+    run_uuid: str
+
+
+@dataclass(frozen=True)
 class Job:
     """One run, all of it checked: nothing in here can be a mistake of the user any more."""
 
@@ -48,6 +77,20 @@ class Job:
     rows: list[PreflightRow]
     work_dir: Path
     mem_gb: float
+
+    @property
+    def engine(self) -> Engine:
+        """What runs its workflow."""
+        context = self.context
+        return Engine(
+            self.settings,
+            self.work_dir,
+            context.device,
+            context.nprocs,
+            context.omp_nthreads,
+            self.mem_gb,
+            context.run_uuid,
+        )
 
     @property
     def records(self) -> list[T1wRecord]:

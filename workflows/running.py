@@ -28,7 +28,7 @@ from bids_interp.bids.resources import (
     resolve_device,
 )
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Job, RunContext, log_dir, workflow_name
+from bids_interp.workflows.context import Engine, Job, RunContext, log_dir, workflow_name
 from bids_interp.workflows.logs import add_log_file, nipype_level, quieten_nipype, start_logging
 from bids_interp.workflows.pages import (
     is_done,
@@ -151,7 +151,7 @@ def _compute(job: Job, excluded: list[Outcome]) -> Verdict:
 
 
 def _run_workflow(job: Job, excluded: list[Outcome]) -> Verdict:
-    configure_nipype(job)
+    configure_nipype(job.engine)
     from bids_interp.workflows.base import init_bids_interp_wf, work_key
 
     settings, failed = job.settings, []
@@ -174,12 +174,12 @@ def _run_workflow(job: Job, excluded: list[Outcome]) -> Verdict:
     if settings.boilerplate_only:
         return Verdict([*(Outcome(record.prefix) for record in job.records), *excluded])
     built = [r for r in job.records if r.prefix not in {outcome.name for outcome in failed}]
-    verdict = execute(job, workflow, built)
+    verdict = execute(job.engine, workflow, built)
     verdict.outcomes += [*failed, *excluded]
     return verdict
 
 
-def execute(job: Job, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
+def execute(engine: Engine, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
     """Run the nodes and say what became of each image.
 
     Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
@@ -193,11 +193,11 @@ def execute(job: Job, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdi
         count_nodes(workflow),
     )
     plugin: Any = make_plugin(
-        job.settings.use_plugin,
-        nprocs=job.context.nprocs,
-        mem_gb=job.mem_gb,
-        n_gpu_procs=count_nodes_per_gpu(job.context.device),
-        scratch=job.work_dir,
+        engine.settings.use_plugin,
+        nprocs=engine.nprocs,
+        mem_gb=engine.mem_gb,
+        n_gpu_procs=count_nodes_per_gpu(engine.device),
+        scratch=engine.work_dir,
         status_callback=progress.update,
     )
     interrupted, trouble = False, ''
@@ -211,18 +211,18 @@ def execute(job: Job, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdi
     except Exception as error:
         trouble = read_error(str(error))
         logger.debug('The engine ended with an error.', exc_info=error)
-        interrupted = job.settings.stop_on_first_crash
+        interrupted = engine.settings.stop_on_first_crash
     finally:
         signal.signal(signal.SIGTERM, previous)
         if hasattr(plugin, 'close'):
             plugin.close()
     outcomes = []
     for record in records:
-        crashes = log_dir(job.settings, record.subject, job.context.run_uuid)
+        crashes = log_dir(engine.settings, record.subject, engine.run_uuid)
         outcome = progress.outcome(workflow_name(record.prefix), crashes)
         if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
             outcome.problem = trouble
-        report = job.settings.output_dir / f'{record.prefix}.html'
+        report = engine.settings.output_dir / f'{record.prefix}.html'
         outcome.report = report if report.is_file() else None
         outcomes.append(outcome)
     return Verdict(outcomes, interrupted)
@@ -232,9 +232,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def configure_nipype(job: Job) -> None:
+def configure_nipype(engine: Engine) -> None:
     """Set nipype's configuration: what is hashed, where it waits, what it writes."""
-    os.environ.setdefault('OMP_NUM_THREADS', str(job.context.omp_nthreads))
+    os.environ.setdefault('OMP_NUM_THREADS', str(engine.omp_nthreads))
     # Threads that spin while they wait make a busy machine many times slower.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     from nipype import config
@@ -248,13 +248,13 @@ def configure_nipype(job: Job) -> None:
             'check_version': 'false',
             'remove_unnecessary_outputs': 'false',
             'use_relative_paths': 'true',  # a work directory that was moved is still of use
-            'stop_on_first_crash': str(job.settings.stop_on_first_crash).lower(),
+            'stop_on_first_crash': str(engine.settings.stop_on_first_crash).lower(),
         },
-        'monitoring': {'enabled': str(job.settings.resource_monitor).lower()},
+        'monitoring': {'enabled': str(engine.settings.resource_monitor).lower()},
     })  # fmt: skip
-    if job.settings.resource_monitor:
+    if engine.settings.resource_monitor:
         config.enable_resource_monitor()
-    quieten_nipype(nipype_level(job.settings.verbose))
+    quieten_nipype(nipype_level(engine.settings.verbose))
 
 
 def _tell(verdict: Verdict) -> None:

@@ -25,8 +25,10 @@ from torch import nn
 from bids_interp.errors import ModelError
 from bids_interp.models.classifier import build_classifier
 from bids_interp.models.fingerprint import salted, subject_keys
+from bids_interp.models.paper import PaperSimulator
 from bids_interp.models.preprocessing import Preprocessing
-from bids_interp.models.simulator import Simulator
+from bids_interp.models.simulator import Simulator, build_simulator
+from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 
 FORMAT = 1
@@ -58,19 +60,38 @@ class FoldModels:
     Parameters
     ----------
     classifier : torch.nn.Module
-        Maps (B, 1, X, Y, Z) to logits (B, 1).
+        Maps (B, 1, X, Y, Z) to outputs (B, K), see :class:`bids_interp.models.target.Target`.
     simulator : Simulator
         Maps an image and doses to velocities.
     temperature : float
-        Divides the logit before the sigmoid (calibration).
+        Divides the score before the sigmoid (calibration).
     class_gap : float
-        Median logit difference between the classes on subjects that the classifier has not seen.
+        Median difference of the score between the classes on subjects that the classifier has not
+        seen; for a regression 1, a standard deviation.
+    weights : torch.Tensor
+        (K,) of the outputs in the score.
+    contrast : int
+        Which question the score answers.
     """
 
     classifier: nn.Module
-    simulator: Simulator
+    simulator: Simulator | PaperSimulator
     temperature: float
     class_gap: float
+    weights: torch.Tensor
+    contrast: int = 0
+
+    def score(self, image: torch.Tensor) -> torch.Tensor:
+        """Score (B,) of images (B, 1, X, Y, Z): the logit that rises when the pattern is injected.
+
+        For two classes the logit itself, for several the difference of two logits, for a regression
+        the standardised value.
+        """
+        return self.classifier(image) @ self.weights
+
+    def field(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
+        """Field (B, 3, X, Y, Z) of the simulator for this contrast, see :func:`flow`."""
+        return self.simulator(image, dose, self.contrast)
 
 
 def sha256_of(path: Path) -> str:
@@ -89,10 +110,16 @@ class ModelBundle:
         The folder.
     config : dict
         Content of ``config.json``.
+    contrast : int
+        Which question is explained, of :attr:`Target.contrasts`.
+    allow_code : bool
+        Whether a classifier that is Python code of its own may be imported.
     """
 
     path: Path
     config: dict[str, Any]
+    contrast: int = 0
+    allow_code: bool = False
     _folds: dict[tuple[int, str], FoldModels] = field(default_factory=dict, repr=False)
 
     @property
@@ -107,8 +134,12 @@ class ModelBundle:
 
     @cached_property
     def version_hash(self) -> str:
-        """Short SHA-256 of the configuration, which holds the hashes of all files."""
-        return sha256_of(self.path / CONFIG)[:12]
+        """Short SHA-256 of the configuration, which holds the hashes of all files.
+
+        With the contrast where it is not the first, so that results of two are never mixed.
+        """
+        digest = sha256_of(self.path / CONFIG)[:12]
+        return f'{digest}-{self.contrast}' if self.contrast else digest
 
     @cached_property
     def grid(self) -> Grid:
@@ -121,9 +152,25 @@ class ModelBundle:
         return self.config['template']
 
     @property
+    def field_kind(self) -> str:
+        """What the simulators put out: ``'velocity'`` or ``'displacement'``."""
+        is_paper = self.config['simulator'].get('capacity') == 'ipmi2021'
+        return (PaperSimulator if is_paper else Simulator).field
+
+    @cached_property
+    def full_target(self) -> Target:
+        """What is predicted, all classes and contrasts."""
+        return Target.from_dict(self.config['target'])
+
+    @property
     def target(self) -> dict[str, Any]:
-        """What is classified: ``kind``, ``label``, ``negative``, ``positive``."""
-        return self.config['target']
+        """What is explained: ``kind``, ``label``, and the two sides of the contrast."""
+        chosen = self.full_target.contrasts[self.contrast]
+        return {
+            **self.config['target'],
+            'negative': chosen.negative,
+            'positive': chosen.positive,
+        }
 
     @property
     def n_folds(self) -> int:
@@ -163,26 +210,33 @@ class ModelBundle:
 
     def _load_fold(self, index: int, device: str) -> FoldModels:
         entry = self.config['folds'][index]
+        classifier = self._load_classifier(self.path / entry['classifier'], device)
+        simulator = build_simulator(self.grid, self.brain_mask, self.config['simulator'])
+        _load_weights(simulator, self.path / entry['simulator'])
+        simulator.to(device).eval().requires_grad_(False)
+        return FoldModels(
+            classifier,
+            simulator,
+            _of_contrast(entry['temperature'], self.contrast),
+            _of_contrast(entry['class_gap'], self.contrast),
+            self.full_target.weights(device)[self.contrast],
+            self.contrast,
+        )
+
+    def _load_classifier(self, path: Path, device: str) -> nn.Module:
         wanted = self.config['classifier']
-        classifier = build_classifier(
+        if 'external' in wanted:
+            from bids_interp.models.card import ClassifierCard
+            from bids_interp.models.external import ExternalSource, load_external
+
+            source = ExternalSource(**{'location': str(path), **wanted['external']})
+            card = ClassifierCard.from_dict(wanted['card'])
+            return load_external(source, card, self.allow_code).to(device)
+        network = build_classifier(
             wanted['architecture'], self.grid.shape, **wanted.get('arguments', {})
         )
-        simulator = Simulator(self.grid, self.brain_mask, **self.config['simulator'])
-        networks: tuple[tuple[nn.Module, str], ...] = (
-            (classifier, 'classifier'),
-            (simulator, 'simulator'),
-        )
-        for network, what in networks:
-            path = self.path / entry[what]
-            try:
-                weights = {name: value.float() for name, value in load_file(path).items()}
-                network.load_state_dict(weights)
-            except (RuntimeError, SafetensorError, OSError) as error:
-                raise ModelError(f'{path} does not fit its configuration: {error}.') from error
-            network.to(device).eval().requires_grad_(False)
-        return FoldModels(
-            classifier, simulator, float(entry['temperature']), float(entry['class_gap'])
-        )
+        _load_weights(network, path)
+        return network.to(device).eval().requires_grad_(False)
 
     def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:
         """Find out which folds may explain a subject.
@@ -202,6 +256,18 @@ class ModelBundle:
             if digest in known:
                 return Membership(True, tuple(known[digest]))
         return Membership(False, tuple(range(self.n_folds)))
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        network.load_state_dict(weights)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ModelError(f'{path} does not fit its configuration: {error}.') from error
+
+
+def _of_contrast(value: float | list[float], contrast: int) -> float:
+    return float(value[contrast] if isinstance(value, list) else value)
 
 
 def default_bundle_path() -> Path:
@@ -249,13 +315,19 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def load_bundle(path: Path | str) -> ModelBundle:
+def load_bundle(
+    path: Path | str, contrast: str | None = None, *, allow_code: bool = False
+) -> ModelBundle:
     """Open a bundle and check the hashes of all its files.
 
     Parameters
     ----------
     path : path-like
         The folder.
+    contrast : str, optional
+        Which question is explained, by its name; the first one if not given.
+    allow_code : bool
+        Whether a classifier that is Python code of its own may be imported.
 
     Raises
     ------
@@ -267,7 +339,8 @@ def load_bundle(path: Path | str) -> ModelBundle:
     problems = verify_bundle(path)
     if problems:
         raise ModelError(' '.join(problems))
-    bundle = ModelBundle(path, config)
+    bundle = ModelBundle(path, config, allow_code=allow_code)
+    bundle.contrast = bundle.full_target.index_of(contrast)
     if bundle.brain_mask.shape != bundle.grid.shape:
         raise ModelError(
             f'{path / CONTEXT} was made for a grid of {bundle.brain_mask.shape}, '
@@ -284,16 +357,16 @@ class TrainedFold:
     ----------
     classifier, simulator : dict of torch.Tensor
         State dictionaries.
-    temperature, class_gap : float
-        See :class:`FoldModels`.
+    temperature, class_gap : float, or list of float
+        See :class:`FoldModels`; one for each contrast where there are several.
     metrics : dict
         Of this fold.
     """
 
     classifier: dict[str, torch.Tensor]
     simulator: dict[str, torch.Tensor]
-    temperature: float
-    class_gap: float
+    temperature: float | list[float]
+    class_gap: float | list[float]
     metrics: dict[str, Any]
 
 

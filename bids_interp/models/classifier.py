@@ -146,7 +146,27 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_classifier(architecture: str, shape: tuple[int, int, int], **arguments: Any) -> nn.Module:
+class Ensemble(nn.Module):
+    """Mean output of several classifiers of one architecture.
+
+    Parameters
+    ----------
+    members : list of torch.nn.Module
+        Each maps (B, 1, X, Y, Z) to (B, outputs).
+    """
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Outputs (B, outputs) of images (B, 1, X, Y, Z)."""
+        return torch.stack([member(image) for member in self.members]).mean(dim=0)
+
+
+def build_classifier(
+    architecture: str, shape: tuple[int, int, int], members: int = 1, **arguments: Any
+) -> nn.Module:
     """Make a classifier of the registry.
 
     Parameters
@@ -155,6 +175,8 @@ def build_classifier(architecture: str, shape: tuple[int, int, int], **arguments
         A name in ``CLASSIFIERS``.
     shape : tuple of int
         Size of the input image.
+    members : int
+        More than one make an :class:`Ensemble`.
     **arguments
         Of that architecture.
 
@@ -169,8 +191,9 @@ def build_classifier(architecture: str, shape: tuple[int, int, int], **arguments
             f'Known are: {", ".join(sorted(CLASSIFIERS))}.',
         )
     try:
-        return CLASSIFIERS[architecture](shape=tuple(shape), **arguments)
+        made = [CLASSIFIERS[architecture](shape=tuple(shape), **arguments) for _ in range(members)]
     except (TypeError, KeyError) as error:
         raise ModelError(
             f'Arguments of classifier {architecture!r} do not fit: {error}.'
         ) from error
+    return Ensemble(made) if members > 1 else made[0]

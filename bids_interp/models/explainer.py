@@ -17,9 +17,11 @@ from bids_interp.spatial import (
     Grid,
     count_folded,
     digital_folding_volume,
-    exponential,
+    flow,
+    forward_map,
     jacobian_determinant,
     log_jacobian,
+    pull_back,
     refine_velocity,
     warp,
 )
@@ -62,12 +64,15 @@ class Simulation:
         Direction to (folds, 3, X, Y, Z).
     folds : tuple of int
         The folds used.
+    kind : {'velocity', 'displacement'}
+        What the fields are, see :func:`bids_interp.spatial.flow`.
     """
 
     grid: Grid
     velocity: dict[str, np.ndarray]
     per_fold: dict[str, np.ndarray]
     folds: tuple[int, ...]
+    kind: str = 'velocity'
 
     @property
     def velocity_sd(self) -> dict[str, np.ndarray]:
@@ -174,7 +179,7 @@ def classify(
     predictions = []
     for index in _need_folds(folds):
         models = bundle.fold(index, device)
-        logit = float(models.classifier(image.to(device))[0, 0])
+        logit = float(models.score(image.to(device))[0])
         probability = float(torch.sigmoid(torch.tensor(logit / models.temperature)))
         predictions.append(FoldPrediction(index, logit, probability))
     return predictions
@@ -193,16 +198,17 @@ def simulate(
     per_fold = {}
     for direction, sign in DIRECTIONS.items():
         dose = torch.tensor([sign], device=device)
-        maps = [bundle.fold(i, device).simulator(image.to(device), dose)[0].cpu() for i in folds]
+        maps = [bundle.fold(i, device).field(image.to(device), dose)[0].cpu() for i in folds]
         per_fold[direction] = torch.stack(maps).numpy()
     velocity = {direction: maps.mean(axis=0) for direction, maps in per_fold.items()}
-    return Simulation(bundle.grid, velocity, per_fold, folds)
+    return Simulation(bundle.grid, velocity, per_fold, folds, bundle.field_kind)
 
 
-def _apply(image: torch.Tensor, velocity: np.ndarray, dose: float, grid: Grid) -> torch.Tensor:
-    """Move the tissue of an image (1, 1, X, Y, Z) by exp(dose * velocity)."""
-    field = torch.from_numpy(velocity)[None] * dose
-    return warp(image, exponential(-field, grid), grid)
+def _apply(
+    image: torch.Tensor, field: np.ndarray, dose: float, grid: Grid, kind: str
+) -> torch.Tensor:
+    """Move the tissue of an image (1, 1, X, Y, Z) by a field times a dose."""
+    return warp(image, pull_back(torch.from_numpy(field)[None] * dose, grid, kind), grid)
 
 
 @torch.no_grad()
@@ -225,7 +231,7 @@ def dose_response(
     rows = [_response_row(bundle, observed, p, 'none', 0.0, device) for p in observed.values()]
     for direction, velocity in simulation.velocity.items():
         for dose in sorted(set(doses)):
-            simulated = _apply(image, velocity, dose, bundle.grid)
+            simulated = _apply(image, velocity, dose, bundle.grid, simulation.kind)
             for prediction in classify(bundle, simulated, simulation.folds, device):
                 rows.append(_response_row(bundle, observed, prediction, direction, dose, device))
     return rows
@@ -259,6 +265,7 @@ def realise(
     image: np.ndarray,
     grid: Grid,
     grid_to_template: np.ndarray | None = None,
+    kind: str = 'velocity',
 ) -> Realisation:
     """Carry a simulation out at full resolution, in template space or in a subject's own.
 
@@ -279,6 +286,8 @@ def realise(
         Where results are wanted.
     grid_to_template : numpy.ndarray, optional
         4 x 4 from the world of ``grid`` to the template's (identity where not given).
+    kind : {'velocity', 'displacement'}
+        What the field is, see :func:`bids_interp.spatial.flow`.
 
     Returns
     -------
@@ -291,14 +300,14 @@ def realise(
     part = grid.crop(start, stop)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     field = dose * refine_velocity(velocity, velocity_grid, part, grid_to_template)
-    forward = exponential(field, part)
+    forward = forward_map(field, part, kind)
     determinant = jacobian_determinant(forward, part)
     folded = int((determinant <= 0).sum())
     log_j = determinant.clamp_min_(SMALLEST_DETERMINANT).log_()
     longest = float(forward.square().sum(dim=1).max().sqrt())
     del forward
     pixels = torch.from_numpy(np.ascontiguousarray(image[box], dtype=np.float32))[None, None]
-    moved = warp(pixels, exponential(-field, part), part)
+    moved = warp(pixels, pull_back(field, part, kind), part)
     result, log_map = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     result[box], log_map[box] = moved[0, 0].numpy(), log_j[0, 0].numpy()
     return Realisation(result, log_map, folded, longest)
@@ -355,7 +364,15 @@ def explain(
     image = prepare_input(data, grid, between, model)
     predictions = classify(model, image, chosen, where)
     simulation = simulate(model, image, chosen, where)
-    result = realise(simulation.velocity[direction], simulation.grid, dose, data, grid, between)
+    result = realise(
+        simulation.velocity[direction],
+        simulation.grid,
+        dose,
+        data,
+        grid,
+        between,
+        simulation.kind,
+    )
     return Explanation(
         result.log_jacobian, grid, 'log_jacobian', SIGN, result.image, tuple(predictions)
     )
@@ -415,8 +432,7 @@ def counterfactual_metrics(
     for direction, velocity in simulation.velocity.items():
         for dose in doses:
             field = torch.from_numpy(velocity)[None] * dose
-            forward = exponential(field, bundle.grid)
-            backward = exponential(-field, bundle.grid)
+            forward, backward = flow(field, bundle.grid, simulation.kind)
             simulated = warp(image, backward, bundle.grid)
             returned = warp(simulated, forward, bundle.grid)
             after = classify(bundle, simulated, simulation.folds, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +13,25 @@ from torch import nn
 
 from bids_interp.errors import ModelError
 from bids_interp.models.condconv import CondConv3d, FilmConv3d
+from bids_interp.models.paper import PaperSimulator
 from bids_interp.spatial import Grid, SplineEvaluator, smooth
 
 CAPACITIES = ('template', 'residual', 'condconv')
-#: Inject and remove, one-hot: a code of -1 would be lost behind a rectifier.
-CODES = 2
 
 
-def direction_code(dose: torch.Tensor) -> torch.Tensor:
-    """One-hot code (B, 2) of the direction of doses (B,): inject (dose >= 0) or remove."""
-    inject = (dose >= 0).to(dose)
-    return torch.stack([inject, 1 - inject], dim=1)
+def direction_code(dose: torch.Tensor, contrast: int = 0, contrasts: int = 1) -> torch.Tensor:
+    """One-hot code (B, 2 * contrasts) of contrast and direction.
+
+    One-hot, because a code of -1 would be lost behind a rectifier.
+
+    Examples
+    --------
+    >>> direction_code(torch.tensor([1.0, -0.5]), contrast=1, contrasts=2).tolist()
+    [[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    """
+    code = dose.new_zeros(len(dose), 2 * contrasts)
+    code[torch.arange(len(dose), device=dose.device), 2 * contrast + (dose < 0).long()] = 1
+    return code
 
 
 class ResidualNetwork(nn.Module):
@@ -39,14 +48,18 @@ class ResidualNetwork(nn.Module):
         Input channels.
     width : int
         Channels of the first stage.
+    codes : int
+        Length of the condition code.
     """
 
-    def __init__(self, convolution: Callable[..., nn.Module], inputs: int, width: int) -> None:
+    def __init__(
+        self, convolution: Callable[..., nn.Module], inputs: int, width: int, codes: int = 2
+    ) -> None:
         super().__init__()
-        self.enter = convolution(inputs, width, CODES, stride=2)
-        self.down = convolution(width, 2 * width, CODES, stride=2)
-        self.middle = convolution(2 * width, 2 * width, CODES)
-        self.up = convolution(3 * width, width, CODES)
+        self.enter = convolution(inputs, width, codes, stride=2)
+        self.down = convolution(width, 2 * width, codes, stride=2)
+        self.middle = convolution(2 * width, 2 * width, codes)
+        self.up = convolution(3 * width, width, codes)
         self.norms = nn.ModuleList(
             nn.GroupNorm(4, channels) for channels in (width, 2 * width, 2 * width, width)
         )
@@ -57,7 +70,7 @@ class ResidualNetwork(nn.Module):
     def forward(
         self, data: torch.Tensor, code: torch.Tensor, size: tuple[int, ...]
     ) -> torch.Tensor:
-        """Coefficients (B, 3, *size) from data (B, inputs, X, Y, Z) and code (B, 2)."""
+        """Coefficients (B, 3, *size) from data (B, inputs, X, Y, Z) and code (B, codes)."""
         half = F.leaky_relu(self.norms[0](self.enter(data, code)), 0.1)
         quarter = F.leaky_relu(self.norms[1](self.down(half, code)), 0.1)
         quarter = F.leaky_relu(self.norms[2](self.middle(quarter, code)), 0.1)
@@ -89,7 +102,13 @@ class Simulator(nn.Module):
         Channels of the first stage of the residual network.
     experts : int
         Expert kernels of the conditional convolution.
+    contrasts : int
+        Questions of the classifier (:attr:`bids_interp.models.target.Target.contrasts`), each with
+        a template velocity of its own. Exchanging the classes of a contrast is a negative dose.
     """
+
+    #: What it puts out: a stationary velocity, or a displacement.
+    field = 'velocity'
 
     def __init__(
         self,
@@ -99,6 +118,7 @@ class Simulator(nn.Module):
         smoothing_mm: float = 6.0,
         width: int = 8,
         experts: int = 3,
+        contrasts: int = 1,
     ) -> None:
         super().__init__()
         if capacity not in CAPACITIES:
@@ -106,34 +126,38 @@ class Simulator(nn.Module):
                 f'There is no simulator capacity {capacity!r}.', f'Known are: {CAPACITIES}.'
             )
         self.grid, self.lattice = grid, grid.half()
-        self.capacity, self.smoothing_mm = capacity, smoothing_mm
+        self.capacity, self.smoothing_mm, self.contrasts = capacity, smoothing_mm, contrasts
         self.evaluate_spline = SplineEvaluator(self.lattice, grid)
         # Coefficients count voxels of the model's grid, so that step sizes do not depend on it.
         self.scale_mm = float(grid.spacing.mean())
-        self.template = nn.Parameter(torch.zeros(1, 3, *self.lattice.shape))
+        self.template = nn.Parameter(torch.zeros(contrasts, 3, *self.lattice.shape))
         self.residual: ResidualNetwork | None = None
         if capacity != 'template':
             convolution = (
                 FilmConv3d if capacity == 'residual' else partial(CondConv3d, experts=experts)
             )
-            self.residual = ResidualNetwork(convolution, inputs=5, width=width)
+            self.residual = ResidualNetwork(convolution, 5, width, 2 * contrasts)
         coordinates = grid.world_coordinates() / 100.0
         context = np.concatenate([coordinates, mask[None].astype(np.float32)])
         self.context: torch.Tensor
         self.register_buffer('context', torch.from_numpy(context)[None], persistent=False)
 
-    def coefficients(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
+    def coefficients(
+        self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0
+    ) -> torch.Tensor:
         """B-spline coefficients for dose 1 in the direction of each dose, (B, 3, *lattice), mm."""
-        momentum = self.template
+        momentum = self.template[contrast : contrast + 1]
         if self.residual is not None:
             context = self.context.expand(image.shape[0], -1, -1, -1, -1)
             data = torch.cat([image, context], dim=1)
             momentum = momentum + self.residual(
-                data, direction_code(dose), tuple(self.lattice.shape)
+                data,
+                direction_code(dose, contrast, self.contrasts),
+                tuple(self.lattice.shape),
             )
         return smooth(momentum, self.smoothing_mm, self.lattice) * self.scale_mm
 
-    def forward(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
         """Velocity on the model's grid.
 
         Parameters
@@ -143,11 +167,40 @@ class Simulator(nn.Module):
         dose : torch.Tensor
             (B,) in [-1, 1]; positive injects the positive class, negative removes it. Without a
             residual the image is not looked at.
+        contrast : int
+            Which question.
 
         Returns
         -------
         torch.Tensor
             (B, 3, X, Y, Z), mm along world axes; tissue moves by exp(v).
         """
-        velocity = self.evaluate_spline(self.coefficients(image, dose))
+        velocity = self.evaluate_spline(self.coefficients(image, dose, contrast))
         return dose.view(-1, 1, 1, 1, 1) * velocity
+
+
+def build_simulator(
+    grid: Grid, mask: np.ndarray, arguments: dict[str, Any]
+) -> Simulator | PaperSimulator:
+    """Make a simulator from what a bundle says of it.
+
+    Parameters
+    ----------
+    grid, mask
+        See :class:`Simulator`.
+    arguments : dict
+        Its other arguments.
+
+    Raises
+    ------
+    ModelError
+        If the arguments do not fit.
+    """
+    arguments = dict(arguments)
+    try:
+        if arguments.get('capacity') == 'ipmi2021':
+            del arguments['capacity']
+            return PaperSimulator(grid, mask, **arguments)
+        return Simulator(grid, mask, **arguments)
+    except TypeError as error:
+        raise ModelError(f'Arguments of the simulator do not fit: {error}.') from error

@@ -13,6 +13,7 @@ from bids_interp.spatial.fields import (
     voxel_coordinates,
     warp,
 )
+from bids_interp.spatial.flows import FIELD_KINDS, flow, forward_map, invert, pull_back
 from bids_interp.spatial.grid import Grid
 from bids_interp.spatial.jacobian import (
     count_folded,
@@ -25,6 +26,7 @@ from bids_interp.spatial.jacobian import (
 from bids_interp.spatial.splines import SplineEvaluator, refine_velocity, spline_coefficients
 
 __all__ = [
+    'FIELD_KINDS',
     'Grid',
     'SplineEvaluator',
     'compose',
@@ -32,10 +34,14 @@ __all__ = [
     'count_squarings',
     'digital_folding_volume',
     'exponential',
+    'flow',
     'flow_log_jacobian',
+    'forward_map',
+    'invert',
     'jacobian_determinant',
     'log_jacobian',
     'percent_change',
+    'pull_back',
     'refine_velocity',
     'resample',
     'sample',

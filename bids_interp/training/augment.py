@@ -54,6 +54,16 @@ class Transformation:
     gain: torch.Tensor
     noise: torch.Tensor
 
+    def take(self, part: slice) -> Transformation:
+        """Those of some images of the batch."""
+        return Transformation(self.displacement[part], self.gain[part], self.noise[part])
+
+    def to(self, device: torch.device) -> Transformation:
+        """The same on a device."""
+        return Transformation(
+            self.displacement.to(device), self.gain.to(device), self.noise.to(device)
+        )
+
     def apply(self, image: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Transform (B, 1, X, Y, Z)."""
         return warp(image, self.displacement, grid) * self.gain + self.noise

@@ -14,7 +14,7 @@ from bids_interp.evaluation.scores import auc
 from bids_interp.models.classifier import build_classifier
 from bids_interp.training.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask
+from bids_interp.training.engine import StepTask, mixed_precision
 from bids_interp.training.folds import Fold
 from bids_interp.training.losses import gradient_penalty
 from bids_interp.training.randomness import step_generators
@@ -29,9 +29,11 @@ class ClassifierRecipe:
     architecture, arguments
         Of :func:`bids_interp.models.classifier.build_classifier`.
     steps, batch : int
-        Steps and images a step, half of them of each class.
+        Steps and images a step, as many of each class.
+    optimizer, schedule : str
+        See :class:`bids_interp.training.engine.StepTask`.
     learning_rate, weight_decay : float
-        Of AdamW.
+        Of the optimiser.
     gradient_penalty : float
         Weight of the squared norm of the input gradient: a classifier that does not hang on
         single voxels has maps that follow anatomy.
@@ -42,31 +44,35 @@ class ClassifierRecipe:
         Targets are this far from 0 and 1.
     validate_every : int
         Steps between evaluations on the validation split; the best state is kept.
-    augmentation : Augmentation
-        Random transformations.
+    augmentation : Augmentation, optional
+        Random transformations; none where not given.
     """
 
     architecture: str = 'robust'
     arguments: dict[str, Any] = field(default_factory=dict)
     steps: int = 1600
     batch: int = 8
+    optimizer: str = 'adamw'
+    schedule: str = 'onecycle'
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     gradient_penalty: float = 3e-4
     penalty_every: int = 4
     label_smoothing: float = 0.05
     validate_every: int = 200
-    augmentation: Augmentation = CLASSIFIER_AUGMENTATION
+    augmentation: Augmentation | None = CLASSIFIER_AUGMENTATION
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, images: torch.Tensor, batch: int = 16) -> np.ndarray:
-    """Logits (N,) of images (N, 1, X, Y, Z), in evaluation mode, on the network's device."""
-    device = next(network.parameters()).device
+def predict_outputs(network: nn.Module, images: torch.Tensor, batch: int = 16) -> np.ndarray:
+    """Outputs (N, K) of images (N, 1, X, Y, Z), in evaluation mode, on the network's device."""
+    device = next((parameter.device for parameter in network.parameters()), torch.device('cpu'))
     was_training = network.training
-    network.eval()
-    parts = [network(part.to(device))[:, 0].cpu() for part in images.split(batch)]
-    network.train(was_training)
+    if was_training:
+        network.eval()
+    parts = [network(part.to(device)).float().cpu() for part in images.split(batch)]
+    if was_training:
+        network.train()
     return torch.cat(parts).numpy()
 
 
@@ -74,45 +80,80 @@ class ClassifierTask(StepTask):
     """Train a classifier on the training split and keep the state that validates best."""
 
     def __init__(self, cohort: Cohort, fold: Fold, recipe: ClassifierRecipe, seed: int) -> None:
-        super().__init__()
+        super().__init__(recipe.optimizer, recipe.schedule)
         self.cohort, self.fold, self.recipe, self.seed = cohort, fold, recipe, seed
         self.learning_rate, self.weight_decay = recipe.learning_rate, recipe.weight_decay
         self.max_steps = recipe.steps
         torch.manual_seed(seed)
-        self.network = build_classifier(recipe.architecture, cohort.grid.shape, **recipe.arguments)
+        self.network = build_classifier(
+            recipe.architecture,
+            cohort.grid.shape,
+            **recipe.arguments,
+            outputs=cohort.target.n_outputs,
+        )
         self.best_loss = float('inf')
         self.best_state: dict[str, torch.Tensor] = {}
         labels = cohort.labels[fold.train]
-        self.by_class = [fold.train[labels == value] for value in (0, 1)]
+        is_regression = cohort.target.kind == 'regression'
+        self.strata = (
+            [fold.train]
+            if is_regression
+            else [fold.train[labels == i] for i in range(len(cohort.target.classes))]
+        )
+        values = cohort.standardised() if is_regression else cohort.labels
+        self.truth = torch.as_tensor(values)
 
     def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
-        """Cross-entropy plus gradient penalty on a balanced, transformed batch."""
-        del batch, batch_index
+        """Loss plus gradient penalty on a balanced, transformed batch."""
+        recipe, grid = self.recipe, self.cohort.grid
         step = self.global_step
         rng, generator = step_generators(self.seed, 'classifier', step)
-        chosen = np.concatenate(
-            [rng.choice(side, self.recipe.batch // 2) for side in self.by_class]
-        )
+        share = max(1, recipe.batch // len(self.strata))
+        chosen = np.concatenate([rng.choice(side, share) for side in self.strata])
+        contrast = self._draw_contrast(rng)
         images = self.cohort.images[chosen]
-        drawn = draw(self.recipe.augmentation, len(images), self.cohort.grid, generator)
-        penalised = self.recipe.gradient_penalty > 0 and step % self.recipe.penalty_every == 0
-        images = drawn.apply(images, self.cohort.grid).to(self.device).requires_grad_(penalised)
-        logits = self.network(images)[:, 0]
-        labels = torch.as_tensor(
-            self.cohort.labels[chosen], dtype=torch.float32, device=self.device
+        drawn = (
+            None
+            if recipe.augmentation is None
+            else draw(recipe.augmentation, len(images), grid, generator)
         )
-        targets = labels * (1 - 2 * self.recipe.label_smoothing) + self.recipe.label_smoothing
-        loss = F.binary_cross_entropy_with_logits(logits, targets)
+        mine = self.part(len(chosen), batch_index)
+        images = images[mine].to(self.device)
+        if drawn is not None:
+            images = drawn.take(mine).to(self.device).apply(images, grid)
+        penalised = recipe.gradient_penalty > 0 and step % recipe.penalty_every == 0
+        with mixed_precision(self.device):
+            outputs = self.network(images.requires_grad_(penalised)).float()
+        loss = self._loss(outputs, self.truth[chosen][mine].to(self.device), recipe.label_smoothing)
         self.log('loss', loss.detach())
         if penalised:
-            penalty = gradient_penalty(logits, images)
+            score = outputs @ self.cohort.target.weights(self.device)[contrast]
+            penalty = gradient_penalty(score, images)
             self.log('input_gradient', penalty.detach())
-            loss = loss + self.recipe.gradient_penalty * self.recipe.penalty_every * penalty
+            loss = loss + recipe.gradient_penalty * recipe.penalty_every * penalty
         return self.check_finite(loss)
+
+    def _draw_contrast(self, rng: np.random.Generator) -> int:
+        count = len(self.cohort.target.contrasts)
+        return int(rng.integers(count)) if count > 1 else 0
+
+    def _loss(
+        self, outputs: torch.Tensor, truth: torch.Tensor, smoothing: float = 0.0
+    ) -> torch.Tensor:
+        """Cross-entropy, or mean squared error of a regression."""
+        kind = self.cohort.target.kind
+        if kind == 'multiclass':
+            return F.cross_entropy(outputs, truth.long(), label_smoothing=smoothing)
+        truth = truth.float()
+        if kind == 'regression':
+            return F.mse_loss(outputs[:, 0], truth)
+        targets = truth * (1 - 2 * smoothing) + smoothing
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], targets)
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         """Validate before a step, so that a checkpoint taken after the last one repeats it."""
-        if self.global_step and self.global_step % self.recipe.validate_every == 0:
+        is_due = self.global_step and self.global_step % self.recipe.validate_every == 0
+        if is_due and batch_index % self.trainer.accumulate_grad_batches == 0:
             self.log_dict(self._validate())
 
     def on_train_end(self) -> None:
@@ -121,53 +162,30 @@ class ClassifierTask(StepTask):
 
     def _validate(self) -> dict[str, float]:
         """Remember the state that is best on the validation split."""
-        labels = self.cohort.labels[self.fold.validation]
-        logits = predict_logits(self.network, self.cohort.images[self.fold.validation])
-        loss = float(
-            F.binary_cross_entropy_with_logits(
-                torch.from_numpy(logits), torch.as_tensor(labels, dtype=torch.float32)
-            )
-        )
+        chosen = self.fold.validation
+        outputs = predict_outputs(self.network, self.cohort.images[chosen])
+        loss = float(self._loss(torch.from_numpy(outputs), self.truth[chosen]))
         if loss < self.best_loss:
             self.best_loss = loss
             self.best_state = {
                 name: value.detach().cpu().clone()
                 for name, value in self.network.state_dict().items()
             }
-        area = auc(logits, labels) if len(np.unique(labels)) == 2 else float('nan')
-        return {'validation_loss': loss, 'validation_auc': area}
+        logged = {'validation_loss': loss}
+        labels = self.cohort.labels[chosen]
+        if self.cohort.target.kind == 'binary' and len(np.unique(labels)) == 2:
+            logged['validation_auc'] = auc(outputs[:, 0], labels)
+        return logged
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the best state with the checkpoint."""
-        checkpoint['best'] = (self.best_loss, self.best_state)
+        checkpoint['best_loss'], checkpoint['best_state'] = self.best_loss, self.best_state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the best state back."""
-        self.best_loss, self.best_state = checkpoint['best']
+        self.best_loss, self.best_state = checkpoint['best_loss'], checkpoint['best_state']
 
     def result(self) -> nn.Module:
         """The network in its best state, frozen."""
         self.network.load_state_dict(self.best_state)
         return self.network.eval().requires_grad_(False)
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Temperature that minimises the cross-entropy of logits / T, within [0.25, 8].
-
-    References
-    ----------
-    Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML 2017.
-    """
-    candidates = np.exp(np.linspace(np.log(0.25), np.log(8.0), 200))
-    scaled = np.asarray(logits, dtype=np.float64)[None] / candidates[:, None]
-    signed = np.where(np.asarray(labels)[None] == 1, -scaled, scaled)
-    return float(candidates[np.logaddexp(0.0, signed).mean(axis=1).argmin()])
-
-
-def class_gap(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Median logit of the positive class minus that of the negative class, at least 0.5.
-
-    The floor keeps the hinge of the simulator defined when a classifier is at chance.
-    """
-    gap = float(np.median(logits[labels == 1]) - np.median(logits[labels == 0]))
-    return max(gap, 0.5)

@@ -9,6 +9,7 @@ import torch
 
 from bids_interp.errors import TrainingError
 from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 
 
@@ -21,7 +22,7 @@ class Cohort:
     images : torch.Tensor
         (N, 1, X, Y, Z) classifier inputs.
     labels : numpy.ndarray
-        (N,) 0 or 1.
+        (N,) numbers of the classes, or values for a regression.
     families : numpy.ndarray
         (N,) integers; images of one family (sessions of a subject, siblings, several warps of
         one brain) stay on one side of every split.
@@ -33,6 +34,8 @@ class Cohort:
         Brain mask on the grid, (X, Y, Z) bool.
     preprocessing : Preprocessing
         How the images were made.
+    target : Target
+        What the labels say.
     """
 
     images: torch.Tensor
@@ -42,6 +45,7 @@ class Cohort:
     grid: Grid
     mask: np.ndarray
     preprocessing: Preprocessing
+    target: Target
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -52,11 +56,23 @@ class Cohort:
                 f'Images of {tuple(self.images.shape[1:])} do not lie on a grid of '
                 f'{self.grid.shape}.'
             )
-        if len(np.unique(self.labels)) != 2:
+        values = np.unique(self.labels)
+        if self.target.kind == 'regression':
+            if len(values) < 2 or not np.isfinite(self.labels).all():
+                raise TrainingError(
+                    f'{self.target.label} is the same for all images, or is not a number.',
+                    'Check the label column.',
+                )
+        elif not np.array_equal(values, np.arange(len(self.target.classes))):
+            missing = [c for i, c in enumerate(self.target.classes) if i not in values]
             raise TrainingError(
-                'Both classes are needed: all images have the same label.',
+                f'Every class is needed: no image is of {", ".join(missing) or "a known class"}.',
                 'Check the label column and the values named positive and negative.',
             )
+
+    def standardised(self) -> np.ndarray:
+        """Labels of a regression in standard deviations, (N,)."""
+        return (self.labels - self.target.mean) / self.target.sd
 
     def __len__(self) -> int:
         return len(self.images)

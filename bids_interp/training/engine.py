@@ -3,40 +3,73 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from bids_interp.errors import TrainingError
+
+logger = logging.getLogger('bids_interp')
+
+LAST = 'last.ckpt'
+#: How often a training says where it is.
+REPORT_SECONDS = 60.0
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 for networks on a GPU that has it; geometry stays outside, in float32."""
+    has_it = device.type == 'cuda' and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_it)
 
 
 class StepTask(lightning.LightningModule):
     """A training task counted in steps; the batch is drawn inside :meth:`training_step`.
 
     What is random at a step depends on the seed and the number of the step alone, so a resumed
-    run repeats an uninterrupted one.
+    run repeats an uninterrupted one. Where several processes (or several passes, where memory is
+    short) share a step, each draws the whole batch and takes its :meth:`part`.
+
+    Parameters
+    ----------
+    optimizer : {'adamw', 'adam'}
+        Adam with decoupled weight decay, or with weight decay in the gradient.
+    schedule : {'onecycle', 'constant'}
+        Of the learning rate.
     """
 
-    #: Adam's largest rate in the one-cycle schedule.
+    #: Adam's (largest) rate.
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     max_steps: int = 1
+
+    def __init__(self, optimizer: str = 'adamw', schedule: str = 'onecycle') -> None:
+        super().__init__()
+        self.optimizer_name, self.schedule = optimizer, schedule
 
     def trained_parameters(self) -> list[torch.nn.Parameter]:
         """Parameters that the optimiser moves."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def configure_optimizers(self) -> Any:
-        """AdamW under a one-cycle schedule."""
-        optimizer = torch.optim.AdamW(
-            self.trained_parameters(), self.learning_rate, weight_decay=self.weight_decay
+        """Make the optimiser, and the schedule of its rate."""
+        kind = {'adamw': torch.optim.AdamW, 'adam': torch.optim.Adam}[self.optimizer_name]
+        optimizer = kind(
+            self.trained_parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
+        if self.schedule == 'constant':
+            return optimizer
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.learning_rate, total_steps=self.max_steps + 1
         )
@@ -44,6 +77,25 @@ class StepTask(lightning.LightningModule):
             'optimizer': optimizer,
             'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'},
         }
+
+    def part(self, batch: int, batch_index: int) -> slice:
+        """Return which images of a batch this process takes in this pass.
+
+        Raises
+        ------
+        TrainingError
+            If the batch cannot be shared equally.
+        """
+        passes = self.trainer.accumulate_grad_batches
+        parts = self.trainer.world_size * passes
+        if batch % parts:
+            raise TrainingError(
+                f'A batch of {batch} images cannot be shared by {self.trainer.world_size} devices '
+                f'in {passes} passes.',
+                'Choose a number of devices that divides the batch.',
+            )
+        first = self.global_rank + self.trainer.world_size * (batch_index % passes)
+        return slice(first, None, parts)
 
     def check_finite(self, loss: torch.Tensor) -> torch.Tensor:
         """Stop with the last good checkpoint kept when the loss is no longer a number."""
@@ -56,7 +108,7 @@ class StepTask(lightning.LightningModule):
 
 
 class _Steps(torch.utils.data.Dataset):
-    """As many items as there are steps; they only count."""
+    """As many items as there are passes; they only count."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -68,13 +120,82 @@ class _Steps(torch.utils.data.Dataset):
         return index
 
 
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that appear under their name only when they are whole."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write beside the old checkpoint, then take its place."""
+        partial = f'{path}.{os.getpid()}.partial'
+        try:
+            super().save_checkpoint(checkpoint, partial, storage_options)
+            with open(partial, 'rb') as stream:
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+
+
+class ProgressLines(Callback):
+    """Say now and then which step it is and when the training will end.
+
+    Lines, not a bar: several folds train at once, and logs of batch systems are read later.
+
+    Parameters
+    ----------
+    name : str
+        What is trained.
+    tell : callable
+        Takes a line of text.
+    """
+
+    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
+        self.name, self.tell = name, tell
+        self.began, self.told, self.first = 0.0, 0.0, 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock."""
+        self.began = self.told = time.monotonic()
+        self.first = pl_module.global_step
+        if self.first:
+            self.tell(f'{self.name}: goes on at step {self.first} of {pl_module.max_steps}')
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
+        """Say where it is, once a minute."""
+        now, step = time.monotonic(), pl_module.global_step
+        if now - self.told < REPORT_SECONDS or step == self.first:
+            return
+        self.told = now
+        left = (now - self.began) / (step - self.first) * (pl_module.max_steps - step)
+        loss = trainer.callback_metrics.get('loss', trainer.callback_metrics.get('hinge'))
+        shown = '' if loss is None else f', loss {float(loss):.3f}'
+        self.tell(
+            f'{self.name}: step {step} of {pl_module.max_steps}{shown}, '
+            f'about {_duration(left)} to go'
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words.
+
+    Examples
+    --------
+    >>> _duration(40), _duration(600), _duration(9000)
+    ('1 min', '10 min', '2.5 h')
+    """
+    return f'{seconds / 3600:.1f} h' if seconds > 5400 else f'{max(1, round(seconds / 60))} min'
+
+
 def run_task(
     task: StepTask,
     directory: Path,
     *,
     device: str = 'cpu',
+    n_devices: int = 1,
     checkpoint_every: int = 50,
-    progress: bool = False,
+    name: str = '',
+    tell: Callable[[str], None] | None = None,
 ) -> StepTask:
     """Train a task to its end, or go on from where a killed run stopped.
 
@@ -85,38 +206,101 @@ def run_task(
     directory : pathlib.Path
         For checkpoints (``last.ckpt``) and ``metrics.csv``.
     device : str
-        ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
+        ``'cpu'``, ``'cuda'`` or ``'cuda:N'``. On a GPU the networks compute in bfloat16 where it
+        can, geometry always in float32.
+    n_devices : int
+        Processes that share each batch (distributed data parallel: one GPU each, or CPU).
     checkpoint_every : int
         Steps between checkpoints.
-    progress : bool
-        Show a progress bar.
+    name : str
+        What is trained, for the progress.
+    tell : callable, optional
+        Takes a line of text about the progress.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite, or one image at a time is too much for the GPU's memory.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    last = directory / 'last.ckpt'
-    kind, _, index = device.partition(':')
-    checkpoints = ModelCheckpoint(
-        directory,
-        'last',
-        every_n_train_steps=checkpoint_every,
-        save_top_k=1,
-        enable_version_counter=False,
-    )
+    passes = 1
+    while True:
+        try:
+            _fit(task, directory, device, n_devices, checkpoint_every, passes, name, tell)
+        except torch.cuda.OutOfMemoryError as error:
+            passes *= 2
+            if passes > 64:
+                raise TrainingError(
+                    'The memory of the GPU is too small for this training.',
+                    'Use another device, --preset fast or a coarser --resolution.',
+                ) from error
+            torch.cuda.empty_cache()
+            logger.warning(
+                '%s: out of GPU memory; each batch is now computed in %d passes.', name, passes
+            )
+            continue
+        return task
+
+
+def _fit(
+    task: StepTask,
+    directory: Path,
+    device: str,
+    n_devices: int,
+    checkpoint_every: int,
+    passes: int,
+    name: str,
+    tell: Callable[[str], None] | None,
+) -> None:
+    last = directory / LAST
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            directory,
+            'last',
+            every_n_train_steps=checkpoint_every,
+            save_top_k=1,
+            enable_version_counter=False,
+        )
+    ]
+    if tell is not None:
+        callbacks.append(ProgressLines(name, tell))
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', module='lightning.*')
         warnings.filterwarnings('ignore', message='.*treespec.*')
         trainer = lightning.Trainer(
-            accelerator='gpu' if kind == 'cuda' else 'cpu',
-            devices=[int(index)] if index else 1,
+            **_placement(device, n_devices),
             max_steps=task.max_steps,
+            accumulate_grad_batches=passes,
             logger=CSVLogger(directory, name=None, version=''),
-            callbacks=[checkpoints],
-            enable_progress_bar=progress,
+            callbacks=callbacks,
+            enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=25,
         )
-        steps = DataLoader(_Steps(task.max_steps), batch_size=None)
-        trainer.fit(
-            task, steps, ckpt_path=str(last) if last.is_file() else None, weights_only=False
+        steps = DataLoader(_Steps(task.max_steps * passes), batch_size=None)
+        trainer.fit(task, steps, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    if n_devices > 1:
+        # The processes that trained are gone; what they did is in their last checkpoint.
+        kept = torch.load(last, map_location='cpu', weights_only=True)
+        task.load_state_dict(kept['state_dict'])
+        task.on_load_checkpoint(kept)
+
+
+def _placement(device: str, n_devices: int) -> dict[str, Any]:
+    """Arguments of the trainer that say where and how it computes."""
+    kind, _, index = device.partition(':')
+    is_gpu = kind == 'cuda'
+    # Of its own, so that the variables of a batch system are not taken for Lightning's.
+    plugins: list[Any] = [LightningEnvironment(), AtomicCheckpointIO()]
+    placement: dict[str, Any] = {
+        'accelerator': 'gpu' if is_gpu else 'cpu',
+        'devices': [int(index)] if index and n_devices == 1 else n_devices,
+        'plugins': plugins,
+    }
+    if n_devices > 1:
+        placement['strategy'] = DDPStrategy(
+            start_method='spawn', process_group_backend='nccl' if is_gpu else 'gloo'
         )
-    return task
+        placement['sync_batchnorm'] = is_gpu
+    return placement

@@ -13,7 +13,7 @@ from bids_interp.models.simulator import Simulator
 from bids_interp.spatial import exponential, warp
 from bids_interp.training.augment import SIMULATOR_AUGMENTATION, Augmentation, draw
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask
+from bids_interp.training.engine import StepTask, mixed_precision
 from bids_interp.training.losses import minimality, roughness, shift_hinge
 from bids_interp.training.randomness import step_generators
 
@@ -31,13 +31,16 @@ class SimulatorRecipe:
     width : int
         Of the residual network.
     template_steps, residual_steps : int
-        Steps of the template velocity, then of both together (0 for capacity ``template``).
+        Steps of the template velocity, then of the residual (0 for capacity ``template``).
     batch : int
         Images a step.
     template_rate, residual_rate : float
         Learning rates of the two stages.
     roughness, minimality, cycle : float
         Weights of the terms beside the hinge.
+    candidates : tuple of float
+        Weights of minimality to choose from, see :mod:`bids_interp.training.selection`; where it is
+        empty, ``minimality`` is taken.
     transformed : float
         Share of steps with random transformations before the classifier.
     augmentation : Augmentation
@@ -55,6 +58,7 @@ class SimulatorRecipe:
     roughness: float = 1.0
     minimality: float = 1.0
     cycle: float = 0.0
+    candidates: tuple[float, ...] = ()
     transformed: float = 0.75
     augmentation: Augmentation = SIMULATOR_AUGMENTATION
 
@@ -67,8 +71,24 @@ class SimulatorRecipe:
         }
 
 
+@dataclass(frozen=True)
+class Opponent:
+    """The frozen classifiers that a simulator is trained against.
+
+    Parameters
+    ----------
+    members : tuple of torch.nn.Module
+        In evaluation mode, without gradients to their weights; one is drawn for each step.
+    gaps : tuple of tuple of float
+        For each member the class gap of each contrast.
+    """
+
+    members: tuple[nn.Module, ...]
+    gaps: tuple[tuple[float, ...], ...]
+
+
 class SimulatorTask(StepTask):
-    """One stage of the training of a simulator against a frozen classifier.
+    """One stage of the training of a simulator against frozen classifiers.
 
     Parameters
     ----------
@@ -76,10 +96,8 @@ class SimulatorTask(StepTask):
         Images.
     train : numpy.ndarray
         Indices of the training split of the fold.
-    classifier : torch.nn.Module
-        Frozen, in evaluation mode.
-    gap : float
-        Class gap of the classifier.
+    opponent : Opponent
+        Frozen classifiers.
     simulator : Simulator
         What is trained.
     recipe : SimulatorRecipe
@@ -94,19 +112,18 @@ class SimulatorTask(StepTask):
         self,
         cohort: Cohort,
         train: np.ndarray,
-        classifier: nn.Module,
-        gap: float,
+        opponent: Opponent,
         simulator: Simulator,
         recipe: SimulatorRecipe,
         stage: str,
         seed: int,
     ) -> None:
         super().__init__()
-        self.cohort, self.train_indices, self.gap = cohort, train, gap
+        self.cohort, self.train_indices = cohort, train
         self.recipe, self.stage, self.seed = recipe, stage, seed
         self.simulator = simulator
         # Kept out of the module tree: a frozen classifier does not belong into checkpoints.
-        self._frozen = [classifier]
+        self._frozen = [opponent]
         in_template = stage == 'template'
         self.max_steps = recipe.template_steps if in_template else recipe.residual_steps
         self.learning_rate = recipe.template_rate if in_template else recipe.residual_rate
@@ -119,68 +136,92 @@ class SimulatorTask(StepTask):
             simulator.residual.requires_grad_(not in_template)
 
     def on_fit_start(self) -> None:
-        """Bring the classifier to the device."""
-        self._frozen[0].to(self.device)
+        """Bring the classifiers to the device."""
+        for member in self._frozen[0].members:
+            member.to(self.device)
 
     def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
         """Hinge + roughness + minimality (+ cycle) on a batch with random doses."""
-        del batch, batch_index
         recipe, grid = self.recipe, self.cohort.grid
         rng, generator = step_generators(self.seed, self.stage, self.global_step)
-        chosen = rng.choice(self.train_indices, recipe.batch)
-        images = self.cohort.images[chosen].to(self.device)
+        contrast = self._draw(rng, len(self.cohort.target.contrasts))
+        chosen = rng.choice(self._images_of(contrast), recipe.batch)
+        mine = self.part(recipe.batch, batch_index)
+        images = self.cohort.images[chosen][mine].to(self.device)
         # Half of the batch is injected, half removed, at the same dose.
-        signs = torch.tensor([1.0, -1.0], device=self.device).repeat(recipe.batch)[: len(images)]
-        dose = signs * (0.25 + 0.75 * float(rng.random()))
+        signs = torch.tensor([1.0, -1.0], device=self.device).repeat(recipe.batch)
+        dose = (signs[: recipe.batch] * (0.25 + 0.75 * float(rng.random())))[mine]
 
         if self.stage == 'template':
-            velocity, forward, backward = self._shared_flow(dose)
+            velocity, forward, backward = self._shared_flow(dose, contrast)
         else:
-            velocity = self.simulator(images, dose)
+            velocity = self.simulator(images, dose, contrast)
             forward, backward = exponential(velocity, grid), exponential(-velocity, grid)
         simulated = warp(images, backward, grid)
-        hinge = shift_hinge(self._shift(images, simulated, rng, generator), dose, self.gap)
+        hinge = self._hinge(images, simulated, dose, contrast, mine, rng, generator)
         rough = roughness(velocity, grid)
         small = minimality(forward, grid, self.mask)
         loss = hinge + recipe.roughness * rough + recipe.minimality * small
         if recipe.cycle and self.stage == 'residual':
             # There and back with the opposite direction seen from the simulated image.
-            back = self.simulator(simulated, -dose)
+            back = self.simulator(simulated, -dose, contrast)
             returned = warp(simulated, exponential(-back, grid), grid)
             loss = loss + recipe.cycle * (returned - images).square().mean()
         self.log_dict({'hinge': hinge.detach(), 'rough': rough.detach(), 'log_j': small.detach()})
         return self.check_finite(loss)
 
-    def _shared_flow(self, dose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    @staticmethod
+    def _draw(rng: np.random.Generator, count: int) -> int:
+        return int(rng.integers(count)) if count > 1 else 0
+
+    def _images_of(self, contrast: int) -> np.ndarray:
+        """Training images of the classes of a contrast (all, for a regression)."""
+        target = self.cohort.target
+        if target.kind != 'multiclass':
+            return self.train_indices
+        chosen = target.contrasts[contrast]
+        sides = [target.classes.index(name) for name in (chosen.negative, chosen.positive)]
+        return self.train_indices[np.isin(self.cohort.labels[self.train_indices], sides)]
+
+    def _shared_flow(
+        self, dose: torch.Tensor, contrast: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Velocity (2, ...) and forward and backward displacements (B, ...) of the template.
 
         The template does not see the image, so the whole batch needs two exponentials: the
         backward map of an injection is the forward map of the removal of the same dose.
         """
         residual, self.simulator.residual = self.simulator.residual, None
+        both = dose[:1].abs() * dose.new_tensor([1.0, -1.0])
         try:
-            velocity = self.simulator(dose.new_empty(2), dose[:2])
+            velocity = self.simulator(dose.new_empty(2), both, contrast)
         finally:
             self.simulator.residual = residual
         flows = exponential(velocity, self.cohort.grid)
         sides = (dose < 0).long()
         return velocity, flows[sides], flows[1 - sides]
 
-    def _shift(
+    def _hinge(
         self,
         images: torch.Tensor,
         simulated: torch.Tensor,
+        dose: torch.Tensor,
+        contrast: int,
+        mine: slice,
         rng: np.random.Generator,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Change of the logit (B,), mostly under one random transformation of both images."""
-        classifier, grid = self._frozen[0], self.cohort.grid
+        """Hinge on the change of the score, mostly under one random transformation of both."""
+        opponent, grid = self._frozen[0], self.cohort.grid
         if rng.random() < self.recipe.transformed:
-            drawn = draw(self.recipe.augmentation, len(images), grid, generator)
-            drawn = type(drawn)(
-                *(part.to(self.device) for part in (drawn.displacement, drawn.gain, drawn.noise))
-            )
+            drawn = draw(self.recipe.augmentation, self.recipe.batch, grid, generator)
+            drawn = drawn.take(mine).to(self.device)
             images, simulated = drawn.apply(images, grid), drawn.apply(simulated, grid)
-        with torch.no_grad():
-            before = classifier(images)[:, 0]
-        return classifier(simulated)[:, 0] - before
+        number = self._draw(rng, len(opponent.members))
+        weights = self.cohort.target.weights(self.device)[contrast]
+        with mixed_precision(self.device):
+            after = opponent.members[number](simulated)
+            with torch.no_grad():
+                before = opponent.members[number](images)
+        shift = (after.float() - before.float()) @ weights
+        return shift_hinge(shift, dose, opponent.gaps[number][contrast])

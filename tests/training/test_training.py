@@ -9,24 +9,21 @@ import torch
 from bids_interp.errors import TrainingError
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.simulator import Simulator
+from bids_interp.models.target import Target
 from bids_interp.spatial import Grid, exponential, warp
 from bids_interp.training.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
-from bids_interp.training.classifier import (
-    ClassifierRecipe,
-    ClassifierTask,
-    class_gap,
-    fit_temperature,
-    predict_logits,
-)
+from bids_interp.training.calibration import class_gaps, fit_temperature
+from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.engine import run_task
 from bids_interp.training.folds import make_folds
 from bids_interp.training.losses import gradient_penalty, minimality, roughness, shift_hinge
-from bids_interp.training.simulator import SimulatorRecipe, SimulatorTask
+from bids_interp.training.simulator import Opponent, SimulatorRecipe, SimulatorTask
 
 GRID = Grid(
     (16, 16, 16), np.array([[4.0, 0, 0, -30], [0, 4, 0, -30], [0, 0, 4, -30], [0, 0, 0, 1]])
 )
+TARGET = Target('binary', 'group', ('control', 'patient'))
 STILL = Augmentation(affine=0, shift_mm=0, warp_mm=0, gain=0, bias=0, noise=0)
 
 
@@ -50,7 +47,7 @@ def cohort() -> Cohort:
     images = torch.stack([ball(radius, tuple(rng.normal(0, 1, 3))) for radius in radii])
     keys = tuple((f'image:{index}',) for index in range(32))
     mask = np.ones(GRID.shape, bool)
-    return Cohort(images, labels, np.arange(32) // 2, keys, GRID, mask, Preprocessing())
+    return Cohort(images, labels, np.arange(32) // 2, keys, GRID, mask, Preprocessing(), TARGET)
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +93,7 @@ def test_too_few_families_for_the_folds():
 
 
 def test_a_cohort_needs_both_classes(cohort: Cohort):
-    with pytest.raises(TrainingError, match='Both classes'):
+    with pytest.raises(TrainingError, match='no image is of patient'):
         Cohort(
             cohort.images,
             np.zeros(32, int),
@@ -105,6 +102,7 @@ def test_a_cohort_needs_both_classes(cohort: Cohort):
             GRID,
             cohort.mask,
             Preprocessing(),
+            TARGET,
         )
 
 
@@ -154,17 +152,18 @@ def test_temperature_undoes_a_scaling():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 4000)
     labels = (rng.random(4000) < 1 / (1 + np.exp(-logits))).astype(int)
-    assert fit_temperature(logits, labels) == pytest.approx(1.0, rel=0.1)
-    assert fit_temperature(3 * logits, labels) == pytest.approx(3.0, rel=0.1)
+    assert fit_temperature(logits[:, None], labels, TARGET) == pytest.approx(1.0, rel=0.1)
+    assert fit_temperature(3 * logits[:, None], labels, TARGET) == pytest.approx(3.0, rel=0.1)
 
 
 def test_class_gap():
-    assert class_gap(np.array([0.0, 1.0, 4.0, 5.0]), np.array([0, 0, 1, 1])) == 4.0
-    assert class_gap(np.array([1.0, 0.0]), np.array([0, 1])) == 0.5
+    outputs = np.array([[0.0], [1.0], [4.0], [5.0]])
+    assert class_gaps(outputs, np.array([0, 0, 1, 1]), TARGET) == [4.0]
+    assert class_gaps(outputs[1::-1], np.array([0, 1]), TARGET) == [0.5]
 
 
 def test_classifier_learns(cohort: Cohort, fold, classifier):
-    logits = predict_logits(classifier, cohort.images[fold.test])
+    logits = predict_outputs(classifier, cohort.images[fold.test])[:, 0]
     labels = cohort.labels[fold.test]
     assert logits[labels == 1].min() > logits[labels == 0].max()
 
@@ -195,7 +194,14 @@ def test_a_loss_that_is_no_number_stops_the_training(cohort: Cohort, fold, tmp_p
     images = cohort.images.clone()
     images[fold.train] = float('nan')
     broken = Cohort(
-        images, cohort.labels, cohort.families, cohort.keys, GRID, cohort.mask, Preprocessing()
+        images,
+        cohort.labels,
+        cohort.families,
+        cohort.keys,
+        GRID,
+        cohort.mask,
+        Preprocessing(),
+        TARGET,
     )
     with pytest.raises(TrainingError, match='not finite at step 0'):
         run_task(ClassifierTask(broken, fold, RECIPE, seed=1), tmp_path)
@@ -208,17 +214,18 @@ def test_simulator_moves_the_logit_by_shrinking_the_ball(
     recipe = SimulatorRecipe(
         capacity=capacity, template_steps=40, residual_steps=10, template_rate=0.1, minimality=0.3
     )
-    gap = class_gap(predict_logits(classifier, cohort.images), cohort.labels)
+    gap = class_gaps(predict_outputs(classifier, cohort.images), cohort.labels, TARGET)[0]
+    opponent = Opponent((classifier,), ((gap,),))
     simulator = Simulator(GRID, cohort.mask, **recipe.network_arguments())
     for stage in ('template', 'residual')[: 1 + (capacity != 'template')]:
-        task = SimulatorTask(cohort, fold.train, classifier, gap, simulator, recipe, stage, seed=2)
+        task = SimulatorTask(cohort, fold.train, opponent, simulator, recipe, stage, seed=2)
         run_task(task, tmp_path / stage)
     controls = cohort.images[fold.test[cohort.labels[fold.test] == 0]]
     for sign in (1.0, -1.0):
         with torch.no_grad():
             velocity = simulator(controls, sign * torch.ones(len(controls)))
             moved = warp(controls, exponential(-velocity, GRID), GRID)
-        shift = predict_logits(classifier, moved) - predict_logits(classifier, controls)
+        shift = predict_outputs(classifier, moved) - predict_outputs(classifier, controls)
         assert (sign * shift).mean() > 0.3 * gap
         assert sign * float(moved.sum() - controls.sum()) < 0
 
@@ -228,7 +235,15 @@ def test_template_stage_leaves_the_residual_alone(cohort: Cohort, fold, classifi
     simulator = Simulator(GRID, cohort.mask, **recipe.network_arguments())
     before = {name: value.clone() for name, value in simulator.residual.state_dict().items()}
     run_task(
-        SimulatorTask(cohort, fold.train, classifier, 1.0, simulator, recipe, 'template', seed=2),
+        SimulatorTask(
+            cohort,
+            fold.train,
+            Opponent((classifier,), ((1.0,),)),
+            simulator,
+            recipe,
+            'template',
+            seed=2,
+        ),
         tmp_path,
     )
     assert simulator.template.abs().max() > 0

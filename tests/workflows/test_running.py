@@ -70,7 +70,7 @@ def job(tmp_path: Path) -> Job:
     context = RunContext(None, 'cpu', 2, 1, 'run')  # type: ignore[arg-type]
     job = Job(settings, context, [], tmp_path / 'work', 8.0)
     (tmp_path / 'work').mkdir()
-    configure_nipype(job)
+    configure_nipype(job.engine)
     return job
 
 
@@ -96,7 +96,7 @@ def make(job: Job, **images) -> tuple[Workflow, list[T1wRecord]]:
 
 def run(job: Job, **images) -> Verdict:
     workflow, records = make(job, **images)
-    return execute(job, workflow, records)
+    return execute(job.engine, workflow, records)
 
 
 def test_done_once_is_not_done_again(
@@ -137,7 +137,7 @@ def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Job) -> None:
 def test_stop_on_first_crash(job: Job) -> None:
     settings = job.settings.replace(stop_on_first_crash=True, nprocs=1)
     job = Job(settings, RunContext(None, 'cpu', 1, 1, 'run'), [], job.work_dir, 8.0)  # type: ignore[arg-type]
-    configure_nipype(job)
+    configure_nipype(job.engine)
     verdict = run(job, a=fail, b=take_long)
     assert verdict.interrupted
     assert [outcome.status for outcome in verdict.outcomes] == [FAILED, FAILED]

@@ -1,0 +1,142 @@
+"""Whether simulations change the classifier's answer, and whether two agree on where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_interp.models.target import Contrast, Target
+from bids_interp.spatial import Grid, flow, log_jacobian, warp
+
+
+def class_centre(scores: np.ndarray, labels: np.ndarray, target: Target, number: int) -> float:
+    """Midpoint between the median scores of the two classes of a contrast; 0 for a regression."""
+    if target.kind == 'regression':
+        return 0.0
+    contrast = target.contrasts[number]
+    sides = [
+        scores[labels == target.classes.index(name)]
+        for name in (contrast.negative, contrast.positive)
+    ]
+    return float(np.mean([np.median(side) for side in sides if len(side)]))
+
+
+@torch.no_grad()
+def simulated_scores(
+    classifier: nn.Module,
+    simulator: nn.Module,
+    images: torch.Tensor,
+    dose: float,
+    contrast: Contrast,
+    number: int,
+    grid: Grid,
+    batch: int = 8,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of images before and after a simulation.
+
+    Parameters
+    ----------
+    classifier, simulator : torch.nn.Module
+        In evaluation mode, on one device.
+    images : torch.Tensor
+        (N, 1, X, Y, Z).
+    dose : float
+        Signed.
+    contrast, number : Contrast, int
+        The question, and its number.
+    grid : Grid
+        Of the images.
+    batch : int
+        Images at once.
+
+    Returns
+    -------
+    before, after : numpy.ndarray
+        (N,).
+    """
+    device = next(simulator.parameters()).device
+    weights = torch.tensor(contrast.weights, device=device)
+    before, after = [], []
+    for part in images.split(batch):
+        part = part.to(device)
+        field = simulator(part, torch.full((len(part),), dose, device=device), number)
+        _, pull_back = flow(field, grid, simulator.field)
+        before.append((classifier(part).float() @ weights).cpu())
+        after.append((classifier(warp(part, pull_back, grid)).float() @ weights).cpu())
+    return torch.cat(before).numpy(), torch.cat(after).numpy()
+
+
+def validity(
+    classifier: nn.Module,
+    simulator: nn.Module,
+    images: torch.Tensor,
+    labels: np.ndarray,
+    target: Target,
+    gaps: list[float],
+    grid: Grid,
+) -> list[dict[str, Any]]:
+    """Share of held-out simulations at dose 1 that cross to the other side, for each contrast.
+
+    Images of the negative class are injected, those of the positive class removed (a regression
+    has no classes: all images both ways, and crossing means moving by half a standard deviation).
+
+    Returns
+    -------
+    list of dict
+        For each contrast its ``contrast``, ``inject`` and ``remove``: ``n``, ``validity``
+        (crosses the midpoint of the classes), ``effectiveness`` (median shift in the direction
+        asked for, over the class gap). None where there is no image.
+    """
+    rows = []
+    for number, contrast in enumerate(target.contrasts):
+        row: dict[str, Any] = {'contrast': contrast.name}
+        all_scores = _scores(classifier, images, contrast)
+        centre = class_centre(all_scores, labels, target, number)
+        for direction, sign, side in (
+            ('inject', 1.0, contrast.negative),
+            ('remove', -1.0, contrast.positive),
+        ):
+            if target.kind == 'regression':
+                chosen = np.arange(len(images))
+            else:
+                chosen = np.flatnonzero(labels == target.classes.index(side))
+            if not len(chosen):
+                row[direction] = None
+                continue
+            before, after = simulated_scores(
+                classifier, simulator, images[chosen], sign, contrast, number, grid
+            )
+            shift = sign * (after - before)
+            is_across = shift > 0.5 if target.kind == 'regression' else sign * (after - centre) > 0
+            row[direction] = {
+                'n': len(chosen),
+                'validity': float(is_across.mean()),
+                'effectiveness': float(np.median(shift)) / gaps[number],
+            }
+        rows.append(row)
+    return rows
+
+
+@torch.no_grad()
+def _scores(classifier: nn.Module, images: torch.Tensor, contrast: Contrast) -> np.ndarray:
+    device = next((p.device for p in classifier.parameters()), torch.device('cpu'))
+    weights = torch.tensor(contrast.weights, device=device)
+    parts = [(classifier(part.to(device)).float() @ weights).cpu() for part in images.split(8)]
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
+def mean_log_jacobian(
+    simulator: nn.Module, images: torch.Tensor, dose: float, number: int, grid: Grid
+) -> np.ndarray:
+    """Mean map (X, Y, Z) of simulations of images (N, 1, X, Y, Z) at a signed dose."""
+    device = next(simulator.parameters()).device
+    total = np.zeros(grid.shape)
+    for part in images.split(1):
+        field = simulator(part.to(device), torch.full((1,), dose, device=device), number)
+        forward, _ = flow(field, grid, simulator.field)
+        total += log_jacobian(forward, grid)[0, 0].cpu().numpy()
+    return (total / len(images)).astype(np.float32)

@@ -1,0 +1,80 @@
+"""What the validation split says about a classifier's scale: temperature and class gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import logsumexp
+
+from bids_interp.models.target import Target
+
+#: A gap below this would make the simulator's hinge undefined when a classifier is at chance.
+SMALLEST_GAP = 0.5
+
+
+def fit_temperature(outputs: np.ndarray, labels: np.ndarray, target: Target) -> float:
+    """Temperature that minimises the cross-entropy of outputs / T, within [0.25, 8].
+
+    Parameters
+    ----------
+    outputs : numpy.ndarray
+        (N, K) logits.
+    labels : numpy.ndarray
+        (N,) numbers of the classes.
+    target : Target
+        What the labels say; for a regression the temperature is 1.
+
+    References
+    ----------
+    Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML 2017.
+    """
+    if target.kind == 'regression':
+        return 1.0
+    logits = as_class_logits(np.asarray(outputs, np.float64), target)
+    chosen = np.asarray(labels, int)
+    candidates = np.exp(np.linspace(np.log(0.25), np.log(8.0), 200))
+    losses = []
+    for temperature in candidates:
+        scaled = logits / temperature
+        own = scaled[np.arange(len(chosen)), chosen]
+        losses.append((logsumexp(scaled, axis=1) - own).mean())
+    return float(candidates[int(np.argmin(losses))])
+
+
+def as_class_logits(outputs: np.ndarray, target: Target) -> np.ndarray:
+    """Logits (N, classes): a single logit is that of the positive class against 0."""
+    if target.kind == 'binary':
+        return np.concatenate([np.zeros_like(outputs), outputs], axis=1)
+    return outputs
+
+
+def probabilities(outputs: np.ndarray, temperature: float, target: Target) -> np.ndarray:
+    """Calibrated probabilities (N, classes); no column for a regression."""
+    if target.kind == 'regression':
+        return np.zeros((len(outputs), 0))
+    scaled = as_class_logits(np.asarray(outputs, np.float64), target) / temperature
+    return np.exp(scaled - logsumexp(scaled, axis=1, keepdims=True))
+
+
+def class_gaps(outputs: np.ndarray, labels: np.ndarray, target: Target) -> list[float]:
+    """Median score of the positive class minus that of the negative one, for each contrast.
+
+    At least 0.5; for a regression 1, a standard deviation of the target.
+
+    Examples
+    --------
+    >>> target = Target('binary', 'group', ('control', 'patient'))
+    >>> class_gaps(np.array([[-1.0], [-3.0], [1.0], [2.0]]), np.array([0, 0, 1, 1]), target)
+    [3.5]
+    """
+    if target.kind == 'regression':
+        return [1.0]
+    gaps = []
+    for contrast in target.contrasts:
+        scores = outputs @ np.array(contrast.weights)
+        sides = [
+            scores[labels == target.classes.index(name)]
+            for name in (contrast.negative, contrast.positive)
+        ]
+        gap = np.median(sides[1]) - np.median(sides[0]) if all(map(len, sides)) else 0.0
+        gaps.append(max(float(gap), SMALLEST_GAP))
+    return gaps

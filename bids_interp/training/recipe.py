@@ -1,0 +1,164 @@
+"""Presets: everything that decides how a model is trained, beside the data."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from bids_interp.errors import UsageError
+from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.simulator import CAPACITIES
+from bids_interp.training.classifier import ClassifierRecipe
+from bids_interp.training.paper import PaperRecipe
+from bids_interp.training.simulator import SimulatorRecipe
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How a model bundle is trained.
+
+    Parameters
+    ----------
+    spacing_mm : float
+        Voxel size of the model's grid.
+    cube : int
+        Size of the grid in voxels along each axis; 0 fits it to the template's brain.
+    n_folds : int
+        Folds of the cross-validation.
+    members : int
+        Classifiers of each fold, trained from different seeds; the simulator meets one at a step.
+    preprocessing : Preprocessing
+        Intensities.
+    classifier, simulator
+        Of the two networks.
+    """
+
+    spacing_mm: float = 3.0
+    cube: int = 0
+    n_folds: int = 5
+    members: int = 1
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    classifier: ClassifierRecipe = field(default_factory=ClassifierRecipe)
+    simulator: SimulatorRecipe | PaperRecipe = field(default_factory=SimulatorRecipe)
+
+    def digest(self) -> str:
+        """Short name, so that a changed recipe never goes on from another's checkpoint."""
+        return recipe_digest(self)
+
+
+def recipe_digest(recipe: object) -> str:
+    """Short name of a recipe.
+
+    Examples
+    --------
+    >>> recipe_digest(PaperRecipe()) == recipe_digest(PaperRecipe(steps=2))
+    False
+    """
+    return hashlib.sha256(repr(recipe).encode()).hexdigest()[:8]
+
+
+PRESETS: dict[str, TrainingRecipe] = {
+    'default': TrainingRecipe(
+        simulator=SimulatorRecipe(
+            capacity='condconv',
+            template_steps=240,
+            residual_steps=60,
+            candidates=(0.5, 1.0, 2.0),
+        ),
+    ),
+    'fast': TrainingRecipe(
+        spacing_mm=4.0,
+        n_folds=3,
+        simulator=SimulatorRecipe(capacity='template', template_steps=240),
+    ),
+    # Section 3 and the published code of Liu et al., IPMI 2021.
+    'ipmi2021': TrainingRecipe(
+        spacing_mm=3.0,
+        cube=64,
+        preprocessing=Preprocessing(normalisation='zscore'),
+        classifier=ClassifierRecipe(
+            architecture='ipmi2021',
+            steps=1000,
+            batch=40,
+            optimizer='adam',
+            schedule='constant',
+            learning_rate=5e-4,
+            weight_decay=1e-4,
+            gradient_penalty=0.0,
+            label_smoothing=0.0,
+            validate_every=50,
+            augmentation=None,
+        ),
+        simulator=PaperRecipe(),
+    ),
+}
+
+
+def make_recipe(
+    preset: str,
+    *,
+    capacity: str | None = None,
+    architecture: str | None = None,
+    n_folds: int | None = None,
+    spacing_mm: float | None = None,
+    cube: int | None = None,
+    members: int | None = None,
+    steps: tuple[int, int] | None = None,
+    batch: int | None = None,
+) -> TrainingRecipe:
+    """Take a preset and change what was asked for.
+
+    Parameters
+    ----------
+    preset : str
+        A key of ``PRESETS``.
+    capacity, architecture : str, optional
+        Of simulator and classifier.
+    n_folds, members, cube, spacing_mm
+        See :class:`TrainingRecipe`.
+    steps : (int, int), optional
+        Of the classifier, and of each stage of the simulator.
+    batch : int, optional
+        Images a step, of both networks.
+
+    Raises
+    ------
+    UsageError
+        If there is no such preset, or it has no choice of capacity.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f'There is no preset {preset!r}.', f'Known are: {", ".join(PRESETS)}.')
+    recipe = PRESETS[preset]
+    changes = {'n_folds': n_folds, 'spacing_mm': spacing_mm, 'cube': cube, 'members': members}
+    recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    classifier, simulator = recipe.classifier, recipe.simulator
+    if architecture is not None:
+        classifier = replace(classifier, architecture=architecture, arguments={})
+    if capacity is not None:
+        simulator = _with_capacity(simulator, capacity)
+    if steps is not None:
+        classifier = replace(
+            classifier, steps=steps[0], validate_every=min(classifier.validate_every, steps[0])
+        )
+        simulator = _with_steps(simulator, steps[1])
+    if batch is not None:
+        classifier, simulator = replace(classifier, batch=batch), replace(simulator, batch=batch)
+    return replace(recipe, classifier=classifier, simulator=simulator)
+
+
+def _with_capacity(simulator: SimulatorRecipe | PaperRecipe, capacity: str) -> SimulatorRecipe:
+    if isinstance(simulator, PaperRecipe):
+        raise UsageError('--preset ipmi2021 has no --capacity: its simulator is the published one.')
+    if capacity not in CAPACITIES:
+        raise UsageError(f'There is no --capacity {capacity!r}.', f'Known are: {CAPACITIES}.')
+    residual = 0 if capacity == 'template' else simulator.residual_steps or 60
+    return replace(simulator, capacity=capacity, residual_steps=residual)
+
+
+def _with_steps(
+    simulator: SimulatorRecipe | PaperRecipe, steps: int
+) -> SimulatorRecipe | PaperRecipe:
+    if isinstance(simulator, PaperRecipe):
+        return replace(simulator, steps=steps)
+    residual = min(simulator.residual_steps, steps)
+    return replace(simulator, template_steps=steps, residual_steps=residual)

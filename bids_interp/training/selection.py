@@ -1,0 +1,154 @@
+"""Choose how much change a simulator is allowed: by reproducibility, not by validity alone.
+
+A simulator that reaches the wanted logit may still change the wrong structures, and most do reach
+it. What two simulators have in common that were trained with different brains is what can be
+believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_interp.evaluation.scores import ncc
+from bids_interp.evaluation.validity import mean_log_jacobian, validity
+from bids_interp.models.simulator import Simulator
+from bids_interp.training.cohort import Cohort
+from bids_interp.training.engine import run_task
+from bids_interp.training.folds import Fold
+from bids_interp.training.randomness import derived_seed
+from bids_interp.training.simulator import Opponent, SimulatorRecipe, SimulatorTask
+
+#: A candidate is out if fewer simulations cross the midpoint than this share of the best one's.
+SUFFICIENT_VALIDITY = 0.9
+
+
+class Selection(NamedTuple):
+    """The recipe that was chosen, and what it was chosen by."""
+
+    recipe: SimulatorRecipe
+    rows: list[dict[str, Any]]
+
+
+def halves(cohort: Cohort, train: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split training images into two halves, families kept together, classes in proportion."""
+    rng = np.random.default_rng(seed)
+    families = cohort.families[train]
+    first = np.zeros(len(train), bool)
+    labels = cohort.labels[train]
+    strata = np.zeros(len(train), int) if cohort.target.kind == 'regression' else labels
+    for stratum in np.unique(strata):
+        # A family with several labels counts where its first image is.
+        own = [f for f in np.unique(families) if strata[families == f][0] == stratum]
+        chosen = rng.permutation(own)[: len(own) // 2]
+        first |= np.isin(families, chosen)
+    return train[first], train[~first]
+
+
+def select(
+    cohort: Cohort,
+    fold: Fold,
+    opponent: Opponent,
+    classifier: nn.Module,
+    recipe: SimulatorRecipe,
+    directory: Path,
+    *,
+    seed: int,
+    device: str = 'cpu',
+    tell: Callable[[str], None] | None = None,
+) -> Selection:
+    """Choose among ``recipe.candidates`` with the training and validation splits of a fold.
+
+    For each candidate two templates are trained, each with one half of the training images.
+    Chosen is the one whose two log-Jacobian maps agree best (NCC inside the brain), among those
+    with enough validity on the validation split.
+
+    Parameters
+    ----------
+    cohort, fold, opponent, classifier
+        What is trained with whom.
+    recipe : SimulatorRecipe
+        With candidates.
+    directory : pathlib.Path
+        Work directory.
+    seed, device, tell
+        As in :func:`bids_interp.training.fit.train_fold`.
+    """
+    if len(recipe.candidates) < 2:
+        chosen = recipe.candidates[0] if recipe.candidates else recipe.minimality
+        return Selection(replace(recipe, minimality=chosen, candidates=()), [])
+    rows = []
+    for weight in recipe.candidates:
+        tried = replace(
+            recipe, capacity='template', minimality=weight, candidates=(), residual_steps=0
+        )
+        maps, reached = [], []
+        for number, half in enumerate(halves(cohort, fold.train, seed)):
+            simulator = Simulator(cohort.grid, cohort.mask, **tried.network_arguments())
+            task = SimulatorTask(
+                cohort,
+                half,
+                opponent,
+                simulator,
+                tried,
+                'template',
+                derived_seed(seed, 'selection', number) % 2**31,
+            )
+            folder = directory / f'selection-{weight:g}-{number}'
+            name = f'selection, minimality {weight:g}, half {number + 1}'
+            run_task(task, folder, device=device, name=name, tell=tell)
+            simulator.cpu()
+            maps.append(
+                mean_log_jacobian(
+                    simulator, cohort.images[fold.validation[:1]], 1.0, 0, cohort.grid
+                )
+            )
+            reached.append(_validity(cohort, fold, opponent, classifier, simulator))
+        rows.append(
+            {
+                'minimality': weight,
+                'split_half_ncc': ncc(*maps, cohort.mask),
+                'validity': float(np.mean(reached)),
+            }
+        )
+    return Selection(replace(recipe, minimality=choose(rows), candidates=()), rows)
+
+
+def choose(rows: list[dict[str, Any]]) -> float:
+    """Weight of the most reproducible candidate among those that are valid enough.
+
+    Examples
+    --------
+    >>> choose([
+    ...     {'minimality': 0.5, 'split_half_ncc': 0.6, 'validity': 1.0},
+    ...     {'minimality': 1.0, 'split_half_ncc': 0.8, 'validity': 0.95},
+    ...     {'minimality': 9.0, 'split_half_ncc': 0.9, 'validity': 0.2},
+    ... ])
+    1.0
+    """
+    enough = SUFFICIENT_VALIDITY * max(row['validity'] for row in rows)
+    valid = [row for row in rows if row['validity'] >= enough]
+    return float(max(valid, key=lambda row: row['split_half_ncc'])['minimality'])
+
+
+def _validity(
+    cohort: Cohort, fold: Fold, opponent: Opponent, classifier: nn.Module, simulator: Simulator
+) -> float:
+    with torch.no_grad():
+        rows = validity(
+            classifier.cpu(),
+            simulator,
+            cohort.images[fold.validation],
+            cohort.labels[fold.validation],
+            cohort.target,
+            list(opponent.gaps[0]),
+            cohort.grid,
+        )
+    values = [row[side]['validity'] for row in rows for side in ('inject', 'remove') if row[side]]
+    return float(np.mean(values))
