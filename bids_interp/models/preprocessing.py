@@ -11,7 +11,7 @@ import torch
 from bids_interp.errors import ImageError, ModelError
 from bids_interp.spatial import Grid, resample
 
-NORMALISATIONS = ('percentile', 'zscore')
+NORMALISATIONS = ('percentile', 'zscore', 'minmax', 'none')
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Preprocessing:
 
     Parameters
     ----------
-    normalisation : {'percentile', 'zscore'}
-        Divide by a percentile of the brain and clip; or subtract the mean and divide by the
-        standard deviation of the brain, background 0.
+    normalisation : {'percentile', 'zscore', 'minmax', 'none'}
+        Divide by a percentile of the brain and clip; subtract the mean and divide by the
+        standard deviation of the brain, background 0; divide by the maximum, so that background
+        is 0 and the brightest voxel 1; or leave the intensities of the scan as they are.
     percentile : float
         The percentile, of voxels brighter than a twentieth of the 99th percentile.
     ceiling : float
@@ -54,6 +55,10 @@ class Preprocessing:
             raise ImageError(
                 'The brain is empty on the grid of the model.', 'Check the brain mask.'
             )
+        if self.normalisation == 'none':
+            return image
+        if self.normalisation == 'minmax':
+            return image / positive.max()
         top = float(np.percentile(positive.numpy(force=True), 99))
         brain = image > 0.05 * top
         values = image[brain]

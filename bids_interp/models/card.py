@@ -1,0 +1,299 @@
+"""The card of a classifier made elsewhere: what it eats, what it says, whom it was trained with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_interp.errors import ModelError
+from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing
+from bids_interp.models.target import Target
+from bids_interp.spatial import Grid
+
+#: What the network returns, and what that makes of the task.
+OUTPUTS = {
+    'logit': 'binary',
+    'probability': 'binary',
+    'multiclass': 'multiclass',
+    'regression': 'regression',
+}
+_CLASSES = {
+    'binary': lambda count: count == 2,
+    'multiclass': lambda count: count >= 2,
+    'regression': lambda count: count == 0,
+}
+_CLASS_RULE = (
+    'a logit or probability has two classes, [negative, positive]; a multiclass output has all of '
+    'them in its order; a regression has none'
+)
+REQUIRED = ('name', 'output', 'input_shape', 'template', 'preprocessing', 'label')
+OPTIONAL = (
+    'affine',
+    'architecture',
+    'arguments',
+    'axis_order',
+    'classes',
+    'golden',
+    'orientation',
+    'origin',
+    'softmaxed',
+    'target_mean',
+    'target_sd',
+    'training_subjects',
+    'voxel_size',
+)
+ADVICE = 'The page "Your own classifier" of the documentation lists all keys of a card.'
+
+
+@dataclass(frozen=True)
+class ClassifierCard:
+    """What has to be known about a classifier that was made elsewhere.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    output : {'logit', 'probability', 'multiclass', 'regression'}
+        One logit; one probability of the positive class; one number per class; one number.
+    grid : Grid
+        Where the input lives; its space is the template's name.
+    preprocessing : Preprocessing
+        Intensity normalisation that the classifier was trained with.
+    label : str
+        Column that it predicts.
+    classes : tuple of str
+        (negative, positive); for more than two the order of the outputs; none for a regression.
+    target_mean, target_sd : float
+        Of a regression: 0 and 1 of the standardised output.
+    training_subjects : tuple of str
+        Whom it was trained with, as ``dataset/participant``: they are recognised later.
+    axis_order : str
+        Order in which the network takes the axes of the grid; ``'ZYX'`` for arrays of SimpleITK.
+    softmaxed : bool
+        Outputs of a ``multiclass`` network are probabilities already.
+    architecture : str
+        Name in the registry, for weights in a ``.safetensors`` file.
+    arguments : dict
+        Of that architecture.
+    golden : str
+        File with ``input`` and ``output`` of the network, relative to the card.
+    """
+
+    name: str
+    output: str
+    grid: Grid
+    preprocessing: Preprocessing
+    label: str
+    classes: tuple[str, ...] = ()
+    target_mean: float = 0.0
+    target_sd: float = 1.0
+    training_subjects: tuple[str, ...] = ()
+    axis_order: str = 'XYZ'
+    softmaxed: bool = False
+    architecture: str = ''
+    arguments: dict[str, Any] = field(default_factory=dict)
+    golden: str = ''
+
+    def __post_init__(self) -> None:
+        if self.output not in OUTPUTS:
+            raise _problem('output', f'{self.output!r} is not known', self.output, OUTPUTS)
+        if sorted(self.axis_order) != ['X', 'Y', 'Z']:
+            raise _problem('axis_order', f'{self.axis_order!r} does not order X, Y and Z')
+        if self.softmaxed and self.output != 'multiclass':
+            raise _problem('softmaxed', 'only a multiclass output can be; say "probability"')
+        if len(set(self.classes)) != len(self.classes):
+            raise _problem('classes', 'a class is named twice')
+        if not _CLASSES[OUTPUTS[self.output]](len(self.classes)):
+            raise _problem('classes', _CLASS_RULE)
+        if not (np.isfinite(self.target_mean) and 0 < self.target_sd < np.inf):
+            raise _problem('target_sd', 'mean and a positive standard deviation are needed')
+        for subject in self.training_subjects:
+            if '/' not in subject.strip('/'):
+                raise _problem('training_subjects', f'{subject!r} is not "dataset/participant"')
+
+    @property
+    def target(self) -> Target:
+        """What is predicted; two classes of a multiclass output are a binary target."""
+        kind = 'binary' if len(self.classes) == 2 else OUTPUTS[self.output]
+        return Target(kind, self.label, self.classes, self.target_mean, self.target_sd)
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers per image that the network itself returns."""
+        return len(self.classes) if self.output == 'multiclass' else 1
+
+    @property
+    def network_shape(self) -> tuple[int, int, int]:
+        """Size of the input in the order in which the network takes the axes."""
+        sizes = [self.grid.shape['XYZ'.index(axis)] for axis in self.axis_order]
+        return sizes[0], sizes[1], sizes[2]
+
+    def golden_file(self, card_file: Path) -> Path | None:
+        """Where the golden sample is, for a card that was read from ``card_file``."""
+        return card_file.parent / self.golden if self.golden else None
+
+    @classmethod
+    def read(cls, path: Path | str) -> ClassifierCard:
+        """Read a card from a JSON file.
+
+        Raises
+        ------
+        ModelError
+            Naming the file and the key, if it is missing, no JSON, or says something impossible.
+        """
+        path = Path(path)
+        try:
+            plain = json.loads(path.read_text(encoding='utf-8'))
+        except (OSError, ValueError) as error:
+            raise ModelError(f'The card {path} cannot be read: {error}.', ADVICE) from error
+        try:
+            return cls.from_dict(plain)
+        except ModelError as error:
+            raise ModelError(f'{path}: {error.message}', error.advice) from error
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> ClassifierCard:
+        """Undo :meth:`to_dict`, or make a card from what a user wrote.
+
+        Raises
+        ------
+        ModelError
+            If a key is missing, not known, or has an impossible value.
+        """
+        if not isinstance(plain, dict):
+            raise ModelError('A classifier card is a JSON object.', ADVICE)
+        for key in plain:
+            if key not in REQUIRED + OPTIONAL:
+                raise _problem(key, 'there is no such key', key, REQUIRED + OPTIONAL)
+        for key in REQUIRED:
+            if key not in plain:
+                raise _problem(key, 'this key is missing')
+        for key in ('name', 'output', 'template', 'label', 'axis_order', 'architecture', 'golden'):
+            if not isinstance(plain.get(key, ''), str) or plain.get(key, 'x') == '':
+                raise _problem(key, 'a text is needed')
+        direct = {
+            item.name: plain[item.name]
+            for item in fields(cls)
+            if item.name in plain and item.name not in ('preprocessing', 'classes')
+        }
+        _check_types(direct)
+        direct['training_subjects'] = _texts(plain, 'training_subjects')
+        return cls(
+            grid=_grid(plain),
+            preprocessing=_preprocessing(plain['preprocessing']),
+            classes=_texts(plain, 'classes'),
+            **direct,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for JSON; what is not needed is left out."""
+        plain: dict[str, Any] = {
+            'name': self.name,
+            'output': self.output,
+            'input_shape': list(self.grid.shape),
+            'affine': self.grid.affine.tolist(),
+            'template': self.grid.space,
+            'preprocessing': asdict(self.preprocessing),
+            'label': self.label,
+        }
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in OPTIONAL and value not in ((), {}, '', item.default):
+                plain[item.name] = list(value) if isinstance(value, tuple) else value
+        return plain
+
+
+def _problem(key: str, what: str, typed: str = '', known: Any = ()) -> ModelError:
+    """Error about one key, with what was probably meant."""
+    near = get_close_matches(str(typed), list(known), n=1)
+    advice = f'Did you mean {near[0]!r}? {ADVICE}' if near else ADVICE
+    return ModelError(f'Key {key!r} of the classifier card: {what}.', advice)
+
+
+def _check_types(values: dict[str, Any]) -> None:
+    for key in {'target_mean', 'target_sd'} & set(values):
+        if type(values[key]) not in (int, float):
+            raise _problem(key, 'a number is needed')
+    if not isinstance(values.get('softmaxed', False), bool):
+        raise _problem('softmaxed', 'true or false is needed')
+    if not isinstance(values.get('arguments', {}), dict):
+        raise _problem('arguments', 'a JSON object is needed')
+
+
+def _texts(plain: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = plain.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _problem(key, 'a list of texts is needed')
+    return tuple(value)
+
+
+def _numbers(plain: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        values = np.array(plain[key], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise _problem(key, 'numbers are needed') from error
+    if values.shape != shape or not np.isfinite(values).all():
+        raise _problem(key, f'an array of {shape} finite numbers is needed')
+    return values
+
+
+def _grid(plain: dict[str, Any]) -> Grid:
+    sizes = _numbers(plain, 'input_shape', (3,))
+    if (sizes < 1).any() or (sizes != np.round(sizes)).any():
+        raise _problem('input_shape', 'three positive whole numbers are needed')
+    if ('affine' in plain) == ('origin' in plain):
+        raise _problem('origin', 'either "affine", or "origin" with "voxel_size", is needed')
+    affine = _numbers(plain, 'affine', (4, 4)) if 'affine' in plain else _affine(plain)
+    try:
+        grid = Grid((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine, plain['template'])
+    except ValueError as error:
+        raise _problem('affine', str(error).rstrip('.')) from error
+    if 'affine' in plain and 'voxel_size' in plain:
+        voxel = _numbers(plain, 'voxel_size', (3,))
+        if not np.allclose(voxel, grid.spacing, atol=1e-3):
+            raise _problem('voxel_size', f'the affine says {grid.spacing.round(4).tolist()}')
+    codes = ''.join(nib.aff2axcodes(affine))
+    if 'affine' in plain and plain.get('orientation', codes) != codes:
+        raise _problem('orientation', f'the affine says {codes!r}')
+    return grid
+
+
+def _affine(plain: dict[str, Any]) -> np.ndarray:
+    """Affine of axes along those of the world: ``origin`` is the centre of the first voxel."""
+    if 'voxel_size' not in plain:
+        raise _problem('voxel_size', 'this key is missing')
+    voxel, origin = _numbers(plain, 'voxel_size', (3,)), _numbers(plain, 'origin', (3,))
+    if (voxel <= 0).any():
+        raise _problem('voxel_size', 'three positive numbers, in mm, are needed')
+    codes = plain.get('orientation', 'RAS')
+    pairs = ({'R', 'L'}, {'A', 'P'}, {'S', 'I'})
+    if not isinstance(codes, str) or len(codes) != 3:
+        raise _problem('orientation', f'{codes!r} is not of three letters such as "RAS"')
+    if not all(len(pair & set(codes)) == 1 for pair in pairs):
+        raise _problem('orientation', f'{codes!r} does not name R or L, A or P, and S or I')
+    affine = np.eye(4)
+    affine[:3, :3] = 0.0
+    for axis, (row, flip) in enumerate(nib.orientations.axcodes2ornt(tuple(codes))):
+        affine[int(row), axis] = flip * voxel[axis]
+    affine[:3, 3] = origin
+    return affine
+
+
+def _preprocessing(plain: Any) -> Preprocessing:
+    known = {item.name for item in fields(Preprocessing)}
+    if not isinstance(plain, dict) or 'normalisation' not in plain:
+        raise _problem('preprocessing', 'an object with the key "normalisation" is needed')
+    for key in plain:
+        if key not in known:
+            raise _problem(f'preprocessing.{key}', 'there is no such key', key, known)
+    if plain['normalisation'] not in NORMALISATIONS:
+        said = plain['normalisation']
+        raise _problem('preprocessing.normalisation', f'no {said!r}', str(said), NORMALISATIONS)
+    numbers = {key: float(_numbers(plain, key, ())) for key in set(plain) - {'normalisation'}}
+    return Preprocessing(plain['normalisation'], **numbers)

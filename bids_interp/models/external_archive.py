@@ -1,0 +1,264 @@
+"""Reading a ``torch.export`` archive without running anything that its writer put there.
+
+:func:`torch.export.load` is made for trusted files. In torch 2.13 it unpickles weights, constants
+and example inputs when the archive asks for it, loads compiled libraries, evaluates the text of
+symbolic sizes (``sympy.sympify``), and compiles names of nodes and guards into Python source. So
+the archive is never handed over as it is: :func:`load_program` copies the plain parts of it (raw
+weights, and the graph as JSON in which every text has been compared with what belongs there) into
+a new archive in memory, and loads that one.
+
+What is guaranteed: no byte of the file is unpickled, imported, evaluated or linked, and the graph
+calls ATen operators on tensors, none that reads or writes files. What is not: that the graph ends,
+or fits into memory; that the kernels of torch are free of faults; that the numbers are any good.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+from typing import Any
+
+import torch
+from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
+
+from bids_interp.errors import ModelError
+
+EXPORT_ADVICE = (
+    'Export it with model.eval(), torch.export.export(model, (torch.rand(2, 1, X, Y, Z),), '
+    "dynamic_shapes=({0: torch.export.Dim('batch')},)) and torch.export.save."
+)
+_MODEL = 'models/model.json'
+_PAYLOADS = {
+    'data/weights/': ('data/weights/model_weights_config.json', 'weight_'),
+    'data/constants/': ('data/constants/model_constants_config.json', 'tensor_'),
+}
+_SAMPLE_INPUTS = 'data/sample_inputs/model.pt'
+_RECORD = re.compile(r'(weight|tensor)_\d+', re.ASCII)
+_NAME = re.compile(r'[\w.+-]*', re.ASCII)
+_IDENTIFIER = re.compile(r'[A-Za-z_]\w*', re.ASCII)
+_OPTION = re.compile(r'[\w ,.>-]*', re.ASCII)  # 'same', 'bilinear', 'bij,bjk->bik'
+_TARGET = re.compile(r'(torch\.ops\.aten|_operator|torch|math)\.(\w+)(?:\.(\w+))?', re.ASCII)
+#: ATen operators that touch files or the state of the process.
+_REFUSED = {'from_file', 'manual_seed', 'save', 'seed', 'set_grad_enabled'}
+_ON_NUMBERS = {
+    '_operator': {
+        *('add', 'and_', 'eq', 'floordiv', 'ge', 'getitem', 'gt', 'le', 'lt', 'mod', 'mul'),
+        *('ne', 'neg', 'not_', 'or_', 'pos', 'pow', 'sub', 'truediv'),
+    },
+    'torch': {'sym_float', 'sym_int', 'sym_ite', 'sym_max', 'sym_min', 'sym_not', 'sym_sum'},
+    'math': {'ceil', 'floor', 'trunc'},
+}
+#: What may be called in the text of a symbolic size.
+_SYMBOLIC = {
+    *('Symbol', 'Integer', 'Float', 'Rational', 'Add', 'Mul', 'Pow', 'Max', 'Min', 'Mod'),
+    *('FloorDiv', 'CeilDiv', 'CleanDiv', 'ModularIndexing', 'PythonMod', 'IntTrueDiv'),
+    *('Eq', 'Ne', 'Equality', 'Unequality', 'And', 'Or', 'Not'),
+    *('LessThan', 'GreaterThan', 'StrictLessThan', 'StrictGreaterThan'),
+}
+_PARTS = (
+    *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.keyword, ast.Constant),
+    *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop),
+)
+_ONE_TENSOR = {'type': None, 'context': None, 'children_spec': []}
+
+
+def load_program(data: bytes, name: str) -> torch.export.ExportedProgram:
+    """Load an exported program from the bytes of its archive, see the module for what is safe.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the ``.pt2`` file.
+    name : str
+        Its name, for messages.
+
+    Returns
+    -------
+    torch.export.ExportedProgram
+        On the CPU, whatever device it was exported on; one tensor in, one tensor out.
+
+    Raises
+    ------
+    ModelError
+        If it is no archive of the present format, would need code or pickled objects, was
+        exported in training mode, or takes and returns anything but one tensor.
+    """
+    try:
+        clean = _copy_plain_parts(data)
+    except ModelError as error:
+        raise ModelError(f'{name}: {error.message}', error.advice) from error
+    except (RuntimeError, AssertionError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f'{name} is no archive of torch.export, or is damaged: {_first_line(error)}.',
+            f'Archives of torch before 2.9 have to be written again. {EXPORT_ADVICE}',
+        ) from error
+    try:
+        return torch.export.load(io.BytesIO(clean))
+    except Exception as error:  # the loader of torch raises whatever goes wrong
+        raise ModelError(
+            f'torch {torch.__version__} cannot load {name}: {_first_line(error)}.', EXPORT_ADVICE
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip('.')
+
+
+def _refused(what: str, advice: str = EXPORT_ADVICE) -> ModelError:
+    return ModelError(f'{what}.', advice)
+
+
+def _copy_plain_parts(data: bytes) -> bytes:
+    """Copy weights, constants and the graph into a new archive; everything else stays behind."""
+    reader = PT2ArchiveReader(io.BytesIO(data))
+    if any(record.startswith('data/aotinductor/') for record in reader.get_file_names()):
+        raise _refused('it holds compiled code, which would be run', 'Export the program itself.')
+    program = json.loads(reader.read_bytes(_MODEL))
+    clean = io.BytesIO()
+    with PT2ArchiveWriter(clean) as writer:
+        for folder, (config_name, prefix) in _PAYLOADS.items():
+            config = json.loads(reader.read_bytes(config_name))
+            for record in _plain_records(config, prefix):
+                writer.write_bytes(folder + record, reader.read_bytes(folder + record))
+            writer.write_string(config_name, json.dumps(_screened(config)))
+        writer.write_string(_MODEL, json.dumps(_plain_program(program)))
+        writer.write_bytes(_SAMPLE_INPUTS, b'')
+    return clean.getvalue()
+
+
+def _plain_records(config: dict[str, Any], prefix: str) -> list[str]:
+    """Names of the files of raw numbers; a pickled one is refused."""
+    records = {}
+    for name, entry in config['config'].items():
+        record = entry['path_name']
+        if entry['use_pickle'] is not False or not record.startswith(prefix):
+            raise _refused(
+                f'{name} is stored as a pickled object, and nothing is ever unpickled here',
+                'Make it a plain float tensor (a parameter or a buffer), then export again.',
+            )
+        if not _RECORD.fullmatch(record):
+            raise _refused(f'it names a file {record!r}')
+        records[record] = True
+    return list(records)
+
+
+def _plain_program(program: dict[str, Any]) -> dict[str, Any]:
+    """Graph, signature and versions, without remarks, guards and the calls of submodules."""
+    module = program['graph_module']
+    outer = module['module_call_graph'][0]['signature']
+    if not _takes_one_tensor(outer['in_spec']) or json.loads(outer['out_spec'])[1] != _ONE_TENSOR:
+        raise _refused('it does not map one tensor to one tensor')
+    kinds = {kind for item in module['signature']['input_specs'] for kind in item}
+    if not kinds <= {'user_input', 'parameter', 'buffer', 'tensor_constant'}:
+        raise _refused(f'its graph takes {", ".join(sorted(kinds))}')
+    changed = {kind for item in module['signature']['output_specs'] for kind in item}
+    graph = module['graph']
+    if changed != {'user_output'} or any(map(_is_training, graph['nodes'])):
+        raise _refused('it was exported in training mode: dropout or batch statistics are active')
+    nodes = []
+    for node in graph['nodes']:
+        _check_target(node['target'])
+        nodes.append({**node, 'metadata': {}})
+    specs = {'in_spec': outer['in_spec'], 'out_spec': outer['out_spec']}
+    arguments = _screened(outer['forward_arg_names'], 'forward_arg_names')
+    call = {'inputs': [], 'outputs': [], **specs, 'forward_arg_names': arguments}
+    versions = ('opset_version', 'range_constraints', 'schema_version', 'verifiers')
+    return {
+        **{key: _screened(program[key]) for key in versions},
+        'graph_module': {
+            'graph': _screened({**graph, 'nodes': nodes}),
+            'signature': _screened(module['signature']),
+            'module_call_graph': [{'fqn': '', 'signature': call}],
+            'metadata': {},
+            'treespec_namedtuple_fields': {},
+        },
+        'guards_code': [],
+    }
+
+
+def _takes_one_tensor(spec: str) -> bool:
+    """Whether a call's tree is ((tensor,), {}) with plain tuples and dictionaries."""
+    top = json.loads(spec)[1]
+    positional, named = top['children_spec']
+    return (
+        top['type'] == positional['type'] == 'builtins.tuple'
+        and top['context'] == positional['context'] == 'null'
+        and positional['children_spec'] == [_ONE_TENSOR]
+        and named == {'type': 'builtins.dict', 'context': '[]', 'children_spec': []}
+    )
+
+
+def _is_training(node: dict[str, Any]) -> bool:
+    flags = {'train', 'training'}
+    return any(
+        item['name'] in flags and item['arg'].get('as_bool') is True for item in node['inputs']
+    )
+
+
+def _check_target(target: str) -> None:
+    """Refuse a node that calls anything but an ATen operator, or arithmetic on sizes."""
+    parts = _TARGET.fullmatch(target)
+    space, name, overload = parts.groups() if parts else ('', '', '')
+    if space == 'torch.ops.aten' and name not in _REFUSED:
+        known = getattr(getattr(torch.ops.aten, name, None), overload or '', None)
+        if isinstance(known, torch._ops.OpOverload):
+            return
+    elif name in _ON_NUMBERS.get(space, set()) and not overload:
+        return
+    raise _refused(
+        f'its graph calls {target[:80]!r}, and only ATen operators on tensors are allowed',
+        f'Take control flow, no_grad blocks and custom operators out. {EXPORT_ADVICE}',
+    )
+
+
+def _screened(value: Any, key: str = '') -> Any:
+    """Copy JSON values, every text compared with what belongs there, every device the CPU."""
+    if isinstance(value, dict):
+        if 'type' in value and 'index' in value:
+            return {'type': 'cpu', 'index': None}
+        if {'as_graph', 'as_custom_obj', 'as_operator'} & set(value):
+            raise _refused('its graph holds objects or graphs of its own')
+        for name in value:
+            _screened_text(name, '')
+        return {name: _screened(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_screened(item, key) for item in value]
+    return _screened_text(value, key) if isinstance(value, str) else value
+
+
+def _screened_text(text: str, key: str) -> str:
+    if key == 'expr_str':
+        fits = _is_arithmetic(text)
+    elif key in ('as_string', 'as_strings'):
+        fits = bool(_OPTION.fullmatch(text))
+    elif key in ('name', 'as_name', 'forward_arg_names'):
+        fits = bool(_IDENTIFIER.fullmatch(text))
+    else:
+        fits = bool(_NAME.fullmatch(text))
+    if not fits:
+        raise _refused(f'it holds the text {text[:60]!r}, which does not belong into a graph')
+    return text
+
+
+def _is_arithmetic(text: str) -> bool:
+    """Whether the text of a symbolic size is sums, products and known functions only."""
+    try:
+        parts = list(ast.walk(ast.parse(text, mode='eval')))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    for part in parts:
+        if not isinstance(part, _PARTS):
+            return False
+        if isinstance(part, ast.Call) and not (
+            isinstance(part.func, ast.Name) and part.func.id in _SYMBOLIC
+        ):
+            return False
+        if isinstance(part, ast.Constant) and not (
+            isinstance(part.value, bool | int | float)
+            or (isinstance(part.value, str) and _IDENTIFIER.fullmatch(part.value))
+        ):
+            return False
+    return True

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bids_interp.errors import ModelError, UsageError
+from bids_interp.models.card import ClassifierCard
+from bids_interp.models.classifier import build_classifier
+from bids_interp.models.external import (
+    ExternalSource,
+    check_classifier,
+    load_external,
+    source_of,
+)
+from bids_interp.models.external_network import ExternalClassifier
+
+from .exports import CARD, SHAPE, export, seeded
+
+
+def card_with(**changes: object) -> ClassifierCard:
+    return ClassifierCard.from_dict({**CARD, **changes})
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of :func:`seeded`, one logit."""
+    return export(seeded(), tmp_path_factory.mktemp('export') / 'elsewhere.pt2')
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.rand(3, 1, *SHAPE)
+
+
+def test_an_export_says_what_the_network_said(exported: Path, images: torch.Tensor):
+    loaded = load_external(source_of(exported), card_with())
+    torch.testing.assert_close(loaded(images), seeded()(images))
+    torch.testing.assert_close(loaded(images[:1]), seeded()(images[:1]))
+    check_classifier(loaded, card_with())
+
+
+def test_gradients_reach_the_input_of_a_frozen_export(exported: Path, images: torch.Tensor):
+    loaded = load_external(source_of(exported), card_with())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    gradients = []
+    for network in (loaded, seeded()):
+        asked = images.clone().requires_grad_(True)
+        gradients += torch.autograd.grad(network(asked).sum(), asked)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0
+
+
+def test_modes_and_copies_of_an_export(exported: Path, images: torch.Tensor):
+    loaded = load_external(source_of(exported), card_with())
+    expected = loaded(images)
+    assert not loaded.train().eval().requires_grad_(False).training
+    torch.testing.assert_close(loaded.train()(images), expected)
+    torch.testing.assert_close(copy.deepcopy(loaded)(images), expected)
+
+
+def test_an_export_moves_with_the_devices_in_its_graph(exported: Path, images: torch.Tensor):
+    """The graph makes a tensor on the device of the export; ``meta`` stands for a GPU."""
+    loaded = load_external(source_of(exported), card_with())
+    assert 'cpu' in loaded.network.code
+    assert loaded.to('meta')(images.to('meta')).device.type == 'meta'
+    assert 'cpu' not in loaded.network.code
+
+
+def test_axes_in_another_order(tmp_path: Path, images: torch.Tensor):
+    path = export(seeded(), tmp_path / 'turned.pt2', shape=SHAPE[::-1])
+    loaded = load_external(source_of(path), card_with(axis_order='ZYX'))
+    torch.testing.assert_close(loaded(images), seeded()(images.transpose(2, 4)))
+
+
+def test_probabilities_become_log_odds(images: torch.Tensor):
+    card = card_with(output='probability')
+    network = ExternalClassifier(seeded(tail=nn.Sigmoid()), card)
+    torch.testing.assert_close(network(images), seeded()(images), atol=1e-4, rtol=1e-4)
+    check_classifier(network, card)
+
+
+def test_a_saturated_probability_stays_finite():
+    card = card_with(output='probability')
+    sure = ExternalClassifier(nn.Flatten(), card)
+    logits = sure(torch.tensor([[1.0], [0.0]]).view(2, 1, 1, 1, 1))
+    torch.testing.assert_close(logits, torch.tensor([[13.8], [-13.8]]), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize('softmaxed', [False, True])
+def test_classes_become_log_probabilities(softmaxed: bool, images: torch.Tensor):
+    tail = nn.Softmax(dim=1) if softmaxed else None
+    card = card_with(output='multiclass', classes=['a', 'b', 'c'], softmaxed=softmaxed)
+    network = ExternalClassifier(seeded(3, tail), card)
+    torch.testing.assert_close(
+        network(images), seeded(3)(images).log_softmax(dim=1), atol=1e-4, rtol=1e-4
+    )
+    check_classifier(network, card)
+
+
+@pytest.mark.parametrize('softmaxed', [False, True])
+def test_two_outputs_become_one_logit(softmaxed: bool, images: torch.Tensor):
+    tail = nn.Softmax(dim=1) if softmaxed else None
+    card = card_with(output='multiclass', softmaxed=softmaxed)
+    network = ExternalClassifier(seeded(2, tail), card)
+    both = seeded(2)(images)
+    torch.testing.assert_close(network(images), both[:, 1:] - both[:, :1], atol=1e-4, rtol=1e-4)
+    check_classifier(network, card)
+
+
+def test_a_regression_is_standardised(images: torch.Tensor):
+    card = card_with(output='regression', classes=[], target_mean=50, target_sd=10)
+    network = ExternalClassifier(seeded(tail=nn.Flatten(0)), card)  # (B,) instead of (B, 1)
+    torch.testing.assert_close(network(images), (seeded()(images) - 50) / 10)
+    check_classifier(network, card)
+
+
+def test_weights_for_an_architecture_of_the_registry(tmp_path: Path, images: torch.Tensor):
+    arguments = {'channels': [4, 8]}
+    trained = build_classifier('sfcn', SHAPE, **arguments).eval()
+    path = tmp_path / 'weights.safetensors'
+    save_file(trained.state_dict(), path)
+    source = source_of(path)
+    assert source.kind == 'registry'
+    loaded = load_external(source, card_with(architecture='sfcn', arguments=arguments))
+    torch.testing.assert_close(loaded(images), trained(images))
+    explicit = ExternalSource('registry', str(path), 'sfcn', arguments)
+    torch.testing.assert_close(load_external(explicit, card_with())(images), trained(images))
+    with pytest.raises(ModelError, match='needs an architecture'):
+        load_external(source, card_with())
+    with pytest.raises(ModelError, match='does not fit'):
+        load_external(source, card_with(architecture='sfcn'))
+
+
+@pytest.fixture
+def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module that leaves a trace when it is imported."""
+    (tmp_path / 'their_model.py').write_text(
+        'import pathlib, torch\n'
+        'pathlib.Path(__file__).with_name("imported").touch()\n'
+        'class Net(torch.nn.Module):\n'
+        '    def __init__(self, gain=1.0):\n'
+        '        super().__init__()\n'
+        '        self.gain = torch.nn.Parameter(torch.tensor(gain))\n'
+        '    def forward(self, x):\n'
+        '        return self.gain * x.mean((1, 2, 3, 4))\n'
+        'net = Net(2.0)\n'
+        'number = 3\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, 'their_model', raising=False)
+    return tmp_path / 'imported'
+
+
+def test_code_is_run_only_when_it_is_allowed(user_module: Path, images: torch.Tensor):
+    with pytest.raises(UsageError, match='runs its Python code.*--allow-code'):
+        source_of(None, 'their_model:net')
+    with pytest.raises(UsageError, match='runs its Python code'):
+        load_external(ExternalSource('module', 'their_model:net'), card_with())
+    assert not user_module.exists()
+    loaded = load_external(source_of(None, 'their_model:net', True), card_with(), allow_code=True)
+    assert user_module.exists()
+    torch.testing.assert_close(loaded(images)[:, 0], 2 * images.mean((1, 2, 3, 4)))
+    check_classifier(loaded, card_with())
+
+
+def test_a_class_is_called_with_the_arguments_of_the_card(user_module: Path, images: torch.Tensor):
+    source = source_of(None, 'their_model:Net', True)
+    loaded = load_external(source, card_with(arguments={'gain': 3.0}), allow_code=True)
+    torch.testing.assert_close(loaded(images)[:, 0], 3 * images.mean((1, 2, 3, 4)))
+    for wrong in ('their_model:number', 'their_model:nothing', 'no_such_module:net'):
+        with pytest.raises(ModelError, match=wrong):
+            load_external(ExternalSource('module', wrong), card_with(), allow_code=True)
+
+
+def test_what_names_no_classifier(tmp_path: Path):
+    with pytest.raises(UsageError, match='either a file or a module'):
+        source_of(None)
+    with pytest.raises(UsageError, match='either a file or a module'):
+        source_of('a.pt2', 'a:b', True)
+    with pytest.raises(UsageError, match='package.module:attribute'):
+        source_of(None, 'their_model.net', True)
+    with pytest.raises(ModelError, match='There is no classifier'):
+        source_of(tmp_path / 'none.pt2')
+    (tmp_path / 'model.pth').touch()
+    with pytest.raises(ModelError, match='pickle.*torch.export'):
+        source_of(tmp_path / 'model.pth')
+
+
+def test_an_export_for_another_shape_or_one_batch_size(exported: Path, tmp_path: Path):
+    with pytest.raises(ModelError, match=r'\(1, 10, 12, 8\).*card says.*\(1, 9, 12, 8\)'):
+        load_external(source_of(exported), card_with(input_shape=[9, 12, 8]))
+    fixed = export(seeded(), tmp_path / 'fixed.pt2', dynamic=False)
+    with pytest.raises(ModelError, match='batch of exactly 2.*dynamic_shapes'):
+        load_external(source_of(fixed), card_with())
+
+
+class _Wrong(nn.Module):
+    """A network with one fault."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault, self.weight = fault, nn.Parameter(torch.ones(1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        means = self.weight * image.mean((2, 3, 4))
+        if self.fault == 'shape':
+            return torch.cat([means, means], dim=1)
+        if self.fault == 'crash':
+            return means @ torch.ones(5, 1)
+        if self.fault == 'random':
+            return means + 0.01 * torch.rand_like(means)
+        if self.fault == 'batch':
+            return means - means.mean()
+        if self.fault == 'nan':
+            return means / 0 - means / 0
+        if self.fault == 'detached':
+            return image.detach().mean((2, 3, 4)) + 0 * self.weight
+        return 0 * means
+
+
+@pytest.mark.parametrize(
+    ('fault', 'message'),
+    [
+        ('shape', r'output shape.*returns \(2, 2\).*promises \(2, 1\)'),
+        ('crash', 'output shape: it cannot take 2 image'),
+        ('random', 'determinism'),
+        ('batch', 'independence of the batch'),
+        ('nan', 'finite output'),
+        ('detached', 'input gradient'),
+        ('flat', 'input gradient: it is zero'),
+    ],
+)
+def test_each_check_is_named(fault: str, message: str):
+    network = ExternalClassifier(_Wrong(fault), card_with())
+    with pytest.raises(ModelError, match=message):
+        check_classifier(network, card_with())
+
+
+def test_batch_statistics_and_dropout_are_noticed():
+    active = seeded().train()
+    network = ExternalClassifier(active, card_with())
+    with pytest.raises(ModelError, match=r'model\.eval\(\)'):
+        check_classifier(network, card_with())
+
+
+@pytest.mark.parametrize(
+    ('tail', 'changes', 'message'),
+    [
+        (None, {'output': 'probability'}, 'outside of 0 to 1.*"logit"'),
+        (nn.Softmax(dim=1), {'output': 'multiclass'}, '"softmaxed": true'),
+        (None, {'output': 'multiclass', 'softmaxed': True}, 'no probabilities'),
+    ],
+)
+def test_outputs_of_another_kind_than_the_card_says(tail, changes: dict, message: str):
+    card = card_with(**changes)
+    inner = nn.Sequential(seeded(card.n_outputs, tail), nn.Flatten())
+    if tail is None:
+        inner = nn.Sequential(inner, _Times(50.0))
+    with pytest.raises(ModelError, match=message):
+        check_classifier(ExternalClassifier(inner, card), card)
+
+
+class _Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values * self.factor
+
+
+@pytest.mark.parametrize('suffix', ['.npz', '.safetensors'])
+def test_the_golden_sample(suffix: str, tmp_path: Path, images: torch.Tensor):
+    network, path = ExternalClassifier(seeded(), card_with()), tmp_path / f'golden{suffix}'
+
+    def record(shift: float) -> None:
+        arrays = {'input': images, 'output': seeded()(images).detach() + shift}
+        if suffix == '.npz':
+            np.savez(path, **{name: array.numpy() for name, array in arrays.items()})
+        else:
+            save_file(arrays, path)
+
+    record(0.0)
+    check_classifier(network, card_with(), path)
+    record(0.01)
+    with pytest.raises(ModelError, match='golden sample.*promises.*returns'):
+        check_classifier(network, card_with(), path)
+
+
+def test_golden_samples_that_cannot_be_used(tmp_path: Path, images: torch.Tensor):
+    network = ExternalClassifier(seeded(), card_with())
+    with pytest.raises(ModelError, match='cannot be read'):
+        check_classifier(network, card_with(), tmp_path / 'none.npz')
+    np.savez(tmp_path / 'objects.npz', input=np.array([{}], dtype=object), output=np.zeros(1))
+    with pytest.raises(ModelError, match='cannot be read'):
+        check_classifier(network, card_with(), tmp_path / 'objects.npz')
+    np.savez(tmp_path / 'half.npz', input=images.numpy())
+    with pytest.raises(ModelError, match='needs "input" and "output"'):
+        check_classifier(network, card_with(), tmp_path / 'half.npz')
+    np.savez(tmp_path / 'flat.npz', input=np.zeros(4), output=np.zeros(1))
+    with pytest.raises(ModelError, match='golden sample.*flat.npz'):
+        check_classifier(network, card_with(), tmp_path / 'flat.npz')
