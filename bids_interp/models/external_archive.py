@@ -61,7 +61,7 @@ _PARTS = (
     *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.keyword, ast.Constant),
     *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop),
 )
-_ONE_TENSOR = {'type': None, 'context': None, 'children_spec': []}
+_ONE_TENSOR: dict[str, Any] = {'type': None, 'context': None, 'children_spec': []}
 
 
 def load_program(data: bytes, name: str) -> torch.export.ExportedProgram:

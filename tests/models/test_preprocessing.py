@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bids_interp.errors import ModelError
+from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing
+
+
+@pytest.fixture
+def brain() -> torch.Tensor:
+    """A ball of intensities from 200 to 1000 in empty space."""
+    torch.manual_seed(0)
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, 14)] * 3, indexing='ij')
+    inside = torch.stack(axes).square().sum(dim=0) < 0.8
+    return (200 + 800 * torch.rand(14, 14, 14)) * inside
+
+
+@pytest.mark.parametrize('name', NORMALISATIONS)
+def test_background_stays_zero(name: str, brain: torch.Tensor):
+    normalised = Preprocessing(name).normalise(brain)
+    assert (normalised[brain == 0] == 0).all()
+    assert normalised.std() > 0
+
+
+@pytest.mark.parametrize('name', ['percentile', 'zscore', 'minmax'])
+def test_the_gain_of_the_scanner_does_not_matter(name: str, brain: torch.Tensor):
+    how = Preprocessing(name)
+    torch.testing.assert_close(how.normalise(3.7 * brain), how.normalise(brain))
+
+
+def test_ranges(brain: torch.Tensor):
+    assert Preprocessing('minmax').normalise(brain).max() == 1
+    assert Preprocessing('percentile').normalise(brain).max() <= 1.3
+    inside = Preprocessing('zscore').normalise(brain)[brain > 0]
+    torch.testing.assert_close(inside.mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(inside.std(), torch.tensor(1.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(Preprocessing('none').normalise(brain), brain)
+
+
+def test_unknown_normalisation():
+    with pytest.raises(ModelError, match='histogram'):
+        Preprocessing('histogram')

@@ -1,0 +1,71 @@
+"""The worked examples do what the documentation says of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from bids_interp.models.card import ClassifierCard
+from bids_interp.models.external import check_classifier, load_external, source_of
+
+
+@pytest.fixture(scope='module')
+def example(repository: Path) -> ModuleType:
+    """The script that exports a network."""
+    file = repository / 'examples' / 'export_monai_densenet.py'
+    spec = spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _accepted(folder: Path) -> nn.Module:
+    """Load and check what an example wrote, as ``train`` does."""
+    card = ClassifierCard.read(folder / 'card.json')
+    network = load_external(source_of(folder / f'{card.name}.pt2'), card)
+    check_classifier(network, card, card.golden_file(folder / 'card.json'))
+    return network
+
+
+def test_the_export_fits_its_card(example: ModuleType, tmp_path: Path):
+    """With another network, so that MONAI is not needed."""
+    network = nn.Sequential(
+        nn.Conv3d(1, 4, 3, stride=2),
+        nn.BatchNorm3d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(2),
+        nn.Flatten(),
+        nn.Linear(32, 1),
+    )
+    example.export(network, {**example.CARD, 'input_shape': [12, 14, 10]}, tmp_path)
+    images = torch.rand(3, 1, 12, 14, 10)
+    torch.testing.assert_close(_accepted(tmp_path)(images), network(images))
+
+
+def test_the_grid_of_the_example_holds_the_brain(example: ModuleType, template_brain):
+    grid = ClassifierCard.from_dict(example.CARD).grid
+    voxels = (template_brain.get_fdata() > 0).nonzero()
+    world = template_brain.affine[:3, :3] @ voxels + template_brain.affine[:3, 3:]
+    last = grid.affine @ [*(size - 1 for size in grid.shape), 1]
+    assert (world.min(axis=1) > grid.affine[:3, 3] - 2).all()
+    assert (world.max(axis=1) < last[:3] + 2).all()
+
+
+def test_a_densenet_of_monai(example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip('monai', reason='MONAI is not installed: pip install monai')
+    monkeypatch.setattr(sys, 'argv', ['export', str(tmp_path)])
+    monkeypatch.setitem(example.CARD, 'input_shape', [32, 32, 32])
+    example.main()
+    assert json.loads((tmp_path / 'card.json').read_text())['name'] == 'densenet'
+    images = torch.rand(2, 1, 32, 32, 32)
+    expected = example.build_network().eval()(images)
+    torch.testing.assert_close(_accepted(tmp_path)(images), expected)
