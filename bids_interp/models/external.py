@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -159,7 +160,13 @@ def _load_export(path: Path, card: ClassifierCard) -> nn.Module:
     if isinstance(shape[0], int):
         raise ModelError(f'{path} was exported for a batch of exactly {shape[0]}.', EXPORT_ADVICE)
     # Guards would be compiled from text, and the shape has just been checked.
-    return program.module(check_guards=False)
+    network = program.module(check_guards=False)
+    for part in network.modules():
+        constants = {k: v for k, v in vars(part).items() if isinstance(v, torch.Tensor)}
+        for name, value in constants.items():  # as buffers they move to a device with the rest
+            delattr(part, name)
+            part.register_buffer(name, value, persistent=False)
+    return network
 
 
 def _load_registry(source: ExternalSource, card: ClassifierCard) -> nn.Module:

@@ -42,6 +42,8 @@ _OPTION = re.compile(r'[\w ,.>-]*', re.ASCII)  # 'same', 'bilinear', 'bij,bjk->b
 _TARGET = re.compile(r'(torch\.ops\.aten|_operator|torch|math)\.(\w+)(?:\.(\w+))?', re.ASCII)
 #: ATen operators that touch files or the state of the process.
 _REFUSED = {'from_file', 'manual_seed', 'save', 'seed', 'set_grad_enabled'}
+#: Holds a graph to the device and precision of its export; left out, so that autocast works.
+_ASSERTION = 'torch.ops.aten._assert_tensor_metadata.default'
 _ON_NUMBERS = {
     '_operator': {
         *('add', 'and_', 'eq', 'floordiv', 'ge', 'getitem', 'gt', 'le', 'lt', 'mod', 'mul'),
@@ -158,10 +160,9 @@ def _plain_program(program: dict[str, Any]) -> dict[str, Any]:
     graph = module['graph']
     if changed != {'user_output'} or any(map(_is_training, graph['nodes'])):
         raise _refused('it was exported in training mode: dropout or batch statistics are active')
-    nodes = []
-    for node in graph['nodes']:
+    nodes = [{**node, 'metadata': {}} for node in graph['nodes'] if node['target'] != _ASSERTION]
+    for node in nodes:
         _check_target(node['target'])
-        nodes.append({**node, 'metadata': {}})
     specs = {'in_spec': outer['in_spec'], 'out_spec': outer['out_spec']}
     arguments = _screened(outer['forward_arg_names'], 'forward_arg_names')
     call = {'inputs': [], 'outputs': [], **specs, 'forward_arg_names': arguments}

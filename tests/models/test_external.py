@@ -72,12 +72,23 @@ def test_an_export_moves_with_the_devices_in_its_graph(exported: Path, images: t
     assert 'cpu' in loaded.network.code
     assert loaded.to('meta')(images.to('meta')).device.type == 'meta'
     assert 'cpu' not in loaded.network.code
+    assert {tensor.device.type for tensor in [*loaded.parameters(), *loaded.buffers()]} == {'meta'}
+
+
+def test_an_export_runs_in_mixed_precision(exported: Path, images: torch.Tensor):
+    loaded = load_external(source_of(exported), card_with())
+    exact = loaded(images)
+    with torch.autocast('cpu', torch.bfloat16):
+        rounded = loaded(images)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, atol=0.05, rtol=0.05)
 
 
 def test_axes_in_another_order(tmp_path: Path, images: torch.Tensor):
-    path = export(seeded(), tmp_path / 'turned.pt2', shape=SHAPE[::-1])
+    network = nn.Sequential(nn.Conv3d(1, 2, (1, 2, 3)), nn.Flatten(), nn.Linear(1408, 1))
+    path = export(network.eval(), tmp_path / 'turned.pt2', shape=SHAPE[::-1])
     loaded = load_external(source_of(path), card_with(axis_order='ZYX'))
-    torch.testing.assert_close(loaded(images), seeded()(images.transpose(2, 4)))
+    torch.testing.assert_close(loaded(images), network(images.transpose(2, 4)))
 
 
 def test_probabilities_become_log_odds(images: torch.Tensor):

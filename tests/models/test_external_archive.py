@@ -106,21 +106,24 @@ def _as_size(content: dict[str, Any], text: str) -> None:
     values['image']['sizes'][0]['as_expr']['expr_str'] = text
 
 
+def _convolution(content: dict[str, Any]) -> dict[str, Any]:
+    nodes = content['graph_module']['graph']['nodes']
+    return next(node for node in nodes if 'conv3d' in node['target'])
+
+
 def _as_name(content: dict[str, Any], text: str) -> None:
-    node = content['graph_module']['graph']['nodes'][0]
     plain = json.dumps(content['graph_module']['graph'])
-    old = node['outputs'][0]['as_tensor']['name']
+    old = _convolution(content)['outputs'][0]['as_tensor']['name']
     renamed = plain.replace(json.dumps(old), json.dumps(text))
     content['graph_module']['graph'] = json.loads(renamed)
 
 
 def _as_target(content: dict[str, Any], text: str) -> None:
-    content['graph_module']['graph']['nodes'][0]['target'] = text
+    _convolution(content)['target'] = text
 
 
 def _as_option(content: dict[str, Any], text: str) -> None:
-    node = content['graph_module']['graph']['nodes'][0]
-    node['inputs'].append({'name': 'mode', 'arg': {'as_string': text}, 'kind': 2})
+    _convolution(content)['inputs'].append({'name': 'mode', 'arg': {'as_string': text}, 'kind': 2})
 
 
 REFUSED: dict[str, tuple[Callable[[Records, Path], Records], str]] = {
