@@ -89,6 +89,7 @@ def _log(probability: torch.Tensor) -> torch.Tensor:
 
 
 def _rewrite_devices(module: torch.fx.GraphModule, device: torch.device) -> None:
+    changed = False
     for node in module.graph.nodes:
         args = tuple(device if isinstance(arg, torch.device) else arg for arg in node.args)
         kwargs = {
@@ -97,4 +98,6 @@ def _rewrite_devices(module: torch.fx.GraphModule, device: torch.device) -> None
         }
         if (args, kwargs) != (node.args, node.kwargs):
             node.args, node.kwargs = args, kwargs
-    module.recompile()
+            changed = True
+    if changed:
+        module.recompile()
