@@ -8,7 +8,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from bids_interp.bids.write import write_tsv
 from bids_interp.errors import NothingToDoError, OutputError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
+from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
 from bids_interp.workflows.logs import start_logging
 from bids_interp.workflows.places import choose_work_dir, prepare_work_dir
 from bids_interp.workflows.running import MAX_THREADS, configure_nipype, execute
@@ -33,43 +33,8 @@ from bids_interp.workflows.verdict import DONE, Verdict
 if TYPE_CHECKING:
     from bids_interp.phantom.assignment import Replicate
     from bids_interp.phantom.atrophy import AtrophyField
-    from bids_interp.phantom.scenarios import Scenario
 
 logger = logging.getLogger('bids_interp')
-
-
-@dataclass(frozen=True)
-class Injection:
-    """What is planted.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        The change and what is put in its way.
-    severity : tuple of float
-        Range of the severities.
-    fraction : float
-        Share of patients.
-    replicates : int
-        Replicates of each brain.
-    seed : int
-        Seed of everything random.
-    anatomy_mm : float
-        Standard deviation of the random anatomy of each replicate.
-    template : str
-        Name of the brain template.
-    overwrite : bool
-        Replace a dataset that was made with other settings.
-    """
-
-    scenario: Scenario
-    severity: tuple[float, float] = (0.7, 1.3)
-    fraction: float = 0.5
-    replicates: int = 1
-    seed: int = 0
-    anatomy_mm: float = 2.0
-    template: str = 'MNI152NLin2009aSym'
-    overwrite: bool = False
 
 
 def run_inject(settings: Settings, injection: Injection) -> int:
@@ -106,12 +71,12 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     )
     source = read_description(settings.bids_dir)
     people = read_people(settings.bids_dir)
-    recipe = _recipe(settings, injection, records, dataset_key(source))
+    recipe = recipe_of(settings, injection, records, dataset_key(source))
     work_dir = _check_work_dir(settings)
     check_target(settings.output_dir, settings.bids_dir, recipe, injection.overwrite)
     prepare_caches(work_dir)
     prepare_work_dir(work_dir, clean=False)
-    plan = _plan(injection)
+    plan = plan_injection(settings, injection)
     write_descriptions(settings.output_dir, source, recipe, IGNORED)
     verdict = _compute(settings, injection, records, chosen, plan, work_dir)
     done = {outcome.name for outcome in verdict.of(DONE)}
@@ -136,33 +101,6 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     return verdict.exit_code
 
 
-def _recipe(
-    settings: Settings, injection: Injection, records: Sequence[T1wRecord], key: str
-) -> dict[str, Any]:
-    """Return everything that the dataset depends on, but for the files themselves."""
-    scenario = injection.scenario
-    return {
-        'Scenario': scenario.name,
-        'Purpose': scenario.purpose,
-        'Effect': scenario.effect.name,
-        'Changes': scenario.changes,
-        'ShamsAfter': dict(scenario.effect.changes),
-        'AbsorbedBy': scenario.effect.absorb,
-        'Confound': None if scenario.confound is None else list(scenario.confound),
-        'ScalingSD': scenario.scaling_sd,
-        'Severity': list(injection.severity),
-        'Fraction': injection.fraction,
-        'Replicates': injection.replicates,
-        'Seed': injection.seed,
-        'AnatomyMM': injection.anatomy_mm,
-        'Template': injection.template,
-        'SkullStrip': settings.skull_strip_t1w,
-        'Fast': settings.fast,
-        'Source': key,
-        'Images': [record.prefix for record in records],
-    }
-
-
 def _check_work_dir(settings: Settings) -> Path:
     work_dir = choose_work_dir(settings)
     for folder in (settings.output_dir, settings.bids_dir):
@@ -172,21 +110,6 @@ def _check_work_dir(settings: Settings) -> Path:
                 'Choose another folder with --work-dir.',
             )
     return work_dir
-
-
-def _plan(injection: Injection) -> AtrophyField:
-    """Plan the change on a grid around the brain of the template."""
-    from bids_interp.anatomical.templates import brain_template
-    from bids_interp.phantom.atrophy import check_severity, plan_atrophy
-    from bids_interp.phantom.warps import field_grid
-    from bids_interp.spatial import Grid
-
-    effect = injection.scenario.effect
-    brain = Grid.from_image(brain_template(injection.template), injection.template)
-    logger.info('Planning the effect %s ...', effect.name)
-    plan = plan_atrophy(field_grid(brain), effect.changes, effect.absorb)
-    check_severity(plan, injection.severity[1], effect.name)
-    return plan
 
 
 def _compute(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
 
 from bids_interp.cli.argv import normalise
 
+_END = 'end'
 _LISTS = ('--participant-label', '--session-label', '--effect')
 
 
@@ -24,18 +25,42 @@ class _ListCommand(click.Command):
             for name in param.opts
             if name not in _LISTS
         }
-        pair = _pair(args)
-        words = normalise(pair[1], _LISTS, takes_value, (), n_positional=2)
-        return super().parse_args(ctx, [*pair[0], *words])
+        return super().parse_args(ctx, order_words(args, takes_value))
 
 
-def _pair(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take ``--severity LOW HIGH`` out: its two numbers belong together."""
+def order_words(args: Sequence[str], takes_value: Collection[str]) -> list[str]:
+    """Bring the words of the command line into click's order.
+
+    Parameters
+    ----------
+    args : sequence of str
+        Words after the name of the tool.
+    takes_value : collection of str
+        Options that take exactly one value.
+
+    Examples
+    --------
+    >>> order_words(['--effect', 'a=-1%', 'b=-2%', '--severity', '1', '2', 'in', 'out'], [])
+    ['--effect', 'a=-1%', '--effect', 'b=-2%', '--severity', '1', '2', '--', 'in', 'out']
+    >>> order_words(['in', 'out', '--effect', 'a=-1%', 'b=-2%'], [])
+    ['--effect', 'a=-1%', '--effect', 'b=-2%', '--', 'in', 'out']
+    >>> order_words(['--effect', 'a=-1%', 'in', 'out'], [])
+    ['--effect', 'a=-1%', '--', 'in', 'out']
+    """
     words = list(args)
-    if '--severity' not in words:
-        return [], words
-    place = words.index('--severity')
-    return words[place : place + 3], [*words[:place], *words[place + 3 :]]
+    pair: list[str] = []
+    if '--severity' in words:
+        # One word while the others are ordered: its two numbers belong together.
+        place = words.index('--severity')
+        pair = words[place : place + 3]
+        words[place : place + 3] = ['--severity=']
+    # The ordering is made for commands that end with the name of a level.
+    end = [] if words and words[-1] in takes_value else [_END]
+    ordered = normalise([*words, *end], _LISTS, takes_value, end, n_positional=2 + len(end))
+    made: list[str] = []
+    for word in ordered:
+        made += pair if word == '--severity=' else [word] if word != _END else []
+    return made
 
 
 @click.command(cls=_ListCommand)
@@ -73,6 +98,18 @@ def _pair(args: Sequence[str]) -> tuple[list[str], list[str]]:
     '--participant-label', multiple=True, metavar='LABEL', help='Only these participants.'
 )
 @click.option('--session-label', multiple=True, metavar='LABEL', help='Only these sessions.')
+@click.option(
+    '--atlas',
+    metavar='FILE',
+    help='Where the regions of --effect are: a label image in the space of the template, or '
+    'TEMPLATE:ATLAS[:DESC] of TemplateFlow. Without it: built-in ellipsoids.',
+)
+@click.option(
+    '--atlas-labels',
+    type=click.Path(path_type=Path),
+    metavar='TSV',
+    help='Its table with the columns index and name, where it does not lie beside it.',
+)
 @click.option('--template', help='Brain template, by its TemplateFlow name.')
 @click.option(
     '--skull-strip-t1w',
@@ -83,9 +120,13 @@ def _pair(args: Sequence[str]) -> tuple[list[str], list[str]]:
 )
 @click.option('--offline', is_flag=True, help='Never ask the network for a template.')
 @click.option('--fast', is_flag=True, help='Trade accuracy of the registration for time.')
-@click.option('--work-dir', type=click.Path(), metavar='DIR', help='Folder of registrations.')
+@click.option(
+    '--work-dir', type=click.Path(path_type=Path), metavar='DIR', help='Folder of registrations.'
+)
 @click.option('--nprocs', type=click.IntRange(1), help='CPUs used at once.')
-@click.option('--use-plugin', type=click.Path(), metavar='FILE', help='nipype plugin (YAML).')
+@click.option(
+    '--use-plugin', type=click.Path(path_type=Path), metavar='FILE', help='nipype plugin (YAML).'
+)
 @click.option('--overwrite', is_flag=True, help='Replace a dataset made with other settings.')
 def inject(
     bids_in: Path,
@@ -99,13 +140,15 @@ def inject(
     seed: int,
     participant_label: tuple[str, ...],
     session_label: tuple[str, ...],
+    atlas: str | None,
+    atlas_labels: Path | None,
     template: str | None,
     skull_strip_t1w: str,
     offline: bool,
     fast: bool,
-    work_dir: str | None,
+    work_dir: Path | None,
     nprocs: int | None,
-    use_plugin: str | None,
+    use_plugin: Path | None,
     overwrite: bool,
 ) -> None:
     """Plant a known change into the T1w images of BIDS_IN and write them to BIDS_OUT.
@@ -115,17 +158,17 @@ def inject(
     """
     if (scenario is None) == (not effect):
         raise click.UsageError('Give either --scenario or --effect.')
-    from bids_interp.phantom.effects import parse_effect
-    from bids_interp.phantom.scenarios import custom_scenario
+    if scenario is not None and atlas is not None:
+        raise click.UsageError('--atlas goes with --effect; scenarios have their own regions.')
     from bids_interp.phantom.scenarios import scenario as named_scenario
     from bids_interp.settings import Settings
-    from bids_interp.workflows.injecting import Injection, run_inject
+    from bids_interp.workflows.injecting import run_inject
+    from bids_interp.workflows.injection import EMBEDDED, Injection, choose_effect
 
-    planted = (
-        custom_scenario(parse_effect(effect))
-        if scenario is None
-        else named_scenario(scenario, strength)
-    )
+    if scenario is None:
+        planted, space, regions = choose_effect(effect, atlas, atlas_labels, template)
+    else:
+        planted, space, regions = named_scenario(scenario, strength), template or EMBEDDED, None
     settings = Settings(
         bids_in,
         bids_out,
@@ -139,12 +182,13 @@ def inject(
         use_plugin=use_plugin,
     )
     injection = Injection(
-        planted,
-        severity,
-        fraction,
-        replicates,
-        seed,
-        **({} if template is None else {'template': template}),
+        scenario=planted,
+        severity=severity,
+        fraction=fraction,
+        replicates=replicates,
+        seed=seed,
+        template=space,
+        atlas=regions,
         overwrite=overwrite,
     )
     click.get_current_context().exit(run_inject(settings, injection))

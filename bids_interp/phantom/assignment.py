@@ -102,11 +102,11 @@ def assign(
     _check_numbers(severity, fraction, replicates, seed)
     rng = np.random.default_rng([seed, 0])
     patients = _choose_patients(len(families), fraction, replicates, rng)
-    for count, group in ((patients.sum(), 'patients'), ((~patients).sum(), 'controls')):
+    for count, plural in ((patients.sum(), 'patients'), ((~patients).sum(), 'controls')):
         if count < FEWEST:
             raise UsageError(
                 f'{len(families)} participants with {replicates} replicates and a fraction of '
-                f'{fraction:g} make {count} {group}; at least {FEWEST} are needed.',
+                f'{fraction:g} make {count} {plural}; at least {FEWEST} are needed.',
                 'Take more participants or --replicates, or another --fraction.',
             )
     confounded = np.zeros(patients.shape, bool)
