@@ -47,6 +47,7 @@ def build_report(
     from bids_interp.reports.montage import write_bytes
     from bids_interp.reports.palette import GROWS, SHRINKS
     from bids_interp.reports.regions import read_regions
+    from bids_interp.reports.saliency_figure import listed_methods
     from bids_interp.reports.summary import summarise
 
     files = ScanFiles(Path(output_dir), prefix)
@@ -60,6 +61,7 @@ def build_report(
         sections=collect_sections(files, words),
         regions=_region_rows(read_regions(files)),
         numbers=_counterfactual_rows(files),
+        skipped_maps=listed_methods(files).get('Skipped', []),
         crashes=describe_all(errors),
         methods=_methods_html(files, methods),
         style=(PAGE / 'style.css').read_text(encoding='utf-8'),

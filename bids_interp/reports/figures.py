@@ -44,12 +44,12 @@ def draw_figures(output_dir: str | Path, prefix: str) -> list[Path]:
         lambda: draw_registration(files),
         lambda: draw_classifier_input(files),
         lambda: draw_dose_response(files, positive),
-        *_change_tasks(files),
+        *_change_tasks(files, positive),
     ]
     return [path for path in map(_attempt, tasks) if path is not None]
 
 
-def _change_tasks(files: ScanFiles) -> list[Callable[[], Path | None]]:
+def _change_tasks(files: ScanFiles, positive: str) -> list[Callable[[], Path | None]]:
     """Figures that share the maps, which are read once."""
     from bids_interp.reports.change_figures import (
         draw_log_jacobian,
@@ -59,6 +59,7 @@ def _change_tasks(files: ScanFiles) -> list[Callable[[], Path | None]]:
     from bids_interp.reports.dose_player import draw_player
     from bids_interp.reports.grid_figure import draw_grid
     from bids_interp.reports.regions import measure_regions, write_regions
+    from bids_interp.reports.saliency_figure import draw_saliency
 
     try:
         changes = load_changes(files)
@@ -67,6 +68,7 @@ def _change_tasks(files: ScanFiles) -> list[Callable[[], Path | None]]:
         return []
     tasks: list[Callable[[], Path | None]] = [
         lambda: write_regions(files, measure_regions(files)),
+        lambda: draw_saliency(files, changes, positive),
     ]
     if changes is None:
         return tasks

@@ -8,6 +8,8 @@ import numpy as np
 
 #: Blue shrinks, red grows: the diverging map stays readable with every kind of colour blindness.
 DIVERGING = 'RdBu_r'
+#: Other colours for maps that do not show growing and shrinking.
+SALIENCY_COLOURS = 'PuOr_r'
 SHRINKS = '#2166ac'
 GROWS = '#b2182b'
 OBSERVED = '#333333'
@@ -22,15 +24,18 @@ DIRECTION_COLOURS = {'inject': '#d55e00', 'remove': '#009e73'}
 
 @dataclass(frozen=True)
 class SignedScale:
-    """Symmetric colour scale of log-Jacobians.
+    """Symmetric colour scale, of log-Jacobians unless told otherwise.
 
     Parameters
     ----------
     limit : float
         Value of the end colours, natural logarithm.
+    colours : str
+        Colour map of Matplotlib, white in the middle.
     """
 
     limit: float
+    colours: str = DIVERGING
 
     @classmethod
     def fit(cls, *maps: np.ndarray) -> SignedScale:
@@ -49,7 +54,7 @@ class SignedScale:
         """Colour values, (..., 3) in 0..1."""
         import matplotlib
 
-        colours = matplotlib.colormaps[DIVERGING](0.5 + 0.5 * values / self.limit)
+        colours = matplotlib.colormaps[self.colours](0.5 + 0.5 * values / self.limit)
         return np.asarray(colours[..., :3])
 
     def over(self, grey: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -118,6 +118,20 @@ def load_like(path: Path, like: Volume, order: str = 'linear') -> Volume:
     return Volume(data.reshape(like.grid.shape), like.grid)
 
 
+def put_onto(data: np.ndarray, grid: Grid, like: Volume) -> np.ndarray:
+    """Interpolate a map linearly onto the voxels of an image in the same world."""
+    from nilearn.image import resample_img
+
+    image = resample_img(
+        grid.to_image(data),
+        target_affine=like.grid.affine,
+        target_shape=like.grid.shape,
+        interpolation='linear',
+        copy_header=False,
+    )
+    return np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
+
+
 def brain_voxels(data: np.ndarray) -> np.ndarray:
     """Voxels of a stripped brain; traces of interpolation around it do not count.
 
