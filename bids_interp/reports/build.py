@@ -53,7 +53,7 @@ def build_report(
     files = ScanFiles(Path(output_dir), prefix)
     summary = summarise(files)
     words = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
-    page = _environment(PAGE).get_template('report.html.j2')
+    page = html_environment(PAGE).get_template('report.html.j2')
     content = page.render(
         prefix=prefix,
         title=_title(files),
@@ -72,7 +72,8 @@ def build_report(
     return write_bytes(files.report, content.encode('utf-8'))
 
 
-def _environment(folder: Path) -> Any:
+def html_environment(folder: Path) -> Any:
+    """Templates of pages: all text is escaped, and a name that is not given is an error."""
     import jinja2
 
     return jinja2.Environment(

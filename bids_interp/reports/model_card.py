@@ -1,0 +1,99 @@
+"""The model card: README.md of a trained bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_card(config: Mapping[str, Any]) -> str:
+    """Write the model card of a bundle from its configuration.
+
+    Every number comes from the configuration; what is not in it is left out.
+
+    Parameters
+    ----------
+    config : mapping
+        ``config.json`` of the bundle: ``name``, ``demonstration``, ``description``, ``license``,
+        ``created``, ``version``, ``grid``, ``template``, ``target``, ``classifier``,
+        ``simulator``, ``training``, ``metrics`` (of
+        :func:`bids_interp.evaluation.classification.out_of_fold_metrics`, with ``covariates``,
+        ``mask`` and ``simulator`` where they were measured) and ``folds``.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    import jinja2
+
+    from bids_interp.reports.assemble import PAGE
+    from bids_interp.reports.training_words import (
+        confound_rows,
+        left_out_text,
+        limits_of,
+        map_rows,
+        metric_rows,
+        model_facts,
+        verdict_of,
+    )
+
+    metrics = config.get('metrics') or {}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=False,  # noqa: S701  # it is Markdown; cells are escaped below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_one_line,
+    )
+    environment.filters['cell'] = _cell
+    return environment.get_template('model_card.md.j2').render(
+        name=config.get('name') or 'model',
+        demonstration=bool(config.get('demonstration')),
+        description=config.get('description') or '',
+        license=config.get('license') or 'not stated',
+        facts=model_facts(config),
+        verdict=verdict_of(metrics),
+        warranted=metrics.get('explanation_warranted'),
+        rows=metric_rows(metrics),
+        confounds=confound_rows(metrics)[1:],
+        left_out=left_out_text(metrics),
+        maps=map_rows(metrics.get('simulator') or metrics.get('maps')),
+        folds=fold_rows(config.get('folds') or ()),
+        limits=limits_of(metrics),
+        target=config.get('target') or {},
+    )
+
+
+def fold_rows(folds: Any) -> list[dict[str, str]]:
+    """Images of the parts and test AUC of each fold, where the configuration has them."""
+    names = {
+        'n_train': 'training',
+        'n_validation': 'validation',
+        'n_test': 'test',
+        'test_auc': 'test AUC',
+        'test_r': 'test r',
+    }
+    rows = []
+    for index, fold in enumerate(folds):
+        numbers = fold.get('metrics') or {}
+        row = {'fold': str(index)}
+        for key, name in names.items():
+            if numbers.get(key) is not None:
+                value = numbers[key]
+                row[name] = f'{value:.2f}' if isinstance(value, float) else str(value)
+        rows.append(row)
+    same = {tuple(row) for row in rows}
+    return rows if len(same) == 1 and len(rows[0]) > 1 else []
+
+
+def _one_line(value: Any) -> Any:
+    """No value may begin a new line, and with it a heading or a table."""
+    return ' '.join(value.split()) if isinstance(value, str) and '\n' in value else value
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
+    return str(text).replace('|', '\\|')

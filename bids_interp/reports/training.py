@@ -1,0 +1,251 @@
+"""The report of a training: one file, nothing outside it, the verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_interp import __version__
+from bids_interp.reports.training_curves import Curves, read_curves
+from bids_interp.reports.training_words import (
+    confound_rows,
+    estimate_text,
+    left_out_text,
+    limits_of,
+    map_rows,
+    metric_rows,
+    model_facts,
+    verdict_of,
+)
+
+__all__ = ['read_curves', 'write_training_report']
+
+Rows = Sequence[Mapping[str, Any]]
+
+#: What the figure of the answers shows, and how it is read.
+_ANSWERS = {
+    'binary': (
+        'ROC, reliability and logits',
+        'Left: ROC of each fold and their mean, weighted by pairs of images; its area is the AUC. '
+        'Middle: frequency of the positive class against its probability, in bins (dot size: '
+        'images; lines: one standard error). Right: logits divided by the temperature of their '
+        'fold. Dashed: chance, perfect calibration, threshold.',
+    ),
+    'multiclass': (
+        'ROC of each class against the rest, and reliability',
+        'Left: mean of the folds, weighted by pairs of images. Right: how often the most probable '
+        'class is right, in bins (dot size: images; lines: one standard error). Dashed: chance, '
+        'perfect calibration.',
+    ),
+    'regression': ('Predicted values and errors', 'One dot per image. Dashed: no error.'),
+}
+
+
+def write_training_report(
+    path: Path,
+    *,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    oof: Rows,
+    curves: Curves,
+    folds_table: Rows,
+    covariates: Mapping[str, Any] | None = None,
+    mask: Mapping[str, Any] | None = None,
+    maps: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the report of a training.
+
+    A figure that cannot be drawn is logged and said to be missing.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write, atomically.
+    config : mapping
+        Configuration of the bundle, see :func:`bids_interp.reports.model_card.model_card`.
+    metrics : mapping
+        Of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`.
+    oof : sequence of mapping
+        One row per image, of :func:`bids_interp.evaluation.out_of_fold.out_of_fold_rows`.
+    curves : mapping of str to rows
+        Of :func:`read_curves`.
+    folds_table : sequence of mapping
+        One row per fold, any columns.
+    covariates, mask : mapping, optional
+        Of :func:`bids_interp.evaluation.confounds.covariate_metrics` and ``mask_metrics``; taken
+        from ``metrics`` where they are not given.
+    maps : mapping, optional
+        Numbers of simulators and maps, however nested, such as ``split_half_ncc``.
+
+    Returns
+    -------
+    pathlib.Path
+        ``path``.
+    """
+    from bids_interp.reports.assemble import PAGE
+    from bids_interp.reports.build import html_environment
+    from bids_interp.reports.montage import write_bytes
+
+    beside = {'covariates': covariates, 'mask': mask}
+    joint = {**metrics, **{key: value for key, value in beside.items() if value is not None}}
+    confounds = confound_rows(joint)
+    style = ''.join((PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css'))
+    content = (
+        html_environment(PAGE)
+        .get_template('training.html.j2')
+        .render(
+            name=config.get('name') or 'a model',
+            description=config.get('description') or '',
+            demonstration=bool(config.get('demonstration')),
+            verdict=_verdict(joint),
+            facts=model_facts(config),
+            cautions=_cautions(joint, confounds),
+            rows=metric_rows(joint),
+            confusion=_confusion(joint),
+            confounds=confounds,
+            left_out=left_out_text(joint),
+            sites=_sites(joint),
+            maps=map_rows(maps),
+            folds=_table(folds_table),
+            answers=_table(oof),
+            limits=limits_of(joint),
+            pictures=_pictures(config, joint, oof, curves, confounds),
+            style=style,
+            version=__version__,
+        )
+    )
+    return write_bytes(Path(path), content.encode('utf-8'))
+
+
+def _verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The first words of the verdict large, the rest below."""
+    sentence = verdict_of(metrics)
+    if not sentence:
+        return {'head': 'Not judged', 'rest': 'No out-of-fold metrics were kept.', 'tone': 'open'}
+    head, _, rest = sentence.partition(': ')
+    tone = 'no' if head.startswith('Not') else 'yes'
+    return {'head': head, 'rest': rest[:1].upper() + rest[1:], 'tone': tone}
+
+
+def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> list[str]:
+    """What limits the reading of these numbers."""
+    told = []
+    if metrics.get('explanation_warranted') is False:
+        told.append(
+            'The classifiers are not above chance. Maps made with them explain nothing; reports of '
+            'subjects say so too.'
+        )
+    merit, chance = ('r', 0.0) if 'pearson_r' in metrics else ('AUC', 0.5)
+    for row in confounds:
+        low = row['estimate'].get('low')
+        if row['kind'] in ('covariates', 'mask') and low is not None and low > chance:
+            told.append(
+                f'{row["name"]}: {merit} {row["text"]}. The classifiers may have learned this '
+                'rather than the target.'
+            )
+    counts = np.array(list((metrics.get('n_per_class') or {}).values()), dtype=float)
+    brier = (metrics.get('brier') or {}).get('value')
+    if brier is not None and counts.sum():
+        shares = counts / counts.sum()
+        ignorant = float(1 - (shares**2).sum()) / (2 if len(counts) == 2 else 1)
+        if brier >= ignorant:
+            told.append(
+                'Probabilities are no better than always saying how frequent each class is '
+                f'(Brier score {brier:.2f} against {ignorant:.2f}).'
+            )
+    if left_out_text(metrics):
+        told.append(left_out_text(metrics))
+    return told
+
+
+def _confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts with the shade of their share of the row; empty with two classes."""
+    counts = metrics.get('confusion')
+    if not counts:
+        return {}
+    classes = list(metrics['n_per_class'])
+    rows = []
+    for label, row in zip(classes, counts, strict=True):
+        total = sum(row) or 1
+        cells = [{'n': n, 'shade': round(0.85 * n / total, 2)} for n in row]
+        rows.append({'label': label, 'cells': cells})
+    return {'classes': classes, 'rows': rows}
+
+
+def _sites(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    table = metrics.get('per_site') or {}
+    names = {'auc': 'AUC', 'balanced_accuracy': 'balanced accuracy', 'mae': 'mean absolute error'}
+    rows = []
+    for site, numbers in table.items():
+        row = {'site': site, 'images': numbers.get('n')}
+        row |= numbers.get('n_per_class') or {}
+        for key, name in ({**names, 'pearson_r': 'r'}).items():
+            if key in numbers:
+                row[name] = estimate_text(numbers[key])
+        rows.append(row)
+    return _table(rows)
+
+
+def _table(rows: Rows) -> dict[str, Any]:
+    """Headings, rows of text and which columns hold numbers; empty without rows."""
+    if not rows:
+        return {}
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    numeric = [all(_is_number(row[index]) for row in cells) for index in range(len(columns))]
+    headings = [str(column).replace('_', ' ') for column in columns]
+    return {'headings': headings, 'rows': cells, 'numeric': numeric}
+
+
+def _cell(value: Any) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else 'n/a' if value is None else str(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == 'n/a'
+    return True
+
+
+def _pictures(
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    oof: Rows,
+    curves: Curves,
+    confounds: list[dict[str, Any]],
+) -> dict[str, str]:
+    """Addresses and words of the figures; empty addresses where there is nothing to draw."""
+    from bids_interp.reports.training_curves import draw_curves
+    from bids_interp.reports.training_figures import attempt, draw_confounds
+
+    kind = metrics.get('kind', 'binary')
+    label = str((config.get('target') or {}).get('label') or 'value')
+    chance, name = (0.0, "Pearson's r") if kind == 'regression' else (0.5, 'AUC')
+    name += ', mean over classes, within folds' if kind == 'multiclass' else ' within folds'
+    shown = {'answers': '', 'confounds': ''}
+    if oof:
+        shown['answers'] = attempt(lambda: _draw_answers(kind, oof, metrics, label), 'answers')
+    if confounds:
+        draw = partial(draw_confounds, confounds, chance, name)
+        shown['confounds'] = attempt(draw, 'confounds')
+    alt, caption = _ANSWERS[kind]
+    curve = attempt(lambda: draw_curves(curves), 'curves')
+    return {**shown, 'curves': curve, 'answers_alt': alt, 'answers_caption': caption}
+
+
+def _draw_answers(kind: str, oof: Rows, metrics: Mapping[str, Any], label: str) -> Any:
+    """The figure of the out-of-fold answers that fits the kind of target."""
+    from bids_interp.reports.training_figures import draw_answers, draw_classes, draw_numbers
+
+    if kind == 'regression':
+        return draw_numbers(oof, metrics, label)
+    if kind == 'multiclass':
+        return draw_classes(oof, metrics, list(metrics['n_per_class']))
+    negative, positive = metrics['n_per_class']
+    return draw_answers(oof, metrics, positive, negative)

@@ -1,0 +1,125 @@
+"""The model card: numbers from the configuration, and nothing where there are none."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from bids_interp.models.bundle import default_bundle_path, load_bundle
+from bids_interp.reports.model_card import model_card
+
+AUC = {'value': 0.931, 'low': 0.85, 'high': 0.98}
+CONFIG: dict[str, Any] = {
+    'name': 'mood',
+    'description': 'Depression\n# or not',
+    'license': 'CC0-1.0',
+    'created': '2026-11-22',
+    'version': '0.1.0',
+    'grid': {'shape': [48, 58, 50], 'space': 'MNI152NLin2009aSym'},
+    'target': {'kind': 'binary', 'label': 'group', 'negative': 'hc', 'positive': 'a|b'},
+    'classifier': {'architecture': 'robust'},
+    'simulator': {'capacity': 'template'},
+    'training': {
+        'seed': 7,
+        'dataset': 'OpenNeuro ds002748',
+        'n_images': 72,
+        'n_families': 70,
+        'n_per_class': {'hc': 42, 'a|b': 30},
+        'covariates': ['age', 'sex'],
+        'versions': {'torch': '2.13.0'},
+    },
+    'folds': [{'metrics': {'n_train': 40, 'n_test': 24, 'test_auc': 0.9}}] * 3,
+    'metrics': {
+        'kind': 'binary',
+        'auc': AUC,
+        'sensitivity': {'value': 0.75, 'low': None, 'high': None},
+        'permutation_p': 0.0005,
+        'permutation_p_fixed_models': 0.0005,
+        'explanation_warranted': True,
+        'covariates': {'auc': AUC | {'value': 0.88}, 'permutation_p': 0.04, 'left_out': {}},
+        'mask': {'left_out': {'mask': 'the same for all images'}},
+        'simulator': {'split_half_ncc': 0.83, 'validity': {'inject': 0.95}},
+    },
+}
+
+
+def tables(card: str) -> list[list[str]]:
+    """Lines of each Markdown table."""
+    return [block.splitlines() for block in re.findall(r'(?:^\|.*\n)+', card, re.MULTILINE)]
+
+
+def test_numbers_are_those_of_the_configuration() -> None:
+    card = model_card(CONFIG)
+    for line in (
+        '# mood',
+        'Depression # or not',
+        '> **Above chance: out-of-fold AUC 0.93 (95 % interval 0.85 to 0.98), '
+        'permutation p = 0.0005.**',
+        '| Data | OpenNeuro ds002748 |',
+        '| Size | 72 images, 70 families |',
+        '| Target | “group”: a\\|b (positive) against hc (negative) |',
+        '| Images per class | hc 42, a\\|b 30 |',
+        '| Covariates | age, sex |',
+        '| Grid | 48 x 58 x 50 voxels, MNI152NLin2009aSym |',
+        '| Made | 2026-11-22 with bids_interp 0.1.0 |',
+        '| Licence | CC0-1.0 |',
+        '| Sensitivity | 0.75 | share of the positive class that is called positive |',
+        '| Covariates alone | 0.88 (0.85 to 0.98) | 0.040 |',
+        'Left out: mask (the same for all images).',
+        '| 2 | 40 | 24 | 0.90 |',
+        '| Split-half agreement of the maps (NCC) | 0.83 |',
+        '| Validity: answers turned at full dose, injected | 0.95 |',
+        '**Research use only, not for diagnosis.**',
+        '    bids_interp BIDS_DIR OUTPUT_DIR participant --model THIS_FOLDER',
+    ):
+        assert line in card.splitlines(), line
+    assert 'must not be interpreted' not in card
+    assert 'SHA-256' in card
+
+
+@pytest.mark.parametrize('config', [CONFIG, {'name': 'x'}])
+def test_markdown_is_whole(config: dict[str, Any]) -> None:
+    card = model_card(config)
+    assert '\n\n\n' not in card
+    assert card.endswith('unpickles.\n')
+    assert [line for line in card.splitlines() if line.startswith('# ')] == [f'# {config["name"]}']
+    for table in tables(card):
+        cells = {len(re.findall(r'(?<!\\)\|', line)) for line in table}
+        assert len(cells) == 1, table
+        assert re.fullmatch(r'\|(---\|)+', table[1])
+
+
+def test_missing_keys_leave_lines_out() -> None:
+    card = model_card({'name': 'x'})
+    assert '| Licence | not stated |' in card
+    for word in ('None', 'nan', 'Seed', 'AUC', 'chance', '√2', 'The maps', '| Folds'):
+        assert word not in card.replace('above chance may', ''), word
+
+
+def test_not_above_chance_is_said() -> None:
+    changed = {'permutation_p': 0.38, 'explanation_warranted': False}
+    card = model_card(CONFIG | {'metrics': CONFIG['metrics'] | changed})
+    assert '> **Not above chance: out-of-fold AUC 0.93' in card
+    assert 'No explanation is warranted.**' in card
+    assert 'their maps explain nothing and must not be interpreted' in card
+
+
+def test_regression_and_demonstration() -> None:
+    metrics = {'kind': 'regression', 'pearson_r': AUC, 'mae': AUC, 'permutation_p': 0.2}
+    target = {'kind': 'regression', 'label': 'age'}
+    metrics['covariates'] = {'pearson_r': AUC}
+    card = model_card({'demonstration': True, 'target': target, 'metrics': metrics})
+    assert "> **Not above chance: out-of-fold Pearson's r 0.93" in card
+    assert '| Target | “age”, a number |' in card
+    assert '| | r | p |' in card
+    assert 'A demonstration, not a model of any disease.' in card
+
+
+def test_card_of_the_packaged_model() -> None:
+    """An older configuration, with other keys, gives a card as well."""
+    card = model_card(load_bundle(default_bundle_path()).config)
+    assert '# demonstration-hippocampus' in card
+    assert 'out-of-fold AUC 0.97 (95 % interval 0.93 to 0.99)' in card
+    assert '| Injected, Group map against the known truth (NCC) | 0.85 |' in card

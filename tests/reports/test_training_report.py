@@ -1,0 +1,224 @@
+"""The report of a training: verdict first, everything inside, also when much is missing."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bids_interp.reports.training import write_training_report
+from bids_interp.reports.training_figures import mean_roc
+
+VOID = {'meta', 'link', 'img', 'br'}
+N = 24
+
+
+class Page(HTMLParser):
+    """Text of a page, what it loads, and whether its tags close."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.anchors: set[str] = set()
+        self.names: set[str] = set()
+        self.open: list[str] = []
+        self.raw = ''
+        self.feed(path.read_text(encoding='utf-8'))
+        self.text = ' '.join(self.raw.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        found = dict(attrs)
+        address = found.get('src') or (found.get('href') if tag == 'link' else None)
+        if address:
+            self.loaded.append(address)
+        if tag == 'a':
+            self.anchors.add(str(found['href']))
+        if 'id' in found:
+            self.names.add('#' + str(found['id']))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != 'style':
+            self.raw += data + ' '
+
+
+def estimate(value: float) -> dict[str, float]:
+    return {'value': value, 'low': value - 0.1, 'high': value + 0.1}
+
+
+def answers(kind: str) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    for index in range(N):
+        row: dict[str, Any] = {'participant_id': f'sub-{index:02d}', 'fold': index % 3}
+        if kind == 'regression':
+            row |= {'truth': float(index), 'predicted': index + rng.normal(), 'residual': 0.1}
+        elif kind == 'multiclass':
+            chances = rng.dirichlet([1, 1, 1])
+            row |= {'truth': 'abc'[index % 5 % 3], 'predicted': 'a'}
+            row |= {f'probability_{name}': chances[i] for i, name in enumerate('abc')}
+        else:
+            logit = rng.normal()
+            row |= {'truth': ('control', 'depr')[index // 3 % 2], 'predicted': 'depr'}
+            row |= {'logit': logit, 'probability': 1 / (1 + np.exp(-logit))}
+        rows.append(row)
+    return rows
+
+
+def metrics(kind: str, p: float) -> dict[str, Any]:
+    bins = [{'low': 0.4, 'high': 0.5, 'n': N, 'probability': 0.45, 'frequency': 0.5}]
+    found: dict[str, Any] = {'kind': kind, 'permutation_p': p, 'permutation_p_fixed_models': p}
+    found['explanation_warranted'] = p < 0.05
+    if kind == 'regression':
+        return found | {'pearson_r': estimate(0.7), 'mae': estimate(4.5), 'r2': estimate(0.4)}
+    found |= {'auc': estimate(0.62), 'brier': estimate(0.2), 'ece': estimate(0.1)}
+    found |= {'reliability': bins, 'ece_bins': 10, 'n_per_class': {'control': 12, 'depr': 12}}
+    if kind == 'multiclass':
+        found['n_per_class'] = {'a': 10, 'b': 8, 'c': 6}
+        found['confusion'] = [[9, 1, 0], [3, 4, 1], [0, 2, 4]]
+        found['auc_per_class'] = {name: estimate(0.7) for name in 'abc'}
+    found['per_site'] = {
+        'Tomsk': {'n': 24, 'n_per_class': {'control': 12, 'depr': 12}, 'auc': None}
+    }
+    return found
+
+
+CONFIG = {
+    'name': 'mood <1>',
+    'created': '2026-11-22',
+    'version': '0.1.0',
+    'grid': {'shape': [4, 5, 6], 'affine': np.diag([4.0, 4, 4, 1]).tolist(), 'space': 'MNI'},
+    'target': {'kind': 'binary', 'label': 'group', 'negative': 'control', 'positive': 'depr'},
+    'training': {'seed': 0, 'preset': 'fast', 'dataset': 'ds0 & more', 'n_images': N},
+}
+CURVES = {
+    f'fold-{fold}/classifier-a{stage}': [
+        {'step': step, 'loss': 1 / (1 + step), 'validation_loss': 0.5, 'hinge': 0.1}
+        for step in range(0, 200, 25)
+    ]
+    for fold in range(3)
+    for stage in ('', '/template-b')
+}
+COVARIATES = {
+    'auc': estimate(0.75),
+    'permutation_p': 0.01,
+    'used': ['age', 'sex'],
+    'left_out': {'site': 'constant'},
+    'per_covariate': {
+        name: {'auc': estimate(0.6), 'permutation_p': 0.2} for name in ('age', 'sex')
+    },
+}
+
+
+def write(path: Path, kind: str = 'binary', p: float = 0.0005, **changed: Any) -> Page:
+    given: dict[str, Any] = {
+        'config': CONFIG,
+        'metrics': metrics(kind, p),
+        'oof': answers(kind),
+        'curves': CURVES,
+        'folds_table': [{'fold': fold, 'n_train': 13, 'n_test': 8} for fold in range(3)],
+    }
+    written = write_training_report(path / 'train.html', **{**given, **changed})
+    assert written == path / 'train.html'
+    return Page(written)
+
+
+def test_everything_is_inside(tmp_path: Path) -> None:
+    page = write(tmp_path, covariates=COVARIATES, maps={'split_half_ncc': {'inject': 0.83}})
+    assert len(page.loaded) == 4  # icon, answers, confounds, curves
+    assert all(address.startswith('data:') for address in page.loaded)
+    assert page.anchors <= page.names
+    assert not page.open
+    assert (tmp_path / 'train.html').stat().st_size < 1e6
+    style = re.search(r'<style>(.*?)</style>', (tmp_path / 'train.html').read_text(), re.DOTALL)
+    assert style is not None
+    assert not re.search(r'url\(|@import|http', style.group(1))
+    assert '<1>' not in (tmp_path / 'train.html').read_text()
+    for words in (
+        'Training of mood <1>',
+        'ds0 & more',
+        '4 x 5 x 6 voxels of 4 mm, MNI',
+        '0.62 (0.52 to 0.72)',
+        'Research use only',
+        'sub-23',
+        'Split-half agreement of the maps (NCC), injected 0.83',
+        'Tomsk 24 12 12 n/a',
+        'Left out: site (constant).',
+        'Covariates alone: AUC 0.75 (0.65 to 0.85). The classifiers may have learned this',
+    ):
+        assert words in page.text, words
+
+
+def test_above_chance_is_said_calmly(tmp_path: Path) -> None:
+    page = write(tmp_path)
+    assert 'Above chance Out-of-fold AUC 0.62 (95 % interval 0.52 to 0.72)' in page.text
+    assert 'class="verdict yes"' in (tmp_path / 'train.html').read_text()
+    assert 'Nothing was measured beside the classifier' in page.text
+
+
+def test_not_above_chance_is_said_first_and_loudly(tmp_path: Path) -> None:
+    page = write(tmp_path, p=0.38, maps={'validity': 0.9})
+    start = page.text.index('Not above chance Out-of-fold AUC 0.62')
+    assert start < page.text.rindex('Training of mood')
+    assert 'No explanation is warranted.' in page.text[start : start + 200]
+    assert 'class="verdict no"' in (tmp_path / 'train.html').read_text()
+    assert 'these maps explain nothing' in page.text
+
+
+def test_useless_probabilities_are_named(tmp_path: Path) -> None:
+    worse = metrics('binary', 0.01) | {'brier': estimate(0.26)}
+    words = (
+        'no better than always saying how frequent each class is (Brier score 0.26 against 0.25)'
+    )
+    assert words in write(tmp_path, metrics=worse).text
+    assert 'no better than' not in write(tmp_path).text
+
+
+def test_more_classes(tmp_path: Path) -> None:
+    page = write(tmp_path, 'multiclass')
+    assert 'AUC, mean over classes 0.62' in page.text
+    assert 'truth \\ called a b c a 9 1 0 b 3 4 1 c 0 2 4' in page.text
+    assert len(page.loaded) == 3  # icon, answers, curves
+
+
+def test_numbers(tmp_path: Path) -> None:
+    page = write(tmp_path, 'regression')
+    assert "Above chance Out-of-fold Pearson's r 0.70" in page.text
+    assert 'Mean absolute error 4.50' in page.text
+    assert len(page.loaded) == 3  # icon, answers, curves
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    page = write(tmp_path, config={}, metrics={}, oof=[], curves={}, folds_table=[])
+    assert 'Not judged No out-of-fold metrics were kept.' in page.text
+    for words in ('No answers were kept', 'No table of folds was kept', 'stage: not there'):
+        assert words in page.text
+    assert len(page.loaded) == 1
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = [{**row, 'logit': 'x'} for row in answers('binary')]
+    page = write(tmp_path, oof=broken)
+    assert 'ROC, reliability and logits: not there.' in page.text
+    assert '“answers” is left out' in caplog.text
+
+
+def test_area_under_the_mean_curve_is_the_area_that_is_told() -> None:
+    scores = np.array([0.0, 1, 2, 3, 1, 0])
+    labels = np.array([False, False, True, True, False, True])
+    folds = np.array(['0', '0', '0', '0', '1', '1'])
+    at, mean, curves = mean_roc(scores, labels, folds)
+    # Areas 1 of four pairs and 0 of one pair.
+    assert np.trapezoid(mean, at) == pytest.approx(4 / 5, abs=0.005)
+    assert curves['0'] == pytest.approx(np.ones(201))
+    assert list(curves) == ['0', '1']
