@@ -108,11 +108,11 @@ def draw_curves(curves: Curves) -> Any:
     rows_of_panels = -(-len(keys) // 3)
     height = 2.45 * rows_of_panels + 0.35
     figure = new_figure(10.0, height)
-    for index, key in enumerate(keys):
-        row, column = divmod(index, 3)
-        bottom = (2.45 * (rows_of_panels - 1 - row) + 0.5) / height
-        axes = figure.add_axes((0.055 + 0.335 * column, bottom, 0.265, 1.55 / height))
-        _draw_panel(axes, key, panels[key], folds)
+    for index, panel in enumerate(keys):
+        down, across = divmod(index, 3)
+        bottom = (2.45 * (rows_of_panels - 1 - down) + 0.5) / height
+        axes = figure.add_axes((0.055 + 0.335 * across, bottom, 0.265, 1.55 / height))
+        _draw_panel(axes, panel, panels[panel], folds)
     _legend(figure, folds, height)
     return figure
 
