@@ -94,31 +94,37 @@ def write_training_report(
     joint = {**metrics, **{key: value for key, value in beside.items() if value is not None}}
     confounds = confound_rows(joint)
     style = ''.join((PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css'))
-    content = (
-        html_environment(PAGE)
-        .get_template('training.html.j2')
-        .render(
-            name=config.get('name') or 'a model',
-            description=config.get('description') or '',
-            demonstration=bool(config.get('demonstration')),
-            verdict=_verdict(joint),
-            facts=model_facts(config),
-            cautions=_cautions(joint, confounds),
-            rows=metric_rows(joint),
-            confusion=_confusion(joint),
-            confounds=confounds,
-            left_out=left_out_text(joint),
-            sites=_sites(joint),
-            maps=map_rows(maps),
-            folds=_table(folds_table),
-            answers=_table(oof),
-            limits=limits_of(joint),
-            pictures=_pictures(config, joint, oof, curves, confounds),
-            style=style,
-            version=__version__,
-        )
+    page = html_environment(PAGE).get_template('training.html.j2')
+    content = page.render(
+        **_words(config, joint, confounds),
+        maps=map_rows(maps),
+        folds=_table(folds_table),
+        answers=_table(oof),
+        pictures=_pictures(config, joint, oof, curves, confounds),
+        style=style,
+        version=__version__,
     )
     return write_bytes(Path(path), content.encode('utf-8'))
+
+
+def _words(
+    config: Mapping[str, Any], metrics: Mapping[str, Any], confounds: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the page says about the model, its numbers and their limits."""
+    return {
+        'name': config.get('name') or 'a model',
+        'description': config.get('description') or '',
+        'demonstration': bool(config.get('demonstration')),
+        'verdict': _verdict(metrics),
+        'facts': model_facts(config),
+        'cautions': _cautions(metrics, confounds),
+        'rows': metric_rows(metrics),
+        'confusion': _confusion(metrics),
+        'confounds': confounds,
+        'left_out': left_out_text(metrics),
+        'sites': _sites(metrics),
+        'limits': limits_of(metrics),
+    }
 
 
 def _verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
