@@ -39,8 +39,9 @@ class Residual(nn.Module):
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        image = image.to(torch.float32) + self.place.to(image.device)
-        features = torch.relu(self.norm(self.enter(image)))
+        image = image + self.place
+        # A conversion, of which an export also notes the type and the device that it finds.
+        features = torch.relu(self.norm(self.enter(image))).to(image.device)
         features = features + self.inside(features)
         features = self.instance(self.dense(torch.cat([image, features], dim=1)))
         # Devices that an export writes into the graph: of a new tensor, and of a constant.

@@ -122,6 +122,10 @@ def _as_target(content: dict[str, Any], text: str) -> None:
     _convolution(content)['target'] = text
 
 
+def _as_argument(content: dict[str, Any], text: str) -> None:
+    content['graph_module']['module_call_graph'][0]['signature']['forward_arg_names'] = [text]
+
+
 def _as_option(content: dict[str, Any], text: str) -> None:
     _convolution(content)['inputs'].append({'name': 'mode', 'arg': {'as_string': text}, 'kind': 2})
 
@@ -138,6 +142,7 @@ REFUSED: dict[str, tuple[Callable[[Records, Path], Records], str]] = {
     'size by attribute': (_text(_as_size, "Symbol.mro('{trace}')"), 'does not belong'),
     'size by builtin': (_text(_as_size, 'breakpoint()'), 'does not belong'),
     'name': (_text(_as_name, 'x\n    __import__("os").mkdir("{trace}")'), 'does not belong'),
+    'argument': (_text(_as_argument, 'x=__import__("os").mkdir("{trace}")'), 'does not belong'),
     'option': (_text(_as_option, '")+__import__("os")'), 'does not belong'),
     'python function': (_text(_as_target, 'torch.load'), 'only ATen operators'),
     'nested function': (_text(_as_target, 'torch.hub.load'), 'only ATen operators'),
