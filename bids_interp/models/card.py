@@ -183,7 +183,9 @@ class ClassifierCard:
             if item.name in plain and item.name not in ('preprocessing', 'classes')
         }
         _check_types(direct)
-        direct['training_subjects'] = _texts(plain, 'training_subjects')
+        direct['training_subjects'] = tuple(
+            subject.replace('/sub-', '/') for subject in _texts(plain, 'training_subjects')
+        )
         return cls(
             grid=_grid(plain),
             preprocessing=_preprocessing(plain['preprocessing']),
@@ -271,11 +273,9 @@ def _affine(plain: dict[str, Any]) -> np.ndarray:
     voxel, origin = _numbers(plain, 'voxel_size', (3,)), _numbers(plain, 'origin', (3,))
     if (voxel <= 0).any():
         raise _problem('voxel_size', 'three positive numbers, in mm, are needed')
-    codes = plain.get('orientation', 'RAS')
+    codes = str(plain.get('orientation', 'RAS'))
     pairs = ({'R', 'L'}, {'A', 'P'}, {'S', 'I'})
-    if not isinstance(codes, str) or len(codes) != 3:
-        raise _problem('orientation', f'{codes!r} is not of three letters such as "RAS"')
-    if not all(len(pair & set(codes)) == 1 for pair in pairs):
+    if not all(len(pair & set(codes)) == 1 for pair in pairs) or len(codes) != 3:
         raise _problem('orientation', f'{codes!r} does not name R or L, A or P, and S or I')
     affine = np.eye(4)
     affine[:3, :3] = 0.0

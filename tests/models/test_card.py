@@ -55,6 +55,11 @@ def test_a_card_survives_json(changes: dict):
         assert getattr(again, name) == getattr(card, name)
 
 
+def test_subjects_are_named_with_or_without_sub():
+    card = ClassifierCard.from_dict({**CARD, 'training_subjects': ['doi:10/x/sub-01', 'study/02']})
+    assert card.training_subjects == ('doi:10/x/01', 'study/02')
+
+
 def test_two_classes_are_binary_whatever_the_output():
     two = ClassifierCard.from_dict({**CARD, 'output': 'multiclass'})
     assert (two.target.kind, two.n_outputs, two.target.n_outputs) == ('binary', 2, 1)
