@@ -312,5 +312,5 @@ def _fold_mean(
         if one.completeness_error is not None:
             errors.append(one.completeness_error / models.class_gap)
     error = float(np.mean(errors)) if errors else None
-    mean = np.mean(parts, axis=0, dtype=np.float64).astype(np.float32)
+    mean = np.stack(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
     return replace(one, map=mean, completeness_error=error)
