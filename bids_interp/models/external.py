@@ -133,7 +133,7 @@ def load_external(
         network = _load_registry(source, card).eval()
     elif source.kind == 'module':
         _need_permission(source.location, allow_code)
-        network = _load_module(source, card).eval()
+        network = _load_module(source, card)
     else:
         raise ModelError(f'There is no kind of classifier {source.kind!r}.')
     return ExternalClassifier(network, card).requires_grad_(False)
@@ -201,11 +201,11 @@ def _load_module(source: ExternalSource, card: ClassifierCard) -> nn.Module:
             found = getattr(found, name)
         if not isinstance(found, nn.Module):
             found = found(**(source.arguments or card.arguments))
+        if isinstance(found, nn.Module):
+            return found.eval()
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
             f'{source.location} cannot be had: {type(error).__name__}: {error}.',
             'Is its folder in PYTHONPATH, and does the call with the arguments of the card work?',
         ) from error
-    if not isinstance(found, nn.Module):
-        raise ModelError(f'{source.location} gives a {type(found).__name__}, no torch.nn.Module.')
-    return found
+    raise ModelError(f'{source.location} gives a {type(found).__name__}, no torch.nn.Module.')

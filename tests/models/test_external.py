@@ -164,6 +164,8 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         '        return self.gain * x.mean((1, 2, 3, 4))\n'
         'net = Net(2.0)\n'
         'number = 3\n'
+        'def count(**arguments):\n'
+        '    return len(arguments)\n'
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, 'their_model', raising=False)
@@ -186,6 +188,8 @@ def test_a_class_is_called_with_the_arguments_of_the_card(user_module: Path, ima
     source = source_of(None, 'their_model:Net', True)
     loaded = load_external(source, card_with(arguments={'gain': 3.0}), allow_code=True)
     torch.testing.assert_close(loaded(images)[:, 0], 3 * images.mean((1, 2, 3, 4)))
+    with pytest.raises(ModelError, match=r'their_model:count gives a int, no torch\.nn\.Module'):
+        load_external(ExternalSource('module', 'their_model:count'), card_with(), allow_code=True)
     for wrong in ('their_model:number', 'their_model:nothing', 'no_such_module:net'):
         with pytest.raises(ModelError, match=wrong):
             load_external(ExternalSource('module', wrong), card_with(), allow_code=True)
