@@ -180,7 +180,7 @@ def init_explain_wf(
         saliency_maps = pe.Node(
             Saliency(methods=list(saliency), **network),
             name='saliency_maps',
-            mem_gb=2.0,
+            mem_gb=1.5,
             n_procs=omp_nthreads,
         )
         names = [(name, name) for name in ('saliency', 'saliency_facts', 'saliency_methods')]

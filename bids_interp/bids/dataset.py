@@ -27,6 +27,7 @@ IGNORED = (
     '**/log',
     '**/logs',
     'models',
+    'training',
     'group',
 )
 
@@ -44,6 +45,8 @@ Simulated T1w brains that show what a trained classifier has learned, and maps o
   brain. Positive = local expansion from the observed to the simulated image, negative =
   contraction; volume change in percent = 100 * (exp(logJ) - 1).
 - `*_velocity.nii.gz`: the deformation itself, in mm along the RAS+ world axes.
+- `*_saliency.nii.gz` (only with `--saliency`): saliency maps of the same classifier; they show
+  where its answer depends on brightness, not what shrinks or grows.
 - `*_prediction.json`, `*_doseresponse_stats.tsv`, `*_counterfactual_stats.tsv`: what the
   classifier answers before and after each simulation, and how good the simulation is.
 
