@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +10,10 @@ import torch
 from torch import nn
 
 from bids_interp.errors import ModelError
-from bids_interp.evaluation.saliency_methods import METHODS as _TABLE
-from bids_interp.evaluation.saliency_methods import Method, Request
+from bids_interp.evaluation.saliency_methods import Request, repeatable
 from bids_interp.evaluation.saliency_probe import Probe, probe
+from bids_interp.evaluation.saliency_table import METHODS as _TABLE
+from bids_interp.evaluation.saliency_table import Method
 from bids_interp.models.bundle import FoldModels, ModelBundle
 from bids_interp.spatial import Grid
 
@@ -175,8 +174,9 @@ def saliency_map(
     compared = torch.zeros_like(shown) if baseline is None else baseline.detach().to(device)
     found = probe(wrapped, shown)
     _need_support(method, wanted, found, target_layer)
-    request = Request(wrapped, shown, compared, grid, target_layer or found.feature_layer())
-    with _repeatable(seed, device):
+    layers = found.feature_layers() if target_layer is None else [target_layer]
+    request = Request(wrapped, shown, compared, grid, layers)
+    with repeatable(seed, device):
         attribution = wanted.run(request).detach()
     values = attribution[0, 0].float().cpu().numpy()
     if not np.isfinite(values).all():
@@ -215,27 +215,6 @@ def _completeness_error(request: Request, values: np.ndarray) -> float:
     return float(values.sum(dtype=np.float64)) - (scores[0] - scores[1])
 
 
-@contextmanager
-def _repeatable(seed: int, device: str) -> Iterator[None]:
-    """Random numbers from the seed, gradients on, Captum's remarks about its hooks off."""
-    kept = np.random.get_state()  # noqa: NPY002 - GradientShap draws from the global generator.
-    devices = [device] if device.startswith('cuda') else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-        torch.enable_grad(),
-        warnings.catch_warnings(),
-    ):
-        warnings.filterwarnings('ignore', module='captum')
-        warnings.filterwarnings('ignore', message='Setting .*hooks')
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            np.random.set_state(kept)  # noqa: NPY002
-
-
 def fold_mean_saliency(
     bundle: ModelBundle,
     image: torch.Tensor,
@@ -269,7 +248,7 @@ def fold_mean_saliency(
     maps : dict of str to SaliencyMap
         By method.
     skipped : dict of str to str
-        Methods that do not apply, and why.
+        Methods that do not apply, or in which Captum or PyTorch failed, and why.
 
     Raises
     ------
@@ -285,6 +264,10 @@ def fold_mean_saliency(
             maps[method] = _fold_mean(bundle, image, folds, method, seed, device)
         except SaliencyUnsupported as reason:
             skipped[method] = reason.message
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            # A network that Captum stumbles over must not cost the results that do not need it.
+            first = (str(error).splitlines() or [''])[0]
+            skipped[method] = f'it ended with {type(error).__name__}: {first}'
     return maps, skipped
 
 

@@ -1,4 +1,4 @@
-"""The saliency methods, computed by Captum [1]_, and when each of them applies.
+"""The saliency methods, computed by Captum [1]_.
 
 .. [1] Kokhlikyan et al., Captum: A unified and generic model interpretability library for PyTorch,
    arXiv:2009.07896, 2020.
@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from bids_interp.evaluation.saliency_probe import DEEPLIFT_LAYERS, Probe
+from bids_interp.evaluation.saliency_probe import DEEPLIFT_LAYERS
 from bids_interp.spatial import Grid
 
 #: Points of a path, and noisy copies of the image, that one map averages over.
@@ -26,11 +28,6 @@ BATCH = 4
 #: Edge of the cube that is occluded, and the distance between cubes, in mm.
 WINDOW_MM = 24.0
 STRIDE_MM = 12.0
-
-_BRIGHTNESS = 'positive = a brighter voxel raises the score; negative = a brighter voxel lowers it'
-_SHARE = 'positive = the voxel raises the score, compared with the baseline; negative = lowers it'
-GRADIENT_UNITS = 'class gap / unit of normalised intensity'
-SCORE_UNITS = 'class gap'
 
 
 @dataclass(frozen=True)
@@ -45,64 +42,33 @@ class Request:
         (1, 1, X, Y, Z).
     grid : Grid
         Their grid.
-    layer : torch.nn.Module, optional
-        Layer of Grad-CAM.
+    layers : sequence of torch.nn.Module
+        Layers of Grad-CAM, whose maps are added.
     """
 
     score: nn.Module
     image: torch.Tensor
     baseline: torch.Tensor
     grid: Grid
-    layer: nn.Module | None
+    layers: Sequence[nn.Module]
 
 
-@dataclass(frozen=True)
-class Method:
-    """One saliency method.
-
-    Parameters
-    ----------
-    title : str
-        Name for people.
-    kind : {'gradient', 'attribution', 'activation', 'product'}
-        What is measured.
-    sign : str
-        What positive and negative values mean.
-    units : str
-        Of the mean over folds, where each map is divided by the class gap.
-    run : callable
-        Request to map (1, 1, X, Y, Z).
-    compared : bool
-        Whether the image is compared with the baseline.
-    complete : bool
-        Whether the map should add up to the difference of the scores of image and baseline.
-    misfit : callable
-        Probe to the reason why the method does not apply; empty where it does.
-    """
-
-    title: str
-    kind: str
-    sign: str
-    units: str
-    run: Callable[[Request], torch.Tensor]
-    compared: bool = False
-    complete: bool = False
-    misfit: Callable[[Probe], str] = lambda probe: ''
-
-
-def _gradient(request: Request) -> torch.Tensor:
+def gradient(request: Request) -> torch.Tensor:
+    """Gradient of the score, signed."""
     from captum.attr import Saliency
 
     return Saliency(request.score).attribute(request.image, abs=False)
 
 
-def _input_x_gradient(request: Request) -> torch.Tensor:
+def input_x_gradient(request: Request) -> torch.Tensor:
+    """Gradient times image."""
     from captum.attr import InputXGradient
 
     return InputXGradient(request.score).attribute(request.image)
 
 
-def _integrated_gradients(request: Request) -> torch.Tensor:
+def integrated_gradients(request: Request) -> torch.Tensor:
+    """Gradients along the straight path from the baseline, times the difference."""
     from captum.attr import IntegratedGradients
 
     return IntegratedGradients(request.score).attribute(
@@ -110,7 +76,8 @@ def _integrated_gradients(request: Request) -> torch.Tensor:
     )
 
 
-def _smooth_gradient(request: Request) -> torch.Tensor:
+def smooth_gradient(request: Request) -> torch.Tensor:
+    """Mean gradient under noise."""
     from captum.attr import NoiseTunnel, Saliency
 
     spread = NOISE * float(request.image.max() - request.image.min())
@@ -124,34 +91,48 @@ def _smooth_gradient(request: Request) -> torch.Tensor:
     )
 
 
-def _guided_backprop(request: Request) -> torch.Tensor:
+def guided_backprop(request: Request) -> torch.Tensor:
+    """Gradient with only positive parts at each ReLU."""
     from captum.attr import GuidedBackprop
 
     return GuidedBackprop(request.score).attribute(request.image)
 
 
-def _deconvolution(request: Request) -> torch.Tensor:
+def deconvolution(request: Request) -> torch.Tensor:
+    """The same, also through closed ReLUs."""
     from captum.attr import Deconvolution
 
     return Deconvolution(request.score).attribute(request.image)
 
 
-def _grad_cam(request: Request) -> torch.Tensor:
-    from captum.attr import LayerAttribution, LayerGradCam
+def grad_cam(request: Request) -> torch.Tensor:
+    """Features of the last convolution, weighed by their mean gradient."""
+    return _upsampled(request, _weighted_features(request))
 
-    coarse = LayerGradCam(request.score, request.layer).attribute(request.image)
+
+def _weighted_features(request: Request) -> torch.Tensor:
+    """Grad-CAM at the resolution of the features; the parts of an ensemble add up."""
+    from captum.attr import LayerGradCam
+
+    maps = [LayerGradCam(request.score, layer).attribute(request.image) for layer in request.layers]
+    return torch.stack(maps).sum(dim=0)
+
+
+def _upsampled(request: Request, coarse: torch.Tensor) -> torch.Tensor:
+    from captum.attr import LayerAttribution
+
     return LayerAttribution.interpolate(coarse, tuple(request.image.shape[2:]), 'trilinear')
 
 
-def _guided_grad_cam(request: Request) -> torch.Tensor:
-    from captum.attr import GuidedGradCam
+def guided_grad_cam(request: Request) -> torch.Tensor:
+    """Guided backpropagation times the positive part of Grad-CAM."""
+    # Captum's own product knows one layer only.
+    positive = _upsampled(request, _weighted_features(request).relu())
+    return guided_backprop(request) * positive
 
-    return GuidedGradCam(request.score, request.layer).attribute(
-        request.image, interpolate_mode='trilinear'
-    )
 
-
-def _deep_lift(request: Request) -> torch.Tensor:
+def deep_lift(request: Request) -> torch.Tensor:
+    """DeepLift's rescale rule."""
     from captum.attr import DeepLift
 
     # Captum 0.9 takes a stale gradient where two layers of its list follow each other, such as ELU
@@ -168,7 +149,8 @@ def _deep_lift(request: Request) -> torch.Tensor:
             hook.remove()
 
 
-def _gradient_shap(request: Request) -> torch.Tensor:
+def gradient_shap(request: Request) -> torch.Tensor:
+    """Gradients at random points of the path from the baseline, times the difference."""
     from captum.attr import GradientShap
 
     # Captum would put all samples into one batch.
@@ -194,7 +176,7 @@ class _Cropped(nn.Module):
         return self.score(whole)
 
 
-def _occlusion(request: Request) -> torch.Tensor:
+def occlusion(request: Request) -> torch.Tensor:
     """Occlude cubes where image and baseline differ; elsewhere nothing would change."""
     from captum.attr import Occlusion
 
@@ -222,81 +204,25 @@ def _occlusion(request: Request) -> torch.Tensor:
     return total
 
 
-def _without_features(probe: Probe) -> str:
-    return '' if probe.feature_layer() else 'the network has no convolution layer to look at'
+@contextmanager
+def repeatable(seed: int, device: str) -> Iterator[None]:
+    """Random numbers from the seed, gradients on, Captum's remarks about its hooks off.
 
-
-def _without_both(probe: Probe) -> str:
-    return probe.without_relu() or _without_features(probe)
-
-
-METHODS: dict[str, Method] = {
-    'gradient': Method('Gradient', 'gradient', _BRIGHTNESS, GRADIENT_UNITS, _gradient),
-    'inputxgradient': Method(
-        'Input x gradient', 'attribution', _SHARE, SCORE_UNITS, _input_x_gradient
-    ),
-    'integratedgradients': Method(
-        'Integrated gradients',
-        'attribution',
-        _SHARE,
-        SCORE_UNITS,
-        _integrated_gradients,
-        compared=True,
-        complete=True,
-    ),
-    'smoothgrad': Method('SmoothGrad', 'gradient', _BRIGHTNESS, GRADIENT_UNITS, _smooth_gradient),
-    'guidedbackprop': Method(
-        'Guided backpropagation',
-        'gradient',
-        _BRIGHTNESS + '; only positive gradients pass a ReLU backwards',
-        GRADIENT_UNITS,
-        _guided_backprop,
-        misfit=Probe.without_relu,
-    ),
-    'deconvolution': Method(
-        'Deconvolution',
-        'gradient',
-        _BRIGHTNESS + '; only positive gradients pass a ReLU backwards, also where it was closed',
-        GRADIENT_UNITS,
-        _deconvolution,
-        misfit=Probe.without_single_relu,
-    ),
-    'gradcam': Method(
-        'Grad-CAM',
-        'activation',
-        'positive = features at this place raise the score; negative = they lower it',
-        SCORE_UNITS,
-        _grad_cam,
-        misfit=_without_features,
-    ),
-    'guidedgradcam': Method(
-        'Guided Grad-CAM',
-        'product',
-        'guided backpropagation times the positive part of Grad-CAM; ' + _BRIGHTNESS,
-        'logit^2 / class gap / unit of normalised intensity',
-        _guided_grad_cam,
-        misfit=_without_both,
-    ),
-    'deeplift': Method(
-        'DeepLift',
-        'attribution',
-        _SHARE,
-        SCORE_UNITS,
-        _deep_lift,
-        compared=True,
-        complete=True,
-        misfit=Probe.without_deeplift_rule,
-    ),
-    'gradientshap': Method(
-        'GradientShap', 'attribution', _SHARE, SCORE_UNITS, _gradient_shap, compared=True
-    ),
-    'occlusion': Method(
-        'Occlusion',
-        'attribution',
-        'positive = the score falls when the surroundings of the voxel are replaced by the '
-        'baseline; negative = it rises',
-        SCORE_UNITS,
-        _occlusion,
-        compared=True,
-    ),
-}
+    The generators of the caller are left as they were.
+    """
+    kept = np.random.get_state()  # noqa: NPY002 - GradientShap draws from the global generator.
+    devices = [device] if device.startswith('cuda') else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings('ignore', module='captum')
+        warnings.filterwarnings('ignore', message='Setting .*hooks')
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(kept)  # noqa: NPY002

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bids_interp.models.classifier import Ensemble
+
 #: Layers whose gradient Captum's DeepLift replaces (``captum.attr._core.deep_lift``).
 DEEPLIFT_LAYERS = (
     nn.ReLU,
@@ -62,11 +64,14 @@ class Probe:
         Non-linear operators and how often each ran, inside layers or not.
     differentiable : bool
         Whether the score has a gradient with respect to the image.
+    members : list of set of torch.nn.Module
+        The layers of each member of an ensemble; of the whole network where it is none.
     """
 
     layers: list[tuple[nn.Module, tuple[int, ...]]] = field(default_factory=list)
     operators: Counter[str] = field(default_factory=Counter)
     differentiable: bool = True
+    members: list[set[nn.Module]] = field(default_factory=list)
 
     def calls(self, kinds: tuple[type[nn.Module], ...]) -> Counter[nn.Module]:
         """Count the calls of each layer of some kinds."""
@@ -112,29 +117,36 @@ class Probe:
             )
         return ''
 
-    def feature_layer(self) -> nn.Module | None:
-        """Find the layer whose features Grad-CAM weighs.
+    def feature_layers(self) -> list[nn.Module]:
+        """Find the layers whose features Grad-CAM weighs: one, or one of each ensemble member.
+
+        Returns
+        -------
+        list of torch.nn.Module
+            Empty where a member has none, as in an exported program.
+        """
+        found = [self._feature_layer(member) for member in self.members]
+        return [layer for layer in found if layer is not None] if all(found) else []
+
+    def _feature_layer(self, member: set[nn.Module]) -> nn.Module | None:
+        """Find the layer of one member.
 
         The last convolution with more than one voxel per axis, or the normalisation and activation
         after it: in front of a normalisation by the image's own mean, the mean gradient is zero by
         construction, and so would be the map.
-
-        Returns
-        -------
-        torch.nn.Module or None
-            None where there is no such layer, as in an exported program.
         """
+        layers = [(layer, shape) for layer, shape in self.layers if layer in member]
         places = [
             place
-            for place, (layer, shape) in enumerate(self.layers)
+            for place, (layer, shape) in enumerate(layers)
             if isinstance(layer, _CONVOLUTIONS) and min(shape[2:], default=1) > 1
         ]
         if not places:
             return None
         calls = self.calls((nn.Module,))
-        convolution, shape = self.layers[places[-1]]
+        convolution, shape = layers[places[-1]]
         chosen = convolution if calls[convolution] == 1 else None
-        for layer, after in self.layers[places[-1] + 1 :]:
+        for layer, after in layers[places[-1] + 1 :]:
             if after != shape or not isinstance(layer, _AFTER_CONVOLUTION):
                 break
             # Of a layer that is called twice it would not be known which call is meant.
@@ -170,7 +182,10 @@ def probe(score: nn.Module, image: torch.Tensor) -> Probe:
     image : torch.Tensor
         (1, 1, X, Y, Z).
     """
-    found = Probe()
+    groups = next(
+        (module.members for module in score.modules() if isinstance(module, Ensemble)), [score]
+    )
+    found = Probe(members=[set(group.modules()) for group in groups])
 
     def note(layer: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, torch.Tensor):

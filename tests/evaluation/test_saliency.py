@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from bids_interp.errors import ModelError
+from bids_interp.evaluation import saliency_table
 from bids_interp.evaluation.saliency import (
     METHODS,
     FoldScore,
@@ -228,6 +230,17 @@ def test_grad_cam_weighs_the_features_by_their_mean_gradient():
     np.testing.assert_allclose(both, guided * expected.clip(min=0), atol=1e-7)
 
 
+def test_grad_cam_of_an_ensemble_is_the_mean_of_its_members():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = build_classifier('ipmi2021', (16, 16, 16), members=2).eval()
+    image = noise(6, (16, 16, 16))
+    members = [run('gradcam', member, image).map for member in network.members]
+    found = run('gradcam', network, image).map
+    np.testing.assert_allclose(found, np.mean(members, axis=0), atol=1e-7)
+    assert np.abs(found - members[0] / 2).max() > 1e-6
+
+
 def test_grad_cam_takes_the_layer_it_is_given():
     network, image = Features(), noise(6)
     with torch.no_grad():
@@ -383,6 +396,20 @@ def test_maps_of_folds_are_divided_by_their_class_gaps_and_averaged(tiny_bundle)
     np.testing.assert_allclose(alone.map, parts[1], atol=1e-6)
     with pytest.raises(ModelError, match='nothing may explain it'):
         fold_mean_saliency(tiny_bundle, image, (), ['gradient'])
+
+
+def test_an_error_of_one_method_costs_only_its_map(tiny_bundle, monkeypatch):
+    def fail(request):
+        raise RuntimeError('out of memory\nand a long story')
+
+    monkeypatch.setitem(saliency_table.METHODS, 'smoothgrad', replace(
+        saliency_table.METHODS['smoothgrad'], run=fail
+    ))  # fmt: skip
+    maps, skipped = fold_mean_saliency(
+        tiny_bundle, tiny_bundle.mean_image, (0,), ['smoothgrad', 'gradient']
+    )
+    assert set(maps) == {'gradient'}
+    assert skipped == {'smoothgrad': 'it ended with RuntimeError: out of memory'}
 
 
 def test_the_baseline_of_a_fold_is_the_mean_of_the_negative_class(tiny_bundle):

@@ -95,7 +95,7 @@ def test_the_page_says_what_they_are_not_and_what_was_left_out(files: ScanFiles)
     assert text.index('What the classifier reacts to</h2>') < title
     assert title < text.index('The scan and its simulations</h2>')
     assert 'do not show whether a structure shrinks or grows' in text
-    assert '<li>Grad-CAM does not apply: the network &lt;has&gt; no convolution.</li>' in text
+    assert '<li>Grad-CAM: the network &lt;has&gt; no convolution.</li>' in text
 
 
 def test_methods_that_all_fail_are_still_told(files: ScanFiles) -> None:
@@ -103,4 +103,4 @@ def test_methods_that_all_fail_are_still_told(files: ScanFiles) -> None:
     path.write_text(json.dumps({'Methods': [], 'Skipped': SKIPPED}))
     assert draw_saliency(files, load_changes(files), 'patient') is not None
     text = build_report(files.output_dir, PREFIX).read_text(encoding='utf-8')
-    assert 'Grad-CAM does not apply' in text
+    assert '<li>Grad-CAM: the network' in text
