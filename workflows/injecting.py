@@ -93,7 +93,7 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     if made:
         rows = [{**r.to_dict(), 'group': r.group, 'replicate': r.number} for r in made]
         write_people(settings.output_dir, people, rows, extra)
-        _write_truth_table(settings.output_dir, made)
+        _write_truth_table(settings.output_dir, made, injection.scenario.null)
     logger.info('%.0f s in all.', time.monotonic() - started)
     level = logging.INFO if verdict.exit_code == 0 else logging.ERROR
     for line in verdict.lines():
@@ -182,12 +182,12 @@ def _work_key(settings: Settings, injection: Injection) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
-def _write_truth_table(out: Path, made: Sequence[Replicate]) -> None:
+def _write_truth_table(out: Path, made: Sequence[Replicate], null: bool) -> None:
     rows = [
         {
             'participant_id': f'sub-{replicate.label}',
             'direction': 'remove' if replicate.patient else 'inject',
-            'severity': replicate.severity if replicate.patient else 1.0,
+            'severity': replicate.severity if replicate.patient or null else 1.0,
         }
         for replicate in made
     ]

@@ -1,4 +1,4 @@
-"""``bids_interp_tools phantom``: heads with a known effect."""
+"""``bids_interp_tools phantom``: heads or blobs with a known effect."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from pathlib import Path
 
 import click
 
+_HEAD_ONLY = ('effect', 'spacing', 'stripped')
+_BLOBS_ONLY = ('dim', 'variant')
+
 
 @click.command()
 @click.argument('out', metavar='OUT', type=click.Path(path_type=Path))
+@click.option(
+    '--kind',
+    type=click.Choice(['head', 'blobs']),
+    default='head',
+    show_default=True,
+    help='Whole heads, or small images with look-alike blobs.',
+)
 @click.option('--n', 'number', default=8, show_default=True, help='Number of subjects.')
 @click.option(
     '--effect',
@@ -30,9 +40,23 @@ import click
 @click.option('--seed', default=0, show_default=True, help='The same seed gives the same files.')
 @click.option('--spacing', default=1.5, show_default=True, help='Voxel size in mm, 1 to 4.')
 @click.option('--stripped', is_flag=True, help='Write skull-stripped brains instead of heads.')
+@click.option(
+    '--dim', type=click.Choice(['2', '3']), default='2', show_default=True, help='Of the blobs.'
+)
+@click.option(
+    '--variant',
+    type=click.Choice(['plain', 'xor', 'intensity', 'null']),
+    default='plain',
+    show_default=True,
+    help='What differs between the groups of blobs: two sizes, whether exactly one of two blobs '
+    'is small, intensity only, or nothing.',
+)
 @click.option('--overwrite', is_flag=True, help='Replace an earlier phantom dataset in OUT.')
+@click.pass_context
 def phantom(
+    context: click.Context,
     out: Path,
+    kind: str,
     number: int,
     effect: str,
     severity: tuple[float, float],
@@ -40,24 +64,50 @@ def phantom(
     seed: int,
     spacing: float,
     stripped: bool,
+    dim: str,
+    variant: str,
     overwrite: bool,
 ) -> None:
-    """Write a BIDS dataset of made-up heads to OUT, half of them with a known effect.
+    """Write a BIDS dataset of made-up heads, or of blobs, to OUT; patients carry a known effect.
 
-    OUT/derivatives/truth holds the exact log-Jacobian maps, brain masks and positions.
+    OUT/derivatives/truth holds the exact log-Jacobian maps and what else is known.
     """
-    from bids_interp.phantom.dataset import make_phantom_dataset
+    _refuse(context, _HEAD_ONLY if kind == 'blobs' else _BLOBS_ONLY, kind)
+    if kind == 'blobs':
+        from bids_interp.phantom.blobs_dataset import make_blobs_dataset
 
-    folder = make_phantom_dataset(
-        out,
-        n=number,
-        effect=effect,
-        severity=severity,
-        seed=seed,
-        spacing_mm=spacing,
-        stripped=stripped,
-        fraction=fraction,
-        overwrite=overwrite,
-        progress=click.echo,
-    )
+        folder = make_blobs_dataset(
+            out,
+            n=number,
+            dim=int(dim),
+            variant=variant,
+            severity=severity,
+            seed=seed,
+            fraction=fraction,
+            overwrite=overwrite,
+            progress=click.echo,
+        )
+    else:
+        from bids_interp.phantom.dataset import make_phantom_dataset
+
+        folder = make_phantom_dataset(
+            out,
+            n=number,
+            effect=effect,
+            severity=severity,
+            seed=seed,
+            spacing_mm=spacing,
+            stripped=stripped,
+            fraction=fraction,
+            overwrite=overwrite,
+            progress=click.echo,
+        )
     click.echo(f'Dataset: {folder}\nTruth:   {folder / "derivatives" / "truth"}')
+
+
+def _refuse(context: click.Context, names: tuple[str, ...], kind: str) -> None:
+    """Options of the other kind of phantom are a mistake."""
+    default = click.core.ParameterSource.DEFAULT
+    for name in names:
+        if context.get_parameter_source(name) is not default:
+            raise click.UsageError(f'--{name} does not go with --kind {kind}.')

@@ -162,7 +162,8 @@ class ReplicateFiles:
             known = json.loads(self.mark.read_text(encoding='utf-8'))['Digest']
         except (OSError, ValueError, LookupError):
             return False
-        return bool(known == digest and self.image.is_file())
+        mask = self.truth / f'{self.prefix}_desc-brain_mask.nii.gz'
+        return bool(known == digest and self.image.is_file() and mask.is_file())
 
     def write(
         self,

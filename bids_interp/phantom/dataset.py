@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bids_interp.errors import OutputError, UsageError
+from bids_interp.errors import UsageError
 from bids_interp.phantom.atrophy import AtrophyField, check_severity, plan_atrophy
 from bids_interp.phantom.effects import EFFECTS, Effect, parse_effect
+from bids_interp.phantom.folder import (
+    building,
+    check_cohort,
+    check_free,
+    save,
+    write_descriptions,
+    write_json,
+)
 from bids_interp.phantom.head import TEMPLATE, head_grid, synthetic_head
 from bids_interp.phantom.scan import Scan, Studio, scan_subject
-from bids_interp.phantom.truth import IGNORED, truth_sidecar, truth_stem
+from bids_interp.phantom.truth import truth_sidecar, truth_stem
 from bids_interp.spatial import Grid
 
 #: Voxel size at which deformations are computed; they are smooth on the scale of 10 mm.
 FIELD_MM = 3.0
-_GENERATOR = 'bids_interp phantom'
-_BIDS_VERSION = '1.10.0'
 _README = """Phantom heads with a planted change
 ===================================
 
@@ -88,76 +89,19 @@ def make_phantom_dataset(
     """
     out, tell = Path(out_dir), progress or (lambda line: None)
     chosen = effect if isinstance(effect, Effect) else parse_effect(effect)
-    _check_numbers(n, severity, seed, spacing_mm, fraction)
-    _check_free(out, overwrite)
+    check_cohort(n, severity, seed, fraction)
+    if not 1 <= spacing_mm <= 4:
+        raise UsageError(f'Scans of {spacing_mm} mm cannot be made.', 'Give 1 to 4 mm.')
+    check_free(out, overwrite)
     tell(f'Planning the effect {chosen.name} ...')
     plan = _plan(chosen, severity[1])
     tell('Building the head ...')
     head = _head(float(np.clip(spacing_mm, 1.0, 2.0)))
     studio = Studio(*head, plan, null=not chosen.changes, spacing_mm=spacing_mm)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
-    except OSError as error:
-        raise OutputError(f'{out} cannot be made: {error.strerror}.') from error
-    try:
+    with building(out) as work:
         _write_subjects(work, studio, n, severity, seed, fraction, stripped, tell)
         _write_descriptions(work, chosen, seed)
-        work.chmod(0o755)
-        _put_in_place(work, out)
-    except OSError as error:
-        raise OutputError(f'{out} cannot be written: {error.strerror}.') from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return out
-
-
-def _check_numbers(
-    n: int, severity: tuple[float, float], seed: int, spacing_mm: float, fraction: float
-) -> None:
-    if n < 1:
-        raise UsageError(f'A dataset of {n} subjects cannot be made.', 'Ask for at least one.')
-    if not 0 <= fraction <= 1:
-        raise UsageError(f'{fraction} is not a share of patients.', 'Give 0 to 1.')
-    if not 0 < severity[0] <= severity[1]:
-        raise UsageError(
-            f'{severity[0]} to {severity[1]} is no range of severities.',
-            'Give two positive numbers, the smaller one first.',
-        )
-    if seed < 0:
-        raise UsageError(f'The seed {seed} is negative.', 'Give 0 or more.')
-    if not 1 <= spacing_mm <= 4:
-        raise UsageError(f'Scans of {spacing_mm} mm cannot be made.', 'Give 1 to 4 mm.')
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    """Nothing but an earlier phantom dataset is ever replaced."""
-    if out.is_file():
-        raise OutputError(f'{out} is a file.', 'Give the name of a folder.')
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    if not overwrite:
-        raise OutputError(f'{out} exists and is not empty.', 'Give another folder, or --overwrite.')
-    try:
-        description = json.loads((out / 'dataset_description.json').read_text('utf-8'))
-        ours = description['GeneratedBy'][0]['Name'] == _GENERATOR
-    except (OSError, ValueError, LookupError, TypeError):
-        ours = False
-    if not ours:
-        raise OutputError(
-            f'{out} holds something that is not a phantom dataset; it is left alone.',
-            'Give another folder.',
-        )
-
-
-def _put_in_place(work: Path, out: Path) -> None:
-    if out.is_dir():
-        old = Path(tempfile.mkdtemp(prefix=f'.{out.name}-old-', dir=out.parent))
-        os.replace(out, old)
-        os.replace(work, out)
-        shutil.rmtree(old)
-    else:
-        os.replace(work, out)
 
 
 @lru_cache(maxsize=1)
@@ -214,12 +158,12 @@ def _write_scan(root: Path, label: str, scan: Scan, studio: Studio) -> None:
     raw.mkdir(parents=True)
     truth.mkdir(parents=True)
     t1w = f'{label}_T1w.nii.gz'
-    _save(scan.grid, scan.image, raw / t1w, np.int16)
+    save(scan.grid, scan.image, raw / t1w, np.int16)
     source = {'Sources': [f'bids:raw:{label}/anat/{t1w}']}
-    _save(scan.grid, scan.brain_mask, truth / f'{label}_desc-brain_mask.nii.gz', np.uint8)
-    _json(truth / f'{label}_desc-brain_mask.json', {'Type': 'Brain', **source})
+    save(scan.grid, scan.brain_mask, truth / f'{label}_desc-brain_mask.nii.gz', np.uint8)
+    write_json(truth / f'{label}_desc-brain_mask.json', {'Type': 'Brain', **source})
     pose = {'NativeToTemplate': scan.native_to_template.tolist(), 'Units': 'mm, RAS+'}
-    _json(truth / f'{label}_from-T1w_to-{TEMPLATE}_mode-image_xfm.json', {**pose, **source})
+    write_json(truth / f'{label}_from-T1w_to-{TEMPLATE}_mode-image_xfm.json', {**pose, **source})
     maps = (
         (None, scan.grid, scan.truth_native),
         (TEMPLATE, studio.plan.grid, scan.truth_template),
@@ -228,16 +172,12 @@ def _write_scan(root: Path, label: str, scan: Scan, studio: Studio) -> None:
         if values is None:
             continue
         stem = f'{label}_{truth_stem(scan.direction, space)}'
-        _save(grid, np.round(values, 5), truth / f'{stem}.nii.gz', np.float32)
+        save(grid, np.round(values, 5), truth / f'{stem}.nii.gz', np.float32)
         facts = truth_sidecar(scan.direction, scan.severity, studio.plan.changes, source['Sources'])
-        _json(truth / f'{stem}.json', facts)
+        write_json(truth / f'{stem}.json', facts)
 
 
 def _write_descriptions(root: Path, effect: Effect, seed: int) -> None:
-    made_by = [{'Name': _GENERATOR, 'Description': f'effect {effect.name}, seed {seed}'}]
-    common = {'BIDSVersion': _BIDS_VERSION, 'License': 'CC0', 'GeneratedBy': made_by}
-    raw = {'Name': f'Phantom heads: {effect.name}, seed {seed}', 'DatasetType': 'raw', **common}
-    _json(root / 'dataset_description.json', raw)
     columns = {
         'age': {'Description': 'Age, drawn at random', 'Units': 'year'},
         'sex': {'Description': 'Sex, drawn at random', 'Levels': {'F': 'female', 'M': 'male'}},
@@ -246,22 +186,6 @@ def _write_descriptions(root: Path, effect: Effect, seed: int) -> None:
             'Levels': {'control': 'sham warp', 'patient': f'effect {effect.name}'},
         },
     }
-    _json(root / 'participants.json', columns)
-    (root / 'README').write_text(_README.format(effect=effect.name, seed=seed), 'utf-8')
-    truth = root / 'derivatives' / 'truth'
-    derived = {
-        'Name': f'Truth of the phantom heads: {effect.name}, seed {seed}',
-        'DatasetType': 'derivative',
-        'DatasetLinks': {'raw': '../..'},
-        **common,
-    }
-    _json(truth / 'dataset_description.json', derived)
-    (truth / '.bidsignore').write_text(IGNORED, 'utf-8')
-
-
-def _save(grid: Grid, data: np.ndarray, path: Path, dtype: Any) -> None:
-    grid.to_image(data, dtype).to_filename(path)
-
-
-def _json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + '\n', 'utf-8')
+    readme = _README.format(effect=effect.name, seed=seed)
+    title = f'effect {effect.name}, seed {seed}'
+    write_descriptions(root, 'Phantom heads', title, columns, readme)

@@ -157,22 +157,38 @@ def _compose(
     if patient and not null:
         taken = exponential(-severity * change, grid)
         pull_back = compose(anatomy, taken, grid)
-        truth = _seen_from(anatomy, back, taken, grid)
+        truth = seen_from(anatomy, back, taken, grid)
         return Warp(pull_back[0].numpy(), truth, direction, known)
     sham_velocity = severity * torch.from_numpy(decoy.velocity)[None]
     pull_back = compose(anatomy, exponential(-sham_velocity, grid), grid)
     if null:
         return Warp(pull_back[0].numpy(), None, direction, known)
     forward = compose(exponential(sham_velocity, grid), back, grid)
-    truth = _seen_from(pull_back, forward, exponential(change, grid), grid)
+    truth = seen_from(pull_back, forward, exponential(change, grid), grid)
     return Warp(pull_back[0].numpy(), truth, direction, known)
 
 
-def _seen_from(
+def seen_from(
     anatomy: torch.Tensor, back: torch.Tensor, change: torch.Tensor, grid: Grid
 ) -> np.ndarray:
     """Log det of back o change o anatomy, by the chain rule.
 
+    Parameters
+    ----------
+    anatomy, back : torch.Tensor
+        Displacement (1, 3, X, Y, Z) mm from the observed image to the template, and its inverse.
+    change : torch.Tensor
+        Displacement of the change in the template.
+    grid : Grid
+        Where they live.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32.
+
+    Notes
+    -----
     logJ_change(c(p)) + logJ_c(p) - logJ_c(F(p)): smoother than differences of the threefold
     composition, and exactly 0 without a change.
     """
