@@ -19,7 +19,8 @@ from bids_interp.interfaces.bids import DerivativesSink
 from bids_interp.interfaces.model import load_image
 from bids_interp.interfaces.saliency import Saliency
 from bids_interp.settings import SALIENCY_METHODS, Settings
-from bids_interp.workflows.explain import init_explain_wf
+from bids_interp.workflows.derivatives import init_derivatives_wf
+from bids_interp.workflows.explain import OUTPUTS, init_explain_wf
 
 METHODS = ['gradient', 'guidedbackprop', 'deeplift']
 STEM = 'sub-01/anat/sub-01_run-2'
@@ -122,6 +123,22 @@ def test_the_workflow_has_the_node_only_where_it_is_asked_for(tmp_path, inputs, 
     assert (node.inputs.device, node.inputs.random_seed) == ('cuda:1', 5)
     assert node.is_gpu_node()
     assert '[@captum] (gradient, occlusion;' in ' '.join(workflow.visit_desc().split())
+
+
+def test_the_sinks_take_what_the_workflow_gives(tmp_path, tiny_bundle):
+    def inputs_of(**choices):
+        workflow = init_derivatives_wf(
+            source=tmp_path / f'{STEM}_T1w.nii.gz',
+            out_dir=tmp_path / 'out',
+            roots={'raw': tmp_path},
+            bundle=tiny_bundle,
+            **choices,
+        )
+        return set(workflow.get_node('inputnode').inputs.copyable_trait_names())
+
+    more = inputs_of(saliency=('occlusion',)) - inputs_of()
+    assert more == {'saliency', 'saliency_facts', 'saliency_methods'}
+    assert more < set(OUTPUTS)
 
 
 def test_maps_are_not_made_again_without_need(tmp_path, inputs):
