@@ -18,7 +18,10 @@ TOOLS = {
     'demo': ('bids_interp.cli.tools_demo:demo', 'The main job on two made-up heads.'),
     'inject': ('bids_interp.cli.tools_inject:inject', 'Plant a known change into scans.'),
     'model': ('bids_interp.cli.tools_model:model', 'Look into a model bundle, or verify it.'),
-    'phantom': ('bids_interp.cli.tools_phantom:phantom', 'Make heads with a known effect.'),
+    'phantom': (
+        'bids_interp.cli.tools_phantom:phantom',
+        'Make heads or blobs with a known effect.',
+    ),
 }
 
 
