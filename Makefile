@@ -38,7 +38,7 @@ $(READY): setup.cfg pyproject.toml requirements/lock.txt
 	  echo 'PyTorch $(TORCH_VERSION) as the package registry has it.'; \
 	  $(PIP) $(INDEX) 'torch==$(TORCH_VERSION)'; \
 	fi
-	PYTHONWARNINGS=ignore $(PIP) -c requirements/lock.txt --no-build-isolation -e '.[train,test]'
+	PYTHONWARNINGS=ignore $(PIP) -c requirements/lock.txt --no-build-isolation -e '.[test]'
 	@touch $@
 
 demo: $(READY)  ## the main job on made-up heads with the demonstration model; prints the reports' paths

@@ -44,10 +44,12 @@ from bids_interp.evaluation.scores import (
     permutation_p,
     sign_accuracy,
 )
-from bids_interp.models.bundle import ModelBundle, save_bundle
+from bids_interp.models.bundle import ModelBundle
+from bids_interp.models.bundle_writing import save_bundle
 from bids_interp.models.explainer import DIRECTIONS, simulate
 from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
 from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.target import Target
 from bids_interp.phantom.anatomy import sample_anatomy
 from bids_interp.phantom.atrophy import AtrophyField, plan_atrophy
 from bids_interp.phantom.effects import EFFECTS
@@ -56,8 +58,9 @@ from bids_interp.phantom.subject import subject_displacement, subject_truth
 from bids_interp.spatial import Grid, exponential, log_jacobian, refine_velocity, resample
 from bids_interp.training.classifier import ClassifierRecipe
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult, train_fold
+from bids_interp.training.fit import FoldResult, Place, train_fold
 from bids_interp.training.folds import make_folds
+from bids_interp.training.recipe import TrainingRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
 TEMPLATE = 'MNI152NLin2009aSym'
@@ -78,6 +81,14 @@ SEED = 2021
 PREPROCESSING = Preprocessing()
 CLASSIFIER = ClassifierRecipe()
 SIMULATOR = SimulatorRecipe(capacity='condconv', template_steps=240, residual_steps=60)
+RECIPE = TrainingRecipe(
+    spacing_mm=4.0,
+    n_folds=FOLDS,
+    preprocessing=PREPROCESSING,
+    classifier=CLASSIFIER,
+    simulator=SIMULATOR,
+)
+TARGET = Target('binary', 'group', ('control', 'patient'))
 DATASET = 'ds002748'
 
 
@@ -198,6 +209,7 @@ def plant(bases: list[Base]) -> Planted:
         GRID,
         room,
         PREPROCESSING,
+        TARGET,
     )
     print(f'{len(bases)} brains, {len(cohort)} images', flush=True)
     return Planted(cohort, np.array(severities), np.stack(truths), plan)
@@ -214,7 +226,7 @@ def run_fold(cohort: Cohort, fold: Any, index: int, work_dir: Path) -> FoldResul
     """Train one fold (in a process of its own)."""
     torch.set_num_threads(1)
     folder = work_dir / f'cohort-{cohort_digest()}' / f'fold-{index}'
-    return train_fold(cohort, fold, index, CLASSIFIER, SIMULATOR, folder, seed=SEED)
+    return train_fold(cohort, fold, index, RECIPE, Place(folder, tell=print), seed=SEED)
 
 
 def cohort_digest() -> str:
@@ -234,7 +246,7 @@ def write_bundle(
     cohort = planted.cohort
     logits, fold_of = np.zeros(len(cohort)), np.zeros(len(cohort), int)
     for index, (fold, result) in enumerate(zip(folds, results, strict=True)):
-        logits[fold.test], fold_of[fold.test] = result.test_logits, index
+        logits[fold.test], fold_of[fold.test] = result.test_outputs[:, 0], index
     metrics = classifier_metrics(logits, fold_of, cohort)
     controls = cohort.images[torch.from_numpy(cohort.labels == 0)]
     salt = hashlib.sha256(b'bids_interp demonstration').hexdigest()[:16]
@@ -247,12 +259,7 @@ def write_bundle(
         'version': bids_interp.__version__,
         'grid': GRID.to_dict(),
         'template': TEMPLATE,
-        'target': {
-            'kind': 'binary',
-            'label': 'group',
-            'negative': 'control',
-            'positive': 'patient',
-        },
+        'target': TARGET.to_dict(),
         'preprocessing': PREPROCESSING.to_dict(),
         'classifier': {'architecture': CLASSIFIER.architecture, 'arguments': CLASSIFIER.arguments},
         'simulator': SIMULATOR.network_arguments(),

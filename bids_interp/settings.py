@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import UsageError
+from bids_interp.settings_train import TrainChoices, check_target, check_train
 
 LEVELS = ('participant', 'group', 'train')
 SKULL_STRIP = ('auto', 'force', 'skip')
@@ -37,6 +38,8 @@ _PATHS = (
     'model',
     'work_dir',
     'use_plugin',
+    'labels',
+    'classifier_card',
 )
 _TYPES: dict[str, tuple[type, ...]] = {
     'bool': (bool,),
@@ -46,11 +49,19 @@ _TYPES: dict[str, tuple[type, ...]] = {
     'str': (str,),
     'str | None': (str, type(None)),
 }
-_LISTS = ('participant_label', 'session_label', 'output_spaces', 'doses', 'saliency')
+_LISTS = (
+    'participant_label',
+    'session_label',
+    'output_spaces',
+    'doses',
+    'saliency',
+    'classes',
+    'covariates',
+)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(TrainChoices):
     """Everything that the user can choose for one run.
 
     Parameters
@@ -96,6 +107,8 @@ class Settings:
         Never touch the network; only templates already on this machine are used.
     fast : bool
         Trade accuracy and reproducibility of the registration for time.
+    contrast : str, optional
+        Which pair of classes is explained, for a model of several.
     """
 
     bids_dir: Path
@@ -109,6 +122,7 @@ class Settings:
     skip_bids_validation: bool = False
     derivatives: tuple[tuple[str, Path], ...] = ()
     model: Path | None = None
+    contrast: str | None = None
     device: str = 'auto'
     skull_strip_t1w: str = 'auto'
     template: str | None = None
@@ -163,7 +177,7 @@ class Settings:
         ['bids_dir = "/bids"', 'output_dir = "/out"']
         """
         lines = []
-        for field in fields(self):
+        for field in sorted(fields(self), key=lambda field: field.kw_only):
             value = getattr(self, field.name)
             if value is not None and field.name != 'derivatives':
                 lines.append(f'{field.name} = {_toml_value(value)}')
@@ -223,6 +237,9 @@ def _check_types(settings: Settings) -> None:
 def _check(settings: Settings) -> None:
     """Raise UsageError if a value is impossible."""
     _check_types(settings)
+    check_train(settings)
+    if settings.analysis_level == 'train':
+        check_target(settings)
     _check_choice('analysis level', settings.analysis_level, LEVELS)
     _check_choice('--skull-strip-t1w', settings.skull_strip_t1w, SKULL_STRIP)
     for option, labels in (

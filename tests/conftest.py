@@ -134,7 +134,7 @@ def tiny_bundle(
     import numpy as np
     import torch
 
-    from bids_interp.models.bundle import TrainedFold, save_bundle
+    from bids_interp.models.bundle_writing import TrainedFold, save_bundle
     from bids_interp.models.classifier import build_classifier
     from bids_interp.models.preprocessing import Preprocessing
     from bids_interp.models.simulator import Simulator

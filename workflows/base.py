@@ -16,6 +16,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.model_choice import output_spaces
 from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.reuse import prepared_with
 from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import init_anatomical_wf
 from bids_interp.workflows.context import RunContext, log_dir, workflow_name
@@ -152,6 +153,7 @@ def init_single_t1w_wf(
         derivative_t1w=record.derivative_t1w,
         derivative_mask=record.derivative_mask,
         random_seed=settings.random_seed,
+        prepared_with=prepared_with(settings),
     )
     # Without the run's name, which would make every report a new one.
     report_wf = init_report_wf(out_dir=settings.output_dir, prefix=record.prefix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -30,6 +30,7 @@ def init_derivatives_wf(
     derivative_t1w: Path | None = None,
     derivative_mask: Path | None = None,
     random_seed: int = 0,
+    prepared_with: dict[str, Any] | None = None,
     name: str = 'derivatives_wf',
 ) -> Workflow:
     """Write the derivatives of one T1w image; sinks only.
@@ -50,6 +51,8 @@ def init_derivatives_wf(
         Precomputed files that the anatomical workflow used.
     random_seed : int
         Seed, for the sidecars.
+    prepared_with : dict, optional
+        What decided how the brain was prepared, for its sidecar.
     name : str
         Name of the workflow.
 
@@ -84,6 +87,7 @@ def init_derivatives_wf(
         common=common_fields(bundle, random_seed),
         derivative_t1w=derivative_t1w,
         derivative_mask=derivative_mask,
+        prepared_with=prepared_with,
     )
     plans = {
         'anatomical': plan_anatomical(context),

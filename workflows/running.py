@@ -9,6 +9,7 @@ import signal
 import time
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
 
     from bids_interp.models.bundle import ModelBundle
+    from bids_interp.workflows.progress import Progress
 
 # Nothing of nipype is imported before the caches are in place: it writes when it is imported.
 logger = logging.getLogger('bids_interp')
@@ -185,13 +187,44 @@ def execute(engine: Engine, workflow: Workflow, records: Sequence[T1wRecord]) ->
     Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
     signal end in the verdict.
     """
-    from bids_interp.workflows.plugins import make_plugin
     from bids_interp.workflows.progress import Progress, count_nodes
 
     progress = Progress(
         {workflow_name(record.prefix): record.prefix for record in records},
         count_nodes(workflow),
     )
+    interrupted, trouble = _run(engine, workflow, progress)
+    outcomes = []
+    for record in records:
+        crashes = log_dir(engine.settings, record.subject, engine.run_uuid)
+        outcome = progress.outcome(workflow_name(record.prefix), crashes)
+        if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
+            outcome.problem = trouble
+        report = engine.settings.output_dir / f'{record.prefix}.html'
+        outcome.report = report if report.is_file() else None
+        outcomes.append(outcome)
+    return Verdict(outcomes, interrupted)
+
+
+def run_nodes(engine: Engine, workflow: Workflow, crash_dir: Path) -> Outcome:
+    """Run a workflow that belongs to no single image and say what became of it."""
+    from bids_interp.workflows.progress import Progress, count_nodes
+
+    total = sum(count_nodes(workflow).values())
+    progress = Progress({workflow.name: workflow.name.removesuffix('_wf')}, {workflow.name: total})
+    interrupted, trouble = _run(engine, workflow, progress)
+    outcome = progress.outcome(workflow.name, crash_dir)
+    if interrupted:
+        outcome.problem = 'it was interrupted.'
+    elif outcome.status == FAILED and not outcome.step and trouble:
+        outcome.problem = trouble
+    return outcome
+
+
+def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, str]:
+    """Run a workflow; whether it was interrupted, and what the engine complained about."""
+    from bids_interp.workflows.plugins import make_plugin
+
     plugin: Any = make_plugin(
         engine.settings.use_plugin,
         nprocs=engine.nprocs,
@@ -216,16 +249,7 @@ def execute(engine: Engine, workflow: Workflow, records: Sequence[T1wRecord]) ->
         signal.signal(signal.SIGTERM, previous)
         if hasattr(plugin, 'close'):
             plugin.close()
-    outcomes = []
-    for record in records:
-        crashes = log_dir(engine.settings, record.subject, engine.run_uuid)
-        outcome = progress.outcome(workflow_name(record.prefix), crashes)
-        if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
-            outcome.problem = trouble
-        report = engine.settings.output_dir / f'{record.prefix}.html'
-        outcome.report = report if report.is_file() else None
-        outcomes.append(outcome)
-    return Verdict(outcomes, interrupted)
+    return interrupted, trouble
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

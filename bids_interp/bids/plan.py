@@ -73,6 +73,8 @@ class OutputContext:
         Of :func:`bids_interp.bids.provenance.common_fields`.
     derivative_t1w, derivative_mask : pathlib.Path, optional
         Precomputed files that were used in place of own ones.
+    prepared_with : dict, optional
+        Of :func:`bids_interp.bids.reuse.prepared_with`.
     """
 
     source: Path
@@ -83,6 +85,7 @@ class OutputContext:
     common: dict[str, Any]
     derivative_t1w: Path | None = None
     derivative_mask: Path | None = None
+    prepared_with: dict[str, Any] | None = None
 
     def uri(self, path: Path) -> str:
         """BIDS URI of an input file."""
@@ -132,7 +135,12 @@ def plan_anatomical(context: OutputContext) -> Plan:
         't1w_preproc': [
             PlannedOutput(
                 context.name('preproc'),
-                sidecar('preproc', common, context.sources('preproc')),
+                sidecar(
+                    'preproc',
+                    common,
+                    context.sources('preproc'),
+                    PreparedWith=context.prepared_with,
+                ),
                 learned=(
                     ('SkullStripped', 'skull_stripped_input'),
                     ('Conformation', 'conform_report'),

@@ -67,7 +67,7 @@ class PreflightRow:
 def preflight(
     records: Sequence[T1wRecord],
     settings: Settings,
-    bundle: ModelBundle,
+    bundle: ModelBundle | None,
     *,
     n_threads: int = 1,
 ) -> list[PreflightRow]:
@@ -79,8 +79,8 @@ def preflight(
         Images to look at.
     settings : Settings
         Choices of the user.
-    bundle : ModelBundle
-        The model that applies.
+    bundle : ModelBundle, optional
+        The model that applies; none when one is trained.
     n_threads : int
         Files read at once.
 
@@ -89,7 +89,7 @@ def preflight(
     list of PreflightRow
         One per image, in order, then one per participant without image.
     """
-    model = bundle.name + (' (demo)' if bundle.demonstration else '')
+    model = '' if bundle is None else bundle.name + (' (demo)' if bundle.demonstration else '')
     findings = {} if settings.skip_bids_validation else validate_dataset(settings.bids_dir)
 
     def look(record: T1wRecord) -> PreflightRow:

@@ -61,11 +61,11 @@ def model_fields(bundle: ModelIdentity) -> dict[str, Any]:
     return fields
 
 
-def common_fields(bundle: ModelIdentity, random_seed: int) -> dict[str, Any]:
-    """Collect the fields that every sidecar of a run has: software, model, seed."""
+def common_fields(bundle: ModelIdentity | None, random_seed: int) -> dict[str, Any]:
+    """Collect the fields that every sidecar of a run has: software, model (if any), seed."""
     return {
         'GeneratedBy': [{'Name': SOFTWARE, 'Version': __version__}],
-        **model_fields(bundle),
+        **({} if bundle is None else model_fields(bundle)),
         'RandomSeed': random_seed,
     }
 

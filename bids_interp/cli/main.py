@@ -19,7 +19,10 @@ from bids_interp.errors import BidsInterpError, UsageError
 from bids_interp.settings import LEVELS, Settings, parse_toml
 
 # What each analysis level runs: a function of the settings that returns the exit code.
-RUNNERS = {'participant': 'bids_interp.workflows.running:run_participant'}
+RUNNERS = {
+    'participant': 'bids_interp.workflows.running:run_participant',
+    'train': 'bids_interp.workflows.training:run_train',
+}
 
 EPILOG = (
     'Options are also understood in the spellings of fMRIPrep. Exit codes: 0 all done, 1 some '
@@ -123,7 +126,7 @@ command = GroupedCommand(
         'See what a classifier of brain MRI has learned: images with the disease pattern injected '
         'or removed, and log-Jacobian maps of what shrinks and grows.\n\n'
         'BIDS_DIR is the input dataset with T1w images, OUTPUT_DIR the folder of the derivatives; '
-        'participant explains each T1w image on its own.'
+        'participant explains each T1w image on its own, train makes a model from labelled images.'
     ),
     epilog=EPILOG,
     context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 100},

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bids_interp.cli.options_run import machine, other, running
+from bids_interp.cli.options_train import training
 from bids_interp.cli.params import METHOD, WHAT, Option, flag, path_option
 from bids_interp.settings import SALIENCY_METHODS
 
@@ -125,6 +126,13 @@ def method() -> list[Option]:
             help='Model bundle.',
         ),
         Option(
+            ['--contrast'],
+            group=METHOD,
+            metavar='A-B',
+            show_default='the first',
+            help='Of a model of several classes: the pair to explain, as its card names it.',
+        ),
+        Option(
             ['--skull-strip-t1w'],
             aliases=['--skull_strip_t1w', '--skull-strip-mode'],
             group=METHOD,
@@ -192,7 +200,7 @@ def method() -> list[Option]:
 
 def all_options() -> list[Option]:
     """Return every option of ``bids_interp``."""
-    return [*selection(), *method(), *machine(), *running(), *other()]
+    return [*selection(), *method(), *training(), *machine(), *running(), *other()]
 
 
 def list_names(options: Iterable[Option]) -> list[str]:

@@ -55,11 +55,14 @@ class Conform(_NodeInterface):
 
     def _run_interface(self, runtime):
         from bids_interp.anatomical.conform import conform
+        from bids_interp.bids.reuse import FINGERPRINT
+        from bids_interp.models.fingerprint import image_fingerprint
 
         given = self.inputs.t1w_derivative
         img, report = conform(given if isdefined(given) else self.inputs.t1w)
         self.save(runtime, 'conformed', img)
-        path = write_json(self.path(runtime, 'conform_report.json'), report.to_dict())
+        facts = {**report.to_dict(), FINGERPRINT: image_fingerprint(self.inputs.t1w)}
+        path = write_json(self.path(runtime, 'conform_report.json'), facts)
         self._results['conform_report'] = str(path)
         return runtime
 

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -19,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from bids_interp.errors import ModelError
@@ -251,16 +248,22 @@ class ModelBundle:
             Label without ``sub-``.
         """
         known: dict[str, list[int]] = self.config.get('subjects', {})
-        for key in subject_keys(fingerprint, dataset_key, participant):
-            digest = salted(self.config['salt'], key)
+        keys = subject_keys(fingerprint, dataset_key, participant)
+        digests = [salted(self.config['salt'], key) for key in keys]
+        for digest in digests:
             if digest in known:
                 return Membership(True, tuple(known[digest]))
-        return Membership(False, tuple(range(self.n_folds)))
+        # Whom a given classifier was trained with, as its card says; the simulators have not.
+        is_known = not set(digests).isdisjoint(self.config.get('classifier_subjects', ()))
+        return Membership(is_known, tuple(range(self.n_folds)))
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
     try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
+        weights = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in load_file(path).items()
+        }
         network.load_state_dict(weights)
     except (RuntimeError, SafetensorError, OSError) as error:
         raise ModelError(f'{path} does not fit its configuration: {error}.') from error
@@ -347,100 +350,3 @@ def load_bundle(
             f'but {CONFIG} says {bundle.grid.shape}.'
         )
     return bundle
-
-
-@dataclass
-class TrainedFold:
-    """What training hands over for one fold.
-
-    Parameters
-    ----------
-    classifier, simulator : dict of torch.Tensor
-        State dictionaries.
-    temperature, class_gap : float, or list of float
-        See :class:`FoldModels`; one for each contrast where there are several.
-    metrics : dict
-        Of this fold.
-    """
-
-    classifier: dict[str, torch.Tensor]
-    simulator: dict[str, torch.Tensor]
-    temperature: float | list[float]
-    class_gap: float | list[float]
-    metrics: dict[str, Any]
-
-
-def save_bundle(
-    path: Path | str,
-    config: dict[str, Any],
-    folds: list[TrainedFold],
-    brain_mask: np.ndarray,
-    mean_image: np.ndarray,
-    card: str,
-    *,
-    half_precision: bool = False,
-    overwrite: bool = False,
-) -> ModelBundle:
-    """Write a bundle; it appears under its name only when it is whole.
-
-    Parameters
-    ----------
-    path : path-like
-        Folder to make.
-    config : dict
-        Everything but ``format``, ``folds`` and ``files``.
-    folds : list of TrainedFold
-        One per fold.
-    brain_mask, mean_image : numpy.ndarray
-        (X, Y, Z) on the model's grid.
-    card : str
-        Text of the model card.
-    half_precision : bool
-        Store weights as float16.
-    overwrite : bool
-        Replace a bundle that is there.
-
-    Raises
-    ------
-    ModelError
-        If something is at ``path`` and ``overwrite`` is false.
-    """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise ModelError(f'{path} exists already.', 'Give another place, or --overwrite.')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
-    scratch.chmod(0o755)
-    try:
-        config = {'format': FORMAT, **config, 'folds': []}
-        context = {
-            'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8)),
-            'mean_image': torch.from_numpy(mean_image.astype(np.float16)),
-        }
-        save_file(context, scratch / CONTEXT)
-        for index, fold in enumerate(folds):
-            entry: dict[str, Any] = {
-                'temperature': fold.temperature,
-                'class_gap': fold.class_gap,
-                'metrics': fold.metrics,
-            }
-            for what in ('classifier', 'simulator'):
-                entry[what] = f'fold-{index}_{what}.safetensors'
-                dtype = torch.float16 if half_precision else torch.float32
-                weights = {
-                    name: value.detach().cpu().to(dtype).contiguous()
-                    for name, value in getattr(fold, what).items()
-                }
-                save_file(weights, scratch / entry[what])
-            config['folds'].append(entry)
-        (scratch / CARD).write_text(card)
-        config['files'] = {
-            file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()
-        }
-        (scratch / CONFIG).write_text(json.dumps(config, indent=1) + '\n')
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(scratch, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return load_bundle(path)

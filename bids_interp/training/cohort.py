@@ -36,6 +36,8 @@ class Cohort:
         How the images were made.
     target : Target
         What the labels say.
+    names : tuple of str
+        Of the images, for tables and messages.
     """
 
     images: torch.Tensor
@@ -46,6 +48,7 @@ class Cohort:
     mask: np.ndarray
     preprocessing: Preprocessing
     target: Target
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.images)

@@ -13,7 +13,7 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
-from bids_interp.models.bundle import TrainedFold
+from bids_interp.models.bundle_writing import TrainedFold
 from bids_interp.models.classifier import Ensemble
 from bids_interp.models.paper import PaperSimulator
 from bids_interp.models.simulator import Simulator

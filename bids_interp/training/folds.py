@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,22 +27,27 @@ def make_folds(
     families: np.ndarray,
     n_folds: int,
     seed: int,
-    strata: np.ndarray | None = None,
+    strata: Sequence[np.ndarray] = (),
+    *,
+    names: Sequence[str] | None = None,
 ) -> list[Fold]:
     """Split into folds.
 
     Parameters
     ----------
     labels : numpy.ndarray
-        (N,) classes.
+        (N,) classes; a regression's values cut into a few.
     families : numpy.ndarray
         (N,) groups that are never torn apart.
     n_folds : int
         Number of folds, at least 2.
     seed : int
         Of the shuffling.
-    strata : numpy.ndarray, optional
-        (N,) what to keep in proportion besides the label (age, sex, site binned into one code).
+    strata : sequence of numpy.ndarray
+        (N,) codes of what to keep in proportion besides the label, the most important first. The
+        last ones are given up as long as a combination has fewer families than there are folds.
+    names : sequence of str, optional
+        Of the classes, for messages.
 
     Returns
     -------
@@ -58,24 +66,83 @@ def make_folds(
     >>> sorted(np.concatenate([fold.test for fold in folds]).tolist()) == list(range(24))
     True
     """
+    check_families(labels, families, n_folds, names)
+    codes = list(strata)
+    while True:
+        try:
+            return _split(labels, families, n_folds, seed, _joint(labels, families, codes, n_folds))
+        except TrainingError:
+            if not codes:
+                raise
+            codes.pop()
+
+
+def check_families(
+    labels: np.ndarray, families: np.ndarray, n_folds: int, names: Sequence[str] | None = None
+) -> None:
+    """Refuse classes of too few families: two must be left beside each test split.
+
+    Raises
+    ------
+    TrainingError
+        Naming the class.
+    """
     for value in np.unique(labels):
         available = len(np.unique(families[labels == value]))
-        if available < n_folds + 1:
+        if available - math.ceil(available / n_folds) < 2:
+            name = str(value) if names is None else names[int(value)]
             raise TrainingError(
-                f'Class {value} has {available} families: too few for {n_folds} folds with '
+                f'Class {name} has {available} families: too few for {n_folds} folds with '
                 'validation.',
-                'Use fewer folds or more subjects.',
+                'Use fewer folds (--folds) or more subjects.',
             )
-    target = np.asarray(labels).astype(str)
-    if strata is not None:
-        joint = np.char.add(np.char.add(target, '/'), np.asarray(strata).astype(str))
-        smallest = np.unique(joint, return_counts=True)[1].min()
-        target = joint if smallest >= n_folds else target
+
+
+def _split(
+    labels: np.ndarray, families: np.ndarray, n_folds: int, seed: int, target: np.ndarray
+) -> list[Fold]:
     everybody = np.arange(len(labels))
     outer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     folds = []
     for rest, test in outer.split(everybody, target, families):
-        inner = StratifiedGroupKFold(max(5, n_folds), shuffle=True, random_state=seed + 1)
-        train, validation = next(inner.split(rest, target[rest], families[rest]))
+        train, validation = _inner_split(labels[rest], target[rest], families[rest], n_folds, seed)
         folds.append(Fold(rest[train], rest[validation], test))
     return folds
+
+
+def _inner_split(
+    labels: np.ndarray, target: np.ndarray, families: np.ndarray, n_folds: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and validation split of what is not tested, every class on both sides."""
+    classes = np.unique(labels)
+    scarcest = min(len(np.unique(families[labels == value])) for value in classes)
+    parts = max(2, min(max(5, n_folds), scarcest))
+    for code in (target, np.asarray(labels)):
+        if np.unique(code, return_counts=True)[1].max() < parts:
+            continue
+        inner = StratifiedGroupKFold(parts, shuffle=True, random_state=seed + 1)
+        with warnings.catch_warnings():
+            # Rare combinations of covariates may lie on one side; whole classes may not.
+            warnings.filterwarnings('ignore', message='The least populated class')
+            splits = list(inner.split(labels, code, families))
+        for train, validation in splits:
+            if all(len(np.unique(labels[part])) == len(classes) for part in (train, validation)):
+                return train, validation
+    raise TrainingError(
+        'The families cannot be split so that every class is trained and validated in each fold.',
+        'Use fewer --folds or more subjects.',
+    )
+
+
+def _joint(
+    labels: np.ndarray, families: np.ndarray, strata: list[np.ndarray], n_folds: int
+) -> np.ndarray:
+    """One code (N,) of label and strata, as many as there are enough families for."""
+    while True:
+        code = np.asarray(labels).astype(str)
+        for part in strata:
+            code = np.char.add(np.char.add(code, '/'), np.asarray(part).astype(str))
+        smallest = min(len(np.unique(families[code == value])) for value in np.unique(code))
+        if smallest >= n_folds or not strata:
+            return code
+        strata = strata[:-1]

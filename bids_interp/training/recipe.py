@@ -103,7 +103,8 @@ def make_recipe(
     spacing_mm: float | None = None,
     cube: int | None = None,
     members: int | None = None,
-    steps: tuple[int, int] | None = None,
+    classifier_steps: int | None = None,
+    simulator_steps: int | None = None,
     batch: int | None = None,
 ) -> TrainingRecipe:
     """Take a preset and change what was asked for.
@@ -116,7 +117,7 @@ def make_recipe(
         Of simulator and classifier.
     n_folds, members, cube, spacing_mm
         See :class:`TrainingRecipe`.
-    steps : (int, int), optional
+    classifier_steps, simulator_steps : int, optional
         Of the classifier, and of each stage of the simulator.
     batch : int, optional
         Images a step, of both networks.
@@ -136,11 +137,11 @@ def make_recipe(
         classifier = replace(classifier, architecture=architecture, arguments={})
     if capacity is not None:
         simulator = _with_capacity(simulator, capacity)
-    if steps is not None:
-        classifier = replace(
-            classifier, steps=steps[0], validate_every=min(classifier.validate_every, steps[0])
-        )
-        simulator = _with_steps(simulator, steps[1])
+    if classifier_steps is not None:
+        every = min(classifier.validate_every, classifier_steps)
+        classifier = replace(classifier, steps=classifier_steps, validate_every=every)
+    if simulator_steps is not None:
+        simulator = _with_steps(simulator, simulator_steps)
     if batch is not None:
         classifier, simulator = replace(classifier, batch=batch), replace(simulator, batch=batch)
     return replace(recipe, classifier=classifier, simulator=simulator)

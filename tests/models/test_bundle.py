@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bids_interp.errors import ModelError
-from bids_interp.models.bundle import ModelBundle, load_bundle, save_bundle, verify_bundle
+from bids_interp.models.bundle import ModelBundle, load_bundle, verify_bundle
+from bids_interp.models.bundle_writing import save_bundle
 from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
 
 

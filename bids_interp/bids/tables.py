@@ -1,0 +1,98 @@
+"""Tables of a dataset that say something about its images: of participants and of sessions."""
+
+from __future__ import annotations
+
+import csv
+from difflib import get_close_matches
+from pathlib import Path
+
+from bids_interp.bids.query import T1wRecord
+from bids_interp.errors import InputDatasetError, UsageError
+from bids_interp.settings import Settings
+
+MISSING = ('', 'n/a', 'na', 'nan', 'none')
+
+Row = dict[str, str]
+
+
+class Tables:
+    """participants.tsv and sessions.tsv of a dataset, or the table given in their place.
+
+    Parameters
+    ----------
+    settings : Settings
+        With the dataset, and ``labels`` where another table is given.
+
+    Raises
+    ------
+    InputDatasetError
+        If there is no table, or it cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.path = settings.labels or settings.bids_dir / 'participants.tsv'
+        self.rows = _read(self.path)
+        if not self.rows or 'participant_id' not in self.rows[0]:
+            raise InputDatasetError(
+                f'{self.path} has no rows, or no column participant_id.',
+                'The file is a table with tabs between the columns, one row per participant.',
+            )
+        self.columns = list(self.rows[0])
+        self._sessions: dict[str, list[Row]] = {}
+        if settings.labels is None:
+            for record_file in sorted(settings.bids_dir.glob('sub-*/sub-*_sessions.tsv')):
+                rows = _read(record_file)
+                self._sessions[record_file.parent.name.removeprefix('sub-')] = rows
+                self.columns += [c for c in (rows[0] if rows else {}) if c not in self.columns]
+
+    def check_column(self, column: str, option: str) -> None:
+        """Refuse a column that no table has."""
+        if column in self.columns:
+            return
+        close = get_close_matches(column, self.columns, n=1, cutoff=0.4)
+        hint = f' Did you mean {close[0]!r}?' if close else ''
+        raise UsageError(
+            f'{option} {column!r} is no column of {self.path}.{hint}',
+            f'It has {", ".join(self.columns)}.',
+        )
+
+    def values(self, record: T1wRecord, column: str) -> list[str]:
+        """Return different values of a column for an image; the session's come first."""
+        own = [
+            row
+            for row in self._sessions.get(record.subject, [])
+            if row.get('session_id', '').removeprefix('ses-') == record.session
+        ]
+        for rows in (own, self._of_participant(record)):
+            found = [row[column] for row in rows if column in row and not _is_missing(row[column])]
+            if found:
+                return list(dict.fromkeys(found))
+        return []
+
+    def _of_participant(self, record: T1wRecord) -> list[Row]:
+        rows = [r for r in self.rows if r['participant_id'].removeprefix('sub-') == record.subject]
+        if 'session_id' in self.columns and any(r.get('session_id') for r in rows):
+            rows = [r for r in rows if r['session_id'].removeprefix('ses-') == record.session]
+        return rows
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        raise InputDatasetError(
+            f'{path} is not there: nothing says who has which label.',
+            'Add participants.tsv to the dataset, or give a table with --labels FILE.tsv.',
+        )
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as stream:
+            reader = csv.DictReader(stream, delimiter='\t')
+            return [
+                {str(key).strip(): (value or '').strip() for key, value in row.items() if key}
+                for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputDatasetError(f'{path} cannot be read as a table: {error}.') from error
+
+
+def _is_missing(value: str) -> bool:
+    return value.lower() in MISSING

@@ -1,0 +1,143 @@
+"""Writing a model bundle: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from bids_interp.errors import ModelError
+from bids_interp.models.bundle import (
+    CARD,
+    CONFIG,
+    CONTEXT,
+    FORMAT,
+    ModelBundle,
+    load_bundle,
+    sha256_of,
+)
+
+
+@dataclass
+class TrainedFold:
+    """What training hands over for one fold.
+
+    Parameters
+    ----------
+    classifier, simulator : dict of torch.Tensor
+        State dictionaries.
+    temperature, class_gap : float, or list of float
+        See :class:`FoldModels`; one for each contrast where there are several.
+    metrics : dict
+        Of this fold.
+    """
+
+    classifier: dict[str, torch.Tensor]
+    simulator: dict[str, torch.Tensor]
+    temperature: float | list[float]
+    class_gap: float | list[float]
+    metrics: dict[str, Any]
+
+
+def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision: bool) -> None:
+    """Write weights; integers (counters of batch normalisation) stay integers."""
+    kept = torch.float16 if half_precision else torch.float32
+    save_file(
+        {
+            name: (value.detach().cpu().to(kept) if value.is_floating_point() else value)
+            .contiguous()
+            .clone()
+            for name, value in weights.items()
+        },
+        path,
+    )
+
+
+def save_bundle(
+    path: Path | str,
+    config: dict[str, Any],
+    folds: list[TrainedFold],
+    brain_mask: np.ndarray,
+    mean_image: np.ndarray,
+    card: str,
+    *,
+    half_precision: bool = False,
+    classifier_file: Path | None = None,
+    overwrite: bool = False,
+) -> ModelBundle:
+    """Write a bundle; it appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder to make.
+    config : dict
+        Everything but ``format``, ``folds`` and ``files``.
+    folds : list of TrainedFold
+        One per fold.
+    brain_mask, mean_image : numpy.ndarray
+        (X, Y, Z) on the model's grid.
+    card : str
+        Text of the model card.
+    half_precision : bool
+        Store weights as float16.
+    classifier_file : pathlib.Path, optional
+        A given classifier, kept in the bundle as it is, instead of weights of each fold.
+    overwrite : bool
+        Replace a bundle that is there.
+
+    Raises
+    ------
+    ModelError
+        If something is at ``path`` and ``overwrite`` is false.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ModelError(f'{path} exists already.', 'Give another place, or --overwrite.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+    scratch.chmod(0o755)
+    try:
+        config = {'format': FORMAT, **config, 'folds': []}
+        context = {
+            'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8)),
+            'mean_image': torch.from_numpy(mean_image.astype(np.float16)),
+        }
+        save_file(context, scratch / CONTEXT)
+        given = ''
+        if classifier_file is not None:
+            given = f'classifier{classifier_file.suffix}'
+            shutil.copyfile(classifier_file, scratch / given)
+        for index, fold in enumerate(folds):
+            entry: dict[str, Any] = {
+                'temperature': fold.temperature,
+                'class_gap': fold.class_gap,
+                'metrics': fold.metrics,
+                'classifier': given,
+            }
+            for what in ('classifier', 'simulator'):
+                weights = getattr(fold, what)
+                if not weights:  # given, or code that is imported
+                    continue
+                entry[what] = f'fold-{index}_{what}.safetensors'
+                _write_weights(scratch / entry[what], weights, half_precision)
+            config['folds'].append(entry)
+        (scratch / CARD).write_text(card)
+        config['files'] = {
+            file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()
+        }
+        (scratch / CONFIG).write_text(json.dumps(config, indent=1) + '\n')
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return load_bundle(path)

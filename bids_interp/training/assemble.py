@@ -1,0 +1,170 @@
+"""From trained folds to a bundle: out-of-fold answers, metrics, configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from bids_interp.evaluation.classification import out_of_fold_metrics
+from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
+from bids_interp.evaluation.out_of_fold import OutOfFold
+from bids_interp.evaluation.scores import auc, ncc
+from bids_interp.models.fingerprint import salted
+from bids_interp.training.calibration import probabilities
+from bids_interp.training.cohort import Cohort
+from bids_interp.training.fit import FoldResult
+from bids_interp.training.folds import Fold
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What all folds together say.
+
+    Parameters
+    ----------
+    oof : OutOfFold
+        Answers of models that have not seen the image.
+    fold_of : numpy.ndarray
+        (N,) the fold that tests each image.
+    metrics : dict
+        Of classifier, confounds and simulators.
+    maps : dict of numpy.ndarray
+        (X, Y, Z) mean over the folds of their maps.
+    """
+
+    oof: OutOfFold
+    fold_of: np.ndarray
+    metrics: dict[str, Any]
+    maps: dict[str, np.ndarray]
+
+
+def assemble(
+    cohort: Cohort,
+    folds: Sequence[Fold],
+    results: Sequence[FoldResult],
+    *,
+    covariates: Mapping[str, Sequence[str | None]],
+    site: str | None,
+    seed: int,
+) -> Assembled:
+    """Put the folds together and measure them on the images that each has not seen.
+
+    Parameters
+    ----------
+    cohort, folds, results
+        Of the training, in order.
+    covariates : mapping
+        Column to its N values, None where missing.
+    site : str, optional
+        Which of them is the site.
+    seed : int
+        Of bootstrap and permutations.
+    """
+    fold_of = np.zeros(len(cohort), int)
+    outputs = np.zeros((len(cohort), cohort.target.n_outputs))
+    calibrated = np.zeros((len(cohort), len(cohort.target.classes)))
+    for index, (fold, result) in enumerate(zip(folds, results, strict=True)):
+        fold_of[fold.test] = index
+        outputs[fold.test] = result.test_outputs
+        _measure_test(cohort, fold, result)
+        temperature = result.trained.temperature
+        scale = temperature[0] if isinstance(temperature, list) else temperature
+        calibrated[fold.test] = probabilities(result.test_outputs, scale, cohort.target)
+    target = cohort.target
+    if target.kind == 'regression':
+        outputs = outputs * target.sd + target.mean
+    oof = OutOfFold(
+        target.kind,
+        target.classes,
+        np.asarray(cohort.labels),
+        outputs,
+        calibrated,
+        fold_of,
+        cohort.families,
+        np.array([str(v) for v in covariates[site]]) if site in covariates else None,
+    )
+    parts = [(np.concatenate([fold.train, fold.validation]), fold.test) for fold in folds]
+    metrics = out_of_fold_metrics(oof, seed)
+    if covariates:
+        metrics['covariates'] = covariate_metrics(oof, covariates, parts, seed)
+    inside = cohort.images[:, 0].numpy()[:, cohort.mask] > 0
+    metrics['mask'] = mask_metrics(oof, inside, parts, seed)
+    maps = {
+        name: np.mean([result.maps[name] for result in results], axis=0) for name in results[0].maps
+    }
+    metrics['simulator'] = simulator_metrics(cohort, results)
+    return Assembled(oof, fold_of, metrics, maps)
+
+
+def _measure_test(cohort: Cohort, fold: Fold, result: FoldResult) -> None:
+    labels = cohort.labels[fold.test]
+    if cohort.target.kind == 'binary' and len(np.unique(labels)) == 2:
+        result.trained.metrics['test_auc'] = auc(result.test_outputs[:, 0], labels)
+
+
+def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str, Any]:
+    """How far the folds agree on the map, and whether held-out simulations change the answer.
+
+    Returns
+    -------
+    dict
+        ``fold_ncc``, mean NCC between the maps of two folds for each direction; ``validity`` and
+        ``effectiveness``, means over folds, contrasts and directions; and what the folds were
+        chosen by.
+    """
+    facts = [result.trained.metrics['simulator'] for result in results]
+    sides = [
+        row[direction]
+        for fold in facts
+        for row in fold['validity']
+        for direction in ('inject', 'remove')
+        if row[direction]
+    ]
+    metrics: dict[str, Any] = {
+        'validity': _mean([side['validity'] for side in sides]),
+        'effectiveness': _mean([side['effectiveness'] for side in sides]),
+        'fold_ncc': {
+            direction: _mean(
+                [
+                    ncc(one.maps[direction], two.maps[direction], cohort.mask)
+                    for one, two in combinations(results, 2)
+                ]
+            )
+            for direction in ('inject', 'remove')
+        },
+    }
+    chosen = [
+        row['split_half_ncc']
+        for fold in facts
+        for row in fold.get('selection', ())
+        if row['minimality'] == fold['minimality']
+    ]
+    if chosen:
+        metrics['split_half_ncc'] = _mean(chosen)
+    if all('audit_ncc' in fold for fold in facts):
+        metrics['audit_ncc'] = _mean([fold['audit_ncc'] for fold in facts])
+    return metrics
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def subject_folds(cohort: Cohort, fold_of: np.ndarray, salt: str) -> dict[str, list[int]]:
+    """Salted identities of all training subjects, each with the folds that may explain it."""
+    known = {}
+    for index, keys in enumerate(cohort.keys):
+        for key in keys:
+            known[salted(salt, key)] = [int(fold_of[index])]
+    return known
+
+
+def make_salt(cohort: Cohort, seed: int) -> str:
+    """Salt of a bundle: the same for the same training, so that its files are the same."""
+    digest = hashlib.sha256(repr((sorted(cohort.keys), seed)).encode())
+    return digest.hexdigest()[:16]
