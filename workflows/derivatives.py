@@ -88,6 +88,7 @@ def init_derivatives_wf(
         derivative_t1w=derivative_t1w,
         derivative_mask=derivative_mask,
         prepared_with=prepared_with,
+        field_kind=bundle.field_kind,
     )
     plans = {
         'anatomical': plan_anatomical(context),

@@ -175,7 +175,7 @@ def init_explain_wf(
     ])  # fmt: skip
     for place in ('native', 'template'):
         if wants_space(output_spaces, place, bundle.template):
-            _add_realisation(workflow, place, doses, omp_nthreads)
+            _add_realisation(workflow, place, doses, bundle.field_kind, omp_nthreads)
     if saliency:
         saliency_maps = pe.Node(
             Saliency(methods=list(saliency), **network),
@@ -195,7 +195,7 @@ def init_explain_wf(
 
 
 def _add_realisation(
-    workflow: Workflow, place: str, doses: Sequence[float], omp_nthreads: int
+    workflow: Workflow, place: str, doses: Sequence[float], field_kind: str, omp_nthreads: int
 ) -> None:
     """Carry the simulations out at full resolution, in ``native`` or ``template`` space."""
     wanted = {
@@ -203,7 +203,7 @@ def _add_realisation(
         'template': [('template_brain', 'image')],
     }
     realise = pe.Node(
-        Realise(doses=doses, num_threads=omp_nthreads),
+        Realise(doses=doses, field_kind=field_kind, num_threads=omp_nthreads),
         name=f'realise_{place}',
         mem_gb=2.5,
         n_procs=omp_nthreads,

@@ -20,6 +20,7 @@ IGNORED = (
     '*_xfm.*',
     '*_logjacobian.*',
     '*_velocity.*',
+    '*_displacement.*',
     '*_saliency.*',
     '*_prediction.*',
     '*_stats.*',

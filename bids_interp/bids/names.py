@@ -31,7 +31,7 @@ _ANAT = 'sub-{subject}[/ses-{session}]/anat/' + _PREFIX
 #: Every name that the participant level writes, in the pattern language of pybids.
 PATTERNS = (
     _ANAT + '[_space-{space}][_res-{resolution}]_desc-{desc}'
-    '_{suffix<T1w|mask|logjacobian|velocity|saliency|prediction|stats>}'
+    '_{suffix<T1w|mask|logjacobian|velocity|displacement|saliency|prediction|stats>}'
     '{extension<.nii.gz|.json|.tsv>|.nii.gz}',
     _ANAT + '_from-{from}_to-{to}_mode-{mode<image>|image}'
     '_{suffix<xfm>}{extension<.txt|.json>|.txt}',
@@ -47,6 +47,7 @@ KINDS: dict[str, dict[str, str]] = {
     'simulated': {'suffix': 'T1w'},
     'logjacobian': {'suffix': 'logjacobian'},
     'velocity': {'suffix': 'velocity', 'resolution': 'model'},
+    'displacement': {'suffix': 'displacement', 'resolution': 'model'},
     'saliency': {'suffix': 'saliency', 'resolution': 'model'},
     'saliency_methods': {'desc': 'methods', 'suffix': 'saliency', 'extension': '.json'},
     'prediction': {'desc': 'explain', 'suffix': 'prediction', 'extension': '.json'},

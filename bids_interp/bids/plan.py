@@ -75,6 +75,8 @@ class OutputContext:
         Precomputed files that were used in place of own ones.
     prepared_with : dict, optional
         Of :func:`bids_interp.bids.reuse.prepared_with`.
+    field_kind : {'velocity', 'displacement'}
+        What the simulators of the model put out.
     """
 
     source: Path
@@ -86,6 +88,7 @@ class OutputContext:
     derivative_t1w: Path | None = None
     derivative_mask: Path | None = None
     prepared_with: dict[str, Any] | None = None
+    field_kind: str = 'velocity'
 
     def uri(self, path: Path) -> str:
         """BIDS URI of an input file."""
@@ -100,15 +103,15 @@ class OutputContext:
         if key == 't1w':
             return self.uri(self.derivative_t1w or self.source)
         if key == 'velocity':
-            raise ValueError('There are two velocity fields; name the direction.')
+            raise ValueError('There are two fields; name the direction.')
         if key == 'to_template':
             return 'bids::' + self.name('transform', **{'from': NATIVE_SPACE, 'to': self.template})
         spaced = key in ('template_brain', 'model_input')
         return 'bids::' + self.name(key, **({'space': self.template} if spaced else {}))
 
     def velocity(self, direction: str) -> str:
-        """BIDS URI of a velocity field."""
-        return 'bids::' + self.name('velocity', space=self.template, desc=direction)
+        """BIDS URI of the simulator's field."""
+        return 'bids::' + self.name(self.field_kind, space=self.template, desc=direction)
 
     def sources(self, kind: str) -> list[str]:
         """BIDS URIs of what a kind of file is made of."""
@@ -223,9 +226,9 @@ def plan_explain(
         ],
         'velocity': [
             PlannedOutput(
-                context.name('velocity', space=template, desc=direction),
+                context.name(context.field_kind, space=template, desc=direction),
                 sidecar(
-                    'velocity',
+                    context.field_kind,
                     common,
                     context.sources('velocity'),
                     direction=direction,

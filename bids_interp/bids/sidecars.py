@@ -15,6 +15,12 @@ VELOCITY_CONVENTION = (
     'superior), not along voxel axes and not in ITK order (LPS). Tissue moves from the observed to '
     'the simulated image by exp(dose * v); images are resampled with exp(-dose * v).'
 )
+DISPLACEMENT_CONVENTION = (
+    'Displacement field for dose 1, as the simulator of the published method (IPMI 2021) puts it '
+    'out. Five-dimensional vector image (X, Y, Z, 1, 3): the three components are mm along the '
+    'world axes of the template (RAS+), not in ITK order (LPS). It pulls the observed image back: '
+    'simulated(x) = observed(x + dose * u(x)). Nothing keeps it from folding.'
+)
 TRANSFORM_CONVENTION = (
     'ITK text transform, physical coordinates in LPS mm: it resamples an image of the space after '
     '"from" onto the space after "to", and so maps points of the latter to the former.'
@@ -76,6 +82,12 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     'saliency_methods': {
         'Description': 'Saliency methods that were asked for, and why some do not apply.'
+    },
+    'displacement': {
+        'Description': 'Displacement field of the simulation, mean over the folds used.',
+        'SkullStripped': True,
+        'Units': 'mm',
+        'Convention': DISPLACEMENT_CONVENTION,
     },
     'prediction': {
         'Description': 'Answer of the classifier to the observed image and to each simulated one, '

@@ -187,7 +187,11 @@ class Counterfactual(ModelInterface):
         image, folds, device = self.network_input()
         fields = [load_velocity(path)[0] for path in self.inputs.velocity]
         simulation = explainer.Simulation(
-            bundle.grid, dict(zip(DIRECTIONS, fields, strict=True)), {}, folds
+            bundle.grid,
+            dict(zip(DIRECTIONS, fields, strict=True)),
+            {},
+            folds,
+            bundle.field_kind,
         )
         doses = list(self.inputs.doses)
         along = sorted({*explainer.DOSE_GRID, *doses})

@@ -26,6 +26,7 @@ class _RealiseInputSpec(BaseInterfaceInputSpec):
     doses = traits.List(traits.Float, mandatory=True, desc='doses')
     image = File(exists=True, mandatory=True, desc='brain on the grid wanted, zero outside')
     to_template = File(exists=True, desc='JSON: 4 x 4 to the template; not for images in it')
+    field_kind = traits.Enum('velocity', 'displacement', usedefault=True, desc='of the fields')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
 
 
@@ -57,7 +58,9 @@ class Realise(SimpleInterface):
         for direction, path in zip(DIRECTIONS, self.inputs.velocity, strict=True):
             velocity, velocity_grid = load_velocity(path)
             for dose in self.inputs.doses:
-                done = realise(velocity, velocity_grid, dose, image, grid, matrix)
+                done = realise(
+                    velocity, velocity_grid, dose, image, grid, matrix, self.inputs.field_kind
+                )
                 for name, data in (('simulated', done.image), ('log_jacobian', done.log_jacobian)):
                     file = Path(runtime.cwd) / f'{dose_label(direction, dose)}_{name}.nii.gz'
                     write_nifti(file, data, grid.affine, template=not is_native)

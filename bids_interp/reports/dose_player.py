@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_interp.reports.change_figures import Changes, grey_window
 from bids_interp.reports.files import DIRECTIONS, ScanFiles
-from bids_interp.reports.grid_figure import Movement, load_velocity
+from bids_interp.reports.grid_figure import Movement, field_kind, load_field
 from bids_interp.reports.montage import write_bytes
 from bids_interp.reports.volumes import PLANES, Volume
 
@@ -21,22 +21,22 @@ RING = 17.0
 
 
 def _backward_movements(files: ScanFiles) -> dict[float, Movement | None]:
-    """Pull-back displacement exp(-dose v) for every step that a velocity is there for."""
+    """Pull-back displacement for every step that a field is there for."""
     import torch
 
-    from bids_interp.spatial.fields import exponential
+    from bids_interp.spatial import pull_back
 
     movements: dict[float, Movement | None] = {0.0: None}
     for direction, sign in zip(DIRECTIONS, (1, -1), strict=True):
-        path = files.template(f'desc-{direction}_velocity.nii.gz', 'model')
+        path = files.field(direction)
         if path is None:
             continue
-        velocity, grid = load_velocity(path)
+        data, grid = load_field(path)
         doses = [abs(step) for step in STEPS if step * sign > 0]
-        fields = torch.from_numpy(velocity.copy())[None]
+        fields = torch.from_numpy(data.copy())[None]
         with torch.inference_mode():
             for dose in doses:
-                moved = exponential(-dose * fields, grid)[0].numpy()
+                moved = pull_back(dose * fields, grid, field_kind(path))[0].numpy()
                 movements[sign * dose] = Movement(np.moveaxis(moved, 0, -1), grid)
     return dict(sorted(movements.items()))
 

@@ -76,6 +76,11 @@ class ScanFiles:
         pattern = f'{self.prefix}_space-*_res-{resolution}_{ending}'
         return next(iter(sorted(self.anatomical.glob(pattern))), None)
 
+    def field(self, direction: str) -> Path | None:
+        """The simulator's field of a direction: a velocity, or a displacement."""
+        velocity = self.template(f'desc-{direction}_velocity.nii.gz', 'model')
+        return velocity or self.template(f'desc-{direction}_displacement.nii.gz', 'model')
+
     @property
     def template_name(self) -> str:
         """Name of the template, from the file names; empty where there are none."""

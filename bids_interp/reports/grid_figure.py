@@ -37,7 +37,7 @@ class Movement:
         return float(np.sqrt((self.field**2).sum(-1)).max())
 
 
-def load_velocity(path: Path) -> tuple[np.ndarray, Grid]:
+def load_field(path: Path) -> tuple[np.ndarray, Grid]:
     """Read a five-dimensional vector image, (3, X, Y, Z) in mm along world axes."""
     image = nib.load(path)
     data = np.asarray(image.get_fdata(dtype=np.float32))
@@ -45,15 +45,21 @@ def load_velocity(path: Path) -> tuple[np.ndarray, Grid]:
     return np.moveaxis(vectors, -1, 0), Grid.from_image(image)
 
 
+def field_kind(path: Path) -> str:
+    """What a field is, as its file name says: ``'velocity'`` or ``'displacement'``."""
+    return 'displacement' if '_displacement.' in path.name else 'velocity'
+
+
 def load_movement(path: Path, dose: float) -> Movement:
-    """Integrate a velocity file over a dose: the forward map exp(dose v), tissue as it moves."""
+    """Turn the field of a simulator and a dose into the forward map: tissue as it moves."""
     import torch
 
-    from bids_interp.spatial.fields import exponential
+    from bids_interp.spatial import forward_map
 
-    velocity, grid = load_velocity(path)
+    data, grid = load_field(path)
     with torch.inference_mode():
-        moved = exponential(dose * torch.from_numpy(velocity.copy())[None], grid)[0].numpy()
+        field = dose * torch.from_numpy(data.copy())[None]
+        moved = forward_map(field, grid, field_kind(path))[0].numpy()
     return Movement(np.moveaxis(moved, 0, -1), grid)
 
 
@@ -133,9 +139,9 @@ def draw_grid(files: ScanFiles, changes: Changes) -> Path | None:
     """Draw the grid carried along in three planes, one row for each direction."""
     movements = {}
     for direction in DIRECTIONS:
-        path = files.template(f'desc-{direction}_velocity.nii.gz', 'model')
+        path = files.field(direction)
         if path is not None and direction in changes.doses:
-            # The velocity file holds the direction's own dose 1.
+            # The file holds the direction's own dose 1.
             movements[direction] = load_movement(path, changes.doses[direction] / 100)
     if not movements or files.shown_brain is None or '_space-' not in files.shown_brain.name:
         return None

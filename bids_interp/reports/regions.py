@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_interp.reports.files import DIRECTIONS, ScanFiles, number, read_table
-from bids_interp.reports.grid_figure import load_velocity
+from bids_interp.reports.grid_figure import field_kind, load_field
 from bids_interp.reports.montage import write_bytes
 from bids_interp.reports.volumes import load_volume
 from bids_interp.spatial.grid import Grid
@@ -61,7 +61,7 @@ class RegionChange:
 
 
 def template_map(files: ScanFiles, direction: str) -> tuple[np.ndarray, Grid] | None:
-    """Log-Jacobian of the full dose in template space; from the velocity where no map was kept."""
+    """Log-Jacobian of the full dose in template space; from the field where no map was kept."""
     found = files.full_dose(direction)
     if found is not None and '_space-' in found[1].name:
         volume = load_volume(found[1])
@@ -70,16 +70,16 @@ def template_map(files: ScanFiles, direction: str) -> tuple[np.ndarray, Grid] | 
         affine = volume.grid.affine @ np.diag([step, step, step, 1])
         data = volume.data[::step, ::step, ::step]
         return data, Grid(data.shape, affine, volume.grid.space)
-    path = files.template(f'desc-{direction}_velocity.nii.gz', 'model')
+    path = files.field(direction)
     if path is None:
         return None
     import torch
 
-    from bids_interp.spatial import exponential, log_jacobian
+    from bids_interp.spatial import forward_map, log_jacobian
 
-    velocity, grid = load_velocity(path)
+    data, grid = load_field(path)
     with torch.inference_mode():
-        field = exponential(torch.from_numpy(velocity.copy())[None], grid)
+        field = forward_map(torch.from_numpy(data.copy())[None], grid, field_kind(path))
         return log_jacobian(field, grid)[0, 0].numpy(), grid
 
 
