@@ -10,8 +10,14 @@ import torch
 
 from bids_interp.phantom.anatomy import spline_noise
 from bids_interp.phantom.atrophy import AtrophyField
-from bids_interp.phantom.warps import Warp
-from bids_interp.spatial import Grid, refine_velocity, resample
+from bids_interp.phantom.warps import Warp, fade
+from bids_interp.spatial import (
+    Grid,
+    SplineEvaluator,
+    refine_velocity,
+    resample,
+    spline_coefficients,
+)
 
 #: The intensity confound: power of the contrast, and standard deviation of the bias field's log.
 CONFOUND_POWER = 1.15
@@ -70,7 +76,7 @@ def inject(
     Notes
     -----
     The composed displacement u of template space becomes L^-1 u(A p) in the scan's own. A
-    log-Jacobian is carried by plain resampling.
+    log-Jacobian is carried by plain resampling, without a factor.
     """
     with torch.no_grad():
         shift = refine_velocity(warp.pull_back, field_grid, grid, native_to_template)
@@ -78,14 +84,14 @@ def inject(
         moved = resample(data, grid, grid, displacement=shift, padding='border')[0, 0].numpy()
         inside = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
         brain = resample(inside, mask_grid, grid, displacement=shift)[0, 0].numpy() >= 0.5
-        truth = (
-            None
-            if warp.truth is None
-            else _carry(warp.truth, field_grid, grid, native_to_template, 'zeros')
-        )
+        truth = None
+        if warp.truth is not None:
+            truth = carry_map(warp.truth, field_grid, grid, native_to_template)
     if confound:
-        field = np.exp(CONFOUND_BIAS * _confound_pattern(field_grid))
-        bias = _carry(field, field_grid, grid, native_to_template, 'border')
+        pattern = carry_map(
+            fade(field_grid) * _confound_pattern(field_grid), field_grid, grid, native_to_template
+        )
+        bias = np.exp(CONFOUND_BIAS * pattern)
         moved = change_intensities(moved, brain, bias)
     return Injected(moved, brain.astype(np.uint8), truth)
 
@@ -117,11 +123,30 @@ def _confound_pattern(grid: Grid) -> np.ndarray:
     return spline_noise(grid, rng, _CONFOUND_KNOTS_MM, components=1)[0]
 
 
-def _carry(
-    data: np.ndarray, source: Grid, grid: Grid, native_to_template: np.ndarray, padding: str
+def carry_map(
+    values: np.ndarray, source: Grid, grid: Grid, native_to_template: np.ndarray
 ) -> np.ndarray:
-    tensor = torch.from_numpy(np.ascontiguousarray(data, np.float32))[None, None]
-    return resample(tensor, source, grid, native_to_template, padding=padding)[0, 0].numpy()
+    """Carry a smooth map from template space to a scan: cubic splines, no determinant.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (X, Y, Z) on `source`.
+    source, grid : Grid
+        Template-space grid, and that of the scan.
+    native_to_template : numpy.ndarray
+        4 x 4 from the scan's world to the template's.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 on `grid`; 0 outside of `source`.
+    """
+    step = float(Grid(grid.shape, native_to_template @ grid.affine).spacing.min())
+    lattice = source.with_spacing(max(1.0, step))
+    coefficients = torch.from_numpy(spline_coefficients(values[None]))[None]
+    fine = SplineEvaluator(source, lattice)(coefficients)
+    return resample(fine, lattice, grid, native_to_template)[0, 0].numpy()
 
 
 def save_plan(path: str | Path, plan: AtrophyField) -> None:

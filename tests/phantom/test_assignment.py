@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from bids_interp.errors import UsageError
+from bids_interp.phantom.assignment import assign
+from bids_interp.phantom.effects import parse_effect
+from bids_interp.phantom.scenarios import SCENARIOS, custom_scenario, scenario
+
+FAMILIES = [f'{number:02d}' for number in range(10)]
+
+
+def test_each_brain_is_split_as_evenly_as_possible():
+    made = assign(FAMILIES, SCENARIOS['S1'], fraction=0.4, replicates=4, seed=3)
+    assert len(made) == 40
+    per_brain = Counter(one.family for one in made if one.patient)
+    assert sum(per_brain.values()) == 16
+    assert set(per_brain.values()) == {1, 2}
+    assert [one.label for one in made[:4]] == ['00r1', '00r2', '00r3', '00r4']
+    assert {one.number for one in made if one.patient} == {1, 2, 3, 4}
+    for one in made:
+        assert 0.7 <= one.strength <= 1.3
+        assert one.severity == (one.strength if one.patient else 0)
+
+
+def test_labels_come_from_the_seed_and_warps_from_the_brain_alone():
+    first, again, other = (
+        assign(FAMILIES, SCENARIOS['S1'], replicates=2, seed=seed) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert [one.patient for one in first] != [one.patient for one in other]
+    fewer = assign(FAMILIES[:4], SCENARIOS['S1'], replicates=2, seed=1)
+    assert [one.strength for one in fewer] == [one.strength for one in first[:8]]
+    assert [one.seed(1) for one in fewer] == [one.seed(1) for one in first[:8]]
+    assert len({tuple(one.seed(1)) for one in first}) == 20
+
+
+def test_confound_is_put_on_seven_of_ten_patients_and_three_of_ten_controls():
+    made = assign(FAMILIES, SCENARIOS['S6'], replicates=4)
+    shares = Counter((one.group, one.confound) for one in made)
+    assert shares == {
+        ('patient', True): 14,
+        ('patient', False): 6,
+        ('control', True): 6,
+        ('control', False): 14,
+    }
+    assert not any(one.confound for one in assign(FAMILIES, SCENARIOS['S1']))
+
+
+def test_null_has_no_severity_and_scaling_is_drawn_in_both_groups():
+    assert {one.severity for one in assign(FAMILIES, SCENARIOS['S7'])} == {0}
+    scaled = assign(FAMILIES, SCENARIOS['S8'], replicates=2)
+    for group in ('patient', 'control'):
+        factors = [one.scaling for one in scaled if one.group == group]
+        assert min(factors) < 1 < max(factors)
+        assert max(abs(factor - 1) for factor in factors) < 0.09
+    assert {one.scaling for one in assign(FAMILIES, SCENARIOS['S3'])} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ('options', 'word'),
+    [
+        ({'fraction': 0.0}, 'share of patients'),
+        ({'fraction': 1.0}, 'share of patients'),
+        ({'fraction': 0.01}, '0 patients; at least 2'),
+        ({'fraction': 0.95}, '0 controls; at least 2'),
+        ({'severity': (1.0, 0.5)}, 'smaller one first'),
+        ({'severity': (0.0, 0.5)}, 'two positive'),
+        ({'replicates': 0}, 'at least one'),
+        ({'seed': -1}, '0 or more'),
+    ],
+)
+def test_impossible_cohorts_are_refused(options, word):
+    with pytest.raises(UsageError, match=word):
+        assign(FAMILIES, SCENARIOS['S1'], **options)
+
+
+def test_one_brain_alone_is_too_few():
+    with pytest.raises(UsageError, match='at least 2 are needed'):
+        assign(['01'], SCENARIOS['S1'], replicates=2)
+
+
+def test_scenarios_have_the_strengths_of_the_benchmark():
+    assert [*SCENARIOS] == [f'S{number}' for number in range(1, 9)]
+    sizes = [scenario('S1', name).changes['hippocampus'] for name in ('mild', 'moderate', 'strong')]
+    assert sizes == [-0.08, -0.15, -0.25]
+    assert scenario('S4').changes == {'ventricles': 0.3}
+    assert scenario('S8').changes == scenario('S3').changes == {'thalamus_left': -0.15}
+    assert scenario('S7').changes == {}
+    assert scenario('S7').effect.changes
+    assert custom_scenario(parse_effect('none')).null
+    assert custom_scenario(parse_effect('ventricles')).changes == {'ventricles': 0.3}
+    for wrong in (('S9', 'mild'), ('S1', 'deadly')):
+        with pytest.raises(UsageError, match=wrong[0] if wrong[0] == 'S9' else wrong[1]):
+            scenario(*wrong)
+
+
+def test_effects_are_read_in_percent_and_from_several_texts():
+    made = parse_effect(['hippocampus=-15%', 'amygdala = -0.1, absorb=csf'])
+    assert made.changes == {'hippocampus': -0.15, 'amygdala': -0.1}
+    assert made.absorb == 'csf'
+    named = parse_effect(['Pole, left=-5%'], names=['Pole, left'])
+    assert named.changes == {'Pole, left': -0.05}
+    with pytest.raises(UsageError, match='twice'):
+        parse_effect(['caudate=-1%', 'caudate=-2%'])
+    with pytest.raises(UsageError, match='not a volume change'):
+        parse_effect('caudate=%')
+    with pytest.raises(UsageError, match='no effect called'):
+        parse_effect(['caudate=-1%', 'thalamus_left'])
