@@ -125,6 +125,8 @@ def init_explain_wf(
     model = {
         'model': str(Path(bundle.path)),
         'model_hash': bundle.version_hash,
+        'contrast': bundle.contrast_name,
+        'allow_code': bundle.allow_code,
         'num_threads': omp_nthreads,
         'random_seed': random_seed,
     }

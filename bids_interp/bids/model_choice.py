@@ -55,7 +55,7 @@ def open_model(settings: Settings) -> ModelBundle:
     """
     from bids_interp.models.bundle import load_bundle
 
-    bundle = load_bundle(choose_model(settings))
+    bundle = load_bundle(choose_model(settings), settings.contrast, allow_code=settings.allow_code)
     output_spaces(settings, bundle.template)
     return bundle
 

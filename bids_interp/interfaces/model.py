@@ -28,6 +28,8 @@ class ModelInputSpec(BaseInterfaceInputSpec):
     # Where the model lies does not matter; its hash says whether it is the same one.
     model = Directory(exists=True, mandatory=True, nohash=True, desc='model bundle')
     model_hash = traits.Str(mandatory=True, desc='hash of the model bundle')
+    contrast = traits.Str('', usedefault=True, desc='pair of classes; the first where empty')
+    allow_code = traits.Bool(False, usedefault=True, nohash=True, desc='may run its code')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
     random_seed = traits.Int(0, usedefault=True, desc='seed of PyTorch')
 
@@ -53,7 +55,9 @@ class ModelInterface(SimpleInterface):
 
         torch.set_num_threads(self.inputs.num_threads)
         torch.manual_seed(self.inputs.random_seed)
-        bundle = load_bundle(self.inputs.model)
+        bundle = load_bundle(
+            self.inputs.model, self.inputs.contrast or None, allow_code=self.inputs.allow_code
+        )
         if bundle.version_hash != self.inputs.model_hash:
             raise ModelError(
                 f'{self.inputs.model} changed during the run: its hash is {bundle.version_hash}, '

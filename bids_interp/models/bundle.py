@@ -149,6 +149,11 @@ class ModelBundle:
         return self.config['template']
 
     @property
+    def contrast_name(self) -> str:
+        """Name of the contrast that is explained."""
+        return self.full_target.contrasts[self.contrast].name
+
+    @property
     def field_kind(self) -> str:
         """What the simulators put out: ``'velocity'`` or ``'displacement'``."""
         is_paper = self.config['simulator'].get('capacity') == 'ipmi2021'

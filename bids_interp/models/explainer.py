@@ -175,12 +175,18 @@ def _need_folds(folds: Sequence[int]) -> tuple[int, ...]:
 def classify(
     bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
 ) -> list[FoldPrediction]:
-    """Logit and probability of one input (1, 1, X, Y, Z) by each fold."""
+    """Logit and probability of one input (1, 1, X, Y, Z) by each fold.
+
+    Of several classes: of the positive against the negative one of the contrast. Of a regression:
+    the standardised value, and no probability.
+    """
     predictions = []
     for index in _need_folds(folds):
         models = bundle.fold(index, device)
         logit = float(models.score(image.to(device))[0])
-        probability = float(torch.sigmoid(torch.tensor(logit / models.temperature)))
+        probability = float('nan')  # a regression has none
+        if bundle.full_target.kind != 'regression':
+            probability = float(torch.sigmoid(torch.tensor(logit / models.temperature)))
         predictions.append(FoldPrediction(index, logit, probability))
     return predictions
 
@@ -391,6 +397,24 @@ def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.nd
     return start, stop
 
 
+def has_crossed(probability: float, shift: float, direction: str) -> bool:
+    """Whether a simulated image lies on the side that the direction asks for.
+
+    Without a probability (regression): whether it moved by half a standard deviation.
+
+    Examples
+    --------
+    >>> has_crossed(0.7, 0.1, 'inject'), has_crossed(0.7, -0.1, 'remove')
+    (True, False)
+    >>> has_crossed(float('nan'), -0.6, 'remove')
+    True
+    """
+    sign = DIRECTIONS[direction]
+    if np.isnan(probability):
+        return bool(sign * shift > 0.5)
+    return bool(sign * (probability - 0.5) > 0)
+
+
 @torch.no_grad()
 def counterfactual_metrics(
     bundle: ModelBundle,
@@ -418,7 +442,8 @@ def counterfactual_metrics(
     -------
     list of dict
         ``shift`` (mean logit change), ``shift_over_class_gap``, ``flipped`` (the mean probability
-        crosses one half in the direction asked for, or lay beyond it already), ``probability``,
+        crosses one half in the direction asked for, or lay beyond it already; see
+        :func:`has_crossed`), ``probability``,
         ``n_folded`` and ``digital_folding_mm3``, ``mean_abs_log_jacobian``,
         ``log_jacobian_p01`` / ``p99`` inside the brain, ``displacement_max_mm``,
         ``reversibility_rmse`` (there and back, inside the brain, in units of the input) and
@@ -447,9 +472,7 @@ def counterfactual_metrics(
                     'probability': probability,
                     'shift': shift,
                     'shift_over_class_gap': shift / gap,
-                    'flipped': bool(
-                        probability > 0.5 if direction == 'inject' else probability < 0.5
-                    ),
+                    'flipped': has_crossed(probability, shift, direction),
                     'n_folded': count_folded(forward, bundle.grid),
                     'digital_folding_mm3': digital_folding_volume(forward, bundle.grid),
                     'mean_abs_log_jacobian': float(log_j.abs().mean()),
