@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import UsageError
+from bids_interp.settings_group import GroupChoices, check_group
 from bids_interp.settings_train import TrainChoices, check_target, check_train
 
 LEVELS = ('participant', 'group', 'train')
@@ -40,6 +41,7 @@ _PATHS = (
     'use_plugin',
     'labels',
     'classifier_card',
+    'atlas_labels',
 )
 _TYPES: dict[str, tuple[type, ...]] = {
     'bool': (bool,),
@@ -57,11 +59,13 @@ _LISTS = (
     'saliency',
     'classes',
     'covariates',
+    'voxelwise',
+    'null_models',
 )
 
 
 @dataclass(frozen=True)
-class Settings(TrainChoices):
+class Settings(TrainChoices, GroupChoices):
     """Everything that the user can choose for one run.
 
     Parameters
@@ -238,6 +242,7 @@ def _check(settings: Settings) -> None:
     """Raise UsageError if a value is impossible."""
     _check_types(settings)
     check_train(settings)
+    check_group(settings)
     if settings.analysis_level == 'train':
         check_target(settings)
     _check_choice('analysis level', settings.analysis_level, LEVELS)

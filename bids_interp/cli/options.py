@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bids_interp.cli.options_group import grouping
 from bids_interp.cli.options_run import machine, other, running
 from bids_interp.cli.options_train import training
 from bids_interp.cli.params import METHOD, WHAT, Option, flag, path_option
@@ -200,7 +201,7 @@ def method() -> list[Option]:
 
 def all_options() -> list[Option]:
     """Return every option of ``bids_interp``."""
-    return [*selection(), *method(), *training(), *machine(), *running(), *other()]
+    return [*selection(), *method(), *training(), *grouping(), *machine(), *running(), *other()]
 
 
 def list_names(options: Iterable[Option]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Summaries and statistics of many explained images: from the derivatives alone."""
