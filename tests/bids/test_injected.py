@@ -86,7 +86,16 @@ def test_columns_of_the_input_are_kept_under_names_that_do_not_collide(tmp_path)
     )
     lines = (out / 'participants.tsv').read_text().splitlines()
     assert [line.split('\t') for line in lines] == [
-        'participant_id group severity family replicate confound age source_group'.split(),
+        [
+            'participant_id',
+            'group',
+            'severity',
+            'family',
+            'replicate',
+            'confound',
+            'age',
+            'source_group',
+        ],
         ['sub-01r1', 'patient', '1.1', '01', '1', '1', '39', 'depr'],
         ['sub-02r1', 'control', '0', '02', '1', '1', 'n/a', 'n/a'],
     ]
