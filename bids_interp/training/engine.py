@@ -158,8 +158,8 @@ class ProgressLines(Callback):
         """Start the clock."""
         self.began = self.told = time.monotonic()
         self.first = pl_module.global_step
-        if self.first:
-            self.tell(f'{self.name}: goes on at step {self.first} of {pl_module.max_steps}')
+        how = 'goes on at' if self.first else 'starts with'
+        self.tell(f'{self.name}: {how} step {self.first} of {pl_module.max_steps}')
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
         """Say where it is, once a minute."""

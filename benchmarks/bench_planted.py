@@ -1,0 +1,170 @@
+"""A planted change, learned and explained: inject -> train -> participant, against the truth.
+
+    python benchmarks/bench_planted.py BIDS_DIR OUT [--unseen 7] [-- OPTIONS OF train]
+
+Plants a change into every brain of BIDS_DIR (``bids_interp_tools inject``), trains a model on all
+but the last brains, and explains images of these unseen brains with it. Prints the out-of-fold AUC
+and, for each direction, the NCC of the group-mean log-Jacobian with the exact one inside the brain,
+with a bootstrap interval over brains. Run again it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from bench_known_truth import SIGN_THRESHOLD, SPACE, find_pair
+from measure import machine
+
+from bids_interp.anatomical.templates import brain_template
+from bids_interp.evaluation.scores import Estimate, bootstrap_by_family, ncc, sign_accuracy
+
+SEED = 1
+
+
+def main() -> int:
+    """Run the three commands and compare."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('bids_dir', type=Path)
+    parser.add_argument('out', type=Path)
+    parser.add_argument('--effect', default='hippocampus')
+    parser.add_argument('--replicates', type=int, default=6)
+    parser.add_argument('--unseen', type=int, default=7, help='brains that are not trained with')
+    parser.add_argument(
+        '--explained', type=int, default=3, help='images of each that are explained'
+    )
+    parser.add_argument('--nprocs', type=int, default=os.cpu_count() or 1)
+    parser.add_argument('train', nargs='*', help='options of train, after --')
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    planted = options.out / 'planted'
+    common = ['--nprocs', str(options.nprocs), '--work-dir', options.out / 'work', '--offline']
+    if not (planted / 'participants.tsv').exists():
+        how = ['--effect', options.effect, '--replicates', str(options.replicates)]
+        run(
+            'bids_interp_tools',
+            'inject',
+            options.bids_dir,
+            planted,
+            *how,
+            f'--seed={SEED}',
+            *common,
+        )
+    seen, unseen = divide(planted / 'participants.tsv', options.unseen, options.explained)
+    model = options.out / 'derivatives' / 'models' / 'planted'
+    if not model.exists():
+        what = ['--label', 'group', '--positive', 'patient', '--negative', 'control']
+        who = ['--family', 'family', '--model-name', 'planted', '--participant-label', *seen]
+        where = [planted, options.out / 'derivatives', 'train']
+        run('bids_interp', *where, *what, *who, *common, *options.train)
+    explained = options.out / 'explained'
+    how = ['--model', model, '--output-spaces', 'template', '--participant-label', *unseen]
+    run('bids_interp', planted, explained, 'participant', *how, *common)
+    report(planted, explained, model, unseen)
+    return 0
+
+
+def run(program: str, *arguments: object) -> None:
+    """Run a command of this environment, and say how long it took."""
+    started = time.perf_counter()
+    path = Path(sys.executable).with_name(program)
+    subprocess.run([str(path), *map(str, arguments)], check=True)
+    print(f'{program} {arguments[2]}: {time.perf_counter() - started:.0f} s', flush=True)
+
+
+def divide(table: Path, n_unseen: int, explained: int) -> tuple[list[str], list[str]]:
+    """Labels to train with, and those to explain: some images of the last families."""
+    with table.open(encoding='utf-8', newline='') as stream:
+        rows = list(csv.DictReader(stream, delimiter='\t'))
+    families = sorted({row['family'] for row in rows})
+    held_out = families[-n_unseen:]
+    seen = [row['participant_id'] for row in rows if row['family'] not in held_out]
+    unseen = []
+    for family in held_out:
+        own = [row['participant_id'] for row in rows if row['family'] == family]
+        unseen += own[:explained]
+    return seen, unseen
+
+
+def report(planted: Path, explained: Path, model: Path, labels: list[str]) -> None:
+    """Print the numbers as a table."""
+    metrics = json.loads((model / 'config.json').read_text())['metrics']
+    area = metrics['auc']
+    print(
+        f'\nOut-of-fold AUC {area["value"]:.3f} ({area["low"]:.3f} to {area["high"]:.3f}), '
+        f'permutation p = {metrics["permutation_p"]:.4f}; mask alone '
+        f'{metrics["mask"]["auc"]["value"]:.3f}; folds agree (NCC) '
+        f'{metrics["simulator"]["fold_ncc"]["inject"]:.2f}, validity '
+        f'{metrics["simulator"]["validity"]:.2f}'
+    )
+    print('\n| direction | images | NCC, group mean | NCC, single | sign right | range | truth |')
+    print('|---|---|---|---|---|---|---|')
+    for direction in ('inject', 'remove'):
+        maps, truths, families = collect(planted, explained, labels, direction)
+        if len(maps):
+            print(row(direction, maps, truths, families))
+
+
+def collect(
+    planted: Path, explained: Path, labels: list[str], direction: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Maps and truths (N, voxels) inside the template's brain, and families (N,)."""
+    from nilearn.image import resample_to_img
+
+    maps, truths, families = [], [], []
+    template = brain_template(SPACE)
+    for label in labels:
+        pair = find_pair(planted, explained, label, f'_space-{SPACE}')
+        if pair is None or pair.direction != direction:
+            continue
+        images = [pair.found, template]
+        found, brain = (
+            resample_to_img(image, pair.truth, force_resample=True, copy_header=True)
+            for image in images
+        )
+        inside = np.asarray(brain.dataobj) > 0
+        maps.append(values(found)[inside])
+        truths.append(values(pair.truth)[inside])
+        families.append(label.partition('r')[0])
+    return np.array(maps), np.array(truths), np.unique(families, return_inverse=True)[1]
+
+
+def values(image: nib.Nifti1Image) -> np.ndarray:
+    """Voxels as float32."""
+    return np.asarray(image.dataobj, dtype=np.float32)
+
+
+def row(direction: str, maps: np.ndarray, truths: np.ndarray, families: np.ndarray) -> str:
+    """One line: group mean and single images, with intervals over brains."""
+    everywhere = np.ones(maps.shape[1], bool)
+    group = bootstrap_by_family(
+        lambda chosen: ncc(maps[chosen].mean(axis=0), truths[chosen].mean(axis=0), everywhere),
+        families,
+        SEED,
+        draws=200,
+    )
+    each = np.array([ncc(m, t, everywhere) for m, t in zip(maps, truths, strict=True)])
+    single = bootstrap_by_family(lambda chosen: float(each[chosen].mean()), families, SEED)
+    found, wanted = maps.mean(axis=0), truths.mean(axis=0)
+    right = sign_accuracy(found, wanted, everywhere, SIGN_THRESHOLD)
+    return (
+        f'| {direction} | {len(maps)} | {text(group)} | {text(single)} | {right:.2f} | '
+        f'{found.min():.2f} to {found.max():.2f} | {wanted.min():.2f} to {wanted.max():.2f} |'
+    )
+
+
+def text(estimate: Estimate) -> str:
+    """Value and interval."""
+    return f'{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""A training that is killed three times gives the model of one that is not.
+
+    python benchmarks/check_resume.py BIDS_DIR OUT -- OPTIONS OF train
+
+Runs ``bids_interp BIDS_DIR OUT/whole train`` to its end, and ``... OUT/killed train`` with SIGKILL
+to the whole process tree after one, two and three quarters of the training, then to its end. Exit
+code 1 if a file of the two models differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from measure import machine
+
+KILLS = 3
+#: What the log says when the first training of a run begins.
+STARTS = ('starts with step', 'goes on at step')
+
+
+def main() -> int:
+    """Run, kill, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('bids_dir', type=Path)
+    parser.add_argument('out', type=Path)
+    parser.add_argument('train', nargs='*', help='options of train, after --')
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    log = options.out / 'log.txt'
+    options.out.mkdir(parents=True, exist_ok=True)
+    took = run(command(options, 'whole'), log, None)
+    print(f'whole: {took:.0f} s of training', flush=True)
+    # The brains are prepared once more, then the clock of the trainings starts anew.
+    for number in range(KILLS):
+        run(command(options, 'killed'), log, took / (KILLS + 1))
+        where = last_progress(log)
+        print(f'kill {number + 1} after another {took / (KILLS + 1):.0f} s; {where}', flush=True)
+    run(command(options, 'killed'), log, None)
+    return compare(options.out)
+
+
+def command(options: argparse.Namespace, name: str) -> list[str]:
+    """The command line of one of the two runs."""
+    program = Path(sys.executable).with_name('bids_interp')
+    out, work = options.out / name, options.out / f'{name}-work'
+    fixed = ['--model-name', 'model', '--work-dir', str(work), '--offline']
+    return [str(program), str(options.bids_dir), str(out), 'train', *fixed, *options.train]
+
+
+def run(words: list[str], log: Path, kill_after: float | None) -> float:
+    """Run to the end, or kill everything so many seconds after the first fold began.
+
+    A run that was killed before goes on with what was trained, so the clock of each counts from
+    the moment at which its cohort is there.
+    """
+    began = 0.0
+    with log.open('a') as words_log:
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        for line in process.stdout or ():
+            words_log.write(line)
+            if not began and any(words in line for words in STARTS):
+                began = time.monotonic()
+                if kill_after is not None:
+                    time.sleep(kill_after)
+                    os.killpg(process.pid, signal.SIGKILL)
+                    break
+        code = process.wait()
+    if kill_after is None and code:
+        raise SystemExit(f'{" ".join(words)} ended with {code}; see {log}.')
+    return time.monotonic() - began
+
+
+def last_progress(log: Path) -> str:
+    """The last line of the log that says where a training began."""
+    lines = [line for line in log.read_text().splitlines() if any(w in line for w in STARTS)]
+    return lines[-1].partition(' ')[2] if lines else 'before the first training'
+
+
+def compare(out: Path) -> int:
+    """Compare the SHA-256 that both configurations hold of their files, and the rest of them."""
+    first, second = (
+        json.loads((out / name / 'models' / 'model' / 'config.json').read_text())
+        for name in ('whole', 'killed')
+    )
+    different = [name for name in first['files'] if first['files'][name] != second['files'][name]]
+    different += [key for key in first if key != 'files' and first[key] != second[key]]
+    print(f'{len(first["files"])} files; different: {", ".join(different) or "none"}')
+    return 1 if different else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
