@@ -85,17 +85,9 @@ def test_columns_of_the_input_are_kept_under_names_that_do_not_collide(tmp_path)
         out, read_people(tmp_path), [{**one, 'confound': True} for one in MADE], ['confound']
     )
     lines = (out / 'participants.tsv').read_text().splitlines()
+    own = ['participant_id', 'group', 'severity', 'family', 'replicate', 'confound']
     assert [line.split('\t') for line in lines] == [
-        [
-            'participant_id',
-            'group',
-            'severity',
-            'family',
-            'replicate',
-            'confound',
-            'age',
-            'source_group',
-        ],
+        [*own, 'age', 'source_group'],
         ['sub-01r1', 'patient', '1.1', '01', '1', '1', '39', 'depr'],
         ['sub-02r1', 'control', '0', '02', '1', '1', 'n/a', 'n/a'],
     ]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bids_interp.cli.tools import tools
+from bids_interp.cli.tools_inject import order_words
+from bids_interp.workflows import injecting
+from bids_interp.workflows.injection import EMBEDDED, Injection
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Parse a command line; what would be run is returned."""
+    seen = []
+    monkeypatch.setattr(injecting, 'run_inject', lambda *given: seen.append(given) or 0)
+
+    def call(*words: str):
+        seen.clear()
+        result = CliRunner().invoke(tools, ['inject', *words])
+        return result, *(seen[0] if seen else (None, None))
+
+    return call
+
+
+def test_scenarios_and_effects_are_handed_on(run):
+    result, settings, injection = run(
+        '/in', '/out', '--scenario', 'S1', '--strength', 'strong', '--replicates', '4'
+    )
+    assert result.exit_code == 0, result.output
+    assert (settings.bids_dir, settings.output_dir) == (Path('/in'), Path('/out'))
+    assert injection.scenario.changes['hippocampus'] == -0.25
+    assert (injection.replicates, injection.severity) == (4, (0.7, 1.3))
+    assert isinstance(injection, Injection)
+    words = '--effect hippocampus=-15% amygdala=-0.1 --effect absorb=csf --severity 0.5 2 /in /out'
+    result, settings, injection = run(
+        *words.split(), '--participant-label', 'sub-01', '03', '--template', 'MNI152NLin6Asym'
+    )
+    assert result.exit_code == 0, result.output
+    assert injection.scenario.changes == {'hippocampus': -0.15, 'amygdala': -0.1}
+    assert injection.scenario.effect.absorb == 'csf'
+    assert injection.severity == (0.5, 2.0)
+    assert injection.template == 'MNI152NLin6Asym'
+    assert settings.participant_label == ('01', '03')
+    named = run('/in', '/out', '--effect', 'hippocampus')[2]
+    assert named.scenario.changes['parahippocampal'] == -0.3
+    assert named.template == EMBEDDED
+
+
+def test_lists_may_stand_before_the_folders():
+    assert order_words(['--participant-label', '01', '02', '/in', '/out'], [])[-3:] == [
+        '--',
+        '/in',
+        '/out',
+    ]
+    assert order_words(['/in', '/out', '--seed'], ['--seed'])[-1] == '/out'
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ([], 'either --scenario or --effect'),
+        (['--scenario', 'S1', '--effect', 'ventricles'], 'either --scenario or --effect'),
+        (['--scenario', 'S9'], 'Scenarios: S1'),
+        (['--scenario', 'S1', '--atlas', 'x.nii.gz'], '--atlas goes with --effect'),
+        (['--effect', 'hippo=-15%'], 'no region called'),
+        (['--effect', 'hippocampus=-15%', '--atlas', '/none.nii.gz'], '/none.nii.gz'),
+        (['--effect', 'hippocampus=-15%', '--atlas-labels', 'x.tsv'], 'without --atlas'),
+        (['--effect', 'a=-5%', '--atlas', 'A:B', '--template', 'C'], 'A space, the template is C'),
+        (['--effect', 'a=-5%', '--atlas', 'A:B'], 'A:B names 0 atlases'),
+    ],
+)
+def test_impossible_requests_are_refused(run, words, message):
+    result, settings, _ = run('/in', '/out', *words)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert settings is None
