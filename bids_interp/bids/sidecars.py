@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-SIGN = (
-    'positive = local expansion from the observed to the simulated image; '
-    'negative = contraction; volume change % = 100*(exp(logJ)-1)'
-)
+from bids_interp.conventions import SIGN
+
 VELOCITY_CONVENTION = (
     'Stationary velocity field for dose 1. Five-dimensional vector image (X, Y, Z, 1, 3): the '
     'three components are mm along the world axes of the template (RAS+: right, anterior, '

@@ -182,6 +182,7 @@ class Counterfactual(ModelInterface):
 
     def _run_interface(self, runtime):
         from bids_interp.models import explainer
+        from bids_interp.models.counterfactuals import counterfactual_metrics
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
@@ -196,7 +197,7 @@ class Counterfactual(ModelInterface):
         doses = list(self.inputs.doses)
         along = sorted({*explainer.DOSE_GRID, *doses})
         responses = explainer.dose_response(bundle, image, simulation, along, device)
-        metrics = explainer.counterfactual_metrics(bundle, image, simulation, doses, device)
+        metrics = counterfactual_metrics(bundle, image, simulation, doses, device)
         for name, rows in (('dose_response', responses), ('counterfactual', metrics)):
             self._results[name] = self.path(runtime, f'{name}.tsv')
             write_tsv(self._results[name], rows)

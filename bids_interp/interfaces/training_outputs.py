@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nipype.interfaces.base import isdefined
 
-from bids_interp.bids.sidecars import SIGN
 from bids_interp.bids.write import write_json, write_nifti, write_text, write_tsv
+from bids_interp.conventions import SIGN
 
 if TYPE_CHECKING:
     from bids_interp.training.assemble import Assembled

@@ -10,17 +10,14 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from bids_interp.conventions import SIGN
 from bids_interp.errors import DeviceError, ModelError
 from bids_interp.models.bundle import ModelBundle
 from bids_interp.models.preprocessing import to_model_grid
 from bids_interp.spatial import (
     Grid,
-    count_folded,
-    digital_folding_volume,
-    flow,
     forward_map,
     jacobian_determinant,
-    log_jacobian,
     pull_back,
     refine_velocity,
     warp,
@@ -34,11 +31,6 @@ DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
 BOX_MARGIN_MM = 2.0
 #: Share of the largest brightness below which a voxel is background: traces of interpolation.
 FAINTEST = 1e-4
-#: What the sign of a log-Jacobian map means.
-SIGN = (
-    'positive: local expansion from the observed to the simulated image; negative: contraction; '
-    'volume change in percent = 100 * (exp(value) - 1)'
-)
 
 
 @dataclass(frozen=True)
@@ -395,94 +387,3 @@ def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.nd
             start[axis] = max(0, where[0] - margin[axis])
             stop[axis] = min(image.shape[axis], where[-1] + 1 + margin[axis])
     return start, stop
-
-
-def has_crossed(probability: float, shift: float, direction: str) -> bool:
-    """Whether a simulated image lies on the side that the direction asks for.
-
-    Without a probability (regression): whether it moved by half a standard deviation.
-
-    Examples
-    --------
-    >>> has_crossed(0.7, 0.1, 'inject'), has_crossed(0.7, -0.1, 'remove')
-    (True, False)
-    >>> has_crossed(float('nan'), -0.6, 'remove')
-    True
-    """
-    sign = DIRECTIONS[direction]
-    if np.isnan(probability):
-        return bool(sign * shift > 0.5)
-    return bool(sign * (probability - 0.5) > 0)
-
-
-@torch.no_grad()
-def counterfactual_metrics(
-    bundle: ModelBundle,
-    image: torch.Tensor,
-    simulation: Simulation,
-    doses: Sequence[float] = (1.0,),
-    device: str = 'cpu',
-) -> list[dict[str, Any]]:
-    """Counterfactual numbers on the model's grid, one row per direction and dose.
-
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model.
-    image : torch.Tensor
-        (1, 1, X, Y, Z) classifier input.
-    simulation : Simulation
-        Of :func:`simulate`.
-    doses : sequence of float
-        Doses to evaluate.
-    device : str
-        Device of the networks.
-
-    Returns
-    -------
-    list of dict
-        ``shift`` (mean logit change), ``shift_over_class_gap``, ``flipped`` (the mean probability
-        crosses one half in the direction asked for, or lay beyond it already; see
-        :func:`has_crossed`), ``probability``,
-        ``n_folded`` and ``digital_folding_mm3``, ``mean_abs_log_jacobian``,
-        ``log_jacobian_p01`` / ``p99`` inside the brain, ``displacement_max_mm``,
-        ``reversibility_rmse`` (there and back, inside the brain, in units of the input) and
-        ``minimality_mm`` (mean displacement inside the brain).
-    """
-    observed = classify(bundle, image, simulation.folds, device)
-    before = float(np.mean([p.logit for p in observed]))
-    gap = float(np.mean([bundle.fold(i, device).class_gap for i in simulation.folds]))
-    mask = torch.from_numpy(bundle.brain_mask)
-    rows = []
-    for direction, velocity in simulation.velocity.items():
-        for dose in doses:
-            field = torch.from_numpy(velocity)[None] * dose
-            forward, backward = flow(field, bundle.grid, simulation.kind)
-            simulated = warp(image, backward, bundle.grid)
-            returned = warp(simulated, forward, bundle.grid)
-            after = classify(bundle, simulated, simulation.folds, device)
-            probability = float(np.mean([p.probability for p in after]))
-            log_j = log_jacobian(forward, bundle.grid)[0, 0][mask]
-            length = forward[0].square().sum(dim=0).sqrt()[mask]
-            shift = float(np.mean([p.logit for p in after])) - before
-            rows.append(
-                {
-                    'direction': direction,
-                    'dose': float(dose),
-                    'probability': probability,
-                    'shift': shift,
-                    'shift_over_class_gap': shift / gap,
-                    'flipped': has_crossed(probability, shift, direction),
-                    'n_folded': count_folded(forward, bundle.grid),
-                    'digital_folding_mm3': digital_folding_volume(forward, bundle.grid),
-                    'mean_abs_log_jacobian': float(log_j.abs().mean()),
-                    'log_jacobian_p01': float(torch.quantile(log_j, 0.01)),
-                    'log_jacobian_p99': float(torch.quantile(log_j, 0.99)),
-                    'displacement_max_mm': float(length.max()),
-                    'minimality_mm': float(length.mean()),
-                    'reversibility_rmse': float(
-                        (returned - image)[0, 0][mask].square().mean().sqrt()
-                    ),
-                }
-            )
-    return rows

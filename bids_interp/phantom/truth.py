@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SIGN = (
-    'Natural logarithm of the Jacobian determinant of the forward map on the grid of the observed '
-    'image: positive = the place grows from the observed to the simulated image, negative = it '
-    'shrinks. Volume change in percent = 100 * (exp(value) - 1).'
-)
+from bids_interp.conventions import SIGN
+
 #: Files of a truth dataset that the BIDS schema has no words for.
 IGNORED = '*_logjacobian.*\n*_xfm.*\ntruth.tsv\n'
 

@@ -7,9 +7,9 @@ from scipy.spatial.transform import Rotation
 
 from bids_interp.errors import DeviceError, ImageError, ModelError
 from bids_interp.models.bundle import ModelBundle
+from bids_interp.models.counterfactuals import counterfactual_metrics
 from bids_interp.models.explainer import (
     classify,
-    counterfactual_metrics,
     dose_response,
     explain,
     prepare_input,
@@ -163,7 +163,7 @@ def test_one_verb_explains(brain, tiny_bundle):
     assert explanation.kind == 'log_jacobian'
     assert explanation.grid.matches(grid)
     assert explanation.map.shape == data.shape
-    assert 'positive: local expansion' in explanation.sign
+    assert 'positive = local expansion' in explanation.sign
     assert [p.fold for p in explanation.predictions] == [0, 1]
     simulation = simulate(tiny_bundle, prepare_input(data, grid, np.eye(4), tiny_bundle), (0, 1))
     by_hand = realise(simulation.velocity['remove'], simulation.grid, 1.0, data, grid)
