@@ -42,8 +42,11 @@ def main() -> int:
         '--explained', type=int, default=3, help='images of each that are explained'
     )
     parser.add_argument('--nprocs', type=int, default=os.cpu_count() or 1)
-    parser.add_argument('train', nargs='*', help='options of train, after --')
-    options = parser.parse_args()
+    # What follows -- is for train; argparse would take it for its own.
+    words = sys.argv[1:]
+    split = words.index('--') if '--' in words else len(words)
+    options = parser.parse_args(words[:split])
+    options.train = words[split + 1 :]
     print(machine(), flush=True)
     planted = options.out / 'planted'
     common = ['--nprocs', str(options.nprocs), '--work-dir', options.out / 'work', '--offline']

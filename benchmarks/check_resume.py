@@ -30,8 +30,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('bids_dir', type=Path)
     parser.add_argument('out', type=Path)
-    parser.add_argument('train', nargs='*', help='options of train, after --')
-    options = parser.parse_args()
+    # What follows -- is for train; argparse would take it for its own.
+    words = sys.argv[1:]
+    split = words.index('--') if '--' in words else len(words)
+    options = parser.parse_args(words[:split])
+    options.train = words[split + 1 :]
     print(machine(), flush=True)
     log = options.out / 'log.txt'
     options.out.mkdir(parents=True, exist_ok=True)
