@@ -42,6 +42,7 @@ def main() -> int:
         '--explained', type=int, default=3, help='images of each that are explained'
     )
     parser.add_argument('--nprocs', type=int, default=os.cpu_count() or 1)
+    parser.add_argument('--fast', action='store_true', help='coarser registrations')
     # What follows -- is for train; argparse would take it for its own.
     words = sys.argv[1:]
     split = words.index('--') if '--' in words else len(words)
@@ -50,6 +51,7 @@ def main() -> int:
     print(machine(), flush=True)
     planted = options.out / 'planted'
     common = ['--nprocs', str(options.nprocs), '--work-dir', options.out / 'work', '--offline']
+    common += ['--fast'] if options.fast else []
     if not (planted / 'participants.tsv').exists():
         how = ['--effect', options.effect, '--replicates', str(options.replicates)]
         run(
