@@ -39,12 +39,19 @@ class Tables:
                 'The file is a table with tabs between the columns, one row per participant.',
             )
         self.columns = list(self.rows[0])
+        self._of_subject: dict[str, list[Row]] = {}
+        for row in self.rows:
+            label = row['participant_id'].removeprefix('sub-')
+            self._of_subject.setdefault(label, []).append(row)
         self._sessions: dict[str, list[Row]] = {}
         if settings.labels is None:
             for record_file in sorted(settings.bids_dir.glob('sub-*/sub-*_sessions.tsv')):
                 rows = _read(record_file)
                 self._sessions[record_file.parent.name.removeprefix('sub-')] = rows
                 self.columns += [c for c in (rows[0] if rows else {}) if c not in self.columns]
+
+    def __contains__(self, subject: str) -> bool:
+        return subject in self._of_subject
 
     def check_column(self, column: str, option: str) -> None:
         """Refuse a column that no table has."""
@@ -71,7 +78,7 @@ class Tables:
         return []
 
     def _of_participant(self, record: T1wRecord) -> list[Row]:
-        rows = [r for r in self.rows if r['participant_id'].removeprefix('sub-') == record.subject]
+        rows = self._of_subject.get(record.subject, [])
         if 'session_id' in self.columns and any(r.get('session_id') for r in rows):
             rows = [r for r in rows if r['session_id'].removeprefix('ses-') == record.session]
         return rows

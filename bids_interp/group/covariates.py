@@ -1,0 +1,161 @@
+"""What the tables say of each image: group and covariates, and who lacks what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.tables import Tables
+from bids_interp.errors import InputDatasetError, UsageError
+from bids_interp.group.scans import Scan
+from bids_interp.settings import Settings
+
+#: Columns that are taken where nothing else is asked for.
+USUAL = ('age', 'sex', 'gender', 'site', 'scanner')
+#: More different values than this make no groups.
+MAX_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Values of the images in the tables of the dataset.
+
+    Parameters
+    ----------
+    group : str
+        Column that makes the groups; empty where there is none.
+    chosen : tuple of str
+        Covariates.
+    asked : bool
+        Whether the user named the covariates.
+    values : dict
+        Column to value of each image by its prefix; missing ones are not in it.
+    positive, negative : str
+        Classes of the model where the groups are what it was trained for; empty otherwise.
+    """
+
+    group: str = ''
+    chosen: tuple[str, ...] = ()
+    asked: bool = False
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    positive: str = ''
+    negative: str = ''
+
+    def of_group(self, scan: Scan) -> str | None:
+        """Group of an image."""
+        return self.values.get(self.group, {}).get(scan.prefix)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        return {key: getattr(self, key) for key in self.__dataclass_fields__}
+
+
+def read_columns(settings: Settings, scans: Sequence[Scan], target: Mapping[str, Any]) -> Columns:
+    """Read group and covariates of all images.
+
+    Parameters
+    ----------
+    settings : Settings
+        With ``group_by``, ``covariates``, ``voxelwise`` and ``labels``.
+    scans : sequence of Scan
+        All images that were found.
+    target : mapping
+        What the model was trained for, as in its predictions.
+
+    Raises
+    ------
+    InputDatasetError
+        If there is no table although one is needed, or it names nobody who is there.
+    UsageError
+        If a column does not exist, is no group, or is no number where it must be.
+    """
+    path = settings.labels or settings.bids_dir / 'participants.tsv'
+    needed = settings.group_by or settings.covariates or settings.voxelwise or settings.labels
+    if not needed and not path.is_file():
+        return Columns()
+    tables = Tables(settings)
+    subjects = sorted({scan.subject for scan in scans})
+    if not any(subject in tables for subject in subjects):
+        raise InputDatasetError(
+            f'{path} names none of the {len(subjects)} subjects of the derivatives '
+            f'(for example sub-{subjects[0]}).',
+            'Give the dataset that they were made from as the first argument, or a table with '
+            '--labels FILE.tsv.',
+        )
+    for option, columns in (
+        ('--group-by', (settings.group_by,)),
+        ('--covariates', settings.covariates),
+        ('--voxelwise', settings.voxelwise),
+    ):
+        for column in columns:
+            if column:
+                tables.check_column(column, option)
+    group, label = settings.group_by or '', str(target.get('label') or '')
+    chosen = settings.covariates or tuple(c for c in tables.columns if c.lower() in USUAL)
+    if not group and label in tables.columns:
+        # Numbers make no groups: what a regression was trained for is a covariate.
+        group = '' if target.get('kind') == 'regression' else label
+        chosen = chosen if group else (label, *chosen)
+    chosen = tuple(c for c in dict.fromkeys(chosen) if c != group)
+    wanted = dict.fromkeys((group, *chosen, *settings.voxelwise))
+    values = {column: _values(tables, scans, column) for column in wanted if column}
+    _check_groups(values.get(group, {}), group, bool(settings.group_by))
+    for column in settings.voxelwise:
+        if as_numbers(list(values[column].values())) is None:
+            raise UsageError(
+                f'--voxelwise {column}: its values are no numbers.',
+                'A difference between groups is tested on the expression score (--group-by).',
+            )
+    own = {group: values.get(group, {})} if group == target.get('label') else {}
+    classes = {name: str(target.get(name, '')) for name in ('positive', 'negative')}
+    found = set(own.get(group, {}).values())
+    is_target = bool(own) and set(classes.values()) <= found
+    return Columns(
+        group,
+        chosen,
+        bool(settings.covariates),
+        values,
+        **(classes if is_target else {}),
+    )
+
+
+def _values(tables: Tables, scans: Sequence[Scan], column: str) -> dict[str, str]:
+    found = {}
+    for scan in scans:
+        entities = {'sub': scan.subject, **({'ses': scan.session} if scan.session else {})}
+        record = T1wRecord(scan.folder, scan.subject, scan.session or None, entities)
+        values = tables.values(record, column)
+        if len(values) > 1:
+            raise InputDatasetError(
+                f'{tables.path} has more than one value of {column} for {scan.prefix}: '
+                f'{", ".join(values)}.',
+                'Keep one row per participant (or per participant_id and session_id).',
+            )
+        if values:
+            found[scan.prefix] = values[0]
+    return found
+
+
+def _check_groups(values: Mapping[str, str], column: str, asked: bool) -> None:
+    names = set(values.values())
+    if asked and not names:
+        raise InputDatasetError(f'--group-by {column}: no image has a value of it.')
+    if asked and len(names) > MAX_GROUPS:
+        raise UsageError(
+            f'--group-by {column} has {len(names)} different values; that makes no groups.',
+            'For numbers use --covariates or --voxelwise.',
+        )
+
+
+def missing_rows(columns: Columns, scans: Sequence[Scan]) -> list[dict[str, Any]]:
+    """Table of the images that are in and lack a covariate or their group."""
+    wanted = [c for c in (columns.group, *columns.chosen) if c]
+    rows = []
+    for scan in scans:
+        lacks = [c for c in wanted if scan.prefix not in columns.values.get(c, {})]
+        if lacks and not scan.reason:
+            rows.append({'image': scan.prefix, 'lacks': ', '.join(lacks)})
+    return rows

@@ -1,0 +1,294 @@
+"""Who is in the group and who is not, and why: read from the derivatives alone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bids_interp.errors import InputDatasetError, NothingToDoError
+from bids_interp.reports.files import read_json
+
+PREDICTION = '_desc-explain_prediction.json'
+#: Reason of further images of one subject; they count for changes over time only.
+FURTHER = 'another image of the subject stands for it'
+_MAP = re.compile(r'_space-([a-zA-Z0-9]+)_.*?desc-((?:inject|remove)\d{3})_logjacobian\.nii\.gz$')
+_VELOCITY = re.compile(r'_space-([a-zA-Z0-9]+)_res-model_desc-inject_velocity\.nii\.gz$')
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the participant level has left of one T1w image.
+
+    Parameters
+    ----------
+    prefix, subject, session : str
+        Source entities of the image, and two of them; an empty session where there is none.
+    folder : pathlib.Path
+        Where its derivatives lie.
+    prediction : dict
+        Content of ``*_desc-explain_prediction.json``; empty where it is not there.
+    maps : dict
+        ``inject100`` etc. to the log-Jacobian in template space.
+    velocity : pathlib.Path, optional
+        Velocity field of ``inject`` on the grid of the model.
+    space : str
+        Name of the template.
+    grid : tuple
+        Shape and affine of the maps, rounded, so that grids can be compared.
+    reason : str
+        Why it is left out; empty where it is not.
+    note : str
+        What else is to be known of one that is in.
+    """
+
+    prefix: str
+    subject: str
+    session: str
+    folder: Path
+    prediction: Mapping[str, Any]
+    maps: Mapping[str, Path]
+    velocity: Path | None = None
+    space: str = ''
+    grid: tuple[Any, ...] = ()
+    reason: str = ''
+    note: str = ''
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """Name and hash of the model; the hash has the contrast in it."""
+        name, digest = (str(self.prediction.get(key, '')) for key in ('ModelName', 'ModelHash'))
+        return name, digest
+
+    @property
+    def version(self) -> str:
+        """Version of bids_interp that made the derivatives."""
+        made = self.prediction.get('GeneratedBy') or [{}]
+        return str(made[0].get('Version', ''))
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Folds that explain it: none of their models was trained with it."""
+        return tuple(int(fold) for fold in self.prediction.get('FoldsUsed') or ())
+
+    @property
+    def in_training(self) -> bool:
+        """Whether the model, in any of its folds, was trained with the subject."""
+        return bool(self.prediction.get('InTrainingSet'))
+
+    @property
+    def block(self) -> str:
+        """Name of the folds that explain it, which others share: ``'0'``, ``'0-1-2'``."""
+        return '-'.join(str(fold) for fold in self.folds)
+
+    @property
+    def model_input(self) -> Path | None:
+        """What the classifier saw."""
+        path = self.folder / f'{self.prefix}_space-{self.space}_res-model_desc-input_T1w.nii.gz'
+        return path if path.is_file() else None
+
+    def left_out(self, reason: str) -> Scan:
+        """The same, left out for a reason; the first reason stays."""
+        return self if self.reason else replace(self, reason=reason)
+
+
+def find_scans(
+    output_dir: Path, subjects: Iterable[str] = (), sessions: Iterable[str] = ()
+) -> list[Scan]:
+    """List the images that the participant level has worked on, in order of their names.
+
+    Subjects without a prediction are listed too, with a reason: their processing failed, or it
+    has not come to its end.
+
+    Parameters
+    ----------
+    output_dir : pathlib.Path
+        Root of the derivatives.
+    subjects, sessions : iterable of str
+        Labels to look at; all where empty.
+
+    Raises
+    ------
+    NothingToDoError
+        If nothing was explained there.
+    """
+    wanted, visits = set(subjects), set(sessions)
+    scans: list[Scan] = []
+    for folder in sorted(output_dir.glob('sub-*')):
+        subject = folder.name.removeprefix('sub-')
+        if not folder.is_dir() or (wanted and subject not in wanted):
+            continue
+        found = sorted([*folder.glob(f'anat/*{PREDICTION}'), *folder.glob(f'*/anat/*{PREDICTION}')])
+        read = [_read_scan(path, subject) for path in found]
+        scans += [scan for scan in read if not visits or scan.session in visits]
+        if not found:
+            reason = 'no explanation yet: its processing failed or has not ended'
+            scans.append(Scan(folder.name, subject, '', folder, {}, {}, reason=reason))
+    for subject in sorted(wanted - {scan.subject for scan in scans}):
+        reason = 'not in the derivatives'
+        scans.append(Scan(f'sub-{subject}', subject, '', output_dir, {}, {}, reason=reason))
+    if not any(scan.prediction for scan in scans):
+        raise NothingToDoError(
+            f'{output_dir} holds no explained image.',
+            'The group level summarises what the participant level has written: run '
+            '`bids_interp BIDS_DIR OUTPUT_DIR participant` first, with the same OUTPUT_DIR.',
+        )
+    return scans
+
+
+def _read_scan(path: Path, subject: str) -> Scan:
+    prefix = path.name.removesuffix(PREDICTION)
+    entities = dict(part.split('-', 1) for part in prefix.split('_') if '-' in part)
+    prediction = read_json(path)
+    maps, space, velocity = {}, '', None
+    for file in sorted(path.parent.glob(f'{prefix}_space-*.nii.gz')):
+        found = _MAP.search(file.name)
+        if found:
+            maps[found[2]], space = file, found[1]
+        moved = _VELOCITY.search(file.name)
+        if moved:
+            velocity, space = file, space or moved[1]
+    scan = Scan(
+        prefix, subject, entities.get('ses', ''), path.parent, prediction, maps, velocity, space
+    )
+    if not prediction:
+        return scan.left_out(f'{path.name} cannot be read')
+    if not scan.folds:
+        return scan.left_out('its prediction does not say which folds explain it')
+    if not maps and velocity is None:
+        return scan.left_out('no map in template space (--output-spaces template)')
+    return scan
+
+
+def choose_model(scans: Sequence[Scan], wanted: tuple[str, str] | None = None) -> tuple[str, str]:
+    """Name and hash of the model that is summarised: the one asked for, else the most frequent.
+
+    Raises
+    ------
+    InputDatasetError
+        If no image was explained by the model asked for.
+    """
+    counts = Counter(scan.model for scan in scans if scan.prediction and not scan.reason)
+    if wanted is not None:
+        if wanted not in counts:
+            there = ', '.join(f'{name} ({digest})' for name, digest in sorted(counts)) or 'none'
+            raise InputDatasetError(
+                f'No image was explained by the model {wanted[0]} ({wanted[1]}).',
+                f'There are images of {there}; choose one with --model.',
+            )
+        return wanted
+    if not counts:
+        reasons = '; '.join(sorted({scan.reason for scan in scans}))
+        raise InputDatasetError(f'No image can be used: {reasons}.')
+    return max(sorted(counts), key=lambda model: counts[model])
+
+
+def select(
+    scans: Sequence[Scan], model: tuple[str, str], n_folds: int | None, include_training: bool
+) -> list[Scan]:
+    """Leave out what must not be mixed: other models, versions and grids, and training subjects.
+
+    An image is held out if none of the folds that explain it was trained with its subject. Those
+    of new subjects are; those of training subjects are too where a single fold, which has not
+    seen them, explains them (cross-fitting). Where all folds of the model explain a subject of its
+    training set, a classifier that was brought along has seen it.
+
+    Parameters
+    ----------
+    scans : sequence of Scan
+        Of :func:`find_scans`.
+    model : tuple of str
+        Name and hash of the model.
+    n_folds : int, optional
+        Folds of the model; as many as are named, and at least two, where it is not at hand.
+    include_training : bool
+        Take images that are not held out as well.
+
+    Returns
+    -------
+    list of Scan
+        All of them, with their reasons. Of several images of a subject the first one is in.
+    """
+    named = {fold for scan in scans if scan.model == model for fold in scan.folds}
+    total = n_folds or max(2, len(named))
+    kept = [_check_model(scan, model) for scan in scans]
+    kept = _of_most(kept, 'version', 'made by version {} of bids_interp; the others by {}')
+    kept = [_with_grid(scan) for scan in kept]
+    kept = _of_most(kept, 'grid', 'its maps lie on another grid')
+    chosen: list[Scan] = []
+    there: set[str] = set()
+    for scan in kept:
+        if not scan.reason and scan.in_training and len(scan.folds) >= total:
+            if include_training:
+                scan = replace(scan, note='the model was trained with it')
+            else:
+                scan = scan.left_out('the model was trained with it (--include-training)')
+        elif not scan.reason and scan.in_training:
+            scan = replace(scan, note='training subject, explained by folds without it')
+        if not scan.reason and scan.subject in there:
+            scan = scan.left_out(FURTHER)
+        if not scan.reason:
+            there.add(scan.subject)
+        chosen.append(scan)
+    return chosen
+
+
+def _check_model(scan: Scan, model: tuple[str, str]) -> Scan:
+    if scan.reason or scan.model == model:
+        return scan
+    what = 'another contrast or version of the model' if scan.model[0] == model[0] else 'the model'
+    return scan.left_out(f'explained by {what} {scan.model[0]} ({scan.model[1]})')
+
+
+def _of_most(scans: Sequence[Scan], name: str, reason: str) -> list[Scan]:
+    """Leave out who differs in something from most of the others."""
+    counts = Counter(getattr(scan, name) for scan in scans if not scan.reason)
+    if len(counts) < 2:
+        return list(scans)
+    usual = max(sorted(counts, key=str), key=lambda value: counts[value])
+    return [
+        scan
+        if scan.reason or getattr(scan, name) == usual
+        else scan.left_out(reason.format(getattr(scan, name) or 'unknown', usual))
+        for scan in scans
+    ]
+
+
+def _with_grid(scan: Scan) -> Scan:
+    """Read the grid of the maps from their headers."""
+    if scan.reason:
+        return scan
+    import nibabel as nib
+
+    grids = set()
+    for path in scan.maps.values() if scan.maps else [scan.velocity]:
+        try:
+            image = nib.load(path)
+        except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError):
+            return scan.left_out(f'{Path(str(path)).name} is damaged')
+        affine = tuple(float(value) for value in image.affine.round(3).ravel() + 0.0)
+        grids.add((scan.space, tuple(image.shape[:3]), affine))
+    if len(grids) > 1:
+        return scan.left_out('its own maps lie on different grids')
+    return replace(scan, grid=grids.pop())
+
+
+def inclusion_row(scan: Scan, group: str | None) -> dict[str, Any]:
+    """Row of the table of who is in."""
+    is_known = bool(scan.prediction)
+    return {
+        'participant_id': f'sub-{scan.subject}',
+        'session_id': f'ses-{scan.session}' if scan.session else None,
+        'image': scan.prefix,
+        'group': group,
+        'included': not scan.reason,
+        'reason': scan.reason or scan.note or None,
+        'in_training_set': scan.in_training if is_known else None,
+        'folds': scan.block or None,
+        'model': scan.model[0] or None,
+        'model_hash': scan.model[1] or None,
+        'version': scan.version or None,
+    }

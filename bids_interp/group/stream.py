@@ -1,0 +1,109 @@
+"""Means and spreads of maps, one map at a time: memory does not grow with their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: A voxel is reliable where at least this share of the subjects has the sign of the mean ...
+SAME_SIGN = 0.9
+#: ... and the mean change is at least this large (natural logarithm: two percent of volume).
+MAGNITUDE = 0.02
+
+
+@dataclass
+class Running:
+    """Mean, spread and signs of maps that come one after the other (Welford 1962).
+
+    Parameters
+    ----------
+    size : int
+        Values of each map.
+    """
+
+    size: int
+    n: int = 0
+    mean: np.ndarray = field(init=False)
+    squares: np.ndarray = field(init=False)
+    positive: np.ndarray = field(init=False)
+    negative: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mean = np.zeros(self.size)
+        self.squares = np.zeros(self.size)
+        self.positive = np.zeros(self.size, np.int32)
+        self.negative = np.zeros(self.size, np.int32)
+
+    def add(self, values: np.ndarray) -> None:
+        """Take one map (size,) in.
+
+        Examples
+        --------
+        >>> running = Running(1)
+        >>> for value in (1.0, 2.0, 6.0):
+        ...     running.add(np.array([value]))
+        >>> running.mean.tolist(), running.sd.round(4).tolist()
+        ([3.0], [2.6458])
+        """
+        self.n += 1
+        step = values - self.mean
+        self.mean += step / self.n
+        self.squares += step * (values - self.mean)
+        self.positive += values > 0
+        self.negative += values < 0
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviation between maps (divided by n - 1); NaN with fewer than two."""
+        if self.n < 2:
+            return np.full(self.size, np.nan)
+        return np.sqrt(self.squares / (self.n - 1))
+
+    @property
+    def same_sign(self) -> np.ndarray:
+        """Share of the maps that have the sign of the mean."""
+        agreeing = np.where(self.mean > 0, self.positive, self.negative)
+        return np.where(self.mean == 0, 0.0, agreeing / max(self.n, 1))
+
+
+def merged(parts: Iterable[Running]) -> Running:
+    """Put parts together as if all their maps had come to one (Chan, Golub and LeVeque 1983)."""
+    parts = [part for part in parts if part.n]
+    if not parts:
+        raise ValueError('There is nothing to put together.')
+    total = Running(parts[0].size)
+    for part in parts:
+        n = total.n + part.n
+        step = part.mean - total.mean
+        total.squares += part.squares + step**2 * (total.n * part.n / n)
+        total.mean += step * (part.n / n)
+        total.positive += part.positive
+        total.negative += part.negative
+        total.n = n
+    return total
+
+
+def sign_agreement(means: np.ndarray) -> np.ndarray:
+    """Share of the folds (K, V) whose mean has the sign of the mean over folds, (V,).
+
+    Examples
+    --------
+    >>> sign_agreement(np.array([[1.0, -1.0], [2.0, 2.0], [3.0, -3.0], [4.0, -4.0]])).tolist()
+    [1.0, 0.75]
+    """
+    sign = np.sign(means.mean(axis=0))
+    agree = (np.sign(means) == sign).mean(axis=0)
+    return np.where(sign == 0, 0.0, agree)
+
+
+def reliable(running: Running, agreement: np.ndarray | None) -> np.ndarray:
+    """Voxels (V,) whose change is notable and of one sign over subjects and over folds.
+
+    The mean reaches :data:`MAGNITUDE`, at least :data:`SAME_SIGN` of the subjects have its sign,
+    and so have all folds where their agreement is known. It describes these subjects and these
+    models; it is no test.
+    """
+    voxels = (np.abs(running.mean) >= MAGNITUDE) & (running.same_sign >= SAME_SIGN)
+    return voxels if agreement is None else voxels & (agreement == 1)
