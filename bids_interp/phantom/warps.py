@@ -9,6 +9,7 @@ S^-1 o a for a control), and the change seen from there is F = c^-1 o D o c.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -119,6 +120,8 @@ def draw_warp(
     rng = np.random.default_rng(list(seed))
     grid = plan.grid
     window = fade(grid)
+    # What a change does to the far field ends within the margin; its truth is that of this field.
+    plan = replace(plan, velocity=(window * plan.velocity).astype(np.float32))
     for _ in range(_TRIES):
         own = window * (sample_anatomy(grid, rng, anatomy_mm) + _swell(grid, scaling))
         decoy = sham(plan, rng)

@@ -7,6 +7,7 @@ import torch
 from bids_interp.errors import UsageError
 from bids_interp.phantom.atrophy import plan_atrophy
 from bids_interp.phantom.inject import inject, load_plan, save_plan
+from bids_interp.phantom.regions import CEREBRUM
 from bids_interp.phantom.warps import draw_warp, fade, field_grid
 from bids_interp.spatial import Grid, compose, exponential, log_jacobian
 
@@ -121,6 +122,18 @@ def test_warps_fade_to_nothing_before_the_grid_ends(plan):
     window = fade(plan.grid)
     assert window[20, 20, 20] == 1
     assert window[0].max() == 0
+
+
+def test_change_of_the_cortex_fades_too_and_a_deep_one_leaves_the_skull_alone(plan):
+    cortex = plan_atrophy(field_grid(BRAIN, 5.0), {'frontal_ribbon': -0.15}, 'shell')
+    length = np.linalg.norm(draw_warp(cortex, [1], True, 1.0, anatomy_mm=0).pull_back, axis=0)
+    assert length.max() > 1
+    assert max(np.take(length, (0, -1), axis=axis).max() for axis in range(3)) == 0
+    deep = np.linalg.norm(draw_warp(plan, [1], True, 1.0, anatomy_mm=0).pull_back, axis=0)
+    outside = CEREBRUM.distance(plan.grid.world_coordinates()) > 15
+    outside &= plan.grid.world_coordinates()[2] > -30
+    assert deep[outside].max() < 0.3
+    assert deep[~outside].max() > 1
 
 
 def test_scaling_makes_the_head_longer(plan):
