@@ -63,7 +63,8 @@ def main() -> int:
             f'--seed={SEED}',
             *common,
         )
-    seen, unseen = divide(planted / 'participants.tsv', options.unseen, options.explained)
+    numbers = options.unseen, options.trained, options.explained
+    seen, unseen = divide(planted / 'participants.tsv', *numbers)
     model = options.out / 'derivatives' / 'models' / 'planted'
     if not model.exists():
         what = ['--label', 'group', '--positive', 'patient', '--negative', 'control']
@@ -85,17 +86,18 @@ def run(program: str, *arguments: object) -> None:
     print(f'{program} {arguments[2]}: {time.perf_counter() - started:.0f} s', flush=True)
 
 
-def divide(table: Path, n_unseen: int, explained: int) -> tuple[list[str], list[str]]:
+def divide(table: Path, n_unseen: int, trained: int, explained: int) -> tuple[list[str], list[str]]:
     """Labels to train with, and those to explain: some images of the last families."""
     with table.open(encoding='utf-8', newline='') as stream:
         rows = list(csv.DictReader(stream, delimiter='\t'))
     families = sorted({row['family'] for row in rows})
-    held_out = families[-n_unseen:]
-    seen = [row['participant_id'] for row in rows if row['family'] not in held_out]
-    unseen = []
-    for family in held_out:
+    seen, unseen = [], []
+    for number, family in enumerate(families):
         own = [row['participant_id'] for row in rows if row['family'] == family]
-        unseen += own[:explained]
+        if number < len(families) - n_unseen:
+            seen += own[:trained]
+        else:
+            unseen += own[:explained]
     return seen, unseen
 
 

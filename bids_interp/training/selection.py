@@ -27,6 +27,8 @@ from bids_interp.training.simulator import Opponent, SimulatorRecipe, SimulatorT
 
 #: A candidate is out if fewer simulations cross the midpoint than this share of the best one's.
 SUFFICIENT_VALIDITY = 0.9
+#: Candidates are told apart long before they are trained to the end.
+SHARE_OF_STEPS = 1 / 3
 
 
 class Selection(NamedTuple):
@@ -65,7 +67,8 @@ def select(
 ) -> Selection:
     """Choose among ``recipe.candidates`` with the training and validation splits of a fold.
 
-    For each candidate two templates are trained, each with one half of the training images.
+    For each candidate two templates are trained for a third of the steps, each with one half of
+    the training images.
     Chosen is the one whose two log-Jacobian maps agree best (NCC inside the brain), among those
     with enough validity on the validation split.
 
@@ -84,9 +87,15 @@ def select(
         chosen = recipe.candidates[0] if recipe.candidates else recipe.minimality
         return Selection(replace(recipe, minimality=chosen, candidates=()), [])
     rows = []
+    steps = max(1, round(SHARE_OF_STEPS * recipe.template_steps))
     for weight in recipe.candidates:
         tried = replace(
-            recipe, capacity='template', minimality=weight, candidates=(), residual_steps=0
+            recipe,
+            capacity='template',
+            minimality=weight,
+            candidates=(),
+            template_steps=steps,
+            residual_steps=0,
         )
         maps, reached = [], []
         for number, half in enumerate(halves(cohort, fold.train, seed)):
