@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument('--effect', default='hippocampus')
     parser.add_argument('--replicates', type=int, default=6)
     parser.add_argument('--unseen', type=int, default=7, help='brains that are not trained with')
+    parser.add_argument('--trained', type=int, default=6, help='images of each of the others')
     parser.add_argument(
         '--explained', type=int, default=3, help='images of each that are explained'
     )
