@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.injected import (
     TRUTH,
+    People,
     check_target,
+    clear_target,
     read_people,
     write_descriptions,
     write_people,
@@ -21,7 +23,7 @@ from bids_interp.bids.injected import (
 from bids_interp.bids.query import T1wRecord, collect, dataset_key, read_description
 from bids_interp.bids.resources import available_cpus, available_memory_gb, prepare_caches
 from bids_interp.bids.write import write_tsv
-from bids_interp.errors import NothingToDoError, OutputError
+from bids_interp.errors import OutputError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
@@ -33,6 +35,7 @@ from bids_interp.workflows.verdict import DONE, Verdict
 if TYPE_CHECKING:
     from bids_interp.phantom.assignment import Replicate
     from bids_interp.phantom.atrophy import AtrophyField
+    from bids_interp.phantom.scenarios import Scenario
 
 logger = logging.getLogger('bids_interp')
 
@@ -55,8 +58,6 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     started = time.monotonic()
     start_logging(settings.verbose)
     records = collect(settings)
-    if not records:
-        raise NothingToDoError('No T1w image is selected.')
     from bids_interp.phantom.assignment import assign
     from bids_interp.phantom.truth import IGNORED
 
@@ -73,27 +74,19 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     people = read_people(settings.bids_dir)
     recipe = recipe_of(settings, injection, records, dataset_key(source))
     work_dir = _check_work_dir(settings)
-    check_target(settings.output_dir, settings.bids_dir, recipe, injection.overwrite)
+    outdated = check_target(settings.output_dir, settings.bids_dir, recipe, injection.overwrite)
     prepare_caches(work_dir)
     prepare_work_dir(work_dir, clean=False)
     plan = plan_injection(settings, injection)
+    if outdated:
+        clear_target(settings.output_dir)
     write_descriptions(settings.output_dir, source, recipe, IGNORED)
     verdict = _compute(settings, injection, records, chosen, plan, work_dir)
     done = {outcome.name for outcome in verdict.of(DONE)}
     there = {record.subject for record in records if record.prefix in done}
     made = [replicate for replicate in chosen if replicate.family in there]
-    extra = [
-        name
-        for name, used in (
-            ('confound', injection.scenario.confound is not None),
-            ('scaling', injection.scenario.scaling_sd > 0),
-        )
-        if used
-    ]
     if made:
-        rows = [{**r.to_dict(), 'group': r.group, 'replicate': r.number} for r in made]
-        write_people(settings.output_dir, people, rows, extra)
-        _write_truth_table(settings.output_dir, made, injection.scenario.null)
+        _write_tables(settings.output_dir, people, made, injection.scenario)
     logger.info('%.0f s in all.', time.monotonic() - started)
     level = logging.INFO if verdict.exit_code == 0 else logging.ERROR
     for line in verdict.lines():
@@ -182,13 +175,18 @@ def _work_key(settings: Settings, injection: Injection) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
-def _write_truth_table(out: Path, made: Sequence[Replicate], null: bool) -> None:
-    rows = [
+def _write_tables(out: Path, people: People, made: Sequence[Replicate], scenario: Scenario) -> None:
+    """Write participants.tsv and truth.tsv of the replicates that are there."""
+    used = {'confound': scenario.confound is not None, 'scaling': scenario.scaling_sd > 0}
+    subjects = [{**r.to_dict(), 'group': r.group, 'replicate': r.number} for r in made]
+    write_people(out, people, subjects, [name for name, there in used.items() if there])
+    truths = [
         {
             'participant_id': f'sub-{replicate.label}',
             'direction': 'remove' if replicate.patient else 'inject',
-            'severity': replicate.severity if replicate.patient or null else 1.0,
+            # A control's map is that of the change at severity 1.
+            'severity': replicate.severity if replicate.patient or scenario.null else 1.0,
         }
         for replicate in made
     ]
-    write_tsv(out / TRUTH / 'truth.tsv', rows)
+    write_tsv(out / TRUTH / 'truth.tsv', truths)

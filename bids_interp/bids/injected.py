@@ -54,7 +54,7 @@ class People:
     dictionary: dict[str, Any] = field(default_factory=dict)
 
 
-def check_target(out: Path, bids_dir: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
+def check_target(out: Path, bids_dir: Path, recipe: Mapping[str, Any], overwrite: bool) -> bool:
     """Refuse a folder that must not be written to; an earlier run of the same recipe goes on.
 
     Parameters
@@ -66,7 +66,12 @@ def check_target(out: Path, bids_dir: Path, recipe: Mapping[str, Any], overwrite
     recipe : mapping
         What is made: plain types.
     overwrite : bool
-        Remove what another recipe made.
+        What another recipe made may be removed.
+
+    Returns
+    -------
+    bool
+        Whether something has to be removed by :func:`clear_target`.
 
     Raises
     ------
@@ -80,20 +85,21 @@ def check_target(out: Path, bids_dir: Path, recipe: Mapping[str, Any], overwrite
         )
     if out.is_file():
         raise OutputError(f'{out} is a file.', 'Give the name of a folder.')
+    outdated = False
     if out.is_dir() and any(out.iterdir()):
         if not _is_ours(out):
             raise OutputError(
                 f'{out} holds something that this tool has not made; it is left alone.',
                 'Give another folder.',
             )
-        if _read_json(out / TRUTH / RECIPE) != json.loads(json.dumps(recipe)):
-            if not overwrite:
-                raise OutputError(
-                    f'{out} holds a dataset that was made with other settings or participants.',
-                    'Give another folder, or --overwrite.',
-                )
-            _clear(out)
+        outdated = _read_json(out / TRUTH / RECIPE) != json.loads(json.dumps(recipe))
+        if outdated and not overwrite:
+            raise OutputError(
+                f'{out} holds a dataset that was made with other settings or participants.',
+                'Give another folder, or --overwrite.',
+            )
     check_writable(out, 'output directory', create=True)
+    return outdated
 
 
 def _is_ours(out: Path) -> bool:
@@ -110,7 +116,8 @@ def _read_json(path: Path) -> Any:
         return {}
 
 
-def _clear(out: Path) -> None:
+def clear_target(out: Path) -> None:
+    """Remove the images, the truth and the tables that another recipe made."""
     for folder in (*out.glob('sub-*'), out / TRUTH):
         shutil.rmtree(folder, ignore_errors=True)
     for name in ('participants.tsv', 'participants.json'):

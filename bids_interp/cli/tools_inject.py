@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bids_interp.cli.argv import normalise
+
+if TYPE_CHECKING:
+    from bids_interp.phantom.atlas import Atlas
+    from bids_interp.phantom.scenarios import Scenario
 
 _END = 'end'
 _LISTS = ('--participant-label', '--session-label', '--effect')
@@ -156,19 +161,11 @@ def inject(
     Patients carry the change, controls a sham warp of equal size. BIDS_OUT/derivatives/truth
     holds the exact log-Jacobian maps. The same command continues an interrupted run.
     """
-    if (scenario is None) == (not effect):
-        raise click.UsageError('Give either --scenario or --effect.')
-    if scenario is not None and atlas is not None:
-        raise click.UsageError('--atlas goes with --effect; scenarios have their own regions.')
-    from bids_interp.phantom.scenarios import scenario as named_scenario
     from bids_interp.settings import Settings
     from bids_interp.workflows.injecting import run_inject
-    from bids_interp.workflows.injection import EMBEDDED, Injection, choose_effect
+    from bids_interp.workflows.injection import Injection
 
-    if scenario is None:
-        planted, space, regions = choose_effect(effect, atlas, atlas_labels, template)
-    else:
-        planted, space, regions = named_scenario(scenario, strength), template or EMBEDDED, None
+    planted, space, regions = _planted(scenario, strength, effect, atlas, atlas_labels, template)
     settings = Settings(
         bids_in,
         bids_out,
@@ -192,6 +189,27 @@ def inject(
         overwrite=overwrite,
     )
     click.get_current_context().exit(run_inject(settings, injection))
+
+
+def _planted(
+    scenario: str | None,
+    strength: str,
+    effect: tuple[str, ...],
+    atlas: str | None,
+    atlas_labels: Path | None,
+    template: str | None,
+) -> tuple[Scenario, str, Atlas | None]:
+    """Scenario, template and atlas that the options name."""
+    if (scenario is None) == (not effect):
+        raise click.UsageError('Give either --scenario or --effect.')
+    from bids_interp.phantom.scenarios import scenario as named_scenario
+    from bids_interp.workflows.injection import EMBEDDED, choose_effect
+
+    if scenario is None:
+        return choose_effect(effect, atlas, atlas_labels, template)
+    if atlas is not None:
+        raise click.UsageError('--atlas goes with --effect; scenarios have their own regions.')
+    return named_scenario(scenario, strength), template or EMBEDDED, None
 
 
 def _labels(values: Sequence[str]) -> tuple[str, ...]:

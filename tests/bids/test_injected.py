@@ -8,6 +8,7 @@ import pytest
 from bids_interp.bids.injected import (
     People,
     check_target,
+    clear_target,
     inherited_sidecar,
     read_people,
     write_descriptions,
@@ -42,12 +43,14 @@ def test_the_same_recipe_goes_on_and_another_needs_overwrite(made, tmp_path):
     scan = made / 'sub-01r1' / 'anat' / 'sub-01r1_T1w.nii.gz'
     scan.parent.mkdir(parents=True)
     scan.touch()
-    check_target(made, bids, RECIPE, overwrite=False)
+    assert not check_target(made, bids, RECIPE, overwrite=False)
     assert scan.exists()
     other = {**RECIPE, 'Seed': 2}
     with pytest.raises(OutputError, match='--overwrite'):
         check_target(made, bids, other, overwrite=False)
-    check_target(made, bids, other, overwrite=True)
+    assert check_target(made, bids, other, overwrite=True)
+    assert scan.exists()
+    clear_target(made)
     assert not scan.exists()
 
 
