@@ -156,7 +156,7 @@ class ClassifierTask(StepTask):
         if is_due and batch_index % self.trainer.accumulate_grad_batches == 0:
             self.log_dict(self._validate())
 
-    def on_train_end(self) -> None:
+    def finish(self) -> None:
         """Validate the last state."""
         self._validate()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
@@ -20,12 +18,18 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from bids_interp.errors import TrainingError
+from bids_interp.training.checkpoints import AtomicCheckpointIO, FinalCheckpoint, WholeSteps
 
 logger = logging.getLogger('bids_interp')
 
 LAST = 'last.ckpt'
+MOST_PASSES = 64
 #: How often a training says where it is.
 REPORT_SECONDS = 60.0
+
+
+class IndivisibleError(TrainingError):
+    """A batch cannot be shared equally."""
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
@@ -78,18 +82,21 @@ class StepTask(lightning.LightningModule):
             'lr_scheduler': {'scheduler': scheduler, 'interval': 'step'},
         }
 
+    def finish(self) -> None:
+        """Do what is left after the last step, in this process; also of a task found finished."""
+
     def part(self, batch: int, batch_index: int) -> slice:
         """Return which images of a batch this process takes in this pass.
 
         Raises
         ------
-        TrainingError
+        IndivisibleError
             If the batch cannot be shared equally.
         """
         passes = self.trainer.accumulate_grad_batches
         parts = self.trainer.world_size * passes
         if batch % parts:
-            raise TrainingError(
+            raise IndivisibleError(
                 f'A batch of {batch} images cannot be shared by {self.trainer.world_size} devices '
                 f'in {passes} passes.',
                 'Choose a number of devices that divides the batch.',
@@ -118,23 +125,6 @@ class _Steps(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> int:
         return index
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that appear under their name only when they are whole."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Write beside the old checkpoint, then take its place."""
-        partial = f'{path}.{os.getpid()}.partial'
-        try:
-            super().save_checkpoint(checkpoint, partial, storage_options)
-            with open(partial, 'rb') as stream:
-                os.fsync(stream.fileno())
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
 
 
 class ProgressLines(Callback):
@@ -224,22 +214,29 @@ def run_task(
     """
     directory.mkdir(parents=True, exist_ok=True)
     passes = 1
-    while True:
+    # Where memory ends before the first checkpoint, a training begins anew, not with what it had.
+    beginning = {key: value.detach().cpu().clone() for key, value in task.state_dict().items()}
+    while passes <= MOST_PASSES:
         try:
             _fit(task, directory, device, n_devices, checkpoint_every, passes, name, tell)
-        except torch.cuda.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError:
             passes *= 2
-            if passes > 64:
-                raise TrainingError(
-                    'The memory of the GPU is too small for this training.',
-                    'Use another device, --preset fast or a coarser --resolution.',
-                ) from error
+            task.load_state_dict(beginning)
             torch.cuda.empty_cache()
             logger.warning(
                 '%s: out of GPU memory; each batch is now computed in %d passes.', name, passes
             )
-            continue
-        return task
+        except IndivisibleError:
+            if passes == 1:
+                raise
+            passes += 1
+        else:
+            task.finish()
+            return task
+    raise TrainingError(
+        'The memory of the GPU is too small for this training.',
+        'Use another device, --preset fast or a coarser --resolution.',
+    )
 
 
 def _fit(
@@ -260,7 +257,9 @@ def _fit(
             every_n_train_steps=checkpoint_every,
             save_top_k=1,
             enable_version_counter=False,
-        )
+        ),
+        WholeSteps(),
+        FinalCheckpoint(last),
     ]
     if tell is not None:
         callbacks.append(ProgressLines(name, tell))

@@ -1,0 +1,261 @@
+"""What can go wrong in a training loop: lost files, too little memory, numbers that are none."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from bids_interp.errors import TrainingError
+from bids_interp.training import checkpoints, engine
+from bids_interp.training.checkpoints import AtomicCheckpointIO
+from bids_interp.training.classifier import ClassifierTask
+from bids_interp.training.cohort import Cohort
+from bids_interp.training.engine import LAST, ProgressLines, run_task
+from bids_interp.training.folds import Fold
+
+from .balls import CLASSIFIER, binary_cohort, folds_of
+
+STEPS = 24
+# A batch of 6 without layers that mix its images, so that any share of it computes the same.
+RECIPE = replace(CLASSIFIER, steps=STEPS, batch=6, validate_every=8)
+# Only the last state is validated, so that it is the best one and would be missed.
+AT_THE_END = replace(RECIPE, validate_every=1000)
+SEED = 1
+
+
+@pytest.fixture(scope='module')
+def cohort() -> Cohort:
+    return binary_cohort()
+
+
+@pytest.fixture(scope='module')
+def fold(cohort: Cohort) -> Fold:
+    return folds_of(cohort)[0]
+
+
+@pytest.fixture(scope='module')
+def whole(cohort: Cohort, fold: Fold, tmp_path_factory) -> dict[str, torch.Tensor]:
+    """Weights after an uninterrupted training in one pass."""
+    task = ClassifierTask(cohort, fold, RECIPE, SEED)
+    run_task(task, tmp_path_factory.mktemp('whole'))
+    return task.network.state_dict()
+
+
+class Crowded(ClassifierTask):
+    """Runs out of GPU memory at some step as long as more than ``fits`` images are in a pass."""
+
+    at, fits, refused = 0, 3, 0
+
+    def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
+        part = self.part(self.recipe.batch, batch_index)
+        images = len(range(*part.indices(self.recipe.batch)))
+        if self.global_step >= self.at and images > self.fits:
+            self.refused += 1
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        return super().training_step(batch, batch_index)
+
+
+def crowded(cohort: Cohort, fold: Fold, at: int, fits: int = 3) -> Crowded:
+    task = Crowded(cohort, fold, RECIPE, SEED)
+    task.at, task.fits = at, fits
+    return task
+
+
+def assert_same(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
+    for name, value in weights.items():
+        # What a normalisation takes away at once has no gradient, and Adam moves it by rounding.
+        if not (name.startswith('features') and name.endswith(('0.bias', '3.bias'))):
+            torch.testing.assert_close(value, others[name], atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ('at', 'every'), [(0, 50), (10, 50), (11, 5), (15, 7)], ids=lambda value: str(value)
+)
+def test_out_of_memory_doubles_the_passes_and_changes_nothing_else(
+    cohort: Cohort, fold: Fold, whole, tmp_path: Path, caplog, at: int, every: int
+) -> None:
+    """At once; before the first checkpoint; behind checkpoints at odd steps."""
+    task = crowded(cohort, fold, at)
+    with caplog.at_level(logging.WARNING, 'bids_interp'):
+        run_task(task, tmp_path, checkpoint_every=every, name='fold 1')
+    assert task.refused == 1
+    assert task.global_step == STEPS
+    assert 'fold 1: out of GPU memory; each batch is now computed in 2 passes' in caplog.text
+    assert_same(task.network.state_dict(), whole)
+
+
+def test_passes_that_do_not_divide_the_batch_are_skipped(
+    cohort: Cohort, fold: Fold, whole, tmp_path: Path
+) -> None:
+    """6 images: 2 passes, then 3 are not tried but 4 and 5, which cannot be, and then 6."""
+    task = crowded(cohort, fold, at=9, fits=1)
+    run_task(task, tmp_path, checkpoint_every=4)
+    assert_same(task.network.state_dict(), whole)
+
+
+def test_one_image_at_a_time_is_too_much(cohort: Cohort, fold: Fold, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match='memory of the GPU is too small') as caught:
+        run_task(crowded(cohort, fold, at=0, fits=0), tmp_path)
+    assert '--resolution' in (caught.value.advice or '')
+
+
+def test_a_killed_training_in_passes_goes_on(
+    cohort: Cohort, fold: Fold, whole, tmp_path: Path
+) -> None:
+    """Restarted in one pass, it meets the small memory again and must not lose its place."""
+
+    class Killed(Exception):
+        pass
+
+    class Doomed(Crowded):
+        def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
+            if self.global_step == 17:
+                raise Killed
+            return super().training_step(batch, batch_index)
+
+    with pytest.raises(Killed):
+        run_task(Doomed(cohort, fold, RECIPE, SEED), tmp_path, checkpoint_every=5)
+    again = crowded(cohort, fold, at=0)
+    run_task(again, tmp_path, checkpoint_every=5)
+    assert again.global_step == STEPS
+    assert_same(again.network.state_dict(), whole)
+
+
+def test_a_batch_that_devices_cannot_share(cohort: Cohort, fold: Fold) -> None:
+    class Trainer:
+        accumulate_grad_batches, world_size = 1, 4
+
+    task = ClassifierTask(cohort, fold, RECIPE, SEED)
+    task.trainer = Trainer()
+    with pytest.raises(TrainingError, match='6 images cannot be shared by 4 devices'):
+        task.part(6, 0)
+
+
+def test_parts_are_the_whole_batch(cohort: Cohort, fold: Fold) -> None:
+    class Trainer:
+        accumulate_grad_batches, world_size = 2, 2
+
+    seen = []
+    for rank in range(2):
+        for index in range(2):
+            task = ClassifierTask(cohort, fold, RECIPE, SEED)
+            task.trainer = Trainer()
+            task._trainer.global_rank = rank
+            seen += list(range(8))[task.part(8, index)]
+    assert sorted(seen) == list(range(8))
+
+
+def test_a_write_that_dies_half_way_leaves_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / LAST
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({'step': torch.tensor(1)}, path)
+
+    def dies(checkpoint: Any, partial: Any, options: Any = None) -> None:
+        Path(partial).write_bytes(b'half')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(
+        checkpoints.TorchCheckpointIO, 'save_checkpoint', lambda self, *given: dies(*given)
+    )
+    with pytest.raises(OSError, match='No space left'):
+        writer.save_checkpoint({'step': torch.tensor(2)}, path)
+    assert torch.load(path, weights_only=True)['step'] == 1
+    assert [file.name for file in tmp_path.iterdir()] == [LAST]
+
+
+def test_a_checkpoint_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / LAST
+    for step in (1, 2):
+        AtomicCheckpointIO().save_checkpoint({'step': torch.tensor(step)}, path)
+    assert torch.load(path, weights_only=True)['step'] == 2
+    assert [file.name for file in tmp_path.iterdir()] == [LAST]
+
+
+def test_the_last_good_checkpoint_survives_a_loss_that_is_no_number(
+    cohort: Cohort, fold: Fold, whole, tmp_path: Path
+) -> None:
+    class Breaks(ClassifierTask):
+        def check_finite(self, loss: torch.Tensor) -> torch.Tensor:
+            return super().check_finite(loss * float('nan') if self.global_step == 12 else loss)
+
+    with pytest.raises(TrainingError, match='not finite at step 12') as caught:
+        run_task(Breaks(cohort, fold, RECIPE, SEED), tmp_path, checkpoint_every=5)
+    assert 'checkpoint is kept' in (caught.value.advice or '')
+    assert torch.load(tmp_path / LAST, weights_only=True)['global_step'] == 10
+    again = ClassifierTask(cohort, fold, RECIPE, SEED)
+    run_task(again, tmp_path)
+    assert_same(again.network.state_dict(), whole)
+
+
+@pytest.mark.parametrize('every', [8, 50])
+def test_a_finished_training_is_not_repeated(
+    cohort: Cohort, fold: Fold, whole, tmp_path: Path, every: int
+) -> None:
+    """Neither its last steps nor, with a best state of its own, its last validation."""
+
+    class Finished(ClassifierTask):
+        def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
+            raise AssertionError
+
+    first = ClassifierTask(cohort, fold, AT_THE_END, SEED)
+    run_task(first, tmp_path, checkpoint_every=every)
+    assert all(torch.equal(value, whole[name]) for name, value in first.best_state.items())
+    task = Finished(cohort, fold, AT_THE_END, SEED)
+    run_task(task, tmp_path, checkpoint_every=every)
+    assert_same(task.network.state_dict(), whole)
+    assert task.best_loss == first.best_loss
+    assert all(torch.equal(value, first.best_state[n]) for n, value in task.best_state.items())
+
+
+def test_a_run_killed_before_its_last_validation_makes_up_for_it(
+    cohort: Cohort, fold: Fold, whole, tmp_path: Path
+) -> None:
+    class Killed(Exception):
+        pass
+
+    class Doomed(ClassifierTask):
+        def finish(self) -> None:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_task(Doomed(cohort, fold, AT_THE_END, SEED), tmp_path, checkpoint_every=8)
+    again = ClassifierTask(cohort, fold, AT_THE_END, SEED)
+    run_task(again, tmp_path, checkpoint_every=8)
+    assert all(torch.equal(value, whole[name]) for name, value in again.best_state.items())
+
+
+def test_progress_tells_step_loss_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Task:
+        global_step, max_steps = 0, 100
+
+    class Trainer:
+        callback_metrics: ClassVar = {'loss': torch.tensor(0.25)}
+
+    now = [0.0]
+    monkeypatch.setattr(engine.time, 'monotonic', lambda: now[0])
+    lines: list[str] = []
+    progress = ProgressLines('fold 1, classifier', lines.append)
+    progress.on_train_start(Trainer(), Task())
+    for now[0], Task.global_step in ((30.0, 10), (61.0, 20), (90.0, 30), (122.0, 40)):
+        progress.on_train_batch_end(Trainer(), Task())
+    assert lines == [
+        'fold 1, classifier: starts with step 0 of 100',
+        'fold 1, classifier: step 20 of 100, loss 0.250, about 4 min to go',
+        'fold 1, classifier: step 40 of 100, loss 0.250, about 3 min to go',
+    ]
+
+
+def test_a_task_that_goes_on_says_so() -> None:
+    class Task:
+        global_step, max_steps = 50, 100
+
+    lines: list[str] = []
+    ProgressLines('fold 2', lines.append).on_train_start(None, Task())
+    assert lines == ['fold 2: goes on at step 50 of 100']
