@@ -1,0 +1,116 @@
+"""A judge that sees volumes only: does a simulation change anatomy as the disease does?
+
+A classifier of another seed or family may be moved by the same texture; a logistic regression on
+the volumes of regions cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from bids_interp.spatial import Grid, warp
+
+
+def region_volumes(
+    regions: np.ndarray, grid: Grid, log_jacobian: np.ndarray | None = None
+) -> np.ndarray:
+    """Volumes of regions, before or after a change.
+
+    Parameters
+    ----------
+    regions : numpy.ndarray
+        (R, X, Y, Z) weights in [0, 1] on the grid of the observed image.
+    grid : Grid
+        That grid.
+    log_jacobian : numpy.ndarray, optional
+        (X, Y, Z) of the forward map; the volumes after it where it is given.
+
+    Returns
+    -------
+    numpy.ndarray
+        (R,) mm^3.
+
+    Examples
+    --------
+    >>> grid = Grid((2, 2, 2), np.diag([2.0, 2.0, 2.0, 1.0]))
+    >>> region_volumes(np.ones((1, 2, 2, 2)), grid)
+    array([64.])
+    >>> region_volumes(np.ones((1, 2, 2, 2)), grid, np.full((2, 2, 2), np.log(0.5)))
+    array([32.])
+    """
+    factor = 1.0 if log_jacobian is None else np.exp(log_jacobian.astype(np.float64))
+    return (regions * factor).sum(axis=(1, 2, 3), dtype=np.float64) * grid.voxel_volume
+
+
+def regions_of_image(regions: np.ndarray, pull_back: np.ndarray, grid: Grid) -> np.ndarray:
+    """Regions of the template where they lie in one image.
+
+    Parameters
+    ----------
+    regions : numpy.ndarray
+        (R, X, Y, Z) weights in template space.
+    pull_back : numpy.ndarray
+        (3, X, Y, Z) mm, what made the image out of the template-space brain.
+    grid : Grid
+        Of both.
+    """
+    data = torch.from_numpy(regions.astype(np.float32))[None]
+    field = torch.from_numpy(pull_back.astype(np.float32))[None]
+    return warp(data, field, grid)[0].numpy()
+
+
+@dataclass(frozen=True)
+class VolumeJudge:
+    """Logistic regression on the logarithms of volumes.
+
+    Parameters
+    ----------
+    model : sklearn.pipeline.Pipeline
+        Fitted.
+    """
+
+    model: Pipeline
+
+    @classmethod
+    def fit(cls, volumes: np.ndarray, labels: np.ndarray) -> VolumeJudge:
+        """Fit volumes (N, R) in mm^3 to labels (N,) 0 and 1."""
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight='balanced'))
+        return cls(model.fit(np.log(volumes), labels))
+
+    def decide(self, volumes: np.ndarray) -> np.ndarray:
+        """Logits (N,) of volumes (N, R)."""
+        return np.asarray(self.model.decision_function(np.log(volumes)))
+
+
+def judged_validity(
+    judge: VolumeJudge, before: np.ndarray, after: np.ndarray, direction: str
+) -> dict[str, float]:
+    """How often simulations convince the judge.
+
+    Parameters
+    ----------
+    judge : VolumeJudge
+        Fitted with other brains.
+    before, after : numpy.ndarray
+        (N, R) volumes of the observed and of the simulated images.
+    direction : {'inject', 'remove'}
+        What was done to them.
+
+    Returns
+    -------
+    dict
+        ``right_way``: share whose logit moves the way asked for; ``across``: share that lies on
+        the wanted side afterwards.
+    """
+    sign = 1.0 if direction == 'inject' else -1.0
+    first, last = judge.decide(before), judge.decide(after)
+    return {
+        'right_way': float((sign * (last - first) > 0).mean()),
+        'across': float((sign * last > 0).mean()),
+    }
