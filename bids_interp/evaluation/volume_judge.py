@@ -1,4 +1,4 @@
-"""A judge that sees volumes only: does a simulation change anatomy as the disease does?
+"""A judge that sees volumes only: whether a simulation changes anatomy as the disease does.
 
 A classifier of another seed or family may be moved by the same texture; a logistic regression on
 the volumes of regions cannot.

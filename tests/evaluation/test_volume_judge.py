@@ -46,7 +46,7 @@ def test_the_judge_knows_what_shrinks():
     controls = volumes[labels == 0]
     shrunk = controls * [0.6, 1, 1]
     assert judged_validity(judge, controls, shrunk, 'inject') == {'right_way': 1.0, 'across': 1.0}
-    other = judged_validity(judge, controls, controls * [1, 0.6, 1], 'inject')
+    other = judged_validity(judge, controls, controls * [1, 0.95, 1], 'inject')
     assert other['across'] < 0.2
     wrong = judged_validity(judge, controls, controls * [1.2, 1, 1], 'inject')
     assert wrong == {'right_way': 0.0, 'across': 0.0}
