@@ -1,0 +1,207 @@
+"""Whole folds on balls: two or three classes, a regression, ensembles, a given classifier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bids_interp.evaluation.scores import auc
+from bids_interp.evaluation.validity import simulated_scores
+from bids_interp.models.classifier import Ensemble, build_classifier
+from bids_interp.models.simulator import Simulator
+from bids_interp.training.assemble import assemble, make_salt, subject_folds
+from bids_interp.training.cohort import Cohort
+from bids_interp.training.fit import FoldResult, Place, train_fold
+from bids_interp.training.folds import Fold
+
+from .balls import (
+    CLASSIFIER,
+    GRID,
+    RECIPE,
+    SHORT,
+    SIMULATOR,
+    binary_cohort,
+    folds_of,
+    regression_cohort,
+    several_cohort,
+)
+
+SEED = 3
+
+
+def trained(cohort: Cohort, fold: Fold, folder: Path, recipe=RECIPE, **given) -> FoldResult:
+    return train_fold(cohort, fold, 0, recipe, Place(folder), seed=SEED, **given)
+
+
+def networks(cohort: Cohort, result: FoldResult, members: int = 1) -> tuple[nn.Module, Simulator]:
+    """Networks of a result, built as a bundle builds them."""
+    classifier = build_classifier(
+        'robust',
+        GRID.shape,
+        **CLASSIFIER.arguments,
+        outputs=cohort.target.n_outputs,
+        **({'members': members} if members > 1 else {}),
+    )
+    classifier.load_state_dict(result.trained.classifier)
+    simulator = Simulator(GRID, cohort.mask, contrasts=len(cohort.target.contrasts))
+    simulator.load_state_dict(result.trained.simulator)
+    return classifier.eval(), simulator.eval()
+
+
+def shifts(cohort: Cohort, fold: Fold, result: FoldResult, dose: float, number: int) -> np.ndarray:
+    """Change of the score of the test images."""
+    classifier, simulator = networks(cohort, result)
+    before, after = simulated_scores(
+        classifier,
+        simulator,
+        cohort.images[fold.test],
+        dose,
+        cohort.target.contrasts[number],
+        number,
+        GRID,
+    )
+    return after - before
+
+
+def middle(result: FoldResult, direction: str = 'inject') -> float:
+    """Log-Jacobian in the middle of the balls."""
+    return float(result.maps[direction][6:10, 6:10, 6:10].mean())
+
+
+def test_three_classes(tmp_path: Path) -> None:
+    cohort = several_cohort()
+    fold = folds_of(cohort)[0]
+    recipe = replace(
+        RECIPE,
+        classifier=replace(CLASSIFIER, steps=80, batch=9),
+        simulator=replace(SIMULATOR, template_steps=90),
+    )
+    result = trained(cohort, fold, tmp_path, recipe)
+    assert result.test_outputs.shape == (len(fold.test), 3)
+    assert (result.test_outputs.argmax(axis=1) == cohort.labels[fold.test]).mean() > 0.8
+    assert len(result.trained.class_gap) == 3
+    for number, gap in enumerate(result.trained.class_gap):
+        for dose in (1.0, -1.0):
+            moved = dose * shifts(cohort, fold, result, dose, number)
+            assert moved.mean() > 0.1 * gap, (number, dose)
+    # From large to middle: the ball shrinks.
+    assert middle(result) < -0.03 < 0.03 < middle(result, 'remove')
+    rows = result.trained.metrics['simulator']['validity']
+    assert [row['contrast'] for row in rows] == ['large-middle', 'large-small', 'middle-small']
+
+
+def test_a_number(tmp_path: Path) -> None:
+    cohort = regression_cohort()
+    fold = folds_of(cohort)[0]
+    recipe = replace(RECIPE, classifier=replace(CLASSIFIER, steps=80))
+    result = trained(cohort, fold, tmp_path, recipe)
+    truth = cohort.standardised()[fold.test]
+    assert np.corrcoef(result.test_outputs[:, 0], truth)[0, 1] > 0.8
+    assert (result.trained.class_gap, result.trained.temperature) == (1.0, 1.0)
+    for dose in (1.0, -1.0):
+        assert (dose * shifts(cohort, fold, result, dose, 0)).mean() > 0.2
+    # A higher value is a larger ball.
+    assert middle(result) > 0.03 > -0.03 > middle(result, 'remove')
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory) -> tuple[Cohort, list[Fold], list[FoldResult]]:
+    """Two folds of two classes with two classifiers each."""
+    cohort = binary_cohort()
+    folds = folds_of(cohort)
+    recipe = replace(SHORT, members=2, simulator=SIMULATOR)
+    results = [
+        train_fold(
+            cohort,
+            fold,
+            index,
+            recipe,
+            Place(tmp_path_factory.mktemp(f'fold-{index}')),
+            seed=SEED,
+        )
+        for index, fold in enumerate(folds)
+    ]
+    return cohort, folds, results
+
+
+def test_members_are_different_and_their_mean_answers(pair) -> None:
+    cohort, folds, results = pair
+    classifier, _ = networks(cohort, results[0], members=2)
+    assert isinstance(classifier, Ensemble)
+    images = cohort.images[folds[0].test]
+    with torch.no_grad():
+        one, two = (member(images) for member in classifier.members)
+        np.testing.assert_allclose(results[0].test_outputs, ((one + two) / 2).numpy(), atol=1e-5)
+    assert (one - two).abs().max() > 1e-3
+
+
+def test_the_first_member_is_the_one_that_it_is_alone(pair, tmp_path: Path) -> None:
+    cohort, folds, results = pair
+    alone = trained(cohort, folds[0], tmp_path, replace(SHORT, simulator=SIMULATOR))
+    for name, value in alone.trained.classifier.items():
+        assert torch.equal(results[0].trained.classifier[f'members.0.{name}'], value)
+
+
+def test_folds_together(pair) -> None:
+    cohort, folds, results = pair
+    made = assemble(cohort, folds, results, covariates={}, site=None, seed=0)
+    for index, fold in enumerate(folds):
+        assert (made.fold_of[fold.test] == index).all()
+        np.testing.assert_array_equal(made.oof.outputs[fold.test], results[index].test_outputs)
+        logits, labels = results[index].test_outputs[:, 0], cohort.labels[fold.test]
+        assert results[index].trained.metrics['test_auc'] == auc(logits, labels)
+    assert made.metrics['auc']['value'] > 0.9
+    np.testing.assert_allclose(
+        made.maps['inject'], (results[0].maps['inject'] + results[1].maps['inject']) / 2
+    )
+    simulator = made.metrics['simulator']
+    assert simulator['fold_ncc']['inject'] > 0.3
+    assert simulator['effectiveness'] > 0.2
+
+
+def test_every_subject_is_known_by_the_fold_that_has_not_seen_it(pair) -> None:
+    cohort, folds, results = pair
+    made = assemble(cohort, folds, results, covariates={}, site=None, seed=0)
+    salt = make_salt(cohort, 0)
+    known = subject_folds(cohort, made.fold_of, salt)
+    assert len(known) == len(cohort)
+    assert sorted(fold for own in known.values() for fold in own) == sorted(made.fold_of)
+    # Neither names nor fingerprints can be read from it; another salt gives other hashes.
+    assert not any('image' in key for key in known)
+    assert not known.keys() & subject_folds(cohort, made.fold_of, 'other').keys()
+
+
+def test_a_given_classifier_trains_only_simulators(pair, tmp_path: Path) -> None:
+    cohort, folds, _ = pair
+    torch.manual_seed(0)
+    given = build_classifier('robust', GRID.shape, **CLASSIFIER.arguments).eval()
+    given.requires_grad_(False)
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    recipe = replace(SHORT, simulator=replace(SIMULATOR, template_steps=6))
+    result = trained(cohort, folds[0], tmp_path, recipe, external=given)
+    assert result.trained.classifier == {}
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+    assert not list(tmp_path.rglob('classifier-*/last.ckpt'))
+    facts = result.trained.metrics['simulator']
+    assert {'inject', 'remove', 'audit'} == set(result.maps)
+    assert -1 <= facts['audit_ncc'] <= 1
+    # Free to do what it likes, the audit changes at least as much.
+    assert np.abs(result.maps['audit']).mean() >= np.abs(result.maps['inject']).mean()
+
+
+def test_candidates_are_compared_by_what_halves_agree_on(pair, tmp_path: Path) -> None:
+    cohort, folds, _ = pair
+    recipe = replace(
+        SHORT, simulator=replace(SIMULATOR, template_steps=40, candidates=(0.1, 100.0))
+    )
+    facts = trained(cohort, folds[0], tmp_path, recipe).trained.metrics['simulator']
+    rows = {row['minimality']: row for row in facts['selection']}
+    assert set(rows) == {0.1, 100.0}
+    # So dear that nothing moves: no simulation crosses, and it is not chosen.
+    assert rows[100.0]['validity'] < rows[0.1]['validity']
+    assert facts['minimality'] == 0.1
