@@ -22,6 +22,7 @@ from bids_interp.settings import LEVELS, Settings, parse_toml
 RUNNERS = {
     'participant': 'bids_interp.workflows.running:run_participant',
     'train': 'bids_interp.workflows.training:run_train',
+    'group': 'bids_interp.workflows.grouping:run_group',
 }
 
 EPILOG = (

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from bids_interp.errors import ImageError, TemplateError, UsageError
 from bids_interp.group.reading import Places
 from bids_interp.reports.files import read_table
+from bids_interp.spatial.grid import Grid
 
 _SIDES = (
     (re.compile(r'^(left|lh|l)[ _.-]+(.+)$', re.I), 'left'),
@@ -266,3 +267,35 @@ def _fetched(name: str, space: str) -> list[Path]:
     except Exception as error:  # the client raises whatever its transport raises
         raise TemplateError(f'The atlas {name} could not be fetched: {error}.') from error
     return [Path(path) for path in (found if isinstance(found, list) else [found])]
+
+
+def save_where(path: Path, places: Places, regions: Regions) -> Path:
+    """Keep mask and regions, which every map needs."""
+    members = regions.members
+    np.savez(
+        path,
+        inside=places.inside,
+        affine=places.grid.affine,
+        space=places.grid.space,
+        names=np.array(regions.names, dtype=str).reshape(-1, 2),
+        data=members.data,
+        indices=members.indices,
+        indptr=members.indptr,
+        shape=members.shape,
+        voxel_mm3=regions.voxel_mm3,
+        source=regions.source,
+    )
+    return path
+
+
+def load_where(path: str | Path) -> tuple[Places, Regions]:
+    """Undo :func:`save_where`."""
+    with np.load(path) as kept:
+        inside = kept['inside']
+        shape = (inside.shape[0], inside.shape[1], inside.shape[2])
+        places = Places(Grid(shape, kept['affine'], str(kept['space'])), inside)
+        members = csr_array(
+            (kept['data'], kept['indices'], kept['indptr']), shape=tuple(kept['shape'])
+        )
+        names = [(str(region), str(side)) for region, side in kept['names']]
+        return places, Regions(names, members, float(kept['voxel_mm3']), str(kept['source']))

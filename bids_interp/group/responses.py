@@ -1,0 +1,69 @@
+"""Answers of the classifiers before and after simulation, of all subjects together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from bids_interp.group.plan import GroupPlan
+from bids_interp.reports.files import ScanFiles
+from bids_interp.reports.response_figures import by_dose, read_response
+
+RESPONSE_COLUMNS: dict[str, dict[str, Any]] = {
+    'group': {'Description': 'Group; "all" is everybody.'},
+    'dose': {'Description': 'Negative: removed; 0: as scanned; positive: injected.', 'Units': '1'},
+    'n': {'Description': 'Subjects.'},
+    'probability': {'Description': 'Mean over subjects (of the mean over folds).', 'Units': '1'},
+    'probability_sd': {'Description': 'Standard deviation between subjects.', 'Units': '1'},
+    'logit': {'Description': 'Mean logit over subjects.', 'Units': '1'},
+    'logit_sd': {'Description': 'Standard deviation between subjects.', 'Units': '1'},
+}
+
+
+def response_rows(plan: GroupPlan) -> list[dict[str, Any]]:
+    """Mean dose response of everybody and of each group."""
+    groups = plan.groups
+    values: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
+    for scan in plan.included:
+        rows = read_response(ScanFiles(plan.output_dir, scan.prefix))
+        doses, probabilities = by_dose(rows, 'probability')
+        _, logits = by_dose(rows, 'logit')
+        if len(logits) != len(doses):
+            continue
+        for dose, chance, logit in zip(doses, probabilities, logits, strict=True):
+            for group in dict.fromkeys(('all', groups.get(scan.prefix, 'all'))):
+                values[group, float(dose)].append((float(chance.mean()), float(logit.mean())))
+    table = []
+    for group, dose in sorted(values, key=lambda key: (key[0] != 'all', *key)):
+        found = np.array(values[group, dose])
+        sd = found.std(axis=0, ddof=1) if len(found) > 1 else (np.nan, np.nan)
+        mean = found.mean(axis=0)
+        table.append(
+            {
+                'group': group,
+                'dose': dose,
+                'n': len(found),
+                'probability': mean[0],
+                'probability_sd': sd[0],
+                'logit': mean[1],
+                'logit_sd': sd[1],
+            }
+        )
+    return table
+
+
+def logit_rows(plan: GroupPlan) -> list[dict[str, Any]]:
+    """Mean logit of each subject as scanned and after each simulation."""
+    groups = plan.groups
+    rows = []
+    for scan in plan.included:
+        observed = (scan.prediction.get('Observed') or {}).get('LogitMean')
+        after = {
+            name: facts.get('LogitMean')
+            for name, facts in (scan.prediction.get('Simulated') or {}).items()
+        }
+        row = {'image': scan.prefix, 'group': groups.get(scan.prefix, 'all'), 'observed': observed}
+        rows.append({**row, **after})
+    return rows

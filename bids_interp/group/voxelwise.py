@@ -1,0 +1,135 @@
+"""Exploratory voxel-wise model of single subjects' maps on a number, by nilearn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bids_interp.bids.labels import as_numbers
+from bids_interp.errors import ImageError
+from bids_interp.group.design import MIN_DF, make_design
+from bids_interp.group.plan import GroupPlan
+from bids_interp.group.reading import Places, read_map
+from bids_interp.spatial.grid import Grid
+
+#: Maps are averaged to about this voxel size in mm: they are smooth, and memory is N x voxels.
+SPACING = 3.0
+
+
+def coarse_places(places: Places) -> tuple[Places, int]:
+    """Places on a grid of every few voxels, and how many."""
+    step = max(1, int(SPACING / float(places.grid.spacing.min()) + 1e-3))
+    inside = places.inside[::step, ::step, ::step]
+    affine = places.grid.affine @ np.diag([step, step, step, 1.0])
+    shape = (inside.shape[0], inside.shape[1], inside.shape[2])
+    return Places(Grid(shape, affine, places.grid.space), inside), step
+
+
+def coarse_maps(plan: GroupPlan, name: str, places: Places) -> tuple[np.ndarray, list[str], Places]:
+    """Maps (N, V) of the images that can be read, their prefixes, and where they lie.
+
+    Memory: ``4 * N * V`` bytes, V about 70,000 at 3 mm.
+    """
+    from scipy.ndimage import uniform_filter
+
+    coarse, step = coarse_places(places)
+    rows, kept = [], []
+    for scan in plan.included:
+        try:
+            volume = places.filled(read_map(scan, name, places))
+        except ImageError:
+            continue
+        if step > 1:
+            volume = uniform_filter(volume, step)
+        rows.append(volume[::step, ::step, ::step][coarse.inside])
+        kept.append(scan.prefix)
+    return np.array(rows, np.float32), kept, coarse
+
+
+def voxelwise_glm(
+    plan: GroupPlan, name: str, column: str, places: Places
+) -> tuple[dict[str, Any], dict[str, np.ndarray], Places]:
+    """Regress maps on a number, other covariates and the folds in the model; max-T over voxels.
+
+    A group difference of explanation maps is not offered here, nor a test of their mean against
+    zero: maps of one model are no independent observations. What a number explains of how they
+    *differ* is exploratory.
+
+    Parameters
+    ----------
+    plan : GroupPlan
+        The plan.
+    name : str
+        Direction and dose.
+    column : str
+        The number.
+    places : Places
+        Grid and mask of the maps.
+
+    Returns
+    -------
+    dict, dict, Places
+        What was done, with ``not_tested`` where it was not; (V,) maps ``t`` and ``p`` (corrected
+        over voxels), ``tfce`` and ``tfcep`` where asked for; and where they lie.
+    """
+    from nilearn.mass_univariate import permuted_ols
+
+    values, kept, coarse = coarse_maps(plan, name, places)
+    facts: dict[str, Any] = {'map': name, 'column': column, 'n': len(kept), 'not_tested': ''}
+    blocks = {scan.prefix: scan.block for scan in plan.included}
+    variables: dict[str, Sequence[Any]] = {
+        other: [plan.columns.values[other].get(prefix) for prefix in kept]
+        for other in dict.fromkeys((column, *plan.columns.chosen))
+    }
+    design = make_design(variables, [blocks[prefix] for prefix in kept])
+    facts |= {'n': len(design.rows), 'left_out': design.left_out, 'missing': design.missing}
+    term = next((term for term in design.terms if term.name == column), None)
+    df = len(design.rows) - design.matrix().shape[1]
+    if term is None or term.levels or as_numbers([str(v) for v in variables[column]]) is None:
+        reason = design.left_out.get(column, 'its values are no numbers')
+        return {**facts, 'not_tested': f'{column}: {reason}'}, {}, coarse
+    if df < MIN_DF:
+        reason = f'{len(design.rows)} complete subjects are too few'
+        return {**facts, 'not_tested': reason}, {}, coarse
+    target = values[design.rows]
+    if not _differ(target, design.blocks):
+        reason = 'the maps of subjects whom the same folds explain do not differ (one template)'
+        return {**facts, 'not_tested': reason}, {}, coarse
+    confounds = design.matrix(column)
+    masker = _masker(coarse) if plan.choices['tfce'] else None
+    found = permuted_ols(
+        term.columns,
+        target,
+        confounding_vars=confounds,
+        model_intercept=False,
+        n_perm=plan.choices['permutations'],
+        two_sided_test=True,
+        random_state=plan.seed % 2**32,
+        n_jobs=1,
+        masker=masker,
+        tfce=plan.choices['tfce'],
+        output_type='dict',
+    )
+    maps = {'t': found['t'][0], 'p': 10.0 ** -found['logp_max_t'][0]}
+    if plan.choices['tfce']:
+        maps |= {'tfce': found['tfce'][0], 'tfcep': 10.0 ** -found['logp_max_tfce'][0]}
+    facts['least_p'] = float(maps['p'].min())
+    facts['voxels_below_005'] = int((maps['p'] < 0.05).sum())
+    return facts, maps, coarse
+
+
+def _differ(values: np.ndarray, blocks: np.ndarray) -> bool:
+    """Whether the maps of one block differ by more than rounding."""
+    spread = max(float(np.ptp(values[blocks == b], axis=0).max()) for b in np.unique(blocks))
+    return spread > 1e-4
+
+
+def _masker(places: Places) -> Any:
+    """Masker of nilearn: TFCE needs to know which voxels are neighbours."""
+    import nibabel as nib
+    from nilearn.maskers import NiftiMasker
+
+    image = nib.Nifti1Image(places.inside.astype(np.uint8), places.grid.affine)
+    return NiftiMasker(image).fit()

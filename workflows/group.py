@@ -1,0 +1,89 @@
+"""The workflow of the group level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.interfaces.group import (
+    ComparePattern,
+    DescribeMaps,
+    GroupReport,
+    ScoreExpression,
+    TestVoxels,
+    WriteTables,
+)
+
+
+def init_group_wf(
+    *,
+    plan: Path,
+    where: Path,
+    maps: Sequence[str],
+    voxelwise: Sequence[str],
+    null_models: bool,
+    crash_dir: Path,
+    base_dir: Path,
+    name: str = 'group_wf',
+) -> Workflow:
+    """Summarise the maps, score the subjects, test, and report.
+
+    Workflow Graph
+        Maps of each direction and dose are read by a node of their own, scores by another; the
+        report waits for all of them.
+
+    Parameters
+    ----------
+    plan, where : pathlib.Path
+        Plan (JSON); mask and regions (.npz).
+    maps : sequence of str
+        Directions and doses.
+    voxelwise : sequence of str
+        Columns of the voxel-wise model, on the first of the maps.
+    null_models : bool
+        Whether there are models of permuted labels.
+    crash_dir, base_dir : pathlib.Path
+        Where crash files and intermediate results go.
+    name : str
+        Name of the workflow.
+    """
+    workflow = Workflow(name=name)
+    workflow.base_dir = str(base_dir)
+    shared = {'plan': str(plan), 'where': str(where)}
+    merge_maps = pe.Node(niu.Merge(len(maps)), name='merge_maps')
+    write_tables = pe.Node(WriteTables(**shared), name='write_tables', mem_gb=1.0)
+    score_expression = pe.Node(ScoreExpression(**shared), name='score_expression', mem_gb=1.0)
+    report = pe.Node(GroupReport(**shared), name='report', mem_gb=1.5)
+    for index, map_name in enumerate(maps):
+        describe = pe.Node(
+            DescribeMaps(map_name=map_name, **shared), name=f'describe_{map_name}', mem_gb=1.5
+        )
+        workflow.connect(describe, 'facts', merge_maps, f'in{index + 1}')
+    workflow.connect([
+        (merge_maps, write_tables, [('out', 'described')]),
+        (merge_maps, report, [('out', 'described')]),
+        (write_tables, report, [('facts', 'tables')]),
+        (score_expression, report, [('facts', 'scores')]),
+    ])  # fmt: skip
+    if voxelwise:
+        merge_voxelwise = pe.Node(niu.Merge(len(voxelwise)), name='merge_voxelwise')
+        for index, column in enumerate(voxelwise):
+            test_voxels = pe.Node(
+                TestVoxels(map_name=maps[0], column=column, **shared),
+                name=f'test_voxels_{index}',
+                mem_gb=3.0,
+            )
+            workflow.connect(test_voxels, 'facts', merge_voxelwise, f'in{index + 1}')
+        workflow.connect(merge_voxelwise, 'out', report, 'voxelwise')
+    if null_models:
+        compare_pattern = pe.Node(ComparePattern(**shared), name='compare_pattern', mem_gb=2.0)
+        workflow.connect(compare_pattern, 'facts', report, 'pattern')
+    workflow.config['execution']['crashdump_dir'] = str(crash_dir)
+    for node in workflow._get_all_nodes():
+        node.config = deepcopy(workflow.config)
+    return workflow
