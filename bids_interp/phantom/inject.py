@@ -88,12 +88,25 @@ def inject(
         if warp.truth is not None:
             truth = carry_map(warp.truth, field_grid, grid, native_to_template)
     if confound:
-        pattern = carry_map(
-            fade(field_grid) * _confound_pattern(field_grid), field_grid, grid, native_to_template
-        )
-        bias = np.exp(CONFOUND_BIAS * pattern)
+        bias = confound_bias(field_grid, grid, native_to_template)
         moved = change_intensities(moved, brain, bias)
     return Injected(moved, brain.astype(np.uint8), truth)
+
+
+def confound_bias(source: Grid, grid: Grid, native_to_template: np.ndarray) -> np.ndarray:
+    """Bias field (X, Y, Z) of the confound on a grid, the same in template space for every scan.
+
+    Parameters
+    ----------
+    source : Grid
+        Grid of the deformations, in template space.
+    grid : Grid
+        Where the factor is wanted.
+    native_to_template : numpy.ndarray
+        4 x 4 from its world to the template's.
+    """
+    pattern = fade(source) * _confound_pattern(source)
+    return np.exp(CONFOUND_BIAS * carry_map(pattern, source, grid, native_to_template))
 
 
 def change_intensities(image: np.ndarray, brain: np.ndarray, bias: np.ndarray) -> np.ndarray:
