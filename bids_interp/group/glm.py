@@ -28,7 +28,7 @@ class Effect:
         Effect in units of the score per unit of the variable (or between two levels), its
         standard error and 95 % interval; None where the term has several columns.
     statistic : float
-        t, or F where the term has several columns.
+        t (estimate over standard error), or F where the term has several columns.
     kind : {'t', 'F'}
         Which of them.
     p : float
@@ -108,7 +108,7 @@ def _effect(
     shared = (term.name, term.contrast, len(score), df)
     if width > 1:
         nothing = (None,) * 4
-        return Effect(*shared, *nothing, f, 'F', p, None, None, None, None, spread)
+        return Effect(*shared, *nothing, f / spread**2, 'F', p, None, None, None, None, spread)
     own = residuals(term.columns, reduced)[:, 0]
     left = residuals(score[:, None], reduced)[:, 0]
     estimate = float(own @ left / (own @ own))
@@ -120,7 +120,7 @@ def _effect(
     d: tuple[float | None, ...] = (None, None, None)
     if term.levels and sigma > 0:
         d = (estimate / sigma, (estimate - reach) / sigma, (estimate + reach) / sigma)
-    t = float(np.sign(estimate) * np.sqrt(f))
+    t = float(np.sign(estimate) * np.sqrt(f)) / spread
     interval = (estimate, se, estimate - reach, estimate + reach)
     return Effect(*shared, *interval, t, 't', p, *d, partial, spread)
 

@@ -111,9 +111,9 @@ def _from_velocity(velocity: np.ndarray, name: str, grid: Grid) -> np.ndarray:
 
 
 def names_of_maps(scans: Sequence[Scan]) -> list[str]:
-    """Directions and doses that there are maps of, ``inject`` first."""
+    """Directions and doses that there are maps of: ``inject`` first, the largest dose first."""
     names = {name for scan in scans for name in scan.maps}
-    return sorted(names) or ['inject100']
+    return sorted(names, key=lambda name: (name[:-3], -int(name[-3:]))) or ['inject100']
 
 
 def find_places(scans: Sequence[Scan]) -> Places:

@@ -98,6 +98,7 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
         'forests': [
             {
                 'name': one['name'],
+                'dose': f'{int(one["name"][-3:]) / 100:g}',
                 'address': attempt(
                     partial(draw_forest, content['regions'], one['name']), f'regions{one["name"]}'
                 ),

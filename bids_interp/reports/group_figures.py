@@ -68,6 +68,8 @@ def draw_forest(rows: Rows, name: str) -> Any:
 
 def _legend(axes: Any, count: int) -> None:
     """Legend above the axes, where it hides nothing."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
     columns = min(count, 5)
     axes.legend(
         fontsize=8.5, frameon=False, loc='lower left', bbox_to_anchor=(0, 1.0), ncols=columns
@@ -113,8 +115,8 @@ def draw_responses(rows: Rows, positive: str) -> Any:
     colours = colours_of(groups)
     figure = new_figure(10.0, 3.4)
     for left, key, title in (
-        (0.07, 'probability', f'Probability of “{positive}”'),
-        (0.57, 'logit', 'Logit'),
+        (0.07, 'probability', f'probability of “{positive}”'),
+        (0.57, 'logit', 'logit'),
     ):
         axes = figure.add_axes((left, 0.16, 0.4, 0.68))
         for group in groups:
@@ -132,7 +134,7 @@ def draw_responses(rows: Rows, positive: str) -> Any:
         if key == 'probability':
             axes.set_ylim(-0.03, 1.03)
             _legend(axes, len(groups))
-        axes.set_title(title, fontsize=10, loc='right', fontweight='bold', color=INK)
+        axes.set_ylabel(title, fontsize=9)
     return figure
 
 

@@ -115,7 +115,7 @@ def viewer(mean: Volume, brain: np.ndarray, limit: float) -> str:
         black_bg=True,
         resampling_interpolation='continuous',
         title='mean log-Jacobian',
-        width_view=1000,
+        width_view=940,
     )
     page = base64.b64encode(view.get_standalone().encode('utf-8')).decode()
     return f'data:text/html;charset=utf-8;base64,{page}'
@@ -134,6 +134,7 @@ def draw_maps(
     from bids_interp.reports.assemble import data_uri
 
     shown, frame = [], ''
+    directions: set[str] = set()
     for one in maps:
         loaded = {
             group: load_mean(Path(files['mean']), space) for group, files in one['files'].items()
@@ -146,6 +147,9 @@ def draw_maps(
             shown.append(
                 {
                     'name': one['name'],
+                    'dose': f'{int(one["name"][-3:]) / 100:g}',
+                    # Everybody at the largest dose of each direction is shown at once.
+                    'first': not group and one['name'][:-3] not in directions,
                     'group': group or 'all',
                     'n': one['n'][group],
                     'n_reliable': one['n_reliable'][group],
@@ -155,4 +159,5 @@ def draw_maps(
                 }
             )
             frame = frame or viewer(mean, brain, scale.limit)
+        directions.add(one['name'][:-3])
     return shown, frame
