@@ -1,0 +1,248 @@
+"""Descriptive maps: right numbers, memory that does not grow, damaged maps named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bids_interp.errors import ImageError, TemplateError, UsageError
+from bids_interp.evaluation.scores import ncc
+from bids_interp.group.describe import describe_maps
+from bids_interp.group.plan import file_label
+from bids_interp.group.reading import Places, find_places, names_of_maps, read_map
+from bids_interp.group.regions import (
+    Regions,
+    embedded_regions,
+    find_regions,
+    load_where,
+    save_where,
+)
+from bids_interp.group.roi_tables import group_rows, wide_columns, wide_rows
+from bids_interp.group.stream import Running, merged, reliable, sign_agreement
+
+
+def test_welford_is_mean_and_sd() -> None:
+    values = np.random.default_rng(0).normal(1000, 1, (50, 20))
+    running = Running(20)
+    for row in values:
+        running.add(row)
+    np.testing.assert_allclose(running.mean, values.mean(0))
+    np.testing.assert_allclose(running.sd, values.std(0, ddof=1))
+    np.testing.assert_allclose(running.same_sign, 1)
+
+
+def test_parts_put_together_are_the_whole() -> None:
+    values = np.random.default_rng(1).standard_normal((31, 8))
+    whole, parts = Running(8), [Running(8) for _ in range(4)]
+    for index, row in enumerate(values):
+        whole.add(row)
+        parts[index % 3].add(row)
+    total = merged(parts)
+    assert total.n == 31
+    np.testing.assert_allclose(total.sd, whole.sd)
+    np.testing.assert_allclose(total.mean, whole.mean)
+    np.testing.assert_array_equal(total.same_sign, whole.same_sign)
+
+
+def test_one_subject_has_no_spread() -> None:
+    running = Running(3)
+    running.add(np.ones(3))
+    assert np.isnan(running.sd).all()
+
+
+def test_reliable_needs_size_subjects_and_folds() -> None:
+    running = Running(4)
+    for values in ([0.1, 0.01, 0.3, 0.1], [0.1, 0.01, -0.1, 0.1]):
+        running.add(np.array(values))
+    np.testing.assert_array_equal(reliable(running, None), [True, False, False, True])
+    agreement = np.array([1.0, 1, 1, 0.5])
+    np.testing.assert_array_equal(reliable(running, agreement), [True, False, False, False])
+
+
+def test_noise_is_not_reliable() -> None:
+    rng = np.random.default_rng(0)
+    running, folds = Running(20_000), []
+    for _ in range(3):
+        part = [rng.normal(0, 0.1, 20_000) for _ in range(8)]
+        folds.append(np.mean(part, axis=0))
+        for values in part:
+            running.add(values)
+    assert reliable(running, sign_agreement(np.array(folds))).mean() < 0.01
+
+
+@pytest.fixture
+def cohort(make_cohort):
+    return make_cohort(folds=[(0,), (1,), (2,)] * 2, in_training=True)
+
+
+def test_the_mean_map_shows_the_truth(cohort, chosen, made_up) -> None:
+    scans = chosen(cohort.out)
+    places = find_places(scans)
+    regions = embedded_regions(places)
+    groups = {scan.prefix: cohort.labels[i] for i, scan in enumerate(scans)}
+    described = describe_maps(scans, 'inject100', places, regions, groups)
+    truth = made_up.truth()
+    single = ncc(places.filled(read_map(scans[0], 'inject100', places)), truth, places.inside)
+    mean = places.filled(described.groups[''].mean)
+    assert ncc(mean, truth, places.inside) > single > 0.8
+    assert list(described.groups) == ['', 'control', 'patient']
+    assert [running.n for running in described.groups.values()] == [6, 3, 3]
+    assert described.agreement is not None
+    hippocampus = regions.names.index(('hippocampus', 'left'))
+    assert described.means[:, hippocampus].mean() < -0.1
+    assert reliable(described.groups[''], described.agreement).any()
+
+
+def test_new_subjects_do_not_tell_folds_apart(make_cohort, chosen) -> None:
+    scans = chosen(make_cohort().out)
+    places = find_places(scans)
+    assert describe_maps(scans, 'inject100', places, embedded_regions(places), {}).agreement is None
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_map_that_is_not_finite_is_named_and_left_out(cohort, chosen, made_up, value) -> None:
+    scans = chosen(cohort.out)
+    places = find_places(scans)
+    path = scans[2].maps['inject100']
+    data = np.full(made_up.truth().shape, 0.1, 'f4')
+    data[tuple(np.argwhere(places.inside)[5])] = value
+    made_up.save(path, data, made_up.grid().affine)
+    described = describe_maps(scans, 'inject100', places, embedded_regions(places), {})
+    assert 'not finite' in described.failed['sub-03']
+    assert described.groups[''].n == 5
+    assert np.isfinite(described.groups[''].mean).all()
+
+
+def test_a_map_that_was_cut_off(cohort, chosen) -> None:
+    scans = chosen(cohort.out)
+    places = find_places(scans)
+    for scan in scans:
+        path = scan.maps['remove100']
+        path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ImageError, match='No remove100 map can be read'):
+        describe_maps(scans, 'remove100', places, embedded_regions(places), {})
+
+
+def test_velocities_stand_in_for_maps_that_were_not_written(make_cohort, chosen) -> None:
+    scans = chosen(make_cohort(('a', 'b'), names=()).out)
+    assert names_of_maps(scans) == ['inject100']
+    places = find_places(scans)
+    values = read_map(scans[0], 'inject100', places)
+    assert values.shape == (int(places.inside.sum()),)
+    assert 0.01 < np.abs(values).mean() < 1
+
+
+def test_the_largest_dose_comes_first(make_cohort, chosen) -> None:
+    names = ('inject050', 'inject100', 'remove025')
+    scans = chosen(make_cohort(('a', 'b'), names=names).out)
+    assert names_of_maps(scans) == ['inject100', 'inject050', 'remove025']
+
+
+def cube(made_up) -> tuple[Places, np.ndarray]:
+    grid = made_up.grid()
+    inside = np.zeros(grid.shape, bool)
+    inside[4:16, 4:18, 4:16] = True
+    labels = np.zeros(grid.shape, np.int16)
+    labels[4:8, 5:8, 5:8], labels[12:16, 5:8, 5:8], labels[8:10, 10:12, 8:10] = 1, 2, 7
+    return Places(grid, inside), labels
+
+
+def test_an_atlas_of_a_file(tmp_path, made_up) -> None:
+    places, labels = cube(made_up)
+    made_up.save(tmp_path / 'atlas.nii.gz', labels, places.grid.affine)
+    table = tmp_path / 'names.tsv'
+    table.write_text('index\tname\n1\tLeft-Thalamus\n2\tRight-Thalamus\n7\tstem\n')
+    regions = find_regions(places, str(tmp_path / 'atlas.nii.gz'), table)
+    assert regions.names == [('Thalamus', 'left'), ('Thalamus', 'right'), ('stem', 'midline')]
+    assert regions.sizes.tolist() == [36, 36, 8]
+    values = np.where(labels == 7, np.log(1.5), 0.0)[places.inside]
+    means, changes = regions.measure(values)
+    np.testing.assert_allclose(means, [0, 0, np.log(1.5)], atol=1e-6)
+    np.testing.assert_allclose(changes, [0, 0, 0.5], atol=1e-6)
+    kept = load_where(save_where(tmp_path / 'where.npz', places, regions))
+    assert kept[1].names == regions.names
+    np.testing.assert_allclose(kept[1].measure(values)[1], changes)
+
+
+def test_the_table_beside_an_atlas_is_found(tmp_path, made_up) -> None:
+    places, labels = cube(made_up)
+    made_up.save(tmp_path / 'atlas.nii.gz', labels, places.grid.affine)
+    (tmp_path / 'atlas.tsv').write_text('id\tlabel\n7\tstem\n')
+    regions = find_regions(places, str(tmp_path / 'atlas.nii.gz'), None)
+    assert [name for name, _ in regions.names] == ['region 1', 'region 2', 'stem']
+
+
+def test_an_atlas_of_templateflow_on_this_machine(tmp_path, made_up, monkeypatch) -> None:
+    places, labels = cube(made_up)
+    folder = tmp_path / f'tpl-{made_up.space}'
+    stem = f'tpl-{made_up.space}_res-01_atlas-Tiny_desc-all_dseg'
+    made_up.save(folder / f'{stem}.nii.gz', labels, places.grid.affine)
+    table = folder / f'tpl-{made_up.space}_atlas-Tiny_desc-all_dseg.tsv'
+    table.write_text('index\tname\n7\tstem\n')
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    assert ('stem', 'midline') in find_regions(places, 'Tiny', None).names
+    with pytest.raises(TemplateError, match='--atlas Other'):
+        find_regions(places, 'Other', None)
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [(0.5, 'whole numbers'), (0, 'no region inside')],
+)
+def test_atlases_that_are_none(tmp_path, made_up, values, words) -> None:
+    places, _ = cube(made_up)
+    made_up.save(tmp_path / 'a.nii', np.full(places.grid.shape, values, 'f4'), places.grid.affine)
+    with pytest.raises(UsageError, match=words):
+        find_regions(places, str(tmp_path / 'a.nii'), None)
+
+
+def test_tables_of_regions(cohort, chosen) -> None:
+    scans = chosen(cohort.out)
+    by_prefix = {scan.prefix: scan for scan in scans}
+    places = find_places(scans)
+    regions = embedded_regions(places)
+    groups = {scan.prefix: cohort.labels[i] for i, scan in enumerate(scans)}
+    described = describe_maps(scans, 'inject100', places, regions, groups)
+    wide = wide_rows([described], by_prefix, regions, {})
+    assert len(wide) == 6
+    logj, percent, volume = (
+        wide[0][f'inject100_hippocampus_left_{k}'] for k in ('logj', 'pct', 'mm3')
+    )
+    assert -25 < percent < 0
+    assert percent == pytest.approx(100 * np.expm1(logj), abs=1)
+    size = regions.sizes[regions.names.index(('hippocampus', 'left'))] * regions.voxel_mm3
+    assert volume == pytest.approx(percent / 100 * size / 1.25)
+    assert set(wide_columns(wide)) == set(wide[0])
+    rows = group_rows(described, by_prefix, places, regions, groups, 0)
+    first = next(row for row in rows if row['group'] == 'all' and row['rank'] == 1)
+    assert (first['region'], first['side']) == ('hippocampus', 'left')
+    assert first['laterality'] < -0.9
+    assert first['null_percentile'] > 95
+    assert first['pct_low'] <= first['pct'] <= first['pct_high'] < 0
+    assert first['fold_low'] <= first['logj'] <= first['fold_high']
+    assert {row['group'] for row in rows} == {'all', 'control', 'patient'}
+
+
+def test_random_places_of_a_map_without_structure(made_up) -> None:
+    """Regions of a map of noise do not all stand out of it."""
+    places, _ = cube(made_up)
+    rng = np.random.default_rng(0)
+    from bids_interp.group.roi_tables import null_percentiles
+
+    regions = embedded_regions(places)
+    values = rng.standard_normal(int(places.inside.sum()))
+    found = null_percentiles(places, values, regions, regions.measure(values)[0], rng)
+    assert 20 < np.median(found) < 80
+
+
+def test_no_regions_outside_of_mni_space(made_up) -> None:
+    places, _ = cube(made_up)
+    mouse = Places(type(places.grid)(places.grid.shape, places.grid.affine, 'Mouse'), places.inside)
+    regions = embedded_regions(mouse)
+    assert isinstance(regions, Regions)
+    assert regions.names == []
+
+
+def test_names_of_groups_in_files_are_unique() -> None:
+    groups = ['mild AD', 'mildAD', '??']
+    assert len({file_label(group, groups) for group in groups}) == 3

@@ -1,0 +1,138 @@
+"""Who is in and who is not: never mixed silently."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_interp.errors import InputDatasetError, NothingToDoError
+from bids_interp.group.scans import FURTHER, choose_model, find_scans, inclusion_row, select
+
+
+def reasons(scans) -> dict[str, str]:
+    return {scan.prefix: scan.reason for scan in scans}
+
+
+def test_new_subjects_of_one_model_are_in(make_cohort, chosen) -> None:
+    found = chosen(make_cohort().out)
+    assert [scan.subject for scan in found] == ['01', '02', '03', '04', '05', '06']
+    assert set(reasons(found).values()) == {''}
+    assert found[0].block == '0-1-2'
+    assert sorted(found[0].maps) == ['inject100', 'remove100']
+
+
+def test_other_models_versions_and_grids_are_left_out(make_cohort, made_up, chosen) -> None:
+    out = make_cohort().out
+    made_up.write_scan(out, 'model', ModelHash='another')
+    made_up.write_scan(out, 'contrast', ModelHash='abcdef123456-1')
+    version = {'GeneratedBy': [{'Name': 'bids_interp', 'Version': '9.9'}]}
+    made_up.write_scan(out, 'version', **version)
+    folder = made_up.write_scan(out, 'grid')
+    for path in folder.glob('*_logjacobian.nii.gz'):
+        made_up.save(path, np.zeros((5, 5, 5), 'f4'), np.eye(4))
+    found = reasons(chosen(out))
+    assert 'another' in found['sub-model']
+    assert 'contrast' in found['sub-contrast']
+    assert '9.9' in found['sub-version']
+    assert 'grid' in found['sub-grid']
+    assert sum(not reason for reason in found.values()) == 6
+
+
+def test_a_subject_that_is_still_being_processed(make_cohort, made_up, chosen) -> None:
+    out = make_cohort().out
+    (out / 'sub-begun' / 'anat').mkdir(parents=True)
+    folder = made_up.write_scan(out, 'half')
+    for path in folder.glob('*_logjacobian.nii.gz'):
+        path.unlink()
+    next(folder.glob('*_velocity.nii.gz')).unlink()
+    folder = made_up.write_scan(out, 'torn')
+    (folder / 'sub-torn_desc-explain_prediction.json').write_text('{"ModelName": ')
+    folder = made_up.write_scan(out, 'empty')
+    next(folder.glob('*_desc-inject100_logjacobian.nii.gz')).write_bytes(b'')
+    found = reasons(chosen(out))
+    assert 'not ended' in found['sub-begun']
+    assert 'no map' in found['sub-half']
+    assert 'cannot be read' in found['sub-torn']
+    assert 'damaged' in found['sub-empty']
+
+
+def test_training_subjects_are_held_out_by_cross_fitting_only(make_cohort, made_up, chosen) -> None:
+    """One fold has not seen it: in. All folds explain it: a classifier that has seen it: out."""
+    out = make_cohort(folds=[(0,), (1,), (2,)] * 2, in_training=True).out
+    made_up.write_scan(out, 'seen', in_training=True, folds=(0, 1, 2))
+    made_up.write_scan(out, 'new', folds=(0, 1, 2))
+    found = {scan.prefix: scan for scan in chosen(out)}
+    assert 'trained with it' in found['sub-seen'].reason
+    assert found['sub-new'].reason == ''
+    assert found['sub-01'].reason == ''
+    assert 'folds without it' in found['sub-01'].note
+    taken = {scan.prefix: scan for scan in chosen(out, include_training=True)}
+    assert taken['sub-seen'].reason == ''
+    assert 'trained with it' in taken['sub-seen'].note
+
+
+def test_two_folds_are_not_all_of_a_model_of_three(make_cohort, made_up, chosen) -> None:
+    out = make_cohort(folds=[(0, 1)] * 6, in_training=True).out
+    assert set(reasons(chosen(out, n_folds=3)).values()) == {''}
+    with_two = reasons(chosen(out, n_folds=2))
+    assert all('trained with it' in reason for reason in with_two.values())
+
+
+def test_a_subject_counts_once(make_cohort, chosen) -> None:
+    found = chosen(make_cohort(('a', 'b'), sessions=('x', 'y')).out)
+    assert reasons(found) == {
+        'sub-01_ses-x': '',
+        'sub-01_ses-y': FURTHER,
+        'sub-02_ses-x': '',
+        'sub-02_ses-y': FURTHER,
+    }
+
+
+def test_participants_and_sessions_can_be_chosen(make_cohort) -> None:
+    out = make_cohort(('a', 'b', 'a'), sessions=('x', 'y')).out
+    found = find_scans(out, ['01', '03', 'nobody'], ['y'])
+    assert [scan.prefix for scan in found] == ['sub-01_ses-y', 'sub-03_ses-y', 'sub-nobody']
+    assert found[-1].reason == 'not in the derivatives'
+
+
+def test_no_derivatives(tmp_path: Path) -> None:
+    with pytest.raises(NothingToDoError, match='no explained image') as caught:
+        find_scans(tmp_path)
+    assert 'participant' in caught.value.advice
+    (tmp_path / 'sub-01' / 'anat').mkdir(parents=True)
+    with pytest.raises(NothingToDoError):
+        find_scans(tmp_path)
+
+
+def test_a_model_that_nobody_was_explained_by(make_cohort) -> None:
+    scans = find_scans(make_cohort().out)
+    with pytest.raises(InputDatasetError, match='No image was explained by the model other'):
+        choose_model(scans, ('other', '1'))
+
+
+def test_the_most_frequent_model_is_taken(make_cohort, made_up) -> None:
+    out = make_cohort(('a', 'b')).out
+    for subject in ('x', 'y', 'z'):
+        made_up.write_scan(out, subject, ModelName='bigger', ModelHash='1')
+    assert choose_model(find_scans(out)) == ('bigger', '1')
+
+
+def test_rows_of_the_table(make_cohort, chosen) -> None:
+    scan = chosen(make_cohort(('a', 'b')).out)[0]
+    row = inclusion_row(scan, 'a')
+    assert (row['participant_id'], row['included'], row['folds']) == ('sub-01', True, '0-1-2')
+    assert json.dumps(row)
+
+
+def test_maps_of_one_subject_on_two_grids(make_cohort, made_up) -> None:
+    cohort = make_cohort()
+    path = next((cohort.out / 'sub-02').glob('anat/*desc-remove100_logjacobian.nii.gz'))
+    image = nib.load(path)
+    made_up.save(path, np.asarray(image.dataobj)[1:], image.affine)
+    scans = find_scans(cohort.out)
+    found = reasons(select(scans, made_up.model, 3, False))
+    assert found['sub-02'] == 'its own maps lie on different grids'
