@@ -17,7 +17,7 @@ from bids_interp.errors import BidsInterpError
 TOOLS = {
     'demo': ('bids_interp.cli.tools_demo:demo', 'The main job on two made-up heads.'),
     'inject': ('bids_interp.cli.tools_inject:inject', 'Plant a known change into scans.'),
-    'model': ('bids_interp.cli.tools_model:model', 'Look into a model bundle, or verify it.'),
+    'model': ('bids_interp.cli.tools_model:model', 'Look into a model bundle, verify it, hand it on.'),
     'phantom': (
         'bids_interp.cli.tools_phantom:phantom',
         'Make heads or blobs with a known effect.',
