@@ -211,6 +211,24 @@ COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
             'Whether the probability of the simulated image, mean over the folds, lies on the side '
             'of one half that the direction asks for.'
         ),
+        'dose_monotonicity': _column(
+            'Share of consecutive doses, from the observed image to the largest dose, between '
+            'which the logit, mean over the folds, moves the way that the direction asks for.',
+            '1',
+        ),
+        'transfer_shift_over_class_gap': _column(
+            'Shift over class gap when the simulation of each fold alone is judged by the '
+            'classifiers of the other folds, mean over all pairs. n/a where only one fold may '
+            'explain the subject. Classifiers of one kind agree easily, also on wrong '
+            'simulations: a low value tells more than a high one.',
+            '1',
+        ),
+        'transfer_flipped': _column(
+            'Share of the simulations of single folds after which the other folds, in the mean, '
+            'are on the side that the direction asks for; n/a where only one fold may explain '
+            'the subject.',
+            '1',
+        ),
         'n_folded': _column('Voxels whose Jacobian determinant is not positive.', 'voxels'),
         'digital_folding_mm3': _column(
             'Volume in which any of the one-sided differences folds (digital diffeomorphism).',
@@ -226,5 +244,24 @@ COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
             'in the brain, in units of the normalised input.',
             '1',
         ),
+        'composition_rmse_mm': _column(
+            'Half the dose twice against the whole dose at once: root mean square distance of '
+            'the two displacements in the brain. The simulator sees the half simulated image '
+            'before the second half, so only a simulator that does not look at the image can '
+            'come to 0 (up to interpolation).',
+            'mm',
+        ),
+        'identity_error': _column(
+            'Largest difference between the input and its simulation at dose 0, in units of the '
+            'normalised input; 0 is right.',
+            '1',
+        ),
+        'realism_z': _column(
+            'Root mean square z value of the mean intensities of the simulated image in cubes of '
+            'template space, against mean and standard deviation over the training images. About '
+            '1 is usual. n/a where the model does not hold these statistics.',
+            '1',
+        ),
+        'realism_z_observed': _column('The same of the observed image, to compare with.', '1'),
     },
 }

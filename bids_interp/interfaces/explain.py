@@ -187,17 +187,19 @@ class Counterfactual(ModelInterface):
         bundle = self.open_model()
         image, folds, device = self.network_input()
         fields = [load_velocity(path)[0] for path in self.inputs.velocity]
+        # Only the mean was written; a single fold has nobody else to be judged by.
+        alone = explainer.simulate(bundle, image, folds, device) if len(folds) > 1 else None
         simulation = explainer.Simulation(
             bundle.grid,
             dict(zip(DIRECTIONS, fields, strict=True)),
-            {},
+            alone.per_fold if alone else {},
             folds,
             bundle.field_kind,
         )
         doses = list(self.inputs.doses)
         along = sorted({*explainer.DOSE_GRID, *doses})
         responses = explainer.dose_response(bundle, image, simulation, along, device)
-        metrics = counterfactual_metrics(bundle, image, simulation, doses, device)
+        metrics = counterfactual_metrics(bundle, image, simulation, doses, device, responses)
         for name, rows in (('dose_response', responses), ('counterfactual', metrics)):
             self._results[name] = self.path(runtime, f'{name}.tsv')
             write_tsv(self._results[name], rows)

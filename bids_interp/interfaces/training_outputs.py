@@ -114,6 +114,7 @@ def make_config(
     import torch
 
     from bids_interp import __version__
+    from bids_interp.models.realism import intensity_statistics
     from bids_interp.training.assemble import make_salt, subject_folds
 
     salt = make_salt(cohort, seed)
@@ -150,6 +151,7 @@ def make_config(
         'preprocessing': cohort.preprocessing.to_dict(),
         'simulator': simulator,
         'training': training,
+        'training_intensities': intensity_statistics(cohort.images, cohort.grid, cohort.mask),
         'metrics': assembled.metrics,
         'salt': salt,
         'subjects': subject_folds(cohort, assembled.fold_of, salt),

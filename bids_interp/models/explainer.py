@@ -202,10 +202,10 @@ def simulate(
     return Simulation(bundle.grid, velocity, per_fold, folds, bundle.field_kind)
 
 
-def _apply(
+def apply_field(
     image: torch.Tensor, field: np.ndarray, dose: float, grid: Grid, kind: str
 ) -> torch.Tensor:
-    """Move the tissue of an image (1, 1, X, Y, Z) by a field times a dose."""
+    """Move the tissue of an image (1, 1, X, Y, Z) by a field (3, X, Y, Z) times a dose."""
     return warp(image, pull_back(torch.from_numpy(field)[None] * dose, grid, kind), grid)
 
 
@@ -229,7 +229,7 @@ def dose_response(
     rows = [_response_row(bundle, observed, p, 'none', 0.0, device) for p in observed.values()]
     for direction, velocity in simulation.velocity.items():
         for dose in sorted(set(doses)):
-            simulated = _apply(image, velocity, dose, bundle.grid, simulation.kind)
+            simulated = apply_field(image, velocity, dose, bundle.grid, simulation.kind)
             for prediction in classify(bundle, simulated, simulation.folds, device):
                 rows.append(_response_row(bundle, observed, prediction, direction, dose, device))
     return rows
