@@ -10,12 +10,14 @@ import numpy as np
 
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write import write_json, write_nifti
+from bids_interp.group.confounds import CONFOUND_COLUMNS, confound_rows
 from bids_interp.group.covariates import missing_rows
 from bids_interp.group.describe import Described
 from bids_interp.group.inference import (
     CHANGE_COLUMNS,
     EFFECT_COLUMNS,
     SCORE_COLUMNS,
+    VOLUME,
     change_rows,
     model_change,
     model_scores,
@@ -111,7 +113,8 @@ def write_scores(plan: GroupPlan) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``rows``, ``control_sd`` (dose), ``model``, ``changes``, ``change_model``.
+        ``rows`` (one per subject), ``confounds``, ``control_sd`` (dose), ``model``, ``changes``,
+        ``change_model``.
     """
     folder, common = plan.folder, plan.common()
     rows, sd = score_rows(plan)
@@ -121,6 +124,10 @@ def write_scores(plan: GroupPlan) -> dict[str, Any]:
     }
     about = {'ControlSD': sd, **common}
     write_table(folder / 'scores.tsv', rows, columns, about)
+    main = {scan.prefix for scan in plan.included}
+    first = [row for row in rows if row['image'] in main]
+    confounds = confound_rows(first, [*plan.columns.chosen, VOLUME])
+    write_table(folder / 'confounds.tsv', confounds, CONFOUND_COLUMNS, common)
     model = model_scores(plan, rows)
     _write_model(folder / 'scores_model.tsv', model, common)
     changes = change_rows(plan, rows)
@@ -130,7 +137,8 @@ def write_scores(plan: GroupPlan) -> dict[str, Any]:
         change_model = model_change(plan, changes)
         _write_model(folder / 'change_model.tsv', change_model, common)
     return {
-        'rows': rows,
+        'rows': first,
+        'confounds': confounds,
         'control_sd': sd,
         'model': model,
         'changes': changes,

@@ -57,6 +57,7 @@ def write_group_report(path: Path, content: Mapping[str, Any]) -> Path:
             figures=_figures(content),
             effects=_effects(content['scores']['model']),
             change=_effects(content['scores'].get('change_model') or {}),
+            confounds=_confounds(content['scores']['confounds']),
             clusters=_clusters(content['clusters']),
             regions=_regions(content['regions']),
             missing=_table(content['missing'], {'image': 'image', 'lacks': 'lacks'}),
@@ -93,7 +94,12 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
         key for row in content['logits'] for key in row if key not in ('image', 'group', 'observed')
     ]
     rows = content['scores']['rows']
-    covariates = [*content['covariates'], 'brain_volume_ml']
+    # What is the same for everybody shows nothing.
+    covariates = [
+        name
+        for name in (*content['covariates'], 'brain_volume_ml')
+        if len({str(row[name]) for row in rows if row[name] is not None}) > 1
+    ]
     return {
         'forests': [
             {
@@ -198,6 +204,19 @@ def _effects(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _p(value: float) -> str:
     return f'{value:.2g}' if value >= 0.001 else f'{value:.1g}'
+
+
+def _confounds(rows: Rows) -> dict[str, Any]:
+    shown = [{**row, 'covariate': row['covariate'].replace('_', ' ')} for row in rows]
+    columns = {
+        'covariate': 'covariate',
+        'group': 'group',
+        'n': 'n',
+        'summary': 'mean (SD) or counts',
+        'imbalance': 'imbalance of the groups',
+        'r_score': 'r with the score',
+    }
+    return _table(shown, columns)
 
 
 def _clusters(rows: Rows) -> dict[str, Any]:

@@ -1,0 +1,318 @@
+"""From derivatives to effects; the further tests; who lacks what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bids_interp.errors import InputDatasetError, ModelError, UsageError
+from bids_interp.group import null
+from bids_interp.group.confounds import confound_rows
+from bids_interp.group.covariates import missing_rows, read_columns
+from bids_interp.group.inference import change_rows, model_change, model_scores, score_rows
+from bids_interp.group.plan import GroupPlan, folder_name, training_folds
+from bids_interp.group.reading import find_places
+from bids_interp.group.responses import logit_rows, response_rows
+from bids_interp.group.voxelwise import coarse_places, voxelwise_glm
+from bids_interp.settings import Settings
+
+
+@pytest.fixture
+def plan_of(chosen, made_up):
+    """The plan of a cohort, as the workflow makes it."""
+
+    def make(cohort, **options) -> GroupPlan:
+        scans = chosen(cohort.out)
+        settings = Settings(cohort.bids, cohort.out, 'group', **options)
+        target = scans[0].prediction['Target']
+        columns = read_columns(settings, scans, target)
+        choices = {
+            'random_seed': 1,
+            'include_training': False,
+            'permutations': 300,
+            'tfce': settings.tfce,
+            'group_asked': settings.group_by is not None,
+        }
+        folder = cohort.out / 'group' / folder_name(made_up.model)
+        return GroupPlan(cohort.out, folder, scans, columns, made_up.model, choices)
+
+    return make
+
+
+@pytest.fixture
+def patients(make_cohort):
+    return make_cohort(
+        ['patient', 'control'] * 10,
+        folds=[(0,), (0,), (1,), (1,)] * 5,
+        in_training=True,
+        expression={'patient': 0.6},
+    )
+
+
+def test_the_planted_difference_is_found(patients, plan_of) -> None:
+    plan = plan_of(patients)
+    rows, sd = score_rows(plan)
+    assert sd is not None
+    assert 0.1 < sd < 0.4
+    model = model_scores(plan, rows)
+    effect = next(e for e in model['effects'] if e['variable'] == 'group')
+    assert effect['contrast'] == 'patient - control'
+    assert effect['estimate'] > 1
+    assert effect['p'] < 0.05
+    assert effect['spread'] == pytest.approx(2**0.5)
+    assert all(e['spread'] == 1 for e in model['effects'] if e['variable'] != 'group')
+    assert model['left_out'] == {'brain_volume_ml': 'the same for all 20 complete images'}
+    assert model['blocks'] == {'0': 10, '1': 10}
+    controls = [row['score'] for row in rows if row['group'] == 'control']
+    assert np.mean(controls) == pytest.approx(0, abs=1e-6)
+
+
+def test_new_subjects_need_no_widening(make_cohort, plan_of) -> None:
+    plan = plan_of(make_cohort(['patient', 'control'] * 8, expression={'patient': 0.6}))
+    model = model_scores(plan, score_rows(plan)[0])
+    assert [effect['spread'] for effect in model['effects']] == [1.0] * 3
+
+
+def test_the_plan_survives_json(patients, plan_of, tmp_path) -> None:
+    plan = plan_of(patients)
+    again = GroupPlan.read(plan.write(tmp_path / 'plan.json'))
+    assert again.included == plan.included
+    assert again.columns == plan.columns
+    assert again.groups == plan.groups
+    assert again.common() == plan.common()
+
+
+def test_change_over_sessions(make_cohort, plan_of) -> None:
+    plan = plan_of(make_cohort(['patient', 'control'] * 5, sessions=('a', 'b'), change=0.6))
+    rows, sd = score_rows(plan)
+    changes = change_rows(plan, rows)
+    assert len(changes) == 10
+    assert np.mean([row['change'] for row in changes]) == pytest.approx(0.6 / sd, rel=0.3)
+    assert (changes[0]['from'], changes[0]['to']) == ('ses-a', 'ses-b')
+    assert model_change(plan, changes)['n'] == 10
+
+
+def table(cohort, text: str) -> None:
+    (cohort.bids / 'participants.tsv').write_text(text)
+
+
+def test_missing_covariates_are_told_and_complete_cases_used(patients, plan_of) -> None:
+    lines = (patients.bids / 'participants.tsv').read_text().splitlines()
+    lines[3] = 'sub-03\tpatient\tn/a\tF'
+    lines[4] = 'sub-04\tcontrol\t50\t'
+    table(patients, '\n'.join(lines) + '\n')
+    plan = plan_of(patients)
+    assert missing_rows(plan.columns, plan.scans) == [
+        {'image': 'sub-03', 'lacks': 'age'},
+        {'image': 'sub-04', 'lacks': 'sex'},
+    ]
+    model = model_scores(plan, score_rows(plan)[0])
+    assert (model['n'], model['missing']) == (18, {'age': 1, 'sex': 1})
+
+
+def test_a_collinear_design_that_was_asked_for(patients, plan_of) -> None:
+    lines = ['participant_id\tgroup\tsite']
+    lines += [f'sub-{n:02d}\t{g}\tsite {g}' for n, g in enumerate(patients.labels, 1)]
+    table(patients, '\n'.join(lines) + '\n')
+    plan = plan_of(patients, group_by='group', covariates=('site',))
+    rows, _ = score_rows(plan)
+    with pytest.raises(UsageError, match='site is determined by group'):
+        model_scores(plan, rows)
+    by_itself = plan_of(patients)
+    left_out = model_scores(by_itself, rows)['left_out']
+    assert left_out['site'] == 'determined by group'
+
+
+def test_a_group_with_one_member(patients, plan_of) -> None:
+    lines = (patients.bids / 'participants.tsv').read_text().replace('sub-02\tcontrol', 'sub-02\tx')
+    table(patients, lines)
+    plan = plan_of(patients)
+    model = model_scores(plan, score_rows(plan)[0])
+    assert model['left_out']['group = x'] == 'this group has one member'
+    assert model['n'] == 19
+
+
+def test_few_subjects_are_described_but_not_tested(make_cohort, plan_of) -> None:
+    plan = plan_of(make_cohort(('patient', 'control')))
+    model = model_scores(plan, score_rows(plan)[0])
+    assert model['effects'] == []
+    assert model['not_tested']
+
+
+def test_a_table_that_names_nobody_present(patients, plan_of) -> None:
+    table(patients, 'participant_id\tgroup\nsub-elsewhere\tpatient\n')
+    with pytest.raises(InputDatasetError, match='names none of the 20 subjects') as caught:
+        plan_of(patients)
+    assert '--labels' in caught.value.advice
+
+
+def test_no_table_at_all(patients, plan_of) -> None:
+    (patients.bids / 'participants.tsv').unlink()
+    assert plan_of(patients).columns.group == ''
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv is not there'):
+        plan_of(patients, group_by='group')
+
+
+def test_columns_that_do_not_fit(patients, plan_of) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'group'"):
+        plan_of(patients, group_by='groups')
+    with pytest.raises(UsageError, match='--voxelwise sex: its values are no numbers'):
+        plan_of(patients, voxelwise=('sex',))
+    lines = ['participant_id\tcode'] + [f'sub-{n:02d}\tc{n}' for n in range(1, 25)]
+    many = '\n'.join(lines) + '\n'
+    table(patients, many)
+    assert plan_of(patients, group_by='code').columns.group == 'code'
+    table(patients, many + 'sub-01\tother\n')
+    with pytest.raises(InputDatasetError, match='more than one value'):
+        plan_of(patients, group_by='code')
+
+
+def test_too_many_groups_are_no_groups(patients, chosen) -> None:
+    from bids_interp.group.covariates import _check_groups
+
+    values = {f'sub-{n}': str(n) for n in range(30)}
+    with pytest.raises(UsageError, match='30 different values'):
+        _check_groups(values, 'age', True)
+
+
+def test_what_a_regression_was_trained_for_is_a_covariate(patients, chosen) -> None:
+    settings = Settings(patients.bids, patients.out, 'group')
+    columns = read_columns(settings, chosen(patients.out), {'kind': 'regression', 'label': 'age'})
+    assert columns.group == ''
+    assert columns.chosen[0] == 'age'
+
+
+def test_confounds_in_the_groups() -> None:
+    rows = [
+        {'group': g, 'age': a, 'sex': s, 'score': x}
+        for g, a, s, x in (
+            ('p', '70', 'F', 2.0),
+            ('p', '72', 'F', 2.5),
+            ('p', '74', 'M', 3.0),
+            ('c', '60', 'M', 0.0),
+            ('c', '62', 'M', 0.5),
+            ('c', None, 'M', 0.2),
+        )
+    ]
+    found = {(row['covariate'], row['group']): row for row in confound_rows(rows, ['age', 'sex'])}
+    assert found['age', 'p']['summary'] == '72 (SD 2)'
+    assert found['age', 'all']['n'] == 5
+    assert found['age', 'all']['imbalance'] == pytest.approx(11 / np.sqrt(3))
+    assert found['age', 'p']['r_score'] == pytest.approx(1)
+    assert found['sex', 'p']['summary'] == 'F: 2, M: 1'
+    assert found['sex', 'all']['imbalance'] == pytest.approx(2 / 3)
+
+
+def test_dose_responses_and_logits(patients, plan_of) -> None:
+    plan = plan_of(patients)
+    rows = response_rows(plan)
+    doses = [row['dose'] for row in rows if row['group'] == 'all']
+    assert doses == [-1.0, 0.0, 1.0]
+    mean = {(row['group'], row['dose']): row['logit'] for row in rows}
+    assert mean['patient', 0.0] > mean['control', 0.0]
+    assert {row['n'] for row in rows} == {10, 20}
+    assert {'image', 'group', 'observed', 'inject100', 'remove100'} == set(logit_rows(plan)[0])
+
+
+def test_voxelwise_model_on_a_number(patients, plan_of, made_up) -> None:
+    """Where the maps follow a number the model finds it, and only there."""
+    rng = np.random.default_rng(0)
+    lines = ['participant_id\tgroup\tduration']
+    plan = plan_of(patients)
+    where = (slice(4, 8), slice(8, 12), slice(8, 12))
+    for index, scan in enumerate(plan.included):
+        lines.append(f'sub-{scan.subject}\t{patients.labels[index]}\t{index}')
+        values = made_up.truth() + 0.02 * rng.standard_normal(made_up.truth().shape)
+        values[where] += 0.02 * index
+        made_up.save(scan.maps['inject100'], values.astype('f4'), made_up.grid().affine)
+    table(patients, '\n'.join(lines) + '\n')
+    plan = plan_of(patients, voxelwise=('duration',))
+    places = find_places(plan.included)
+    facts, maps, coarse = voxelwise_glm(plan, 'inject100', 'duration', places)
+    assert facts['not_tested'] == ''
+    p = np.ones(coarse.grid.shape)
+    p[coarse.inside] = maps['p']
+    assert p[where].min() < 0.05
+    outside = np.ones(p.shape, bool)
+    outside[where] = False
+    assert (p[outside] < 0.05).mean() < 0.02
+    assert set(maps) == {'t', 'p'}
+
+
+def test_clusters_can_be_enhanced(patients, plan_of) -> None:
+    plan = plan_of(patients, voxelwise=('age',), tfce=True)
+    plan.choices['permutations'] = 5
+    _, maps, coarse = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
+    assert set(maps) == {'t', 'p', 'tfce', 'tfcep'}
+    assert maps['tfcep'].shape == (int(coarse.inside.sum()),)
+
+
+def test_maps_that_do_not_differ_are_not_tested(patients, plan_of, made_up) -> None:
+    plan = plan_of(patients, voxelwise=('age',))
+    for scan in plan.included:
+        made_up.save(scan.maps['inject100'], made_up.truth(), made_up.grid().affine)
+    facts, maps, _ = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
+    assert 'do not differ' in facts['not_tested']
+    assert maps == {}
+
+
+def test_fine_maps_are_tested_on_a_coarse_grid(made_up) -> None:
+    from bids_interp.group.reading import Places
+
+    grid = made_up.grid().with_spacing(1.0)
+    coarse, step = coarse_places(Places(grid, np.ones(grid.shape, bool)))
+    assert step == 3
+    np.testing.assert_allclose(coarse.grid.spacing, 3)
+    np.testing.assert_allclose(coarse.grid.affine[:3, 3], grid.affine[:3, 3])
+
+
+def fake_bundle(maps: np.ndarray, digest: str, grid) -> SimpleNamespace:
+    mask = np.ones(grid.shape, bool)
+    return SimpleNamespace(
+        version_hash=digest, grid=grid, brain_mask=mask, maps=maps, path=Path(digest)
+    )
+
+
+def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch, made_up) -> None:
+    rng = np.random.default_rng(0)
+    grid = made_up.grid()
+    size = int(np.prod(grid.shape))
+    shared = 0.3 * (np.arange(size) < 200)
+    bundles = {
+        f'null{n}': fake_bundle(rng.normal(0, 0.1, (4, size)), f'null{n}', grid) for n in range(19)
+    }
+    bundles['true'] = fake_bundle(shared + rng.normal(0, 0.01, (4, size)), 'true', grid)
+    monkeypatch.setattr(null, 'load_bundle', lambda path, contrast: bundles[str(path)])
+    monkeypatch.setattr(null, 'fold_maps', lambda bundle: bundle.maps)
+    names = [f'null{n}' for n in range(19)]
+    facts, volume, _ = null.beyond_chance(Path('true'), names)
+    assert facts['p'] == pytest.approx(0.05)
+    assert (volume.ravel()[:200] <= 0.05).mean() > 0.9
+    assert (volume.ravel()[200:] <= 0.05).mean() < 0.01
+    chance, _, _ = null.beyond_chance(Path('null0'), names[1:])
+    assert chance['p'] > 0.05
+    assert not chance['enough']
+    with pytest.raises(ModelError, match='the model itself'):
+        null.beyond_chance(Path('true'), ['true'])
+
+
+def test_fold_maps_of_a_bundle(tiny_bundle) -> None:
+    maps = null.fold_maps(tiny_bundle)
+    assert maps.shape == (2, int(tiny_bundle.brain_mask.sum()))
+    assert np.isfinite(maps).all()
+    assert np.abs(maps[0] - maps[1]).max() > 0.01
+
+
+def test_maps_of_folds_are_those_of_this_very_model(tmp_path) -> None:
+    import hashlib
+
+    (tmp_path / 'models' / 'm').mkdir(parents=True)
+    (tmp_path / 'training' / 'm').mkdir(parents=True)
+    config = tmp_path / 'models' / 'm' / 'config.json'
+    config.write_text('{}')
+    digest = hashlib.sha256(b'{}').hexdigest()[:12]
+    assert training_folds(tmp_path, ('m', digest)) == tmp_path / 'training' / 'm'
+    assert training_folds(tmp_path, ('m', 'another')) is None
