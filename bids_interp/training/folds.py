@@ -80,7 +80,7 @@ def make_folds(
 def check_families(
     labels: np.ndarray, families: np.ndarray, n_folds: int, names: Sequence[str] | None = None
 ) -> None:
-    """Refuse classes of too few families: two must be left beside each test split.
+    """Refuse classes of too few families: one for each test split, two left beside it.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def check_families(
     """
     for value in np.unique(labels):
         available = len(np.unique(families[labels == value]))
-        if available - math.ceil(available / n_folds) < 2:
+        if available < n_folds or available - math.ceil(available / n_folds) < 2:
             name = str(value) if names is None else names[int(value)]
             raise TrainingError(
                 f'Class {name} has {available} families: too few for {n_folds} folds with '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -40,6 +41,33 @@ class TestRecipe:
         assert (paper.classifier.learning_rate, paper.classifier.batch) == (5e-4, 40)
         assert paper.classifier.augmentation is None
         assert (paper.simulator.margin, paper.simulator.smoothness) == (12.5, 4e-5)
+
+    def test_the_table_of_the_document(self, repository: Path) -> None:
+        text = (repository / 'docs' / 'training.md').read_text()
+        rows = {
+            cells[0]: cells[1:]
+            for line in text.splitlines()
+            if len(cells := [cell.strip() for cell in line.strip('|').split('|')]) == 4
+        }
+        for column, name in enumerate(('default', 'fast', 'ipmi2021')):
+            recipe = PRESETS[name]
+            simulator = recipe.simulator
+            steps = (
+                [simulator.steps]
+                if isinstance(simulator, PaperRecipe)
+                else [n for n in (simulator.template_steps, simulator.residual_steps) if n]
+            )
+            expected = {
+                'voxel size (mm)': f'{recipe.spacing_mm:g}',
+                'grid': ' x '.join([str(recipe.cube)] * 3) if recipe.cube else 'as the brain needs',
+                'folds': str(recipe.n_folds),
+                'classifier': recipe.classifier.architecture,
+                'steps of the classifier': str(recipe.classifier.steps),
+                'images a step': str(recipe.classifier.batch),
+                'simulator': simulator.capacity,
+                'steps of the simulator': ' + '.join(map(str, steps)),
+            }
+            assert {key: rows[key][column] for key in expected} == expected
 
     def test_changes(self) -> None:
         recipe = make_recipe(
@@ -188,6 +216,10 @@ class TestFolds:
         labels, families = np.repeat([0, 1], 50), np.repeat(np.arange(4), 25)
         with pytest.raises(TrainingError, match='2 families'):
             make_folds(labels, families, 3, 0)
+
+    def test_more_folds_than_families_of_a_class(self) -> None:
+        with pytest.raises(TrainingError, match='Class 1 has 6 families: too few for 7 folds'):
+            make_folds(np.array([0] * 20 + [1] * 6), np.arange(26), 7, 0)
 
     def test_another_seed_shuffles(self) -> None:
         labels = np.arange(40) % 2
