@@ -1,0 +1,64 @@
+"""Deformable registration of a brain to a template that it is already aligned with."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from bids_interp.anatomical import ants_tools
+from bids_interp.anatomical.itk import itk_text
+from bids_interp.errors import ImageError
+from bids_interp.spatial import Grid, log_jacobian
+
+# Voxels are several mm wide: two levels are enough.
+_SYN = ants_tools.Stage('SyN[0.2,3,0]', 'CC[%s,%s,1,2]', '60x30', '2x1', '1x0')
+
+
+def register_log_jacobian(
+    image: np.ndarray, template: np.ndarray, grid: Grid, *, threads: int = 1, seed: int = 0
+) -> np.ndarray:
+    """Log-Jacobian of the map from a template to an image (SyN, local correlation, ANTs).
+
+    Parameters
+    ----------
+    image, template : numpy.ndarray
+        (X, Y, Z) brains, 0 outside, aligned by an affine.
+    grid : Grid
+        Of both.
+    threads, seed : int
+        Of ANTs.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32 on the template, positive where the image is larger than the template.
+
+    Raises
+    ------
+    ImageError
+        If ANTs gives up.
+    """
+    ants_tools.load_ants(threads)
+    fixed, moving = (
+        ants_tools.to_ants(grid.to_image(np.asarray(data, np.float32)))
+        for data in (template, image)
+    )
+    with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
+        start = Path(folder) / 'identity.txt'
+        start.write_text(itk_text(np.eye(4)))
+        try:
+            with ants_tools.run_registration(
+                fixed, moving, [_SYN], seed=seed, initial=str(start)
+            ) as (forward, _):
+                field = np.asarray(nib.load(forward[0]).dataobj, np.float32)
+        except RuntimeError as error:
+            raise ImageError(f'A brain could not be registered to the template: {error}.') from error
+    # ITK's vectors are LPS; the voxels of the file are those of the template.
+    displacement = np.moveaxis(field[..., 0, :], -1, 0) * np.array(
+        [-1.0, -1.0, 1.0], np.float32
+    ).reshape(3, 1, 1, 1)
+    return log_jacobian(torch.from_numpy(displacement)[None], grid)[0, 0].numpy()

@@ -1,0 +1,123 @@
+"""What a simulation has to beat: saliency, class means and tensor-based morphometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_interp.evaluation.saliency import SaliencyUnsupported, saliency_map
+from bids_interp.spatial import Grid
+
+
+def class_difference(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean image of the positive class minus that of the negative one.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        (N, X, Y, Z) training images.
+    labels : numpy.ndarray
+        (N,) 0 and 1.
+
+    Examples
+    --------
+    >>> class_difference(np.array([[[[1.0]]], [[[3.0]]], [[[7.0]]]]), np.array([0, 0, 1])).item()
+    5.0
+    """
+    return images[labels == 1].mean(axis=0) - images[labels == 0].mean(axis=0)
+
+
+def morphometry_t_map(log_jacobians: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Voxel-wise t of log-Jacobians of registrations to a template: positive minus negative class.
+
+    Parameters
+    ----------
+    log_jacobians : numpy.ndarray
+        (N, X, Y, Z), positive where an image is larger than the template.
+    labels : numpy.ndarray
+        (N,) 0 and 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) Welch's t; 0 where nothing varies.
+
+    References
+    ----------
+    Ashburner J, Friston K. Tensor based morphometry, in: Human Brain Function, 2nd edition, 2004.
+
+    Examples
+    --------
+    >>> maps = np.array([1.0, 3.0, 5.0, 7.0]).reshape(4, 1, 1, 1)
+    >>> round(morphometry_t_map(maps, np.array([0, 0, 1, 1])).item(), 4)
+    2.8284
+    """
+    sides = [np.asarray(log_jacobians[labels == value], np.float64) for value in (0, 1)]
+    difference = sides[1].mean(axis=0) - sides[0].mean(axis=0)
+    error = np.sqrt(sum(side.var(axis=0, ddof=1) / len(side) for side in sides))
+    return np.divide(difference, error, out=np.zeros_like(difference), where=error > 0)
+
+
+def saliency_values(
+    methods: Sequence[str],
+    classifier: nn.Module,
+    images: torch.Tensor,
+    grid: Grid,
+    mask: np.ndarray,
+    baseline: torch.Tensor,
+    seed: int,
+    device: str = 'cpu',
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Saliency maps of images by several methods.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Of :data:`bids_interp.evaluation.saliency.METHODS`.
+    classifier : torch.nn.Module
+        In evaluation mode, on ``device``.
+    images : torch.Tensor
+        (N, 1, X, Y, Z).
+    grid, mask : Grid, numpy.ndarray
+        Of the images.
+    baseline : torch.Tensor
+        (1, 1, X, Y, Z) mean image of the negative class.
+    seed : int
+        Of the methods that draw random numbers.
+    device : str
+        Of the network.
+
+    Returns
+    -------
+    values : dict of numpy.ndarray
+        Method to (N, V) float32 inside the mask.
+    skipped : dict of str
+        Methods that do not apply to the classifier, or failed on an image, and why.
+    """
+    values, skipped = {}, {}
+    for method in methods:
+        try:
+            maps = [
+                saliency_map(
+                    method,
+                    classifier,
+                    image[None],
+                    grid,
+                    baseline=baseline,
+                    seed=seed,
+                    device=device,
+                ).map[mask]
+                for image in images
+            ]
+        except SaliencyUnsupported as reason:
+            skipped[method] = reason.message
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            # One method that Captum stumbles over must not cost the whole table.
+            first = (str(error).splitlines() or [''])[0]
+            skipped[method] = f'it ended with {type(error).__name__}: {first}'
+        else:
+            values[method] = np.stack(maps).astype(np.float32)
+    return values, skipped

@@ -1,0 +1,89 @@
+"""Agreement of group means with the truth when families are drawn again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bids_interp.evaluation.scores import Estimate
+
+
+def draw_weights(n_families: int, draws: int, seed: int) -> np.ndarray:
+    """How often each family is in each bootstrap draw, (draws, families).
+
+    Methods that are compared use the same weights, so that their differences are paired.
+    """
+    drawn = np.random.default_rng(seed).integers(n_families, size=(draws, n_families))
+    return np.stack([np.bincount(row, minlength=n_families) for row in drawn]).astype(np.float64)
+
+
+class GroupAgreement:
+    """NCC of the mean map of weighted families with their mean truth.
+
+    The NCC of two sums of maps needs only the products of all pairs of families, so that a
+    bootstrap draw costs nothing that grows with the number of voxels.
+
+    Parameters
+    ----------
+    maps, truths : numpy.ndarray
+        (N, V) inside the brain.
+    families : numpy.ndarray
+        (N,) number of the family of each.
+    n_families : int
+        Families in all; some may have no map here.
+
+    Examples
+    --------
+    >>> truths = np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    >>> agreement = GroupAgreement(np.array([[0.0, 1.0, 2.0], [5.0, 0, 0]]), truths, np.arange(2), 2)
+    >>> agreement(np.array([[1.0, 0.0], [0.0, 1.0]])).round(3).tolist()
+    [1.0, -0.866]
+    """
+
+    def __init__(
+        self, maps: np.ndarray, truths: np.ndarray, families: np.ndarray, n_families: int
+    ) -> None:
+        found = _family_sums(maps, families, n_families)
+        wanted = _family_sums(truths, families, n_families)
+        self.cross = found @ wanted.T
+        self.found, self.wanted = found @ found.T, wanted @ wanted.T
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """NCC (D,) for weights (D, families); 0 where one of the maps is constant."""
+        cross, found, wanted = (
+            np.einsum('df,fg,dg->d', weights, product, weights, optimize=True)
+            for product in (self.cross, self.found, self.wanted)
+        )
+        scale = np.sqrt(np.maximum(found, 0) * np.maximum(wanted, 0))
+        return np.divide(cross, scale, out=np.zeros_like(cross), where=scale > 0)
+
+
+def _family_sums(values: np.ndarray, families: np.ndarray, count: int) -> np.ndarray:
+    """Sums (families, V), centred over the voxels: what NCC is made of is linear in them."""
+    sums = np.zeros((count, values.shape[1]))
+    np.add.at(sums, families, values)
+    return sums - sums.mean(axis=1, keepdims=True)
+
+
+def family_mean(values: np.ndarray, families: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean (D,) of one number per image under weights (D, families); NaN values are left out.
+
+    Examples
+    --------
+    >>> weights = np.array([[1.0, 1.0], [2.0, 0.0]])
+    >>> family_mean(np.array([1.0, 3.0, 8.0]), np.array([0, 0, 1]), weights).tolist()
+    [4.0, 2.0]
+    """
+    known = np.isfinite(values)
+    size = weights.shape[1]
+    sums = np.bincount(families[known], values[known], minlength=size)
+    counts = np.bincount(families[known], minlength=size)
+    total = weights @ counts
+    return np.divide(weights @ sums, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
+def interval(value: float, drawn: np.ndarray, level: float = 0.95) -> Estimate:
+    """A number with the percentile interval of its bootstrap draws."""
+    tail = (1 - level) / 2
+    finite = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (np.nan, np.nan)
+    return Estimate(float(value), float(low), float(high))

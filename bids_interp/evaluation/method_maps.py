@@ -1,0 +1,106 @@
+"""Maps of several methods for the same images, as they are handed from step to step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+
+@dataclass(frozen=True)
+class MethodMaps:
+    """What one method says about some images.
+
+    Parameters
+    ----------
+    signed : bool
+        Whether positive means growth by the simulation; else only the size of a value counts.
+    images : numpy.ndarray
+        (N,) indices of the images in their cohort.
+    folds : numpy.ndarray
+        (N,) the fold that explained each.
+    values : numpy.ndarray
+        (N, V) float32 values of the voxels inside the brain mask.
+    """
+
+    signed: bool
+    images: np.ndarray
+    folds: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class FoldMaps:
+    """What several methods say about the same images of one fold.
+
+    Parameters
+    ----------
+    fold : int
+        Number of the fold.
+    images : numpy.ndarray
+        (N,) indices in the cohort.
+    values : dict of numpy.ndarray
+        Method to (N, V) float32.
+    signed : tuple of str
+        Methods whose sign means growth.
+    skipped : dict of str
+        Method to the reason why there is no map of it.
+    """
+
+    fold: int
+    images: np.ndarray
+    values: dict[str, np.ndarray]
+    signed: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write to a ``.safetensors`` file."""
+        facts = {'fold': self.fold, 'signed': self.signed, 'skipped': self.skipped}
+        tensors = {f'map.{name}': np.ascontiguousarray(v) for name, v in self.values.items()}
+        kept = {**tensors, 'images': np.asarray(self.images, np.int64)}
+        save_file(kept, path, metadata={'facts': json.dumps(facts)})
+
+    @classmethod
+    def load(cls, path: Path) -> FoldMaps:
+        """Read what :meth:`save` wrote."""
+        with safe_open(path, framework='numpy') as stream:
+            facts = json.loads(stream.metadata()['facts'])
+            names = [name for name in stream.keys() if name.startswith('map.')]  # noqa: SIM118
+            values = {name.removeprefix('map.'): stream.get_tensor(name) for name in names}
+            images = stream.get_tensor('images')
+        return cls(facts['fold'], images, values, tuple(facts['signed']), facts['skipped'])
+
+
+def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
+    """Put the folds of every method together.
+
+    A method that was skipped in one fold is left out: it would be scored on fewer brains.
+
+    Parameters
+    ----------
+    parts : sequence of FoldMaps
+        All methods and folds, in any order.
+
+    Returns
+    -------
+    dict of MethodMaps
+        By method.
+    """
+    n_folds = len({part.fold for part in parts})
+    joined = {}
+    for method in dict.fromkeys(name for part in parts for name in part.values):
+        own = [part for part in parts if method in part.values]
+        if len(own) < n_folds:
+            continue
+        joined[method] = MethodMaps(
+            method in own[0].signed,
+            np.concatenate([part.images for part in own]),
+            np.concatenate([np.full(len(part.images), part.fold) for part in own]),
+            np.concatenate([part.values[method] for part in own]),
+        )
+    return joined
