@@ -125,9 +125,16 @@ _NUMBERS = (
     ('shift', 'Shift of the logit', '{:+.2f}'),
     ('shift_over_class_gap', 'Shift / gap between the classes', '{:+.2f}'),
     ('flipped', 'On the side asked for', '{}'),
+    ('dose_monotonicity', 'Steps of dose the right way', '{:.0%}'),
+    ('transfer_shift_over_class_gap', 'Shift / gap, seen by other folds', '{:+.2f}'),
+    ('transfer_flipped', 'Other folds turned', '{:.0%}'),
     ('mean_abs_log_jacobian', 'Mean |log-Jacobian|', '{:.3f}'),
     ('displacement_max_mm', 'Largest movement (mm)', '{:.2f}'),
     ('reversibility_rmse', 'There and back: error', '{:.3g}'),
+    ('composition_rmse_mm', 'Half the dose twice: difference (mm)', '{:.2g}'),
+    ('identity_error', 'Dose 0: error', '{:.2g}'),
+    ('realism_z', 'Distance from training images (SD)', '{:.2f}'),
+    ('realism_z_observed', 'Of the scan itself (SD)', '{:.2f}'),
     ('n_folded', 'Folded voxels', '{:.0f}'),
 )
 

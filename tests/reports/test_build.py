@@ -13,6 +13,7 @@ import pytest
 from bids_interp.reports import build_report
 from bids_interp.reports.crashes import read_crashes
 from bids_interp.reports.files import ScanFiles
+from bids_interp.reports.summary import summarise
 
 PREFIX = 'sub-01_run-1'
 
@@ -222,3 +223,44 @@ def test_errors_come_before_the_figures(derivatives: Path) -> None:
     text = plain(Page(build_report(derivatives, PREFIX, errors=[{'node': 'x', 'message': 'gone'}])))
     assert text.index('What helps') < text.index('Pattern injected, towards')
     assert text.count('What helps') == 1
+
+
+def test_checks_of_a_simulation_are_shown(derivatives: Path) -> None:
+    stats = ScanFiles(derivatives, PREFIX).native('desc-counterfactual_stats.tsv')
+    assert stats is not None
+    checks = {'dose_monotonicity': '0.75', 'composition_rmse_mm': '0.0123', 'realism_z': 'n/a'}
+    first, *rows = stats.read_text().splitlines()
+    lines = ['\t'.join([first, *checks]), *('\t'.join([row, *checks.values()]) for row in rows)]
+    stats.write_text('\n'.join(lines) + '\n')
+    text = plain(Page(build_report(derivatives, PREFIX)))
+    assert 'Steps of dose the right way' in text
+    assert '75%' in text
+    assert '0.0210.012n/a' in text
+    assert 'What these numbers mean' in text
+
+
+def test_a_regression_has_values_instead_of_probabilities(files: ScanFiles):
+    response = files.native('desc-doseresponse_stats.tsv')
+    rows = [line.split('\t') for line in response.read_text().splitlines()]
+    place = rows[0].index('probability')
+    for row in rows[1:]:
+        row[place] = 'n/a'
+    response.write_text('\n'.join('\t'.join(row) for row in rows) + '\n')
+    prediction = json.loads(files.prediction.read_text())
+    prediction['Target'] = {
+        'kind': 'regression',
+        'label': 'age',
+        'mean': 50.0,
+        'sd': 10.0,
+        'negative': 'lower',
+        'positive': 'higher',
+    }
+    files.prediction.write_text(json.dumps(prediction))
+    summary = summarise(files)
+    observed = [float(row[rows[0].index('logit')]) for row in rows[1:] if row[0] == 'none']
+    assert summary.finished
+    assert summary.values == pytest.approx([50 + 10 * value for value in observed])
+    page = build_report(files.output_dir, files.prefix).read_text()
+    assert 'What the dose means' in page
+    assert 'Predicted value' in page
+    assert 'Probability of' not in page.partition('id="summary"')[2].partition('</section>')[0]
