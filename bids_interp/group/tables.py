@@ -133,7 +133,8 @@ def write_scores(plan: GroupPlan) -> dict[str, Any]:
     changes = change_rows(plan, rows)
     change_model: dict[str, Any] = {}
     if changes:
-        write_table(folder / 'change.tsv', changes, CHANGE_COLUMNS, common)
+        described = {name: columns[name] for name in plan.columns.chosen}
+        write_table(folder / 'change.tsv', changes, {**CHANGE_COLUMNS, **described}, common)
         change_model = model_change(plan, changes)
         _write_model(folder / 'change_model.tsv', change_model, common)
     return {

@@ -143,19 +143,20 @@ def draw_maps(
         for place, (group, (mean, brain)) in enumerate(loaded.items()):
             stem = f'{one["name"]}{place}'
             mosaic = draw_mosaic(folder / f'{stem}_mosaic.png', mean, brain, scale)
-            glass = draw_glass(folder / f'{stem}_glass.png', mean, scale.limit)
+            # Everybody at the largest dose of each direction is shown at once.
+            first = not group and one['name'][:-3] not in directions
+            glass = draw_glass(folder / f'{stem}_glass.png', mean, scale.limit) if first else None
             shown.append(
                 {
                     'name': one['name'],
                     'dose': f'{int(one["name"][-3:]) / 100:g}',
-                    # Everybody at the largest dose of each direction is shown at once.
-                    'first': not group and one['name'][:-3] not in directions,
+                    'first': first,
                     'group': group or 'all',
                     'n': one['n'][group],
                     'n_reliable': one['n_reliable'][group],
                     'share': 100 * one['n_reliable'][group] / max(one['n_voxels'], 1),
                     'mosaic': data_uri(mosaic),
-                    'glass': data_uri(glass),
+                    'glass': data_uri(glass) if glass else '',
                 }
             )
             frame = frame or viewer(mean, brain, scale.limit)

@@ -21,24 +21,21 @@ def read_response(files: ScanFiles) -> list[dict[str, float]]:
     Returns
     -------
     list of dict
-        ``dose``, ``fold``, ``probability`` and, where there, ``shift_over_class_gap``; by dose.
+        ``dose``, ``fold`` and, where there, ``probability`` (a regression has none), ``logit``,
+        ``shift`` and ``shift_over_class_gap``; by dose.
     """
     rows = []
     for row in read_table(files.native('desc-doseresponse_stats.tsv')):
         sign, dose = SIGNS.get(row.get('direction', '')), number(row.get('dose'))
-        probability = number(row.get('probability'))
-        if sign is None or dose is None or probability is None:
+        if sign is None or dose is None:
             continue
-        kept = {
-            'dose': sign * abs(dose),
-            'fold': number(row.get('fold')) or 0.0,
-            'probability': probability,
-        }
-        for name in ('logit', 'shift', 'shift_over_class_gap'):
+        kept = {'dose': sign * abs(dose), 'fold': number(row.get('fold')) or 0.0}
+        for name in ('probability', 'logit', 'shift', 'shift_over_class_gap'):
             value = number(row.get(name))
             if value is not None:
                 kept[name] = value
-        rows.append(kept)
+        if 'probability' in kept or 'logit' in kept:
+            rows.append(kept)
     return sorted(rows, key=lambda row: (row['dose'], row['fold']))
 
 
@@ -105,6 +102,11 @@ def draw_dose_response(files: ScanFiles, positive: str = 'patient') -> Path | No
     figure = new_figure(10.0, 3.4)
     width = 0.42 if has_shift else 0.9
     axes = figure.add_axes((0.07, 0.22, width, 0.66))
+    if not any('probability' in row for row in rows):
+        _draw_curve(axes, rows, 'logit')
+        title = 'Predicted value (standard deviations from the mean)'
+        axes.set_title(title, fontsize=10.5, loc='left', fontweight='bold')
+        return save_svg(figure, files.figure('dose', '.svg'))
     _draw_curve(axes, rows, 'probability')
     axes.axhline(0.5, color='#5b6774', linestyle='--', linewidth=1)
     axes.set_ylim(-0.03, 1.03)

@@ -28,6 +28,10 @@ class Summary:
         Names of the classes.
     probabilities : list of float
         Of the positive class for the scan, one for each fold.
+    values : list of float
+        Of a regression instead: predicted values for the scan, in units of the target.
+    label, spread : str, float
+        Of a regression: what is predicted, and its standard deviation in the training subjects.
     flip : float or None
         Signed dose at which the mean answer turns.
     direction : str
@@ -48,6 +52,9 @@ class Summary:
     negative: str = 'control'
     positive: str = 'patient'
     probabilities: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    label: str = ''
+    spread: float = 1.0
     flip: float | None = None
     direction: str = 'inject'
     largest_dose: float = 1.0
@@ -61,6 +68,11 @@ class Summary:
     def mean(self) -> float:
         """Mean probability over the folds."""
         return float(np.mean(self.probabilities)) if self.probabilities else float('nan')
+
+    @property
+    def mean_value(self) -> float:
+        """Mean predicted value of a regression over the folds."""
+        return float(np.mean(self.values)) if self.values else float('nan')
 
     @property
     def answer(self) -> str:
@@ -106,11 +118,27 @@ def summarise(files: ScanFiles) -> Summary:
         summary.direction = 'inject' if summary.mean <= 0.5 else 'remove'
         sign = 1 if summary.direction == 'inject' else -1
         summary.largest_dose = float(max(0.0, (sign * doses).max()))
+    _add_values(summary, rows, meta)
     regions = read_regions(files)
     summary.shrinking, summary.growing = strongest(regions, summary.direction)
     conformation = brain.get('Conformation') or {}
     summary.cautions = _cautions(files, summary, meta) + list(conformation.get('Warnings', []))
     return summary
+
+
+def _add_values(summary: Summary, rows: list[dict[str, float]], meta: Mapping[str, Any]) -> None:
+    """Predicted values of each fold, in units of the target, where the model is a regression."""
+    target = meta.get('Target') or {}
+    if target.get('kind') != 'regression':
+        return
+    doses, values = by_dose(rows, 'logit')
+    if 0.0 not in doses:
+        return
+    summary.label, summary.spread = str(target.get('label', '')), float(target.get('sd', 1.0))
+    middle = float(target.get('mean', 0.0))
+    summary.values = (values[doses == 0.0][0] * summary.spread + middle).tolist()
+    summary.finished = True
+    summary.direction = 'inject'
 
 
 def _is_demonstration(files: ScanFiles, meta: Mapping[str, Any]) -> bool:
@@ -184,7 +212,7 @@ def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> li
         cautions.append(
             f'The folds do not agree: probabilities from {min(values):.2f} to {max(values):.2f}.'
         )
-    if summary.finished and summary.flip is None:
+    if summary.finished and summary.flip is None and not summary.values:
         cautions.append(
             f'No dose up to {summary.largest_dose:g} turned the answer: read the map as what the '
             'classifier looks at, not as what would change its mind.'
