@@ -13,6 +13,7 @@ import pytest
 from bids_interp.reports import build_report
 from bids_interp.reports.crashes import read_crashes
 from bids_interp.reports.files import ScanFiles
+from bids_interp.reports.response_figures import draw_dose_response
 from bids_interp.reports.summary import summarise
 
 PREFIX = 'sub-01_run-1'
@@ -239,7 +240,8 @@ def test_checks_of_a_simulation_are_shown(derivatives: Path) -> None:
     assert 'What these numbers mean' in text
 
 
-def test_a_regression_has_values_instead_of_probabilities(files: ScanFiles):
+def test_a_regression_has_values_instead_of_probabilities(derivatives: Path) -> None:
+    files = ScanFiles(derivatives, PREFIX)
     response = files.native('desc-doseresponse_stats.tsv')
     rows = [line.split('\t') for line in response.read_text().splitlines()]
     place = rows[0].index('probability')
@@ -262,5 +264,6 @@ def test_a_regression_has_values_instead_of_probabilities(files: ScanFiles):
     assert summary.values == pytest.approx([50 + 10 * value for value in observed])
     page = build_report(files.output_dir, files.prefix).read_text()
     assert 'What the dose means' in page
-    assert 'Predicted value' in page
+    before = files.figure('dose', '.svg').read_bytes()
+    assert draw_dose_response(files).read_bytes() != before
     assert 'Probability of' not in page.partition('id="summary"')[2].partition('</section>')[0]
