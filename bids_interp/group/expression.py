@@ -167,7 +167,7 @@ class _Sums:
         others = [name for name in self.images if name != block]
         n = sum(self.n[name] for name in others)
         if n >= 2:
-            return sum(self.images[name] for name in others) / n, None
+            return np.sum([self.images[name] for name in others], axis=0) / n, None
         return (self.images[block] - image) / (self.n[block] - 1), image
 
 

@@ -24,40 +24,40 @@ class Effect:
         The term, and what its effect compares.
     n, df : int
         Subjects, and residual degrees of freedom.
-    estimate, se, low, high : float, optional
-        Effect in units of the score per unit of the variable (or between two levels), its
-        standard error and 95 % interval; None where the term has several columns.
+    p : float
+        Of the permutation test, two-sided.
+    spread : float
+        By how much the null distribution (its standard deviation) was widened, see
+        :func:`freedman_lane`.
     statistic : float
         t (estimate over standard error), or F where the term has several columns.
     kind : {'t', 'F'}
         Which of them.
-    p : float
-        Of the permutation test, two-sided.
+    estimate, se, low, high : float, optional
+        Effect in units of the score per unit of the variable (or between two levels), its
+        standard error and 95 % interval; None where the term has several columns.
     cohen_d, d_low, d_high : float, optional
         Adjusted difference of two levels over the residual standard deviation.
     partial_r : float, optional
         Correlation of score and variable, both without the other terms.
-    spread : float
-        By how much the null distribution (its standard deviation) was widened, see
-        :func:`freedman_lane`.
     """
 
     variable: str
     contrast: str
     n: int
     df: int
-    estimate: float | None
-    se: float | None
-    low: float | None
-    high: float | None
+    p: float
+    spread: float
     statistic: float
     kind: str
-    p: float
-    cohen_d: float | None
-    d_low: float | None
-    d_high: float | None
-    partial_r: float | None
-    spread: float
+    estimate: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    cohen_d: float | None = None
+    d_low: float | None = None
+    d_high: float | None = None
+    partial_r: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -105,10 +105,16 @@ def _effect(
     reduced, full = design.matrix(term.name), design.matrix()
     df, width = len(score) - full.shape[1], term.columns.shape[1]
     f, p = freedman_lane(score, reduced, full, design.blocks, draws=draws, seed=seed, spread=spread)
-    shared = (term.name, term.contrast, len(score), df)
+    shared: dict[str, Any] = {
+        'variable': term.name,
+        'contrast': term.contrast,
+        'n': len(score),
+        'df': df,
+        'p': p,
+        'spread': spread,
+    }
     if width > 1:
-        nothing = (None,) * 4
-        return Effect(*shared, *nothing, f / spread**2, 'F', p, None, None, None, None, spread)
+        return Effect(**shared, statistic=f / spread**2, kind='F')
     own = residuals(term.columns, reduced)[:, 0]
     left = residuals(score[:, None], reduced)[:, 0]
     estimate = float(own @ left / (own @ own))
@@ -116,13 +122,20 @@ def _effect(
     # What the models have learned from the others' labels widens the interval as it does the test.
     se = spread * sigma / float(np.sqrt(own @ own))
     reach = float(stats.t.ppf(0.975, df)) * se
-    partial = float(own @ left / np.sqrt((own @ own) * (left @ left))) if left.any() else 0.0
-    d: tuple[float | None, ...] = (None, None, None)
-    if term.levels and sigma > 0:
-        d = (estimate / sigma, (estimate - reach) / sigma, (estimate + reach) / sigma)
-    t = float(np.sign(estimate) * np.sqrt(f)) / spread
-    interval = (estimate, se, estimate - reach, estimate + reach)
-    return Effect(*shared, *interval, t, 't', p, *d, partial, spread)
+    has_d = bool(term.levels) and sigma > 0
+    return Effect(
+        **shared,
+        statistic=float(np.sign(estimate) * np.sqrt(f)) / spread,
+        kind='t',
+        estimate=estimate,
+        se=se,
+        low=estimate - reach,
+        high=estimate + reach,
+        cohen_d=estimate / sigma if has_d else None,
+        d_low=(estimate - reach) / sigma if has_d else None,
+        d_high=(estimate + reach) / sigma if has_d else None,
+        partial_r=float(own @ left / np.sqrt((own @ own) * (left @ left))) if left.any() else 0.0,
+    )
 
 
 def residuals(values: np.ndarray, design: np.ndarray) -> np.ndarray:

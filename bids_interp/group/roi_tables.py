@@ -116,8 +116,8 @@ def group_rows(
             places, running.mean, regions, described.means[inside].mean(0), rng
         )
         drawn = rng.integers(len(inside), size=(DRAWS, len(inside)))
-        weights = np.stack([np.bincount(row, minlength=len(inside)) for row in drawn])
-        weights = weights / len(inside)
+        counts = np.stack([np.bincount(row, minlength=len(inside)) for row in drawn])
+        weights = counts / len(inside)
         facts = {
             'logj': described.means[inside],
             'pct': 100 * described.changes[inside],

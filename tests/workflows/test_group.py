@@ -264,20 +264,8 @@ def test_the_command_line(makers, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit) as end:
         main.main(
             [
-                'in',
-                'out',
-                'group',
-                '--group-by',
-                'sex',
-                '--covariates',
-                'age',
-                'site',
-                '--tfce',
-                '--voxelwise',
-                'age',
-                '--null-models',
-                'a',
-                'b',
+                *('in', 'out', 'group', '--group-by', 'sex', '--covariates', 'age', 'site'),
+                *('--tfce', '--voxelwise', 'age', '--null-models', 'a', 'b'),
             ]
         )
     assert end.value.code == 0
