@@ -92,6 +92,10 @@ def test_the_sign_is_the_direction_and_the_size_the_dose(simulator, images) -> N
         full = simulator(images, torch.tensor([1.0, -1.0]))
         half = simulator(images, torch.tensor([0.5, -0.5]))
         nothing = simulator(images, torch.zeros(2))
+        removed = simulator.displacement(images[1:], -torch.ones(1, 1))
+    # The direction that the network is told is -1, not 0.
+    spacing = torch.tensor([4.0, 3.0, 2.0]).view(1, 3, 1, 1, 1)
+    torch.testing.assert_close(full[1:], removed * spacing, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(half, 0.5 * full)
     assert not nothing.any()
 
