@@ -15,9 +15,10 @@ from bids_interp.errors import BidsInterpError
 
 # Name of the tool: where its command is, and its line in the list.
 TOOLS = {
+    'bench': ('bids_interp.cli.tools_bench:bench', 'Hold all methods against a known truth.'),
     'demo': ('bids_interp.cli.tools_demo:demo', 'The main job on two made-up heads.'),
     'inject': ('bids_interp.cli.tools_inject:inject', 'Plant a known change into scans.'),
-    'model': ('bids_interp.cli.tools_model:model', 'Look into a model bundle, verify it, hand it on.'),
+    'model': ('bids_interp.cli.tools_model:model', 'Look into a model, verify it, hand it on.'),
     'phantom': (
         'bids_interp.cli.tools_phantom:phantom',
         'Make heads or blobs with a known effect.',

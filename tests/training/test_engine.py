@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
-from bids_interp.training import checkpoints, engine
+from bids_interp.training import checkpoints, progress
 from bids_interp.training.checkpoints import AtomicCheckpointIO
 from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import LAST, ProgressLines, run_task
+from bids_interp.training.engine import LAST, run_task
 from bids_interp.training.folds import Fold
+from bids_interp.training.progress import ProgressLines
 
 from .balls import CLASSIFIER, binary_cohort, folds_of
 
@@ -239,12 +240,12 @@ def test_progress_tells_step_loss_and_end(monkeypatch: pytest.MonkeyPatch) -> No
         callback_metrics: ClassVar = {'loss': torch.tensor(0.25)}
 
     now = [0.0]
-    monkeypatch.setattr(engine.time, 'monotonic', lambda: now[0])
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
     lines: list[str] = []
-    progress = ProgressLines('fold 1, classifier', lines.append)
-    progress.on_train_start(Trainer(), Task())
+    told = ProgressLines('fold 1, classifier', lines.append)
+    told.on_train_start(Trainer(), Task())
     for now[0], Task.global_step in ((30.0, 10), (61.0, 20), (90.0, 30), (122.0, 40)):
-        progress.on_train_batch_end(Trainer(), Task())
+        told.on_train_batch_end(Trainer(), Task())
     assert lines == [
         'fold 1, classifier: starts with step 0 of 100',
         'fold 1, classifier: step 20 of 100, loss 0.250, about 4 min to go',
