@@ -64,6 +64,8 @@ class TrainChoices:
         Name of the bundle below OUTPUT_DIR/models.
     model_license : str, optional
         Licence of the model, for its card.
+    sanity : bool
+        Check on the first fold that maps are destroyed with the classifier or the labels.
     overwrite : bool
         Replace a bundle of that name.
     """
@@ -93,6 +95,7 @@ class TrainChoices:
     devices_per_fold: int = 1
     model_name: str | None = None
     model_license: str | None = None
+    sanity: bool = False
     overwrite: bool = False
 
     @property

@@ -27,6 +27,7 @@ from bids_interp.interfaces.training import (
 from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import init_anatomical_wf
 from bids_interp.workflows.context import Engine, log_dir, workflow_name
+from bids_interp.workflows.train_sanity import add_sanity
 
 
 @dataclass(frozen=True)
@@ -261,24 +262,24 @@ def init_train_wf(
     if settings.classifier_card is not None:
         given['classifier_card'] = str(settings.classifier_card)
     threads = max(1, engine.nprocs // plan.n_folds)
+    computed: dict[str, Any] = {
+        'recipe': plan.recipe,
+        'recipe_digest': plan.recipe_digest,
+        'allow_code': settings.allow_code,
+        'device': engine.device,
+        'use_gpu': engine.device.startswith('cuda'),
+        'n_devices': settings.devices_per_fold,
+        'num_threads': threads,
+        'random_seed': settings.random_seed,
+        **given,
+    }
+    n_procs = min(engine.nprocs, threads * settings.devices_per_fold)
+    share: dict[str, Any] = {'mem_gb': 2.5, 'n_procs': n_procs}
     for index in range(plan.n_folds):
         train_fold = pe.Node(
-            TrainFold(
-                index=index,
-                recipe=plan.recipe,
-                recipe_digest=plan.recipe_digest,
-                allow_code=settings.allow_code,
-                directory=str(plan.checkpoints),
-                device=engine.device,
-                use_gpu=engine.device.startswith('cuda'),
-                n_devices=settings.devices_per_fold,
-                num_threads=threads,
-                random_seed=settings.random_seed,
-                **given,
-            ),
+            TrainFold(index=index, directory=str(plan.checkpoints), **computed),
             name=f'train_fold_{index}',
-            mem_gb=2.5,
-            n_procs=min(engine.nprocs, threads * settings.devices_per_fold),
+            **share,
         )
         workflow.connect([
             (gather_cohort, train_fold, [('cohort', 'cohort'), ('folds', 'folds')]),
@@ -288,6 +289,8 @@ def init_train_wf(
         (gather_cohort, assemble_model, [('cohort', 'cohort'), ('folds', 'folds')]),
         (merge_results, assemble_model, [('out', 'results')]),
     ])  # fmt: skip
+    if settings.sanity:
+        add_sanity(workflow, 0, plan.checkpoints.with_name('sanity'), computed, share)
     crash_dir = settings.output_dir / 'logs' / f'{engine.run_uuid}_crashes'
     workflow.config['execution']['crashdump_dir'] = str(crash_dir)
     for node in workflow._get_all_nodes():

@@ -100,6 +100,12 @@ def _method() -> list[Option]:
         _text(
             '--model-name', METHOD, 'NAME', 'Folder of the model below OUTPUT_DIR/models.', 'label'
         ),
+        flag(
+            '--sanity',
+            group=METHOD,
+            help='Check on the first fold that maps vanish with the classifier and the labels: '
+            'about as long as two more folds.',
+        ),
         _text('--model-license', METHOD, 'TEXT', 'Licence of the model, for its card.'),
         flag('--overwrite', group=METHOD, help='Replace a model of that name.'),
     ]

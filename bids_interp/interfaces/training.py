@@ -212,6 +212,7 @@ class _AssembleInputSpec(BaseInterfaceInputSpec):
     report_dir = traits.Str(mandatory=True, desc='folder of report and tables')
     overwrite = traits.Bool(False, usedefault=True, nohash=True, desc='replace a bundle')
     classifier = traits.Dict(desc='source of a trained classifier')
+    sanity = File(exists=True, desc='of SanityFold')
     random_seed = traits.Int(mandatory=True, desc='seed of bootstrap and permutations')
 
 
@@ -230,6 +231,7 @@ class AssembleModel(SimpleInterface):
     def _run_interface(self, runtime):
         from bids_interp.interfaces.training_outputs import write_model
 
-        bundle, report = write_model(self.inputs)
+        checked = Path(self.inputs.sanity) if isdefined(self.inputs.sanity) else None
+        bundle, report = write_model(self.inputs, checked)
         self._results.update(bundle=str(bundle), report=str(report))
         return runtime

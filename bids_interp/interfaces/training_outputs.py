@@ -46,8 +46,15 @@ OOF_COLUMNS = {
 }
 
 
-def write_model(inputs: Any) -> tuple[Path, Path]:
+def write_model(inputs: Any, sanity: Path | None = None) -> tuple[Path, Path]:
     """Write everything that :class:`bids_interp.interfaces.training.AssembleModel` is asked for.
+
+    Parameters
+    ----------
+    inputs : traits
+        Of that interface.
+    sanity : pathlib.Path, optional
+        Of :class:`bids_interp.interfaces.training_sanity.SanityFold`.
 
     Returns
     -------
@@ -57,7 +64,7 @@ def write_model(inputs: Any) -> tuple[Path, Path]:
     from bids_interp.models.bundle_writing import save_bundle
     from bids_interp.reports.model_card import model_card
     from bids_interp.training.assemble import assemble
-    from bids_interp.training.storage import load_cohort, load_folds, load_result
+    from bids_interp.training.storage import load_cohort, load_folds, load_result, load_sanity
 
     cohort, folds = load_cohort(Path(inputs.cohort)), load_folds(Path(inputs.folds))
     results = [load_result(Path(path)) for path in inputs.results]
@@ -70,6 +77,9 @@ def write_model(inputs: Any) -> tuple[Path, Path]:
         site=table['site'],
         seed=inputs.random_seed,
     )
+    checked = None if sanity is None else load_sanity(sanity)
+    if checked is not None:
+        assembled.metrics['sanity'] = checked.metrics
     config = make_config(cohort, assembled, dict(inputs.facts), inputs.random_seed)
     described = {**config, 'folds': [{'metrics': r.trained.metrics} for r in results]}
     given = inputs.classifier if isdefined(inputs.classifier) else None
@@ -93,6 +103,10 @@ def write_model(inputs: Any) -> tuple[Path, Path]:
         table,
         Path(inputs.checkpoints),
     )
+    if checked is not None:
+        from bids_interp.interfaces.training_sanity import write_sanity_maps
+
+        write_sanity_maps(Path(inputs.report_dir), cohort, results, checked)
     return bundle.path, report
 
 

@@ -28,6 +28,7 @@ def model_card(config: Mapping[str, Any]) -> str:
     import jinja2
 
     from bids_interp.reports.assemble import PAGE
+    from bids_interp.reports.training_sanity import sanity_words
     from bids_interp.reports.training_words import (
         confound_rows,
         left_out_text,
@@ -61,6 +62,7 @@ def model_card(config: Mapping[str, Any]) -> str:
         confounds=confound_rows(metrics)[1:],
         left_out=left_out_text(metrics),
         maps=map_rows(metrics.get('simulator') or metrics.get('maps')),
+        sanity=sanity_words(metrics),
         folds=fold_rows(config.get('folds') or ()),
         limits=limits_of(metrics),
         target=config.get('target') or {},

@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_interp import __version__
 from bids_interp.reports.training_curves import Curves, read_curves
+from bids_interp.reports.training_sanity import sanity_words
 from bids_interp.reports.training_words import (
     confound_rows,
     estimate_text,
@@ -98,6 +99,7 @@ def write_training_report(
     content = page.render(
         **_words(config, joint, confounds),
         maps=map_rows(maps),
+        sanity=sanity_words(joint),
         folds=_table(folds_table),
         answers=_table(oof),
         pictures=_pictures(config, joint, oof, curves, confounds),

@@ -20,6 +20,7 @@ from bids_interp.spatial import Grid
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.fit import FoldResult
 from bids_interp.training.folds import Fold
+from bids_interp.training.sanity import Sanity
 
 _FACTS = 'facts'
 
@@ -123,6 +124,18 @@ def load_result(path: Path) -> FoldResult:
     )
     maps = {name: value.numpy() for name, value in part('map.').items()}
     return FoldResult(trained, tensors['test_outputs'].numpy(), maps)
+
+
+def save_sanity(path: Path, sanity: Sanity) -> None:
+    """Write the checks of a fold to a ``.safetensors`` file."""
+    maps = {name: torch.from_numpy(value) for name, value in sanity.maps.items()}
+    _save(path, maps, sanity.metrics)
+
+
+def load_sanity(path: Path) -> Sanity:
+    """Read what :func:`save_sanity` wrote."""
+    tensors, metrics = _load(path)
+    return Sanity(metrics, {name: value.numpy() for name, value in tensors.items()})
 
 
 def save_context(path: Path, grid: Grid, mask: np.ndarray, preprocessing: Preprocessing) -> None:
