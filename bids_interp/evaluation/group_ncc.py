@@ -34,7 +34,8 @@ class GroupAgreement:
     Examples
     --------
     >>> truths = np.array([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
-    >>> agreement = GroupAgreement(np.array([[0.0, 1.0, 2.0], [5.0, 0, 0]]), truths, np.arange(2), 2)
+    >>> maps = np.array([[0.0, 1.0, 2.0], [5.0, 0.0, 0.0]])
+    >>> agreement = GroupAgreement(maps, truths, np.arange(2), 2)
     >>> agreement(np.array([[1.0, 0.0], [0.0, 1.0]])).round(3).tolist()
     [1.0, -0.866]
     """

@@ -1,0 +1,255 @@
+"""Nodes of the known-truth benchmark that make the data and the classifiers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from bids_interp.interfaces.model import load_image
+
+
+class _PlanInputSpec(BaseInterfaceInputSpec):
+    scenario = traits.Str(mandatory=True, desc='S1 to S8')
+    strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
+    template = traits.Str(mandatory=True, desc='name of the brain template')
+    spacing_mm = traits.Float(mandatory=True, desc='voxel size of the model')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+
+
+class _PlanOutputSpec(TraitedSpec):
+    plan = File(exists=True, desc='NPZ of the planned change')
+
+
+class PlanChange(SimpleInterface):
+    """Plan the change of a scenario; all seeds share it."""
+
+    input_spec = _PlanInputSpec
+    output_spec = _PlanOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.anatomical.templates import brain_template
+        from bids_interp.evaluation.planting import plan_on
+        from bids_interp.phantom.inject import save_plan
+        from bids_interp.phantom.scenarios import scenario
+        from bids_interp.spatial import Grid
+
+        template = brain_template(self.inputs.template, offline=self.inputs.offline)
+        plan = plan_on(
+            scenario(self.inputs.scenario, self.inputs.strength),
+            Grid.from_image(template, self.inputs.template),
+            self.inputs.spacing_mm,
+        )
+        path = Path(runtime.cwd) / 'plan.npz'
+        save_plan(path, plan)
+        self._results['plan'] = str(path)
+        return runtime
+
+
+class _PlantInputSpec(BaseInterfaceInputSpec):
+    brains = File(exists=True, mandatory=True, desc='JSON: label, t1w, mask, transform of each')
+    plan = File(exists=True, mandatory=True, desc='of PlanChange')
+    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    scenario = traits.Str(mandatory=True, desc='S1 to S8')
+    strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
+    replicates = traits.Int(mandatory=True, desc='images of each brain')
+    n_folds = traits.Int(mandatory=True, desc='folds of the cross-validation')
+    paper = traits.Dict(mandatory=True, desc='intensities of the preset ipmi2021')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
+    random_seed = traits.Int(mandatory=True, desc='seed of groups, warps and folds')
+
+
+class _PlantOutputSpec(TraitedSpec):
+    cohort = File(exists=True, desc='images and labels')
+    paper_cohort = File(exists=True, desc='the same images with the intensities of ipmi2021')
+    folds = File(exists=True, desc='indices of the folds')
+    known = File(exists=True, desc='truths and pull-backs')
+
+
+class PlantScenario(SimpleInterface):
+    """Make the images of a scenario, and split their brains into folds."""
+
+    input_spec = _PlantInputSpec
+    output_spec = _PlantOutputSpec
+
+    def _run_interface(self, runtime):
+        from dataclasses import replace
+
+        import torch
+
+        from bids_interp.evaluation.planting import plant, save_known
+        from bids_interp.models.preprocessing import Preprocessing
+        from bids_interp.phantom.inject import load_plan
+        from bids_interp.phantom.scenarios import scenario
+        from bids_interp.training.folds import make_folds
+        from bids_interp.training.storage import load_context, save_cohort, save_folds
+
+        inputs = self.inputs
+        torch.set_num_threads(inputs.num_threads)
+        grid, mask, preprocessing = load_context(Path(inputs.context))
+        planted = plant(
+            read_brains(Path(inputs.brains)),
+            scenario(inputs.scenario, inputs.strength),
+            load_plan(inputs.plan),
+            grid,
+            mask,
+            Preprocessing(normalisation='none'),
+            replicates=inputs.replicates,
+            seed=inputs.random_seed,
+        )
+        raw = planted.cohort
+        names = ('cohort', 'paper_cohort', 'folds', 'known')
+        paths = {name: Path(runtime.cwd) / f'{name}.safetensors' for name in names}
+        for name, how in (
+            ('cohort', preprocessing),
+            ('paper_cohort', Preprocessing(**inputs.paper)),
+        ):
+            images = torch.cat([how.normalise(image[None]) for image in raw.images])
+            save_cohort(paths[name], replace(raw, images=images, preprocessing=how))
+        folds = make_folds(
+            raw.labels, raw.families, inputs.n_folds, inputs.random_seed, names=raw.target.classes
+        )
+        save_folds(paths['folds'], folds)
+        save_known(paths['known'], planted)
+        self._results.update({name: str(path) for name, path in paths.items()})
+        return runtime
+
+
+def read_brains(path: Path) -> list[Any]:
+    """Read the brains that a table names, each cut to where it is."""
+    from bids_interp.evaluation.planting import Brain
+
+    brains = []
+    for entry in json.loads(path.read_text(encoding='utf-8')):
+        data, grid = load_image(entry['t1w'], 'T1w')
+        inside = load_image(entry['mask'])[0] > 0
+        facts = json.loads(Path(entry['transform']).read_text(encoding='utf-8'))
+        matrix = np.array(facts['Registration']['native_to_template'])
+        places = np.argwhere(inside)
+        start = np.maximum(places.min(axis=0) - 1, 0)
+        stop = np.minimum(places.max(axis=0) + 2, grid.shape)
+        box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
+        brains.append(Brain(entry['label'], (data * inside)[box], grid.crop(start, stop), matrix))
+    return brains
+
+
+class _JudgeInputSpec(BaseInterfaceInputSpec):
+    cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
+    folds = File(exists=True, mandatory=True, desc='of PlantScenario')
+    index = traits.Int(mandatory=True, desc='number of the fold')
+    recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
+    recipe_digest = traits.Str(mandatory=True, desc='of the recipe that they make')
+    directory = Directory(mandatory=True, nohash=True, desc='for checkpoints')
+    device = traits.Str('cpu', usedefault=True, nohash=True, desc='cpu, cuda or cuda:N')
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc='wait for a free GPU')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
+    random_seed = traits.Int(mandatory=True, desc='seed of everything random')
+
+
+class _JudgeOutputSpec(TraitedSpec):
+    result = File(exists=True, desc='network and its answers')
+
+
+class TrainJudge(SimpleInterface):
+    """Train a classifier of another family, which looks at the simulations of a fold."""
+
+    input_spec = _JudgeInputSpec
+    output_spec = _JudgeOutputSpec
+
+    def _run_interface(self, runtime):
+        import torch
+
+        from bids_interp.interfaces.training import _tell
+        from bids_interp.models.bundle_writing import TrainedFold
+        from bids_interp.models.explainer import resolve_device
+        from bids_interp.training.calibration import class_gaps
+        from bids_interp.training.classifier import ClassifierTask, predict_outputs
+        from bids_interp.training.fit import FoldResult, Place
+        from bids_interp.training.randomness import derived_seed
+        from bids_interp.training.recipe import make_recipe
+        from bids_interp.training.storage import load_cohort, load_folds, save_result
+
+        inputs = self.inputs
+        torch.set_num_threads(inputs.num_threads)
+        cohort = load_cohort(Path(inputs.cohort))
+        fold = load_folds(Path(inputs.folds))[inputs.index]
+        task = ClassifierTask(
+            cohort,
+            fold,
+            make_recipe(**inputs.recipe).classifier,
+            derived_seed(inputs.random_seed, 'judge', inputs.index) % 2**31,
+        )
+        directory = Path(inputs.directory) / f'fold-{inputs.index}' / inputs.recipe_digest
+        place = Place(directory, resolve_device(inputs.device), 1, _tell)
+        place.run(task, directory, f'fold {inputs.index + 1}, judge')
+        network = task.result().cpu()
+        outputs = predict_outputs(network, cohort.images[fold.validation])
+        gaps = class_gaps(outputs, cohort.labels[fold.validation], cohort.target)
+        weights = {name: value.clone() for name, value in network.state_dict().items()}
+        trained = TrainedFold(weights, {}, 1.0, gaps[0], {})
+        path = Path(runtime.cwd) / 'result.safetensors'
+        answers = predict_outputs(network, cohort.images[fold.test])
+        save_result(path, FoldResult(trained, answers, {}))
+        self._results['result'] = str(path)
+        return runtime
+
+
+class _RegisterInputSpec(BaseInterfaceInputSpec):
+    cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
+    folds = File(exists=True, mandatory=True, desc='of PlantScenario')
+    index = traits.Int(mandatory=True, desc='the test images of this fold are registered')
+    template = traits.Str(mandatory=True, desc='name of the brain template')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+    num_threads = traits.Int(1, usedefault=True, desc='threads of ANTs')
+    random_seed = traits.Int(mandatory=True, desc='seed of ANTs')
+
+
+class _RegisterOutputSpec(TraitedSpec):
+    log_jacobians = File(exists=True, desc='one for each image')
+
+
+class RegisterImages(SimpleInterface):
+    """Register images to the template, for tensor-based morphometry."""
+
+    input_spec = _RegisterInputSpec
+    output_spec = _RegisterOutputSpec
+
+    def _run_interface(self, runtime):
+        import torch
+        from safetensors.numpy import save_file
+
+        from bids_interp.anatomical.deformation import register_log_jacobian
+        from bids_interp.anatomical.templates import brain_template
+        from bids_interp.spatial import Grid, resample
+        from bids_interp.training.storage import load_cohort, load_folds
+
+        inputs = self.inputs
+        cohort = load_cohort(Path(inputs.cohort))
+        images = load_folds(Path(inputs.folds))[inputs.index].test
+        template = brain_template(inputs.template, offline=inputs.offline)
+        data = torch.from_numpy(np.asarray(template.dataobj, np.float32))[None, None]
+        fixed = resample(data, Grid.from_image(template), cohort.grid, antialias=True)[0, 0]
+        found = [
+            register_log_jacobian(
+                cohort.images[index, 0].numpy(),
+                fixed.numpy(),
+                cohort.grid,
+                threads=inputs.num_threads,
+                seed=inputs.random_seed,
+            )
+            for index in images
+        ]
+        path = Path(runtime.cwd) / 'log_jacobians.safetensors'
+        save_file({'images': images, 'log_jacobians': np.stack(found)}, path)
+        self._results['log_jacobians'] = str(path)
+        return runtime

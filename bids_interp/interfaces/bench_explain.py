@@ -1,0 +1,244 @@
+"""Nodes of the known-truth benchmark that explain held-out images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_interp.bids.write import write_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bids_interp.evaluation.explaining import Anatomy, Witness
+    from bids_interp.evaluation.planting import Planted
+    from bids_interp.training.cohort import Cohort
+    from bids_interp.training.fit import FoldResult
+    from bids_interp.training.folds import Fold
+
+
+class _ExplainInputSpec(BaseInterfaceInputSpec):
+    cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
+    folds = File(exists=True, mandatory=True, desc='of PlantScenario')
+    known = File(exists=True, mandatory=True, desc='of PlantScenario')
+    index = traits.Int(mandatory=True, desc='number of the fold')
+    explained = traits.Int(mandatory=True, desc='images of each class of each brain')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
+    random_seed = traits.Int(mandatory=True, desc='seed')
+
+
+class _ExplainOutputSpec(TraitedSpec):
+    maps = File(exists=True, desc='maps of the explained images')
+
+
+class _Explain(SimpleInterface):
+    """What all nodes that explain share: which images of a fold are explained."""
+
+    def open(self) -> tuple[Planted, Fold, np.ndarray]:
+        """Cohort with truths, fold, and indices of its images that all methods explain."""
+        import torch
+
+        from bids_interp.evaluation.planting import Planted, explained_images, load_known
+        from bids_interp.training.storage import load_cohort, load_folds
+
+        inputs = self.inputs
+        torch.set_num_threads(inputs.num_threads)
+        torch.manual_seed(inputs.random_seed)
+        planted = Planted(load_cohort(Path(inputs.cohort)), *load_known(Path(inputs.known)))
+        fold = load_folds(Path(inputs.folds))[inputs.index]
+        chosen = explained_images(planted, inputs.explained, inputs.random_seed)
+        return planted, fold, np.intersect1d(chosen, fold.test)
+
+    def keep(self, runtime: Any, maps: Any) -> None:
+        """Write the maps."""
+        path = Path(runtime.cwd) / 'maps.safetensors'
+        maps.save(path)
+        self._results['maps'] = str(path)
+
+
+class _SimulateInputSpec(_ExplainInputSpec):
+    method = traits.Str(mandatory=True, desc='name of the method')
+    own_cohort = File(exists=True, mandatory=True, desc='the images as its classifier sees them')
+    result = File(exists=True, mandatory=True, desc='of TrainFold')
+    recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
+    judge = File(exists=True, desc='of TrainJudge')
+    judge_recipe = traits.Dict(desc='arguments of make_recipe')
+    changed = traits.List(traits.Str, mandatory=True, desc='regions that change')
+
+
+class _SimulateOutputSpec(_ExplainOutputSpec):
+    rows = File(exists=True, desc='JSON: numbers of each image')
+
+
+class SimulateFold(_Explain):
+    """Simulate held-out images of a fold."""
+
+    input_spec = _SimulateInputSpec
+    output_spec = _SimulateOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.evaluation.explaining import Anatomy, Regions, explain_image
+        from bids_interp.evaluation.method_maps import FoldMaps
+        from bids_interp.training.storage import load_cohort, load_result
+
+        inputs = self.inputs
+        planted, fold, images = self.open()
+        cohort = planted.cohort
+        own_cohort = load_cohort(Path(inputs.own_cohort))
+        result = load_result(Path(inputs.result))
+        classifier, simulator = load_networks(result, inputs.recipe, own_cohort)
+        own = make_witness(classifier, own_cohort, fold, result)
+        other = None
+        if isdefined(inputs.judge):
+            judged = load_result(Path(inputs.judge))
+            network, _ = load_networks(judged, inputs.judge_recipe, cohort)
+            other = make_witness(network, cohort, fold, judged)
+        regions = Regions.draw(inputs.changed, cohort.grid)
+        anatomy: Anatomy = Anatomy.fit(
+            regions, planted.pull_backs, cohort.labels, fold.train, cohort.grid
+        )
+        maps, rows = [], []
+        for image in images:
+            log_j, row = explain_image(
+                simulator,
+                own,
+                other,
+                anatomy,
+                int(image),
+                int(cohort.labels[image]),
+                planted.truths[image],
+                cohort.grid,
+                cohort.mask,
+            )
+            maps.append(log_j[cohort.mask])
+            rows.append({'method': inputs.method, 'fold': inputs.index, **row})
+        values = {inputs.method: np.stack(maps)}
+        self.keep(runtime, FoldMaps(inputs.index, images, values, (inputs.method,)))
+        self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', rows))
+        return runtime
+
+
+def load_networks(
+    result: FoldResult, recipe: dict[str, Any], cohort: Cohort
+) -> tuple[nn.Module, nn.Module | None]:
+    """Classifier and simulator (None where there is none) of a fold, frozen."""
+    from bids_interp.models.classifier import build_classifier
+    from bids_interp.models.simulator import build_simulator
+    from bids_interp.training.recipe import make_recipe
+
+    made = make_recipe(**recipe)
+    classifier = build_classifier(
+        made.classifier.architecture,
+        cohort.grid.shape,
+        made.members,
+        **made.classifier.arguments,
+        outputs=1,
+    )
+    classifier.load_state_dict(result.trained.classifier)
+    classifier.eval().requires_grad_(False)
+    if not result.trained.simulator:
+        return classifier, None
+    simulator = build_simulator(cohort.grid, cohort.mask, made.simulator.network_arguments())
+    simulator.load_state_dict(result.trained.simulator)
+    return classifier, simulator.eval().requires_grad_(False)
+
+
+def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldResult) -> Witness:
+    """A classifier with its scale on the validation split."""
+    from bids_interp.evaluation.explaining import Witness
+    from bids_interp.evaluation.validity import class_centre
+    from bids_interp.training.classifier import predict_outputs
+
+    outputs = predict_outputs(network, cohort.images[fold.validation])[:, 0]
+    centre = class_centre(outputs, cohort.labels[fold.validation], cohort.target, 0)
+    gap = result.trained.class_gap
+    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, list) else gap)
+
+
+class _SaliencyInputSpec(_ExplainInputSpec):
+    methods = traits.List(traits.Str, mandatory=True, desc='saliency methods')
+    result = File(exists=True, mandatory=True, desc='of TrainFold')
+    recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
+
+
+class SaliencyFold(_Explain):
+    """Saliency maps of the same classifier for the same images."""
+
+    input_spec = _SaliencyInputSpec
+    output_spec = _ExplainOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.evaluation.baselines import saliency_values
+        from bids_interp.evaluation.method_maps import FoldMaps
+        from bids_interp.training.storage import load_result
+
+        inputs = self.inputs
+        planted, fold, images = self.open()
+        cohort = planted.cohort
+        classifier, _ = load_networks(load_result(Path(inputs.result)), inputs.recipe, cohort)
+        controls = fold.train[cohort.labels[fold.train] == 0]
+        values, skipped = saliency_values(
+            inputs.methods,
+            classifier,
+            cohort.images[images],
+            cohort.grid,
+            cohort.mask,
+            cohort.images[controls].mean(dim=0, keepdim=True),
+            inputs.random_seed,
+        )
+        self.keep(runtime, FoldMaps(inputs.index, images, values, (), skipped))
+        return runtime
+
+
+class _BaselineInputSpec(_ExplainInputSpec):
+    methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm')
+    registrations = InputMultiObject(File(exists=True), desc='of RegisterImages')
+
+
+class BaselineFold(_Explain):
+    """Maps that need no classifier: difference of the classes, and morphometry."""
+
+    input_spec = _BaselineInputSpec
+    output_spec = _ExplainOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.evaluation.baselines import class_difference, morphometry_t_map
+        from bids_interp.evaluation.method_maps import FoldMaps
+
+        planted, fold, images = self.open()
+        cohort = planted.cohort
+        train = np.concatenate([fold.train, fold.validation])
+        labels = cohort.labels[train]
+        # Controls get the pattern injected, patients have it removed.
+        signs = np.where(cohort.labels[images] == 0, 1.0, -1.0)[:, None]
+        values = {}
+        if 'difference' in self.inputs.methods:
+            mean = class_difference(cohort.images[train, 0].numpy(), labels)
+            values['difference'] = mean
+        if 'tbm' in self.inputs.methods:
+            values['tbm'] = morphometry_t_map(self._registered()[train], labels)
+        maps = {
+            name: (signs * value[cohort.mask][None]).astype(np.float32)
+            for name, value in values.items()
+        }
+        self.keep(runtime, FoldMaps(self.inputs.index, images, maps, ('tbm',)))
+        return runtime
+
+    def _registered(self) -> np.ndarray:
+        """Log-Jacobians (N, X, Y, Z) in the order of the cohort."""
+        from safetensors.numpy import load_file
+
+        parts = [load_file(path) for path in self.inputs.registrations]
+        order = np.argsort(np.concatenate([part['images'] for part in parts]))
+        return np.concatenate([part['log_jacobians'] for part in parts])[order]

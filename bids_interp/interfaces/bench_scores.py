@@ -1,0 +1,205 @@
+"""Nodes of the known-truth benchmark that score a scenario and write what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_interp.bids.write import write_json, write_nifti, write_tsv
+
+if TYPE_CHECKING:
+    from bids_interp.evaluation.scenario_scores import ScenarioScores
+    from bids_interp.training.cohort import Cohort
+    from bids_interp.training.folds import Fold
+
+
+class _ScoreInputSpec(BaseInterfaceInputSpec):
+    cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
+    folds = File(exists=True, mandatory=True, desc='of PlantScenario')
+    known = File(exists=True, mandatory=True, desc='of PlantScenario')
+    maps = InputMultiObject(File(exists=True), mandatory=True, desc='of the nodes that explain')
+    rows = InputMultiObject(File(exists=True), desc='of SimulateFold')
+    classifiers = traits.Dict(mandatory=True, desc='name to numbers of its results')
+    results = InputMultiObject(File(exists=True), desc='of all trained folds')
+    recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
+    draws = traits.Int(1000, usedefault=True, desc='of the bootstrap')
+    facts = traits.Dict(mandatory=True, desc='scenario, seed and so on')
+    random_seed = traits.Int(mandatory=True, desc='seed of the bootstrap')
+
+
+class _ScoreOutputSpec(TraitedSpec):
+    scores = File(exists=True, desc='JSON: facts, rows, skipped methods')
+    images = File(exists=True, desc='JSON: numbers of each image')
+    pictures = File(exists=True, desc='group maps, mean image')
+
+
+class ScoreScenario(SimpleInterface):
+    """Hold all methods of a scenario against the truth."""
+
+    input_spec = _ScoreInputSpec
+    output_spec = _ScoreOutputSpec
+
+    def _run_interface(self, runtime):
+        from safetensors.numpy import save_file
+
+        from bids_interp.evaluation.method_maps import FoldMaps, join_folds
+        from bids_interp.evaluation.planting import load_known
+        from bids_interp.evaluation.scenario_scores import Known, score_scenario
+        from bids_interp.training.storage import load_cohort, load_folds
+
+        inputs = self.inputs
+        cohort = load_cohort(Path(inputs.cohort))
+        folds = load_folds(Path(inputs.folds))
+        truths, _ = load_known(Path(inputs.known))
+        known = Known(cohort.labels, cohort.families, truths, cohort.grid, cohort.mask)
+        parts = [FoldMaps.load(Path(path)) for path in inputs.maps]
+        files = inputs.rows if isdefined(inputs.rows) else []
+        images = [row for path in files for row in json.loads(Path(path).read_text('utf-8'))]
+        by_method: dict[str, list[dict[str, Any]]] = {}
+        for row in images:
+            by_method.setdefault(row['method'], []).append(row)
+        joined = join_folds(parts)
+        scores = score_scenario(
+            joined, by_method, known, draws=inputs.draws, seed=inputs.random_seed
+        )
+        self._add_classifiers(scores, cohort, folds)
+        if not known.null and 'ours' in joined:
+            self._add_ceiling(scores, cohort)
+        folder = Path(runtime.cwd)
+        for row in images:
+            row['name'] = cohort.names[row.pop('image')]
+        content = {
+            **inputs.facts,
+            'null': known.null,
+            'n_images': len(cohort),
+            'n_brains': len(np.unique(cohort.families)),
+            'n_explained': max(len(found.images) for found in joined.values()),
+            'grid': cohort.grid.to_dict(),
+            'skipped': {name: why for part in parts for name, why in part.skipped.items()},
+            'rows': scores.rows,
+        }
+        self._results['scores'] = str(write_json(folder / 'scores.json', content))
+        self._results['images'] = str(write_json(folder / 'images.json', images))
+        brain = cohort.images[:, 0].mean(dim=0).numpy()
+        save_file({**scores.maps, 'brain': brain}, folder / 'pictures.safetensors')
+        self._results['pictures'] = str(folder / 'pictures.safetensors')
+        return runtime
+
+    def _add_classifiers(self, scores: ScenarioScores, cohort: Cohort, folds: list[Fold]) -> None:
+        """Out-of-fold answers of every classifier."""
+        from bids_interp.evaluation.scores import Estimate
+        from bids_interp.training.storage import load_result
+
+        for name, numbers in self.inputs.classifiers.items():
+            files = [Path(self.inputs.results[number]) for number in numbers]
+            outputs = [load_result(path).test_outputs for path in files]
+            found = classifier_metrics(cohort, folds, outputs, self.inputs.random_seed)
+            area = found['auc']
+            estimate = Estimate(*(as_float(area[key]) for key in ('value', 'low', 'high')))
+            scores.add(name, 'auc', 'both', estimate)
+            scores.add(name, 'permutation_p', 'both', as_float(found['permutation_p']))
+
+    def _add_ceiling(self, scores: ScenarioScores, cohort: Cohort) -> None:
+        """How much of the truth our simulator could show at all."""
+        from bids_interp.evaluation.scores import Estimate
+        from bids_interp.evaluation.truth import basis_ceiling
+        from bids_interp.models.simulator import Simulator
+        from bids_interp.training.recipe import make_recipe
+
+        arguments = make_recipe(**self.inputs.recipe).simulator.network_arguments()
+        simulator = Simulator(cohort.grid, cohort.mask, **arguments)
+        found = [row for row in scores.rows if (row['method'], row['metric']) == _OURS]
+        for row in found:
+            direction = row['direction']
+            if f'truth.{direction}' not in scores.maps:
+                continue
+            ceiling = basis_ceiling(scores.maps[f'truth.{direction}'], cohort.mask, simulator)
+            scores.add('ours', 'ceiling', direction, ceiling)
+            share = Estimate(*(row[key] / ceiling for key in ('value', 'low', 'high')))
+            scores.add('ours', 'ncc_over_ceiling', direction, share)
+
+
+_OURS = ('ours', 'ncc_group')
+
+
+def as_float(value: float | None) -> float:
+    """A number that may be missing."""
+    return float('nan') if value is None else float(value)
+
+
+def classifier_metrics(
+    cohort: Cohort, folds: list[Fold], outputs: list[np.ndarray], seed: int
+) -> dict[str, Any]:
+    """Metrics of out-of-fold answers; ``outputs`` holds (n, 1) logits for each fold's test."""
+    from bids_interp.evaluation.classification import out_of_fold_metrics
+    from bids_interp.evaluation.out_of_fold import OutOfFold
+
+    logits = np.zeros((len(cohort), 1))
+    fold_of = np.zeros(len(cohort), int)
+    for index, (fold, part) in enumerate(zip(folds, outputs, strict=True)):
+        logits[fold.test], fold_of[fold.test] = part, index
+    positive = 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    return out_of_fold_metrics(
+        OutOfFold(
+            'binary',
+            cohort.target.classes,
+            cohort.labels,
+            logits,
+            np.concatenate([1 - positive, positive], axis=1),
+            fold_of,
+            cohort.families,
+        ),
+        seed,
+    )
+
+
+class _WriteInputSpec(BaseInterfaceInputSpec):
+    scores = File(exists=True, mandatory=True, desc='of ScoreScenario')
+    images = File(exists=True, mandatory=True, desc='of ScoreScenario')
+    pictures = File(exists=True, mandatory=True, desc='of ScoreScenario')
+    out_dir = Directory(mandatory=True, desc='where results go')
+    name = traits.Str(mandatory=True, desc='of scenario and seed')
+
+
+class _WriteOutputSpec(TraitedSpec):
+    scores = File(exists=True, desc='JSON in the output directory')
+
+
+class WriteScenario(SimpleInterface):
+    """Write scores, numbers of the images and group maps where people look for them."""
+
+    input_spec = _WriteInputSpec
+    output_spec = _WriteOutputSpec
+    # Someone may have removed them since the last run with this work directory.
+    _always_run = True
+
+    def _run_interface(self, runtime):
+        from safetensors.numpy import load_file
+
+        from bids_interp.spatial import Grid
+
+        out, name = Path(self.inputs.out_dir), self.inputs.name
+        content = json.loads(Path(self.inputs.scores).read_text('utf-8'))
+        grid = Grid.from_dict(content['grid'])
+        for key, values in load_file(self.inputs.pictures).items():
+            path = out / 'maps' / f'{name}_{key.replace(".", "_")}.nii.gz'
+            write_nifti(path, values, grid.affine, template=True)
+        images = json.loads(Path(self.inputs.images).read_text('utf-8'))
+        if images:
+            write_tsv(out / 'images' / f'{name}.tsv', images)
+        # Written last: it says that the rest is there.
+        self._results['scores'] = str(write_json(out / 'scores' / f'{name}.json', content))
+        return runtime

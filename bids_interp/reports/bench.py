@@ -1,0 +1,261 @@
+"""Table and page of the known-truth benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_interp import __version__
+from bids_interp.bids.write import write_json, write_text, write_tsv
+from bids_interp.reports.bench_words import GOALS, METRICS, dictionary, notes, verdict_of
+from bids_interp.settings import SALIENCY_METHODS
+
+COLUMNS = ('scenario', 'strength', 'seed', 'method', 'direction', 'metric', 'value', 'low', 'high')
+#: Columns of the page, where anything is known.
+SHOWN = (
+    'ncc_group',
+    'gain_ncc_group',
+    'ncc_single',
+    'sign_accuracy',
+    'average_precision',
+    'iou',
+    'off_target_percent',
+    'roi_error_percent',
+    'crosses',
+    'effectiveness',
+    'monotone',
+    'transfer_right_way',
+    'transfer_crosses',
+    'volume_right_way',
+    'volume_crosses',
+    'realism',
+    'n_folded',
+    'reversibility_rmse',
+    'minimality_mm',
+    'reliable_percent',
+)
+MEAN = 'mean'
+
+Row = dict[str, Any]
+
+
+def write_tables(out: Path, scores: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Path:
+    """Write ``table.tsv``, its data dictionary, and ``table.html``.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Folder; group maps are read from its folder ``maps``.
+    scores : sequence of mapping
+        Of every scenario and seed, as ``scores/<name>.json`` holds them.
+    facts : mapping
+        Command, machine, numbers of brains and so on.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+    """
+    rows = table_rows(scores)
+    write_tsv(out / 'table.tsv', rows, COLUMNS)
+    write_json(out / 'table.json', dictionary())
+    return write_page(out, scores, rows, facts)
+
+
+def table_rows(scores: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """All rows; where there are several seeds also their mean, smallest and largest value."""
+    rows: list[Row] = []
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for one in scores:
+        for found in one['rows']:
+            row = {**{key: one[key] for key in ('scenario', 'strength', 'seed')}, **found}
+            row = {key: np.nan if row[key] is None else row[key] for key in COLUMNS}
+            rows.append(row)
+            names = ('scenario', 'strength', 'method', 'direction', 'metric')
+            groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    for own in groups.values():
+        if len(own) > 1:
+            values = [row['value'] for row in own]
+            ends = {'value': np.mean(values), 'low': np.min(values), 'high': np.max(values)}
+            rows.append({**own[0], 'seed': MEAN, **{k: float(v) for k, v in ends.items()}})
+    return rows
+
+
+class Finder:
+    """Find numbers in the rows: the mean over seeds where there are several.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of :func:`table_rows`.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows: dict[tuple[str, ...], Row] = {}
+        for row in rows:
+            names = ('scenario', 'method', 'metric', 'direction')
+            # The mean comes after the seeds and takes their place.
+            self.rows[tuple(row[name] for name in names)] = row
+
+    def get(self, scenario: str, method: str, metric: str) -> Row | None:
+        """Both directions together; the mean of the two where there is no such row."""
+        found = self.rows.get((scenario, method, metric, 'both'))
+        if found is not None:
+            return found
+        sides = [
+            self.rows.get((scenario, method, metric, direction))
+            for direction in ('inject', 'remove')
+        ]
+        there = [side for side in sides if side is not None]
+        if not there:
+            return None
+        ends = {key: float(np.mean([row[key] for row in there])) for key in ('value',)}
+        return {**there[0], 'direction': 'both', **ends, 'low': np.nan, 'high': np.nan}
+
+    def value(self, scenario: str, method: str, metric: str) -> float:
+        """The number alone; NaN where there is none."""
+        found = self.get(scenario, method, metric)
+        return float('nan') if found is None else float(found['value'])
+
+
+def best_saliency(finder: Finder, scenario: str, methods: Sequence[str]) -> str | None:
+    """The saliency method with the largest group NCC."""
+    known = {
+        name: finder.value(scenario, name, 'ncc_group')
+        for name in methods
+        if name in SALIENCY_METHODS
+    }
+    known = {name: value for name, value in known.items() if np.isfinite(value)}
+    return max(known, key=lambda name: known[name]) if known else None
+
+
+def check_goals(finder: Finder, scores: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Every goal in every scenario where it holds."""
+    rows = []
+    for goal in GOALS:
+        for scenario, null in dict.fromkeys((one['scenario'], one['null']) for one in scores):
+            if scenario not in goal.scenarios and (goal.scenarios or null):
+                continue
+            methods = [m for one in scores if one['scenario'] == scenario for m in one['methods']]
+            method: str | None = goal.method
+            if method == 'saliency':
+                method = best_saliency(finder, scenario, methods)
+            found = None if method is None else finder.get(scenario, method, goal.metric)
+            if found is None or not np.isfinite(found['value']):
+                continue
+            name = f' ({method})' if goal.method == 'saliency' else ''
+            rows.append(
+                {
+                    'title': goal.title + name,
+                    'scenario': scenario,
+                    'number': number(found, goal.metric),
+                    'floor': f'{goal.floor:g}',
+                    'aim': f'{goal.aim:g}',
+                    'verdict': verdict_of(goal, found['value']),
+                }
+            )
+    return rows
+
+
+def number(row: Mapping[str, Any] | None, metric: str) -> str:
+    """Value and interval as text.
+
+    Examples
+    --------
+    >>> number({'value': 0.5, 'low': 0.25, 'high': 0.625}, 'ncc_group')
+    '0.50 (0.25 to 0.62)'
+    >>> number(None, 'ncc_group')
+    ''
+    """
+    if row is None or not np.isfinite(row['value']):
+        return ''
+    digits = METRICS[metric].digits
+    text = f'{row["value"]:.{digits}f}'
+    if np.isfinite(row['low']) and np.isfinite(row['high']):
+        text += f' ({row["low"]:.{digits}f} to {row["high"]:.{digits}f})'
+    return text
+
+
+def scenario_table(finder: Finder, scenario: str, methods: Sequence[str]) -> dict[str, Any]:
+    """Headings and rows of the table of a scenario, the best number of each column marked."""
+    columns = [metric for metric in SHOWN if any(finder.get(scenario, m, metric) for m in methods)]
+    best = {}
+    for metric in columns:
+        sign = METRICS[metric].better if not metric.startswith('gain') else 0
+        values = {m: sign * finder.value(scenario, m, metric) for m in methods}
+        finite = [value for value in values.values() if np.isfinite(value)]
+        best[metric] = {m for m, v in values.items() if sign and finite and v == max(finite)}
+    order = sorted(methods, key=lambda m: -np.nan_to_num(finder.value(scenario, m, 'ncc_group')))
+    rows = [
+        {
+            'method': method,
+            'cells': [
+                {
+                    'text': number(finder.get(scenario, method, metric), metric),
+                    'best': method in best[metric] and len(methods) > 1,
+                }
+                for metric in columns
+            ],
+        }
+        for method in order
+        if any(finder.get(scenario, method, metric) for metric in columns)
+    ]
+    return {'headings': [METRICS[metric] for metric in columns], 'rows': rows}
+
+
+def write_page(
+    out: Path,
+    scores: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write the page: one file, nothing outside it."""
+    from bids_interp.reports.assemble import PAGE
+    from bids_interp.reports.bench_pictures import draw_scenario
+    from bids_interp.reports.build import html_environment
+
+    finder = Finder(rows)
+    sections = []
+    for scenario in dict.fromkeys(one['scenario'] for one in scores):
+        own = [one for one in scores if one['scenario'] == scenario]
+        methods = list(dict.fromkeys(m for one in own for m in one['methods']))
+        table = scenario_table(finder, scenario, methods)
+        sections.append(
+            {
+                'name': scenario,
+                'purpose': own[0]['purpose'],
+                'changes': own[0]['changes'],
+                'null': own[0]['null'],
+                'table': table,
+                'classifiers': [
+                    {
+                        'name': name,
+                        'auc': number(finder.get(scenario, name, 'auc'), 'auc'),
+                        'p': number(finder.get(scenario, name, 'permutation_p'), 'permutation_p'),
+                    }
+                    for name in ('ours', 'otherseed', 'ipmi2021', 'sfcn')
+                    if finder.get(scenario, name, 'auc')
+                ],
+                'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
+                'skipped': own[0]['skipped'],
+                'pictures': draw_scenario(out, own[0], [row['method'] for row in table['rows']]),
+            }
+        )
+    style = ''.join(
+        (PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css', 'bench.css')
+    )
+    page = html_environment(PAGE).get_template('bench.html.j2')
+    content = page.render(
+        style=style,
+        version=__version__,
+        facts=facts,
+        sections=sections,
+        goals=check_goals(finder, scores),
+        notes=notes(facts, [one['recipes'] for one in scores]),
+        metrics=METRICS,
+        seeds=sorted({one['seed'] for one in scores}),
+    )
+    return write_text(out / 'table.html', content)

@@ -1,0 +1,144 @@
+"""The known-truth benchmark from the command line to the table, on brains prepared before."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bids_interp.bids.dataset import prepare_output
+from bids_interp.bids.names import output_name, sidecar_name
+from bids_interp.bids.reuse import FINGERPRINT, PREPARED_WITH, prepared_with
+from bids_interp.cli.tools import tools
+from bids_interp.models.fingerprint import image_fingerprint
+from bids_interp.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+TEMPLATE = 'MNI152NLin2009aSym'
+COUNT = 6
+RECIPE = '{"classifier_steps": 4, "simulator_steps": 2, "n_folds": 2, "batch": 4}'
+PAPER = '{"classifier_steps": 2, "simulator_steps": 1, "batch": 2}'
+
+
+def make_dataset(bids: Path, out: Path) -> None:
+    """Noisy copies of the template at 4 mm, as if the anatomical part had been run."""
+    from bids_interp.anatomical.templates import brain_template
+
+    image = brain_template(TEMPLATE)
+    affine = image.affine @ np.diag([4, 4, 4, 1.0])
+    data = np.asarray(image.dataobj)[::4, ::4, ::4]
+    bids.mkdir(parents=True)
+    description = {'Name': 'Made-up brains', 'BIDSVersion': '1.10.0', 'DatasetType': 'raw'}
+    (bids / 'dataset_description.json').write_text(json.dumps(description))
+    (bids / 'README').write_text('Brains of a template with noise; made by the tests.\n')
+    prepare_output(out, {'raw': bids})
+    for number in range(COUNT):
+        rng = np.random.default_rng(number)
+        source = bids / f'sub-{number:02d}' / 'anat' / f'sub-{number:02d}_T1w.nii.gz'
+        source.parent.mkdir(parents=True)
+        noisy = (1000 * data / data.max() * (1 + rng.normal(0, 0.03, data.shape))).clip(0)
+        nib.save(nib.Nifti1Image(noisy.astype(np.int16), affine), source)
+        prepare(source, out, Settings(bids, out))
+
+
+def prepare(source: Path, out: Path, settings: Settings) -> None:
+    image = nib.load(source)
+    t1w, mask = (out / output_name(source, kind) for kind in ('preproc', 'mask'))
+    transform = out / output_name(source, 'transform', **{'from': 'T1w', 'to': TEMPLATE})
+    t1w.parent.mkdir(parents=True)
+    data = image.get_fdata(dtype=np.float32)
+    nib.save(nib.Nifti1Image(data, image.affine), t1w)
+    nib.save(nib.Nifti1Image((data > 0).astype(np.uint8), image.affine), mask)
+    transform.write_text('# of an earlier run\n')
+    facts = {
+        PREPARED_WITH: prepared_with(settings),
+        'Conformation': {FINGERPRINT: image_fingerprint(source)},
+    }
+    sidecar_name(t1w).write_text(json.dumps(facts))
+    registration = {'Registration': {'native_to_template': np.eye(4).tolist()}}
+    sidecar_name(transform).write_text(json.dumps(registration))
+
+
+class Place:
+    """A dataset and what the benchmark makes of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.bids, self.out = root, root / 'bids', root / 'out'
+        make_dataset(self.bids, self.out / 'derivatives')
+
+    def run(self, *options: str) -> tuple[int, str]:
+        plugin = self.root / 'plugin.yml'
+        plugin.write_text('plugin: Linear\n')
+        words = ['bench', 'truth', str(self.bids), '--out', str(self.out)]
+        words += ['--work-dir', str(self.root / 'work'), '--use-plugin', str(plugin)]
+        words += ['--nprocs', '1', '--device', 'cpu', '--offline', '--resolution', '12']
+        words += ['--replicates', '2', '--recipe', RECIPE, '--paper-recipe', PAPER]
+        words += ['--judge-steps', '2', '--draws', '20', *options]
+        result = CliRunner().invoke(tools, words)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    def table(self) -> list[dict[str, str]]:
+        with (self.out / 'table.tsv').open() as stream:
+            return list(csv.DictReader(stream, delimiter='\t'))
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory) -> Place:
+    made = Place(tmp_path_factory.mktemp('bench'))
+    methods = ('ours', 'ipmi2021', 'difference', 'gradient', 'deeplift')
+    code, output = made.run('--scenarios', 'S4', '--methods', *methods)
+    assert code == 0, output
+    return made
+
+
+def test_every_method_is_in_the_table(place: Place) -> None:
+    rows = place.table()
+    found = {row['method'] for row in rows if row['metric'] == 'ncc_group'}
+    assert found >= {'ours', 'ipmi2021', 'difference', 'gradient'}
+    gains = {row['method']: row for row in rows if row['metric'] == 'gain_ncc_group'}
+    assert 'ours' not in gains
+    assert float(gains['gradient']['low']) <= float(gains['gradient']['high'])
+    aucs = {row['method'] for row in rows if row['metric'] == 'auc'}
+    assert aucs == {'ours', 'ipmi2021', 'sfcn'}
+    assert {row['metric'] for row in rows} <= set(
+        json.loads((place.out / 'table.json').read_text())['metric']['Levels']
+    )
+
+
+def test_the_maps_and_numbers_of_the_images_are_kept(place: Place) -> None:
+    truth = nib.load(place.out / 'maps' / 'S4_seed-0_truth_inject.nii.gz')
+    assert truth.get_fdata().max() > 0.05
+    with (place.out / 'images' / 'S4_seed-0.tsv').open() as stream:
+        rows = list(csv.DictReader(stream, delimiter='\t'))
+    # One control and one patient of each brain, by each of the two simulators.
+    assert len(rows) == 2 * 2 * COUNT
+    assert {row['direction'] for row in rows} == {'inject', 'remove'}
+
+
+def test_the_page_needs_nothing_else(place: Place) -> None:
+    page = (place.out / 'table.html').read_text()
+    assert 'Tuned on S3 with seed 0 only' in page
+    assert 'ventricles +30 %' in page
+    assert page.count('<img') == 2
+    assert 'src="http' not in page
+
+
+def test_a_second_run_trains_nothing(place: Place) -> None:
+    before = place.table()
+    files = sorted((place.root / 'work').rglob('result.safetensors'))
+    times = [path.stat().st_mtime_ns for path in files]
+    assert len(files) == 3 * 2
+    (place.out / 'table.html').unlink()
+    methods = ('ours', 'ipmi2021', 'difference', 'gradient', 'deeplift')
+    assert place.run('--scenarios', 'S4', '--methods', *methods)[0] == 0
+    assert [path.stat().st_mtime_ns for path in files] == times
+    assert place.table() == before
+    assert (place.out / 'table.html').is_file()

@@ -1,0 +1,65 @@
+"""The workflow of the known-truth benchmark: every scenario and seed on its own."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.interfaces.bench import PlanChange
+from bids_interp.workflows.bench_unit import BenchFiles, Unit
+from bids_interp.workflows.benchmark import Benchmark
+from bids_interp.workflows.context import Engine
+
+
+def init_bench_wf(
+    *,
+    benchmark: Benchmark,
+    files: BenchFiles,
+    engine: Engine,
+    base_dir: Path,
+    crash_dir: Path,
+    name: str = 'bench_wf',
+) -> Workflow:
+    """Train, explain and score every scenario with every seed.
+
+    Workflow Graph
+        Folds wait for the images alone and every method for its own networks alone, so that
+        MultiProc or a batch system computes them side by side.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+        What is run.
+    files : BenchFiles
+        Files and folders.
+    engine : Engine
+        Share of the machine.
+    base_dir, crash_dir : pathlib.Path
+        Work directory of nipype, and where crash files go.
+    name : str
+        Name of the workflow.
+    """
+    workflow = Workflow(name=name)
+    workflow.base_dir = str(base_dir)
+    for scenario in benchmark.scenarios:
+        plan = pe.Node(
+            PlanChange(
+                scenario=scenario,
+                strength=benchmark.strength,
+                template=files.template,
+                spacing_mm=benchmark.spacing_mm,
+                offline=engine.settings.offline,
+            ),
+            name=f'plan_{scenario}',
+            mem_gb=2.0,
+        )
+        for seed in benchmark.seeds:
+            unit_wf = Unit(benchmark, files, engine, scenario, seed).build()
+            workflow.connect([(plan, unit_wf, [('plan', 'plant.plan')])])
+    workflow.config['execution']['crashdump_dir'] = str(crash_dir)
+    for node in workflow._get_all_nodes():
+        node.config = deepcopy(workflow.config)
+    return workflow

@@ -1,0 +1,285 @@
+"""The part of the benchmark's workflow that belongs to one scenario with one seed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.interfaces.bench import PlantScenario, RegisterImages, TrainJudge
+from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold, SimulateFold
+from bids_interp.interfaces.bench_scores import ScoreScenario, WriteScenario
+from bids_interp.interfaces.training import TrainFold
+from bids_interp.phantom.scenarios import scenario as named_scenario
+from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.training.recipe import PRESETS, make_recipe
+from bids_interp.workflows.benchmark import Benchmark
+from bids_interp.workflows.context import Engine
+
+#: Added to the seed of a training that is repeated.
+OTHER_SEED = 1000
+
+
+@dataclass(frozen=True)
+class BenchFiles:
+    """Files and folders of a benchmark.
+
+    Parameters
+    ----------
+    brains : pathlib.Path
+        JSON: label, t1w, mask, transform and digest of each brain.
+    context : pathlib.Path
+        Grid, mask and intensities of our model.
+    checkpoints : pathlib.Path
+        Folder for checkpoints; its name changes with the images.
+    out_dir : pathlib.Path
+        Where results go.
+    template : str
+        Name of the brain template.
+    """
+
+    brains: Path
+    context: Path
+    checkpoints: Path
+    out_dir: Path
+    template: str
+
+
+def unit_name(scenario: str, seed: int, strength: str) -> str:
+    """Name of a scenario with a seed, as in file names.
+
+    Examples
+    --------
+    >>> unit_name('S3', 0, 'moderate'), unit_name('S3', 1, 'mild')
+    ('S3_seed-0', 'S3mild_seed-1')
+    """
+    return f'{scenario}{"" if strength == "moderate" else strength}_seed-{seed}'
+
+
+class Unit:
+    """One scenario with one seed: its images, its networks, its maps, its scores.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+        What is run.
+    files : BenchFiles
+        Files and folders.
+    engine : Engine
+        Share of the machine.
+    scenario, seed : str, int
+        Which.
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, files: BenchFiles, engine: Engine, scenario: str, seed: int
+    ) -> None:
+        self.benchmark, self.files, self.engine = benchmark, files, engine
+        self.scenario, self.seed = scenario, seed
+        self.label = unit_name(scenario, seed, benchmark.strength)
+        self.threads = max(1, engine.nprocs // benchmark.n_folds)
+        self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')
+        self.maps: list[pe.Node] = []
+        self.rows: list[pe.Node] = []
+        self.trained: dict[str, list[pe.Node]] = {}
+
+    def build(self) -> Workflow:
+        """All nodes, connected."""
+        methods = self.benchmark.methods
+        self.plant = self._node(PlantScenario, 'plant', 4.0, **self._plant_inputs())
+        saliency = [name for name in methods if name in SALIENCY_METHODS]
+        baselines = [name for name in methods if name in ('difference', 'tbm')]
+        simulators = [name for name in methods if name in ('ours', 'otherseed', 'ipmi2021')]
+        if 'ours' in simulators or saliency:
+            self._train('ours', self.benchmark.recipe, self.seed)
+        if 'otherseed' in simulators:
+            self._train('otherseed', self.benchmark.recipe, self.seed + OTHER_SEED)
+        if 'ipmi2021' in simulators:
+            self._train('ipmi2021', self.benchmark.paper, self.seed, 'paper_cohort')
+        if simulators:
+            self._train_judge()
+        registered = self._register() if 'tbm' in baselines else None
+        for index in range(self.benchmark.n_folds):
+            for method in simulators:
+                self._simulate(method, index)
+            if saliency:
+                self._explain_by_saliency(saliency, index)
+            if baselines:
+                self._explain_by_baselines(baselines, index, registered)
+        self._score()
+        return self.workflow
+
+    def _plant_inputs(self) -> dict[str, Any]:
+        benchmark = self.benchmark
+        return {
+            'brains': str(self.files.brains),
+            'context': str(self.files.context),
+            'scenario': self.scenario,
+            'strength': benchmark.strength,
+            'replicates': benchmark.replicates,
+            'n_folds': benchmark.n_folds,
+            'paper': PRESETS['ipmi2021'].preprocessing.to_dict(),
+        }
+
+    def _node(
+        self, interface: Any, name: str, mem_gb: float, threads: int = 1, **inputs: Any
+    ) -> pe.Node:
+        inputs.setdefault('random_seed', self.seed)
+        made = interface(num_threads=threads, **inputs)
+        return pe.Node(made, name=name, mem_gb=mem_gb, n_procs=threads)
+
+    def _train(
+        self, method: str, recipe: dict[str, Any], seed: int, images: str = 'cohort'
+    ) -> None:
+        """Classifier and simulator of each fold."""
+        self.trained[method] = []
+        for index in range(self.benchmark.n_folds):
+            node = self._node(
+                TrainFold, f'train_{method}_{index}', 3.0, self.threads,
+                index=index, random_seed=seed, **self._training(method, recipe),
+            )  # fmt: skip
+            self.workflow.connect([
+                (self.plant, node, [(images, 'cohort'), ('folds', 'folds')]),
+            ])  # fmt: skip
+            self.trained[method].append(node)
+
+    def _train_judge(self) -> None:
+        """A classifier of another family for each fold."""
+        self.trained['sfcn'] = []
+        for index in range(self.benchmark.n_folds):
+            node = self._node(
+                TrainJudge, f'train_judge_{index}', 3.0, self.threads,
+                index=index, **self._training('sfcn', self.benchmark.judge),
+            )  # fmt: skip
+            self.workflow.connect([
+                (self.plant, node, [('cohort', 'cohort'), ('folds', 'folds')]),
+            ])  # fmt: skip
+            self.trained['sfcn'].append(node)
+
+    def _training(self, method: str, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Inputs that all nodes have that train."""
+        device = self.engine.device
+        return {
+            'recipe': recipe,
+            'recipe_digest': make_recipe(**recipe).digest(),
+            'directory': str(self.folder(method)),
+            'device': device,
+            'use_gpu': device.startswith('cuda'),
+        }
+
+    def folder(self, method: str) -> Path:
+        """Folder of the checkpoints of a method."""
+        path = self.files.checkpoints / self.label / method
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _register(self) -> pe.Node:
+        """Registrations of all images; each node has those of one test fold."""
+        merge = pe.Node(niu.Merge(self.benchmark.n_folds), name='merge_registrations')
+        for index in range(self.benchmark.n_folds):
+            node = self._node(
+                RegisterImages, f'register_{index}', 1.5, index=index,
+                template=self.files.template, offline=self.engine.settings.offline,
+            )  # fmt: skip
+            self.workflow.connect([
+                (self.plant, node, [('cohort', 'cohort'), ('folds', 'folds')]),
+                (node, merge, [('log_jacobians', f'in{index + 1}')]),
+            ])  # fmt: skip
+        return merge
+
+    def _explain(self, interface: Any, name: str, index: int, **inputs: Any) -> pe.Node:
+        """A node that explains images of a fold."""
+        explained = self.benchmark.explained
+        node = self._node(interface, name, 2.5, index=index, explained=explained, **inputs)
+        fields = [(field, field) for field in ('cohort', 'folds', 'known')]
+        self.workflow.connect([(self.plant, node, fields)])
+        self.maps.append(node)
+        return node
+
+    def _simulate(self, method: str, index: int) -> None:
+        is_paper = method == 'ipmi2021'
+        effect = named_scenario(self.scenario, self.benchmark.strength).effect
+        node = self._explain(
+            SimulateFold, f'simulate_{method}_{index}', index,
+            method=method,
+            recipe=self.benchmark.paper if is_paper else self.benchmark.recipe,
+            judge_recipe=self.benchmark.judge,
+            changed=list(effect.changes),
+        )  # fmt: skip
+        images = 'paper_cohort' if is_paper else 'cohort'
+        self.workflow.connect([
+            (self.plant, node, [(images, 'own_cohort')]),
+            (self.trained[method][index], node, [('result', 'result')]),
+            (self.trained['sfcn'][index], node, [('result', 'judge')]),
+        ])  # fmt: skip
+        self.rows.append(node)
+
+    def _explain_by_saliency(self, methods: list[str], index: int) -> None:
+        node = self._explain(
+            SaliencyFold, f'saliency_{index}', index,
+            methods=methods, recipe=self.benchmark.recipe,
+        )  # fmt: skip
+        self.workflow.connect([(self.trained['ours'][index], node, [('result', 'result')])])
+
+    def _explain_by_baselines(
+        self, methods: list[str], index: int, registered: pe.Node | None
+    ) -> None:
+        node = self._explain(BaselineFold, f'baselines_{index}', index, methods=methods)
+        if registered is not None:
+            self.workflow.connect([(registered, node, [('out', 'registrations')])])
+
+    def _score(self) -> None:
+        """Put everything together and write it."""
+        order = [node for nodes in self.trained.values() for node in nodes]
+        numbers = {
+            method: [order.index(node) for node in nodes] for method, nodes in self.trained.items()
+        }
+        inputs: dict[str, Any] = {
+            'classifiers': numbers,
+            'recipe': self.benchmark.recipe,
+            'draws': self.benchmark.draws,
+            'facts': self._facts(),
+            'random_seed': self.seed,
+        }
+        score = pe.Node(ScoreScenario(**inputs), name='score', mem_gb=4.0)
+        write = pe.Node(
+            WriteScenario(out_dir=str(self.files.out_dir), name=self.label),
+            name='write',
+            mem_gb=0.5,
+        )
+        self.workflow.connect([
+            (self.plant, score, [(f, f) for f in ('cohort', 'folds', 'known')]),
+            (score, write, [(f, f) for f in ('scores', 'images', 'pictures')]),
+        ])  # fmt: skip
+        for field, output, nodes in (
+            ('maps', 'maps', self.maps),
+            ('rows', 'rows', self.rows),
+            ('results', 'result', order),
+        ):
+            if not nodes:
+                continue
+            merge = pe.Node(niu.Merge(len(nodes)), name=f'merge_{field}')
+            for number, node in enumerate(nodes, 1):
+                self.workflow.connect([(node, merge, [(output, f'in{number}')])])
+            self.workflow.connect([(merge, score, [('out', field)])])
+
+    def _facts(self) -> dict[str, Any]:
+        benchmark, scenario = self.benchmark, named_scenario(self.scenario, self.benchmark.strength)
+        recipes = {'ours': benchmark.recipe, 'ipmi2021': benchmark.paper, 'sfcn': benchmark.judge}
+        return {
+            'scenario': self.scenario,
+            'seed': self.seed,
+            'strength': benchmark.strength,
+            'purpose': scenario.purpose,
+            'changes': scenario.changes,
+            'replicates': benchmark.replicates,
+            'spacing_mm': benchmark.spacing_mm,
+            'n_folds': benchmark.n_folds,
+            'draws': benchmark.draws,
+            'methods': list(benchmark.methods),
+            'recipes': {name: asdict(make_recipe(**recipe)) for name, recipe in recipes.items()},
+        }

@@ -1,0 +1,291 @@
+"""The tool `bench truth`: read, check, prepare, train, explain, score, tell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bids_interp import __version__
+from bids_interp.bids.dataset import prepare_output
+from bids_interp.bids.preflight import preflight
+from bids_interp.bids.query import T1wRecord, collect
+from bids_interp.bids.resources import (
+    available_cpus,
+    available_memory_gb,
+    prepare_caches,
+    resolve_device,
+)
+from bids_interp.bids.write import write_json
+from bids_interp.errors import InputDatasetError, OutputError
+from bids_interp.settings import Settings
+from bids_interp.workflows.benchmark import Benchmark
+from bids_interp.workflows.context import Engine
+from bids_interp.workflows.logs import add_log_file, start_logging
+from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.workflows.running import MAX_THREADS, configure_nipype, execute, run_nodes
+from bids_interp.workflows.verdict import DONE, FAILED, Outcome
+
+if TYPE_CHECKING:
+    from bids_interp.workflows.bench_unit import BenchFiles
+
+logger = logging.getLogger('bids_interp')
+
+TEMPLATE = 'MNI152NLin2009aSym'
+
+
+def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] = ()) -> int:
+    """Run the benchmark and return the exit code.
+
+    Parameters
+    ----------
+    settings : Settings
+        Input, selection, preparation and machine; prepared brains go to its output directory,
+        ``<OUT>/derivatives``, and results to its parent.
+    benchmark : Benchmark
+        What is run.
+    command : sequence of str
+        Words of the command line, for the table.
+
+    Raises
+    ------
+    BidsInterpError
+        If something is wrong before anything is computed, or too few brains could be prepared.
+    """
+    started = time.monotonic()
+    start_logging(settings.verbose)
+    out = settings.output_dir.parent
+    work_dir = _work_dir(settings, out)
+    records = first_of_each(collect(settings))
+    check_brains(len(records), benchmark.n_folds)
+    check_places(settings, work_dir)
+    prepare_caches(work_dir)
+    engine = _start_engine(settings, work_dir)
+    prepare_work_dir(work_dir, clean=False)
+    prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
+    add_log_file(out / 'logs' / f'{engine.run_uuid}.log')
+    logger.info(
+        '%d brains, %s with seeds %s, %d replicates of each brain, voxels of %g mm; %s',
+        len(records),
+        ', '.join(benchmark.scenarios),
+        ', '.join(map(str, benchmark.seeds)),
+        benchmark.replicates,
+        benchmark.spacing_mm,
+        out,
+    )
+    configure_nipype(engine)
+    context = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
+    _save_context(context, benchmark, settings.offline)
+    brains, problems = _prepare(settings, records, context, engine)
+    for problem in problems:
+        logger.error('%s is left out: %s', problem.name, problem.problem)
+    check_brains(len(brains), benchmark.n_folds)
+    files = _files(benchmark, brains, context, work_dir, out)
+    outcome = _run(benchmark, files, engine, out)
+    facts = _facts(settings, benchmark, brains, command, engine)
+    code = _tell(benchmark, out, outcome, facts)
+    logger.info('%.0f s in all.', time.monotonic() - started)
+    return max(code, 1 if problems else 0)
+
+
+def first_of_each(records: Sequence[T1wRecord]) -> list[T1wRecord]:
+    """The first image of each participant: several of one are no independent brains."""
+    first: dict[str, T1wRecord] = {}
+    for record in records:
+        first.setdefault(record.subject, record)
+    if len(first) < len(records):
+        logger.info('Of %d images the first of each participant is used.', len(records))
+    return list(first.values())
+
+
+def check_brains(count: int, n_folds: int) -> None:
+    """Refuse so few brains that a fold would be without training or validation.
+
+    Raises
+    ------
+    InputDatasetError
+        With the number that is needed.
+    """
+    needed = 2 * n_folds
+    if count < needed:
+        raise InputDatasetError(
+            f'{count} usable brains are too few for {n_folds} folds; {needed} are needed.',
+            'Use more participants, or fewer folds: --recipe \'{"n_folds": 2}\'.',
+        )
+
+
+def _work_dir(settings: Settings, out: Path) -> Path:
+    work_dir = choose_work_dir(settings)
+    if work_dir.resolve() == out.resolve():
+        raise OutputError(f'{out} is both output and work directory.', 'Choose another --work-dir.')
+    return work_dir
+
+
+def _start_engine(settings: Settings, work_dir: Path) -> Engine:
+    nprocs = settings.nprocs or available_cpus()
+    threads = min(settings.omp_nthreads or 1, MAX_THREADS)
+    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    memory = settings.mem_gb or available_memory_gb()
+    device = resolve_device(settings.device)
+    return Engine(settings, work_dir, device, nprocs, threads, memory, stamp)
+
+
+def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:
+    """Write grid, mask and intensities of our model."""
+    from bids_interp.anatomical.templates import brain_template
+    from bids_interp.training.grids import model_grid
+    from bids_interp.training.recipe import make_recipe
+    from bids_interp.training.storage import save_context
+
+    template = brain_template(TEMPLATE, offline=offline)
+    grid, mask = model_grid(template, TEMPLATE, benchmark.spacing_mm, benchmark.cube)
+    save_context(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
+
+
+def _prepare(
+    settings: Settings, records: Sequence[T1wRecord], context: Path, engine: Engine
+) -> tuple[list[dict[str, Any]], list[Outcome]]:
+    """Bring every brain to the template, once; what was prepared before is used again."""
+    from bids_interp.workflows.train import init_training_inputs_wf
+    from bids_interp.workflows.training import look_for_prepared
+
+    rows = preflight(list(records), settings, None)
+    problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]
+    bad = {problem.name for problem in problems}
+    usable = [record for record in records if record.prefix not in bad]
+    found = look_for_prepared(settings, usable, TEMPLATE, engine.nprocs)
+    missing = [record for record in usable if record.prefix not in found]
+    if missing:
+        logger.info('%d of %d brains have to be prepared.', len(missing), len(usable))
+        base_dir = engine.work_dir / 'bench-brains'
+        workflow = init_training_inputs_wf(
+            settings=settings,
+            records=missing,
+            prepared={},
+            template=TEMPLATE,
+            context=context,
+            inputs_dir=base_dir / 'inputs',
+            engine=engine,
+            base_dir=base_dir,
+            name='bench_brains_wf',
+        )
+        verdict = execute(engine, workflow, missing)
+        problems += [outcome for outcome in verdict.outcomes if outcome.status != DONE]
+        found = look_for_prepared(settings, usable, TEMPLATE, engine.nprocs)
+    brains = [
+        {'label': record.subject, **_brain_files(found[record.prefix])}
+        for record in usable
+        if record.prefix in found
+    ]
+    return brains, problems
+
+
+def _brain_files(prepared: Any) -> dict[str, str]:
+    paths = {'t1w': prepared.t1w, 'mask': prepared.mask, 'transform': prepared.transform}
+    digest = hashlib.sha256()
+    for path in paths.values():
+        digest.update(path.read_bytes())
+    return {**{k: str(path) for k, path in paths.items()}, 'digest': digest.hexdigest()[:16]}
+
+
+def _files(
+    benchmark: Benchmark,
+    brains: Sequence[dict[str, Any]],
+    context: Path,
+    work_dir: Path,
+    out: Path,
+) -> BenchFiles:
+    from bids_interp.workflows.bench_unit import BenchFiles
+
+    known = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
+    base_dir = work_dir / f'bench-{benchmark.data_digest(known)}'
+    base_dir.mkdir(parents=True, exist_ok=True)
+    table = write_json(base_dir / 'brains.json', list(brains))
+    return BenchFiles(table, context, base_dir / 'checkpoints', out, TEMPLATE)
+
+
+def _run(benchmark: Benchmark, files: BenchFiles, engine: Engine, out: Path) -> Outcome:
+    from bids_interp.workflows.bench import init_bench_wf
+
+    crashes = out / 'logs' / f'{engine.run_uuid}_crashes'
+    workflow = init_bench_wf(
+        benchmark=benchmark,
+        files=files,
+        engine=engine,
+        base_dir=files.brains.parent,
+        crash_dir=crashes,
+    )
+    for unit in benchmark.units():
+        # What an earlier run has left must not stand for what this one could not make.
+        _scores_file(benchmark, out, *unit).unlink(missing_ok=True)
+    return run_nodes(engine, workflow, crashes)
+
+
+def _scores_file(benchmark: Benchmark, out: Path, scenario: str, seed: int) -> Path:
+    from bids_interp.workflows.bench_unit import unit_name
+
+    return out / 'scores' / f'{unit_name(scenario, seed, benchmark.strength)}.json'
+
+
+def _facts(
+    settings: Settings,
+    benchmark: Benchmark,
+    brains: Sequence[dict[str, Any]],
+    command: Sequence[str],
+    engine: Engine,
+) -> dict[str, Any]:
+    """What the table says of the run."""
+    import torch
+
+    return {
+        'command': ' '.join(command),
+        'version': __version__,
+        'dataset': settings.bids_dir.name,
+        'n_brains': len(brains),
+        'machine': f'{platform.machine()}, {engine.nprocs} processes, {engine.device}',
+        'software': f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
+        'date': time.strftime('%Y-%m-%d'),
+        'size': benchmark.size,
+        'n_folds': benchmark.n_folds,
+        'spacing_mm': benchmark.spacing_mm,
+        'replicates': benchmark.replicates,
+        'explained': benchmark.explained,
+        'strength': benchmark.strength,
+        'draws': benchmark.draws,
+        'methods': list(benchmark.methods),
+    }
+
+
+def _tell(benchmark: Benchmark, out: Path, outcome: Outcome, facts: dict[str, Any]) -> int:
+    """Write the table of what is there, and say what is not."""
+    from bids_interp.reports.bench import write_tables
+
+    scores, missing = [], []
+    for scenario, seed in benchmark.units():
+        path = _scores_file(benchmark, out, scenario, seed)
+        if path.is_file():
+            scores.append(json.loads(path.read_text(encoding='utf-8')))
+        else:
+            missing.append(f'{scenario}, seed {seed}')
+    if outcome.status == FAILED:
+        where = f' in {outcome.step}' if outcome.step else ''
+        details = f' Details: {outcome.crash_file}.' if outcome.crash_file else ''
+        logger.error('The benchmark failed%s: %s%s', where, outcome.problem, details)
+    if missing:
+        logger.error(
+            'Not finished: %s. What was computed is kept: the same command goes on from there.',
+            '; '.join(missing),
+        )
+    if scores:
+        page = write_tables(out, scores, {**facts, 'missing': missing})
+        click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
+    return 1 if missing or outcome.status == FAILED else 0
