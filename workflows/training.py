@@ -28,7 +28,7 @@ from bids_interp.bids.resources import (
 )
 from bids_interp.bids.reuse import Prepared, find_prepared, prepared_with
 from bids_interp.bids.write import write_json
-from bids_interp.errors import ModelError, TrainingError
+from bids_interp.errors import ModelError, TrainingError, UsageError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.logs import add_log_file, start_logging
@@ -65,6 +65,7 @@ def run_train(settings: Settings) -> int:
     recipe = recipe_of(settings)
     classifier = given_classifier(settings)
     check_enough(labels, recipe.n_folds)
+    check_contrasts(labels, settings)
     rows = preflight([image.record for image in labels.images], settings, None)
     click.echo(render_table(rows))
     click.echo(describe(labels, recipe, bundle))
@@ -160,6 +161,15 @@ def check_enough(labels: LabelTable, n_folds: int) -> None:
         raise TrainingError(
             f'{len(np.unique(families))} families are too few for {n_folds} folds of a regression.',
             'Use fewer folds (--folds) or more subjects.',
+        )
+
+
+def check_contrasts(labels: LabelTable, settings: Settings) -> None:
+    """Refuse several classes for the published method, which has two."""
+    if settings.preset == 'ipmi2021' and labels.target.kind != 'binary':
+        raise UsageError(
+            '--preset ipmi2021 tells two classes apart: give --positive and --negative.',
+            'Other presets take several classes and numbers.',
         )
 
 

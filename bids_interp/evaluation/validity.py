@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from bids_interp.models.paper import PaperSimulator
+from bids_interp.models.simulator import Simulator
 from bids_interp.models.target import Contrast, Target
 from bids_interp.spatial import Grid, flow, log_jacobian, warp
 
@@ -27,7 +29,7 @@ def class_centre(scores: np.ndarray, labels: np.ndarray, target: Target, number:
 @torch.no_grad()
 def simulated_scores(
     classifier: nn.Module,
-    simulator: nn.Module,
+    simulator: Simulator | PaperSimulator,
     images: torch.Tensor,
     dose: float,
     contrast: Contrast,
@@ -71,7 +73,7 @@ def simulated_scores(
 
 def validity(
     classifier: nn.Module,
-    simulator: nn.Module,
+    simulator: Simulator | PaperSimulator,
     images: torch.Tensor,
     labels: np.ndarray,
     target: Target,
@@ -130,7 +132,11 @@ def _scores(classifier: nn.Module, images: torch.Tensor, contrast: Contrast) -> 
 
 @torch.no_grad()
 def mean_log_jacobian(
-    simulator: nn.Module, images: torch.Tensor, dose: float, number: int, grid: Grid
+    simulator: Simulator | PaperSimulator,
+    images: torch.Tensor,
+    dose: float,
+    number: int,
+    grid: Grid,
 ) -> np.ndarray:
     """Mean map (X, Y, Z) of simulations of images (N, 1, X, Y, Z) at a signed dose."""
     device = next(simulator.parameters()).device

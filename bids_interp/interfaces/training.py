@@ -113,13 +113,10 @@ class GatherCohort(SimpleInterface):
             [Path(path) for path in self.inputs.inputs], Path(self.inputs.context), table
         )
         folds = split(cohort, table, self.inputs.n_folds, self.inputs.random_seed)
-        for name, save, value in (
-            ('cohort', save_cohort, cohort),
-            ('folds', save_folds, folds),
-        ):
-            path = Path(runtime.cwd) / f'{name}.safetensors'
-            save(path, value)
-            self._results[name] = str(path)
+        files = {name: Path(runtime.cwd) / f'{name}.safetensors' for name in ('cohort', 'folds')}
+        save_cohort(files['cohort'], cohort)
+        save_folds(files['folds'], folds)
+        self._results.update({name: str(path) for name, path in files.items()})
         return runtime
 
 

@@ -8,6 +8,7 @@ connection at full resolution.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -45,16 +46,16 @@ class PaperSimulator(nn.Module):
                 f'The simulator of ipmi2021 needs sizes that are multiples of 16, not {grid.shape}.'
             )
         self.grid = grid
-        arguments = {'codes': 1, 'experts': 3, 'routing_dropout': 0.1}
-        self.enter = CondConv3d(1, CHANNELS[0], **arguments)
+        convolution = partial(CondConv3d, codes=1, experts=3, routing_dropout=0.1)
+        self.enter = convolution(1, CHANNELS[0])
         pairs = list(pairwise(CHANNELS))
         self.norms = nn.ModuleList(nn.BatchNorm3d(before) for before, _ in pairs)
-        self.downs = nn.ModuleList(CondConv3d(a, b, **arguments) for a, b in pairs)
+        self.downs = nn.ModuleList(convolution(a, b) for a, b in pairs)
         features = CHANNELS[-1] * int(np.prod([size // 16 for size in grid.shape]))
         self.squeeze = nn.Linear(features, 512)
         self.expand = nn.Linear(513, features)
-        self.ups = nn.ModuleList(CondConv3d(b, a, **arguments) for a, b in reversed(pairs))
-        self.leave = CondConv3d(CHANNELS[0], 3, **arguments)
+        self.ups = nn.ModuleList(convolution(b, a) for a, b in reversed(pairs))
+        self.leave = convolution(CHANNELS[0], 3)
 
     def displacement(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Displacement (B, 3, X, Y, Z) in voxels from images (B, 1, X, Y, Z) and codes (B, 1)."""

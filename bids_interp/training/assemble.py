@@ -86,7 +86,7 @@ def assemble(
         calibrated,
         fold_of,
         cohort.families,
-        np.array([str(v) for v in covariates[site]]) if site in covariates else None,
+        None if site is None else np.array([str(v) for v in covariates[site]]),
     )
     parts = [(np.concatenate([fold.train, fold.validation]), fold.test) for fold in folds]
     metrics = out_of_fold_metrics(oof, seed)

@@ -196,20 +196,20 @@ def _train_simulator(
     folder: Path,
     seed: int,
     name: str,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Simulator | PaperSimulator, dict[str, Any]]:
     """Train the simulator of a fold; also what it was chosen by."""
     if isinstance(recipe, PaperRecipe):
-        simulator = PaperSimulator(cohort.grid, cohort.mask)
+        published = PaperSimulator(cohort.grid, cohort.mask)
         paper_task = PaperSimulatorTask(
             cohort,
             fold.train,
             opponent,
-            simulator,
+            published,
             recipe,
             derived_seed(seed, 'simulator', 'paper', index) % 2**31,
         )
         place.run(paper_task, folder / f'paper-{recipe_digest(recipe)}', f'{name}, simulator')
-        return simulator, {}
+        return published, {}
     own = folder / f'simulator-{recipe_digest(recipe)}'
     selection = select(
         cohort,
@@ -293,7 +293,9 @@ def _audit_map(
     return mean_log_jacobian(simulator, cohort.images[fold.validation[:1]], 1.0, 0, cohort.grid)
 
 
-def _maps(cohort: Cohort, fold: Fold, simulator: nn.Module) -> dict[str, np.ndarray]:
+def _maps(
+    cohort: Cohort, fold: Fold, simulator: Simulator | PaperSimulator
+) -> dict[str, np.ndarray]:
     """Mean maps of the validation images in both directions."""
     # A template does not look at the image, so one image is as good as all.
     is_template = getattr(simulator, 'capacity', '') == 'template'

@@ -130,8 +130,13 @@ def make_recipe(
     if preset not in PRESETS:
         raise UsageError(f'There is no preset {preset!r}.', f'Known are: {", ".join(PRESETS)}.')
     recipe = PRESETS[preset]
-    changes = {'n_folds': n_folds, 'spacing_mm': spacing_mm, 'cube': cube, 'members': members}
-    recipe = replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+    recipe = replace(
+        recipe,
+        n_folds=recipe.n_folds if n_folds is None else n_folds,
+        spacing_mm=recipe.spacing_mm if spacing_mm is None else spacing_mm,
+        cube=recipe.cube if cube is None else cube,
+        members=recipe.members if members is None else members,
+    )
     classifier, simulator = recipe.classifier, recipe.simulator
     if architecture is not None:
         classifier = replace(classifier, architecture=architecture, arguments={})

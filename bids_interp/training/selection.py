@@ -122,7 +122,7 @@ def select(
         rows.append(
             {
                 'minimality': weight,
-                'split_half_ncc': ncc(*maps, cohort.mask),
+                'split_half_ncc': ncc(maps[0], maps[1], cohort.mask),
                 'validity': float(np.mean(reached)),
             }
         )
