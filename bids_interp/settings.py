@@ -181,7 +181,7 @@ class Settings(TrainChoices, GroupChoices):
         ['bids_dir = "/bids"', 'output_dir = "/out"']
         """
         lines = []
-        for field in sorted(fields(self), key=lambda field: field.kw_only):
+        for field in sorted(fields(self), key=lambda field: bool(field.kw_only)):
             value = getattr(self, field.name)
             if value is not None and field.name != 'derivatives':
                 lines.append(f'{field.name} = {_toml_value(value)}')

@@ -27,6 +27,7 @@ def init_group_wf(
     maps: Sequence[str],
     voxelwise: Sequence[str],
     null_models: bool,
+    nprocs: int,
     crash_dir: Path,
     base_dir: Path,
     name: str = 'group_wf',
@@ -47,6 +48,8 @@ def init_group_wf(
         Columns of the voxel-wise model, on the first of the maps.
     null_models : bool
         Whether there are models of permuted labels.
+    nprocs : int
+        Processes that the permutations of the voxel-wise model may use.
     crash_dir, base_dir : pathlib.Path
         Where crash files and intermediate results go.
     name : str
@@ -77,6 +80,7 @@ def init_group_wf(
                 TestVoxels(map_name=maps[0], column=column, **shared),
                 name=f'test_voxels_{index}',
                 mem_gb=3.0,
+                n_procs=nprocs,
             )
             workflow.connect(test_voxels, 'facts', merge_voxelwise, f'in{index + 1}')
         workflow.connect(merge_voxelwise, 'out', report, 'voxelwise')

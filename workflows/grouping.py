@@ -96,6 +96,7 @@ def make_plan(settings: Settings) -> GroupPlan:
         'bundle': str(bundle.path) if bundle else None,
         'contrast': settings.contrast,
         'offline': settings.offline,
+        'nprocs': settings.nprocs or available_cpus(),
         'random_seed': settings.random_seed,
     }
     if settings.null_models and bundle is None:
@@ -205,6 +206,7 @@ def compute(plan: GroupPlan, engine: Engine) -> int:
         maps=names_of_maps(plan.included),
         voxelwise=choices['voxelwise'],
         null_models=bool(choices['null_models']),
+        nprocs=engine.nprocs,
         crash_dir=crash_dir,
         base_dir=base_dir,
     )

@@ -232,8 +232,8 @@ def _score(
         reason = 'nobody else is explained by the same folds, so that there is no pattern'
         return Score(scan.prefix, block, None, reason=reason)
     try:
-        image, _, _ = read_pair(scan)
         own, field, _ = read_pair(first)
+        image = own if scan.prefix == first.prefix else read_pair(scan)[0]
         velocity = (sums.fields[block] - field) / (sums.n[block] - 1)
         mean, is_own = sums.without(block, own)
         if is_own is not None or block not in prepared:

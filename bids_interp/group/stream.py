@@ -11,6 +11,8 @@ import numpy as np
 SAME_SIGN = 0.9
 #: ... and the mean change is at least this large (natural logarithm: two percent of volume).
 MAGNITUDE = 0.02
+#: Values that are updated together: few enough to stay in the cache of a core.
+CHUNK = 1 << 15
 
 
 @dataclass
@@ -48,11 +50,14 @@ class Running:
         ([3.0], [2.6458])
         """
         self.n += 1
-        step = values - self.mean
-        self.mean += step / self.n
-        self.squares += step * (values - self.mean)
-        self.positive += values > 0
-        self.negative += values < 0
+        for start in range(0, self.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            new, mean = values[part], self.mean[part]
+            step = new - mean
+            mean += step / self.n
+            self.squares[part] += step * (new - mean)
+            self.positive[part] += new > 0
+            self.negative[part] += new < 0
 
     @property
     def sd(self) -> np.ndarray:

@@ -107,7 +107,7 @@ def voxelwise_glm(
         n_perm=plan.choices['permutations'],
         two_sided_test=True,
         random_state=plan.seed % 2**32,
-        n_jobs=1,
+        n_jobs=plan.choices.get('nprocs', 1),
         masker=masker,
         tfce=plan.choices['tfce'],
         output_type='dict',
