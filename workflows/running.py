@@ -17,7 +17,7 @@ import click
 
 from bids_interp import __version__
 from bids_interp.bids.dataset import prepare_output
-from bids_interp.bids.model_choice import open_model
+from bids_interp.bids.model_choice import check_contrast, open_model
 from bids_interp.bids.preflight import preflight, render_table
 from bids_interp.bids.query import T1wRecord, collect
 from bids_interp.bids.resources import (
@@ -107,6 +107,7 @@ def prepare(settings: Settings) -> Job:
     prepare_caches(work_dir)
     device = resolve_device(settings.device)
     bundle = open_model(settings)
+    check_contrast(settings.output_dir, bundle)
     nprocs = settings.nprocs or available_cpus()
     threads = settings.omp_nthreads or min(nprocs, MAX_THREADS)
     check_templates(settings, bundle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,31 @@ def open_model(settings: Settings) -> ModelBundle:
     bundle = load_bundle(choose_model(settings), settings.contrast, allow_code=settings.allow_code)
     output_spaces(settings, bundle.template)
     return bundle
+
+
+def check_contrast(out_dir: Path, bundle: ModelBundle) -> None:
+    """Refuse an output folder that holds another contrast of the same model.
+
+    Files of two contrasts have the same names, so that the second would replace the first.
+
+    Raises
+    ------
+    UsageError
+        Naming the folder and the remedy.
+    """
+    try:
+        described = json.loads((out_dir / 'dataset_description.json').read_text(encoding='utf-8'))
+        makers = described.get('GeneratedBy') or []
+    except (OSError, ValueError, AttributeError):
+        return  # nothing there yet; what cannot be read is refused elsewhere
+    own, _, _ = bundle.version_hash.partition('-')
+    for maker in makers:
+        known = str(maker.get('Version', ''))
+        if known.partition('-')[0] == own and known != bundle.version_hash:
+            raise UsageError(
+                f'{out_dir} holds another contrast of {bundle.name} than {bundle.contrast_name}.',
+                'Give each --contrast an output folder of its own.',
+            )
 
 
 def output_spaces(settings: Settings, template: str) -> tuple[str, ...]:
