@@ -1,0 +1,60 @@
+"""``train --sanity`` adds one node, and changes nothing for who does not ask for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Engine
+from bids_interp.workflows.train import TrainPlan, init_train_wf
+
+
+def build(folder: Path, **choices):
+    settings = Settings(folder / 'bids', folder / 'out', label='group', **choices)
+    table, context = folder / 'table.json', folder / 'context.safetensors'
+    inputs = [folder / f'{index}.safetensors' for index in range(2)]
+    for path in (table, context, *inputs):
+        path.write_text('')
+    checkpoints = folder / 'checkpoints'
+    checkpoints.mkdir(exist_ok=True)
+    plan = TrainPlan(
+        recipe={'preset': 'fast'},
+        recipe_digest='abc',
+        n_folds=3,
+        context=context,
+        table=table,
+        inputs=inputs,
+        checkpoints=checkpoints,
+        bundle=folder / 'out' / 'models' / 'group',
+        report_dir=folder / 'out' / 'training' / 'group',
+        facts={},
+    )
+    engine = Engine(settings, folder / 'work', 'cpu', 4, 1, 8.0, 'uuid')
+    return init_train_wf(settings=settings, plan=plan, engine=engine, base_dir=folder)
+
+
+def test_only_who_asks_gets_the_checks(tmp_path: Path) -> None:
+    without = set(build(tmp_path).list_node_names())
+    assert set(build(tmp_path, sanity=True).list_node_names()) - without == {'sanity_fold_0'}
+
+
+def test_the_checks_wait_for_the_first_fold_and_the_model_for_them(tmp_path: Path) -> None:
+    workflow = build(tmp_path, sanity=True)
+    edges = {
+        (one.name, two.name): sorted(data['connect'])
+        for one, two, data in workflow._graph.edges(data=True)
+    }
+    assert edges['train_fold_0', 'sanity_fold_0'] == [('result', 'result')]
+    assert edges['gather_cohort', 'sanity_fold_0'] == [('cohort', 'cohort'), ('folds', 'folds')]
+    assert edges['sanity_fold_0', 'assemble_model'] == [('sanity', 'sanity')]
+    assert ('train_fold_1', 'sanity_fold_0') not in edges
+
+
+@pytest.mark.parametrize('name', ['recipe', 'recipe_digest', 'device', 'random_seed'])
+def test_the_checks_are_computed_like_the_fold(tmp_path: Path, name: str) -> None:
+    workflow = build(tmp_path, sanity=True)
+    check, fold = (workflow.get_node(n).inputs for n in ('sanity_fold_0', 'train_fold_0'))
+    assert getattr(check, name) == getattr(fold, name)
+    assert check.directory != fold.directory
