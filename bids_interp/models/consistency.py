@@ -173,7 +173,7 @@ def transfer(
         see :func:`has_crossed`. Both are NaN for fewer than two
         folds.
     """
-    if len(folds) < 2 or not len(per_fold):
+    if len(folds) < 2 or not per_fold:
         return float('nan'), float('nan')
     shares, crossed = [], []
     for maker, field in zip(folds, per_fold, strict=True):

@@ -87,7 +87,7 @@ def counterfactual_metrics(
     for direction, velocity in simulation.velocity.items():
         field = torch.from_numpy(velocity)[None]
         monotone = dose_monotonicity(responses, direction)
-        per_fold = simulation.per_fold.get(direction, ())
+        per_fold = list(simulation.per_fold.get(direction, ()))
         for dose in doses:
             simulated, geometry = _geometry(bundle, image, field * dose, simulation.kind)
             judged = transfer(bundle, image, per_fold, folds, direction, dose, observed, device)

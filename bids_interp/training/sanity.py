@@ -186,7 +186,8 @@ class _Battery:
     def simulate(self, name: str, cohort: Cohort, network: nn.Module, seed: int) -> float:
         """Train a simulator against a classifier; NCC of its map with the original one."""
         members = tuple(network.members) if isinstance(network, Ensemble) else (network,)
-        held_out, labels = (part[self.fold.validation] for part in (cohort.images, cohort.labels))
+        held_out = cohort.images[self.fold.validation]
+        labels = cohort.labels[self.fold.validation]
         gaps = tuple(
             tuple(class_gaps(predict_outputs(member, held_out), labels, cohort.target))
             for member in members
