@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,13 +131,15 @@ def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     if not (np.abs(volume) > MAGNITUDE).any():
         return []
-    table = get_clusters_table(
-        nib.Nifti1Image(volume, affine),
-        stat_threshold=MAGNITUDE,
-        cluster_threshold=max(1, int(CLUSTER_MM3 / voxel)),
-        two_sided=True,
-        min_distance=10.0,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='No clusters found')
+        table = get_clusters_table(
+            nib.Nifti1Image(volume, affine),
+            stat_threshold=MAGNITUDE,
+            cluster_threshold=max(1, int(CLUSTER_MM3 / voxel)),
+            two_sided=True,
+            min_distance=10.0,
+        )
     rows = []
     for row in table.to_dict('records'):
         size = row['Cluster Size (mm3)']

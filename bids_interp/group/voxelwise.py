@@ -1,4 +1,4 @@
-"""Exploratory voxel-wise model of single subjects' maps on a number, by nilearn."""
+"""Exploratory voxel-wise model of single subjects' maps on a number."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy as np
 from bids_interp.bids.labels import as_numbers
 from bids_interp.errors import ImageError
 from bids_interp.group.design import MIN_DF, make_design
+from bids_interp.group.glm import residuals
 from bids_interp.group.plan import GroupPlan
 from bids_interp.group.reading import Places, read_map
 from bids_interp.spatial.grid import Grid
 
 #: Maps are averaged to about this voxel size in mm: they are smooth, and memory is N x voxels.
 SPACING = 3.0
+#: Exchanges in one product of matrices; memory is this times columns times voxels.
+BATCH = 20
 
 
 def coarse_places(places: Places) -> tuple[Places, int]:
@@ -74,8 +77,6 @@ def voxelwise_glm(
         What was done, with ``not_tested`` where it was not; (V,) maps ``t`` and ``p`` (corrected
         over voxels), ``tfce`` and ``tfcep`` where asked for; and where they lie.
     """
-    from nilearn.mass_univariate import permuted_ols
-
     values, kept, coarse = coarse_maps(plan, name, places)
     facts: dict[str, Any] = {'map': name, 'column': column, 'n': len(kept), 'not_tested': ''}
     blocks = {scan.prefix: scan.block for scan in plan.included}
@@ -97,27 +98,97 @@ def voxelwise_glm(
     if not _differ(target, design.blocks):
         reason = 'the maps of subjects whom the same folds explain do not differ (one template)'
         return {**facts, 'not_tested': reason}, {}, coarse
-    confounds = design.matrix(column)
-    masker = _masker(coarse) if plan.choices['tfce'] else None
-    found = permuted_ols(
-        term.columns,
-        target,
-        confounding_vars=confounds,
-        model_intercept=False,
-        n_perm=plan.choices['permutations'],
-        two_sided_test=True,
-        random_state=plan.seed % 2**32,
-        n_jobs=plan.choices.get('nprocs', 1),
-        masker=masker,
-        tfce=plan.choices['tfce'],
-        output_type='dict',
-    )
-    maps = {'t': found['t'][0], 'p': 10.0 ** -found['logp_max_t'][0]}
+    confounds, draws = design.matrix(column), int(plan.choices['permutations'])
+    t, p = max_t(target, term.columns[:, 0], confounds, design.blocks, draws=draws, seed=plan.seed)
+    maps = {'t': t, 'p': p}
     if plan.choices['tfce']:
+        from nilearn.mass_univariate import permuted_ols
+
+        found = permuted_ols(
+            term.columns,
+            target,
+            confounding_vars=confounds,
+            model_intercept=False,
+            n_perm=draws,
+            two_sided_test=True,
+            random_state=plan.seed,
+            n_jobs=plan.choices.get('nprocs', 1),
+            masker=_masker(coarse),
+            tfce=True,
+            output_type='dict',
+        )
         maps |= {'tfce': found['tfce'][0], 'tfcep': 10.0 ** -found['logp_max_tfce'][0]}
     facts['least_p'] = float(maps['p'].min())
     facts['voxels_below_005'] = int((maps['p'] < 0.05).sum())
     return facts, maps, coarse
+
+
+def max_t(
+    values: np.ndarray,
+    tested: np.ndarray,
+    confounds: np.ndarray,
+    blocks: np.ndarray,
+    *,
+    draws: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return t of one variable in every voxel, and p corrected by the largest t of each exchange.
+
+    The t values are those of nilearn's ``permuted_ols``. Residuals of the model without the
+    variable are exchanged within blocks (Freedman and Lane), many exchanges in one product of
+    matrices, which takes a tenth of the time.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (N, V) maps.
+    tested : numpy.ndarray
+        (N,) the variable.
+    confounds : numpy.ndarray
+        (N, P) the other columns, intercepts among them.
+    blocks : numpy.ndarray
+        (N,) who may be exchanged with whom.
+    draws, seed : int
+        Of the exchanges.
+
+    Returns
+    -------
+    numpy.ndarray, numpy.ndarray
+        (V,) t; (V,) two-sided p, corrected over voxels.
+    """
+    basis = np.linalg.qr(confounds)[0]
+    own = tested - basis @ (basis.T @ tested)
+    own = own / np.linalg.norm(own)
+    rows = np.column_stack([own, basis]).T.astype(np.float32)
+    df = len(tested) - confounds.shape[1] - 1
+    left = residuals(values.astype(np.float64), confounds).astype(np.float32)
+    power = (left**2).sum(axis=0)
+    left[:, power <= 1e-12] = 0
+
+    def t_of(orders: np.ndarray) -> np.ndarray:
+        """Return t (draws, V) of orders (draws, N) of the residuals."""
+        moved = np.stack([rows[:, np.argsort(order)] for order in orders])
+        found = (moved.reshape(-1, len(tested)) @ left).reshape(*moved.shape[:2], -1)
+        rest = power - (found[:, 1:] ** 2).sum(axis=1)
+        along = found[:, 0]
+        return np.asarray(
+            along * np.sqrt(df / np.maximum(rest - along**2, 1e-6 * np.maximum(power, 1e-12)))
+        )
+
+    start = np.arange(len(tested))
+    observed = t_of(start[None])[0]
+    rng = np.random.default_rng(seed)
+    largest = [float(np.abs(observed).max())]
+    for done in range(0, draws, BATCH):
+        orders = np.repeat(start[None], min(BATCH, draws - done), axis=0)
+        for block in np.unique(blocks):
+            inside = np.flatnonzero(blocks == block)
+            orders[:, inside] = rng.permuted(orders[:, inside], axis=1)
+        largest += np.abs(t_of(orders)).max(axis=1).tolist()
+    # The observed order is one of all: p is never 0.
+    ranked = np.sort(largest)
+    reached = len(ranked) - np.searchsorted(ranked, np.abs(observed) * (1 - 1e-6))
+    return observed, reached / len(ranked)
 
 
 def _differ(values: np.ndarray, blocks: np.ndarray) -> bool:

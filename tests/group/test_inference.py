@@ -16,7 +16,7 @@ from bids_interp.group.inference import change_rows, model_change, model_scores,
 from bids_interp.group.plan import GroupPlan, folder_name, training_folds
 from bids_interp.group.reading import find_places
 from bids_interp.group.responses import logit_rows, response_rows
-from bids_interp.group.voxelwise import coarse_places, voxelwise_glm
+from bids_interp.group.voxelwise import coarse_places, max_t, voxelwise_glm
 from bids_interp.settings import Settings
 
 
@@ -240,6 +240,42 @@ def test_voxelwise_model_on_a_number(patients, plan_of, made_up) -> None:
     outside[where] = False
     assert (p[outside] < 0.05).mean() < 0.02
     assert set(maps) == {'t', 'p'}
+
+
+def test_max_t_is_that_of_nilearn() -> None:
+    from nilearn.mass_univariate import permuted_ols
+
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((30, 40)).astype(np.float32)
+    tested, age = rng.standard_normal((2, 30))
+    values[:, 3] += 0.9 * tested
+    confounds = np.column_stack([np.ones(30), age])
+    t, p = max_t(values, tested, confounds, np.zeros(30), draws=999, seed=0)
+    found = permuted_ols(
+        tested[:, None],
+        values,
+        confounding_vars=confounds,
+        model_intercept=False,
+        n_perm=999,
+        random_state=0,
+        output_type='dict',
+    )
+    np.testing.assert_allclose(t, found['t'][0], rtol=1e-4)
+    np.testing.assert_allclose(p, 10.0 ** -found['logp_max_t'][0], atol=0.06)
+    assert p[3] < 0.05
+
+
+def test_max_t_keeps_its_level_and_its_blocks() -> None:
+    """Fold means differ, maps are noise: a false voxel in about one of twenty."""
+    rng = np.random.default_rng(1)
+    blocks = np.repeat(['0', '1'], 12)
+    intercepts = (blocks[:, None] == ['0', '1']).astype(float)
+    false = 0
+    for _ in range(60):
+        values = rng.standard_normal((24, 30)) + 5.0 * (blocks == '1')[:, None]
+        tested = rng.standard_normal(24)
+        false += max_t(values, tested, intercepts, blocks, draws=99, seed=0)[1].min() <= 0.05
+    assert false <= 9
 
 
 def test_clusters_can_be_enhanced(patients, plan_of) -> None:
