@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_interp.errors import ImageError
 from bids_interp.group.scans import Scan
+from bids_interp.reports.volumes import brain_voxels
 from bids_interp.spatial.grid import Grid
 
 #: Brains that the mask is made of; more change nothing.
@@ -136,12 +137,17 @@ def find_places(scans: Sequence[Scan]) -> Places:
         if brain is None or n == MASK_BRAINS:
             continue
         if np.allclose(nib.load(brain).affine, grid.affine, atol=1e-2):
-            counts += read_array(brain) != 0
+            counts += _inside_of(read_array(brain))
             n += 1
     inside = counts * 2 >= n if n else np.ones(shape, bool)
     if n and not inside.any():
         raise ImageError(f'The brains of the first {n} images do not overlap.')
     return Places(grid, inside)
+
+
+def _inside_of(brain: np.ndarray) -> np.ndarray:
+    """Voxels of a stripped brain; normalised intensities may be negative inside."""
+    return np.abs(brain) > 1e-6 if brain.min() < 0 else brain_voxels(brain)
 
 
 def _brain_on(scan: Scan, shape: Sequence[int]) -> Path | None:

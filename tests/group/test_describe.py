@@ -93,6 +93,16 @@ def test_the_mean_map_shows_the_truth(cohort, chosen, made_up) -> None:
     assert reliable(described.groups[''], described.agreement).any()
 
 
+def test_traces_of_interpolation_are_not_brain(make_cohort, chosen, made_up) -> None:
+    scans = chosen(make_cohort(('a', 'b')).out)
+    mean, inside = made_up.brain()
+    for scan in scans:
+        path = next(scan.folder.glob('*_res-1_desc-brain_T1w.nii.gz'))
+        shown = np.where(inside, 500 + 50 * mean, 0.01)
+        made_up.save(path, shown.astype('f4'), made_up.grid().affine)
+    np.testing.assert_array_equal(find_places(scans).inside, inside)
+
+
 def test_new_subjects_do_not_tell_folds_apart(make_cohort, chosen) -> None:
     scans = chosen(make_cohort().out)
     places = find_places(scans)
