@@ -25,20 +25,25 @@ def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
     if not found:
         return {}
     limit = found['limit']
-    rows = [
-        _destroyed(_layers(row['layers'], row['of']), row['ncc'], limit)
-        for row in found['randomised']
-    ]
+    rows = []
+    for row in found['randomised']:
+        name = _layers(row['layers'], row['of'])
+        is_last = row['layers'] == row['of']
+        rows.append(
+            _destroyed(name, row['ncc'], limit)
+            if is_last
+            else _shown(name, row['ncc'], 'on its way')
+        )
     if 'permuted_labels' in found:
         name = 'Classifier trained with exchanged labels'
         rows.append(_destroyed(name, found['permuted_labels']['ncc'], limit))
     if 'second_seed' in found:
         name = 'Classifier and simulator from another seed'
-        rows.append(_kept(name, found['second_seed']['ncc']))
+        rows.append(_shown(name, found['second_seed']['ncc']))
     folds = (metrics.get('simulator') or {}).get('fold_ncc') or {}
     if folds.get('inject') is not None:
-        rows.append(_kept('Maps of two folds, mean over pairs', folds['inject']))
-    rows.append(_kept('Map of these checks and map of the fold', found['original_ncc']))
+        rows.append(_shown('Maps of two folds, mean over pairs', folds['inject']))
+    rows.append(_shown('Map of these checks and map of the fold', found['original_ncc']))
     return {'rows': rows, 'head': _head(found), 'notes': _notes(found)}
 
 
@@ -48,8 +53,8 @@ def _destroyed(name: str, score: float, limit: float) -> dict[str, str]:
     return {'name': name, 'value': f'{score:.2f}', 'wanted': wanted, 'verdict': verdict}
 
 
-def _kept(name: str, score: float) -> dict[str, str]:
-    return {'name': name, 'value': f'{score:.2f}', 'wanted': 'near 1', 'verdict': ''}
+def _shown(name: str, score: float, wanted: str = 'near 1') -> dict[str, str]:
+    return {'name': name, 'value': f'{score:.2f}', 'wanted': wanted, 'verdict': ''}
 
 
 def _layers(count: int, of: int) -> str:
@@ -64,7 +69,7 @@ def _layers(count: int, of: int) -> str:
 
 
 def _head(found: Mapping[str, Any]) -> str:
-    n_checks = len(found['randomised']) + ('permuted_labels' in found)
+    n_checks = bool(found['randomised']) + ('permuted_labels' in found)
     kept = len(found['above_limit'])
     if not n_checks:
         return 'Nothing could be checked.'
@@ -85,6 +90,11 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         'sign counts as the same map.',
         'One draw of noise and of labels each: a single number near the limit says little.',
     ]
+    if len(found['randomised']) > 1:
+        notes.append(
+            'While some layers are left, so is some of what they have learned: only with noise in '
+            'all of them must the map have vanished.'
+        )
     if 'permuted_labels' in found:
         left = found['permuted_labels']['association']
         notes.append(

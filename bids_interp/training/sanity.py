@@ -102,8 +102,9 @@ def check_fold(
         Metrics: ``limit``, ``fold``, ``steps``, ``original_ncc`` (the original map of this check
         against the map of the fold), ``randomised`` (for each level ``layers``, ``of`` and
         ``ncc``), ``permuted_labels`` (``ncc``, and the ``association`` that is left between the
-        labels), ``second_seed`` (``ncc``), ``left_out`` (check to reason) and ``above_limit``, the
-        checks whose map should have been destroyed and was not (absolute NCC from the limit on).
+        labels), ``second_seed`` (``ncc``), ``left_out`` (check to reason) and ``above_limit``: which of
+        ``randomised`` (all layers) and ``permuted_labels`` have not destroyed the map (absolute NCC
+        from the limit on).
     """
     battery = _Battery(cohort, fold, index, recipe, result, place, seed, steps)
     network = external
@@ -122,7 +123,8 @@ def check_fold(
         reason = 'the classifier was given, not trained here'
         left_out |= {'permuted_labels': reason, 'second_seed': reason}
     found: dict[str, Any] = {} if external is not None else battery.train_again()
-    destroyed = {f'randomised{row["layers"]}': row['ncc'] for row in battery.rows}
+    # As long as some layers are left, so is some of what they have learned.
+    destroyed = {'randomised': battery.rows[-1]['ncc']} if battery.rows else {}
     if 'permuted_labels' in found:
         destroyed['permuted_labels'] = found['permuted_labels']['ncc']
     metrics = {
