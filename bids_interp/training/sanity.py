@@ -102,9 +102,9 @@ def check_fold(
         Metrics: ``limit``, ``fold``, ``steps``, ``original_ncc`` (the original map of this check
         against the map of the fold), ``randomised`` (for each level ``layers``, ``of`` and
         ``ncc``), ``permuted_labels`` (``ncc``, and the ``association`` that is left between the
-        labels), ``second_seed`` (``ncc``), ``left_out`` (check to reason) and ``above_limit``: which of
-        ``randomised`` (all layers) and ``permuted_labels`` have not destroyed the map (absolute NCC
-        from the limit on).
+        labels), ``second_seed`` (``ncc``), ``left_out`` (check to reason) and ``above_limit``:
+        which of ``randomised`` (all layers) and ``permuted_labels`` have not destroyed the map (absolute
+        NCC from the limit on).
     """
     battery = _Battery(cohort, fold, index, recipe, result, place, seed, steps)
     network = external
