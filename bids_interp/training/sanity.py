@@ -103,8 +103,8 @@ def check_fold(
         against the map of the fold), ``randomised`` (for each level ``layers``, ``of`` and
         ``ncc``), ``permuted_labels`` (``ncc``, and the ``association`` that is left between the
         labels), ``second_seed`` (``ncc``), ``left_out`` (check to reason) and ``above_limit``:
-        which of ``randomised`` (all layers) and ``permuted_labels`` have not destroyed the map (absolute
-        NCC from the limit on).
+        which of ``randomised`` (all layers) and ``permuted_labels`` have not destroyed the map
+        (absolute NCC from the limit on).
     """
     battery = _Battery(cohort, fold, index, recipe, result, place, seed, steps)
     network = external
