@@ -63,8 +63,8 @@ SIZES = {
         (0,),
         4.0,
         {'preset': 'fast'},
-        {'preset': 'ipmi2021', 'classifier_steps': 300, 'simulator_steps': 150, 'batch': 8},
-        600,
+        {'preset': 'ipmi2021', 'classifier_steps': 300, 'simulator_steps': 80, 'batch': 8},
+        400,
     ),
     'full': Size(
         tuple(f'S{number}' for number in range(1, 9)),

@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.write import write_json
+from bids_interp.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,6 +99,8 @@ class SimulateFold(_Explain):
         own_cohort = load_cohort(Path(inputs.own_cohort))
         result = load_result(Path(inputs.result))
         classifier, simulator = load_networks(result, inputs.recipe, own_cohort)
+        if simulator is None:
+            raise ModelError(f'There is no simulator in {inputs.result}.')
         own = make_witness(classifier, own_cohort, fold, result)
         other = None
         if isdefined(inputs.judge):

@@ -14,8 +14,8 @@ from bids_interp.reports.bench_words import GOALS, METRICS, dictionary, notes, v
 from bids_interp.settings import SALIENCY_METHODS
 
 COLUMNS = ('scenario', 'strength', 'seed', 'method', 'direction', 'metric', 'value', 'low', 'high')
-#: Columns of the page, where anything is known.
-SHOWN = (
+#: Columns of the page, where anything is known: of maps, and of simulations.
+OF_MAPS = (
     'ncc_group',
     'gain_ncc_group',
     'ncc_single',
@@ -23,6 +23,9 @@ SHOWN = (
     'average_precision',
     'iou',
     'off_target_percent',
+    'reliable_percent',
+)
+OF_SIMULATIONS = (
     'roi_error_percent',
     'crosses',
     'effectiveness',
@@ -35,7 +38,6 @@ SHOWN = (
     'n_folded',
     'reversibility_rmse',
     'minimality_mm',
-    'reliable_percent',
 )
 MEAN = 'mean'
 
@@ -179,9 +181,13 @@ def number(row: Mapping[str, Any] | None, metric: str) -> str:
     return text
 
 
-def scenario_table(finder: Finder, scenario: str, methods: Sequence[str]) -> dict[str, Any]:
-    """Headings and rows of the table of a scenario, the best number of each column marked."""
-    columns = [metric for metric in SHOWN if any(finder.get(scenario, m, metric) for m in methods)]
+def scenario_table(
+    finder: Finder, scenario: str, methods: Sequence[str], metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Headings and rows of a table of a scenario, the best number of each column marked."""
+    columns = [
+        metric for metric in metrics if any(finder.get(scenario, m, metric) for m in methods)
+    ]
     best = {}
     for metric in columns:
         sign = METRICS[metric].better if not metric.startswith('gain') else 0
@@ -222,14 +228,17 @@ def write_page(
     for scenario in dict.fromkeys(one['scenario'] for one in scores):
         own = [one for one in scores if one['scenario'] == scenario]
         methods = list(dict.fromkeys(m for one in own for m in one['methods']))
-        table = scenario_table(finder, scenario, methods)
+        tables = [
+            scenario_table(finder, scenario, methods, metrics)
+            for metrics in (OF_MAPS, OF_SIMULATIONS)
+        ]
         sections.append(
             {
                 'name': scenario,
                 'purpose': own[0]['purpose'],
                 'changes': own[0]['changes'],
                 'null': own[0]['null'],
-                'table': table,
+                'tables': [table for table in tables if table['rows']],
                 'classifiers': [
                     {
                         'name': name,
@@ -241,7 +250,9 @@ def write_page(
                 ],
                 'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
                 'skipped': own[0]['skipped'],
-                'pictures': draw_scenario(out, own[0], [row['method'] for row in table['rows']]),
+                'pictures': draw_scenario(
+                    out, own[0], [row['method'] for row in tables[0]['rows']]
+                ),
             }
         )
     style = ''.join(

@@ -28,6 +28,8 @@ from bids_interp.settings import SALIENCY_METHODS
 
 #: Slices of each plane.
 COUNTS = {'axial': 4, 'coronal': 3, 'sagittal': 2}
+#: Nothing happens near the ends of the brain.
+TRIM = 0.28
 #: Voxel size of the pictures in mm; the maps are coarser.
 SPACING = 2.0
 TITLES = {
@@ -100,8 +102,7 @@ def draw_scenario(
 
 def _draw(maps: Mapping[str, np.ndarray], brain: Volume, inside: np.ndarray, path: Path) -> Path:
     first = maps.get('truth', next(iter(maps.values())))
-    shared = [maps[name] for name in ('truth', 'ours') if name in maps]
-    scale = SignedScale.fit(*shared[:1]) if shared else SignedScale(0.1)
+    scale = SignedScale.fit(maps['truth'] if 'truth' in maps else maps.get('ours', first))
     through = peak(first)
     picture = Volume(0.75 * grey(brain.data, inside) * inside, brain.grid)
     rows = []
@@ -113,7 +114,7 @@ def _draw(maps: Mapping[str, np.ndarray], brain: Volume, inside: np.ndarray, pat
         colours = Volume(values, brain.grid)
         tiles = []
         for plane, count in COUNTS.items():
-            for index in spread_slices(inside, plane, count, through[PLANES[plane]]):
+            for index in spread_slices(inside, plane, count, through[PLANES[plane]], TRIM):
                 cut = own.over(picture.cut(plane, index), colours.cut(plane, index))
                 text = f'{"xyz"[PLANES[plane]]} = {brain.position(plane, index):.0f}'
                 tiles.append(Tile(cut, text, sides_of(plane)))

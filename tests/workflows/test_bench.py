@@ -125,7 +125,7 @@ def test_the_maps_and_numbers_of_the_images_are_kept(place: Place) -> None:
 
 def test_the_page_needs_nothing_else(place: Place) -> None:
     page = (place.out / 'table.html').read_text()
-    assert 'Tuned on S3 with seed 0 only' in page
+    assert 'Tuned on S3 with seed 0 only.' in page
     assert 'ventricles +30 %' in page
     assert page.count('<img') == 2
     assert 'src="http' not in page

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bids_interp.evaluation.method_maps import MethodMaps
+from bids_interp.evaluation.scenario_scores import MEANS, Known, score_scenario
+from bids_interp.evaluation.truth import best_of_smoothing, reliable_voxels, score_map
+from bids_interp.spatial import Grid
+
+GRID = Grid((10, 12, 10), np.diag([4.0, 4.0, 4.0, 1.0]))
+POINTS = GRID.world_coordinates()
+MASK = np.linalg.norm(POINTS - 20, axis=0) < 18
+LABELS = np.arange(12) % 2
+FAMILIES = np.arange(12) // 2
+FOLDS = FAMILIES % 3
+
+
+def bump(centre: float) -> np.ndarray:
+    return np.exp(-((POINTS - centre) ** 2).sum(axis=0) / 60).astype(np.float32)
+
+
+def known(null: bool = False) -> Known:
+    rng = np.random.default_rng(0)
+    sizes = rng.uniform(0.7, 1.3, 12) * np.where(LABELS == 1, 1, -1) * 0.3
+    truths = np.stack([size * bump(20) for size in sizes]) * (not null)
+    return Known(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK)
+
+
+def method(volumes: np.ndarray, signed: bool = True) -> MethodMaps:
+    return MethodMaps(signed, np.arange(12), FOLDS, volumes[:, MASK].astype(np.float32))
+
+
+def noisy(size: float, seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, size, (12, *GRID.shape))
+    return known().truths + noise
+
+
+def pick(rows, method: str, metric: str, direction: str = 'both') -> dict:
+    (found,) = [
+        row
+        for row in rows
+        if (row['method'], row['metric'], row['direction']) == (method, metric, direction)
+    ]
+    return found
+
+
+def image_rows(value: float) -> list[dict]:
+    return [
+        {
+            'image': index,
+            'direction': 'remove' if label else 'inject',
+            **dict.fromkeys(MEANS, value + label),
+            'roi_error_percent': None,
+        }
+        for index, label in enumerate(LABELS)
+    ]
+
+
+@pytest.fixture(scope='module')
+def scores():
+    maps = {
+        'ours': method(noisy(0.02, 1)),
+        'tbm': method(noisy(0.4, 2)),
+        'gradient': method(noisy(0.2, 3), signed=False),
+    }
+    return score_scenario(maps, {'ours': image_rows(0.5)}, known(), draws=200, seed=1)
+
+
+def test_the_group_ncc_is_that_of_the_mean_maps(scores):
+    truths = known().truths
+    for direction, label in (('inject', 0), ('remove', 1)):
+        own = label == LABELS
+        wanted = score_map(noisy(0.02, 1)[own].mean(0), truths[own].mean(0), MASK)
+        row = pick(scores.rows, 'ours', 'ncc_group', direction)
+        assert row['value'] == pytest.approx(wanted.ncc, abs=1e-5)
+        assert row['low'] <= row['value'] + 0.02
+        assert row['low'] < row['high'] <= 1
+        sign = pick(scores.rows, 'ours', 'sign_accuracy', direction)
+        assert sign['value'] == pytest.approx(wanted.sign_accuracy)
+        assert np.isnan(sign['low'])
+    sides = [pick(scores.rows, 'ours', 'ncc_group', d)['value'] for d in ('inject', 'remove')]
+    assert pick(scores.rows, 'ours', 'ncc_group')['value'] == pytest.approx(np.mean(sides))
+
+
+def test_unsigned_maps_are_smoothed_where_that_helps(scores):
+    own = LABELS == 0
+    found = np.abs(noisy(0.2, 3)[own]) * MASK
+    wanted = np.abs(known().truths[own]).mean(0)
+    best = best_of_smoothing(found.mean(0), wanted, MASK, GRID).ncc
+    plain = score_map(found.mean(0), wanted, MASK, signed=False).ncc
+    row = pick(scores.rows, 'gradient', 'ncc_group', 'inject')
+    assert row['value'] == pytest.approx(best, abs=1e-4)
+    assert row['value'] > plain
+    assert np.isnan(pick(scores.rows, 'gradient', 'sign_accuracy', 'inject')['value'])
+
+
+def test_gains_are_paired(scores):
+    values = [pick(scores.rows, name, 'ncc_group') for name in ('ours', 'tbm')]
+    gain = pick(scores.rows, 'tbm', 'gain_ncc_group')
+    assert gain['value'] == pytest.approx(values[0]['value'] - values[1]['value'])
+    assert 0 < gain['low'] <= gain['value'] <= gain['high']
+    assert not [
+        row for row in scores.rows if row['metric'].startswith('gain') and row['method'] == 'ours'
+    ]
+
+
+def test_equal_methods_have_no_gain():
+    maps = {name: method(noisy(0.1, 4)) for name in ('ours', 'tbm')}
+    rows = score_scenario(maps, {}, known(), draws=50).rows
+    gain = pick(rows, 'tbm', 'gain_ncc_single')
+    assert (gain['value'], gain['low'], gain['high']) == (0.0, 0.0, 0.0)
+
+
+def test_numbers_of_images_are_averaged(scores):
+    assert pick(scores.rows, 'ours', 'crosses', 'inject')['value'] == 0.5
+    assert pick(scores.rows, 'ours', 'crosses', 'remove')['value'] == 1.5
+    assert pick(scores.rows, 'ours', 'crosses')['value'] == 1.0
+    assert not [row for row in scores.rows if row['metric'] == 'roi_error_percent']
+
+
+def test_the_group_maps_are_kept(scores):
+    assert {'truth.inject', 'truth.remove', 'ours.inject', 'gradient.remove'} <= set(scores.maps)
+    truth = scores.maps['truth.inject']
+    np.testing.assert_allclose(truth, known().truths[LABELS == 0].mean(0) * MASK, atol=1e-6)
+
+
+def test_where_nothing_is_planted_only_what_is_found_counts():
+    volumes = np.zeros((12, *GRID.shape))
+    volumes[:, 5, 5, 5] = 0.1
+    volumes[FOLDS == 0, 4, 5, 5] = 0.3
+    volumes[FOLDS == 1, 4, 5, 5] = -0.1
+    maps = {'ours': method(volumes), 'gradient': method(volumes, signed=False)}
+    rows = score_scenario(maps, {}, known(null=True), draws=20).rows
+    assert {row['metric'] for row in rows} == {'reliable_percent', 'off_target_percent'}
+    found = pick(rows, 'ours', 'reliable_percent', 'inject')['value']
+    assert found == pytest.approx(100 / MASK.sum())
+    folds = np.stack([volumes[(fold == FOLDS) & (LABELS == 0)].mean(0) for fold in range(3)])
+    assert found == pytest.approx(100 * reliable_voxels(folds, MASK))
+    assert {row['method'] for row in rows} == {'ours'}
