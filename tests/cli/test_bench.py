@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bids_interp.cli.tools import tools
+from bids_interp.cli.tools_bench import read_recipe
+from bids_interp.errors import InputDatasetError, UsageError
+from bids_interp.training.recipe import make_recipe
+from bids_interp.workflows import benching
+from bids_interp.workflows.benchmark import DEFAULT_METHODS, METHODS, Request, choose
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Parse a command line; what would be run is returned."""
+    seen = []
+    monkeypatch.setattr(benching, 'run_bench', lambda *given: seen.append(given) or 0)
+
+    def call(*words: str):
+        seen.clear()
+        result = CliRunner().invoke(tools, ['bench', 'truth', *words])
+        return result, *(seen[0] if seen else (None, None, None))
+
+    return call
+
+
+def test_the_choices_are_handed_on(run):
+    words = '/in --out /out --scenarios S3 S1 --methods ours gradient --seeds 2 0 --strength mild'
+    words += ' --replicates 4 --explained 2 --participant-label sub-01 03 --nprocs 2 --offline'
+    result, settings, benchmark, _ = run(*words.split())
+    assert result.exit_code == 0, result.output
+    assert (settings.bids_dir, settings.output_dir) == (Path('/in'), Path('/out/derivatives'))
+    assert settings.participant_label == ('01', '03')
+    assert (settings.nprocs, settings.offline) == (2, True)
+    assert benchmark.scenarios == ('S3', 'S1')
+    assert benchmark.methods == ('ours', 'gradient')
+    assert benchmark.seeds == (2, 0)
+    assert (benchmark.strength, benchmark.replicates, benchmark.explained) == ('mild', 4, 2)
+    assert benchmark.units() == [('S3', 2), ('S3', 0), ('S1', 2), ('S1', 0)]
+
+
+def test_lists_may_stand_before_the_folder(run):
+    result, settings, benchmark, _ = run('--out', '/out', '--scenarios', 'S1', 'S7', '/in')
+    assert result.exit_code == 0, result.output
+    assert settings.bids_dir == Path('/in')
+    assert benchmark.scenarios == ('S1', 'S7')
+
+
+def test_the_output_is_asked_for(run):
+    result = run('/in')[0]
+    assert result.exit_code == 2
+    assert '--out' in result.output
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'words'),
+    [
+        ('--scenarios', 'S9', 'Did you mean S'),
+        ('--methods', 'gradcamm', 'Did you mean gradcam'),
+        ('--size', 'smal', 'Did you mean small'),
+        ('--strength', 'wild', 'Did you mean mild'),
+        ('--seeds', '-1', 'negative'),
+        ('--replicates', '1', 'control and as patient'),
+        ('--resolution', '40', '1 to 12 mm'),
+        ('--recipe', '{"steps": 3}', 'steps'),
+        ('--recipe', '[1]', 'cannot be read'),
+        ('--recipe', '{"preset": "quick"}', 'no preset'),
+        ('--paper-recipe', '{"capacity": "template"}', 'ipmi2021'),
+    ],
+)
+def test_what_cannot_be_done_is_said(run, option, value, words):
+    result = run('/in', '--out', '/out', option, value)[0]
+    assert result.exit_code == 2
+    assert words in ' '.join(result.output.split())
+
+
+def test_a_recipe_may_be_a_file(tmp_path):
+    path = tmp_path / 'recipe.json'
+    path.write_text('{"classifier_steps": 7}')
+    assert read_recipe(str(path), '--recipe') == {'classifier_steps': 7}
+    assert read_recipe(None, '--recipe') == {}
+    with pytest.raises(UsageError, match='cannot be read'):
+        read_recipe(str(tmp_path / 'none.json'), '--recipe')
+
+
+def test_small_is_what_fits_into_an_evening():
+    small = choose(Request())
+    assert small.scenarios == ('S1', 'S3', 'S4', 'S7')
+    assert small.seeds == (0,)
+    assert (small.cube, small.n_folds) == (48, 3)
+    assert small.methods == DEFAULT_METHODS
+    assert choose(Request(methods=('all',))).methods == METHODS
+
+
+def test_full_is_the_whole_grid():
+    full = choose(Request(size='full'))
+    assert len(full.units()) == 40
+    assert full.cube == 64
+    paper = make_recipe(**full.paper)
+    assert (paper.simulator.batch, paper.classifier.batch) == (40, 40)
+
+
+def test_all_recipes_share_grid_and_folds():
+    benchmark = choose(Request(recipe={'n_folds': 4, 'classifier_steps': 9}, spacing_mm=6.0))
+    made = [make_recipe(**r) for r in (benchmark.recipe, benchmark.paper, benchmark.judge)]
+    assert {(one.n_folds, one.spacing_mm, one.cube) for one in made} == {(4, 6.0, 32)}
+    assert made[0].classifier.steps == 9
+    assert [one.classifier.architecture for one in made] == ['robust', 'ipmi2021', 'sfcn']
+
+
+def test_too_few_brains_are_refused():
+    benching.check_brains(6, 3)
+    with pytest.raises(InputDatasetError, match='6 are needed'):
+        benching.check_brains(5, 3)
+
+
+def test_a_folder_that_is_no_dataset_ends_with_its_message(tmp_path):
+    result = CliRunner().invoke(
+        tools, ['bench', 'truth', str(tmp_path / 'none'), '--out', str(tmp_path / 'out')]
+    )
+    assert result.exit_code == 4
+    assert 'none' in result.output
+
+
+def test_every_participant_counts_once():
+    class Record:
+        def __init__(self, subject: str, session: str) -> None:
+            self.subject, self.session = subject, session
+
+    records = [Record('01', 'a'), Record('01', 'b'), Record('02', 'a')]
+    first = benching.first_of_each(records)
+    assert [(one.subject, one.session) for one in first] == [('01', 'a'), ('02', 'a')]

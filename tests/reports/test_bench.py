@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from bids_interp.reports.bench import (
+    Finder,
+    check_goals,
+    number,
+    scenario_table,
+    table_rows,
+    write_tables,
+)
+from bids_interp.reports.bench_pictures import title_of
+from bids_interp.reports.bench_words import GOALS, METRICS, verdict_of
+from bids_interp.settings import SALIENCY_METHODS
+
+FACTS = {
+    'command': 'bids_interp_tools bench truth in --out out',
+    'version': '1',
+    'dataset': 'made-up <brains>',
+    'n_brains': 6,
+    'machine': 'none',
+    'software': 'none',
+    'date': '2030-01-01',
+    'size': 'small',
+    'n_folds': 3,
+    'spacing_mm': 4.0,
+    'replicates': 6,
+    'explained': 1,
+    'strength': 'moderate',
+    'draws': 100,
+    'missing': [],
+}
+RECIPE = {
+    'classifier': {'architecture': 'robust', 'steps': 10, 'batch': 8},
+    'simulator': {'capacity': 'template', 'template_steps': 5, 'steps': 3, 'batch': 2},
+}
+
+
+def row(method: str, metric: str, value: float | None, direction: str = 'both') -> dict:
+    ends = {'low': None, 'high': None} if value is None else {'low': value - 1, 'high': value + 1}
+    return {'method': method, 'metric': metric, 'direction': direction, 'value': value, **ends}
+
+
+def scores(scenario: str = 'S1', seed: int = 0, shift: float = 0.0, null: bool = False) -> dict:
+    rows = [
+        row('ours', 'ncc_group', 0.8 + shift),
+        row('gradient', 'ncc_group', 0.5),
+        row('smoothgrad', 'ncc_group', 0.6),
+        row('gradient', 'gain_ncc_group', 0.3 + shift),
+        row('smoothgrad', 'gain_ncc_group', 0.2 + shift),
+        row('ours', 'off_target_percent', 3.0, 'inject'),
+        row('ours', 'off_target_percent', 2.0, 'remove'),
+        row('ours', 'n_folded', 0.0),
+        row('ipmi2021', 'n_folded', 12.0),
+        row('ipmi2021', 'ncc_group', None),
+        row('ours', 'auc', 0.9),
+    ]
+    if null:
+        rows = [row('ours', 'reliable_percent', 0.5)]
+    return {
+        'scenario': scenario,
+        'strength': 'moderate',
+        'seed': seed,
+        'purpose': 'a test',
+        'changes': {} if null else {'hippocampus': -0.15},
+        'null': null,
+        'methods': ['gradient', 'ours', 'smoothgrad', 'ipmi2021'],
+        'skipped': {'deeplift': 'no <rule>'},
+        'recipes': dict.fromkeys(('ours', 'ipmi2021', 'sfcn'), RECIPE),
+        'rows': rows,
+    }
+
+
+def test_several_seeds_get_a_mean():
+    rows = table_rows([scores(seed=0), scores(seed=1, shift=0.1)])
+    found = [r for r in rows if (r['method'], r['metric']) == ('ours', 'ncc_group')]
+    assert [r['seed'] for r in found] == [0, 1, 'mean']
+    assert found[2]['value'] == pytest.approx(0.85)
+    assert (found[2]['low'], found[2]['high']) == pytest.approx((0.8, 0.9))
+    assert Finder(rows).value('S1', 'ours', 'ncc_group') == pytest.approx(0.85)
+
+
+def test_one_seed_is_its_own_mean():
+    assert {r['seed'] for r in table_rows([scores()])} == {0}
+
+
+def test_a_number_of_two_directions_is_their_mean():
+    finder = Finder(table_rows([scores()]))
+    assert finder.value('S1', 'ours', 'off_target_percent') == 2.5
+    assert np.isnan(finder.value('S1', 'ours', 'iou'))
+    assert number(finder.get('S1', 'ours', 'off_target_percent'), 'off_target_percent') == '2.50'
+
+
+def test_goals_are_checked_where_they_hold():
+    found = scores(), scores('S3'), scores('S7', null=True)
+    rows = check_goals(Finder(table_rows(found)), found)
+    by = {(r['title'], r['scenario']): r for r in rows}
+    assert by['Group NCC', 'S1']['verdict'] == 'floor met'
+    assert ('Group NCC', 'S3') not in by
+    gain = by['Gain over the best saliency method (smoothgrad)', 'S3']
+    assert (gain['number'], gain['verdict']) == ('0.20 (-0.80 to 1.20)', 'floor met')
+    assert by['Off-target change, %', 'S1']['verdict'] == 'missed'
+    assert by['Voxels with det <= 0', 'S1']['verdict'] == 'aim met'
+    assert by['Null: reliable voxels, %', 'S7']['verdict'] == 'floor met'
+    assert [r for r in rows if r['scenario'] == 'S7'] == [by['Null: reliable voxels, %', 'S7']]
+
+
+def test_the_best_of_a_column_is_marked_whichever_way_is_better():
+    finder = Finder(table_rows([scores()]))
+    table = scenario_table(finder, 'S1', scores()['methods'], ('ncc_group', 'n_folded'))
+    assert [row['method'] for row in table['rows']][:3] == ['ours', 'smoothgrad', 'gradient']
+    marked = {row['method']: [cell['best'] for cell in row['cells']] for row in table['rows']}
+    assert marked['ours'] == [True, True]
+    assert marked['ipmi2021'] == [False, False]
+
+
+def test_every_goal_has_a_metric_and_a_floor_below_its_aim():
+    for goal in GOALS:
+        assert goal.metric in METRICS
+        assert verdict_of(goal, goal.aim) == 'aim met'
+        assert verdict_of(goal, goal.floor) in ('floor met', 'aim met')
+
+
+def test_every_method_has_a_heading():
+    for method in ('truth', 'ours', 'otherseed', 'ipmi2021', 'tbm', 'difference'):
+        assert title_of(method)
+    assert all('size only' in title_of(method) for method in SALIENCY_METHODS)
+
+
+def test_table_and_page_are_written_without_maps(tmp_path):
+    facts = {**FACTS, 'missing': ['S4, seed 0']}
+    page = write_tables(tmp_path, [scores(), scores('S7', null=True)], facts).read_text()
+    with (tmp_path / 'table.tsv').open() as stream:
+        rows = list(csv.DictReader(stream, delimiter='\t'))
+    levels = json.loads((tmp_path / 'table.json').read_text())
+    assert set(rows[0]) == set(levels)
+    assert rows[9]['value'] == 'n/a'
+    for words in (
+        'Missing: S4, seed 0',
+        'hippocampus -15 %',
+        'Nothing is planted',
+        'no &lt;rule&gt;',
+        'made-up &lt;brains&gt;',
+        'No maps to show.',
+        'Tuned on S3 with seed 0 only.',
+    ):
+        assert words in page, words
