@@ -189,6 +189,7 @@ def start_engine(settings: Settings, work_dir: Path) -> Engine:
 def compute(plan: GroupPlan, engine: Engine) -> int:
     """Run the workflow; 1 if a step of it failed or a map could not be read."""
     configure_nipype(engine)
+    from bids_interp.group.outputs import remove_stale
     from bids_interp.group.reading import find_places, names_of_maps
     from bids_interp.group.regions import find_regions, save_where
     from bids_interp.workflows.group import init_group_wf
@@ -197,6 +198,8 @@ def compute(plan: GroupPlan, engine: Engine) -> int:
     places = find_places(plan.included)
     labels = choices['atlas_labels']
     regions = find_regions(places, choices['atlas'], labels, offline=choices['offline'])
+    for path in remove_stale(plan):
+        logger.info('%s is of an earlier run with other options; it was removed.', path.name)
     base_dir = engine.work_dir / f'group-{plan.folder.name}'
     base_dir.mkdir(parents=True, exist_ok=True)
     crash_dir = engine.settings.output_dir / 'logs' / f'{engine.run_uuid}_crashes'

@@ -115,6 +115,35 @@ def _map_fields(
     }
 
 
+def remove_stale(plan: GroupPlan) -> list[Path]:
+    """Remove what an earlier run with other options has left and this one will not write again.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files removed.
+    """
+    groups = sorted(set(plan.groups.values()))
+    labels = {file_label(group, groups) for group in groups}
+    columns = {file_label(column, [column]) for column in plan.choices['voxelwise']}
+    stale = [*plan.folder.glob('change*.tsv'), *plan.folder.glob('change*.json')]
+    for path in plan.folder.glob('group-*_space-*'):
+        if path.name.split('_')[0].removeprefix('group-') not in labels:
+            stale.append(path)
+    for path in plan.folder.glob('*_statmap.*'):
+        name = path.name.partition('_desc-')[2].partition('_')[0]
+        is_wanted = (
+            bool(plan.choices['null_models'])
+            if name.endswith('BeyondChance')
+            else any(name.endswith(f'On{column}') for column in columns)
+        )
+        if not is_wanted:
+            stale.append(path)
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return stale
+
+
 def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
     """Clusters of the mean map of everybody with their peaks in mm (nilearn).
 

@@ -169,9 +169,12 @@ def test_running_again_changes_nothing_and_takes_in_new_subjects(makers, tmp_pat
     assert set(first) == set(second)
     name = f'space-{makers.SPACE}_desc-inject100_stat-mean_logjacobian.nii.gz'
     assert first[name] == second[name]
+    assert list(folder.glob('group-patient_*'))
     makers.write_scan(cohort.out, '05')
     (cohort.out / 'sub-06' / 'anat').mkdir(parents=True)
-    assert run_group(settings) == 0
+    assert run_group(settings.replace(group_by='sex')) == 0
+    assert not list(folder.glob('group-patient_*'))
+    assert list(folder.glob('group-[FM]_*'))
     rows = {row['image']: row['included'] for row in read_table(folder / 'inclusion.tsv')}
     assert (rows['sub-05'], rows['sub-06']) == ('true', 'false')
 
