@@ -57,8 +57,8 @@ def init_bench_wf(
             mem_gb=2.0,
         )
         for seed in benchmark.seeds:
-            unit_wf = Unit(benchmark, files, engine, scenario, seed).build()
-            workflow.connect([(plan, unit_wf, [('plan', 'plant.plan')])])
+            unit = Unit(benchmark, files, engine, scenario, seed)
+            workflow.connect([(plan, unit.build(), [('plan', f'{unit.short}_plant.plan')])])
     workflow.config['execution']['crashdump_dir'] = str(crash_dir)
     for node in workflow._get_all_nodes():
         node.config = deepcopy(workflow.config)

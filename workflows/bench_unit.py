@@ -81,6 +81,8 @@ class Unit:
         self.benchmark, self.files, self.engine = benchmark, files, engine
         self.scenario, self.seed = scenario, seed
         self.label = unit_name(scenario, seed, benchmark.strength)
+        # Part of the names of nodes: lines of the log and crash files say what they are about.
+        self.short = f'{scenario}_{seed}'
         self.threads = max(1, engine.nprocs // benchmark.n_folds)
         self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')
         self.maps: list[pe.Node] = []
@@ -130,7 +132,7 @@ class Unit:
     ) -> pe.Node:
         inputs.setdefault('random_seed', self.seed)
         made = interface(num_threads=threads, **inputs)
-        return pe.Node(made, name=name, mem_gb=mem_gb, n_procs=threads)
+        return pe.Node(made, name=f'{self.short}_{name}', mem_gb=mem_gb, n_procs=threads)
 
     def _train(
         self, method: str, recipe: dict[str, Any], seed: int, images: str = 'cohort'
@@ -179,7 +181,7 @@ class Unit:
 
     def _register(self) -> pe.Node:
         """Registrations of all images; each node has those of one test fold."""
-        merge = pe.Node(niu.Merge(self.benchmark.n_folds), name='merge_registrations')
+        merge = pe.Node(niu.Merge(self.benchmark.n_folds), name=f'{self.short}_merge_registrations')
         for index in range(self.benchmark.n_folds):
             node = self._node(
                 RegisterImages, f'register_{index}', 1.5, index=index,
@@ -245,10 +247,10 @@ class Unit:
             'facts': self._facts(),
             'random_seed': self.seed,
         }
-        score = pe.Node(ScoreScenario(**inputs), name='score', mem_gb=4.0)
+        score = pe.Node(ScoreScenario(**inputs), name=f'{self.short}_score', mem_gb=4.0)
         write = pe.Node(
             WriteScenario(out_dir=str(self.files.out_dir), name=self.label),
-            name='write',
+            name=f'{self.short}_write',
             mem_gb=0.5,
         )
         self.workflow.connect([
@@ -262,7 +264,7 @@ class Unit:
         ):
             if not nodes:
                 continue
-            merge = pe.Node(niu.Merge(len(nodes)), name=f'merge_{field}')
+            merge = pe.Node(niu.Merge(len(nodes)), name=f'{self.short}_merge_{field}')
             for number, node in enumerate(nodes, 1):
                 self.workflow.connect([(node, merge, [(output, f'in{number}')])])
             self.workflow.connect([(merge, score, [('out', field)])])

@@ -11,6 +11,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+#: What a map holds: log-Jacobians; numbers whose sign means growth or shrinkage; or numbers of
+#: which only the size counts.
+LOG_JACOBIAN, SIGNED, SIZE = 'log-jacobian', 'signed', 'size'
+
 
 @dataclass(frozen=True)
 class MethodMaps:
@@ -18,8 +22,8 @@ class MethodMaps:
 
     Parameters
     ----------
-    signed : bool
-        Whether positive means growth by the simulation; else only the size of a value counts.
+    kind : {'log-jacobian', 'signed', 'size'}
+        What the values mean.
     images : numpy.ndarray
         (N,) indices of the images in their cohort.
     folds : numpy.ndarray
@@ -28,10 +32,15 @@ class MethodMaps:
         (N, V) float32 values of the voxels inside the brain mask.
     """
 
-    signed: bool
+    kind: str
     images: np.ndarray
     folds: np.ndarray
     values: np.ndarray
+
+    @property
+    def signed(self) -> bool:
+        """Whether positive means growth by the simulation."""
+        return self.kind != SIZE
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,8 @@ class FoldMaps:
         (N,) indices in the cohort.
     values : dict of numpy.ndarray
         Method to (N, V) float32.
-    signed : tuple of str
-        Methods whose sign means growth.
+    kinds : dict of str
+        Method to what its values mean; only their size where it is not named.
     skipped : dict of str
         Method to the reason why there is no map of it.
     """
@@ -55,12 +64,12 @@ class FoldMaps:
     fold: int
     images: np.ndarray
     values: dict[str, np.ndarray]
-    signed: tuple[str, ...] = ()
+    kinds: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write to a ``.safetensors`` file."""
-        facts = {'fold': self.fold, 'signed': self.signed, 'skipped': self.skipped}
+        facts = {'fold': self.fold, 'kinds': self.kinds, 'skipped': self.skipped}
         tensors = {f'map.{name}': np.ascontiguousarray(v) for name, v in self.values.items()}
         kept = {**tensors, 'images': np.asarray(self.images, np.int64)}
         save_file(kept, path, metadata={'facts': json.dumps(facts)})
@@ -73,7 +82,7 @@ class FoldMaps:
             names = [name for name in stream.keys() if name.startswith('map.')]  # noqa: SIM118
             values = {name.removeprefix('map.'): stream.get_tensor(name) for name in names}
             images = stream.get_tensor('images')
-        return cls(facts['fold'], images, values, tuple(facts['signed']), facts['skipped'])
+        return cls(facts['fold'], images, values, facts['kinds'], facts['skipped'])
 
 
 def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
@@ -98,7 +107,7 @@ def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
         if len(own) < n_folds:
             continue
         joined[method] = MethodMaps(
-            method in own[0].signed,
+            own[0].kinds.get(method, SIZE),
             np.concatenate([part.images for part in own]),
             np.concatenate([np.full(len(part.images), part.fold) for part in own]),
             np.concatenate([part.values[method] for part in own]),

@@ -15,7 +15,7 @@ from bids_interp.evaluation.group_ncc import (
     family_mean,
     interval,
 )
-from bids_interp.evaluation.method_maps import MethodMaps
+from bids_interp.evaluation.method_maps import LOG_JACOBIAN, MethodMaps
 from bids_interp.evaluation.scores import Estimate, ncc
 from bids_interp.evaluation.truth import SALIENCY_SMOOTHING_MM, reliable_voxels, score_map
 from bids_interp.spatial import Grid
@@ -161,7 +161,8 @@ def _score_method(
         estimate, truth = (_volume(part.mean(axis=0), known.mask) for part in (values, wanted))
         detail = score_map(estimate, truth, known.mask, signed=found.signed).to_dict()
         for metric in ('sign_accuracy', 'average_precision', 'iou', 'off_target_percent'):
-            scores.add(method, metric, direction, detail[metric])
+            if metric != 'off_target_percent' or found.kind == LOG_JACOBIAN:
+                scores.add(method, metric, direction, detail[metric])
         scores.maps[f'{method}.{direction}'] = estimate
         scores.maps[f'truth.{direction}'] = _volume(
             known.truths[images][:, known.mask].mean(axis=0), known.mask
@@ -223,7 +224,7 @@ def _add_null(
     """Where nothing is planted, nothing should be found."""
     mean = _volume(found.values[chosen].mean(axis=0), known.mask)
     scores.maps[f'{method}.{direction}'] = mean
-    if not found.signed:
+    if found.kind != LOG_JACOBIAN:
         return
     folds = [
         _volume(found.values[chosen & (found.folds == fold)].mean(axis=0), known.mask)

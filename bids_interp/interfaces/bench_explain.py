@@ -90,7 +90,7 @@ class SimulateFold(_Explain):
 
     def _run_interface(self, runtime):
         from bids_interp.evaluation.explaining import Anatomy, Regions, explain_image
-        from bids_interp.evaluation.method_maps import FoldMaps
+        from bids_interp.evaluation.method_maps import LOG_JACOBIAN, FoldMaps
         from bids_interp.training.storage import load_cohort, load_result
 
         inputs = self.inputs
@@ -127,7 +127,8 @@ class SimulateFold(_Explain):
             maps.append(log_j[cohort.mask])
             rows.append({'method': inputs.method, 'fold': inputs.index, **row})
         values = {inputs.method: np.stack(maps)}
-        self.keep(runtime, FoldMaps(inputs.index, images, values, (inputs.method,)))
+        kinds = {inputs.method: LOG_JACOBIAN}
+        self.keep(runtime, FoldMaps(inputs.index, images, values, kinds))
         self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', rows))
         return runtime
 
@@ -200,7 +201,7 @@ class SaliencyFold(_Explain):
             cohort.images[controls].mean(dim=0, keepdim=True),
             inputs.random_seed,
         )
-        self.keep(runtime, FoldMaps(inputs.index, images, values, (), skipped))
+        self.keep(runtime, FoldMaps(inputs.index, images, values, {}, skipped))
         return runtime
 
 
@@ -217,7 +218,7 @@ class BaselineFold(_Explain):
 
     def _run_interface(self, runtime):
         from bids_interp.evaluation.baselines import class_difference, morphometry_t_map
-        from bids_interp.evaluation.method_maps import FoldMaps
+        from bids_interp.evaluation.method_maps import SIGNED, FoldMaps
 
         planted, fold, images = self.open()
         cohort = planted.cohort
@@ -235,7 +236,7 @@ class BaselineFold(_Explain):
             name: (signs * value[cohort.mask][None]).astype(np.float32)
             for name, value in values.items()
         }
-        self.keep(runtime, FoldMaps(self.inputs.index, images, maps, ('tbm',)))
+        self.keep(runtime, FoldMaps(self.inputs.index, images, maps, {'tbm': SIGNED}))
         return runtime
 
     def _registered(self) -> np.ndarray:

@@ -201,6 +201,7 @@ def notes(facts: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> lis
     steps = simulator.get('template_steps', 0), simulator.get('residual_steps', 0)
     return [
         'Tuned on S3 with seed 0 only.',
+        'Where there are several seeds: mean (smallest to largest); pictures of the first.',
         f'{facts["n_brains"]} brains, {facts["replicates"]} images of each, '
         f'{facts["n_folds"]} folds over brains; per brain and class {facts["explained"]} held-out '
         'images are explained, the same ones by every method. Every image is interpolated once; '

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_interp.evaluation.method_maps import MethodMaps
+from bids_interp.evaluation.method_maps import LOG_JACOBIAN, SIGNED, SIZE, MethodMaps
 from bids_interp.evaluation.scenario_scores import MEANS, Known, score_scenario
 from bids_interp.evaluation.truth import best_of_smoothing, reliable_voxels, score_map
 from bids_interp.spatial import Grid
@@ -27,8 +27,8 @@ def known(null: bool = False) -> Known:
     return Known(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK)
 
 
-def method(volumes: np.ndarray, signed: bool = True) -> MethodMaps:
-    return MethodMaps(signed, np.arange(12), FOLDS, volumes[:, MASK].astype(np.float32))
+def method(volumes: np.ndarray, kind: str = LOG_JACOBIAN) -> MethodMaps:
+    return MethodMaps(kind, np.arange(12), FOLDS, volumes[:, MASK].astype(np.float32))
 
 
 def noisy(size: float, seed: int) -> np.ndarray:
@@ -61,8 +61,8 @@ def image_rows(value: float) -> list[dict]:
 def scores():
     maps = {
         'ours': method(noisy(0.02, 1)),
-        'tbm': method(noisy(0.4, 2)),
-        'gradient': method(noisy(0.2, 3), signed=False),
+        'tbm': method(noisy(0.4, 2), SIGNED),
+        'gradient': method(noisy(0.2, 3), SIZE),
     }
     return score_scenario(maps, {'ours': image_rows(0.5)}, known(), draws=200, seed=1)
 
@@ -93,6 +93,17 @@ def test_unsigned_maps_are_smoothed_where_that_helps(scores):
     assert row['value'] == pytest.approx(best, abs=1e-4)
     assert row['value'] > plain
     assert np.isnan(pick(scores.rows, 'gradient', 'sign_accuracy', 'inject')['value'])
+
+
+def test_only_log_jacobians_have_an_off_target_change(scores):
+    found = {row['method'] for row in scores.rows if row['metric'] == 'off_target_percent'}
+    assert found == {'ours'}
+    signs = {
+        row['method']
+        for row in scores.rows
+        if np.isfinite(row['value']) and row['metric'] == 'sign_accuracy'
+    }
+    assert signs == {'ours', 'tbm'}
 
 
 def test_gains_are_paired(scores):
@@ -130,7 +141,11 @@ def test_where_nothing_is_planted_only_what_is_found_counts():
     volumes[:, 5, 5, 5] = 0.1
     volumes[FOLDS == 0, 4, 5, 5] = 0.3
     volumes[FOLDS == 1, 4, 5, 5] = -0.1
-    maps = {'ours': method(volumes), 'gradient': method(volumes, signed=False)}
+    maps = {
+        'ours': method(volumes),
+        'gradient': method(volumes, SIZE),
+        'tbm': method(volumes, SIGNED),
+    }
     rows = score_scenario(maps, {}, known(null=True), draws=20).rows
     assert {row['metric'] for row in rows} == {'reliable_percent', 'off_target_percent'}
     found = pick(rows, 'ours', 'reliable_percent', 'inject')['value']
