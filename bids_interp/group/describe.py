@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,12 +83,10 @@ def describe_maps(
     blocks: dict[str, tuple[int, np.ndarray]] = {}
     described = Described(name, {}, None)
     means, changes = [], []
-    for scan in scans:
-        try:
-            values = read_map(scan, name, places)
-        except ImageError as error:
-            logger.warning('%s', error.message)
-            described.failed[scan.prefix] = error.message
+    for scan, values in _read_ahead(scans, name, places):
+        if isinstance(values, ImageError):
+            logger.warning('%s', values.message)
+            described.failed[scan.prefix] = values.message
             continue
         group = groups.get(scan.prefix, '')
         running.setdefault(group, Running(size)).add(values)
@@ -106,3 +105,23 @@ def describe_maps(
         described.agreement = sign_agreement(np.stack([s / n for n, s in blocks.values()]))
     described.means, described.changes = np.array(means), np.array(changes)
     return described
+
+
+def _read_ahead(
+    scans: Sequence[Scan], name: str, places: Places
+) -> Iterator[tuple[Scan, np.ndarray | ImageError]]:
+    """Give the maps in order; the next one is read and decompressed in the meantime."""
+
+    def read(scan: Scan) -> np.ndarray | ImageError:
+        try:
+            return read_map(scan, name, places)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(read, scans[0])
+        for index, scan in enumerate(scans):
+            values = following.result()
+            if index + 1 < len(scans):
+                following = pool.submit(read, scans[index + 1])
+            yield scan, values
