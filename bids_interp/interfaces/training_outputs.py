@@ -207,6 +207,10 @@ def write_tables(
         curves=curves,
         folds_table=[fold_facts(cohort, index, r) for index, r in enumerate(results)],
         maps=assembled.metrics['simulator'],
+        map_files={
+            name: folder / f'space-{cohort.grid.space}_res-model_desc-{name}_logjacobian.nii.gz'
+            for name in assembled.maps
+        },
     )
 
 

@@ -39,10 +39,11 @@ def load_mean(path: Path, space: str) -> tuple[Volume, np.ndarray]:
     data = volume.data[::step, ::step, ::step]
     shape = (data.shape[0], data.shape[1], data.shape[2])
     shown = Volume(data, Grid(shape, affine, volume.grid.space))
-    return shown, _background(space, shown)
+    return shown, template_behind(space, shown)
 
 
-def _background(space: str, like: Volume) -> np.ndarray:
+def template_behind(space: str, like: Volume) -> np.ndarray:
+    """Brain of the template on the grid of a map; zeros where the space is no MNI space."""
     from bids_interp.anatomical.templates import EMBEDDED, brain_template
     from bids_interp.errors import TemplateError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp import __version__
+from bids_interp.conventions import SIGN
 from bids_interp.reports.training_curves import Curves, read_curves
 from bids_interp.reports.training_sanity import sanity_words
 from bids_interp.reports.training_words import (
@@ -57,6 +59,7 @@ def write_training_report(
     covariates: Mapping[str, Any] | None = None,
     mask: Mapping[str, Any] | None = None,
     maps: Mapping[str, Any] | None = None,
+    map_files: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write the report of a training.
 
@@ -81,6 +84,8 @@ def write_training_report(
         from ``metrics`` where they are not given.
     maps : mapping, optional
         Numbers of simulators and maps, however nested, such as ``split_half_ncc``.
+    map_files : mapping of str to path, optional
+        Mean log-Jacobian maps to show, by their names.
 
     Returns
     -------
@@ -99,11 +104,13 @@ def write_training_report(
     content = page.render(
         **_words(config, joint, confounds),
         maps=map_rows(maps),
+        mosaics=_mosaics(map_files or {}, str(config.get('template', ''))),
         sanity=sanity_words(joint),
         folds=_table(folds_table),
         answers=_table(oof),
         pictures=_pictures(config, joint, oof, curves, confounds),
         style=style,
+        sign=SIGN,
         version=__version__,
     )
     return write_bytes(Path(path), content.encode('utf-8'))
@@ -219,6 +226,17 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return text == 'n/a'
     return True
+
+
+def _mosaics(map_files: Mapping[str, Path], space: str) -> list[dict[str, str]]:
+    """Addresses of the pictures of the mean maps; those that cannot be drawn are left out."""
+    from bids_interp.reports.training_maps import draw_mean_maps
+
+    try:
+        return draw_mean_maps(map_files, space)
+    except Exception:
+        logging.getLogger('bids_interp.reports').exception('The maps are not shown.')
+        return []
 
 
 def _pictures(
