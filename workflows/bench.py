@@ -9,6 +9,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.interfaces.bench import PlanChange
+from bids_interp.workflows.bench_sham import ShamCheck
 from bids_interp.workflows.bench_unit import BenchFiles, Unit
 from bids_interp.workflows.benchmark import Benchmark
 from bids_interp.workflows.context import Engine
@@ -56,8 +57,10 @@ def init_bench_wf(
             name=f'plan_{scenario}',
             mem_gb=2.0,
         )
-        for seed in benchmark.seeds:
-            unit = Unit(benchmark, files, engine, scenario, seed)
+        units = [Unit(benchmark, files, engine, scenario, seed) for seed in benchmark.seeds]
+        if benchmark.check_sham and scenario == benchmark.scenarios[0]:
+            units.append(ShamCheck(benchmark, files, engine, scenario, benchmark.seeds[0]))
+        for unit in units:
             workflow.connect([(plan, unit.build(), [('plan', f'{unit.short}_plant.plan')])])
     workflow.config['execution']['crashdump_dir'] = str(crash_dir)
     for node in workflow._get_all_nodes():

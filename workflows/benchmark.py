@@ -24,6 +24,8 @@ OTHER_METHODS = {
 METHODS = (*OTHER_METHODS, *SALIENCY_METHODS)
 #: Without an answer to whether another seed finds the same.
 DEFAULT_METHODS = tuple(name for name in METHODS if name != 'otherseed')
+#: Name of the check of the sham, beside those of the scenarios.
+SHAM = 'sham'
 #: The field of view of the published grid: 64 voxels of 3 mm.
 EXTENT_MM = 192.0
 #: The networks of the preset ipmi2021 halve a size four times.
@@ -103,6 +105,8 @@ class Benchmark:
         Of the bootstrap.
     size : str
         Which size these choices started from.
+    check_sham : bool
+        Train a classifier to tell sham-warped from untouched images, which it must not.
     """
 
     scenarios: tuple[str, ...]
@@ -118,6 +122,7 @@ class Benchmark:
     n_folds: int = 3
     draws: int = 1000
     size: str = 'small'
+    check_sham: bool = False
 
     @property
     def cube(self) -> int:
@@ -125,8 +130,9 @@ class Benchmark:
         return cube_of(self.spacing_mm)
 
     def units(self) -> list[tuple[str, int]]:
-        """Every scenario with every seed."""
-        return [(scenario, seed) for scenario in self.scenarios for seed in self.seeds]
+        """Every scenario with every seed, and the check of the sham with the first."""
+        checks = [(SHAM, self.seeds[0])] if self.check_sham else []
+        return [(scenario, seed) for scenario in self.scenarios for seed in self.seeds] + checks
 
     def data_digest(self, brains: Sequence[dict[str, Any]]) -> str:
         """Name of everything that the images depend on beside scenario and seed."""
@@ -159,6 +165,8 @@ class Request:
         Change arguments of the recipes of ours and of ipmi2021.
     judge_steps : int, optional
         Steps of the classifier of another family.
+    check_sham : bool
+        As in :class:`Benchmark`.
     """
 
     size: str = 'small'
@@ -173,6 +181,7 @@ class Request:
     paper: dict[str, Any] = field(default_factory=dict)
     judge_steps: int | None = None
     draws: int = 1000
+    check_sham: bool = False
 
 
 def choose(request: Request) -> Benchmark:
@@ -216,6 +225,7 @@ def choose(request: Request) -> Benchmark:
         n_folds,
         request.draws,
         request.size,
+        request.check_sham,
     )
 
 

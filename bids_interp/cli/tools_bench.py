@@ -70,6 +70,9 @@ def bench() -> None:
 @click.option('--recipe', metavar='JSON', help='Change arguments of our recipe: JSON, or a file.')
 @click.option('--paper-recipe', metavar='JSON', help='The same for ipmi2021.')
 @click.option('--judge-steps', type=click.IntRange(1), help='Steps of the second CNN.')
+@click.option(
+    '--check-sham', is_flag=True, help='Also tell sham-warped from untouched images: it must fail.'
+)
 @click.option('--draws', default=1000, show_default=True, help='Draws of the bootstrap.')
 @click.option(
     '--participant-label', multiple=True, metavar='LABEL', help='Only these participants.'
@@ -113,6 +116,7 @@ def truth(**given: Any) -> None:
             paper=read_recipe(given['paper_recipe'], '--paper-recipe'),
             judge_steps=given['judge_steps'],
             draws=given['draws'],
+            check_sham=given['check_sham'],
         )
     )
     settings = Settings(

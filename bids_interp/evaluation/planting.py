@@ -86,6 +86,7 @@ def plant(
     replicates: int,
     severity: tuple[float, float] = (0.7, 1.3),
     seed: int = 0,
+    untouched: bool = False,
 ) -> Planted:
     """Make the images of a scenario; each is interpolated once from its native brain.
 
@@ -103,6 +104,8 @@ def plant(
         Range of the strengths.
     seed : int
         Of assignment and warps.
+    untouched : bool
+        Controls get no sham, only another anatomy: what a sham alone does to an image.
     """
     of_label = {brain.label: number for number, brain in enumerate(brains)}
     chosen = assign(list(of_label), scenario, severity, 0.5, replicates, seed)
@@ -112,7 +115,7 @@ def plant(
             plan,
             replicate.seed(seed),
             replicate.patient,
-            replicate.strength,
+            0.0 if untouched and not replicate.patient else replicate.strength,
             null=scenario.null,
             scaling=replicate.scaling,
         )

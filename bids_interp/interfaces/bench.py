@@ -65,6 +65,7 @@ class _PlantInputSpec(BaseInterfaceInputSpec):
     replicates = traits.Int(mandatory=True, desc='images of each brain')
     n_folds = traits.Int(mandatory=True, desc='folds of the cross-validation')
     paper = traits.Dict(mandatory=True, desc='intensities of the preset ipmi2021')
+    untouched = traits.Bool(False, usedefault=True, desc='a sham for patients, none for controls')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
     random_seed = traits.Int(mandatory=True, desc='seed of groups, warps and folds')
 
@@ -97,15 +98,17 @@ class PlantScenario(SimpleInterface):
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
         grid, mask, preprocessing = load_context(Path(inputs.context))
+        chosen = scenario(inputs.scenario, inputs.strength)
         planted = plant(
             read_brains(Path(inputs.brains)),
-            scenario(inputs.scenario, inputs.strength),
+            replace(chosen, null=True) if inputs.untouched else chosen,
             load_plan(inputs.plan),
             grid,
             mask,
             Preprocessing(normalisation='none'),
             replicates=inputs.replicates,
             seed=inputs.random_seed,
+            untouched=inputs.untouched,
         )
         raw = planted.cohort
         names = ('cohort', 'paper_cohort', 'folds', 'known')

@@ -30,7 +30,7 @@ class _ScoreInputSpec(BaseInterfaceInputSpec):
     cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
     folds = File(exists=True, mandatory=True, desc='of PlantScenario')
     known = File(exists=True, mandatory=True, desc='of PlantScenario')
-    maps = InputMultiObject(File(exists=True), mandatory=True, desc='of the nodes that explain')
+    maps = InputMultiObject(File(exists=True), desc='of the nodes that explain')
     rows = InputMultiObject(File(exists=True), desc='of SimulateFold')
     classifiers = traits.Dict(mandatory=True, desc='name to numbers of its results')
     results = InputMultiObject(File(exists=True), desc='of all trained folds')
@@ -65,8 +65,10 @@ class ScoreScenario(SimpleInterface):
         folds = load_folds(Path(inputs.folds))
         truths, _ = load_known(Path(inputs.known))
         known = Known(cohort.labels, cohort.families, truths, cohort.grid, cohort.mask)
-        parts = [FoldMaps.load(Path(path)) for path in inputs.maps]
-        files = inputs.rows if isdefined(inputs.rows) else []
+        found, files = (
+            list(given) if isdefined(given) else [] for given in (inputs.maps, inputs.rows)
+        )
+        parts = [FoldMaps.load(Path(path)) for path in found]
         images = [row for path in files for row in json.loads(Path(path).read_text('utf-8'))]
         by_method: dict[str, list[dict[str, Any]]] = {}
         for row in images:
@@ -86,7 +88,7 @@ class ScoreScenario(SimpleInterface):
             'null': known.null,
             'n_images': len(cohort),
             'n_brains': len(np.unique(cohort.families)),
-            'n_explained': max(len(found.images) for found in joined.values()),
+            'n_explained': max((len(one.images) for one in joined.values()), default=0),
             'grid': cohort.grid.to_dict(),
             'skipped': {name: why for part in parts for name, why in part.skipped.items()},
             'rows': scores.rows,

@@ -40,6 +40,8 @@ OF_SIMULATIONS = (
     'minimality_mm',
 )
 MEAN = 'mean'
+#: What may have answered, as it is named in the rows.
+CLASSIFIERS = ('ours', 'otherseed', 'ipmi2021', 'sfcn', 'sham')
 
 Row = dict[str, Any]
 
@@ -239,13 +241,14 @@ def write_page(
                 'changes': own[0]['changes'],
                 'null': own[0]['null'],
                 'tables': [table for table in tables if table['rows']],
+                'has_maps': bool(methods),
                 'classifiers': [
                     {
                         'name': name,
                         'auc': number(finder.get(scenario, name, 'auc'), 'auc'),
                         'p': number(finder.get(scenario, name, 'permutation_p'), 'permutation_p'),
                     }
-                    for name in ('ours', 'otherseed', 'ipmi2021', 'sfcn')
+                    for name in CLASSIFIERS
                     if finder.get(scenario, name, 'auc')
                 ],
                 'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),

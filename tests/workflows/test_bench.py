@@ -94,7 +94,7 @@ class Place:
 def place(tmp_path_factory) -> Place:
     made = Place(tmp_path_factory.mktemp('bench'))
     methods = ('ours', 'ipmi2021', 'difference', 'gradient', 'deeplift')
-    code, output = made.run('--scenarios', 'S4', '--methods', *methods)
+    code, output = made.run('--check-sham', '--scenarios', 'S4', '--methods', *methods)
     assert code == 0, output
     return made
 
@@ -106,8 +106,9 @@ def test_every_method_is_in_the_table(place: Place) -> None:
     gains = {row['method']: row for row in rows if row['metric'] == 'gain_ncc_group'}
     assert 'ours' not in gains
     assert float(gains['gradient']['low']) <= float(gains['gradient']['high'])
-    aucs = {row['method'] for row in rows if row['metric'] == 'auc'}
-    assert aucs == {'ours', 'ipmi2021', 'sfcn'}
+    aucs = {(row['scenario'], row['method']) for row in rows if row['metric'] == 'auc'}
+    planted = {('S4', name) for name in ('ours', 'ipmi2021', 'sfcn')}
+    assert aucs == {*planted, ('sham', 'sham')}
     assert {row['metric'] for row in rows} <= set(
         json.loads((place.out / 'table.json').read_text())['metric']['Levels']
     )
@@ -127,6 +128,7 @@ def test_the_page_needs_nothing_else(place: Place) -> None:
     page = (place.out / 'table.html').read_text()
     assert 'Tuned on S3 with seed 0 only.' in page
     assert 'ventricles +30 %' in page
+    assert 'sham warp against untouched' in page
     assert page.count('<img') == 2
     assert 'src="http' not in page
 
@@ -135,10 +137,10 @@ def test_a_second_run_trains_nothing(place: Place) -> None:
     before = place.table()
     files = sorted((place.root / 'work').rglob('result.safetensors'))
     times = [path.stat().st_mtime_ns for path in files]
-    assert len(files) == 3 * 2
+    assert len(files) == 4 * 2
     (place.out / 'table.html').unlink()
     methods = ('ours', 'ipmi2021', 'difference', 'gradient', 'deeplift')
-    assert place.run('--scenarios', 'S4', '--methods', *methods)[0] == 0
+    assert place.run('--check-sham', '--scenarios', 'S4', '--methods', *methods)[0] == 0
     assert [path.stat().st_mtime_ns for path in files] == times
     assert place.table() == before
     assert (place.out / 'table.html').is_file()
