@@ -112,7 +112,7 @@ def _give_back(
     if missing <= 0:
         return
     last = next((i for i in reversed(range(len(runs))) if _ends_with(runs[i], levels)), None)
-    if last is None and any(word in levels for _, word in positionals):
+    if last is None and runs and any(word in levels for _, word in positionals):
         last = len(runs) - 1  # the level stands by itself; folders were swallowed before it
     if last is None:
         return

@@ -133,3 +133,12 @@ def test_every_participant_counts_once():
     records = [Record('01', 'a'), Record('01', 'b'), Record('02', 'a')]
     first = benching.first_of_each(records)
     assert [(one.subject, one.session) for one in first] == [('01', 'a'), ('02', 'a')]
+
+
+def test_help_and_a_missing_folder():
+    result = CliRunner().invoke(tools, ['bench', 'truth', '--help'])
+    assert result.exit_code == 0
+    assert '--scenarios' in result.output
+    result = CliRunner().invoke(tools, ['bench', 'truth', '--out', '/out'])
+    assert result.exit_code == 2
+    assert 'BIDS_DIR' in result.output
