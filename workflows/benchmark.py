@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from bids_interp import __version__
 from bids_interp.errors import UsageError
 from bids_interp.settings import SALIENCY_METHODS
 
@@ -136,7 +137,8 @@ class Benchmark:
 
     def data_digest(self, brains: Sequence[dict[str, Any]]) -> str:
         """Name of everything that the images depend on beside scenario and seed."""
-        parts = [brains, self.strength, self.replicates, self.spacing_mm, self.n_folds]
+        parts = [__version__, brains, self.strength, self.replicates]
+        parts += [self.spacing_mm, self.n_folds]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
