@@ -156,7 +156,7 @@ def _prepare(
 ) -> tuple[list[dict[str, Any]], list[Outcome]]:
     """Bring every brain to the template, once; what was prepared before is used again."""
     from bids_interp.workflows.train import init_training_inputs_wf
-    from bids_interp.workflows.training import look_for_prepared
+    from bids_interp.workflows.training_plan import look_for_prepared
 
     rows = preflight(list(records), settings, None)
     problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]

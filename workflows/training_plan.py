@@ -1,0 +1,179 @@
+"""What the nodes of a training need: inputs, table of the images, facts of the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_interp.bids.labels import LabelledImage, LabelTable, strata
+from bids_interp.bids.query import T1wRecord, read_description
+from bids_interp.bids.resources import available_cpus
+from bids_interp.bids.reuse import Prepared, find_prepared, prepared_with
+from bids_interp.bids.write import write_json
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Engine
+from bids_interp.workflows.training_checks import check_enough, recipe_arguments
+
+if TYPE_CHECKING:
+    from bids_interp.training.recipe import TrainingRecipe
+    from bids_interp.workflows.train import TrainPlan
+
+TEMPLATE = 'MNI152NLin2009aSym'
+SITE_COLUMNS = ('site', 'scanner', 'center', 'centre')
+
+
+def training_dir(settings: Settings, recipe: TrainingRecipe, engine: Engine) -> Path:
+    """Part of the work directory that belongs to this dataset, preprocessing and grid."""
+    parts = [
+        read_description(settings.bids_dir),
+        prepared_with(settings),
+        recipe.spacing_mm,
+        recipe.cube,
+        recipe.preprocessing.to_dict(),
+        str(settings.classifier_card and settings.classifier_card.read_text(encoding='utf-8')),
+    ]
+    digest = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:10]
+    return engine.work_dir / f'train-{digest}'
+
+
+def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
+    """Write grid, mask and intensities of the model to be; return the template's name."""
+    from bids_interp.anatomical.templates import brain_template
+    from bids_interp.training.grids import mask_on, model_grid
+    from bids_interp.training.storage import save_context
+
+    if settings.classifier_card is not None:
+        from bids_interp.models.card import ClassifierCard
+
+        card = ClassifierCard.read(settings.classifier_card)
+        template = brain_template(card.grid.space, offline=settings.offline)
+        save_context(path, card.grid, mask_on(template, card.grid), card.preprocessing)
+        return card.grid.space
+    template = brain_template(TEMPLATE, offline=settings.offline)
+    grid, mask = model_grid(template, TEMPLATE, recipe.spacing_mm, recipe.cube)
+    save_context(path, grid, mask, recipe.preprocessing)
+    return TEMPLATE
+
+
+def look_for_prepared(
+    settings: Settings, records: Sequence[T1wRecord], template: str, n_threads: int
+) -> dict[str, Prepared]:
+    """What earlier runs have left in the output directory, by prefix."""
+    from bids_interp.models.fingerprint import image_fingerprint
+
+    def look(record: T1wRecord) -> Prepared | None:
+        if not (settings.output_dir / f'sub-{record.subject}').is_dir():
+            return None
+        return find_prepared(settings, record, template, image_fingerprint(record.path))
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        found = pool.map(look, records)
+        return {r.prefix: p for r, p in zip(records, found, strict=True) if p is not None}
+
+
+def describe_images(settings: Settings, images: Sequence[LabelledImage]) -> dict[str, Any]:
+    """What is known about each image, for the nodes."""
+    from bids_interp.models.fingerprint import image_fingerprint, subject_keys
+
+    with ThreadPoolExecutor(settings.nprocs or available_cpus()) as pool:
+        prints = list(pool.map(lambda image: image_fingerprint(image.record.path), images))
+    columns = list(settings.covariates)
+    return {
+        'names': [image.record.prefix for image in images],
+        'subjects': [image.record.subject for image in images],
+        'labels': [image.label for image in images],
+        'families': [image.family for image in images],
+        'keys': [
+            subject_keys(fingerprint, image.record.dataset_key, image.record.subject)
+            for fingerprint, image in zip(prints, images, strict=True)
+        ],
+        'covariates': {c: [image.covariates.get(c) for image in images] for c in columns},
+        'strata': [codes.tolist() for codes in strata(images, columns)],
+        'site': next((c for c in columns if c.lower() in SITE_COLUMNS), None),
+    }
+
+
+def make_plan(
+    settings: Settings,
+    labels: LabelTable,
+    images: Sequence[LabelledImage],
+    recipe: TrainingRecipe,
+    classifier: dict[str, Any] | None,
+    bundle: Path,
+    engine: Engine,
+) -> TrainPlan:
+    """Write the table of the images and gather what the train workflow needs."""
+    from bids_interp.workflows.train import TrainPlan
+
+    usable = LabelTable(labels.target, tuple(images), labels.left_out)
+    check_enough(usable, recipe.n_folds)
+    base_dir = training_dir(settings, recipe, engine)
+    table = {**describe_images(settings, images), 'target': labels.target.to_dict()}
+    digest = hashlib.sha256(
+        json.dumps([table, settings.random_seed, recipe.digest(), classifier]).encode()
+    ).hexdigest()[:10]
+    folder = base_dir / f'model-{digest}'
+    write_json(folder / 'table.json', table)
+    checkpoints = folder / 'checkpoints'
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    return TrainPlan(
+        recipe=recipe_arguments(settings),
+        recipe_digest=recipe.digest(),
+        n_folds=recipe.n_folds,
+        context=base_dir / 'context.safetensors',
+        table=folder / 'table.json',
+        inputs=[base_dir / 'inputs' / f'{name}.safetensors' for name in table['names']],
+        checkpoints=checkpoints,
+        bundle=bundle,
+        report_dir=settings.output_dir / 'training' / bundle.name,
+        facts=config_facts(settings, recipe, classifier, bundle.name, engine),
+        classifier=classifier,
+    )
+
+
+def config_facts(
+    settings: Settings,
+    recipe: TrainingRecipe,
+    classifier: dict[str, Any] | None,
+    name: str,
+    engine: Engine,
+) -> dict[str, Any]:
+    """What the configuration of the bundle says of the run."""
+    described = read_description(settings.bids_dir)
+    facts: dict[str, Any] = {
+        'name': name,
+        'license': settings.model_license or '',
+        'created': datetime.now(UTC).date().isoformat(),
+        'classifier': {
+            'architecture': recipe.classifier.architecture,
+            'arguments': {
+                **recipe.classifier.arguments,
+                **({'members': recipe.members} if recipe.members > 1 else {}),
+            },
+        },
+        'simulator': recipe.simulator.network_arguments(),
+        'training': {
+            'preset': settings.preset,
+            'dataset': described['Name'],
+            'doi': described.get('DatasetDOI', ''),
+            'covariates': list(settings.covariates),
+            'device': engine.device,
+            'recipe': asdict(recipe),
+        },
+    }
+    if classifier is not None:
+        from bids_interp.models.card import ClassifierCard
+
+        card = ClassifierCard.read(settings.classifier_card or Path())
+        # Where the file lay does not matter: the bundle has it.
+        kept = {k: v for k, v in classifier.items() if k != 'location'}
+        if classifier['kind'] == 'module':
+            kept = classifier
+        facts['classifier'] = {'external': kept, 'card': card.to_dict()}
+    return facts
