@@ -169,7 +169,18 @@ def make_config(
         'metrics': assembled.metrics,
         'salt': salt,
         'subjects': subject_folds(cohort, assembled.fold_of, salt),
+        **card_subjects(facts, salt),
     }
+
+
+def card_subjects(facts: Mapping[str, Any], salt: str) -> dict[str, list[str]]:
+    """Salted identities of whom a given classifier was trained with, as its card says."""
+    from bids_interp.models.fingerprint import salted
+
+    known = facts['classifier'].get('card', {}).get('training_subjects', ())
+    return (
+        {'classifier_subjects': [salted(salt, f'subject:{who}') for who in known]} if known else {}
+    )
 
 
 def write_tables(

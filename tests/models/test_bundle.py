@@ -121,3 +121,17 @@ def test_fingerprint_sees_voxels_only(tmp_path: Path):
     a, b, c = (image_fingerprint(tmp_path / name) for name in ('a.nii.gz', 'b.nii', 'c.nii.gz'))
     assert a == b
     assert a != c
+
+
+def test_whom_a_given_classifier_was_trained_with_is_recognised(tiny_bundle):
+    from bids_interp.interfaces.training_outputs import card_subjects
+
+    card = {'card': {'training_subjects': ['doi:10.1/x/07']}}
+    own = card_subjects({'classifier': card}, tiny_bundle.config['salt'])
+    bundle = ModelBundle(tiny_bundle.path, {**tiny_bundle.config, **own})
+    known = bundle.membership('0' * 64, 'doi:10.1/x', '07')
+    # The simulators have not seen it, so every fold may explain it; but it is no new subject.
+    assert known.in_training
+    assert known.folds == tuple(range(bundle.n_folds))
+    assert not bundle.membership('0' * 64, 'doi:10.1/x', '08').in_training
+    assert card_subjects({'classifier': {'architecture': 'robust'}}, 'salt') == {}
