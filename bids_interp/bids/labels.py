@@ -262,9 +262,10 @@ def strata(images: Sequence[LabelledImage], columns: Sequence[str]) -> list[np.n
     --------
     >>> from pathlib import Path
     >>> record = T1wRecord(Path('x'), '1', None, {'sub': '1'})
-    >>> images = [LabelledImage(record, 0, '1', {'age': a}) for a in ('20', '30', '40', '50')]
+    >>> ages = ('20', '30', '35', '40', '50', '60')
+    >>> images = [LabelledImage(record, 0, '1', {'age': age}) for age in ages]
     >>> strata(images, ['age'])[0].tolist()
-    ['0', '0', '1', '1']
+    ['0', '0', '0', '1', '1', '1']
     """
     codes = []
     for column in columns:
