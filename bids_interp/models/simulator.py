@@ -17,6 +17,23 @@ from bids_interp.models.paper import PaperSimulator
 from bids_interp.spatial import Grid, SplineEvaluator, smooth
 
 CAPACITIES = ('template', 'residual', 'condconv')
+#: The velocity ends within this distance from the faces of the grid.
+BORDER_MM = 8.0
+
+
+def border_window(grid: Grid) -> np.ndarray:
+    """Window (X, Y, Z) float32: 0 at the faces of a grid, 1 from 8 mm inwards, smooth.
+
+    A velocity that does not end within its grid would end with a jump where the grid ends.
+    """
+    window = np.ones(grid.shape, np.float32)
+    for axis, (size, step) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
+        depth = step * np.minimum(np.arange(size), np.arange(size)[::-1])
+        # Small grids keep their middle.
+        reach = min(BORDER_MM, step * (size - 1) / 4)
+        ramp = 0.5 - 0.5 * np.cos(np.pi * np.minimum(depth / reach, 1))
+        window *= ramp.astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+    return window
 
 
 def direction_code(dose: torch.Tensor, contrast: int = 0, contrasts: int = 1) -> torch.Tensor:
@@ -141,6 +158,8 @@ class Simulator(nn.Module):
         context = np.concatenate([coordinates, mask[None].astype(np.float32)])
         self.context: torch.Tensor
         self.register_buffer('context', torch.from_numpy(context)[None], persistent=False)
+        self.window: torch.Tensor
+        self.register_buffer('window', torch.from_numpy(border_window(grid)), persistent=False)
 
     def coefficients(
         self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0
@@ -176,7 +195,7 @@ class Simulator(nn.Module):
             (B, 3, X, Y, Z), mm along world axes; tissue moves by exp(v).
         """
         velocity = self.evaluate_spline(self.coefficients(image, dose, contrast))
-        return dose.view(-1, 1, 1, 1, 1) * velocity
+        return dose.view(-1, 1, 1, 1, 1) * velocity * self.window
 
 
 def build_simulator(

@@ -100,3 +100,18 @@ def test_the_registry_builds_ensembles_that_take_each_other_s_weights(images) ->
     assert not torch.equal(one(images), two(images))
     two.load_state_dict(one.state_dict())
     assert torch.equal(one(images), two(images))
+
+
+def test_the_velocity_ends_within_the_grid():
+    grid = Grid((20, 24, 22), np.diag([4.0, 4.0, 4.0, 1.0]))
+    simulator = Simulator(grid, np.ones(grid.shape, bool))
+    with torch.no_grad():
+        simulator.template.fill_(0.5)
+        velocity = simulator(torch.zeros(1, 1, *grid.shape), torch.ones(1))[0]
+    for axis in (1, 2, 3):
+        for face in (0, -1):
+            assert float(velocity.select(axis, face).abs().max()) == 0.0
+    # From 8 mm inwards nothing is taken away: a constant stays one.
+    inside = velocity[:, 4:-4, 4:-4, 4:-4]
+    assert float(inside.std()) < 0.05 * float(inside.abs().mean())
+    assert float(inside.abs().min()) > 0
