@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from bids_interp.bids.dataset import check_output
+from bids_interp.bids.provenance import container
 from bids_interp.bids.resources import check_writable, is_inside
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.settings import Settings
@@ -18,12 +19,13 @@ _NOTE = 'Intermediate results of bids_interp. --clean-workdir may delete everyth
 def choose_work_dir(settings: Settings) -> Path:
     """Return the work directory: the one asked for, ``./work``, or a hidden one in the output.
 
-    The last is for containers, whose current folder often cannot be written to.
+    The last is for containers, whose current folder cannot be written to, is lost at the end, or is
+    a small one in memory (Apptainer's ``--containall``).
     """
     if settings.work_dir is not None:
         return settings.work_dir
     here = Path.cwd()
-    if os.access(here, os.W_OK | os.X_OK) and here != Path('/'):
+    if container() is None and os.access(here, os.W_OK | os.X_OK) and here != Path('/'):
         work = here / 'work'
         if not is_inside(work, settings.bids_dir) and (not work.exists() or is_ours(work)):
             return work

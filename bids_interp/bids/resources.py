@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from bids_interp.bids.provenance import container
 from bids_interp.errors import DeviceError, OutputError
 
 CGROUP = Path('/sys/fs/cgroup')
@@ -187,13 +188,15 @@ def is_inside(path: Path, folder: Path) -> bool:
 def prepare_caches(work_dir: Path, environ: dict[str, str] | os._Environ = os.environ) -> None:
     """Point the caches of libraries to the work directory where HOME cannot be written to.
 
-    Telemetry of nipype is switched off in any case.
+    In a container they always go there: its HOME may be the caller's own. Telemetry of nipype is
+    switched off in any case.
     """
     environ['NO_ET'] = environ['NIPYPE_NO_ET'] = '1'
     environ.setdefault('TEMPLATEFLOW_AUTOUPDATE', '0')
     environ.setdefault('MPLBACKEND', 'Agg')
     home = Path(environ.get('HOME') or '/nonexistent')
-    if home.is_dir() and os.access(home, os.W_OK | os.X_OK) and home != Path('/'):
+    is_own_home = home.is_dir() and os.access(home, os.W_OK | os.X_OK) and home != Path('/')
+    if is_own_home and container(environ) is None:
         return
     caches = {
         'MPLCONFIGDIR': 'matplotlib',

@@ -114,6 +114,15 @@ def test_caches_go_to_the_work_directory_only_without_a_home(tmp_path: Path) -> 
             assert tmp_path / 'work' in Path(environ[name]).parents
 
 
+@pytest.mark.parametrize(
+    'kind', [{'BIDS_INTERP_CONTAINER_TAG': 'bids_interp:1'}, {'APPTAINER_NAME': 'a.sif'}]
+)
+def test_caches_of_a_container_stay_out_of_the_callers_home(tmp_path: Path, kind: dict) -> None:
+    environ = {'HOME': str(tmp_path), **kind}
+    resources.prepare_caches(tmp_path / 'work', environ)
+    assert environ['XDG_CACHE_HOME'] == str(tmp_path / 'work' / '.caches' / 'cache')
+
+
 def test_the_order_of_models(tmp_path: Path) -> None:
     settings = Settings('/bids', tmp_path)
     environ = {'BIDS_INTERP_MODEL': '/of/the/environment'}

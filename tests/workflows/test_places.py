@@ -106,5 +106,8 @@ def test_default_work_directory(
     monkeypatch.chdir(bids)
     assert choose_work_dir(settings) == tmp_path / 'out' / MARKER
     monkeypatch.chdir(here)
+    monkeypatch.setenv('APPTAINER_NAME', 'bids_interp.sif')  # here may be a small one in memory
+    assert choose_work_dir(settings) == tmp_path / 'out' / MARKER
+    monkeypatch.delenv('APPTAINER_NAME')
     monkeypatch.setattr(os, 'access', lambda path, mode: False)
     assert choose_work_dir(settings) == tmp_path / 'out' / MARKER
