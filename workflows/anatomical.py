@@ -7,6 +7,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.interfaces.anatomical import Conform, PrepareBrain, RegisterBrain
+from bids_interp.settings import Settings
 
 INPUTS = ['t1w', 't1w_derivative', 'mask']
 OUTPUTS = [
@@ -139,6 +140,19 @@ def init_anatomical_wf(
         ]),
     ])  # fmt: skip
     return workflow
+
+
+def anatomical_wf_of(settings: Settings, model_template: str, omp_nthreads: int) -> Workflow:
+    """Make the anatomical workflow as the user's settings want it."""
+    return init_anatomical_wf(
+        skull_strip=settings.skull_strip_t1w,
+        strip_template=settings.template,
+        model_template=model_template,
+        omp_nthreads=omp_nthreads,
+        random_seed=settings.random_seed,
+        fast=settings.fast,
+        offline=settings.offline,
+    )
 
 
 def _description(skull_strip: str, model_template: str) -> str:

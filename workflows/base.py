@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +17,8 @@ from bids_interp.bids.model_choice import output_spaces
 from bids_interp.bids.query import T1wRecord
 from bids_interp.bids.reuse import prepared_with
 from bids_interp.settings import Settings
-from bids_interp.workflows.anatomical import init_anatomical_wf
-from bids_interp.workflows.context import RunContext, log_dir, workflow_name
+from bids_interp.workflows.anatomical import anatomical_wf_of
+from bids_interp.workflows.context import RunContext, log_dir, send_crashes, workflow_name
 from bids_interp.workflows.derivatives import init_derivatives_wf
 from bids_interp.workflows.explain import init_explain_wf
 from bids_interp.workflows.report import init_report_wf
@@ -90,9 +89,7 @@ def init_bids_interp_wf(
             on_error(record, error)
             continue
         crash_dir = log_dir(settings, record.subject, context.run_uuid)
-        single_wf.config['execution']['crashdump_dir'] = str(crash_dir)
-        for node in single_wf._get_all_nodes():
-            node.config = deepcopy(single_wf.config)
+        send_crashes(single_wf, crash_dir)
         workflow.add_nodes([single_wf])
     return workflow
 
@@ -122,15 +119,7 @@ def init_single_t1w_wf(
     inputnode.inputs.t1w = str(record.path)
     inputnode.inputs.t1w_derivative = _optional(record.derivative_t1w)
     inputnode.inputs.mask = _optional(record.derivative_mask)
-    anatomical_wf = init_anatomical_wf(
-        skull_strip=settings.skull_strip_t1w,
-        strip_template=settings.template,
-        model_template=bundle.template,
-        omp_nthreads=context.omp_nthreads,
-        random_seed=settings.random_seed,
-        fast=settings.fast,
-        offline=settings.offline,
-    )
+    anatomical_wf = anatomical_wf_of(settings, bundle.template, context.omp_nthreads)
     explain_wf = init_explain_wf(
         bundle=bundle,
         dataset_key=record.dataset_key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
@@ -12,7 +11,7 @@ from bids_interp.interfaces.bench import PlanChange
 from bids_interp.workflows.bench_sham import ShamCheck
 from bids_interp.workflows.bench_unit import BenchFiles, Unit
 from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Engine, send_crashes
 
 
 def init_bench_wf(
@@ -62,7 +61,5 @@ def init_bench_wf(
             units.append(ShamCheck(benchmark, files, engine, scenario, benchmark.seeds[0]))
         for unit in units:
             workflow.connect([(plan, unit.build(), [('plan', f'{unit.short}_plant.plan')])])
-    workflow.config['execution']['crashdump_dir'] = str(crash_dir)
-    for node in workflow._get_all_nodes():
-        node.config = deepcopy(workflow.config)
+    send_crashes(workflow, crash_dir)
     return workflow

@@ -8,7 +8,6 @@ import logging
 import platform
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,6 @@ from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.preflight import preflight
 from bids_interp.bids.query import T1wRecord, collect
 from bids_interp.bids.resources import (
-    available_cpus,
-    available_memory_gb,
     prepare_caches,
     resolve_device,
 )
@@ -32,7 +29,7 @@ from bids_interp.workflows.benchmark import Benchmark
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
-from bids_interp.workflows.running import MAX_THREADS, configure_nipype, execute, run_nodes
+from bids_interp.workflows.running import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.verdict import DONE, FAILED, Outcome
 
 if TYPE_CHECKING:
@@ -69,7 +66,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     check_brains(len(records), benchmark.n_folds)
     check_places(settings, work_dir)
     prepare_caches(work_dir)
-    engine = _start_engine(settings, work_dir)
+    engine = start_engine(settings, work_dir, resolve_device(settings.device))
     prepare_work_dir(work_dir, clean=False)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
     add_log_file(out / 'logs' / f'{engine.run_uuid}.log')
@@ -128,15 +125,6 @@ def _work_dir(settings: Settings, out: Path) -> Path:
     if work_dir.resolve() == out.resolve():
         raise OutputError(f'{out} is both output and work directory.', 'Choose another --work-dir.')
     return work_dir
-
-
-def _start_engine(settings: Settings, work_dir: Path) -> Engine:
-    nprocs = settings.nprocs or available_cpus()
-    threads = min(settings.omp_nthreads or 1, MAX_THREADS)
-    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
-    memory = settings.mem_gb or available_memory_gb()
-    device = resolve_device(settings.device)
-    return Engine(settings, work_dir, device, nprocs, threads, memory, stamp)
 
 
 def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:

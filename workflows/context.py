@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import uuid
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +14,8 @@ from bids_interp.bids.query import T1wRecord
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
     from bids_interp.models.bundle import ModelBundle
 
 
@@ -101,6 +106,21 @@ class Job:
 def log_dir(settings: Settings, subject: str, run_uuid: str) -> Path:
     """Return the folder of a subject's logs of one run."""
     return settings.output_dir / f'sub-{subject}' / 'log' / run_uuid
+
+
+def send_crashes(workflow: Workflow, folder: Path) -> None:
+    """Let every node of a workflow write its crash files into a folder.
+
+    nipype gives a node the settings of its workflow only when it is made.
+    """
+    workflow.config['execution']['crashdump_dir'] = str(folder)
+    for node in workflow._get_all_nodes():
+        node.config = deepcopy(workflow.config)
+
+
+def new_run_uuid() -> str:
+    """Name of a new run: when it began, and something that no other run has."""
+    return f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
 
 
 def workflow_name(prefix: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 
 from nipype.interfaces import utility as niu
@@ -18,6 +17,7 @@ from bids_interp.interfaces.group import (
     TestVoxels,
     WriteTables,
 )
+from bids_interp.workflows.context import send_crashes
 
 
 def init_group_wf(
@@ -87,7 +87,5 @@ def init_group_wf(
     if null_models:
         compare_pattern = pe.Node(ComparePattern(**shared), name='compare_pattern', mem_gb=2.0)
         workflow.connect(compare_pattern, 'facts', report, 'pattern')
-    workflow.config['execution']['crashdump_dir'] = str(crash_dir)
-    for node in workflow._get_all_nodes():
-        node.config = deepcopy(workflow.config)
+    send_crashes(workflow, crash_dir)
     return workflow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +13,13 @@ import click
 
 from bids_interp import __version__
 from bids_interp.bids.dataset import prepare_output
-from bids_interp.bids.resources import available_cpus, available_memory_gb, prepare_caches
+from bids_interp.bids.resources import available_cpus, prepare_caches
 from bids_interp.errors import InputDatasetError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
-from bids_interp.workflows.running import MAX_THREADS, configure_nipype, run_nodes
+from bids_interp.workflows.running import configure_nipype, run_nodes, start_engine
 from bids_interp.workflows.verdict import FAILED
 
 if TYPE_CHECKING:
@@ -175,15 +174,6 @@ def describe(plan: GroupPlan) -> str:
         lines.append(f'Left out: {shown}: {reason}.')
     lines.append(f'Results: {plan.folder}')
     return '\n'.join(lines)
-
-
-def start_engine(settings: Settings, work_dir: Path) -> Engine:
-    """The share of the machine that the group level may use."""
-    nprocs = settings.nprocs or available_cpus()
-    threads = min(settings.omp_nthreads or 1, MAX_THREADS)
-    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
-    memory = settings.mem_gb or available_memory_gb()
-    return Engine(settings, work_dir, 'cpu', nprocs, threads, memory, stamp)
 
 
 def compute(plan: GroupPlan, engine: Engine) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from bids_interp.bids.injected import inherited_sidecar
 from bids_interp.bids.query import T1wRecord
 from bids_interp.interfaces.inject import Inject
 from bids_interp.settings import Settings
-from bids_interp.workflows.anatomical import init_anatomical_wf
-from bids_interp.workflows.context import log_dir, workflow_name
+from bids_interp.workflows.anatomical import anatomical_wf_of
+from bids_interp.workflows.context import log_dir, send_crashes, workflow_name
 
 
 def init_inject_wf(
@@ -72,9 +71,7 @@ def init_inject_wf(
             name=workflow_name(record.prefix),
         )
         crash_dir = log_dir(log_settings, record.subject, run_uuid)
-        single_wf.config['execution']['crashdump_dir'] = str(crash_dir)
-        for node in single_wf._get_all_nodes():
-            node.config = deepcopy(single_wf.config)
+        send_crashes(single_wf, crash_dir)
         workflow.add_nodes([single_wf])
     return workflow
 
@@ -93,15 +90,7 @@ def init_inject_t1w_wf(
     workflow = Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=['t1w']), name='inputnode')
     inputnode.inputs.t1w = str(record.path)
-    anatomical_wf = init_anatomical_wf(
-        skull_strip=settings.skull_strip_t1w,
-        strip_template=settings.template,
-        model_template=model_template,
-        omp_nthreads=omp_nthreads,
-        random_seed=settings.random_seed,
-        fast=settings.fast,
-        offline=settings.offline,
-    )
+    anatomical_wf = anatomical_wf_of(settings, model_template, omp_nthreads)
     inject = pe.Node(
         Inject(
             replicates=[dict(replicate) for replicate in replicates],

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from bids_interp.bids.resources import available_cpus, available_memory_gb, prep
 from bids_interp.bids.write import write_tsv
 from bids_interp.errors import OutputError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Engine, new_run_uuid
 from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
 from bids_interp.workflows.logs import start_logging
 from bids_interp.workflows.places import choose_work_dir, prepare_work_dir
@@ -117,7 +116,7 @@ def _compute(
 
     nprocs = settings.nprocs or available_cpus()
     threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
-    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    stamp = new_run_uuid()
     base_dir = work_dir / f'inject-{_work_key(settings, injection)}'
     base_dir.mkdir(parents=True, exist_ok=True)
     # Crash files stay out of the dataset.

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -29,7 +28,14 @@ from bids_interp.bids.resources import (
     resolve_device,
 )
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, Job, RunContext, log_dir, workflow_name
+from bids_interp.workflows.context import (
+    Engine,
+    Job,
+    RunContext,
+    log_dir,
+    new_run_uuid,
+    workflow_name,
+)
 from bids_interp.workflows.logs import add_log_file, nipype_level, quieten_nipype, start_logging
 from bids_interp.workflows.pages import (
     is_done,
@@ -98,6 +104,19 @@ def check_templates(settings: Settings, bundle: ModelBundle) -> None:
         brain_template(bundle.template, offline=settings.offline)
 
 
+def start_engine(settings: Settings, work_dir: Path, device: str = 'cpu') -> Engine:
+    """The share of the machine of a run whose nodes take one thread, unless more are asked for."""
+    return Engine(
+        settings,
+        work_dir,
+        device,
+        settings.nprocs or available_cpus(),
+        min(settings.omp_nthreads or 1, MAX_THREADS),
+        settings.mem_gb or available_memory_gb(),
+        new_run_uuid(),
+    )
+
+
 def prepare(settings: Settings) -> Job:
     """Check everything that can be checked before computing; write nothing but empty folders."""
     work_dir = choose_work_dir(settings)
@@ -119,7 +138,7 @@ def prepare(settings: Settings) -> Job:
             work_dir: sum(row.work_bytes for row in todo),
         })  # fmt: skip
         prepare_work_dir(work_dir, clean=settings.clean_workdir)
-    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    stamp = new_run_uuid()
     context = RunContext(bundle, device, nprocs, min(threads, nprocs), stamp)
     mem_gb = settings.mem_gb or available_memory_gb()
     logger.info(

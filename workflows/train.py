@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from bids_interp.interfaces.training import (
     TrainingInput,
 )
 from bids_interp.settings import Settings
-from bids_interp.workflows.anatomical import init_anatomical_wf
-from bids_interp.workflows.context import Engine, log_dir, workflow_name
+from bids_interp.workflows.anatomical import anatomical_wf_of
+from bids_interp.workflows.context import Engine, log_dir, send_crashes, workflow_name
 from bids_interp.workflows.train_sanity import add_sanity
 
 
@@ -111,9 +110,7 @@ def init_training_inputs_wf(
             settings, record, prepared.get(record.prefix), template, context, inputs_dir, engine
         )
         crash_dir = log_dir(settings, record.subject, engine.run_uuid)
-        single_wf.config['execution']['crashdump_dir'] = str(crash_dir)
-        for node in single_wf._get_all_nodes():
-            node.config = deepcopy(single_wf.config)
+        send_crashes(single_wf, crash_dir)
         workflow.add_nodes([single_wf])
     return workflow
 
@@ -156,15 +153,7 @@ def _init_single_input_wf(
     ):
         if path is not None:
             setattr(inputnode.inputs, field, str(path))
-    anatomical_wf = init_anatomical_wf(
-        skull_strip=settings.skull_strip_t1w,
-        strip_template=settings.template,
-        model_template=template,
-        omp_nthreads=engine.omp_nthreads,
-        random_seed=settings.random_seed,
-        fast=settings.fast,
-        offline=settings.offline,
-    )
+    anatomical_wf = anatomical_wf_of(settings, template, engine.omp_nthreads)
     plan = plan_anatomical(
         OutputContext(
             source=record.path,
@@ -292,7 +281,5 @@ def init_train_wf(
     if settings.sanity:
         add_sanity(workflow, 0, plan.checkpoints.with_name('sanity'), computed, share)
     crash_dir = settings.output_dir / 'logs' / f'{engine.run_uuid}_crashes'
-    workflow.config['execution']['crashdump_dir'] = str(crash_dir)
-    for node in workflow._get_all_nodes():
-        node.config = deepcopy(workflow.config)
+    send_crashes(workflow, crash_dir)
     return workflow

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +14,6 @@ from bids_interp.bids.labels import LabelledImage, LabelTable, read_labels
 from bids_interp.bids.preflight import PreflightRow, preflight, render_table
 from bids_interp.bids.query import collect
 from bids_interp.bids.resources import (
-    available_cpus,
-    available_memory_gb,
     prepare_caches,
     resolve_device,
 )
@@ -27,7 +22,7 @@ from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
-from bids_interp.workflows.running import MAX_THREADS, configure_nipype, execute, run_nodes
+from bids_interp.workflows.running import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.training_checks import (
     as_the_card_says,
     bundle_path,
@@ -78,7 +73,14 @@ def run_train(settings: Settings) -> int:
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0 if all(row.usable for row in rows) else 1
-    engine = start_engine(settings, work_dir, recipe.n_folds)
+    engine = start_engine(settings, work_dir, resolve_device(settings.device))
+    logger.info(
+        'Computing on %s; up to %d processes, %.1f GB; work directory %s',
+        engine.device,
+        engine.nprocs,
+        engine.mem_gb,
+        work_dir,
+    )
     prepare_work_dir(work_dir, clean=settings.clean_workdir)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
     add_log_file(settings.output_dir / 'logs' / f'{engine.run_uuid}.log')
@@ -94,23 +96,6 @@ def run_train(settings: Settings) -> int:
     _train(settings, plan, engine)
     _tell(plan, settings)
     return 1 if code else 0
-
-
-def start_engine(settings: Settings, work_dir: Path, n_folds: int) -> Engine:
-    """The share of the machine that the training may use."""
-    nprocs = settings.nprocs or available_cpus()
-    threads = settings.omp_nthreads or 1
-    device = resolve_device(settings.device)
-    stamp = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
-    memory = settings.mem_gb or available_memory_gb()
-    logger.info(
-        'Computing on %s; up to %d processes, %.1f GB; work directory %s',
-        device,
-        nprocs,
-        memory,
-        work_dir,
-    )
-    return Engine(settings, work_dir, device, nprocs, min(threads, MAX_THREADS), memory, stamp)
 
 
 def _prepare_inputs(

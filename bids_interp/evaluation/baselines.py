@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bids_interp.evaluation.saliency import SaliencyUnsupported, saliency_map
+from bids_interp.evaluation.saliency import reason_kept, saliency_map
 from bids_interp.spatial import Grid
 
 
@@ -97,9 +97,10 @@ def saliency_values(
     skipped : dict of str
         Methods that do not apply to the classifier, or failed on an image, and why.
     """
-    values, skipped = {}, {}
+    values: dict[str, np.ndarray] = {}
+    skipped: dict[str, str] = {}
     for method in methods:
-        try:
+        with reason_kept(method, skipped):
             maps = [
                 saliency_map(
                     method,
@@ -112,12 +113,5 @@ def saliency_values(
                 ).map[mask]
                 for image in images
             ]
-        except SaliencyUnsupported as reason:
-            skipped[method] = reason.message
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            # One method that Captum stumbles over must not cost the whole table.
-            first = (str(error).splitlines() or [''])[0]
-            skipped[method] = f'it ended with {type(error).__name__}: {first}'
-        else:
             values[method] = np.stack(maps).astype(np.float32)
     return values, skipped

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -260,15 +261,31 @@ def fold_mean_saliency(
     maps: dict[str, SaliencyMap] = {}
     skipped: dict[str, str] = {}
     for method in methods:
-        try:
+        with reason_kept(method, skipped):
             maps[method] = _fold_mean(bundle, image, folds, method, seed, device)
-        except SaliencyUnsupported as reason:
-            skipped[method] = reason.message
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            # A network that Captum stumbles over must not cost the results that do not need it.
-            first = (str(error).splitlines() or [''])[0]
-            skipped[method] = f'it ended with {type(error).__name__}: {first}'
     return maps, skipped
+
+
+@contextmanager
+def reason_kept(method: str, skipped: dict[str, str]) -> Iterator[None]:
+    """Write down why a method does not apply, or where Captum or PyTorch failed, and go on.
+
+    A network that Captum stumbles over must not cost the results that do not need it.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    skipped : dict of str to str
+        Takes the reason.
+    """
+    try:
+        yield
+    except SaliencyUnsupported as reason:
+        skipped[method] = reason.message
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = (str(error).splitlines() or [''])[0]
+        skipped[method] = f'it ended with {type(error).__name__}: {first}'
 
 
 def _fold_mean(

@@ -63,6 +63,37 @@ class Place:
 
 
 @dataclass(frozen=True)
+class FoldRun:
+    """One fold while it is trained: with whom, where, and from which seed.
+
+    Parameters
+    ----------
+    cohort, fold, index, place, seed
+        See :func:`train_fold`.
+    name : str
+        What the progress calls it.
+    """
+
+    cohort: Cohort
+    fold: Fold
+    index: int
+    place: Place
+    seed: int
+    name: str
+
+    def seed_of(self, *parts: object) -> int:
+        """Seed of one training, from whatever tells it from the others."""
+        return derived_seed(self.seed, *parts) % 2**31
+
+    def opponent(self, members: list[nn.Module]) -> Opponent:
+        """Frozen classifiers with their class gaps on the validation split."""
+        held_out = self.cohort.images[self.fold.validation]
+        labels, target = self.cohort.labels[self.fold.validation], self.cohort.target
+        gaps = (class_gaps(predict_outputs(m, held_out), labels, target) for m in members)
+        return Opponent(tuple(members), tuple(map(tuple, gaps)))
+
+
+@dataclass(frozen=True)
 class FoldResult:
     """A trained fold and its outputs on everybody it has not been trained with.
 
@@ -114,33 +145,22 @@ def train_fold(
     external : torch.nn.Module, optional
         A trained classifier in evaluation mode; then only the simulator is trained.
     """
-    name = f'fold {index + 1}'
-    members = (
-        _train_classifiers(cohort, fold, index, recipe, place, seed, name)
-        if external is None
-        else [external]
-    )
+    run = FoldRun(cohort, fold, index, place, seed, f'fold {index + 1}')
+    members = _train_classifiers(run, recipe) if external is None else [external]
     network = members[0] if len(members) == 1 else Ensemble(members)
     labels, target = cohort.labels[fold.validation], cohort.target
     held_out = cohort.images[fold.validation]
     outputs = predict_outputs(network, held_out)
     gaps = class_gaps(outputs, labels, target)
-    opponent = Opponent(
-        tuple(members),
-        tuple(tuple(class_gaps(predict_outputs(m, held_out), labels, target)) for m in members),
-    )
+    opponent = run.opponent(members)
     kind = 'given' if external is not None else recipe_digest((recipe.classifier, recipe.members))
     folder = place.directory / f'classifier-{kind}'
-    simulator, facts = _train_simulator(
-        cohort, fold, index, recipe.simulator, opponent, network, place, folder, seed, name
-    )
+    simulator, facts = _train_simulator(run, recipe.simulator, opponent, network, folder)
     simulator.cpu().eval().requires_grad_(False)
     network.cpu()
-    maps = _maps(cohort, fold, simulator)
+    maps = _maps(run, simulator)
     if external is not None and isinstance(recipe.simulator, SimulatorRecipe):
-        maps['audit'] = _audit_map(
-            cohort, fold, index, recipe.simulator, opponent, place, folder, seed, name
-        )
+        maps['audit'] = _audit_map(run, recipe.simulator, opponent, folder)
         facts['audit_ncc'] = ncc(maps['audit'], maps['inject'], cohort.mask)
     facts['validity'] = validity(network, simulator, held_out, labels, target, gaps, cohort.grid)
     metrics = {
@@ -159,72 +179,53 @@ def train_fold(
     return FoldResult(trained, predict_outputs(network, cohort.images[fold.test]), maps)
 
 
-def _train_classifiers(
-    cohort: Cohort,
-    fold: Fold,
-    index: int,
-    recipe: TrainingRecipe,
-    place: Place,
-    seed: int,
-    name: str,
-) -> list[nn.Module]:
+def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[nn.Module]:
     """Train the classifiers of a fold from different seeds."""
     members = []
     for number in range(recipe.members):
         # The first member has the seed that it has when it is alone.
         own = (number,) if number else ()
-        task = ClassifierTask(
-            cohort, fold, recipe.classifier, derived_seed(seed, 'classifier', index, *own) % 2**31
-        )
-        folder = place.directory / f'classifier-{recipe_digest(recipe.classifier)}'
-        label = f'{name}, classifier'
+        seed = run.seed_of('classifier', run.index, *own)
+        task = ClassifierTask(run.cohort, run.fold, recipe.classifier, seed)
+        folder = run.place.directory / f'classifier-{recipe_digest(recipe.classifier)}'
+        label = f'{run.name}, classifier'
         if number:
             folder, label = folder / f'member-{number}', f'{label} {number + 1}'
-        place.run(task, folder, label)
+        run.place.run(task, folder, label)
         members.append(task.result().cpu())
     return members
 
 
 def _train_simulator(
-    cohort: Cohort,
-    fold: Fold,
-    index: int,
+    run: FoldRun,
     recipe: SimulatorRecipe | PaperRecipe,
     opponent: Opponent,
     network: nn.Module,
-    place: Place,
     folder: Path,
-    seed: int,
-    name: str,
 ) -> tuple[Simulator | PaperSimulator, dict[str, Any]]:
     """Train the simulator of a fold; also what it was chosen by."""
     if isinstance(recipe, PaperRecipe):
-        published = PaperSimulator(cohort.grid, cohort.mask)
+        published = PaperSimulator(run.cohort.grid, run.cohort.mask)
+        seed = run.seed_of('simulator', 'paper', run.index)
         paper_task = PaperSimulatorTask(
-            cohort,
-            fold.train,
-            opponent,
-            published,
-            recipe,
-            derived_seed(seed, 'simulator', 'paper', index) % 2**31,
+            run.cohort, run.fold.train, opponent, published, recipe, seed
         )
-        place.run(paper_task, folder / f'paper-{recipe_digest(recipe)}', f'{name}, simulator')
+        own = folder / f'paper-{recipe_digest(recipe)}'
+        run.place.run(paper_task, own, f'{run.name}, simulator')
         return published, {}
     own = folder / f'simulator-{recipe_digest(recipe)}'
     selection = select(
-        cohort,
-        fold,
+        run.cohort,
+        run.fold,
         opponent,
         network,
         recipe,
         own,
-        seed=derived_seed(seed, 'selection', index),
-        device=place.device,
-        tell=place.tell,
+        seed=derived_seed(run.seed, 'selection', run.index),
+        device=run.place.device,
+        tell=run.place.tell,
     )
-    simulator = train_stages(
-        cohort, fold, index, selection.recipe, opponent, place, own, seed, name
-    )
+    simulator = train_stages(run, selection.recipe, opponent, own)
     facts: dict[str, Any] = {'minimality': selection.recipe.minimality}
     if selection.rows:
         facts['selection'] = selection.rows
@@ -232,48 +233,25 @@ def _train_simulator(
 
 
 def train_stages(
-    cohort: Cohort,
-    fold: Fold,
-    index: int,
-    recipe: SimulatorRecipe,
-    opponent: Opponent,
-    place: Place,
-    folder: Path,
-    seed: int,
-    name: str,
+    run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
 ) -> Simulator:
     """Train template and residual, one after the other."""
     arguments = {
         **recipe.network_arguments(),
-        'contrasts': len(cohort.target.contrasts),
+        'contrasts': len(run.cohort.target.contrasts),
     }
-    torch.manual_seed(derived_seed(seed, 'simulator', index) % 2**31)
-    simulator = Simulator(cohort.grid, cohort.mask, **arguments)
+    torch.manual_seed(run.seed_of('simulator', run.index))
+    simulator = Simulator(run.cohort.grid, run.cohort.mask, **arguments)
     for stage in ('template', 'residual'):
-        task = SimulatorTask(
-            cohort,
-            fold.train,
-            opponent,
-            simulator,
-            recipe,
-            stage,
-            derived_seed(seed, 'simulator', stage, index) % 2**31,
-        )
+        seed = run.seed_of('simulator', stage, run.index)
+        task = SimulatorTask(run.cohort, run.fold.train, opponent, simulator, recipe, stage, seed)
         if task.max_steps:
-            place.run(task, folder / stage, f'{name}, {stage} of the simulator')
+            run.place.run(task, folder / stage, f'{run.name}, {stage} of the simulator')
     return simulator
 
 
 def _audit_map(
-    cohort: Cohort,
-    fold: Fold,
-    index: int,
-    recipe: SimulatorRecipe,
-    opponent: Opponent,
-    place: Place,
-    folder: Path,
-    seed: int,
-    name: str,
+    run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
 ) -> np.ndarray:
     """Map of what moves this very classifier: no transformations, and small changes for free."""
     audit = replace(
@@ -286,23 +264,21 @@ def _audit_map(
         roughness=0.1 * recipe.roughness,
     )
     own = folder / f'audit-{recipe_digest(audit)}'
-    simulator = train_stages(
-        cohort, fold, index, audit, opponent, place, own, seed, f'{name}, audit'
-    )
+    audited = replace(run, name=f'{run.name}, audit')
+    simulator = train_stages(audited, audit, opponent, own)
     simulator.cpu().eval().requires_grad_(False)
-    return mean_log_jacobian(simulator, cohort.images[fold.validation[:1]], 1.0, 0, cohort.grid)
+    first = run.cohort.images[run.fold.validation[:1]]
+    return mean_log_jacobian(simulator, first, 1.0, 0, run.cohort.grid)
 
 
-def _maps(
-    cohort: Cohort, fold: Fold, simulator: Simulator | PaperSimulator
-) -> dict[str, np.ndarray]:
+def _maps(run: FoldRun, simulator: Simulator | PaperSimulator) -> dict[str, np.ndarray]:
     """Mean maps of the validation images in both directions."""
     # A template does not look at the image, so one image is as good as all.
     is_template = getattr(simulator, 'capacity', '') == 'template'
-    chosen = fold.validation[:1] if is_template else fold.validation
-    images = cohort.images[chosen]
+    chosen = run.fold.validation[:1] if is_template else run.fold.validation
+    images, grid = run.cohort.images[chosen], run.cohort.grid
     return {
-        direction: mean_log_jacobian(simulator, images, sign, 0, cohort.grid)
+        direction: mean_log_jacobian(simulator, images, sign, 0, grid)
         for direction, sign in (('inject', 1.0), ('remove', -1.0))
     }
 

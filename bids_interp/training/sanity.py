@@ -16,10 +16,9 @@ from torch import nn
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian
 from bids_interp.models.classifier import Ensemble, build_classifier
-from bids_interp.training.calibration import class_gaps
-from bids_interp.training.classifier import ClassifierTask, predict_outputs
+from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult, Place, train_stages
+from bids_interp.training.fit import FoldResult, FoldRun, Place, train_stages
 from bids_interp.training.folds import Fold
 from bids_interp.training.null_models import (
     association,
@@ -30,7 +29,7 @@ from bids_interp.training.null_models import (
 )
 from bids_interp.training.randomness import derived_seed
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
-from bids_interp.training.simulator import Opponent, SimulatorRecipe
+from bids_interp.training.simulator import SimulatorRecipe
 
 #: A map that must be destroyed may not agree with the original one by this much (|NCC|).
 LIMIT = 0.2
@@ -187,28 +186,17 @@ class _Battery:
 
     def simulate(self, name: str, cohort: Cohort, network: nn.Module, seed: int) -> float:
         """Train a simulator against a classifier; NCC of its map with the original one."""
-        members = tuple(network.members) if isinstance(network, Ensemble) else (network,)
-        held_out = cohort.images[self.fold.validation]
-        labels = cohort.labels[self.fold.validation]
-        gaps = tuple(
-            tuple(class_gaps(predict_outputs(member, held_out), labels, cohort.target))
-            for member in members
-        )
-        simulator = train_stages(
-            cohort,
-            self.fold,
-            self.index,
-            self.recipe,
-            Opponent(members, gaps),
-            self.place,
-            self.folder / name,
-            seed,
-            f'fold {self.index + 1}, sanity, {name}',
-        )
+        members = list(network.members) if isinstance(network, Ensemble) else [network]
+        title = f'fold {self.index + 1}, sanity, {name}'
+        run = FoldRun(cohort, self.fold, self.index, self.place, seed, title)
+        opponent = run.opponent(members)
+        simulator = train_stages(run, self.recipe, opponent, self.folder / name)
         simulator.cpu().eval().requires_grad_(False)
         network.cpu()
         # A template does not look at the image, so one image is as good as all.
-        self.maps[name] = mean_log_jacobian(simulator, held_out[:1], 1.0, 0, cohort.grid)
+        self.maps[name] = mean_log_jacobian(
+            simulator, cohort.images[self.fold.validation[:1]], 1.0, 0, cohort.grid
+        )
         return ncc(self.maps[name], self.maps['original'], cohort.mask)
 
     def train_again(self) -> dict[str, Any]:
