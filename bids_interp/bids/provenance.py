@@ -190,3 +190,23 @@ def dataset_links(
         is_near = relative.parts[:3] != ('..', '..', '..')
         links[name] = relative.as_posix() if is_near or name not in dois else f'doi:{dois[name]}'
     return links
+
+
+def bind_advice(path: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Say how a container sees a folder of the host; empty outside of containers.
+
+    Examples
+    --------
+    >>> bind_advice(Path('/bids'), {'APPTAINER_NAME': 'bids_interp.sif'})
+    'A container sees only folders that are bound: apptainer run --bind HOST_FOLDER:/bids ...'
+    >>> bind_advice(Path('/bids'), {})
+    ''
+    """
+    found = container(environment)
+    if found is None:
+        return ''
+    kind = found['Type']
+    option = '--bind' if kind in ('apptainer', 'singularity') else '-v'
+    return (
+        f'A container sees only folders that are bound: {kind} run {option} HOST_FOLDER:{path} ...'
+    )

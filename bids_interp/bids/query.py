@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bids_interp.bids.filters import load_filters
 from bids_interp.bids.names import SOURCE_ENTITIES
 from bids_interp.bids.precomputed import find_precomputed
+from bids_interp.bids.provenance import bind_advice
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
 
@@ -70,13 +71,15 @@ def read_description(bids_dir: Path) -> dict[str, Any]:
         If the folder or the file is missing or is no valid description.
     """
     if not bids_dir.is_dir():
-        raise InputDatasetError(f'The input dataset {bids_dir} is not a folder.')
+        raise InputDatasetError(
+            f'The input dataset {bids_dir} is not a folder.', bind_advice(bids_dir) or None
+        )
     path = bids_dir / 'dataset_description.json'
     if not path.is_file():
         raise InputDatasetError(
             f'{bids_dir} is not a BIDS dataset: it has no dataset_description.json.',
             'Give the root of a BIDS dataset as the first argument; the file needs at least '
-            '{"Name": "...", "BIDSVersion": "1.10.0"}.',
+            '{"Name": "...", "BIDSVersion": "1.10.0"}. ' + bind_advice(bids_dir),
         )
     try:
         description = json.loads(path.read_text(encoding='utf-8-sig'))

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from bids_interp.bids.provenance import container
+from bids_interp.bids.provenance import bind_advice, container
 from bids_interp.errors import DeviceError, OutputError
 
 CGROUP = Path('/sys/fs/cgroup')
@@ -106,7 +106,10 @@ def resolve_device(device: str) -> str:
         return ask_torch(device)
     if device == 'auto':
         return 'cpu'
-    raise DeviceError(f'--device {device} was asked for, but this machine has no GPU driver.')
+    advice = 'Use --device auto or --device cpu.'
+    if container() is not None:
+        advice += ' A container sees a GPU with docker run --gpus all, or apptainer run --nv.'
+    raise DeviceError(f'--device {device} was asked for, but no GPU driver is seen here.', advice)
 
 
 def check_writable(folder: Path, what: str, *, create: bool = True) -> None:
@@ -133,7 +136,9 @@ def check_writable(folder: Path, what: str, *, create: bool = True) -> None:
         raise OutputError(f'The {what} {folder} cannot be made: {existing} is not a folder.')
     if not create:
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise OutputError(f'The {what} {folder} cannot be written to.')
+            raise OutputError(
+                f'The {what} {folder} cannot be written to.', bind_advice(folder) or None
+            )
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +146,8 @@ def check_writable(folder: Path, what: str, *, create: bool = True) -> None:
             stream.write(b'0' * 4096)
     except OSError as error:
         raise OutputError(
-            f'The {what} {folder} cannot be written to: {error.strerror or error}.'
+            f'The {what} {folder} cannot be written to: {error.strerror or error}.',
+            bind_advice(folder) or None,
         ) from error
 
 
