@@ -110,3 +110,23 @@ class WorkerLostError(BidsInterpError):
         'This is usually the memory limit: lower --nprocs, raise --mem or the limit of the job, '
         'and run the same command again; finished work is kept.'
     )
+
+
+class SchedulerError(BidsInterpError):
+    """The scheduler of a cluster refused a job, or does not answer."""
+
+    exit_code = 1
+    default_advice = (
+        'Change the options in the --use-plugin file to what the cluster allows, and run the same '
+        'command again; finished work is kept.'
+    )
+
+
+class JobLostError(BidsInterpError):
+    """A job of a cluster ended without a result."""
+
+    exit_code = 1
+    default_advice = (
+        'This is usually the limit of memory or time: raise it in the --use-plugin file, and run '
+        'the same command again; finished work is kept.'
+    )

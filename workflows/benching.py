@@ -20,7 +20,6 @@ from bids_interp.bids.preflight import preflight
 from bids_interp.bids.query import T1wRecord, collect
 from bids_interp.bids.resources import (
     prepare_caches,
-    resolve_device,
 )
 from bids_interp.bids.write import write_json
 from bids_interp.errors import InputDatasetError, OutputError
@@ -29,6 +28,7 @@ from bids_interp.workflows.benchmark import Benchmark
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.workflows.plugin_file import check_plugin, choose_device
 from bids_interp.workflows.running import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.verdict import DONE, FAILED, Outcome
 
@@ -66,7 +66,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     check_brains(len(records), benchmark.n_folds)
     check_places(settings, work_dir)
     prepare_caches(work_dir)
-    engine = start_engine(settings, work_dir, resolve_device(settings.device))
+    engine = start_engine(settings, work_dir, choose_device(settings))
     prepare_work_dir(work_dir, clean=False)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
     add_log_file(out / 'logs' / f'{engine.run_uuid}.log')
@@ -121,6 +121,7 @@ def check_brains(count: int, n_folds: int) -> None:
 
 
 def _work_dir(settings: Settings, out: Path) -> Path:
+    check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     if work_dir.resolve() == out.resolve():
         raise OutputError(f'{out} is both output and work directory.', 'Choose another --work-dir.')

@@ -19,6 +19,7 @@ from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.workflows.plugin_file import check_plugin
 from bids_interp.workflows.running import configure_nipype, run_nodes, start_engine
 from bids_interp.workflows.verdict import FAILED
 
@@ -42,6 +43,7 @@ def run_group(settings: Settings) -> int:
     """
     started = time.monotonic()
     start_logging(settings.verbose)
+    check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: group of %s', __version__, settings.output_dir)
     plan = make_plan(settings)

@@ -28,6 +28,7 @@ from bids_interp.workflows.context import Engine, new_run_uuid
 from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
 from bids_interp.workflows.logs import start_logging
 from bids_interp.workflows.places import choose_work_dir, prepare_work_dir
+from bids_interp.workflows.plugin_file import check_plugin
 from bids_interp.workflows.running import MAX_THREADS, configure_nipype, execute
 from bids_interp.workflows.verdict import DONE, Verdict
 
@@ -94,6 +95,7 @@ def run_inject(settings: Settings, injection: Injection) -> int:
 
 
 def _check_work_dir(settings: Settings) -> Path:
+    check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     for folder in (settings.output_dir, settings.bids_dir):
         if work_dir.resolve() == folder.resolve() or folder.resolve() in work_dir.resolve().parents:

@@ -25,7 +25,6 @@ from bids_interp.bids.resources import (
     check_space,
     count_nodes_per_gpu,
     prepare_caches,
-    resolve_device,
 )
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import (
@@ -46,6 +45,7 @@ from bids_interp.workflows.pages import (
     write_methods,
 )
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.workflows.plugin_file import check_plugin, choose_device
 from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, read_error
 
 if TYPE_CHECKING:
@@ -119,12 +119,13 @@ def start_engine(settings: Settings, work_dir: Path, device: str = 'cpu') -> Eng
 
 def prepare(settings: Settings) -> Job:
     """Check everything that can be checked before computing; write nothing but empty folders."""
+    check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: %s -> %s', __version__, settings.bids_dir, settings.output_dir)
     records = collect(settings)
     check_places(settings, work_dir)
     prepare_caches(work_dir)
-    device = resolve_device(settings.device)
+    device = choose_device(settings)
     bundle = open_model(settings)
     check_contrast(settings.output_dir, bundle)
     nprocs = settings.nprocs or available_cpus()

@@ -15,13 +15,13 @@ from bids_interp.bids.preflight import PreflightRow, preflight, render_table
 from bids_interp.bids.query import collect
 from bids_interp.bids.resources import (
     prepare_caches,
-    resolve_device,
 )
 from bids_interp.errors import TrainingError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.workflows.plugin_file import check_plugin, choose_device
 from bids_interp.workflows.running import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.training_checks import (
     as_the_card_says,
@@ -56,6 +56,7 @@ def run_train(settings: Settings) -> int:
         If something is wrong before anything is computed, or the folds cannot be trained.
     """
     start_logging(settings.verbose)
+    check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: %s -> %s', __version__, settings.bids_dir, settings.output_dir)
     records = collect(settings)
@@ -73,7 +74,7 @@ def run_train(settings: Settings) -> int:
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0 if all(row.usable for row in rows) else 1
-    engine = start_engine(settings, work_dir, resolve_device(settings.device))
+    engine = start_engine(settings, work_dir, choose_device(settings))
     logger.info(
         'Computing on %s; up to %d processes, %.1f GB; work directory %s',
         engine.device,
