@@ -100,7 +100,7 @@ def preflight(
             facts = inspect_image(record, settings.skull_strip_t1w)
         except ImageError as error:
             return PreflightRow(record.prefix, record, None, model, (str(error),), notes)
-        need = _bytes_needed(facts, settings)
+        need = bytes_needed(facts.shape, settings)
         return PreflightRow(record.prefix, record, facts, model, (), (*facts.notes, *notes), *need)
 
     with ThreadPoolExecutor(max(1, n_threads)) as pool:
@@ -131,9 +131,9 @@ def _has_t1w(folder: Path) -> bool:
     return any(True for p in patterns for end in ('', '.gz') for _ in folder.glob(p + end))
 
 
-def _bytes_needed(facts: ImageFacts, settings: Settings) -> tuple[int, int]:
-    """Estimate bytes of output and of intermediate results."""
-    native = float(facts.shape[0] * facts.shape[1] * facts.shape[2])
+def bytes_needed(shape: Sequence[int], settings: Settings) -> tuple[int, int]:
+    """Estimate bytes of output and of intermediate results of an image of so many voxels."""
+    native = float(shape[0] * shape[1] * shape[2])
     pairs = 2 * len(settings.doses)
     output = NATIVE_IMAGE * native + TEMPLATE_IMAGE + REPORT_AND_FIGURES
     for space in settings.output_spaces:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(ctx: click.Context, /, **values: Any) -> None:
     """Build the settings and hand them to the runner of the level."""
     try:
-        settings = _settings(ctx, values)
+        settings = settings_of(ctx, values)
         code = _runner(settings.analysis_level)(settings)
     except BidsInterpError as error:
         report_error(error)
@@ -79,7 +79,7 @@ def _runner(level: str) -> Callable[[Settings], int]:
     return getattr(import_module(module), name)
 
 
-def _settings(ctx: click.Context, values: dict[str, Any]) -> Settings:
+def settings_of(ctx: click.Context, values: dict[str, Any]) -> Settings:
     """Join defaults, the settings file and the command line, which wins."""
     given = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     chosen = {name: v for name, v in values.items() if ctx.get_parameter_source(name) in given}

@@ -17,6 +17,7 @@ from bids_interp.errors import BidsInterpError
 TOOLS = {
     'bench': ('bids_interp.cli.tools_bench:bench', 'Hold all methods against a known truth.'),
     'demo': ('bids_interp.cli.tools_demo:demo', 'The main job on two made-up heads.'),
+    'hpc': ('bids_interp.cli.tools_hpc:hpc', 'Write the job scripts of a dataset for a cluster.'),
     'inject': ('bids_interp.cli.tools_inject:inject', 'Plant a known change into scans.'),
     'model': ('bids_interp.cli.tools_model:model', 'Look into a model, verify it, hand it on.'),
     'phantom': (
