@@ -57,7 +57,8 @@ RUN /opt/venv/bin/pip install --no-deps --no-index --no-build-isolation . \
 ARG TEMPLATEFLOW=
 RUN --mount=type=bind,target=/context \
     mkdir -p /opt/templateflow \
-    && if [ -n "${TEMPLATEFLOW}" ]; then cp -r "/context/${TEMPLATEFLOW}"/tpl-* /opt/templateflow/; fi
+    && if [ -n "${TEMPLATEFLOW}" ]; then cp -r "/context/${TEMPLATEFLOW}"/tpl-* /opt/templateflow/; fi \
+    && chmod -R a+rX /opt
 
 FROM ${BASE}
 # hadolint ignore=DL3008
@@ -67,8 +68,7 @@ RUN apt-get update -qq \
     && mkdir -p /bids /out /work
 COPY --from=builder /opt /opt
 COPY boilerplate/hpc/entry.sh /usr/local/bin/bids_interp
-RUN chmod -R a+rX /opt \
-    && chmod 755 /usr/local/bin/bids_interp \
+RUN chmod 755 /usr/local/bin/bids_interp \
     && ln -s bids_interp /usr/local/bin/bids_interp_tools
 
 ARG VERSION=unknown
