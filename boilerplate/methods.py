@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import uuid
 from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
@@ -139,7 +140,7 @@ def write_citation(folder: str | Path, markdown: str) -> list[Path]:
     }
     written = []
     for name, content in contents.items():
-        partial = folder / f'.{name}.{os.getpid()}.part'
+        partial = folder / f'.{name}.{uuid.uuid4().hex}.part'
         partial.write_text(content, encoding='utf-8')
         os.replace(partial, folder / name)
         written.append(folder / name)

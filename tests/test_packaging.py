@@ -25,6 +25,7 @@ SOURCES = {
 DISTRIBUTIONS = {
     'ants': 'antspyx',
     'bids': 'pybids',
+    'dask_jobqueue': 'dask-jobqueue',
     'PIL': 'pillow',
     'sklearn': 'scikit-learn',
     'yaml': 'PyYAML',
@@ -89,8 +90,9 @@ def test_every_folder_with_code_is_listed(
 def test_every_import_is_a_declared_dependency(
     repository: Path, setup_cfg: configparser.ConfigParser
 ) -> None:
-    required = setup_cfg['options']['install_requires']
-    declared = {re.split(r'[<>=!~ ]', line)[0].lower() for line in required.split()}
+    required = setup_cfg['options']['install_requires'].split()
+    required += setup_cfg['options.extras_require']['dask'].split()
+    declared = {re.split(r'[<>=!~ ]', line)[0].lower() for line in required}
     undeclared = {
         f'{name} ({file.relative_to(repository)})'
         for file in _python_files(repository)

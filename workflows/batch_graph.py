@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import networkx
+from nipype.pipeline.engine.utils import topological_sort
 from nipype.pipeline.plugins.base import PluginBase
 from nipype.pipeline.plugins.tools import report_crash
 
@@ -54,7 +54,7 @@ class GraphPlugin(PluginBase):
         config = patient(config, self.plugin_args)
         self._stop = str(config['execution']['stop_on_first_crash']).lower() == 'true'
         self._result_seconds = float(config['execution']['job_finished_timeout'])
-        nodes = list(networkx.topological_sort(graph))
+        nodes, _ = topological_sort(graph)
         for node in nodes:
             before = list(graph.predecessors(node))
             if any(other in self._failed for other in before):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import run_node
 
-from bids_interp.errors import SchedulerError, UsageError, WorkerLostError
+from bids_interp.errors import SchedulerError, WorkerLostError
 from bids_interp.workflows.plugin_file import check_dask
 from bids_interp.workflows.watched import failure
 
@@ -21,6 +21,8 @@ logger = logging.getLogger('bids_interp')
 WORKER_GB = 3.0
 #: Seconds without any worker after which the jobs are given up.
 WORKER_SECONDS = 120.0
+#: Seconds to reach a scheduler.
+CONNECT_SECONDS = 30.0
 
 
 class DaskPlugin(DistributedPluginBase):
@@ -44,13 +46,7 @@ class DaskPlugin(DistributedPluginBase):
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
-        check_dask()
-        if 'scheduler' in plugin_args and ('slurm' in plugin_args or 'n_workers' in plugin_args):
-            raise UsageError(
-                'The plugin Dask takes either the address of a scheduler, or n_workers and slurm '
-                'for a cluster of its own.',
-                'Leave out one of them in the --use-plugin file.',
-            )
+        check_dask(plugin_args)
         self._patience = float(plugin_args.get('worker_timeout', WORKER_SECONDS))
         self._open = ExitStack()
         self._futures: dict[int, Any] = {}
@@ -93,7 +89,9 @@ class DaskPlugin(DistributedPluginBase):
                 silence_logs=logging.CRITICAL,
             )
             self._open.enter_context(cluster)
-        return self._open.enter_context(Client(cluster, timeout='30s', set_as_default=False))
+        return self._open.enter_context(
+            Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
+        )
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self._next += 1
@@ -126,8 +124,10 @@ class DaskPlugin(DistributedPluginBase):
         now = time.monotonic()
         if now - self._asked > 1:
             self._asked = now
-            if self.client.status == 'running' and self.client.ncores():
-                self._seen = now
+            # Without a scheduler there is nobody to ask for workers.
+            with suppress(OSError):
+                if self.client.status == 'running' and self.client.ncores():
+                    self._seen = now
         return now - self._seen > self._patience
 
     def _clear_task(self, taskid: int) -> None:
@@ -140,12 +140,7 @@ class DaskPlugin(DistributedPluginBase):
 
 
 def _slurm_cluster(arguments: Mapping[str, Any]) -> Any:
-    try:
-        from dask_jobqueue import SLURMCluster
-    except ImportError as error:
-        raise UsageError(
-            'plugin_args: slurm needs the package dask-jobqueue, which is not installed.',
-            'Install it with `pip install "bids_interp[dask]"`.',
-        ) from error
+    from dask_jobqueue import SLURMCluster
+
     # One node at a time in each worker, which changes the folder of its process.
     return SLURMCluster(**{'cores': 1, 'processes': 1, 'memory': '4GB', **arguments})

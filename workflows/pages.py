@@ -42,7 +42,7 @@ def write_methods(job: Job, workflow: Workflow) -> None:
     if job.settings.md_only_boilerplate:
         for path in written:
             if path.suffix == '.html':
-                path.unlink()
+                path.unlink(missing_ok=True)  # another job may have done so
     if job.settings.boilerplate_only:
         click.echo(f'Methods text: {job.settings.output_dir / "logs" / "CITATION.md"}')
 

@@ -119,7 +119,7 @@ def check_plugin(path: Path | None) -> None:
     """
     if path is None:
         return
-    name, _ = read_plugin_file(path)
+    name, arguments = read_plugin_file(path)
     missing = [command for command in KINDS[name].commands if shutil.which(command) is None]
     if missing:
         where = 'in this container' if in_container() else 'on this machine'
@@ -129,7 +129,7 @@ def check_plugin(path: Path | None) -> None:
             'array task per participant: `bids_interp_tools hpc slurm` writes the scripts.',
         )
     if name == 'Dask':
-        check_dask()
+        check_dask(arguments)
 
 
 def choose_device(settings: Settings) -> str:
@@ -147,15 +147,31 @@ def choose_device(settings: Settings) -> str:
     return resolve_device(settings.device)
 
 
-def check_dask() -> None:
-    """Raise UsageError if dask is not installed."""
+def check_dask(arguments: Mapping[str, Any]) -> None:
+    """Look for the packages of dask, and for arguments that contradict each other.
+
+    Raises
+    ------
+    UsageError
+        If something is wrong.
+    """
     from importlib.util import find_spec
 
-    if find_spec('distributed') is None:
+    if 'scheduler' in arguments and {'n_workers', 'slurm'} & set(arguments):
         raise UsageError(
-            'The plugin Dask needs the package distributed, which is not installed.',
-            'Install it with `pip install "bids_interp[dask]"`.',
+            'The plugin Dask takes either the address of a scheduler, or n_workers and slurm for '
+            'a cluster of its own.',
+            'Leave out one of them in the --use-plugin file.',
         )
+    needed = {'distributed': 'distributed', 'dask_jobqueue': 'dask-jobqueue'}
+    if 'slurm' not in arguments:
+        del needed['dask_jobqueue']
+    for module, package in needed.items():
+        if find_spec(module) is None:
+            raise UsageError(
+                f'The plugin Dask needs the package {package}, which is not installed.',
+                'Install it with `pip install "bids_interp[dask]"`.',
+            )
 
 
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:

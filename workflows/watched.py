@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
@@ -73,8 +74,8 @@ class WatchedMultiProcPlugin(MultiProcPlugin):
         self.pool.shutdown(wait=False)
         self._context = mp.get_context('forkserver')
         self._context.set_forkserver_preload(list(PRELOAD))
-        self._pids = Path(plugin_args['scratch']) / f'workers-{os.getpid()}'
-        self._pids.mkdir(parents=True, exist_ok=True)
+        # Jobs in containers may share the folder, and have the same process id.
+        self._pids = Path(mkdtemp(prefix='workers-', dir=plugin_args['scratch']))
         self._level = logging.getLogger('nipype.workflow').level
         self._processes: dict[int, Any] = {}
         self._jobs: dict[int, tuple[Any, bool]] = {}

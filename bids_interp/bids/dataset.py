@@ -77,8 +77,10 @@ def check_output(out_dir: str | Path) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise OutputError(f'{out_dir} is a file.', 'Give a directory for the output.')
     path = out_dir / DESCRIPTION
+    # In this order: another job that starts now writes the description before its subjects.
+    has_subjects = any(out_dir.glob('sub-*'))
     if not path.exists():
-        if any(out_dir.glob('sub-*')):
+        if has_subjects:
             raise OutputError(
                 f'{out_dir} holds subjects but no {DESCRIPTION}, so that it is not known whose '
                 'they are.',

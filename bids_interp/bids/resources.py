@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,21 +18,30 @@ CGROUP = Path('/sys/fs/cgroup')
 # no GPU, which saves seconds.
 GPU_FILES = ('/dev/nvidiactl', '/dev/nvidia0', '/dev/dxg', '/dev/kfd')
 SHARE_OF_MEMORY = 0.9
+# Variables of jobs: the first that is set counts. Those of PBS and SGE have names that others
+# use too, so that the job's id must be there as well.
+JOB_CPUS = (
+    ('', ('SLURM_CPUS_PER_TASK', 'SLURM_CPUS_ON_NODE')),
+    ('PBS_JOBID', ('NCPUS', 'PBS_NCPUS', 'PBS_NUM_PPN')),
+    ('JOB_ID', ('NSLOTS',)),
+    ('LSB_JOBID', ('LSB_DJOB_NUMPROC', 'LSB_MAX_NUM_PROCESSORS')),
+)
+JOB_GPUS = ('CUDA_VISIBLE_DEVICES', 'SLURM_STEP_GPUS', 'SLURM_JOB_GPUS')
 
 
 def available_cpus(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROUP) -> int:
-    """Return how many CPUs the affinity, the container and the SLURM job allow."""
+    """Return how many CPUs the affinity, the container and the job of a cluster allow."""
     limits = [float(len(os.sched_getaffinity(0)))]
     limits += _cgroup_cpus(cgroup)
-    for name in ('SLURM_CPUS_PER_TASK', 'SLURM_CPUS_ON_NODE'):
-        if environ.get(name, '').isdigit():
-            limits.append(float(environ[name]))
-            break
+    for job, names in JOB_CPUS:
+        given = [environ[name] for name in names if environ.get(name, '').isdigit()]
+        if given and (not job or environ.get(job)):
+            limits.append(float(given[0]))
     return max(1, int(min(limits)))
 
 
 def available_memory_gb(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROUP) -> float:
-    """Return 90 % of the memory that the machine, the container and the SLURM job allow, in GB."""
+    """Return 90 % of the memory that machine, container, job and process limits allow, in GB."""
     limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9]
     for folder in _cgroup_folders(cgroup):
         for name in ('memory.max', 'memory.limit_in_bytes'):
@@ -43,7 +53,27 @@ def available_memory_gb(environ: Mapping[str, str] = os.environ, cgroup: Path = 
     elif environ.get('SLURM_MEM_PER_CPU', '').isdigit():
         cpus = available_cpus(environ, cgroup)
         limits.append(int(environ['SLURM_MEM_PER_CPU']) * cpus * 2**20 / 1e9)
+    elif environ.get('SLURM_MEM_PER_GPU', '').isdigit():
+        gpus = visible_gpus(environ) or 1
+        limits.append(int(environ['SLURM_MEM_PER_GPU']) * gpus * 2**20 / 1e9)
+    # PBS and SGE limit the address space of processes; infinity is negative.
+    limits.append(resource.getrlimit(resource.RLIMIT_AS)[0] / 1e9)
     return SHARE_OF_MEMORY * min(limit for limit in limits if limit > 0)
+
+
+def visible_gpus(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Return how many GPUs a job was given; None if nothing is said about it.
+
+    Examples
+    --------
+    >>> visible_gpus({'CUDA_VISIBLE_DEVICES': '0,3'}), visible_gpus({'CUDA_VISIBLE_DEVICES': ''})
+    (2, 0)
+    """
+    for name in JOB_GPUS:
+        if name in environ:
+            words = [word.strip() for word in environ[name].split(',')]
+            return sum(word not in ('', '-1', 'NoDevFiles', 'none', 'void') for word in words)
+    return None
 
 
 def _cgroup_cpus(cgroup: Path) -> list[float]:
@@ -100,6 +130,15 @@ def resolve_device(device: str) -> str:
     """
     if device == 'cpu':
         return device
+    given = visible_gpus()
+    if given is not None and given <= int(device.partition(':')[2] or 0):
+        if device == 'auto':
+            return 'cpu'
+        raise DeviceError(
+            f'--device {device} was asked for, but this job may use {given} GPUs '
+            '(CUDA_VISIBLE_DEVICES or the scheduler says so).',
+            'Ask the scheduler for a GPU (SLURM: --gres=gpu:1), or use --device cpu.',
+        )
     if any(os.path.exists(path) for path in GPU_FILES):
         from bids_interp.models.explainer import resolve_device as ask_torch
 

@@ -57,6 +57,64 @@ def test_limits_of_a_slurm_job(cgroup: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert resources.available_memory_gb(job, cgroup) == pytest.approx(0.9 * 1.048576)
 
 
+@pytest.mark.parametrize(
+    ('job', 'cpus'),
+    [
+        ({'PBS_JOBID': '1.s', 'NCPUS': '6'}, 6),
+        ({'PBS_JOBID': '1.s', 'PBS_NUM_PPN': '5'}, 5),
+        ({'NCPUS': '6'}, 64),
+        ({'JOB_ID': '1', 'NSLOTS': '3'}, 3),
+        ({'LSB_JOBID': '1', 'LSB_DJOB_NUMPROC': '7', 'LSB_MAX_NUM_PROCESSORS': '9'}, 7),
+        ({'LSB_JOBID': '1', 'LSB_MAX_NUM_PROCESSORS': '9'}, 9),
+        ({'JOB_ID': '1', 'NSLOTS': 'undefined'}, 64),
+        ({'SLURM_CPUS_PER_TASK': '128'}, 64),
+    ],
+)
+def test_cpus_of_other_schedulers(
+    cgroup: Path, monkeypatch: pytest.MonkeyPatch, job: dict[str, str], cpus: int
+) -> None:
+    monkeypatch.setattr(resources.os, 'sched_getaffinity', lambda pid: set(range(64)))
+    assert resources.available_cpus(job, cgroup) == cpus
+
+
+def test_memory_by_gpu_by_address_space_and_a_whole_node(
+    cgroup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = resources.available_memory_gb({}, cgroup)
+    job = {'SLURM_MEM_PER_GPU': '1000', 'SLURM_JOB_GPUS': '0,1'}
+    assert resources.available_memory_gb(job, cgroup) == pytest.approx(1.8 * 1.048576)
+    # --mem=0 asks SLURM for all memory of the node.
+    assert resources.available_memory_gb({'SLURM_MEM_PER_NODE': '0'}, cgroup) == whole
+    monkeypatch.setattr(resources.resource, 'getrlimit', lambda kind: (10**9, -1))
+    assert resources.available_memory_gb({}, cgroup) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ('environ', 'count'),
+    [
+        ({}, None),
+        ({'CUDA_VISIBLE_DEVICES': 'GPU-1,GPU-2'}, 2),
+        ({'CUDA_VISIBLE_DEVICES': '-1'}, 0),
+        ({'CUDA_VISIBLE_DEVICES': 'NoDevFiles', 'SLURM_JOB_GPUS': '0'}, 0),
+        ({'SLURM_JOB_GPUS': '2,3,4'}, 3),
+    ],
+)
+def test_gpus_of_a_job(environ: dict[str, str], count: int | None) -> None:
+    assert resources.visible_gpus(environ) == count
+
+
+def test_a_job_without_a_gpu_on_a_machine_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, 'GPU_FILES', ('/dev/null',))
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    assert resources.resolve_device('auto') == 'cpu'
+    with pytest.raises(DeviceError, match='may use 0 GPUs') as caught:
+        resources.resolve_device('cuda')
+    assert '--gres' in caught.value.advice
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5')
+    with pytest.raises(DeviceError, match='may use 1 GPUs'):
+        resources.resolve_device('cuda:1')
+
+
 def test_devices_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, 'GPU_FILES', ())
     assert resources.resolve_device('auto') == 'cpu'
