@@ -119,7 +119,7 @@ def test_options_in_running_text_exist(document: Path) -> None:
 
 
 def _tool_options(command: click.Command) -> set[str]:
-    found = {name for option in command.params for name in option.opts}
+    found = {name for option in command.params for name in option.opts + option.secondary_opts}
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
