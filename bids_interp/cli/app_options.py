@@ -27,7 +27,10 @@ _OWNED = {
 # Options whose values are paths, though they are not declared as such; the last two may be names.
 _PATHS = ('derivatives', 'null_models')
 _PERHAPS = ('atlas', 'classifier')
-_CONFIG_PATHS = ('bids_filter_file', 'model', 'labels', 'classifier_card', 'atlas_labels')
+_CONFIG_PATHS = (
+    'bids_filter_file', 'bids_database_dir', 'model', 'labels', 'classifier_card', 'atlas_labels',
+    'use_plugin',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

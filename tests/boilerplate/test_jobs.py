@@ -110,19 +110,20 @@ def run(plan: JobPlan, script: str = 'participant.sbatch', **environment: str):
 def run_and_end(
     plan: JobPlan, fake, sent: int = signal.SIGTERM, script='participant.sbatch', **env
 ):
-    """Send a signal to the script alone once its app runs."""
+    """Send a signal to the script once its app runs; USR2 goes to the app too, as in SGE."""
     process = subprocess.Popen(
         ['bash', str(write(plan) / script)],
         env={**os.environ, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     ready = fake.folder / 'ready'
     while not ready.exists():
         assert process.poll() is None, process.stdout and process.stdout.read()
         time.sleep(0.01)
-    process.send_signal(sent)
+    (os.killpg if sent == signal.SIGUSR2 else os.kill)(process.pid, sent)
     output, _ = process.communicate(timeout=60)
     return process.returncode, output
 
