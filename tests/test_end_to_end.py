@@ -198,6 +198,29 @@ def test_the_report_is_small_and_says_demonstration(first: Run) -> None:
     assert 'demonstration' in report.read_text().lower()
 
 
+def test_other_places_are_no_reason_to_compute_again(
+    first: Run, command, tiny_bundle, tmp_path: Path
+) -> None:
+    """Input, output, work and model elsewhere, as in another container: only files are written."""
+    places = {first.bids: 'in', first.out: 'to', first.work: 'w', tiny_bundle.path: 'model'}
+    places = {old: tmp_path / 'elsewhere' / new for old, new in places.items()}
+    (tmp_path / 'elsewhere').mkdir()
+    for old, new in places.items():
+        old.rename(new)
+    try:
+        made = {file: file.stat().st_mtime_ns for file in tmp_path.rglob('result_*.pklz')}
+        arguments = [str(places.get(Path(word), word)) for word in first.arguments]
+        done = command(places[first.bids], places[first.out], 'participant', *arguments)
+        again = {file.parent.name for file, time in made.items() if file.stat().st_mtime_ns != time}
+    finally:
+        for old, new in places.items():
+            new.rename(old)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert len(made) > 10
+    # These write into the output, which could be another one.
+    assert not {name for name in again if not name.startswith(('ds_', 'figures', 'report'))}, again
+
+
 def test_again_with_a_broken_neighbour(first: Run, command) -> None:
     """Finished work is kept, a corrupt image is named, and the code says that one failed."""
     before = _digests(first.out)

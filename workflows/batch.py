@@ -19,7 +19,7 @@ from nipype.pipeline.plugins.tools import create_pyscript
 
 from bids_interp.errors import JobLostError, SchedulerError
 from bids_interp.workflows.schedulers import Scheduler, call
-from bids_interp.workflows.watched import failure
+from bids_interp.workflows.watched import CrashesAnyway, failure
 
 logger = logging.getLogger('bids_interp')
 
@@ -179,7 +179,7 @@ class Submitter:
         return (Path(given).read_text() if is_file else given).rstrip('\n')
 
 
-class BatchPlugin(SGELikeBatchManagerBase):
+class BatchPlugin(CrashesAnyway, SGELikeBatchManagerBase):
     """Submit each node when those it depends on are done.
 
     In place of nipype's plugins for SLURM, PBS, SGE and LSF: resources of nodes become options, a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,9 @@ class GraphPlugin(PluginBase):
         text = self._crash_of(node)
         if not text:
             lines = failure(0, error)['traceback']
-            report_crash(node, traceback=list(lines))
+            node._traceback = lines
+            with suppress(OSError):  # the disk may be full
+                report_crash(node, traceback=list(lines))
             text = ''.join(lines)
         self._failed[node] = text
         if self._stop:

@@ -13,7 +13,7 @@ from nipype.pipeline.plugins.multiproc import run_node
 
 from bids_interp.errors import SchedulerError, WorkerLostError
 from bids_interp.workflows.plugin_file import check_dask
-from bids_interp.workflows.watched import failure
+from bids_interp.workflows.watched import CrashesAnyway, failure
 
 logger = logging.getLogger('bids_interp')
 
@@ -25,7 +25,7 @@ WORKER_SECONDS = 120.0
 CONNECT_SECONDS = 30.0
 
 
-class DaskPlugin(DistributedPluginBase):
+class DaskPlugin(CrashesAnyway, DistributedPluginBase):
     """Run each node on a worker of dask, one node per worker and thread.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 NAME = 'bids_interp'
@@ -31,10 +32,22 @@ def start_logging(verbose: int) -> logging.Logger:
     return logger
 
 
+class _File(logging.FileHandler):
+    """A log that is no reason to fail, or to show a traceback, when its disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 def add_log_file(path: Path) -> None:
     """Write the messages to a file too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding='utf-8')
+    handler = _File(path, encoding='utf-8')
     handler.setFormatter(_FORMAT)
     logging.getLogger(NAME).addHandler(handler)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bids_interp import __version__
+from bids_interp.bids.write import write_text
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Job, log_dir
 from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict
@@ -30,8 +31,7 @@ def keep_settings(job: Job) -> None:
     text = f'# bids_interp {__version__}\n{job.settings.to_toml()}'
     for subject in {record.subject for record in job.records}:
         folder = log_dir(job.settings, subject, job.context.run_uuid)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / 'bids_interp.toml').write_text(text, encoding='utf-8')
+        write_text(folder / 'bids_interp.toml', text)
 
 
 def write_methods(job: Job, workflow: Workflow) -> None:
@@ -89,6 +89,7 @@ def report_errors(job: Job, verdict: Verdict) -> None:
                 errors=[error],
                 run_uuid=job.context.run_uuid,
             )
-        except Exception:
+        except Exception as error:
             # The verdict is worth more than its page.
-            logger.exception('The report of %s cannot be made.', outcome.name)
+            logger.error('The report of %s cannot be made: %s', outcome.name, error)
+            logger.debug('', exc_info=error)

@@ -32,6 +32,7 @@ class Progress:
         self.failures: dict[str, Outcome] = {}
         self.started = time.monotonic()
         self._node_started: dict[str, float] = {}
+        self._broken: dict[str, Any] = {}
 
     def update(self, node: Any, status: str) -> None:
         """Note that a node started, ended, or failed; and tell the user."""
@@ -65,8 +66,9 @@ class Progress:
             logger.info('%s  done%s, %.0f s since the start', self.images[workflow], rest, elapsed)
 
     def _fail(self, workflow: str, node: Any) -> None:
-        # nipype sets the node's traceback only after this call; `explain` reads it later.
+        # nipype sets the node's traceback only after this call; `outcome` reads it later.
         name = self.images[workflow]
+        self._broken.setdefault(workflow, node)
         self.failures.setdefault(workflow, Outcome(name, FAILED, step=node.name))
         logger.error('%s  failed in %s', name, node.name)
 
@@ -88,9 +90,13 @@ class Progress:
             failed = Outcome(name, FAILED, 'It was not finished.')
         step = failed.step
         crashes = sorted(crash_dir.glob(f'crash-*-{step}-*.txt')) if step else []
+        # The file may be cut off where the disk is full, or be the only word of a job elsewhere.
+        traceback = getattr(self._broken.get(workflow), '_traceback', None)
         if crashes:
             failed.crash_file = crashes[-1]
-            failed.problem = read_error(crashes[-1].read_text(errors='replace'))
+            traceback = traceback or crashes[-1].read_text(errors='replace')
+        if traceback:
+            failed.problem = read_error(traceback)
         elif not failed.problem:
             failed.problem = 'It was ended without a word.'
         return failed

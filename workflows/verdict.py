@@ -120,11 +120,11 @@ def read_error(traceback: str | Iterable[str]) -> str:
     'ValueError: bad'
     """
     text = traceback if isinstance(traceback, str) else ''.join(traceback)
-    if 'No space left on device' in text or 'Errno 28]' in text:
-        return FULL_DISK
     own = _OWN_ERROR.findall(text)
     if own:
         return _one_line(own[-1][1])
+    if 'No space left on device' in text or 'Errno 28]' in text:
+        return FULL_DISK
     if 'MemoryError' in text or 'DefaultCPUAllocator: can' in text:
         return f'Not enough memory. {WorkerLostError.default_advice}'
     found = _ANY_ERROR.findall(text)

@@ -55,7 +55,21 @@ def run_watched(node: Any, updatehash: bool, taskid: int, pids: str) -> dict[str
     return result
 
 
-class WatchedMultiProcPlugin(MultiProcPlugin):
+class CrashesAnyway:
+    """Lets a run go on when the file about a crash cannot be written (the disk is full).
+
+    Goes before a plugin of nipype among the bases; the node keeps its traceback.
+    """
+
+    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
+        try:
+            return super()._report_crash(node, result=result)  # type: ignore[misc]
+        except OSError as error:
+            logger.error('No file about the failure of %s can be written: %s', node, error)
+            return ''
+
+
+class WatchedMultiProcPlugin(CrashesAnyway, MultiProcPlugin):
     """nipype's MultiProc that does not wait for ever when a worker is killed.
 
     When the system kills a worker (mostly for lack of memory), the job in it fails with

@@ -192,6 +192,11 @@ def test_the_message_agrees_with_the_code() -> None:
             'm is bad. Check --model.',
         ),
         ('OSError: [Errno 28] No space left on device', FULL_DISK),
+        (
+            'OSError: [Errno 28] No space left on device\n'
+            'bids_interp.errors.OutputError: a.nii.gz cannot be written: No space. Free some.\n',
+            'a.nii.gz cannot be written: No space. Free some.',
+        ),
         ('nothing known', 'nothing known'),
         ('', 'unknown error'),
     ],

@@ -1,0 +1,113 @@
+"""An output on a disk that is full or cannot be written to: named, others go on, no half file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from bids_interp.bids.query import T1wRecord
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Engine, log_dir, send_crashes, workflow_name
+from bids_interp.workflows.logs import add_log_file, start_logging
+from bids_interp.workflows.running import configure_nipype, execute
+from bids_interp.workflows.verdict import DONE, FAILED, Verdict
+
+
+def write_map(folder, voxels):
+    """Write an image that cannot be compressed, as a sink of derivatives does."""
+    from pathlib import Path
+
+    import numpy as np
+
+    from bids_interp.bids.write import write_nifti
+
+    data = np.random.default_rng(0).random((voxels, 64, 64), dtype=np.float32)
+    return str(write_nifti(Path(folder, 'map.nii.gz'), data, np.eye(4), template=False))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = tmp_path / 'out'
+    folder.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=1M', 'tmpfs', str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f'mount cannot be run: {error}')
+    if done.returncode != 0:
+        pytest.skip(f'a small file system cannot be mounted here: {done.stderr.strip()}')
+    yield folder
+    subprocess.run(['umount', str(folder)], check=True)
+
+
+def run(out: Path, work: Path, **voxels: int) -> Verdict:
+    """Write one map per image, of a number of slices of 16 KB."""
+    work.mkdir(exist_ok=True)
+    settings = Settings(work / 'bids', out)
+    engine = Engine(settings, work, 'cpu', 1, 1, 4.0, 'run')
+    configure_nipype(engine)
+    workflow = Workflow(name='bids_interp_wf')
+    workflow.base_dir = str(work)
+    records = []
+    for label, count in voxels.items():
+        record = T1wRecord(Path(f'sub-{label}_T1w.nii.gz'), label, None, {'sub': label})
+        single_wf = Workflow(name=workflow_name(record.prefix))
+        sink = pe.Node(niu.Function(function=write_map), name='ds_explain')
+        sink.inputs.folder, sink.inputs.voxels = str(out / f'sub-{label}'), count
+        single_wf.add_nodes([sink])
+        send_crashes(single_wf, log_dir(settings, label, 'run'))
+        workflow.add_nodes([single_wf])
+        records.append(record)
+    return execute(engine, workflow, records)
+
+
+def test_a_full_disk_fails_one_image(small_disk: Path, tmp_path: Path) -> None:
+    verdict = run(small_disk, tmp_path / 'work', a=200, b=4)
+    full, other = verdict.outcomes
+    assert full.status == FAILED
+    assert full.step == 'ds_explain'
+    assert str(small_disk / 'sub-a' / 'map.nii.gz') in full.problem
+    assert 'free some space and run the same command again' in full.problem
+    assert other.status == DONE
+    assert verdict.exit_code == 1
+    files = [path.name for path in small_disk.rglob('*') if path.is_file()]
+    assert [name for name in files if not name.startswith('crash-')] == ['map.nii.gz']
+
+
+def test_not_even_room_for_the_file_about_it(
+    small_disk: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """No byte is free: neither logs nor crash files can be written, and still all is told."""
+    start_logging(0)
+    add_log_file(small_disk / 'logs' / 'run.log')
+    (small_disk / 'sub-a').mkdir()
+    (small_disk / 'sub-b').mkdir()
+    with pytest.raises(OSError, match='No space'), (small_disk / 'filler').open('wb') as filler:
+        while True:
+            filler.write(os.urandom(1 << 12))
+            filler.flush()
+    verdict = run(small_disk, tmp_path / 'work', a=200, b=100)
+    start_logging(0)  # closes the log
+    assert verdict.exit_code == 1
+    for outcome in verdict.outcomes:
+        assert 'map.nii.gz' in outcome.problem
+        assert 'full' in outcome.problem
+    assert 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_a_disk_that_cannot_be_written_to(small_disk: Path, tmp_path: Path) -> None:
+    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+    verdict = run(small_disk, tmp_path / 'work', a=4)
+    (outcome,) = verdict.outcomes
+    assert outcome.status == FAILED
+    assert 'Read-only file system' in outcome.problem
+    assert str(small_disk) in outcome.problem
+    assert 'that you may write to' in outcome.problem
