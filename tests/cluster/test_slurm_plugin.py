@@ -35,7 +35,7 @@ def run(slurm, bids: Path, site: Path, tiny_bundle):
         program = Path(sys.executable).with_name('bids_interp')
         return slurm.call(
             *(program, bids, site / 'out', 'participant', '--model', tiny_bundle.path),
-            *('--work-dir', site / 'work', '--use-plugin', file, '--offline', '-v'),
+            *('--work-dir', site / 'work', '--use-plugin', file, '--offline'),
             *('--nprocs', '2', '--omp-nthreads', '1', '--doses', '1'),
             LOGNAME='',
         )
