@@ -10,13 +10,17 @@ TORCH ?= cpu
 # An index that holds PyTorch's CPU build, where pip's own configuration names none.
 TORCH_INDEX ?=
 
+# Name of the container image, and options of its build.
+IMAGE ?= bids_interp
+IMAGE_ARGS ?=
+
 TORCH_VERSION := 2.13.0
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 READY := $(VENV)/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint benchmark docs clean
+.PHONY: help venv demo test lint image test-container test-slurm benchmark docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,6 +57,23 @@ lint: $(READY)  ## formatting, lint rules, types, import rules
 
 test: lint  ## lint, then every test (those on real scans where ../shared is there)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+image:  ## the container image, by Docker or Buildah (see docs/containers.md)
+	$(PYTHON) tests/containers/image.py $(IMAGE) $(IMAGE_ARGS)
+
+# Exit code 69 says that this machine has no means for it, after having said which.
+test-container: $(READY)  ## build the image, then test it under Docker or Podman, and Apptainer
+	@$(BIN)/hadolint Dockerfile
+	@$(PYTHON) tests/containers/image.py $(IMAGE) $(IMAGE_ARGS); code=$$?; \
+	if [ $$code = 69 ]; then echo 'test-container: nothing was tested, see above'; exit 0; fi; \
+	[ $$code = 0 ] || exit $$code; \
+	BIDS_INTERP_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)
+
+test-slurm: $(READY)  ## test the job scripts and nipype's plugin under a real SLURM on this machine
+	@$(PYTHON) tests/cluster/slurm.py check; code=$$?; \
+	if [ $$code = 69 ]; then echo 'test-slurm: nothing was tested, see above'; exit 0; fi; \
+	[ $$code = 0 ] || exit $$code; \
+	BIDS_INTERP_SLURM=1 $(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 benchmark: $(READY)  ## time and memory of one participant (see docs/development.md)
 	$(BIN)/python benchmarks/bench_participant.py

@@ -237,6 +237,7 @@ def prepare_caches(work_dir: Path, environ: dict[str, str] | os._Environ = os.en
     switched off in any case.
     """
     environ['NO_ET'] = environ['NIPYPE_NO_ET'] = '1'
+    _prepare_temporary(work_dir, environ)
     environ.setdefault('TEMPLATEFLOW_AUTOUPDATE', '0')
     environ.setdefault('MPLBACKEND', 'Agg')
     home = Path(environ.get('HOME') or '/nonexistent')
@@ -255,6 +256,19 @@ def prepare_caches(work_dir: Path, environ: dict[str, str] | os._Environ = os.en
             path = work_dir / '.caches' / folder
             path.mkdir(parents=True, exist_ok=True)
             environ[name] = str(path)
+
+
+def _prepare_temporary(work_dir: Path, environ: dict[str, str] | os._Environ) -> None:
+    """Point temporary files to the work directory where none of the usual places can be used.
+
+    So it is in a container that is read-only as a whole.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        path = work_dir / '.caches' / 'tmp'
+        path.mkdir(parents=True, exist_ok=True)
+        environ['TMPDIR'] = str(path)
 
 
 def count_nodes_per_gpu(device: str) -> int:

@@ -181,6 +181,21 @@ def test_caches_of_a_container_stay_out_of_the_callers_home(tmp_path: Path, kind
     assert environ['XDG_CACHE_HOME'] == str(tmp_path / 'work' / '.caches' / 'cache')
 
 
+def test_temporary_files_where_nothing_else_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError('No usable temporary directory found')
+
+    environ = {'HOME': str(tmp_path)}
+    resources.prepare_caches(tmp_path / 'work', environ)
+    assert 'TMPDIR' not in environ
+    monkeypatch.setattr(resources.tempfile, 'gettempdir', nowhere)
+    resources.prepare_caches(tmp_path / 'work', environ)
+    assert Path(environ['TMPDIR']).is_dir()
+    assert tmp_path / 'work' in Path(environ['TMPDIR']).parents
+
+
 def test_the_order_of_models(tmp_path: Path) -> None:
     settings = Settings('/bids', tmp_path)
     environ = {'BIDS_INTERP_MODEL': '/of/the/environment'}

@@ -1,7 +1,8 @@
 """A real SLURM with one node, on this machine's loopback address alone.
 
 ``python3 tests/cluster/slurm.py start FOLDER`` prints what to export; ``stop FOLDER`` ends it. All
-its state lies in FOLDER. Exit code 69: SLURM's programs are not installed, or this is not root.
+its state lies in FOLDER; ``check`` only looks whether it can be started. Exit code 69: SLURM's
+programs are not installed, or this is not root.
 """
 
 from __future__ import annotations
@@ -68,12 +69,7 @@ def start(folder: Path) -> dict[str, str]:
     Unavailable
         If a program is missing, or the daemons do not come up.
     """
-    missing = [name for name in PROGRAMS if not shutil.which(name, path=SEARCHED)]
-    if missing:
-        raise Unavailable(f'{", ".join(missing)} missing (Debian: slurmctld slurmd slurm-client '
-                          'munge)')  # fmt: skip
-    if os.geteuid() != 0:
-        raise Unavailable('the daemons are started as root')
+    check()
     for name in ('state', 'spool'):
         (folder / name).mkdir(parents=True, exist_ok=True)
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2**20 * 9 // 10
@@ -125,16 +121,35 @@ def _call(*words: str, environ: dict[str, str] | None = None) -> None:
         raise Unavailable(f'{words[0]} ended with code {done.returncode}: {done.stderr.strip()}')
 
 
-if __name__ == '__main__':
-    if len(sys.argv) != 3 or sys.argv[1] not in ('start', 'stop'):
-        sys.exit(__doc__)
-    place = Path(sys.argv[2]).absolute()
-    if sys.argv[1] == 'stop':
-        stop(place)
-        sys.exit()
+def check() -> None:
+    """Raise Unavailable if it cannot be started here."""
+    missing = [name for name in PROGRAMS if not shutil.which(name, path=SEARCHED)]
+    if missing:
+        names = 'slurmctld slurmd slurm-client munge'
+        raise Unavailable(f'{", ".join(missing)} missing (Debian: {names})')
+    if os.geteuid() != 0:
+        raise Unavailable('the daemons are started as root')
+
+
+def main(words: list[str]) -> int:
+    """Do what the words say."""
     try:
-        for variable, value in start(place).items():
-            print(f'export {variable}={value}')
+        match words:
+            case ['check']:
+                check()
+            case ['start', folder]:
+                for name, value in start(Path(folder).absolute()).items():
+                    print(f'export {name}={value}')
+            case ['stop', folder]:
+                stop(Path(folder).absolute())
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
     except Unavailable as error:
         print(f'No SLURM here: {error}.', file=sys.stderr)
-        sys.exit(UNAVAILABLE)
+        return UNAVAILABLE
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

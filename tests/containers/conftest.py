@@ -50,6 +50,8 @@ class Engine:
     ) -> list[str]:
         """Return the command line of `run`."""
         limits = ['--rm', '--read-only', '--network', 'none', '--user', f'{user}:{user}']
+        # Docker gives a read-only container no /tmp; Podman does, unless told not to.
+        limits += ['--read-only-tmpfs=false'] if self.program == 'podman' else []
         places = [*limits, '--env', 'HOME=/nonexistent', *options]
         return [self.program, 'run', *places, self.image, *map(str, words)]
 
