@@ -14,6 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from nipype.interfaces.utility import Merge
 from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 from nipype.pipeline.plugins.tools import create_pyscript
 
@@ -204,7 +205,9 @@ class BatchPlugin(CrashesAnyway, SGELikeBatchManagerBase):
         self._nodes: dict[int, str] = {}
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
-        """Run a graph; see nipype."""
+        """Run a graph; see nipype. What only joins lists is not worth a job."""
+        for node in graph.nodes():
+            node.run_without_submitting |= isinstance(node.interface, Merge)
         super().run(graph, patient(config, self.plugin_args), updatehash=updatehash)
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:

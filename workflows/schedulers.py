@@ -43,7 +43,7 @@ class Scheduler:
         Name of the options in nipype's ``plugin_args``.
     cpu_args, mem_args, gpu_args : str
         Options that ask for a node's share, with ``{cpus}``, ``{mem_mb}`` (MiB),
-        ``{mem_gb}`` (rounded up) and ``{mem_mb_per_cpu}``.
+        ``{mem_gb}`` (rounded up), ``{mem_mb_per_cpu}`` and ``{gpus}``.
     asked : mapping
         For ``cpu``, ``mem`` and ``gpu`` the pattern of options with which a user asks for the
         same thing; ours is then left out.
@@ -79,7 +79,8 @@ class Scheduler:
         Parameters
         ----------
         node : nipype.Node
-            Its ``n_procs``, ``mem_gb``, ``use_gpu`` and ``plugin_args`` are read.
+            Its ``n_procs``, ``mem_gb``, inputs ``use_gpu`` and ``n_devices``, and ``plugin_args``
+            are read.
         arguments : mapping
             ``plugin_args`` of the ``--use-plugin`` file. ``cpu_args``, ``mem_args`` and
             ``gpu_args`` replace the patterns of this class; an empty text leaves them out.
@@ -91,6 +92,7 @@ class Scheduler:
         mem_mb = math.ceil(mem_gb * 1e9 / 2**20)
         values = {
             'cpus': cpus,
+            'gpus': getattr(node.inputs, 'n_devices', 1),
             'mem_mb': mem_mb,
             'mem_gb': math.ceil(mem_gb),
             'mem_mb_per_cpu': math.ceil(mem_mb / cpus),
@@ -193,7 +195,7 @@ SLURM = Scheduler(
     'sbatch_args',
     '--cpus-per-task={cpus}',
     '--mem={mem_mb}M',
-    '--gres=gpu:1',
+    '--gres=gpu:{gpus}',
     {
         'cpu': r'\s(--cpus-per-task|-c\b|--cpus-per-gpu)',
         'mem': r'\s--mem\b|\s--mem-per-(cpu|gpu)',
@@ -209,7 +211,7 @@ PBS = Scheduler(
     'qsub_args',
     '-l ncpus={cpus}',
     '-l mem={mem_mb}mb',
-    '-l ngpus=1',
+    '-l ngpus={gpus}',
     {
         'cpu': r'ncpus=|nodes=|ppn=|select=',
         'mem': r'mem=|select=',
@@ -226,7 +228,7 @@ SGE = Scheduler(
     'qsub_args',
     '-pe smp {cpus}',
     '-l mem_free={mem_mb_per_cpu}M',
-    '-l gpu=1',
+    '-l gpu={gpus}',
     {
         'cpu': r'\s-pe\s',
         'mem': r'h_vmem=|mem_free=|s_vmem=|h_rss=|virtual_free=',
@@ -244,7 +246,7 @@ LSF = Scheduler(
     'bsub_args',
     '-n {cpus} -R "span[hosts=1]"',
     '-M {mem_mb}MB -R "rusage[mem={mem_mb}MB]"',
-    '-gpu "num=1"',
+    '-gpu "num={gpus}"',
     {'cpu': r'\s-n\s', 'mem': r'\s-M\s|rusage', 'gpu': r'\s-gpu\s'},
     r'<(\d+)>',
     alone=False,

@@ -137,6 +137,13 @@ def test_patterns_of_the_user_replace_ours() -> None:
     assert PBS.resources(node, arguments) == '-l nodes=1:ppn=2 -l vmem=3gb'
 
 
+def test_a_fold_on_several_gpus_asks_for_all_of_them() -> None:
+    node = pe.Node(_Interface(fields=['use_gpu', 'n_devices']), name='node', mem_gb=2.0)
+    node.inputs.use_gpu, node.inputs.n_devices = True, 3
+    assert SLURM.resources(node, {}).endswith('--gres=gpu:3')
+    assert LSF.resources(node, {'gpu_args': '-q gpu{gpus}'}).endswith('-q gpu3')
+
+
 def test_networks_on_a_gpu_are_known_by_the_name_that_nipype_looks_for() -> None:
     assert 'use_gpu' in NetworkInputSpec().copyable_trait_names()
 
@@ -220,6 +227,20 @@ def test_jobs_are_cancelled_when_the_run_stops(
     verdict = run('SLURM', {'a': add_one, 'b': add_one})
     assert verdict.interrupted
     assert cluster.lines('cancelled') == ['scancel 1 2']
+
+
+def test_lists_are_joined_without_a_job(cluster, tmp_path: Path) -> None:
+    workflow = pe.Workflow(name='small_wf', base_dir=str(tmp_path))
+    merge = pe.Node(niu.Merge(2), name='merge')
+    merge.inputs.in1, merge.inputs.in2 = 1, 2
+    workflow.add_nodes([merge])
+    heard = []
+    plugin = batch.BatchPlugin(
+        SLURM, {**QUICK, 'status_callback': lambda node, status: heard.append(status)}
+    )
+    workflow.run(plugin=plugin)
+    assert heard == ['start', 'end']
+    assert cluster.lines() == []
 
 
 def test_jobs_run_python_as_it_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
