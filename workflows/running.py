@@ -274,6 +274,8 @@ def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, 
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Some schedulers signal every process of a job, and its script hands the signal on again.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

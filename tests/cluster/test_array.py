@@ -70,15 +70,18 @@ def test_array_and_group_job(slurm, program: Path, bids: Path, site: Path) -> No
     assert 'damaged' in _logs(out)
 
 
-def test_in_an_apptainer_image(slurm, program: Path, bids: Path, site: Path) -> None:
+def test_in_an_apptainer_image(
+    slurm, program: Path, bids: Path, site: Path, repository: Path
+) -> None:
     """The same in a container, for two subjects."""
-    image, folder = os.environ.get('BIDS_INTERP_SIF'), os.environ.get('BIDS_INTERP_APPTAINER')
-    if not image or not folder:
-        pytest.skip('no Apptainer image: `make test-slurm` says why')
+    folder = os.environ.get('BIDS_INTERP_CONTAINER_CACHE') or repository / 'build' / 'containers'
+    image = Path(folder, 'bids_interp.sif')
+    if not image.is_file():
+        pytest.skip('no Apptainer image: `make test-container` makes one where it can')
     out = site / 'out'
     environ = {'PATH': f'{folder}:{slurm.environ.get("PATH", os.environ["PATH"])}'}
     environ['APPTAINER_AS'] = 'root'
-    words = ['--image', image, '--participant-label', '01', '02']
+    words = ['--image', str(image), '--participant-label', '01', '02']
     jobs = _submit(slurm, program, bids, out, *words, **environ)
     slurm.wait(list(jobs.values()))
     _assert_explained(out, ['01', '02'])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import uuid
@@ -45,15 +46,19 @@ class Engine:
             timeout=PATIENCE,
         )
 
+    @property
+    def limits(self) -> list[str]:
+        """``run`` with nothing writable, no network and no HOME."""
+        words = ['run', '--rm', '--read-only', '--network', 'none', '--env', 'HOME=/nonexistent']
+        # Docker gives a read-only container no /tmp; Podman does, unless told not to.
+        return [*words, *(['--read-only-tmpfs=false'] if self.program == 'podman' else [])]
+
     def command(
         self, *words: str | Path, options: Sequence[str] = (), user: int = STRANGER
     ) -> list[str]:
         """Return the command line of `run`."""
-        limits = ['--rm', '--read-only', '--network', 'none', '--user', f'{user}:{user}']
-        # Docker gives a read-only container no /tmp; Podman does, unless told not to.
-        limits += ['--read-only-tmpfs=false'] if self.program == 'podman' else []
-        places = [*limits, '--env', 'HOME=/nonexistent', *options]
-        return [self.program, 'run', *places, self.image, *map(str, words)]
+        places = [*self.limits, '--user', f'{user}:{user}', *options]
+        return [self.program, *places, self.image, *map(str, words)]
 
     def call(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Call the engine itself."""
@@ -78,6 +83,28 @@ def load_module(name: str) -> ModuleType:
     return module
 
 
+def documented(path: Path, *beginning: str) -> list[str]:
+    """Return the words of the first command of a document that begins like this."""
+    text = path.read_text().replace('\\\n', ' ')
+    for line in text.splitlines():
+        words = shlex.split(line) if line.startswith(f'{" ".join(beginning)} ') else []
+        if tuple(words[: len(beginning)]) == beginning:
+            return words
+    raise AssertionError(f'{path} has no command {" ".join(beginning)}')
+
+
+@pytest.fixture(scope='session')
+def read_command() -> object:
+    """Return :func:`documented`."""
+    return documented
+
+
+@pytest.fixture(scope='session')
+def load() -> object:
+    """Return :func:`load_module`, which keeps what it has loaded."""
+    return lambda name: sys.modules.get(name) or load_module(name)
+
+
 @pytest.fixture(scope='session')
 def image_name() -> str:
     """Name of the image under test."""
@@ -88,9 +115,9 @@ def image_name() -> str:
 
 
 @pytest.fixture(scope='session')
-def engine(image_name: str) -> Engine:
+def engine(image_name: str, load) -> Engine:
     """Docker or Podman."""
-    image = load_module('image')
+    image = load('image')
     return Engine(image.engine(), image_name, dict(image.environment()))
 
 

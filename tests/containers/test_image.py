@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 import uuid
@@ -13,6 +14,10 @@ import pytest
 pytestmark = pytest.mark.slow
 
 MAX_BYTES = 2.5e9
+#: A user whom neither the image nor this machine knows.
+STRANGER = 12345
+#: Seconds that one run may take; it hangs if it takes longer.
+PATIENCE = 1500
 # Found before torch by any Python that listens to PYTHONPATH.
 POISON = "raise SystemExit('a package of the host was imported')\n"
 
@@ -42,16 +47,21 @@ def test_nothing_of_the_build_stays(engine) -> None:
 
 
 @pytest.fixture(scope='module')
-def explained(engine, heads: Path, shared_folder: Path) -> tuple[Path, str]:
-    """Output folder of one head, and what was printed."""
-    import os
-
+def explained(
+    engine, heads: Path, shared_folder: Path, repository: Path, read_command
+) -> tuple[Path, str]:
+    """Output folder of one head by the command of the README, and what was printed."""
     out = shared_folder / 'explained'
     out.mkdir()
-    os.chown(out, 12345, 12345)
-    done = engine.run(
-        *('/bids', '/out', 'participant', '--participant-label', '01'),
-        options=_binds(heads, out),
+    os.chown(out, STRANGER, STRANGER)
+    words = read_command(repository / 'README.md', 'docker', 'run')
+    places = {'/data/bids:/bids:ro': f'{heads}:/bids:ro', '/data/derivatives:/out': f'{out}:/out'}
+    places['$(id -u):$(id -g)'] = f'{STRANGER}:{STRANGER}'
+    places['bids_interp'] = engine.image
+    assert set(places) <= set(words)
+    words = [engine.program, *engine.limits, *(places.get(word, word) for word in words[2:])]
+    done = subprocess.run(
+        words, env=engine.environ, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done.stdout + done.stderr
@@ -63,7 +73,7 @@ def test_the_main_job(explained: tuple[Path, str], validate) -> None:
     for name in ('desc-inject100_T1w.nii.gz', 'desc-remove100_logjacobian.nii.gz'):
         file = out / 'sub-01' / 'anat' / f'sub-01_{name}'
         assert file.stat().st_size > 10_000
-        assert file.stat().st_uid == 12345
+        assert file.stat().st_uid == STRANGER
     assert (out / 'sub-01.html').stat().st_size > 100_000
     described = json.loads((out / 'dataset_description.json').read_text())
     assert described['GeneratedBy'][0]['Container']['Tag'].startswith('bids_interp:')
