@@ -25,11 +25,11 @@ from bids_interp.bids.write import write_tsv
 from bids_interp.errors import OutputError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine, new_run_uuid
+from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
 from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
 from bids_interp.workflows.logs import start_logging
 from bids_interp.workflows.places import choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin
-from bids_interp.workflows.running import MAX_THREADS, configure_nipype, execute
 from bids_interp.workflows.verdict import DONE, Verdict
 
 if TYPE_CHECKING:

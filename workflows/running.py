@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import os
-import signal
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,19 +17,16 @@ from bids_interp.bids.resources import (
     available_cpus,
     available_memory_gb,
     check_space,
-    count_nodes_per_gpu,
     prepare_caches,
 )
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import (
-    Engine,
     Job,
     RunContext,
-    log_dir,
     new_run_uuid,
-    workflow_name,
 )
-from bids_interp.workflows.logs import add_log_file, nipype_level, quieten_nipype, start_logging
+from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
+from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.pages import (
     is_done,
     keep_settings,
@@ -46,19 +37,12 @@ from bids_interp.workflows.pages import (
 )
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin, choose_device
-from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, read_error
+from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict
 
 if TYPE_CHECKING:
-    from nipype.pipeline.engine import Workflow
-
     from bids_interp.models.bundle import ModelBundle
-    from bids_interp.workflows.progress import Progress
 
-# Nothing of nipype is imported before the caches are in place: it writes when it is imported.
 logger = logging.getLogger('bids_interp')
-
-POLL_SECONDS = 0.1
-MAX_THREADS = 8
 
 
 def run_participant(settings: Settings) -> int:
@@ -102,19 +86,6 @@ def check_templates(settings: Settings, bundle: ModelBundle) -> None:
         strip_template(settings.template, offline=settings.offline)
     if bundle.template != EMBEDDED:
         brain_template(bundle.template, offline=settings.offline)
-
-
-def start_engine(settings: Settings, work_dir: Path, device: str = 'cpu') -> Engine:
-    """The share of the machine of a run whose nodes take one thread, unless more are asked for."""
-    return Engine(
-        settings,
-        work_dir,
-        device,
-        settings.nprocs or available_cpus(),
-        min(settings.omp_nthreads or 1, MAX_THREADS),
-        settings.mem_gb or available_memory_gb(),
-        new_run_uuid(),
-    )
 
 
 def prepare(settings: Settings) -> Job:
@@ -200,108 +171,6 @@ def _run_workflow(job: Job, excluded: list[Outcome]) -> Verdict:
     verdict = execute(job.engine, workflow, built)
     verdict.outcomes += [*failed, *excluded]
     return verdict
-
-
-def execute(engine: Engine, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
-    """Run the nodes and say what became of each image.
-
-    Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
-    signal end in the verdict.
-    """
-    from bids_interp.workflows.progress import Progress, count_nodes
-
-    progress = Progress(
-        {workflow_name(record.prefix): record.prefix for record in records},
-        count_nodes(workflow),
-    )
-    interrupted, trouble = _run(engine, workflow, progress)
-    outcomes = []
-    for record in records:
-        crashes = log_dir(engine.settings, record.subject, engine.run_uuid)
-        outcome = progress.outcome(workflow_name(record.prefix), crashes)
-        if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
-            outcome.problem = trouble
-        report = engine.settings.output_dir / f'{record.prefix}.html'
-        outcome.report = report if report.is_file() else None
-        outcomes.append(outcome)
-    return Verdict(outcomes, interrupted)
-
-
-def run_nodes(engine: Engine, workflow: Workflow, crash_dir: Path) -> Outcome:
-    """Run a workflow that belongs to no single image and say what became of it."""
-    from bids_interp.workflows.progress import Progress, count_nodes
-
-    total = sum(count_nodes(workflow).values())
-    progress = Progress({workflow.name: workflow.name.removesuffix('_wf')}, {workflow.name: total})
-    interrupted, trouble = _run(engine, workflow, progress)
-    outcome = progress.outcome(workflow.name, crash_dir)
-    if interrupted:
-        outcome.problem = 'it was interrupted.'
-    elif outcome.status == FAILED and not outcome.step and trouble:
-        outcome.problem = trouble
-    return outcome
-
-
-def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, str]:
-    """Run a workflow; whether it was interrupted, and what the engine complained about."""
-    from bids_interp.workflows.plugins import make_plugin
-
-    plugin: Any = make_plugin(
-        engine.settings.use_plugin,
-        nprocs=engine.nprocs,
-        mem_gb=engine.mem_gb,
-        n_gpu_procs=count_nodes_per_gpu(engine.device),
-        scratch=engine.work_dir,
-        status_callback=progress.update,
-    )
-    interrupted, trouble = False, ''
-    gc.freeze()  # nipype collects garbage at every poll; what is here now stays anyway
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        workflow.run(plugin=plugin)
-    except KeyboardInterrupt:
-        interrupted = True
-        logger.error('Interrupted.')
-    except Exception as error:
-        trouble = read_error(str(error))
-        logger.debug('The engine ended with an error.', exc_info=error)
-        interrupted = engine.settings.stop_on_first_crash
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        if hasattr(plugin, 'close'):
-            plugin.close()
-    return interrupted, trouble
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Some schedulers signal every process of a job, and its script hands the signal on again.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def configure_nipype(engine: Engine) -> None:
-    """Set nipype's configuration: what is hashed, where it waits, what it writes."""
-    os.environ.setdefault('OMP_NUM_THREADS', str(engine.omp_nthreads))
-    # Threads that spin while they wait make a busy machine many times slower.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    from nipype import config
-
-    config.update_config({
-        'execution': {
-            'crashfile_format': 'txt',
-            'hash_method': 'content',
-            'poll_sleep_duration': str(POLL_SECONDS),
-            'create_report': 'false',
-            'check_version': 'false',
-            'remove_unnecessary_outputs': 'false',
-            'use_relative_paths': 'true',  # a work directory that was moved is still of use
-            'stop_on_first_crash': str(engine.settings.stop_on_first_crash).lower(),
-        },
-        'monitoring': {'enabled': str(engine.settings.resource_monitor).lower()},
-    })  # fmt: skip
-    if engine.settings.resource_monitor:
-        config.enable_resource_monitor()
-    quieten_nipype(nipype_level(engine.settings.verbose))
 
 
 def _tell(verdict: Verdict) -> None:

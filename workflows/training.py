@@ -19,10 +19,10 @@ from bids_interp.bids.resources import (
 from bids_interp.errors import TrainingError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
+from bids_interp.workflows.engine import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin, choose_device
-from bids_interp.workflows.running import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.training_checks import (
     as_the_card_says,
     bundle_path,

@@ -16,7 +16,8 @@ from bids_interp.interfaces.model import NetworkInputSpec
 from bids_interp.settings import Settings
 from bids_interp.workflows import batch
 from bids_interp.workflows.context import RunContext, log_dir, send_crashes, workflow_name
-from bids_interp.workflows.running import Job, configure_nipype, execute
+from bids_interp.workflows.engine import configure_nipype, execute
+from bids_interp.workflows.running import Job
 from bids_interp.workflows.schedulers import LSF, PBS, SGE, SLURM, Scheduler
 from bids_interp.workflows.verdict import DONE, FAILED, Verdict
 

@@ -13,9 +13,9 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from bids_interp.errors import SchedulerError, UsageError
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine, send_crashes
+from bids_interp.workflows.engine import configure_nipype, run_nodes
 from bids_interp.workflows.plugin_file import check_plugin
 from bids_interp.workflows.plugins import make_plugin
-from bids_interp.workflows.running import configure_nipype, run_nodes
 from bids_interp.workflows.verdict import DONE, FAILED, Outcome
 
 pytest.importorskip('distributed', reason='dask is not installed (it is in the extra [dask])')

@@ -15,8 +15,8 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from bids_interp.bids.query import T1wRecord
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine, log_dir, send_crashes, workflow_name
+from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.logs import add_log_file, start_logging
-from bids_interp.workflows.running import configure_nipype, execute
 from bids_interp.workflows.verdict import DONE, FAILED, Verdict
 
 

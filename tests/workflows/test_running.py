@@ -19,8 +19,9 @@ from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
 from bids_interp.workflows import verdict as judging
 from bids_interp.workflows.context import RunContext, log_dir, workflow_name
+from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.plugin_file import read_plugin_file
-from bids_interp.workflows.running import Job, configure_nipype, execute
+from bids_interp.workflows.running import Job
 from bids_interp.workflows.verdict import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, Verdict
 
 

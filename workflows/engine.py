@@ -1,0 +1,145 @@
+"""The engine of a run: nipype's settings, its plugin, and what became of the nodes."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.resources import available_cpus, available_memory_gb, count_nodes_per_gpu
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Engine, log_dir, new_run_uuid, workflow_name
+from bids_interp.workflows.logs import nipype_level, quieten_nipype
+from bids_interp.workflows.verdict import FAILED, Outcome, Verdict, read_error
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
+    from bids_interp.workflows.progress import Progress
+
+# Nothing of nipype is imported before the caches are in place: it writes when it is imported.
+logger = logging.getLogger('bids_interp')
+
+POLL_SECONDS = 0.1
+MAX_THREADS = 8
+
+
+def start_engine(settings: Settings, work_dir: Path, device: str = 'cpu') -> Engine:
+    """The share of the machine of a run whose nodes take one thread, unless more are asked for."""
+    return Engine(
+        settings,
+        work_dir,
+        device,
+        settings.nprocs or available_cpus(),
+        min(settings.omp_nthreads or 1, MAX_THREADS),
+        settings.mem_gb or available_memory_gb(),
+        new_run_uuid(),
+    )
+
+
+def execute(engine: Engine, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
+    """Run the nodes and say what became of each image.
+
+    Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
+    signal end in the verdict.
+    """
+    from bids_interp.workflows.progress import Progress, count_nodes
+
+    progress = Progress(
+        {workflow_name(record.prefix): record.prefix for record in records},
+        count_nodes(workflow),
+    )
+    interrupted, trouble = _run(engine, workflow, progress)
+    outcomes = []
+    for record in records:
+        crashes = log_dir(engine.settings, record.subject, engine.run_uuid)
+        outcome = progress.outcome(workflow_name(record.prefix), crashes)
+        if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
+            outcome.problem = trouble
+        report = engine.settings.output_dir / f'{record.prefix}.html'
+        outcome.report = report if report.is_file() else None
+        outcomes.append(outcome)
+    return Verdict(outcomes, interrupted)
+
+
+def run_nodes(engine: Engine, workflow: Workflow, crash_dir: Path) -> Outcome:
+    """Run a workflow that belongs to no single image and say what became of it."""
+    from bids_interp.workflows.progress import Progress, count_nodes
+
+    total = sum(count_nodes(workflow).values())
+    progress = Progress({workflow.name: workflow.name.removesuffix('_wf')}, {workflow.name: total})
+    interrupted, trouble = _run(engine, workflow, progress)
+    outcome = progress.outcome(workflow.name, crash_dir)
+    if interrupted:
+        outcome.problem = 'it was interrupted.'
+    elif outcome.status == FAILED and not outcome.step and trouble:
+        outcome.problem = trouble
+    return outcome
+
+
+def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, str]:
+    """Run a workflow; whether it was interrupted, and what the engine complained about."""
+    from bids_interp.workflows.plugins import make_plugin
+
+    plugin: Any = make_plugin(
+        engine.settings.use_plugin,
+        nprocs=engine.nprocs,
+        mem_gb=engine.mem_gb,
+        n_gpu_procs=count_nodes_per_gpu(engine.device),
+        scratch=engine.work_dir,
+        status_callback=progress.update,
+    )
+    interrupted, trouble = False, ''
+    gc.freeze()  # nipype collects garbage at every poll; what is here now stays anyway
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        workflow.run(plugin=plugin)
+    except KeyboardInterrupt:
+        interrupted = True
+        logger.error('Interrupted.')
+    except Exception as error:
+        trouble = read_error(str(error))
+        logger.debug('The engine ended with an error.', exc_info=error)
+        interrupted = engine.settings.stop_on_first_crash
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if hasattr(plugin, 'close'):
+            plugin.close()
+    return interrupted, trouble
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Some schedulers signal every process of a job, and its script hands the signal on again.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def configure_nipype(engine: Engine) -> None:
+    """Set nipype's configuration: what is hashed, where it waits, what it writes."""
+    os.environ.setdefault('OMP_NUM_THREADS', str(engine.omp_nthreads))
+    # Threads that spin while they wait make a busy machine many times slower.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    from nipype import config
+
+    config.update_config({
+        'execution': {
+            'crashfile_format': 'txt',
+            'hash_method': 'content',
+            'poll_sleep_duration': str(POLL_SECONDS),
+            'create_report': 'false',
+            'check_version': 'false',
+            'remove_unnecessary_outputs': 'false',
+            'use_relative_paths': 'true',  # a work directory that was moved is still of use
+            'stop_on_first_crash': str(engine.settings.stop_on_first_crash).lower(),
+        },
+        'monitoring': {'enabled': str(engine.settings.resource_monitor).lower()},
+    })  # fmt: skip
+    if engine.settings.resource_monitor:
+        config.enable_resource_monitor()
+    quieten_nipype(nipype_level(engine.settings.verbose))
