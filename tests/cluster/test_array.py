@@ -63,7 +63,7 @@ def test_array_and_group_job(slurm, program: Path, bids: Path, site: Path) -> No
     _assert_explained(out, ['01', '02', '03'])
     array, group = sorted(jobs.values(), key=int)
     states = slurm.states(array)
-    assert sorted(states) == [('COMPLETED', '0:0')] * 3 + [('FAILED', '1:0')], _logs(out)
+    assert sorted(states) == [('COMPLETED', '0:0')] * 3 + [('FAILED', '4:0')], _logs(out)
     assert slurm.states(group) == [('COMPLETED', '0:0')], _logs(out)
     report = next((out / 'group').glob('*/report.html'))
     assert report.stat().st_size > 100_000
