@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,17 +205,17 @@ def test_other_places_are_no_reason_to_compute_again(
     """Input, output, work and model elsewhere, as in another container: only files are written."""
     places = {first.bids: 'in', first.out: 'to', first.work: 'w', tiny_bundle.path: 'model'}
     places = {old: tmp_path / 'elsewhere' / new for old, new in places.items()}
-    (tmp_path / 'elsewhere').mkdir()
     for old, new in places.items():
-        old.rename(new)
+        shutil.copytree(old, new, symlinks=True)
+        old.rename(f'{old}-hidden')
     try:
         made = {file: file.stat().st_mtime_ns for file in tmp_path.rglob('result_*.pklz')}
         arguments = [str(places.get(Path(word), word)) for word in first.arguments]
         done = command(places[first.bids], places[first.out], 'participant', *arguments)
         again = {file.parent.name for file, time in made.items() if file.stat().st_mtime_ns != time}
     finally:
-        for old, new in places.items():
-            new.rename(old)
+        for old in places:
+            Path(f'{old}-hidden').rename(old)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert len(made) > 10
     # These write into the output, which could be another one.
