@@ -17,6 +17,8 @@ import pytest
 
 #: Seconds until jobs of these tests must have ended.
 PATIENCE = 1800
+#: States of a job that has not ended yet.
+MOVING = {'PENDING', 'CONFIGURING', 'RUNNING', 'COMPLETING', 'SUSPENDED', 'REQUEUED'}
 
 
 def load_module(path: Path) -> ModuleType:
@@ -42,11 +44,11 @@ class Slurm:
         return subprocess.run(command, env=environ, capture_output=True, text=True)
 
     def wait(self, jobs: Sequence[str]) -> None:
-        """Wait until jobs have left the queue."""
+        """Wait until all jobs have ended, whether well or not."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            waiting = self.call('squeue', '-h', '-j', ','.join(jobs), '-t', 'PD,R,CG,S,RQ')
-            if not waiting.stdout.strip():
+            states = [state for job in jobs for state, _ in self.states(job)]
+            if states and not set(states) & MOVING:
                 return
             time.sleep(1)
         raise AssertionError(self.call('squeue').stdout)
