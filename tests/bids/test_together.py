@@ -42,7 +42,8 @@ def look(out: Path) -> None:
     if (out / 'logs' / 'CITATION.html').exists():
         assert (out / 'logs' / 'CITATION.html').read_text().endswith('</html>\n')
         assert (out / 'logs' / 'CITATION.md').read_text().count('A sentence.') == 400
-    for path in out.glob('sub-*/anat/*.json'):
+    # pathlib's star matches hidden files too, which are those that are still being written.
+    for path in out.glob('sub-*/anat/sub-*.json'):
         assert 'Turn' in json.loads(path.read_text())
 
 
