@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
 import re
-import uuid
 from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
 from bids_interp import __version__
+from bids_interp.bids.write import write_text
 from bids_interp.boilerplate.bibliography import BIBLIOGRAPHY, full, references, short
 
 _CITATION = re.compile(r'\[(-?@[^\]]+)\]')
@@ -127,8 +126,6 @@ def write_citation(folder: str | Path, markdown: str) -> list[Path]:
     list of pathlib.Path
         The files.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<title>Methods</title></head>\n<body>\n{render_html(markdown)}\n</body></html>\n'
@@ -138,10 +135,4 @@ def write_citation(folder: str | Path, markdown: str) -> list[Path]:
         'CITATION.html': page,
         'CITATION.bib': BIBLIOGRAPHY.read_text(encoding='utf-8'),
     }
-    written = []
-    for name, content in contents.items():
-        partial = folder / f'.{name}.{uuid.uuid4().hex}.part'
-        partial.write_text(content, encoding='utf-8')
-        os.replace(partial, folder / name)
-        written.append(folder / name)
-    return written
+    return [write_text(Path(folder, name), text) for name, text in contents.items()]

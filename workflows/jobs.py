@@ -13,6 +13,8 @@ from pathlib import Path
 
 from bids_interp.bids.preflight import bytes_needed
 from bids_interp.bids.query import T1wRecord, collect
+from bids_interp.bids.resources import check_writable
+from bids_interp.bids.write import write_text
 from bids_interp.boilerplate.job_plan import JobPlan, Resources, bound_paths
 from bids_interp.boilerplate.jobs import SUBMIT_FILE
 from bids_interp.errors import BidsInterpError, InputDatasetError, NothingToDoError, OutputError
@@ -156,7 +158,7 @@ def estimate(
     minutes = SAFETY_TIME * seconds / at_once * max(1.0, BENCH_CPUS / cpus) / 60
     largest = max((size for own in sizes.values() for size in own), default=1.0)
     memory = SAFETY_MEMORY * BENCH_GB * largest * at_once * 1e9 / 2**30
-    return Resources(cpus, math.ceil(memory), max(LEAST_MINUTES, 15 * math.ceil(minutes / 15)))
+    return Resources(cpus, math.ceil(memory), _asked_minutes(minutes))
 
 
 def estimate_group(n_images: int, *, n_maps: int = 2, voxelwise: bool = False) -> Resources:
@@ -173,7 +175,12 @@ def estimate_group(n_images: int, *, n_maps: int = 2, voxelwise: bool = False) -
     """
     minutes = SAFETY_TIME * GROUP_SECONDS * n_images * n_maps / 60
     memory = SAFETY_MEMORY * (GROUP_GB * 1e9 + voxelwise * n_images * VOXELWISE_BYTES) / 2**30
-    return Resources(2, math.ceil(memory), max(LEAST_MINUTES, 15 * math.ceil(minutes / 15)))
+    return Resources(2, math.ceil(memory), _asked_minutes(minutes))
+
+
+def _asked_minutes(minutes: float) -> int:
+    """Quarters of an hour, half an hour at least."""
+    return max(LEAST_MINUTES, 15 * math.ceil(minutes / 15))
 
 
 def disk_gb(shapes: Sequence[Sequence[int]], settings: Settings) -> tuple[float, float]:
@@ -208,14 +215,9 @@ def check_sources(plan: JobPlan) -> None:
             raise InputDatasetError(
                 f'{path}, which the jobs are to see, is not there.', 'Check its path.'
             )
-    _check_writable([path for path, writes in bound_paths(plan).items() if writes])
-
-
-def _check_writable(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            raise OutputError(f'{folder} cannot be made or written to ({existing}).')
+    for path, writes in bound_paths(plan).items():
+        if writes:
+            check_writable(path, 'folder', create=False)
 
 
 def write_scripts(folder: Path, scripts: Mapping[str, str], *, overwrite: bool) -> list[Path]:
@@ -246,17 +248,13 @@ def write_scripts(folder: Path, scripts: Mapping[str, str], *, overwrite: bool) 
             'Jobs that still wait read them. Choose another folder with --out, or replace them '
             'with --overwrite.',
         )
+    check_writable(folder, 'folder of the scripts')
+    (folder / 'logs').mkdir(exist_ok=True)
     written = []
-    try:
-        (folder / 'logs').mkdir(parents=True, exist_ok=True)
-        for name, text in scripts.items():
-            path, partial = folder / name, folder / f'.{name}.{os.getpid()}.part'
-            partial.write_text(text, encoding='utf-8')
-            partial.chmod(0o644 if path.suffix == '.txt' else 0o755)
-            os.replace(partial, path)
-            written.append(path)
-    except OSError as error:
-        raise OutputError(f'{folder} cannot be written to: {error.strerror or error}.') from error
+    for name, text in scripts.items():
+        path = write_text(folder / name, text)
+        path.chmod(0o644 if path.suffix == '.txt' else 0o755)
+        written.append(path)
     return written
 
 

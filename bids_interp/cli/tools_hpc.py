@@ -54,7 +54,7 @@ class _HpcCommand(GroupedCommand):
 
 def hpc_callback(**given: Any) -> None:
     """Write the scripts, and submit them if asked for."""
-    from bids_interp.boilerplate.jobs import render
+    from bids_interp.boilerplate.jobs import SUBMIT_FILE, render
     from bids_interp.errors import UsageError
     from bids_interp.workflows import jobs
 
@@ -74,7 +74,7 @@ def hpc_callback(**given: Any) -> None:
     if given['submit']:
         click.echo(jobs.submit(plan.jobs_dir, plan.scheduler), nl=False)
     else:
-        click.echo(f'Submit with: bash {shlex.quote(str(plan.jobs_dir / "submit.sh"))}')
+        click.echo(f'Submit with: bash {shlex.quote(str(plan.jobs_dir / SUBMIT_FILE))}')
 
 
 def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, float]]:
@@ -93,6 +93,7 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
     from bids_interp.boilerplate.job_plan import JobPlan
     from bids_interp.cli.app_options import read_app_options
     from bids_interp.workflows import jobs
+    from bids_interp.workflows.places import MARKER
 
     bids, out = (Path(given[name]).expanduser().absolute() for name in ('bids_dir', 'output_dir'))
     labels = tuple(x for value in given['participant_label'] for x in value.split(',') if x)
@@ -111,7 +112,7 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
         scheduler=given['scheduler'],
         bids_dir=bids,
         output_dir=out,
-        work_dir=_absolute(given['work_dir'] or out / '.bids_interp_work'),
+        work_dir=_absolute(given['work_dir'] or out / MARKER),
         jobs_dir=_absolute(given['out']),
         participants=selection.participants,
         participant=parts[0],
