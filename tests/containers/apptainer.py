@@ -1,7 +1,6 @@
 """A real Apptainer: the one of this machine, else Debian's newest in a tree of its own.
 
-``python3 tests/containers/apptainer.py`` sets it up and prints the command. Debian 12 has no
-Apptainer; its unstable suite has, but moves: where that fails, this says so (exit code 69).
+Debian 12 has no Apptainer; its unstable suite has, but moves: where that fails, the error says so.
 """
 
 from __future__ import annotations
@@ -9,9 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 SUITE = 'sid'
 PACKAGES = 'apptainer,squashfuse,fuse3,ca-certificates'
@@ -50,28 +48,21 @@ exec apptainer "$@"' bash "$@"
 """
 
 
-def _image_module():
-    spec = spec_from_file_location('image', Path(__file__).with_name('image.py'))
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.get('image') or module_from_spec(spec)
-    if 'image' not in sys.modules:
-        sys.modules['image'] = module
-        spec.loader.exec_module(module)
-    return module
-
-
-def set_up() -> Path:
+def set_up(image: ModuleType) -> Path:
     """Return the program to call: ``apptainer``, or a script that runs it in its tree.
 
     The script runs it as an ordinary user; ``APPTAINER_AS=root`` in the environment as root.
+
+    Parameters
+    ----------
+    image : module
+        The one beside this, which knows where things are kept and makes trees of Debian.
 
     Raises
     ------
     Unavailable
         If this machine has no Apptainer and none can be made.
     """
-    image = _image_module()
     for name in ('apptainer', 'singularity'):
         found = shutil.which(name)
         if found:
@@ -82,7 +73,10 @@ def set_up() -> Path:
         raise image.Unavailable(f'no Apptainer on this machine, and {why}.')
     tree = image.CACHE / SUITE
     if not (tree / 'usr/bin/apptainer').is_file():
-        _make_tree(image, tree)
+        try:
+            image.unpack(tree, SUITE, PACKAGES)
+        except image.Unavailable as error:
+            raise image.Unavailable(f'no Apptainer today: {error}') from error
     device = tree / 'fuse-device'
     if not device.exists():
         subprocess.run(['mknod', '-m', '666', str(device), 'c', '10', '229'], check=True)
@@ -96,30 +90,3 @@ def set_up() -> Path:
     if subprocess.run([str(script), '--version'], capture_output=True).returncode:
         raise image.Unavailable(f'no Apptainer today: the one made in {tree} does not start.')
     return script
-
-
-def _make_tree(image, tree: Path) -> None:
-    sources = [Path('/etc/apt/sources.list'), *Path('/etc/apt/sources.list.d').glob('*.sources')]
-    kept = [path for path in sources if path.is_file() and path.read_text().strip()]
-    image.CACHE.mkdir(parents=True, exist_ok=True)
-    with (image.CACHE / f'{SUITE}.log').open('w') as log:
-        done = subprocess.run(
-            [
-                *('debootstrap', '--variant=minbase', f'--include={PACKAGES}'),
-                *(SUITE, str(tree), image.mirror(kept)),
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    if done.returncode or not (tree / 'usr/bin/apptainer').is_file():
-        raise image.Unavailable(
-            f'no Apptainer today: Debian {SUITE} could not be unpacked, see {log.name}.'
-        )
-
-
-if __name__ == '__main__':
-    try:
-        print(set_up())
-    except _image_module().Unavailable as error:
-        print(f'Apptainer cannot be tested here: {error}', file=sys.stderr)
-        sys.exit(_image_module().UNAVAILABLE)

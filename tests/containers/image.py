@@ -114,21 +114,10 @@ def make_base() -> None:
             f'{BASE} cannot be pulled, and making it needs debootstrap and the rights of root.'
         )
     tree = CACHE / 'base'
-    sources = [Path('/etc/apt/sources.list'), *Path('/etc/apt/sources.list.d').glob('*.sources')]
-    kept = [path for path in sources if path.is_file() and path.read_text().strip()]
     if not (tree / 'usr').is_dir():
-        include = '--include=ca-certificates'
-        with (CACHE / 'debootstrap.log').open('w') as log:
-            done = subprocess.run(
-                ['debootstrap', '--variant=minbase', include, SUITE, str(tree), mirror(kept)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        if done.returncode:
-            shutil.rmtree(tree, ignore_errors=True)
-            raise Unavailable(f'debootstrap failed; see {log.name}.')
+        unpack(tree, SUITE, 'ca-certificates')
     (tree / 'etc/apt/sources.list').write_text('')
-    for path in kept:
+    for path in apt_sources():
         target = tree / 'etc/apt' / path.relative_to('/etc/apt')
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
@@ -143,7 +132,30 @@ def make_base() -> None:
     )
 
 
-def mirror(sources: Sequence[Path]) -> str:
+def unpack(tree: Path, suite: str, packages: str) -> None:
+    """Unpack a suite of Debian with some packages into a folder, by debootstrap.
+
+    Raises
+    ------
+    Unavailable
+        If that fails; nothing is left then.
+    """
+    log = CACHE / f'{tree.name}.log'
+    command = ['debootstrap', '--variant=minbase', f'--include={packages}', suite, str(tree)]
+    with log.open('w') as stream:
+        done = subprocess.run([*command, mirror()], stdout=stream, stderr=subprocess.STDOUT)
+    if done.returncode:
+        shutil.rmtree(tree, ignore_errors=True)
+        raise Unavailable(f'Debian {suite} could not be unpacked, see {log}.')
+
+
+def apt_sources() -> list[Path]:
+    """Return the files that say where this machine takes Debian's packages from."""
+    files = [Path('/etc/apt/sources.list'), *Path('/etc/apt/sources.list.d').glob('*.sources')]
+    return [path for path in files if path.is_file() and path.read_text().strip()]
+
+
+def mirror() -> str:
     """Return the address that this machine takes Debian's packages from.
 
     Raises
@@ -151,7 +163,7 @@ def mirror(sources: Sequence[Path]) -> str:
     Unavailable
         If none is configured.
     """
-    for path in sources:
+    for path in apt_sources():
         found = re.search(r'^(?:URIs:|deb(?:\s+\[[^]]*\])?)\s+(\S+)', path.read_text(), re.M)
         if found:
             return found.group(1)

@@ -42,7 +42,7 @@ def apptainer(engine, shared_folder: Path, load) -> Apptainer:
     """Convert the image by way of an archive, as docs/hpc.md says."""
     image = load('image')
     try:
-        program = load('apptainer').set_up()
+        program = load('apptainer').set_up(image)
     except image.Unavailable as error:
         pytest.skip(str(error))
     sif = image.CACHE / 'bids_interp.sif'

@@ -7,6 +7,8 @@ import os
 import subprocess
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -173,11 +175,12 @@ for folder in pathlib.Path('/proc').glob('[0-9]*'):
 """
 
 
-def test_a_killed_worker(engine, heads: Path, writable: Path) -> None:
-    """The run ends by itself, names what happened, and its exit code tells."""
+@contextmanager
+def _started(engine, heads: Path, out: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a participant in a container; its process here, and the name of the container."""
     name = f'bids_interp-{uuid.uuid4().hex[:8]}'
     words = ['/bids', '/out', 'participant', '--participant-label', '02', '--nprocs', '1']
-    options = ['--name', name, *_binds(heads, writable)]
+    options = ['--name', name, *_binds(heads, out)]
     with subprocess.Popen(
         engine.command(*words, options=options),
         env=engine.environ,
@@ -185,6 +188,12 @@ def test_a_killed_worker(engine, heads: Path, writable: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        yield process, name
+
+
+def test_a_killed_worker(engine, heads: Path, writable: Path) -> None:
+    """The run ends by itself, names what happened, and its exit code tells."""
+    with _started(engine, heads, writable) as (process, name):
         killed = ''
         for _ in range(240):
             time.sleep(0.5)
@@ -200,16 +209,7 @@ def test_a_killed_worker(engine, heads: Path, writable: Path) -> None:
 
 def test_stop_ends_the_run_cleanly(engine, heads: Path, writable: Path) -> None:
     """``docker stop`` ends it before the engine loses patience, and nothing is half-written."""
-    name = f'bids_interp-{uuid.uuid4().hex[:8]}'
-    words = ['/bids', '/out', 'participant', '--participant-label', '02', '--nprocs', '1']
-    options = ['--name', name, *_binds(heads, writable)]
-    with subprocess.Popen(
-        engine.command(*words, options=options),
-        env=engine.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with _started(engine, heads, writable) as (process, name):
         for _ in range(240):
             time.sleep(0.5)
             if (writable / 'dataset_description.json').exists() or process.poll() is not None:
@@ -217,7 +217,4 @@ def test_stop_ends_the_run_cleanly(engine, heads: Path, writable: Path) -> None:
         engine.call('stop', '--time', '60', name)
         printed = process.communicate(timeout=90)[0]
     assert process.returncode not in (0, 137), printed
-    assert not [file for file in writable.rglob('*.nii.gz') if MARK not in str(file)]
-
-
-MARK = '.bids_interp_work'
+    assert not [file for file in writable.rglob('*.nii.gz') if '.bids_interp_work' not in str(file)]
