@@ -159,19 +159,15 @@ def test_a_gpu_that_is_not_there(engine, heads: Path, writable: Path) -> None:
     assert '--nv' in done.stderr
 
 
-# Ends the workers of the run in its container, as the kernel does when memory runs out.
+# Ends the worker that holds a step, as the kernel does when memory runs out. A worker that holds none
+# would only be replaced: its process id is in no file of the watch.
 KILL = """
 import os, pathlib, signal
-for folder in pathlib.Path('/proc').glob('[0-9]*'):
-    try:
-        words = (folder / 'cmdline').read_bytes()
-        parent = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
-        above = pathlib.Path('/proc', str(parent), 'cmdline').read_bytes()
-    except (OSError, ValueError):
-        continue
-    if b'forkserver' in words and b'forkserver' in above:
-        os.kill(int(folder.name), signal.SIGKILL)
-        print(folder.name)
+for file in pathlib.Path('/out/.bids_interp_work').rglob('workers-*/*'):
+    words = file.read_text().strip()
+    if words:
+        os.kill(int(words), signal.SIGKILL)
+        print(words)
 """
 
 
