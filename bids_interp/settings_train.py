@@ -10,7 +10,7 @@ from bids_interp.errors import UsageError
 
 PRESETS = ('default', 'fast', 'ipmi2021')
 CAPACITIES = ('template', 'residual', 'condconv')
-ARCHITECTURES = ('robust', 'sfcn', 'ipmi2021')
+ARCHITECTURES = ('robust', 'morphometric', 'sfcn', 'ipmi2021')
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 

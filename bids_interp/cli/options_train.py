@@ -117,8 +117,9 @@ def _own() -> list[Option]:
             '--classifier',
             OWN,
             'NAME|FILE',
-            'Architecture (robust, sfcn, ipmi2021), or a trained classifier: a .pt2 of '
-            'torch.export, or .safetensors of an architecture. Then only simulators are trained.',
+            'Architecture (robust, morphometric, sfcn, ipmi2021), or a trained classifier: a .pt2 '
+            'of torch.export, or .safetensors of an architecture. Then only simulators are '
+            'trained.',
             'robust',
         ),
         path_option('--classifier-card', group=OWN, metavar='FILE', help='JSON that describes it.'),

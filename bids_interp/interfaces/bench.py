@@ -176,9 +176,8 @@ class TrainJudge(SimpleInterface):
         from bids_interp.models.bundle_writing import TrainedFold
         from bids_interp.models.explainer import resolve_device
         from bids_interp.training.calibration import class_gaps
-        from bids_interp.training.classifier import ClassifierTask, predict_outputs
-        from bids_interp.training.fit import FoldResult, Place
-        from bids_interp.training.randomness import derived_seed
+        from bids_interp.training.classifier import predict_outputs
+        from bids_interp.training.fit import FoldResult, FoldRun, Place, train_classifier
         from bids_interp.training.recipe import make_recipe
         from bids_interp.training.storage import load_cohort, load_folds, save_result
 
@@ -186,16 +185,12 @@ class TrainJudge(SimpleInterface):
         torch.set_num_threads(inputs.num_threads)
         cohort = load_cohort(Path(inputs.cohort))
         fold = load_folds(Path(inputs.folds))[inputs.index]
-        task = ClassifierTask(
-            cohort,
-            fold,
-            make_recipe(**inputs.recipe).classifier,
-            derived_seed(inputs.random_seed, 'judge', inputs.index) % 2**31,
-        )
         directory = Path(inputs.directory) / f'fold-{inputs.index}' / inputs.recipe_digest
         place = Place(directory, resolve_device(inputs.device), 1, _tell)
-        place.run(task, directory, f'fold {inputs.index + 1}, judge')
-        network = task.result().cpu()
+        label = f'fold {inputs.index + 1}, judge'
+        run = FoldRun(cohort, fold, inputs.index, place, inputs.random_seed, label)
+        recipe = make_recipe(**inputs.recipe).classifier
+        network = train_classifier(run, recipe, directory, run.seed_of('judge', inputs.index))
         outputs = predict_outputs(network, cohort.images[fold.validation])
         gaps = class_gaps(outputs, cohort.labels[fold.validation], cohort.target)
         weights = {name: value.clone() for name, value in network.state_dict().items()}

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bids_interp.errors import ModelError
+from bids_interp.models.morphometric import MorphometricClassifier
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     'instance': lambda channels: nn.InstanceNorm3d(channels, affine=True),
@@ -140,6 +141,7 @@ class SFCN(nn.Module):
 
 
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
+    'morphometric': MorphometricClassifier,
     'robust': ConvClassifier,
     'ipmi2021': PaperClassifier,
     'sfcn': SFCN,

@@ -7,7 +7,8 @@ from scipy.special import logsumexp
 
 from bids_interp.models.target import Target
 
-#: A gap below this would make the simulator's hinge undefined when a classifier is at chance.
+#: A gap below this many standard deviations of the scores would make the simulator's hinge
+#: undefined when a classifier is at chance; of logits where it always says the same.
 SMALLEST_GAP = 0.5
 
 
@@ -58,7 +59,8 @@ def probabilities(outputs: np.ndarray, temperature: float, target: Target) -> np
 def class_gaps(outputs: np.ndarray, labels: np.ndarray, target: Target) -> list[float]:
     """Median score of the positive class minus that of the negative one, for each contrast.
 
-    At least 0.5; for a regression 1, a standard deviation of the target.
+    At least half a standard deviation of the scores; for a regression 1, a standard deviation of
+    the target.
 
     Examples
     --------
@@ -76,5 +78,5 @@ def class_gaps(outputs: np.ndarray, labels: np.ndarray, target: Target) -> list[
             for name in (contrast.negative, contrast.positive)
         ]
         gap = np.median(sides[1]) - np.median(sides[0]) if all(map(len, sides)) else 0.0
-        gaps.append(max(float(gap), SMALLEST_GAP))
+        gaps.append(max(float(gap), SMALLEST_GAP * (float(scores.std()) or 1.0)))
     return gaps

@@ -14,7 +14,7 @@ from bids_interp.evaluation.scores import auc
 from bids_interp.models.classifier import build_classifier
 from bids_interp.training.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask, mixed_precision
+from bids_interp.training.engine import StepTask
 from bids_interp.training.folds import Fold
 from bids_interp.training.losses import gradient_penalty
 from bids_interp.training.randomness import step_generators
@@ -122,7 +122,7 @@ class ClassifierTask(StepTask):
         if drawn is not None:
             images = drawn.take(mine).to(self.device).apply(images, grid)
         penalised = recipe.gradient_penalty > 0 and step % recipe.penalty_every == 0
-        with mixed_precision(self.device):
+        with self.mixed_precision():
             outputs = self.network(images.requires_grad_(penalised)).float()
         loss = self._loss(outputs, self.truth[chosen][mine].to(self.device), recipe.label_smoothing)
         self.log('loss', loss.detach())

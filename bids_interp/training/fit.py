@@ -18,10 +18,11 @@ from bids_interp.models.classifier import Ensemble
 from bids_interp.models.paper import PaperSimulator
 from bids_interp.models.simulator import Simulator
 from bids_interp.training.calibration import class_gaps, fit_temperature
-from bids_interp.training.classifier import ClassifierTask, predict_outputs
+from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.engine import run_task
 from bids_interp.training.folds import Fold
+from bids_interp.training.morphometry import MorphometryRecipe, VolumeTask, fit_head
 from bids_interp.training.paper import PaperRecipe, PaperSimulatorTask
 from bids_interp.training.randomness import derived_seed
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
@@ -185,15 +186,44 @@ def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[nn.Module]:
     for number in range(recipe.members):
         # The first member has the seed that it has when it is alone.
         own = (number,) if number else ()
-        seed = run.seed_of('classifier', run.index, *own)
-        task = ClassifierTask(run.cohort, run.fold, recipe.classifier, seed)
         folder = run.place.directory / f'classifier-{recipe_digest(recipe.classifier)}'
         label = f'{run.name}, classifier'
         if number:
             folder, label = folder / f'member-{number}', f'{label} {number + 1}'
-        run.place.run(task, folder, label)
-        members.append(task.result().cpu())
+        member = replace(run, name=label)
+        seed = run.seed_of('classifier', run.index, *own)
+        members.append(train_classifier(member, recipe.classifier, folder, seed))
     return members
+
+
+def train_classifier(
+    run: FoldRun, recipe: ClassifierRecipe | MorphometryRecipe, folder: Path, seed: int
+) -> nn.Module:
+    """Train one classifier; a killed run goes on where it stopped.
+
+    Parameters
+    ----------
+    run : FoldRun
+        With whom and where; its name is that of this training.
+    recipe : ClassifierRecipe or MorphometryRecipe
+        How.
+    folder : pathlib.Path
+        For checkpoints.
+    seed : int
+        Of this training.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode, frozen, on the CPU.
+    """
+    if isinstance(recipe, MorphometryRecipe):
+        volumes = VolumeTask(run.cohort, run.fold, recipe, seed)
+        run.place.run(volumes, folder, run.name)
+        return fit_head(volumes.result(), run.cohort, run.fold, recipe, seed)
+    task = ClassifierTask(run.cohort, run.fold, recipe, seed)
+    run.place.run(task, folder, run.name)
+    return task.result().cpu()
 
 
 def _train_simulator(

@@ -11,7 +11,7 @@ import torch
 from bids_interp.models.paper import PaperSimulator
 from bids_interp.spatial import to_voxels, warp
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask, mixed_precision
+from bids_interp.training.engine import StepTask
 from bids_interp.training.randomness import step_generators
 from bids_interp.training.simulator import Opponent
 
@@ -59,6 +59,8 @@ class PaperSimulatorTask(StepTask):
         As in :class:`bids_interp.training.simulator.SimulatorTask`.
     """
 
+    coarsest = 16
+
     def __init__(
         self,
         cohort: Cohort,
@@ -84,14 +86,14 @@ class PaperSimulatorTask(StepTask):
         rng, _ = step_generators(self.seed, 'paper', self.global_step)
         chosen = rng.choice(self.train_indices, recipe.batch)
         images = self.cohort.images[chosen][self.part(recipe.batch, batch_index)].to(self.device)
-        with mixed_precision(self.device), torch.no_grad():
+        with self.mixed_precision(), torch.no_grad():
             before = classifier(images)[:, 0].float()
         hinge, smooth, cycle = images.new_zeros(3)
         for sign in (1.0, -1.0):
             dose = torch.full((len(images),), sign, device=self.device)
             field = self._displacement(images, dose)
             simulated = warp(images, field, grid)
-            with mixed_precision(self.device):
+            with self.mixed_precision():
                 after = classifier(simulated)[:, 0].float()
             hinge = hinge + torch.relu((before - after) * sign + recipe.margin).mean()
             voxels = to_voxels(field, grid)
@@ -102,5 +104,5 @@ class PaperSimulatorTask(StepTask):
         return self.check_finite(hinge + recipe.smoothness * smooth + recipe.cycle * cycle)
 
     def _displacement(self, images: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
-        with mixed_precision(self.device):
+        with self.mixed_precision():
             return self.simulator(images, dose).float()

@@ -9,6 +9,7 @@ from bids_interp.errors import UsageError
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.simulator import CAPACITIES
 from bids_interp.training.classifier import ClassifierRecipe
+from bids_interp.training.morphometry import MorphometryRecipe
 from bids_interp.training.paper import PaperRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
@@ -38,7 +39,7 @@ class TrainingRecipe:
     n_folds: int = 5
     members: int = 1
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    classifier: ClassifierRecipe = field(default_factory=ClassifierRecipe)
+    classifier: ClassifierRecipe | MorphometryRecipe = field(default_factory=ClassifierRecipe)
     simulator: SimulatorRecipe | PaperRecipe = field(default_factory=SimulatorRecipe)
 
     def digest(self) -> str:
@@ -139,7 +140,7 @@ def make_recipe(
     )
     classifier, simulator = recipe.classifier, recipe.simulator
     if architecture is not None:
-        classifier = replace(classifier, architecture=architecture, arguments={})
+        classifier = _with_architecture(classifier, architecture)
     if capacity is not None:
         simulator = _with_capacity(simulator, capacity)
     if classifier_steps is not None:
@@ -150,6 +151,16 @@ def make_recipe(
     if batch is not None:
         classifier, simulator = replace(classifier, batch=batch), replace(simulator, batch=batch)
     return replace(recipe, classifier=classifier, simulator=simulator)
+
+
+def _with_architecture(
+    classifier: ClassifierRecipe | MorphometryRecipe, architecture: str
+) -> ClassifierRecipe | MorphometryRecipe:
+    """Another network, trained as it has to be."""
+    kind = MorphometryRecipe if architecture == MorphometryRecipe.architecture else ClassifierRecipe
+    if isinstance(classifier, kind):
+        return replace(classifier, architecture=architecture, arguments={})
+    return kind(architecture=architecture)
 
 
 def _with_capacity(simulator: SimulatorRecipe | PaperRecipe, capacity: str) -> SimulatorRecipe:

@@ -16,9 +16,8 @@ from torch import nn
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian
 from bids_interp.models.classifier import Ensemble, build_classifier
-from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult, FoldRun, Place, train_stages
+from bids_interp.training.fit import FoldResult, FoldRun, Place, train_classifier, train_stages
 from bids_interp.training.folds import Fold
 from bids_interp.training.null_models import (
     association,
@@ -214,7 +213,8 @@ class _Battery:
 
     def _classify_and_simulate(self, name: str, cohort: Cohort, seed: int) -> float:
         own = derived_seed(seed, 'classifier', self.index) % 2**31
-        task = ClassifierTask(cohort, self.fold, self.classifier, own)
         label = f'fold {self.index + 1}, sanity, {name}, classifier'
-        self.place.run(task, self.folder / name / 'classifier', label)
-        return self.simulate(name, cohort, task.result().cpu(), seed)
+        run = FoldRun(cohort, self.fold, self.index, self.place, seed, label)
+        folder = self.folder / name / 'classifier'
+        network = train_classifier(run, self.classifier, folder, own)
+        return self.simulate(name, cohort, network, seed)

@@ -13,7 +13,7 @@ from bids_interp.models.simulator import Simulator
 from bids_interp.spatial import exponential, warp
 from bids_interp.training.augment import SIMULATOR_AUGMENTATION, Augmentation, draw
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask, mixed_precision
+from bids_interp.training.engine import StepTask
 from bids_interp.training.losses import minimality, roughness, shift_hinge
 from bids_interp.training.randomness import step_generators
 
@@ -48,7 +48,7 @@ class SimulatorRecipe:
     """
 
     capacity: str = 'template'
-    smoothing_mm: float = 6.0
+    smoothing_mm: float = 4.0
     width: int = 8
     template_steps: int = 160
     residual_steps: int = 0
@@ -219,7 +219,7 @@ class SimulatorTask(StepTask):
             images, simulated = drawn.apply(images, grid), drawn.apply(simulated, grid)
         number = self._draw(rng, len(opponent.members))
         weights = self.cohort.target.weights(self.device)[contrast]
-        with mixed_precision(self.device):
+        with self.mixed_precision():
             after = opponent.members[number](simulated)
             with torch.no_grad():
                 before = opponent.members[number](images)

@@ -159,8 +159,8 @@ def test_a_gpu_that_is_not_there(engine, heads: Path, writable: Path) -> None:
     assert '--nv' in done.stderr
 
 
-# Ends the worker that holds a step, as the kernel does when memory runs out. A worker that holds none
-# would only be replaced: its process id is in no file of the watch.
+# Ends the worker that holds a step, as the kernel does when memory runs out. A worker that holds
+# none would only be replaced: its process id is in no file of the watch.
 KILL = """
 import os, pathlib, signal
 for file in pathlib.Path('/out/.bids_interp_work').rglob('workers-*/*'):

@@ -260,7 +260,12 @@ class TestCalibration:
 
     def test_gaps_of_a_useless_classifier_and_of_a_missing_class(self) -> None:
         outputs = np.array([[2.0, 0, 0], [0, 0, 2.0]])
-        assert class_gaps(outputs, np.array([2, 0]), SEVERAL) == [SMALLEST_GAP] * 3
+        # Standard deviations of the three scores: +-1, +-2 and +-1.
+        expected = [SMALLEST_GAP * deviation for deviation in (1, 2, 1)]
+        assert class_gaps(outputs, np.array([2, 0]), SEVERAL) == expected
+        assert class_gaps(0 * outputs, np.array([2, 0]), SEVERAL) == [SMALLEST_GAP] * 3
+        # The scale of a classifier brought along does not matter.
+        assert class_gaps(1e-3 * outputs, np.array([2, 0]), SEVERAL)[0] < 1e-3
         assert class_gaps(np.ones((3, 1)), np.ones(3), NUMBER) == [1]
 
 

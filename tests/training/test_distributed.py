@@ -32,6 +32,7 @@ def test_a_classifier(tmp_path: Path) -> None:
     tasks = []
     for count in (1, 2):
         task = ClassifierTask(cohort, fold, RECIPE, seed=1)
+        task.reduced = False
         run_task(task, tmp_path / str(count), n_devices=count, checkpoint_every=5)
         tasks.append(task)
     one, two = (without_idle_biases(task.network.state_dict()) for task in tasks)
@@ -61,6 +62,7 @@ def test_a_template(tmp_path: Path) -> None:
             'template',
             seed=2,
         )
+        task.reduced = False
         run_task(task, tmp_path / str(count), n_devices=count, checkpoint_every=4)
         made.append(task.simulator.template.detach())
     torch.testing.assert_close(made[1], made[0], atol=1e-4, rtol=0)
