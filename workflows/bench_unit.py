@@ -94,7 +94,7 @@ class Unit:
         methods = self.benchmark.methods
         self.plant = self._node(PlantScenario, 'plant', 4.0, **self._plant_inputs())
         saliency = [name for name in methods if name in SALIENCY_METHODS]
-        baselines = [name for name in methods if name in ('difference', 'tbm')]
+        baselines = [name for name in methods if name in ('difference', 'tbm', 'exact')]
         simulators = [name for name in methods if name in ('ours', 'otherseed', 'ipmi2021')]
         if 'ours' in simulators or saliency:
             self._train('ours', self.benchmark.recipe, self.seed)
@@ -123,6 +123,7 @@ class Unit:
             'scenario': self.scenario,
             'strength': benchmark.strength,
             'replicates': benchmark.replicates,
+            'anatomy_mm': benchmark.anatomy_mm,
             'n_folds': benchmark.n_folds,
             'paper': PRESETS['ipmi2021'].preprocessing.to_dict(),
         }
@@ -279,6 +280,7 @@ class Unit:
             'purpose': scenario.purpose,
             'changes': scenario.changes,
             'replicates': benchmark.replicates,
+            'anatomy_mm': benchmark.anatomy_mm,
             'spacing_mm': benchmark.spacing_mm,
             'n_folds': benchmark.n_folds,
             'draws': benchmark.draws,

@@ -247,6 +247,7 @@ def _facts(
         'n_folds': benchmark.n_folds,
         'spacing_mm': benchmark.spacing_mm,
         'replicates': benchmark.replicates,
+        'anatomy_mm': benchmark.anatomy_mm,
         'explained': benchmark.explained,
         'strength': benchmark.strength,
         'draws': benchmark.draws,

@@ -62,7 +62,14 @@ def bench() -> None:
 @click.option('--methods', multiple=True, metavar='NAME', help='Which methods; all of them.')
 @click.option('--seeds', multiple=True, type=int, help='Repetitions; those of the size.')
 @click.option('--strength', default='moderate', show_default=True, help='mild, moderate, strong.')
-@click.option('--replicates', default=6, show_default=True, help='Images made of each brain.')
+@click.option('--replicates', default=16, show_default=True, help='Images made of each brain.')
+@click.option(
+    '--anatomy',
+    default=1.0,
+    show_default=True,
+    metavar='MM',
+    help='Standard deviation of the random anatomy of each image.',
+)
 @click.option(
     '--explained', default=1, show_default=True, help='Explained images of each class and brain.'
 )
@@ -110,6 +117,7 @@ def truth(**given: Any) -> None:
             seeds=tuple(given['seeds']),
             strength=given['strength'],
             replicates=given['replicates'],
+            anatomy_mm=given['anatomy'],
             explained=given['explained'],
             spacing_mm=given['resolution'],
             recipe=read_recipe(given['recipe'], '--recipe'),

@@ -9,7 +9,73 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.saliency import reason_kept, saliency_map
-from bids_interp.spatial import Grid
+from bids_interp.spatial import Grid, log_jacobian
+
+
+#: Images of each brain and class that are registered, of those that are there.
+REGISTERED = 3
+
+
+def first_of_each(
+    images: np.ndarray, families: np.ndarray, labels: np.ndarray, count: int
+) -> np.ndarray:
+    """The first images of each family and class.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        (M,) indices to choose from.
+    families, labels : numpy.ndarray
+        (N,) of all images.
+    count : int
+        How many of each.
+
+    Examples
+    --------
+    >>> families, labels = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
+    >>> first_of_each(np.arange(5), families, labels, 1).tolist()
+    [0, 2, 3]
+    """
+    chosen: list[int] = []
+    for family in np.unique(families[images]):
+        for label in np.unique(labels[images]):
+            own = images[(families[images] == family) & (labels[images] == label)]
+            chosen += own[:count].tolist()
+    return np.array(sorted(chosen))
+
+
+def exact_difference(
+    pull_backs: np.ndarray, labels: np.ndarray, grid: Grid, batch: int = 8
+) -> np.ndarray:
+    """Mean log-volume of the positive class minus that of the negative one, exactly known.
+
+    It is about what made the images, so that no method can measure it: how much the training
+    images say about the change with perfect measurement.
+
+    Parameters
+    ----------
+    pull_backs : numpy.ndarray
+        (N, 3, X, Y, Z) mm, what made each training image.
+    labels : numpy.ndarray
+        (N,) 0 and 1.
+    grid : Grid
+        Of the images.
+    batch : int
+        Images at once.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z).
+    """
+    sums = np.zeros((2, *grid.shape))
+    for start in range(0, len(labels), batch):
+        part = torch.from_numpy(pull_backs[start : start + batch].astype(np.float32))
+        # A pull-back that stretches shows less tissue in as many voxels.
+        volumes = -log_jacobian(part, grid)[:, 0].numpy()
+        for label in (0, 1):
+            sums[label] += volumes[labels[start : start + batch] == label].sum(axis=0)
+    return sums[1] / (labels == 1).sum() - sums[0] / (labels == 0).sum()
 
 
 def class_difference(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

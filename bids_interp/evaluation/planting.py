@@ -17,7 +17,7 @@ from bids_interp.phantom.assignment import Replicate, assign
 from bids_interp.phantom.atrophy import AtrophyField, plan_atrophy
 from bids_interp.phantom.inject import change_intensities, confound_bias
 from bids_interp.phantom.scenarios import Scenario
-from bids_interp.phantom.warps import FIELD_MM, Warp, draw_warp, field_grid
+from bids_interp.phantom.warps import ANATOMY_MM, FIELD_MM, Warp, draw_warp, field_grid
 from bids_interp.spatial import Grid, refine_velocity, resample
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.randomness import derived_seed
@@ -84,6 +84,7 @@ def plant(
     preprocessing: Preprocessing,
     *,
     replicates: int,
+    anatomy_mm: float = ANATOMY_MM,
     severity: tuple[float, float] = (0.7, 1.3),
     seed: int = 0,
     untouched: bool = False,
@@ -100,6 +101,8 @@ def plant(
         Of the model.
     replicates : int
         Images of each brain.
+    anatomy_mm : float
+        Standard deviation of their anatomies.
     severity : tuple of float
         Range of the strengths.
     seed : int
@@ -117,6 +120,7 @@ def plant(
             replicate.patient,
             0.0 if untouched and not replicate.patient else replicate.strength,
             null=scenario.null,
+            anatomy_mm=anatomy_mm,
             scaling=replicate.scaling,
         )
         brain = brains[of_label[replicate.family]]

@@ -63,6 +63,7 @@ class _PlantInputSpec(BaseInterfaceInputSpec):
     scenario = traits.Str(mandatory=True, desc='S1 to S8')
     strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
     replicates = traits.Int(mandatory=True, desc='images of each brain')
+    anatomy_mm = traits.Float(mandatory=True, desc='size of the random anatomies')
     n_folds = traits.Int(mandatory=True, desc='folds of the cross-validation')
     paper = traits.Dict(mandatory=True, desc='intensities of the preset ipmi2021')
     untouched = traits.Bool(False, usedefault=True, desc='a sham for patients, none for controls')
@@ -107,6 +108,7 @@ class PlantScenario(SimpleInterface):
             mask,
             Preprocessing(normalisation='none'),
             replicates=inputs.replicates,
+            anatomy_mm=inputs.anatomy_mm,
             seed=inputs.random_seed,
             untouched=inputs.untouched,
         )
@@ -217,7 +219,11 @@ class _RegisterOutputSpec(TraitedSpec):
 
 
 class RegisterImages(SimpleInterface):
-    """Register images to the template, for tensor-based morphometry."""
+    """Register images to the template, for tensor-based morphometry.
+
+    A registration takes seconds: of each brain and class only the first
+    :data:`bids_interp.evaluation.baselines.REGISTERED` images of the fold have one.
+    """
 
     input_spec = _RegisterInputSpec
     output_spec = _RegisterOutputSpec
@@ -228,12 +234,14 @@ class RegisterImages(SimpleInterface):
 
         from bids_interp.anatomical.deformation import register_log_jacobian
         from bids_interp.anatomical.templates import brain_template
+        from bids_interp.evaluation.baselines import REGISTERED, first_of_each
         from bids_interp.spatial import Grid, resample
         from bids_interp.training.storage import load_cohort, load_folds
 
         inputs = self.inputs
         cohort = load_cohort(Path(inputs.cohort))
-        images = load_folds(Path(inputs.folds))[inputs.index].test
+        test = load_folds(Path(inputs.folds))[inputs.index].test
+        images = first_of_each(test, cohort.families, cohort.labels, REGISTERED)
         template = brain_template(inputs.template, offline=inputs.offline)
         data = torch.from_numpy(np.asarray(template.dataobj, np.float32))[None, None]
         fixed = resample(data, Grid.from_image(template), cohort.grid, antialias=True)[0, 0]

@@ -206,7 +206,7 @@ class SaliencyFold(_Explain):
 
 
 class _BaselineInputSpec(_ExplainInputSpec):
-    methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm')
+    methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm, exact')
     registrations = InputMultiObject(File(exists=True), desc='of RegisterImages')
 
 
@@ -217,7 +217,11 @@ class BaselineFold(_Explain):
     output_spec = _ExplainOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.baselines import class_difference, morphometry_t_map
+        from bids_interp.evaluation.baselines import (
+            class_difference,
+            exact_difference,
+            morphometry_t_map,
+        )
         from bids_interp.evaluation.method_maps import SIGNED, FoldMaps
 
         planted, fold, images = self.open()
@@ -231,18 +235,25 @@ class BaselineFold(_Explain):
             mean = class_difference(cohort.images[train, 0].numpy(), labels)
             values['difference'] = mean
         if 'tbm' in self.inputs.methods:
-            values['tbm'] = morphometry_t_map(self._registered()[train], labels)
+            registered, volumes = self._registered()
+            inside = np.isin(registered, train)
+            values['tbm'] = morphometry_t_map(volumes[inside], cohort.labels[registered[inside]])
+        if 'exact' in self.inputs.methods:
+            values['exact'] = exact_difference(planted.pull_backs[train], labels, cohort.grid)
         maps = {
             name: (signs * value[cohort.mask][None]).astype(np.float32)
             for name, value in values.items()
         }
-        self.keep(runtime, FoldMaps(self.inputs.index, images, maps, {'tbm': SIGNED}))
+        kinds = {'tbm': SIGNED, 'exact': SIGNED}
+        self.keep(runtime, FoldMaps(self.inputs.index, images, maps, kinds))
         return runtime
 
-    def _registered(self) -> np.ndarray:
-        """Log-Jacobians (N, X, Y, Z) in the order of the cohort."""
+    def _registered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices (N,) of the registered images, and their log-Jacobians (N, X, Y, Z)."""
         from safetensors.numpy import load_file
 
         parts = [load_file(path) for path in self.inputs.registrations]
-        order = np.argsort(np.concatenate([part['images'] for part in parts]))
-        return np.concatenate([part['log_jacobians'] for part in parts])[order]
+        images, volumes = (
+            np.concatenate([part[name] for part in parts]) for name in ('images', 'log_jacobians')
+        )
+        return images, volumes

@@ -37,6 +37,7 @@ TITLES = {
     'ours': 'Ours, log-Jacobian',
     'otherseed': 'Ours from another seed, log-Jacobian',
     'ipmi2021': 'Preset ipmi2021, log-Jacobian',
+    'exact': 'Exact volumes of the training images (scaled to the colours)',
     'tbm': 'Tensor-based morphometry, t (scaled to the colours)',
     'difference': 'Class-mean difference, size only (scaled)',
 }
@@ -110,7 +111,9 @@ def _draw(maps: Mapping[str, np.ndarray], brain: Volume, inside: np.ndarray, pat
         own = scale
         if method not in LOG_JACOBIANS:
             limit = float(np.percentile(np.abs(values[inside]), 99.5)) or 1.0
-            own = SignedScale(limit, scale.colours if method == 'tbm' else SALIENCY_COLOURS)
+            own = SignedScale(
+                limit, scale.colours if method in ('tbm', 'exact') else SALIENCY_COLOURS
+            )
         colours = Volume(values, brain.grid)
         tiles = []
         for plane, count in COUNTS.items():

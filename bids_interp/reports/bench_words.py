@@ -202,8 +202,9 @@ def notes(facts: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> lis
     return [
         'Tuned on S3 with seed 0 only.',
         'Where there are several seeds: mean (smallest to largest); pictures of the first.',
-        f'{facts["n_brains"]} brains, {facts["replicates"]} images of each, '
-        f'{facts["n_folds"]} folds over brains; per brain and class {facts["explained"]} held-out '
+        f'{facts["n_brains"]} brains, {facts["replicates"]} images of each with random anatomies '
+        f'of {facts["anatomy_mm"]:g} mm, {facts["n_folds"]} folds over brains; '
+        f'per brain and class {facts["explained"]} held-out '
         'images are explained, the same ones by every method. Every image is interpolated once; '
         'controls carry a sham warp.',
         f'Intervals: 95 %, {facts["draws"]} draws of brains with replacement; the trained networks '

@@ -108,7 +108,7 @@ def test_all_recipes_share_grid_and_folds():
     made = [make_recipe(**r) for r in (benchmark.recipe, benchmark.paper, benchmark.judge)]
     assert {(one.n_folds, one.spacing_mm, one.cube) for one in made} == {(4, 6.0, 32)}
     assert made[0].classifier.steps == 9
-    assert [one.classifier.architecture for one in made] == ['robust', 'ipmi2021', 'sfcn']
+    assert [one.classifier.architecture for one in made] == ['morphometric', 'ipmi2021', 'sfcn']
 
 
 def test_too_few_brains_are_refused():

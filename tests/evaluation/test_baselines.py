@@ -8,6 +8,7 @@ from torch import nn
 
 from bids_interp.evaluation.baselines import (
     class_difference,
+    exact_difference,
     morphometry_t_map,
     saliency_values,
 )
@@ -34,6 +35,16 @@ def test_the_class_difference_is_that_of_the_means():
     images = np.arange(4.0).reshape(4, 1, 1, 1)
     assert class_difference(images, np.array([1, 0, 0, 1])).item() == 0.0
     assert class_difference(images, np.array([0, 0, 1, 1])).item() == 2.0
+
+
+def test_exact_volumes_of_patients_that_were_shrunk():
+    """A pull-back by 10 % outwards shows structures a tenth shorter along each axis."""
+    points = GRID.world_coordinates()
+    outwards = 0.1 * (points - points.mean(axis=(1, 2, 3), keepdims=True))
+    labels = np.array([0, 1, 0, 1, 1])
+    fields = np.where(labels[:, None, None, None, None] == 1, outwards, 0.0).astype(np.float16)
+    found = exact_difference(fields, labels, GRID, batch=2)
+    np.testing.assert_allclose(found, -3 * np.log(1.1), atol=2e-3)
 
 
 class Weighted(nn.Module):

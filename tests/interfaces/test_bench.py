@@ -74,13 +74,14 @@ def test_baselines_come_from_training_images_alone(files, planted, tmp_path):
             **files,
             index=index,
             explained=1,
-            methods=['tbm', 'difference'],
+            methods=['tbm', 'difference', 'exact'],
             registrations=registrations[::-1],
             random_seed=3,
         )
         parts.append(FoldMaps.load(Path(node.run().outputs.maps)))
     joined = join_folds(parts)
-    assert (joined['tbm'].kind, joined['difference'].kind) == (SIGNED, SIZE)
+    kinds = [joined[name].kind for name in ('tbm', 'exact', 'difference')]
+    assert kinds == [SIGNED, SIGNED, SIZE]
     assert sorted(joined['tbm'].images) == explained_images(planted, 1, 3).tolist()
     train = np.concatenate([folds[0].train, folds[0].validation])
     wanted = morphometry_t_map(logs[train], cohort.labels[train])[cohort.mask]

@@ -30,6 +30,7 @@ FACTS = {
     'n_folds': 3,
     'spacing_mm': 4.0,
     'replicates': 6,
+    'anatomy_mm': 1.0,
     'explained': 1,
     'strength': 'moderate',
     'draws': 100,
@@ -127,7 +128,7 @@ def test_every_goal_has_a_metric_and_a_floor_below_its_aim():
 
 
 def test_every_method_has_a_heading():
-    for method in ('truth', 'ours', 'otherseed', 'ipmi2021', 'tbm', 'difference'):
+    for method in ('truth', 'ours', 'otherseed', 'ipmi2021', 'tbm', 'exact', 'difference'):
         assert title_of(method)
     assert all('size only' in title_of(method) for method in SALIENCY_METHODS)
 
