@@ -1,11 +1,13 @@
 """A planted change, learned and explained: inject -> train -> participant, against the truth.
 
     python benchmarks/bench_planted.py BIDS_DIR OUT [--unseen 7] [-- OPTIONS OF train]
+    python benchmarks/bench_planted.py BIDS_DIR OUT --model-name other -- OTHER OPTIONS OF train
 
 Plants a change into every brain of BIDS_DIR (``bids_interp_tools inject``), trains a model on all
 but the last brains, and explains images of these unseen brains with it. Prints the out-of-fold AUC
 and, for each direction, the NCC of the group-mean log-Jacobian with the exact one inside the brain,
-with a bootstrap interval over brains. Run again it goes on where it was.
+with a bootstrap interval over brains. Run again it goes on where it was; with another model name
+it trains another model with the same images.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument(
         '--explained', type=int, default=3, help='images of each that are explained'
     )
+    parser.add_argument('--model-name', default='planted', help='of the model')
     parser.add_argument('--nprocs', type=int, default=os.cpu_count() or 1)
     parser.add_argument('--fast', action='store_true', help='coarser registrations')
     # What follows -- is for train; argparse would take it for its own.
@@ -66,13 +69,14 @@ def main() -> int:
         )
     numbers = options.unseen, options.trained, options.explained
     seen, unseen = divide(planted / 'participants.tsv', *numbers)
-    model = options.out / 'derivatives' / 'models' / 'planted'
+    name = options.model_name
+    model = options.out / 'derivatives' / 'models' / name
     if not model.exists():
         what = ['--label', 'group', '--positive', 'patient', '--negative', 'control']
-        who = ['--family', 'family', '--model-name', 'planted', '--participant-label', *seen]
+        who = ['--family', 'family', '--model-name', name, '--participant-label', *seen]
         where = [planted, options.out / 'derivatives', 'train']
         run('bids_interp', *where, *what, *who, *common, *options.train)
-    explained = options.out / 'explained'
+    explained = options.out / f'explained-{name}'
     how = ['--model', model, '--output-spaces', 'template', '--participant-label', *unseen]
     run('bids_interp', planted, explained, 'participant', *how, *common)
     report(planted, explained, model, unseen)
