@@ -11,7 +11,6 @@ from torch import nn
 from bids_interp.evaluation.saliency import reason_kept, saliency_map
 from bids_interp.spatial import Grid, log_jacobian
 
-
 #: Images of each brain and class that are registered, of those that are there.
 REGISTERED = 3
 

@@ -64,8 +64,9 @@ def fit_sparse(
     centre = features.mean(axis=0)
     scale = float(features.std(axis=0).mean())
     if not scale:
-        outputs = 1 if is_regression or len(np.unique(values)) == 2 else len(np.unique(values))
-        return np.zeros((outputs, features.shape[1])), np.zeros(outputs)
+        classes = 0 if is_regression else len(np.unique(values))
+        count = classes if classes > 2 else 1
+        return np.zeros((count, features.shape[1])), np.zeros(count)
     scaled = (features - centre) / scale
     parts = _inner_folds(values, families, is_regression, seed)
     tried = []

@@ -251,7 +251,7 @@ def test_grad_cam_takes_the_layer_it_is_given():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('architecture', ['robust', 'ipmi2021', 'sfcn'])
+@pytest.mark.parametrize('architecture', ['morphometric', 'robust', 'ipmi2021', 'sfcn'])
 def test_grad_cam_looks_behind_the_last_normalisation(architecture):
     shape = (32, 32, 32)
     network = build_classifier(architecture, shape).eval()
