@@ -90,14 +90,25 @@ def last_progress(log: Path) -> str:
 
 
 def compare(out: Path) -> int:
-    """Compare the SHA-256 that both configurations hold of their files, and the rest of them."""
-    first, second = (
-        json.loads((out / name / 'models' / 'model' / 'config.json').read_text())
-        for name in ('whole', 'killed')
-    )
-    different = [name for name in first['files'] if first['files'][name] != second['files'][name]]
-    different += [key for key in first if key != 'files' and first[key] != second[key]]
-    print(f'{len(first["files"])} files; different: {", ".join(different) or "none"}')
+    """Compare the SHA-256 that both configurations hold of their files, and the rest of them.
+
+    Two trainings may end on different days: the day is left out, and of the model card, which names
+    it, all other words are compared.
+    """
+    folders = [out / name / 'models' / 'model' for name in ('whole', 'killed')]
+    first, second = (json.loads((folder / 'config.json').read_text()) for folder in folders)
+    cards = [
+        (folder / 'README.md').read_text().replace(config.pop('created'), 'DAY')
+        for folder, config in zip(folders, (first, second), strict=True)
+    ]
+    hashes = first.pop('files'), second.pop('files')
+    count = len(hashes[0])
+    for kept in hashes:
+        kept.pop('README.md')
+    different = [name for name in hashes[0] if hashes[0][name] != hashes[1].get(name)]
+    different += [key for key in first if first[key] != second[key]]
+    different += ['README.md'] if cards[0] != cards[1] else []
+    print(f'{count} files; different: {", ".join(different) or "none"}')
     return 1 if different else 0
 
 
