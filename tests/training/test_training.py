@@ -159,7 +159,8 @@ def test_temperature_undoes_a_scaling():
 def test_class_gap():
     outputs = np.array([[0.0], [1.0], [4.0], [5.0]])
     assert class_gaps(outputs, np.array([0, 0, 1, 1]), TARGET) == [4.0]
-    assert class_gaps(outputs[1::-1], np.array([0, 1]), TARGET) == [0.5]
+    # The wrong way round: half of the standard deviation of 0 and 1.
+    assert class_gaps(outputs[1::-1], np.array([0, 1]), TARGET) == [0.25]
 
 
 def test_classifier_learns(cohort: Cohort, fold, classifier):
