@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from bids_interp.evaluation.scores import auc
+from bids_interp.models.classifier import build_classifier
 from bids_interp.models.morphometric import MorphometricClassifier, half_shape
 from bids_interp.spatial import Grid, smooth, warp
 from bids_interp.training.augment import Augmentation
@@ -187,3 +189,14 @@ def test_recipes_choose_how_a_network_is_trained() -> None:
     short = make_recipe('fast', architecture='morphometric', classifier_steps=7)
     assert short.classifier.steps == 7
     assert isinstance(make_recipe('fast', architecture='sfcn').classifier, ClassifierRecipe)
+
+
+def test_its_weights_are_all_that_a_model_needs(trained, tmp_path: Path) -> None:
+    task, _ = trained
+    network = fit_head(task.result(), task.cohort, task.fold, RECIPE, seed=0)
+    save_file(network.state_dict(), tmp_path / 'classifier.safetensors')
+    again = build_classifier('morphometric', GRID.shape, **RECIPE.arguments).eval()
+    again.load_state_dict(load_file(tmp_path / 'classifier.safetensors'))
+    images = task.cohort.images[task.fold.test]
+    assert torch.equal(again(images), network(images))
+    assert network(images).std() > 0
