@@ -190,11 +190,11 @@ def scenario_table(
     columns = [
         metric for metric in metrics if any(finder.get(scenario, m, metric) for m in methods)
     ]
+    # Exact volumes are known to nobody, and so no method that could be the best.
+    rivals = [method for method in methods if method != 'exact']
     best = {}
     for metric in columns:
         sign = METRICS[metric].better if not metric.startswith('gain') else 0
-        # Exact volumes are known to nobody, and so no method that could be the best.
-        rivals = [m for m in methods if m != 'exact']
         values = {m: sign * finder.value(scenario, m, metric) for m in rivals}
         finite = [value for value in values.values() if np.isfinite(value)]
         best[metric] = {m for m, v in values.items() if sign and finite and v == max(finite)}

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from bids_interp.errors import TrainingError
-from bids_interp.training import checkpoints, progress
+from bids_interp.training import checkpoints, engine, progress
 from bids_interp.training.checkpoints import AtomicCheckpointIO
 from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import LAST, run_task
+from bids_interp.training.engine import LAST, StepTask, run_task
 from bids_interp.training.folds import Fold
+from bids_interp.training.paper import PaperSimulatorTask
 from bids_interp.training.progress import ProgressLines
 
 from .balls import CLASSIFIER, binary_cohort, folds_of
@@ -260,3 +262,22 @@ def test_a_task_that_goes_on_says_so() -> None:
     lines: list[str] = []
     ProgressLines('fold 2', lines.append).on_train_start(None, Task())
     assert lines == ['fold 2: goes on at step 50 of 100']
+
+
+@pytest.mark.parametrize(
+    ('size', 'task', 'wanted'),
+    [(16, ClassifierTask, False), (24, ClassifierTask, True), (32, PaperSimulatorTask, False)],
+)
+def test_bfloat16_is_left_where_a_convolution_would_see_too_little(
+    size: int, task: type, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, '_cpu_computes_bfloat16', lambda: True)
+    made = task.__new__(task)
+    StepTask.__init__(made)
+    made.cohort = SimpleNamespace(grid=SimpleNamespace(shape=(64, size, 64)))
+    assert made.mixed_precision()._enabled is wanted
+    made.reduced = False
+    assert made.mixed_precision()._enabled is False
+    monkeypatch.setattr(engine, '_cpu_computes_bfloat16', lambda: False)
+    made.reduced = True
+    assert made.mixed_precision()._enabled is False
