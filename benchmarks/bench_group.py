@@ -87,8 +87,7 @@ def make_seeds(folder: Path, spacing: float) -> None:
         save(folder / f'{kind}_map.nii.gz', values, affine)
         field = np.stack([30 * smooth_noise(rng, small) for _ in range(3)], axis=-1)
         save(folder / f'{kind}_velocity.nii.gz', field[:, :, :, None], coarse)
-        seen = (inner * (1 + 4 * smooth_noise(rng, small))).astype(np.float32)
-        save(folder / f'{kind}_input.nii.gz', seen, coarse)
+        save(folder / f'{kind}_anatomy.nii.gz', inner * 3 * smooth_noise(rng, small), coarse)
 
 
 def make_cohort(root: Path, seeds: Path, subjects: int) -> list[Path]:
@@ -114,7 +113,7 @@ def make_cohort(root: Path, seeds: Path, subjects: int) -> list[Path]:
             f'{stem}_res-1_desc-inject100_logjacobian.nii.gz': f'{kind}_map.nii.gz',
             f'{stem}_res-1_desc-brain_T1w.nii.gz': f'space-{SPACE}_res-1_desc-brain_T1w.nii.gz',
             f'{stem}_res-model_desc-inject_velocity.nii.gz': f'{kind}_velocity.nii.gz',
-            f'{stem}_res-model_desc-input_T1w.nii.gz': f'{kind}_input.nii.gz',
+            f'{stem}_res-4_desc-anatomy_logjacobian.nii.gz': f'{kind}_anatomy.nii.gz',
             f'{subject}_desc-brain_mask.nii.gz': 'desc-brain_mask.nii.gz',
         }
         for name, seed in links.items():

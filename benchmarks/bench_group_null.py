@@ -2,11 +2,12 @@
 
     python benchmarks/bench_group_null.py [--cohorts 200] [--subjects 60] [--folds 5]
 
-Every cohort is made of small images (16 voxels a side) that differ between subjects at random, with
-labels, ages and sexes that mean nothing. In place of a trained classifier and simulator each fold
-has the velocity that best explains the difference between the classes of its training subjects, to
-first order: it learns the labels as well as a model of this size can. Scores come from
-``bids_interp.group.expression``, tests from ``bids_interp.group.glm``, both as in the program.
+Every cohort is made of small phantoms (16 voxels a side): maps of local volumes that differ between
+subjects at random, as a registration finds them, with labels, ages and sexes that mean nothing. In
+place of a trained classifier and simulator each fold has the velocity whose divergence is the
+difference between the classes of its training subjects: it learns the labels as well as a model of
+this size can. Scores come from ``bids_interp.group.expression``, tests from
+``bids_interp.group.glm``, both as in the program.
 
 Prints how often p is below 0.05 for the label that was trained for, with and without the widening
 of its null distribution, and for age and sex. Exit code 1 if a test of the program comes out above
@@ -25,62 +26,51 @@ from scipy.ndimage import gaussian_filter
 
 from bids_interp.evaluation.exchange import SPREAD
 from bids_interp.group.design import make_design
-from bids_interp.group.expression import (
-    fit_score,
-    nuisance,
-    predicted_change,
-    world_gradient,
-)
+from bids_interp.group.expression import divergence, fit_score
 from bids_interp.group.glm import fit_terms
+from bids_interp.phantom.poisson import gradient_velocity
 from bids_interp.spatial.grid import Grid
 
 SIZE = 16
 
 
-def phantom() -> tuple[np.ndarray, np.ndarray, Grid]:
-    """A brain-like image with inner structures, its mask and its grid."""
+def phantom() -> tuple[np.ndarray, Grid]:
+    """Mask of a round brain and its grid."""
     affine = np.diag([8.0, 8.0, 8.0, 1.0])
     affine[:3, 3] = -8.0 * (SIZE - 1) / 2
     grid = Grid((SIZE,) * 3, affine, 'phantom')
-    points = grid.world_coordinates()
-    inside = np.sqrt((points**2).sum(axis=0)) < 52
-    rng = np.random.default_rng(1)
-    inner = gaussian_filter(rng.standard_normal(inside.shape), 1.5)
-    return (1 + inner / inner.std() * 0.4) * inside, inside, grid
+    return np.sqrt((grid.world_coordinates() ** 2).sum(axis=0)) < 52, grid
 
 
 def cohort(rng: np.random.Generator, subjects: int) -> np.ndarray:
-    """Images (N, X, Y, Z): the phantom, each moved by its own random smooth field, and noise."""
-    mean, inside, grid = phantom()
-    gradient = world_gradient(mean, grid)
-    images = []
+    """Log-volumes (N, X, Y, Z): head size, smooth differences of anatomy, and noise."""
+    inside, _ = phantom()
+    maps = []
     for _ in range(subjects):
-        field = np.stack([gaussian_filter(rng.standard_normal(inside.shape), 2) for _ in range(3)])
-        field *= 2.0 / field.std()
-        noise = 0.03 * rng.standard_normal(inside.shape)
-        images.append((mean - (field * gradient).sum(axis=0) + noise) * inside)
-    return np.array(images)
+        anatomy = gaussian_filter(rng.standard_normal(inside.shape), 1.5)
+        anatomy *= 0.15 / anatomy.std()
+        noise = 0.05 * rng.standard_normal(inside.shape)
+        maps.append((rng.normal(0, 0.05) + anatomy + noise) * inside)
+    return np.array(maps)
 
 
-def learned_velocity(difference: np.ndarray, mean: np.ndarray, grid: Grid) -> np.ndarray:
-    """Smooth velocity (mm) whose first-order change goes along a difference of two images."""
-    gradient = world_gradient(mean, grid)
-    return np.stack([gaussian_filter(-difference * part, 1.0) for part in gradient])
+def learned_velocity(difference: np.ndarray, inside: np.ndarray, grid: Grid) -> np.ndarray:
+    """Velocity (mm) that makes a difference of volumes, but that of the whole."""
+    wanted = np.where(inside, difference - difference[inside].mean(), 0.0)
+    return gradient_velocity(wanted, grid)
 
 
-def scores(images: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def scores(maps: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Cross-fitted expression scores (N,)."""
-    _, inside, grid = phantom()
-    values = np.zeros(len(images))
+    inside, grid = phantom()
+    values = np.zeros(len(maps))
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
-        mean = images[train].mean(axis=0)
-        difference = images[train & labels].mean(axis=0) - images[train & ~labels].mean(axis=0)
-        velocity = learned_velocity(difference, mean, grid)
-        basis = np.linalg.qr(nuisance(mean, grid, inside))[0]
-        change = predicted_change(mean, velocity, grid, inside)
+        difference = maps[train & labels].mean(axis=0) - maps[train & ~labels].mean(axis=0)
+        pattern = divergence(learned_velocity(difference, inside, grid), grid)[inside]
+        mean = maps[train].mean(axis=0)
         for index in np.flatnonzero(test):
-            values[index] = fit_score(images[index], basis, change, inside)[0]
+            values[index] = fit_score((maps[index] - mean)[inside], pattern)[0]
         values[test] /= np.abs(values[test]).mean()  # folds of unlike strength count alike
     return values
 
@@ -88,12 +78,12 @@ def scores(images: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndar
 def one_cohort(seed: int, subjects: int, n_folds: int, draws: int) -> dict[str, float]:
     """Return the p values of one null cohort."""
     rng = np.random.default_rng(seed)
-    images = cohort(rng, subjects)
+    maps = cohort(rng, subjects)
     labels = rng.permutation(np.arange(subjects) % 2).astype(bool)
     folds = np.empty(subjects, int)
     for side in (labels, ~labels):  # stratified, as in training
         folds[side] = rng.permutation(int(side.sum())) % n_folds
-    values = scores(images, labels, folds)
+    values = scores(maps, labels, folds)
     design = make_design(
         {
             'group': ['patient' if label else 'control' for label in labels],

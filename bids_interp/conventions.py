@@ -5,3 +5,9 @@ SIGN = (
     'positive = local expansion from the observed to the simulated image; '
     'negative = contraction; volume change % = 100*(exp(logJ)-1)'
 )
+
+#: What the sign of a map of local volumes of an observed brain means.
+ANATOMY_SIGN = (
+    'positive = larger in the subject than in the template; negative = smaller; '
+    'difference of volumes % = 100*(exp(logJ)-1)'
+)

@@ -130,6 +130,7 @@ def init_single_t1w_wf(
         device=context.device,
         omp_nthreads=context.omp_nthreads,
         random_seed=settings.random_seed,
+        offline=settings.offline,
     )
     derivatives_wf = init_derivatives_wf(
         source=record.path,

@@ -64,7 +64,7 @@ def init_derivatives_wf(
         Whether the preprocessed image has no skull (bool).
     conform_report, native_to_template
         JSON objects for sidecars: what was done to orientation and header; the registration.
-    model_input, velocity, prediction, dose_response, counterfactual
+    anatomy, model_input, velocity, prediction, dose_response, counterfactual
         Files of the explain workflow.
     membership, velocity_facts, native_facts, template_facts
         JSON files of the explain workflow that go into sidecars.

@@ -11,6 +11,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.plan import wants_space
+from bids_interp.interfaces.anatomical import MeasureAnatomy
 from bids_interp.interfaces.explain import (
     Classify,
     Counterfactual,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 INPUTS = ['t1w', 'brain', 'native_to_template', 'template_brain']
 OUTPUTS = [
+    'anatomy',
     'model_input',
     'membership',
     'observed',
@@ -56,6 +58,7 @@ def init_explain_wf(
     device: str = 'cpu',
     omp_nthreads: int = 1,
     random_seed: int = 0,
+    offline: bool = True,
     name: str = 'explain_wf',
 ) -> Workflow:
     """Simulate what a classifier has learned on one brain, and measure it.
@@ -81,7 +84,9 @@ def init_explain_wf(
     omp_nthreads : int
         Threads of PyTorch in each node.
     random_seed : int
-        Seed of PyTorch.
+        Seed of PyTorch and ANTs.
+    offline : bool
+        Never ask the network for the template.
     name : str
         Name of the workflow.
 
@@ -99,6 +104,9 @@ def init_explain_wf(
 
     Outputs
     -------
+    anatomy
+        Local volumes of the observed brain relative to the template; an empty name where the
+        registration gave up.
     model_input
         What the classifier saw.
     membership
@@ -151,6 +159,17 @@ def init_explain_wf(
         mem_gb=1.5,
         n_procs=omp_nthreads,
     )
+    measure_anatomy = pe.Node(
+        MeasureAnatomy(
+            template=bundle.template,
+            offline=offline,
+            num_threads=omp_nthreads,
+            random_seed=random_seed,
+        ),
+        name='measure_anatomy',
+        mem_gb=1.0,
+        n_procs=omp_nthreads,
+    )
     networks = (classify, simulate, counterfactual)
     for node in networks:
         workflow.connect(prepare_input, 'model_input', node, 'model_input')
@@ -161,6 +180,8 @@ def init_explain_wf(
             ('brain', 'brain'),
             ('native_to_template', 'native_to_template'),
         ]),
+        (inputnode, measure_anatomy, [('template_brain', 'template_brain')]),
+        (measure_anatomy, outputnode, [('anatomy', 'anatomy')]),
         (classify, counterfactual, [('observed', 'observed')]),
         (simulate, counterfactual, [('velocity', 'velocity')]),
         (prepare_input, outputnode, [
@@ -241,6 +262,9 @@ were refined by cubic splines at full resolution, integrated by scaling and squa
 [@scaling_squaring], and the brain was warped once. Maps show the natural logarithm of the Jacobian
 determinant of the deformation from the observed to the simulated image: positive values mean local
 expansion, negative values contraction.
+
+For the group level the volumes of the observed brain were measured, independently of the model, by
+a deformable registration to the template (SyN, local correlation, 4 mm) [@ants].
 """
 
 

@@ -11,12 +11,55 @@ import torch
 
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.itk import itk_text
+from bids_interp.anatomical.templates import brain_mask_of
 from bids_interp.errors import ImageError
-from bids_interp.spatial import Grid, log_jacobian
+from bids_interp.spatial import Grid, log_jacobian, resample
 
 # Voxels are several mm wide: two levels and neighbours of one voxel are enough, and five times
 # faster than neighbours of two voxels and more iterations, for the same agreement.
 _SYN = ants_tools.Stage('SyN[0.2,3,0]', 'CC[%s,%s,1,1]', '40x10', '2x1', '1x0')
+
+#: Voxel size in mm of the maps of :func:`measure_anatomy`.
+ANATOMY_MM = 4
+
+
+def measure_anatomy(
+    brain: nib.Nifti1Image, template: nib.Nifti1Image, *, threads: int = 1, seed: int = 0
+) -> nib.Nifti1Image:
+    """Local volumes of a brain relative to a template: a map of tensor-based morphometry.
+
+    Parameters
+    ----------
+    brain, template : nibabel.Nifti1Image
+        Brains, 0 outside, aligned by an affine; their grids may differ.
+    threads, seed : int
+        Of ANTs.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z) float32 on the field of view of the template with voxels of
+        :data:`ANATOMY_MM`: log-Jacobian of the map from the template to the brain, positive where
+        the brain is larger than the template; 0 outside of the template's brain.
+
+    Raises
+    ------
+    ImageError
+        If ANTs gives up.
+    """
+    grid = Grid.from_image(template).with_spacing(ANATOMY_MM)
+    mask = brain_mask_of(template)
+    moving, fixed, inside = (
+        resample(
+            torch.from_numpy(np.asarray(image.dataobj, np.float32))[None, None],
+            Grid.from_image(image),
+            grid,
+            antialias=True,
+        )[0, 0].numpy()
+        for image in (brain, template, mask)
+    )
+    volumes = register_log_jacobian(moving, fixed, grid, threads=threads, seed=seed)
+    return grid.to_image(volumes * (inside > 0.5))
 
 
 def register_log_jacobian(

@@ -211,6 +211,19 @@ def plan_explain(
     common, template = context.common, context.template
     membership = ((ALL_KEYS, 'membership'),)
     plan: Plan = {
+        'anatomy': [
+            PlannedOutput(
+                context.name('anatomy', space=template),
+                sidecar(
+                    'anatomy',
+                    common,
+                    context.sources('anatomy'),
+                    SpatialReference=context.reference(),
+                ),
+                template=True,
+                optional=True,
+            )
+        ],
         'model_input': [
             PlannedOutput(
                 context.name('model_input', space=template),

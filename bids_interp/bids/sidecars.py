@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bids_interp.conventions import SIGN
+from bids_interp.conventions import ANATOMY_SIGN, SIGN
 
 VELOCITY_CONVENTION = (
     'Stationary velocity field for dose 1. Five-dimensional vector image (X, Y, Z, 1, 3): the '
@@ -47,6 +47,16 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Description': 'Brain of the subject, brought to the template by an affine.',
         'SkullStripped': True,
         'Resolution': 'Isotropic voxels of 1 mm.',
+    },
+    'anatomy': {
+        'Description': 'Local volumes of the observed brain: natural logarithm of the Jacobian '
+        'determinant of the deformable registration (SyN) of the template to the brain after the '
+        'affine one, on the template. Head size does not count. The group level measures with it '
+        'how much of a pattern a subject shows; no classifier takes part.',
+        'SkullStripped': True,
+        'Resolution': 'Isotropic voxels of 4 mm.',
+        'Units': '1 (natural logarithm of a ratio of volumes)',
+        'Sign': ANATOMY_SIGN,
     },
     'model_input': {
         'Description': 'What the classifier saw: the brain on the grid of the model with '
@@ -110,6 +120,7 @@ SOURCE_KINDS: dict[str, tuple[str, ...]] = {
     'mask': ('preproc',),
     'transform': ('preproc', 'mask'),
     'template_brain': ('preproc', 'mask', 'to_template'),
+    'anatomy': ('template_brain',),
     'model_input': ('preproc', 'mask', 'to_template'),
     'velocity': ('model_input',),
     'saliency': ('model_input',),

@@ -1,26 +1,26 @@
 r"""Cross-fitted expression score: how much of a pattern an observed anatomy shows.
 
-The score is measured on the observed image, not on the explanation that a model gives of it. Let
-:math:`x_i` be the image of subject *i* as the classifier saw it (normalised intensities in template
-space), :math:`m` a mean image and :math:`u` the velocity (mm) that injects the pattern. To first
-order injecting a dose *d* into the mean image changes it by :math:`d\,\delta` with
+The score is measured on the observed anatomy, not on the explanation that a model gives of it. Let
+:math:`w_i` be the map of the local volumes of subject *i* (logarithms, relative to the template,
+from a deformable registration that knows neither model nor label), :math:`\bar w` a mean of such
+maps and :math:`u` the velocity (mm) that injects the pattern. To first order injecting a dose *d*
+changes the logarithms of volumes by :math:`d\,\delta` with
 
-.. math:: \delta(p) = -u(p) \cdot \nabla m(p).
+.. math:: \delta(p) = \nabla \cdot u(p).
 
-The score is the coefficient of :math:`\delta` in the least-squares fit over the voxels of the mask
+The score is the coefficient of :math:`\delta` in the least-squares fit over the voxels of the brain
 
-.. math:: x_i = a + b\,m + s_i\,\delta + \sum_j c_j\,g_j + e,
+.. math:: w_i - \bar w = a + s_i\,\delta + e.
 
-where the twelve :math:`g_j` are the first-order image changes of translations and linear maps,
-which take up what is left of misalignment and of head size. Its unit is the dose: a subject with 1
-differs from the mean image as the full pattern would change it.
+Its unit is the dose: a subject with 1 differs from the mean as the full pattern would change it.
+The offset takes up what is left of head size.
 
 What enters the score of subject *i*: the velocity is the mean over *other* subjects whom the same
-folds explain, folds which were trained neither with them nor with *i*; the mean image is that of
+folds explain, folds which were trained neither with them nor with *i*; the mean map is that of
 subjects whom other folds explain (for new subjects, whom all folds explain: training subjects where
 there are any, else the other new subjects). No label of anybody is used, so that a control group
-does not pull the mean image; another mean image shifts all scores of a block by about one number,
-which the model of the scores has an intercept for.
+does not pull the mean; another mean shifts all scores of a block by about one number, which the
+model of the scores has an intercept for.
 """
 
 from __future__ import annotations
@@ -36,10 +36,8 @@ from bids_interp.group.reading import read_array, read_field
 from bids_interp.group.scans import FURTHER, Scan
 from bids_interp.spatial.grid import Grid
 
-#: Voxels inside at least this share of the brains are fitted.
+#: Voxels that at least this share of the maps cover are fitted.
 SHARE_INSIDE = 0.9
-#: Length in mm that linear maps are measured in, so that all columns are of like size.
-SCALE_MM = 50.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Score:
     value : float, optional
         The score in units of dose; None where it cannot be computed.
     fit : float, optional
-        Share of what offset, mean image and misalignment leave that the pattern explains.
+        Share of the variance of the differences from the mean map that the pattern explains.
     reason : str
         Why there is no score.
     """
@@ -67,75 +65,63 @@ class Score:
     reason: str = ''
 
 
-def world_gradient(image: np.ndarray, grid: Grid) -> np.ndarray:
-    """Gradient (3, X, Y, Z) along world axes, per mm, of an image (X, Y, Z).
+def divergence(velocity: np.ndarray, grid: Grid) -> np.ndarray:
+    """Divergence (X, Y, Z) of a velocity (3, X, Y, Z) in mm: growth of volumes per dose.
 
     Examples
     --------
     >>> grid = Grid((4, 4, 4), np.diag([2.0, 2.0, -2.0, 1.0]))
-    >>> image = grid.world_coordinates()[2]
-    >>> world_gradient(image, grid)[:, 1, 1, 1].round(6).tolist()
-    [0.0, 0.0, 1.0]
+    >>> swelling = 0.1 * grid.world_coordinates()
+    >>> divergence(swelling, grid)[1, 1, 1].round(6).item()
+    0.3
     """
-    steps = np.stack(np.gradient(np.asarray(image, np.float64)))
-    return np.einsum('ij,ixyz->jxyz', np.linalg.inv(grid.linear), steps)
+    steps = np.stack([np.stack(np.gradient(part)) for part in np.asarray(velocity, np.float64)])
+    return np.einsum('ij,jixyz->xyz', np.linalg.inv(grid.linear), steps)
 
 
-def nuisance(mean: np.ndarray, grid: Grid, inside: np.ndarray) -> np.ndarray:
-    """Columns (V, 14): one, the mean image, and its first-order changes by linear maps."""
-    gradient = world_gradient(mean, grid)[:, inside]
-    points = grid.world_coordinates()[:, inside].astype(np.float64)
-    points = (points - points.mean(axis=1, keepdims=True)) / SCALE_MM
-    moves = [gradient, *(points[axis] * gradient for axis in range(3))]
-    columns = [np.ones((1, gradient.shape[1])), mean[inside][None], *moves]
-    return np.concatenate(columns).T
+def on_grid(volume: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
+    """Interpolate (X, Y, Z) linearly onto another grid of the same space; 0 outside."""
+    from scipy.ndimage import affine_transform
+
+    if source.matches(target):
+        return volume
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    return affine_transform(
+        volume, matrix[:3, :3], matrix[:3, 3], target.shape, order=1, mode='constant'
+    )
 
 
-def predicted_change(
-    mean: np.ndarray, velocity: np.ndarray, grid: Grid, inside: np.ndarray
-) -> np.ndarray:
-    """First-order change (V,) of a mean image by a velocity (3, X, Y, Z) in mm at dose 1."""
-    return -(velocity[:, inside] * world_gradient(mean, grid)[:, inside]).sum(axis=0)
-
-
-def fit_score(
-    image: np.ndarray, basis: np.ndarray, change: np.ndarray, inside: np.ndarray
-) -> tuple[float, float]:
-    """Coefficient of the predicted change in an image, and the share that it explains.
+def fit_score(volumes: np.ndarray, pattern: np.ndarray) -> tuple[float, float]:
+    """Coefficient of a pattern in differences of volumes, and the share that it explains.
 
     Parameters
     ----------
-    image : numpy.ndarray
-        (X, Y, Z) observed image.
-    basis : numpy.ndarray
-        (V, 14) orthonormal basis of :func:`nuisance`.
-    change : numpy.ndarray
-        (V,) of :func:`predicted_change`.
-    inside : numpy.ndarray
-        (X, Y, Z) bool.
+    volumes : numpy.ndarray
+        (V,) log-volumes of the subject minus those of the mean.
+    pattern : numpy.ndarray
+        (V,) of :func:`divergence`.
 
     Raises
     ------
     ImageError
-        If the change is nothing but misalignment.
+        If the pattern changes no volumes but that of the whole.
     """
-    observed = image[inside].astype(np.float64)
-    observed = observed - basis @ (basis.T @ observed)
-    left = change - basis @ (basis.T @ change)
-    power = float(left @ left)
-    if power <= 1e-12 * max(float(change @ change), 1e-30):
-        raise ImageError('The pattern does not change the mean image.')
-    score = float(observed @ left) / power
+    volumes, pattern = (np.asarray(part, np.float64) for part in (volumes, pattern))
+    observed, wanted = volumes - volumes.mean(), pattern - pattern.mean()
+    power = float(wanted @ wanted)
+    if power <= 1e-12 * max(float(pattern @ pattern), 1e-30):
+        raise ImageError('The pattern does not change the volume of anything.')
+    score = float(observed @ wanted) / power
     total = float(observed @ observed)
     return score, score**2 * power / total if total > 0 else 0.0
 
 
 class _Sums:
-    """Sums of images and velocities of each block, one entry per subject."""
+    """Sums of volumes and patterns of each block, one entry per subject."""
 
     def __init__(self, scans: Sequence[Scan]) -> None:
-        self.images: dict[str, np.ndarray] = {}
-        self.fields: dict[str, np.ndarray] = {}
+        self.volumes: dict[str, np.ndarray] = {}
+        self.patterns: dict[str, np.ndarray] = {}
         self.n: dict[str, int] = defaultdict(int)
         self.failed: dict[str, str] = {}
         self.subjects: dict[str, Scan] = {}
@@ -146,56 +132,59 @@ class _Sums:
 
     def _add(self, scan: Scan) -> None:
         try:
-            image, field, grid = read_pair(scan)
+            volumes, pattern, grid = read_pair(scan)
             if self.grid is None:
                 self.grid, self.brains = grid, np.zeros(grid.shape)
             elif not self.grid.matches(grid):
-                raise ImageError(f'{scan.prefix} lies on another grid of the model.')
+                raise ImageError(f'The anatomy of {scan.prefix} lies on another grid.')
         except ImageError as error:
             self.failed[scan.prefix] = error.message
             return
         block = scan.block
         zero = np.zeros(1)
-        self.images[block] = self.images.get(block, zero) + image
-        self.fields[block] = self.fields.get(block, zero) + field
+        self.volumes[block] = self.volumes.get(block, zero) + volumes
+        self.patterns[block] = self.patterns.get(block, zero) + pattern
         self.n[block] += 1
-        self.brains = self.brains + (np.abs(image) > 1e-6)
+        self.brains = self.brains + (volumes != 0)
         self.subjects[scan.subject] = scan
 
-    def without(self, block: str, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Mean image for a block; and, where it depends on the subject, its part left out."""
-        others = [name for name in self.images if name != block]
+    def mean_for(self, block: str, own: np.ndarray) -> np.ndarray:
+        """Mean map for a subject of a block: of other blocks, else of the others in it."""
+        others = [name for name in self.volumes if name != block]
         n = sum(self.n[name] for name in others)
         if n >= 2:
-            return np.sum([self.images[name] for name in others], axis=0) / n, None
-        return (self.images[block] - image) / (self.n[block] - 1), image
+            return np.sum([self.volumes[name] for name in others], axis=0) / n
+        return (self.volumes[block] - own) / (self.n[block] - 1)
 
 
 def read_pair(scan: Scan) -> tuple[np.ndarray, np.ndarray, Grid]:
-    """Observed image and injecting velocity of one subject on the grid of the model.
+    """Observed log-volumes and pattern of one subject, on the grid of the former.
 
     Raises
     ------
     ImageError
-        If one is missing or damaged, or they do not fit each other.
+        If one is missing or damaged.
     """
     import nibabel as nib
 
-    if scan.model_input is None or scan.velocity is None:
-        missing = 'the velocity field' if scan.model_input else 'the input of the model'
-        raise ImageError(f'{missing} of {scan.prefix} is missing.')
-    image, field = read_array(scan.model_input), read_field(scan.velocity)
-    if field.shape[1:] != image.shape:
-        raise ImageError(f'Image and velocity of {scan.prefix} lie on different grids.')
-    if not (np.isfinite(image).all() and np.isfinite(field).all()):
-        raise ImageError(f'Image or velocity of {scan.prefix} hold values that are not finite.')
-    return image, field, Grid.from_image(nib.load(scan.model_input), scan.space)
+    if scan.anatomy is None or scan.velocity is None:
+        missing = 'velocity field' if scan.anatomy else 'map of the anatomy'
+        raise ImageError(
+            f'The {missing} of {scan.prefix} is missing.', 'Run the participant level again.'
+        )
+    volumes, field = read_array(scan.anatomy), read_field(scan.velocity)
+    if not (np.isfinite(volumes).all() and np.isfinite(field).all()):
+        raise ImageError(f'Anatomy or velocity of {scan.prefix} hold values that are not finite.')
+    grid, coarse = (
+        Grid.from_image(nib.load(path), scan.space) for path in (scan.anatomy, scan.velocity)
+    )
+    return volumes, on_grid(divergence(field, coarse), coarse, grid), grid
 
 
 def expression_scores(scans: Sequence[Scan]) -> list[Score]:
     """Score of every image that is in, and of further images of the same subjects.
 
-    Two passes over the small files on the grid of the model; memory does not grow with their
+    Two passes over small files; memory does not grow with their
     number.
 
     Parameters
@@ -213,35 +202,23 @@ def expression_scores(scans: Sequence[Scan]) -> list[Score]:
     if sums.grid is None:
         return [Score(s.prefix, s.block, None, reason=sums.failed.get(s.prefix, '')) for s in kept]
     inside = sums.brains >= SHARE_INSIDE * sum(sums.n.values())
-    prepared: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    return [_score(scan, sums, inside, prepared) for scan in kept]
+    return [_score(scan, sums, inside) for scan in kept]
 
 
-def _score(
-    scan: Scan,
-    sums: _Sums,
-    inside: np.ndarray,
-    prepared: dict[str, tuple[np.ndarray, np.ndarray]],
-) -> Score:
-    """Score of one image; means that a block shares are prepared once."""
-    block, grid = scan.block, sums.grid
+def _score(scan: Scan, sums: _Sums, inside: np.ndarray) -> Score:
+    """Score of one image."""
+    block = scan.block
     first = sums.subjects.get(scan.subject)
-    if scan.prefix in sums.failed or first is None or grid is None:
+    if scan.prefix in sums.failed or first is None:
         return Score(scan.prefix, block, None, reason=sums.failed.get(scan.prefix, 'no pattern'))
     if first.block != block or sums.n[block] < 2:
         reason = 'nobody else is explained by the same folds, so that there is no pattern'
         return Score(scan.prefix, block, None, reason=reason)
     try:
-        own, field, _ = read_pair(first)
-        image = own if scan.prefix == first.prefix else read_pair(scan)[0]
-        velocity = (sums.fields[block] - field) / (sums.n[block] - 1)
-        mean, is_own = sums.without(block, own)
-        if is_own is not None or block not in prepared:
-            columns = np.linalg.qr(nuisance(mean, grid, inside))[0]
-            prepared[block] = mean, columns
-        mean, basis = prepared[block]
-        change = predicted_change(mean, velocity, grid, inside)
-        value, fit = fit_score(image, basis, change, inside)
+        own, mine, _ = read_pair(first)
+        volumes = own if scan.prefix == first.prefix else read_pair(scan)[0]
+        pattern = (sums.patterns[block] - mine) / (sums.n[block] - 1)
+        value, fit = fit_score((volumes - sums.mean_for(block, own))[inside], pattern[inside])
     except ImageError as error:
         return Score(scan.prefix, block, None, reason=error.message)
     return Score(scan.prefix, block, value, fit)

@@ -24,8 +24,8 @@ SCORE_COLUMNS: dict[str, dict[str, Any]] = {
     'group': {'Description': 'Group.'},
     'folds': {'Description': 'Folds whose pattern is measured; none was trained with the subject.'},
     'score_dose': {
-        'Description': 'Expression score: coefficient of the first-order image change that the '
-        'pattern makes in a mean image, in the observed image; docs/group.md has the formula.',
+        'Description': 'Expression score: coefficient of the pattern in the volumes that the '
+        'observed anatomy has other than a mean of others; docs/group.md has the formula.',
         'Units': '1 (dose)',
     },
     'score': {
@@ -34,8 +34,7 @@ SCORE_COLUMNS: dict[str, dict[str, Any]] = {
         'Units': '1 (standard deviation of controls)',
     },
     'explained': {
-        'Description': 'Share of the image, without mean image and misalignment, that the pattern '
-        'explains.',
+        'Description': 'Share of the variance of these differences that the pattern explains.',
         'Units': '1',
     },
     'logit': {'Description': 'Mean logit of the observed image.', 'Units': '1'},

@@ -90,6 +90,12 @@ class Scan:
         path = self.folder / f'{self.prefix}_space-{self.space}_res-model_desc-input_T1w.nii.gz'
         return path if path.is_file() else None
 
+    @property
+    def anatomy(self) -> Path | None:
+        """Local volumes of the observed brain, relative to the template."""
+        name = f'{self.prefix}_space-{self.space}_res-*_desc-anatomy_logjacobian.nii.gz'
+        return min(self.folder.glob(name), default=None)
+
     def left_out(self, reason: str) -> Scan:
         """The same, left out for a reason; the first reason stays."""
         return self if self.reason else replace(self, reason=reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.write import write_json, write_text
+
+logger = logging.getLogger('bids_interp')
 
 
 class _AntsInputSpec(BaseInterfaceInputSpec):
@@ -172,4 +175,49 @@ class RegisterBrain(_NodeInterface):
             self._results[output] = str(path)
         placed = resample_to_template(brain, template, matrix)
         self.save(runtime, 'template_brain', placed)
+        return runtime
+
+
+class _MeasureAnatomyInputSpec(BaseInterfaceInputSpec):
+    template_brain = File(exists=True, mandatory=True, desc='brain, aligned with the template')
+    template = traits.Str(mandatory=True, desc='name of the brain template')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of ANTs')
+    random_seed = traits.Int(0, usedefault=True, desc='seed of ANTs')
+
+
+class _MeasureAnatomyOutputSpec(TraitedSpec):
+    # A name, not a file: it is empty where the registration gave up.
+    anatomy = traits.Str(desc='log-Jacobian from the template to the brain')
+
+
+class MeasureAnatomy(_NodeInterface):
+    """Measure local volumes of a brain by a deformable registration to the template.
+
+    Only the group level needs them, so that a registration that gives up costs the subject its
+    expression score and nothing else.
+    """
+
+    input_spec = _MeasureAnatomyInputSpec
+    output_spec = _MeasureAnatomyOutputSpec
+
+    def _run_interface(self, runtime):
+        import nibabel as nib
+
+        from bids_interp.anatomical.deformation import measure_anatomy
+        from bids_interp.anatomical.templates import brain_template
+        from bids_interp.errors import ImageError
+
+        inputs = self.inputs
+        template = brain_template(inputs.template, offline=inputs.offline)
+        brain = nib.load(inputs.template_brain)
+        try:
+            volumes = measure_anatomy(
+                brain, template, threads=inputs.num_threads, seed=inputs.random_seed
+            )
+        except ImageError as error:
+            logger.warning('%s The group level has no expression score of it.', error.message)
+            self._results['anatomy'] = ''
+            return runtime
+        self.save(runtime, 'anatomy', volumes)
         return runtime

@@ -153,10 +153,11 @@ def methods_of(content: Content) -> str:
         '*Nilearn* [@nilearn].',
         f'Regions were {content["region_source"]}. Volume changes are means of exp(log-Jacobian) '
         '- 1; intervals are 95 % percentiles of the mean when subjects are drawn again.',
-        'The expression score of a subject is the coefficient, in its observed image, of the '
-        'first-order change that the pattern makes in a mean image, with an offset, the mean '
-        'image and the changes of all linear maps in the same fit. Pattern and mean image come '
-        'from other subjects and from folds without the subject; no label enters.',
+        'The volumes of each observed brain were measured by a deformable registration to the '
+        'template (SyN, local correlation) [@ants]. The expression score of a subject is the '
+        'coefficient, in its log-volumes minus a mean, of the change of log-volumes that the '
+        'pattern makes (the divergence of its velocity), with an offset in the same fit. Pattern '
+        'and mean come from other subjects and from folds without the subject; no label enters.',
     ]
     if terms:
         parts.append(

@@ -51,7 +51,7 @@ def test_all_names_differ_and_both_directions_and_doses_are_there():
         for label in ('inject050', 'inject100', 'remove050', 'remove100'):
             for ending in ('T1w', 'logjacobian'):
                 assert f'{stem}{space}_desc-{label}_{ending}.nii.gz' in outputs
-    assert len(outputs) == 5 + 1 + 2 + 3 + 16
+    assert len(outputs) == 5 + 1 + 1 + 2 + 3 + 16
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,19 @@ def test_maps_are_planned_only_for_the_spaces_asked_for(spaces, native, template
 
 def test_the_sign_of_the_maps_is_written_down():
     outputs = everything(make_context())
-    maps = [o for name, o in outputs.items() if name.endswith('_logjacobian.nii.gz')]
+    maps = [
+        o
+        for name, o in outputs.items()
+        if name.endswith('_logjacobian.nii.gz') and 'desc-anatomy' not in name
+    ]
     assert len(maps) == 8
     for output in maps:
         assert output.metadata['Sign'].startswith('positive = local expansion from the observed')
         assert 'volume change % = 100*(exp(logJ)-1)' in output.metadata['Sign']
         assert output.metadata['Dose'] in (0.5, 1.0)
         assert output.metadata['Direction'] in names.DIRECTIONS
+    anatomy = next(o for name, o in outputs.items() if 'desc-anatomy' in name)
+    assert anatomy.metadata['Sign'].startswith('positive = larger in the subject')
     velocity = next(o for name, o in outputs.items() if name.endswith('inject_velocity.nii.gz'))
     assert velocity.metadata['Units'] == 'mm'
     assert 'RAS+' in velocity.metadata['Convention']

@@ -89,7 +89,7 @@ def write_scan(
     **prediction: Any,
 ) -> Path:
     """Write the derivatives of one image; returns their folder."""
-    from bids_interp.group.expression import predicted_change
+    from bids_interp.group.expression import divergence
 
     rng = np.random.default_rng(seed)
     prefix = f'sub-{subject}' + (f'_ses-{session}' if session else '')
@@ -104,10 +104,9 @@ def write_scan(
     save(Path(f'{stem}_res-1_desc-brain_T1w.nii.gz'), mean.astype('f4'), affine)
     velocity = np.moveaxis(pattern(), 0, -1)[..., None, :].astype('f4')
     save(Path(f'{stem}_res-model_desc-inject_velocity.nii.gz'), velocity, affine)
-    shown = mean.copy()
-    shown[inside] += expression * predicted_change(mean, pattern(), grid(), inside)
-    shown[inside] += 0.03 * rng.standard_normal(int(inside.sum()))
-    save(Path(f'{stem}_res-model_desc-input_T1w.nii.gz'), shown.astype('f4'), affine)
+    save(Path(f'{stem}_res-model_desc-input_T1w.nii.gz'), mean.astype('f4'), affine)
+    volumes = 0.1 + expression * divergence(pattern(), grid()) + rng.normal(0, 0.1, SHAPE)
+    save(Path(f'{stem}_res-4_desc-anatomy_logjacobian.nii.gz'), inside * volumes, affine)
     save(folder / f'{prefix}_desc-brain_mask.nii.gz', inside.astype('u1'), affine)
     (folder / f'{prefix}_from-{SPACE}_to-T1w_mode-image_xfm.json').write_text(
         json.dumps({'Registration': {'determinant': 1.25}})

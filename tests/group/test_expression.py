@@ -8,55 +8,69 @@ import pytest
 from bids_interp.errors import ImageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.group.expression import (
+    divergence,
     expression_scores,
     fit_score,
-    nuisance,
-    predicted_change,
+    on_grid,
     standardised,
 )
-from bids_interp.spatial import exponential, warp
+from bids_interp.spatial import exponential, log_jacobian
+from bids_interp.spatial.grid import Grid
 
 
-@pytest.fixture
-def setting(made_up):
-    mean, inside = made_up.brain()
-    grid = made_up.grid()
-    basis = np.linalg.qr(nuisance(mean, grid, inside))[0]
-    return mean, inside, grid, basis
-
-
-def test_the_dose_is_found(setting, made_up) -> None:
-    """Whatever offset, gain and misalignment an image has besides."""
-    mean, inside, grid, basis = setting
-    change = predicted_change(mean, made_up.pattern(), grid, inside)
-    columns = nuisance(mean, grid, inside)
-    rng = np.random.default_rng(0)
+def test_the_dose_is_found(made_up) -> None:
+    """Whatever head size is left besides."""
+    pattern = divergence(made_up.pattern(), made_up.grid())[made_up.brain()[1]]
     for dose in (-0.5, 0.0, 0.8):
-        image = np.zeros_like(mean)
-        image[inside] = columns @ rng.normal(0, 0.5, 14) + dose * change
-        assert fit_score(image, basis, change, inside)[0] == pytest.approx(dose)
+        score, share = fit_score(0.3 + dose * pattern, pattern)
+        assert score == pytest.approx(dose)
+        assert share == pytest.approx(float(dose != 0))
 
 
-def test_the_sign_is_that_of_the_warp(setting, made_up) -> None:
-    """An image that is really warped by the pattern scores as its dose, nearly."""
+def test_the_share_is_that_of_the_variance() -> None:
+    pattern = np.array([1.0, -1.0, 1.0, -1.0])
+    assert fit_score(2 * pattern + np.array([1.0, 1.0, -1.0, -1.0]), pattern) == (2.0, 0.8)
+
+
+def test_the_sign_is_that_of_the_deformation(made_up) -> None:
+    """Volumes of the pattern's own deformation score as its dose, nearly."""
     import torch
 
-    mean, inside, grid, basis = setting
+    inside, grid = made_up.brain()[1], made_up.grid()
     velocity = 0.3 * made_up.pattern()
-    change = predicted_change(mean, velocity, grid, inside)
-    back = exponential(torch.from_numpy(-velocity).float()[None], grid)
-    moved = warp(torch.from_numpy(mean).float()[None, None], back, grid)
-    score, explained = fit_score(moved[0, 0].numpy(), basis, change, inside)
-    assert 0.3 < score < 1.3
-    assert explained > 0.3
+    forward = exponential(torch.from_numpy(velocity).float()[None], grid)
+    volumes = log_jacobian(forward, grid)[0, 0].numpy()
+    score, explained = fit_score(volumes[inside], divergence(velocity, grid)[inside])
+    assert 0.6 < score < 1.3
+    assert explained > 0.8
 
 
-def test_a_shift_alone_is_no_expression(setting) -> None:
-    mean, inside, grid, basis = setting
-    velocity = np.ones((3, *mean.shape)) * np.array([1.0, -2, 0.5])[:, None, None, None]
-    change = predicted_change(mean, velocity, grid, inside)
+def test_divergence_does_not_depend_on_how_voxels_are_stored() -> None:
+    """An oblique grid, flipped and anisotropic, sees the same growth per dose."""
+    turn = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, -1.0]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([2.0, 3.0, 5.0])
+    grid = Grid((5, 6, 4), affine)
+    matrix = np.array([[0.1, 0.2, 0.0], [-0.3, 0.05, 0.1], [0.0, 0.4, -0.2]])
+    velocity = np.einsum('ij,jxyz->ixyz', matrix, grid.world_coordinates())
+    np.testing.assert_allclose(divergence(velocity, grid), np.trace(matrix), atol=1e-6)
+
+
+def test_a_pattern_is_carried_to_the_grid_of_the_anatomy() -> None:
+    fine = Grid((9, 9, 9), np.diag([2.0, 2.0, 2.0, 1.0]))
+    flipped = np.diag([-4.0, 4.0, 4.0, 1.0])
+    flipped[:3, 3] = [16.0, 0.0, 0.0]
+    coarse = Grid((5, 5, 5), flipped)
+    volume = fine.world_coordinates()[0].astype(float)
+    np.testing.assert_allclose(on_grid(volume, fine, coarse), coarse.world_coordinates()[0])
+
+
+def test_growth_of_the_whole_is_no_expression(made_up) -> None:
+    """Head size is taken out of the anatomy, so that a pattern of nothing else has no score."""
+    grid = made_up.grid()
+    pattern = divergence(0.01 * grid.world_coordinates(), grid)[made_up.brain()[1]]
     with pytest.raises(ImageError, match='does not change'):
-        fit_score(mean, basis, change, inside)
+        fit_score(np.random.default_rng(0).standard_normal(len(pattern)), pattern)
 
 
 def test_scores_separate_the_groups(make_cohort, chosen) -> None:
@@ -70,7 +84,7 @@ def test_scores_separate_the_groups(make_cohort, chosen) -> None:
 
 
 def test_nobody_enters_their_own_pattern_or_mean(make_cohort, chosen, made_up) -> None:
-    """The score is that of pattern and mean image made without the subject, by hand."""
+    """The score is that of pattern and mean made without the subject, by hand."""
     scans = chosen(make_cohort(('a', 'b', 'a')).out)
     mine = np.random.default_rng(9).standard_normal((3, *made_up.truth().shape)) * 50
     path = scans[0].velocity
@@ -82,14 +96,14 @@ def test_nobody_enters_their_own_pattern_or_mean(make_cohort, chosen, made_up) -
     assert after[1].value != pytest.approx(before[1].value, abs=1e-3)
 
 
-def test_the_mean_image_is_of_other_folds(make_cohort, chosen, made_up) -> None:
+def test_the_mean_is_of_other_folds(make_cohort, chosen, made_up) -> None:
     """What subjects of the same fold look like does not change a score."""
     scans = chosen(make_cohort(['a'] * 6, folds=[(0,)] * 3 + [(1,)] * 3).out)
     before = expression_scores(scans)
     _, inside = made_up.brain()
     rng = np.random.default_rng(1)
-    image = np.where(inside, rng.uniform(1, 2, inside.shape), 0)
-    made_up.save(scans[1].model_input, image.astype('f4'), made_up.grid().affine)
+    volumes = np.where(inside, rng.uniform(1, 2, inside.shape), 0)
+    made_up.save(scans[1].anatomy, volumes.astype('f4'), made_up.grid().affine)
     after = expression_scores(scans)
     assert after[0].value == pytest.approx(before[0].value, abs=1e-9)
     assert after[4].value != pytest.approx(before[4].value, abs=1e-6)
@@ -112,15 +126,19 @@ def test_further_images_are_scored_without_their_subject(make_cohort, chosen) ->
 
 
 def test_missing_and_damaged_inputs_have_a_reason(make_cohort, chosen, made_up) -> None:
-    scans = chosen(make_cohort().out)
+    scans = chosen(make_cohort(('patient', 'control') * 4).out)
+    affine, shape = made_up.grid().affine, made_up.truth().shape
     scans[0].velocity.unlink()
-    scans[1].model_input.write_bytes(b'nothing')
-    made_up.save(
-        scans[2].model_input, np.full(made_up.truth().shape, np.nan, 'f4'), made_up.grid().affine
-    )
+    scans[1].anatomy.write_bytes(b'nothing')
+    made_up.save(scans[2].anatomy, np.full(shape, np.nan, 'f4'), affine)
+    scans[3].anatomy.unlink()
+    made_up.save(scans[7].anatomy, np.ones(shape, 'f4'), 2 * affine)
     scores = expression_scores(scans)
-    assert [score.value is None for score in scores] == [True, True, True, False, False, False]
-    assert all(score.reason for score in scores[:3])
+    words = ['velocity field', 'cannot be read', 'not finite', 'map of the anatomy']
+    words += ['', '', '', 'another grid']
+    for score, word in zip(scores, words, strict=True):
+        assert (score.value is None) is bool(word)
+        assert word in score.reason
 
 
 def test_units_are_those_of_the_controls() -> None:

@@ -98,6 +98,7 @@ def test_the_tree_is_the_one_that_was_promised(out):
         f'{STEM}_from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.txt',
         f'{STEM}_from-MNI152NLin2009aSym_to-T1w_mode-image_xfm.txt',
         f'{SPACED}_desc-brain_T1w.nii.gz',
+        f'{STEM}_space-MNI152NLin2009aSym_res-4_desc-anatomy_logjacobian.nii.gz',
         f'{STEM}_space-MNI152NLin2009aSym_res-model_desc-input_T1w.nii.gz',
         f'{STEM}_desc-doseresponse_stats.tsv',
         f'{STEM}_desc-counterfactual_stats.tsv',
@@ -133,7 +134,7 @@ def test_the_validator_finds_no_error(out, validate_bids):
 
 def test_every_image_has_agreeing_headers_and_the_code_of_its_world(out):
     images = list(out.rglob('*.nii.gz'))
-    assert len(images) == 22
+    assert len(images) == 23
     for path in images:
         image = nib.load(path)
         code = 4 if '_space-' in path.name else 1

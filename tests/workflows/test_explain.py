@@ -36,6 +36,7 @@ def test_nodes_are_few_and_named_like_their_variables(tiny_bundle):
     names = set(build(tiny_bundle).list_node_names()) - {'inputnode', 'outputnode'}
     assert names == {
         'prepare_input',
+        'measure_anatomy',
         'classify',
         'simulate',
         'counterfactual',
