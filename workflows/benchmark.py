@@ -222,7 +222,9 @@ def choose(request: Request) -> Benchmark:
     recipe = _recipe({**size.recipe, **request.recipe}, spacing, cube, None)
     n_folds = recipe['n_folds']
     judge = {k: v for k, v in recipe.items() if k not in ('members', 'capacity')}
-    judge |= {'architecture': 'sfcn', 'classifier_steps': request.judge_steps or size.judge_steps}
+    # A witness, not a model to be explained: the penalty would only cost time.
+    judge |= {'architecture': 'sfcn', 'gradient_penalty': 0.0}
+    judge |= {'classifier_steps': request.judge_steps or size.judge_steps}
     return Benchmark(
         scenarios,
         methods,

@@ -107,6 +107,7 @@ def make_recipe(
     classifier_steps: int | None = None,
     simulator_steps: int | None = None,
     batch: int | None = None,
+    gradient_penalty: float | None = None,
 ) -> TrainingRecipe:
     """Take a preset and change what was asked for.
 
@@ -122,6 +123,8 @@ def make_recipe(
         Of the classifier, and of each stage of the simulator.
     batch : int, optional
         Images a step, of both networks.
+    gradient_penalty : float, optional
+        Of the classifier, unless it is the morphometric one.
 
     Raises
     ------
@@ -150,6 +153,8 @@ def make_recipe(
         simulator = _with_steps(simulator, simulator_steps)
     if batch is not None:
         classifier, simulator = replace(classifier, batch=batch), replace(simulator, batch=batch)
+    if gradient_penalty is not None and isinstance(classifier, ClassifierRecipe):
+        classifier = replace(classifier, gradient_penalty=gradient_penalty)
     return replace(recipe, classifier=classifier, simulator=simulator)
 
 

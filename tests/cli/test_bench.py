@@ -109,6 +109,9 @@ def test_all_recipes_share_grid_and_folds():
     assert {(one.n_folds, one.spacing_mm, one.cube) for one in made} == {(4, 6.0, 32)}
     assert made[0].classifier.steps == 9
     assert [one.classifier.architecture for one in made] == ['morphometric', 'ipmi2021', 'sfcn']
+    assert made[2].classifier.gradient_penalty == 0.0
+    penalised = make_recipe('fast', gradient_penalty=1e-3)
+    assert penalised.classifier.gradient_penalty == 1e-3
 
 
 def test_too_few_brains_are_refused():
