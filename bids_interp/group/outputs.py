@@ -27,8 +27,9 @@ _KINDS = {
     'foldsamesign': 'Share of the folds whose mean log-Jacobian has the sign of the mean over '
     'folds.',
     'reliable': f'1 where |mean| >= {MAGNITUDE}, at least {100 * SAME_SIGN:.0f} % of the subjects '
-    'have the sign of the mean, and all folds have the same sign where their agreement is known. A '
-    'description of these subjects and these models, not a test.',
+    'have the sign of the mean, and all folds have the same sign where their agreement is known; '
+    'nowhere if the classifier is not above chance (ExplanationWarranted). A description of these '
+    'subjects and these models, not a test.',
 }
 
 
@@ -73,7 +74,8 @@ def write_maps(plan: GroupPlan, described: Described, places: Places) -> dict[st
     agreement, source = known_agreement(plan, described, places)
     counts = {}
     for group, running in described.groups.items():
-        voxels = reliable(running, agreement)
+        # Models at chance may agree by chance, too: three folds have one sign in a quarter of all voxels.
+        voxels = reliable(running, agreement) & plan.warranted
         counts[group] = int(voxels.sum())
         content = {'mean': running.mean, 'samesign': running.same_sign, 'reliable': voxels}
         if running.n > 1:

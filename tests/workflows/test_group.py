@@ -179,6 +179,24 @@ def test_running_again_changes_nothing_and_takes_in_new_subjects(makers, tmp_pat
     assert (rows['sub-05'], rows['sub-06']) == ('true', 'false')
 
 
+def test_models_at_chance_have_no_reliable_voxel(makers, tmp_path: Path) -> None:
+    """However well their maps agree; with the same maps a model above chance has some."""
+    counts = {}
+    for warranted in (True, False):
+        root = tmp_path / str(warranted)
+        cohort = makers.write_cohort(makers.Cohort(root, ['patient', 'control'] * 2))
+        for path in cohort.out.rglob('*_prediction.json'):
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps({**content, 'ExplanationWarranted': warranted}))
+        assert run_group(settings_of(cohort, root / 'work')) == 0
+        mask = next(cohort.out.rglob('space-*_desc-inject100_stat-reliable_mask.nii.gz'))
+        counts[warranted] = int(np.asarray(nib.load(mask).dataobj).sum())
+        report = next((cohort.out / 'group').rglob('report.html')).read_text()
+        assert ('No explanation is warranted' in report) is not warranted
+    assert counts[True] > 0
+    assert counts[False] == 0
+
+
 def test_a_damaged_map_ends_with_code_one_and_is_named(makers, tmp_path: Path, capsys) -> None:
     cohort = makers.write_cohort(makers.Cohort(tmp_path, ['a', 'b', 'a'], names=('inject100',)))
     path = next(cohort.out.glob('sub-02/anat/*desc-inject100_logjacobian.nii.gz'))
