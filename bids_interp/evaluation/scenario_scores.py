@@ -101,6 +101,7 @@ def score_scenario(
     *,
     draws: int = 1000,
     seed: int = 0,
+    warranted: Mapping[str, bool] | None = None,
 ) -> ScenarioScores:
     """Score every method.
 
@@ -118,6 +119,9 @@ def score_scenario(
         Truths, and who belongs together.
     draws, seed : int
         Of the bootstrap.
+    warranted : mapping, optional
+        Method to whether its classifier is above chance; where it is not, no voxel is reliable, as
+        in the reports. Those not named are.
     """
     scores = ScenarioScores()
     n_families = int(known.families.max()) + 1
@@ -125,7 +129,8 @@ def score_scenario(
     weights = np.concatenate([everybody, draw_weights(n_families, draws, seed)])
     compared: dict[str, dict[str, np.ndarray]] = {}
     for method, found in maps.items():
-        compared[method] = _score_method(scores, method, found, known, weights)
+        above_chance = (warranted or {}).get(method, True)
+        compared[method] = _score_method(scores, method, found, known, weights, above_chance)
     for method, own in compared.items():
         for metric in own if method != OURS and OURS in compared else ():
             gain = compared[OURS][metric] - own[metric]
@@ -136,7 +141,12 @@ def score_scenario(
 
 
 def _score_method(
-    scores: ScenarioScores, method: str, found: MethodMaps, known: Known, weights: np.ndarray
+    scores: ScenarioScores,
+    method: str,
+    found: MethodMaps,
+    known: Known,
+    weights: np.ndarray,
+    above_chance: bool,
 ) -> dict[str, np.ndarray]:
     """Add the rows of a method; return what differences are taken of, value first, then draws."""
     group, single = [], []
@@ -146,7 +156,7 @@ def _score_method(
             continue
         images, values = found.images[chosen], found.values[chosen]
         if known.null:
-            _add_null(scores, method, direction, found, chosen, known)
+            _add_null(scores, method, direction, found, chosen, known, above_chance)
             continue
         wanted = known.truths[images][:, known.mask]
         families = known.families[images]
@@ -220,6 +230,7 @@ def _add_null(
     found: MethodMaps,
     chosen: np.ndarray,
     known: Known,
+    above_chance: bool,
 ) -> None:
     """Where nothing is planted, nothing should be found."""
     mean = _volume(found.values[chosen].mean(axis=0), known.mask)
@@ -230,8 +241,9 @@ def _add_null(
         _volume(found.values[chosen & (found.folds == fold)].mean(axis=0), known.mask)
         for fold in np.unique(found.folds[chosen])
     ]
-    reliable = 100 * reliable_voxels(np.stack(folds), known.mask)
-    scores.add(method, 'reliable_percent', direction, reliable)
+    agreeing = 100 * reliable_voxels(np.stack(folds), known.mask)
+    scores.add(method, 'agreeing_percent', direction, agreeing)
+    scores.add(method, 'reliable_percent', direction, agreeing if above_chance else 0.0)
     changed = score_map(mean, np.zeros_like(mean), known.mask).off_target_percent
     scores.add(method, 'off_target_percent', direction, changed)
 

@@ -74,10 +74,16 @@ class ScoreScenario(SimpleInterface):
         for row in images:
             by_method.setdefault(row['method'], []).append(row)
         joined = join_folds(parts)
+        answers = self._answers(cohort, folds)
         scores = score_scenario(
-            joined, by_method, known, draws=inputs.draws, seed=inputs.random_seed
+            joined,
+            by_method,
+            known,
+            draws=inputs.draws,
+            seed=inputs.random_seed,
+            warranted={name: one['explanation_warranted'] for name, one in answers.items()},
         )
-        self._add_classifiers(scores, cohort, folds)
+        _add_classifiers(scores, answers)
         if not known.null and 'ours' in joined:
             self._add_ceiling(scores, cohort)
         folder = Path(runtime.cwd)
@@ -100,19 +106,16 @@ class ScoreScenario(SimpleInterface):
         self._results['pictures'] = str(folder / 'pictures.safetensors')
         return runtime
 
-    def _add_classifiers(self, scores: ScenarioScores, cohort: Cohort, folds: list[Fold]) -> None:
-        """Out-of-fold answers of every classifier."""
-        from bids_interp.evaluation.scores import Estimate
+    def _answers(self, cohort: Cohort, folds: list[Fold]) -> dict[str, dict[str, Any]]:
+        """Metrics of the out-of-fold answers of every classifier."""
         from bids_interp.training.storage import load_result
 
+        found = {}
         for name, numbers in self.inputs.classifiers.items():
             files = [Path(self.inputs.results[number]) for number in numbers]
             outputs = [load_result(path).test_outputs for path in files]
-            found = classifier_metrics(cohort, folds, outputs, self.inputs.random_seed)
-            area = found['auc']
-            estimate = Estimate(*(as_float(area[key]) for key in ('value', 'low', 'high')))
-            scores.add(name, 'auc', 'both', estimate)
-            scores.add(name, 'permutation_p', 'both', as_float(found['permutation_p']))
+            found[name] = classifier_metrics(cohort, folds, outputs, self.inputs.random_seed)
+        return found
 
     def _add_ceiling(self, scores: ScenarioScores, cohort: Cohort) -> None:
         """How much of the truth our simulator could show at all."""
@@ -135,6 +138,17 @@ class ScoreScenario(SimpleInterface):
 
 
 _OURS = ('ours', 'ncc_group')
+
+
+def _add_classifiers(scores: ScenarioScores, answers: dict[str, dict[str, Any]]) -> None:
+    """Add what every classifier answers out of fold."""
+    from bids_interp.evaluation.scores import Estimate
+
+    for name, found in answers.items():
+        area = found['auc']
+        estimate = Estimate(*(as_float(area[key]) for key in ('value', 'low', 'high')))
+        scores.add(name, 'auc', 'both', estimate)
+        scores.add(name, 'permutation_p', 'both', as_float(found['permutation_p']))
 
 
 def as_float(value: float | None) -> float:

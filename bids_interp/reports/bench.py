@@ -24,6 +24,7 @@ OF_MAPS = (
     'iou',
     'off_target_percent',
     'reliable_percent',
+    'agreeing_percent',
 )
 OF_SIMULATIONS = (
     'roi_error_percent',

@@ -98,7 +98,15 @@ METRICS: dict[str, Metric] = {
     'minimality_mm': Metric('Displacement', 'Mean displacement in the brain.', 'mm', 0),
     'reliable_percent': Metric(
         'Reliable voxels',
-        'Null scenario: share of the brain where all folds have one sign and |mean| > 0.02.',
+        'Null scenario: share of the brain where all folds have one sign and |mean| > 0.02; none '
+        'where the classifier is not above chance, since reports then say that no explanation is '
+        'warranted.',
+        '%',
+        -1,
+    ),
+    'agreeing_percent': Metric(
+        'Agreeing voxels',
+        'Null scenario: the same, whatever the classifier is worth.',
         '%',
         -1,
     ),

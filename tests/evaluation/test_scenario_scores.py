@@ -147,9 +147,22 @@ def test_where_nothing_is_planted_only_what_is_found_counts():
         'tbm': method(volumes, SIGNED),
     }
     rows = score_scenario(maps, {}, known(null=True), draws=20).rows
-    assert {row['metric'] for row in rows} == {'reliable_percent', 'off_target_percent'}
+    metrics = {'reliable_percent', 'agreeing_percent', 'off_target_percent'}
+    assert {row['metric'] for row in rows} == metrics
     found = pick(rows, 'ours', 'reliable_percent', 'inject')['value']
     assert found == pytest.approx(100 / MASK.sum())
     folds = np.stack([volumes[(fold == FOLDS) & (LABELS == 0)].mean(0) for fold in range(3)])
     assert found == pytest.approx(100 * reliable_voxels(folds, MASK))
     assert {row['method'] for row in rows} == {'ours'}
+
+
+def test_a_classifier_at_chance_has_no_reliable_voxel():
+    volumes = np.zeros((12, *GRID.shape))
+    volumes[:, 5, 5, 5] = 0.1
+    maps = {'ours': method(volumes), 'ipmi2021': method(volumes)}
+    warranted = {'ours': False, 'ipmi2021': True}
+    rows = score_scenario(maps, {}, known(null=True), draws=20, warranted=warranted).rows
+    agreeing = pick(rows, 'ours', 'agreeing_percent', 'inject')['value']
+    assert agreeing == pytest.approx(100 / MASK.sum())
+    assert pick(rows, 'ours', 'reliable_percent', 'inject')['value'] == 0.0
+    assert pick(rows, 'ipmi2021', 'reliable_percent', 'inject')['value'] == agreeing
