@@ -74,7 +74,7 @@ def write_maps(plan: GroupPlan, described: Described, places: Places) -> dict[st
     agreement, source = known_agreement(plan, described, places)
     counts = {}
     for group, running in described.groups.items():
-        # Models at chance may agree by chance, too: three folds have one sign in a quarter of all voxels.
+        # Models at chance agree, too: three folds have one sign in a quarter of all voxels.
         voxels = reliable(running, agreement) & plan.warranted
         counts[group] = int(voxels.sum())
         content = {'mean': running.mean, 'samesign': running.same_sign, 'reliable': voxels}

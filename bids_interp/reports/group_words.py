@@ -149,9 +149,8 @@ def methods_of(content: Content) -> str:
         f'({content["model"][1]}), were averaged in the space {content["space"]} voxel by voxel. '
         'Only folds that were trained without a subject explained it. A voxel was called reliable '
         'where the mean log-Jacobian reached 0.02, at least 90 % of the subjects had the sign of '
-        'the mean and all folds agreed on it, where this could be known and the classifier was above '
-        'chance. Peaks were listed with '
-        '*Nilearn* [@nilearn].',
+        'the mean and all folds agreed on it, where this could be known and the classifier was '
+        'above chance. Peaks were listed with *Nilearn* [@nilearn].',
         f'Regions were {content["region_source"]}. Volume changes are means of exp(log-Jacobian) '
         '- 1; intervals are 95 % percentiles of the mean when subjects are drawn again.',
         'The volumes of each observed brain were measured by a deformable registration to the '
