@@ -167,18 +167,20 @@ def read_pair(scan: Scan) -> tuple[np.ndarray, np.ndarray, Grid]:
     """
     import nibabel as nib
 
-    if scan.anatomy is None or scan.velocity is None:
-        missing = 'velocity field' if scan.anatomy else 'map of the anatomy'
+    path, sign = scan.velocity, 1
+    if path is None:
+        # The displacement of the published method pulls the image back: tissue goes the other way.
+        path, sign = scan.displacement, -1
+    if scan.anatomy is None or path is None:
+        missing = 'simulated field' if scan.anatomy else 'map of the anatomy'
         raise ImageError(
             f'The {missing} of {scan.prefix} is missing.', 'Run the participant level again.'
         )
-    volumes, field = read_array(scan.anatomy), read_field(scan.velocity)
+    volumes, field = read_array(scan.anatomy), read_field(path)
     if not (np.isfinite(volumes).all() and np.isfinite(field).all()):
-        raise ImageError(f'Anatomy or velocity of {scan.prefix} hold values that are not finite.')
-    grid, coarse = (
-        Grid.from_image(nib.load(path), scan.space) for path in (scan.anatomy, scan.velocity)
-    )
-    return volumes, on_grid(divergence(field, coarse), coarse, grid), grid
+        raise ImageError(f'Anatomy or field of {scan.prefix} hold values that are not finite.')
+    grid, coarse = (Grid.from_image(nib.load(one), scan.space) for one in (scan.anatomy, path))
+    return volumes, sign * on_grid(divergence(field, coarse), coarse, grid), grid
 
 
 def expression_scores(scans: Sequence[Scan]) -> list[Score]:

@@ -96,6 +96,12 @@ class Scan:
         name = f'{self.prefix}_space-{self.space}_res-*_desc-anatomy_logjacobian.nii.gz'
         return min(self.folder.glob(name), default=None)
 
+    @property
+    def displacement(self) -> Path | None:
+        """Displacement field of ``inject``, of a simulator of the published method."""
+        name = f'{self.prefix}_space-{self.space}_res-model_desc-inject_displacement.nii.gz'
+        return min(self.folder.glob(name), default=None)
+
     def left_out(self, reason: str) -> Scan:
         """The same, left out for a reason; the first reason stays."""
         return self if self.reason else replace(self, reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -107,6 +108,19 @@ def test_the_mean_is_of_other_folds(make_cohort, chosen, made_up) -> None:
     after = expression_scores(scans)
     assert after[0].value == pytest.approx(before[0].value, abs=1e-9)
     assert after[4].value != pytest.approx(before[4].value, abs=1e-6)
+
+
+def test_a_displacement_that_pulls_back_has_the_same_scores(make_cohort, chosen) -> None:
+    """To first order the displacement of the published method is minus the velocity."""
+    out = make_cohort(['a'] * 4, expression={'a': 0.5}).out
+    wanted = [score.value for score in expression_scores(chosen(out))]
+    for path in out.rglob('*_velocity.nii.gz'):
+        image = nib.load(path)
+        other = path.with_name(path.name.replace('_velocity.', '_displacement.'))
+        nib.save(nib.Nifti1Image(-image.get_fdata(dtype='f4'), image.affine), other)
+        path.unlink()
+    found = [score.value for score in expression_scores(chosen(out))]
+    assert found == pytest.approx(wanted)
 
 
 def test_alone_in_a_fold(make_cohort, chosen) -> None:
