@@ -127,7 +127,9 @@ def test_every_image_says_what_it_is(anat: Path, tiny_bundle) -> None:
             assert fields['Demonstration'] is True
             assert isinstance(fields['RandomSeed'], int)
         if file.name.endswith('_logjacobian.nii.gz'):
-            assert 'positive = local expansion' in fields['Sign']
+            is_observed = '_desc-anatomy_' in file.name
+            meaning = 'larger in the subject' if is_observed else 'local expansion'
+            assert f'positive = {meaning}' in fields['Sign']
 
 
 def test_headers_agree(anat: Path) -> None:

@@ -187,8 +187,11 @@ class _MeasureAnatomyInputSpec(BaseInterfaceInputSpec):
 
 
 class _MeasureAnatomyOutputSpec(TraitedSpec):
-    # A name, not a file: it is empty where the registration gave up.
-    anatomy = traits.Str(desc='log-Jacobian from the template to the brain')
+    anatomy = traits.Either(
+        File(exists=True),
+        traits.Str,
+        desc='log-Jacobian from the template to the brain; an empty name where it gave up',
+    )
 
 
 class MeasureAnatomy(_NodeInterface):

@@ -15,8 +15,10 @@ class _SaliencyInputSpec(NetworkInputSpec):
 
 
 class _SaliencyOutputSpec(TraitedSpec):
-    # Names, not files: the place of a method that does not apply holds an empty one.
-    saliency = traits.List(traits.Str, desc='maps in the order of the methods')
+    saliency = traits.List(
+        traits.Either(File(exists=True), traits.Str),
+        desc='maps in the order of the methods; an empty name for one that does not apply',
+    )
     saliency_facts = File(exists=True, desc='JSON: one object per method')
     saliency_methods = File(exists=True, desc='JSON: which methods apply, and why others do not')
 

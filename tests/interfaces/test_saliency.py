@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from nipype.interfaces.base.traits_extension import rebase_path_traits
 from nipype.pipeline import engine as pe
 
 from bids_interp.bids.dataset import IGNORED
@@ -15,9 +16,10 @@ from bids_interp.bids.plan import OutputContext, plan_explain
 from bids_interp.bids.write import write_json, write_nifti
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.saliency import fold_mean_saliency
+from bids_interp.interfaces.anatomical import _MeasureAnatomyOutputSpec
 from bids_interp.interfaces.bids import DerivativesSink
 from bids_interp.interfaces.model import load_image
-from bids_interp.interfaces.saliency import Saliency
+from bids_interp.interfaces.saliency import Saliency, _SaliencyOutputSpec
 from bids_interp.settings import SALIENCY_METHODS, Settings
 from bids_interp.workflows.derivatives import init_derivatives_wf
 from bids_interp.workflows.explain import OUTPUTS, init_explain_wf
@@ -165,3 +167,17 @@ def test_methods_are_read_with_care():
         methods('smoothgrd')
     kept = Settings('/in', '/out', saliency=['occlusion'])
     assert Settings.from_toml(kept.to_toml()) == kept
+
+
+@pytest.mark.parametrize(
+    ('spec', 'name', 'value', 'moved'),
+    [
+        (_SaliencyOutputSpec, 'saliency', ['/work/node/a.nii.gz', ''], ['node/a.nii.gz', '']),
+        (_MeasureAnatomyOutputSpec, 'anatomy', '/work/node/a.nii.gz', 'node/a.nii.gz'),
+        (_MeasureAnatomyOutputSpec, 'anatomy', '', ''),
+    ],
+)
+def test_files_that_may_be_missing_move_with_the_work_directory(spec, name, value, moved):
+    """nipype keeps results relative to it; an empty name stays what it is."""
+    found = rebase_path_traits(spec().trait(name), value, '/work')
+    assert [str(one) for one in np.atleast_1d(found)] == [str(one) for one in np.atleast_1d(moved)]
