@@ -105,7 +105,7 @@ def init_explain_wf(
     Outputs
     -------
     anatomy
-        Local volumes of the observed brain relative to the template; an empty name where the
+        Local volumes of the observed brain relative to the template; a file of no bytes where the
         registration gave up.
     model_input
         What the classifier saw.

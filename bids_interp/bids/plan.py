@@ -34,8 +34,8 @@ class PlannedOutput:
         What is learned on the way: key of the sidecar (or :data:`ALL_KEYS`) and the name of the
         input of the sink that has it.
     optional : bool
-        Whether it may turn out that there is no such file; its place in the list of files is then
-        empty.
+        Whether it may turn out that there is no such file; a file of no bytes is then in its place
+        (:func:`bids_interp.bids.write.no_map`).
     """
 
     name: str

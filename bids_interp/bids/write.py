@@ -262,3 +262,19 @@ def _is_stamped(image: Any, template: bool) -> bool:
     if qcode == 0:
         return bool(scode == code)
     return scode == qcode == code and np.allclose(qform, sform, atol=1e-3)
+
+
+def no_map(path: str | Path) -> Path:
+    """Leave a file of no bytes in the place of a map that turned out not to exist.
+
+    nipype keeps the results of a node relative to the work directory, which may move; but only
+    files, no empty names.
+    """
+    path = Path(path)
+    path.write_bytes(b'')
+    return path
+
+
+def is_no_map(path: str | Path) -> bool:
+    """Say whether a file stands for a map that does not exist, see :func:`no_map`."""
+    return Path(path).stat().st_size == 0

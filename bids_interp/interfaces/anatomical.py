@@ -16,7 +16,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write import write_json, write_text
+from bids_interp.bids.write import no_map, write_json, write_text
 
 logger = logging.getLogger('bids_interp')
 
@@ -187,10 +187,9 @@ class _MeasureAnatomyInputSpec(BaseInterfaceInputSpec):
 
 
 class _MeasureAnatomyOutputSpec(TraitedSpec):
-    anatomy = traits.Either(
-        File(exists=True),
-        traits.Str,
-        desc='log-Jacobian from the template to the brain; an empty name where it gave up',
+    anatomy = File(
+        exists=True,
+        desc='log-Jacobian from the template to the brain; a file of no bytes where it gave up',
     )
 
 
@@ -220,7 +219,7 @@ class MeasureAnatomy(_NodeInterface):
             )
         except ImageError as error:
             logger.warning('%s The group level has no expression score of it.', error.message)
-            self._results['anatomy'] = ''
+            self._results['anatomy'] = str(no_map(self.path(runtime, 'anatomy.nii.gz')))
             return runtime
         self.save(runtime, 'anatomy', volumes)
         return runtime

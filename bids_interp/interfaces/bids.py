@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.plan import ALL_KEYS, Plan
-from bids_interp.bids.write import copy_file, copy_nifti, write_json
+from bids_interp.bids.write import copy_file, copy_nifti, is_no_map, write_json
 
 
 class _SinkInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -69,7 +69,7 @@ class DerivativesSink(SimpleInterface):
             if len(files) != len(outputs):
                 raise ValueError(f'{name} brings {len(files)} files; {len(outputs)} are planned.')
             for index, (file, output) in enumerate(zip(files, outputs, strict=True)):
-                if output['optional'] and not file:
+                if output['optional'] and is_no_map(file):
                     continue
                 metadata = {**output['metadata'], **self._learned(output['learned'], index)}
                 written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))

@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from bids_interp.bids.write import write_json, write_nifti
+from bids_interp.bids.write import no_map, write_json, write_nifti
 from bids_interp.interfaces.model import ModelInterface, NetworkInputSpec
 
 
@@ -16,8 +16,8 @@ class _SaliencyInputSpec(NetworkInputSpec):
 
 class _SaliencyOutputSpec(TraitedSpec):
     saliency = traits.List(
-        traits.Either(File(exists=True), traits.Str),
-        desc='maps in the order of the methods; an empty name for one that does not apply',
+        File(exists=True),
+        desc='maps in the order of the methods; a file of no bytes for one that does not apply',
     )
     saliency_facts = File(exists=True, desc='JSON: one object per method')
     saliency_methods = File(exists=True, desc='JSON: which methods apply, and why others do not')
@@ -42,7 +42,7 @@ class Saliency(ModelInterface):
         facts: list[dict[str, Any]] = []
         for method in methods:
             if method in skipped:
-                paths.append('')
+                paths.append(str(no_map(self.path(runtime, f'{method}_saliency.nii.gz'))))
                 facts.append({})
                 continue
             paths.append(self.path(runtime, f'{method}_saliency.nii.gz'))

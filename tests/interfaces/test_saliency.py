@@ -8,12 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from nipype.interfaces.base.traits_extension import rebase_path_traits
+from nipype.interfaces.base.traits_extension import rebase_path_traits, resolve_path_traits
 from nipype.pipeline import engine as pe
 
 from bids_interp.bids.dataset import IGNORED
 from bids_interp.bids.plan import OutputContext, plan_explain
-from bids_interp.bids.write import write_json, write_nifti
+from bids_interp.bids.write import is_no_map, write_json, write_nifti
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.saliency import fold_mean_saliency
 from bids_interp.interfaces.anatomical import _MeasureAnatomyOutputSpec
@@ -61,7 +61,7 @@ def plan_of(methods, bundle):
 
 def test_maps_lie_on_the_grid_of_the_model(tmp_path, inputs, tiny_bundle):
     outputs = Saliency(**inputs).run(cwd=str(tmp_path)).outputs
-    assert [bool(path) for path in outputs.saliency] == [True, False, True]
+    assert [is_no_map(path) for path in outputs.saliency] == [False, True, False]
     image = nib.load(outputs.saliency[0])
     np.testing.assert_allclose(image.affine, tiny_bundle.grid.affine, atol=1e-4)
     assert (image.header['sform_code'], image.header['qform_code']) == (4, 4)
@@ -170,14 +170,11 @@ def test_methods_are_read_with_care():
 
 
 @pytest.mark.parametrize(
-    ('spec', 'name', 'value', 'moved'),
-    [
-        (_SaliencyOutputSpec, 'saliency', ['/work/node/a.nii.gz', ''], ['node/a.nii.gz', '']),
-        (_MeasureAnatomyOutputSpec, 'anatomy', '/work/node/a.nii.gz', 'node/a.nii.gz'),
-        (_MeasureAnatomyOutputSpec, 'anatomy', '', ''),
-    ],
+    ('spec', 'name'), [(_SaliencyOutputSpec, 'saliency'), (_MeasureAnatomyOutputSpec, 'anatomy')]
 )
-def test_files_that_may_be_missing_move_with_the_work_directory(spec, name, value, moved):
-    """nipype keeps results relative to it; an empty name stays what it is."""
-    found = rebase_path_traits(spec().trait(name), value, '/work')
-    assert [str(one) for one in np.atleast_1d(found)] == [str(one) for one in np.atleast_1d(moved)]
+def test_maps_that_may_be_missing_move_with_the_work_directory(spec, name):
+    """nipype keeps results relative to it, and finds them where it lies now."""
+    trait, value = spec().trait(name), '/before/node/map.nii.gz'
+    kept = rebase_path_traits(trait, [value] if name == 'saliency' else value, '/before')
+    found = resolve_path_traits(trait, kept, '/now')
+    assert str(np.atleast_1d(found)[0]) == '/now/node/map.nii.gz'
