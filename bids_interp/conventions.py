@@ -6,6 +6,8 @@ SIGN = (
     'negative = contraction; volume change % = 100*(exp(logJ)-1)'
 )
 
+#: Voxel size in mm of the maps of local volumes of observed brains.
+ANATOMY_MM = 4
 #: What the sign of a map of local volumes of an observed brain means.
 ANATOMY_SIGN = (
     'positive = larger in the subject than in the template; negative = smaller; '

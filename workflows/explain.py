@@ -11,6 +11,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.plan import wants_space
+from bids_interp.conventions import ANATOMY_MM
 from bids_interp.interfaces.anatomical import MeasureAnatomy
 from bids_interp.interfaces.explain import (
     Classify,
@@ -264,7 +265,7 @@ determinant of the deformation from the observed to the simulated image: positiv
 expansion, negative values contraction.
 
 For the group level the volumes of the observed brain were measured, independently of the model, by
-a deformable registration to the template (SyN, local correlation, 4 mm) [@ants].
+a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} mm) [@ants].
 """
 
 

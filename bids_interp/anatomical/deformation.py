@@ -12,15 +12,13 @@ import torch
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.itk import itk_text
 from bids_interp.anatomical.templates import brain_mask_of
+from bids_interp.conventions import ANATOMY_MM
 from bids_interp.errors import ImageError
 from bids_interp.spatial import Grid, log_jacobian, resample
 
 # Voxels are several mm wide: two levels and neighbours of one voxel are enough, and five times
 # faster than neighbours of two voxels and more iterations, for the same agreement.
 _SYN = ants_tools.Stage('SyN[0.2,3,0]', 'CC[%s,%s,1,1]', '40x10', '2x1', '1x0')
-
-#: Voxel size in mm of the maps of :func:`measure_anatomy`.
-ANATOMY_MM = 4
 
 
 def measure_anatomy(
@@ -39,8 +37,9 @@ def measure_anatomy(
     -------
     nibabel.Nifti1Image
         (X, Y, Z) float32 on the field of view of the template with voxels of
-        :data:`ANATOMY_MM`: log-Jacobian of the map from the template to the brain, positive where
-        the brain is larger than the template; 0 outside of the template's brain.
+        :data:`bids_interp.conventions.ANATOMY_MM`: log-Jacobian of the map from the template to the
+        brain, positive where the brain is larger than the template; 0 outside of the template's
+        brain.
 
     Raises
     ------

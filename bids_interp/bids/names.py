@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_interp.conventions import ANATOMY_MM
 from bids_interp.errors import InputDatasetError
 
 #: BIDS entities of a source T1w image that its derivatives keep: key in file names -> pybids name.
@@ -43,7 +44,7 @@ KINDS: dict[str, dict[str, str]] = {
     'mask': {'desc': 'brain', 'suffix': 'mask'},
     'transform': {'mode': 'image', 'suffix': 'xfm', 'extension': '.txt'},
     'template_brain': {'desc': 'brain', 'suffix': 'T1w', 'resolution': '1'},
-    'anatomy': {'desc': 'anatomy', 'suffix': 'logjacobian', 'resolution': '4'},
+    'anatomy': {'desc': 'anatomy', 'suffix': 'logjacobian', 'resolution': f'{ANATOMY_MM}'},
     'model_input': {'desc': 'input', 'suffix': 'T1w', 'resolution': 'model'},
     'simulated': {'suffix': 'T1w'},
     'logjacobian': {'suffix': 'logjacobian'},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bids_interp.conventions import ANATOMY_SIGN, SIGN
+from bids_interp.conventions import ANATOMY_MM, ANATOMY_SIGN, SIGN
 
 VELOCITY_CONVENTION = (
     'Stationary velocity field for dose 1. Five-dimensional vector image (X, Y, Z, 1, 3): the '
@@ -54,7 +54,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         'affine one, on the template. Head size does not count. The group level measures with it '
         'how much of a pattern a subject shows; no classifier takes part.',
         'SkullStripped': True,
-        'Resolution': 'Isotropic voxels of 4 mm.',
+        'Resolution': f'Isotropic voxels of {ANATOMY_MM} mm.',
         'Units': '1 (natural logarithm of a ratio of volumes)',
         'Sign': ANATOMY_SIGN,
     },

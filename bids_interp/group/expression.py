@@ -81,14 +81,14 @@ def divergence(velocity: np.ndarray, grid: Grid) -> np.ndarray:
 
 def on_grid(volume: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Interpolate (X, Y, Z) linearly onto another grid of the same space; 0 outside."""
-    from scipy.ndimage import affine_transform
-
     if source.matches(target):
         return volume
-    matrix = np.linalg.inv(source.affine) @ target.affine
-    return affine_transform(
-        volume, matrix[:3, :3], matrix[:3, 3], target.shape, order=1, mode='constant'
-    )
+    import torch
+
+    from bids_interp.spatial import resample
+
+    data = torch.from_numpy(np.ascontiguousarray(volume))[None, None]
+    return resample(data, source, target)[0, 0].numpy()
 
 
 def fit_score(volumes: np.ndarray, pattern: np.ndarray) -> tuple[float, float]:
@@ -171,15 +171,16 @@ def read_pair(scan: Scan) -> tuple[np.ndarray, np.ndarray, Grid]:
     if path is None:
         # The displacement of the published method pulls the image back: tissue goes the other way.
         path, sign = scan.displacement, -1
-    if scan.anatomy is None or path is None:
-        missing = 'simulated field' if scan.anatomy else 'map of the anatomy'
+    anatomy = scan.anatomy
+    if anatomy is None or path is None:
+        missing = 'simulated field' if anatomy else 'map of the anatomy'
         raise ImageError(
             f'The {missing} of {scan.prefix} is missing.', 'Run the participant level again.'
         )
-    volumes, field = read_array(scan.anatomy), read_field(path)
+    volumes, field = read_array(anatomy), read_field(path)
     if not (np.isfinite(volumes).all() and np.isfinite(field).all()):
         raise ImageError(f'Anatomy or field of {scan.prefix} hold values that are not finite.')
-    grid, coarse = (Grid.from_image(nib.load(one), scan.space) for one in (scan.anatomy, path))
+    grid, coarse = (Grid.from_image(nib.load(one), scan.space) for one in (anatomy, path))
     return volumes, sign * on_grid(divergence(field, coarse), coarse, grid), grid
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bids_interp.conventions import ANATOMY_MM
 from bids_interp.errors import InputDatasetError, NothingToDoError
 from bids_interp.reports.files import read_json
 
@@ -87,20 +88,21 @@ class Scan:
     @property
     def model_input(self) -> Path | None:
         """What the classifier saw."""
-        path = self.folder / f'{self.prefix}_space-{self.space}_res-model_desc-input_T1w.nii.gz'
-        return path if path.is_file() else None
+        return self._in_template('res-model_desc-input_T1w')
 
     @property
     def anatomy(self) -> Path | None:
         """Local volumes of the observed brain, relative to the template."""
-        name = f'{self.prefix}_space-{self.space}_res-*_desc-anatomy_logjacobian.nii.gz'
-        return min(self.folder.glob(name), default=None)
+        return self._in_template(f'res-{ANATOMY_MM}_desc-anatomy_logjacobian')
 
     @property
     def displacement(self) -> Path | None:
         """Displacement field of ``inject``, of a simulator of the published method."""
-        name = f'{self.prefix}_space-{self.space}_res-model_desc-inject_displacement.nii.gz'
-        return min(self.folder.glob(name), default=None)
+        return self._in_template('res-model_desc-inject_displacement')
+
+    def _in_template(self, ending: str) -> Path | None:
+        path = self.folder / f'{self.prefix}_space-{self.space}_{ending}.nii.gz'
+        return path if path.is_file() else None
 
     def left_out(self, reason: str) -> Scan:
         """The same, left out for a reason; the first reason stays."""

@@ -24,6 +24,9 @@ logger = logging.getLogger('bids_interp')
 class _AntsInputSpec(BaseInterfaceInputSpec):
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of ANTs')
     random_seed = traits.Int(0, usedefault=True, desc='seed of ANTs')
+
+
+class _PreparationInputSpec(_AntsInputSpec):
     fast = traits.Bool(False, usedefault=True, desc='trade accuracy for time')
 
 
@@ -70,7 +73,7 @@ class Conform(_NodeInterface):
         return runtime
 
 
-class _PrepareBrainInputSpec(_AntsInputSpec):
+class _PrepareBrainInputSpec(_PreparationInputSpec):
     t1w = File(exists=True, mandatory=True, desc='source image, for messages')
     conformed = File(exists=True, mandatory=True, desc='conformed image')
     conform_report = File(exists=True, mandatory=True, desc='JSON of Conform')
@@ -126,7 +129,7 @@ class PrepareBrain(_NodeInterface):
         return runtime
 
 
-class _RegisterBrainInputSpec(_AntsInputSpec):
+class _RegisterBrainInputSpec(_PreparationInputSpec):
     t1w = File(exists=True, mandatory=True, desc='source image, for messages')
     brain = File(exists=True, mandatory=True, desc='native brain, 0 outside')
     template = traits.Str(mandatory=True, desc='name of the brain template')
@@ -178,12 +181,10 @@ class RegisterBrain(_NodeInterface):
         return runtime
 
 
-class _MeasureAnatomyInputSpec(BaseInterfaceInputSpec):
+class _MeasureAnatomyInputSpec(_AntsInputSpec):
     template_brain = File(exists=True, mandatory=True, desc='brain, aligned with the template')
     template = traits.Str(mandatory=True, desc='name of the brain template')
     offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
-    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of ANTs')
-    random_seed = traits.Int(0, usedefault=True, desc='seed of ANTs')
 
 
 class _MeasureAnatomyOutputSpec(TraitedSpec):

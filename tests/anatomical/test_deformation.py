@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.anatomical.deformation import ANATOMY_MM, measure_anatomy
+from bids_interp.anatomical.deformation import measure_anatomy
+from bids_interp.conventions import ANATOMY_MM
 from bids_interp.spatial import Grid, exponential, log_jacobian, resample, warp
 
 pytestmark = pytest.mark.slow
