@@ -35,7 +35,7 @@ def fold_maps(bundle: ModelBundle, dose: float = 1.0) -> np.ndarray:
     if bundle.field_kind != 'velocity':
         raise ModelError(f'The simulators of {bundle.path} put out no velocities.')
     maps = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for index in range(bundle.n_folds):
             field = bundle.fold(index).field(bundle.mean_image, torch.tensor([dose]))
             values = log_jacobian(exponential(field, bundle.grid), bundle.grid)[0, 0].numpy()
