@@ -108,8 +108,8 @@ class Unit:
         for index in range(self.benchmark.n_folds):
             for method in simulators:
                 self._simulate(method, index)
-            if saliency:
-                self._explain_by_saliency(saliency, index)
+            for method in saliency:
+                self._explain_by_saliency(method, index)
             if baselines:
                 self._explain_by_baselines(baselines, index, registered)
         self._score()
@@ -221,12 +221,16 @@ class Unit:
         ])  # fmt: skip
         self.rows.append(node)
 
-    def _explain_by_saliency(self, methods: list[str], index: int) -> None:
+    def _explain_by_saliency(self, method: str, index: int) -> None:
+        judges = self.trained.get('sfcn')
+        judged = {'judge_recipe': self.benchmark.judge} if judges else {}
         node = self._explain(
-            SaliencyFold, f'saliency_{index}', index,
-            methods=methods, recipe=self.benchmark.recipe,
+            SaliencyFold, f'saliency_{method}_{index}', index,
+            method=method, recipe=self.benchmark.recipe, **judged,
         )  # fmt: skip
         self.workflow.connect([(self.trained['ours'][index], node, [('result', 'result')])])
+        if judges:
+            self.workflow.connect([(judges[index], node, [('result', 'judge')])])
 
     def _explain_by_baselines(
         self, methods: list[str], index: int, registered: pe.Node | None

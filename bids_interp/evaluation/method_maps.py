@@ -15,6 +15,9 @@ from safetensors.numpy import save_file
 #: which only the size counts.
 LOG_JACOBIAN, SIGNED, SIZE = 'log-jacobian', 'signed', 'size'
 
+#: What is no array in a file of maps.
+_FACTS = ('fold', 'kinds', 'skipped', 'replaced')
+
 
 @dataclass(frozen=True)
 class MethodMaps:
@@ -59,6 +62,8 @@ class FoldMaps:
         Method to what its values mean; only their size where it is not named.
     skipped : dict of str
         Method to the reason why there is no map of it.
+    replaced : dict of str
+        Method to the reason why it explains another classifier than the others.
     """
 
     fold: int
@@ -66,10 +71,11 @@ class FoldMaps:
     values: dict[str, np.ndarray]
     kinds: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write to a ``.safetensors`` file."""
-        facts = {'fold': self.fold, 'kinds': self.kinds, 'skipped': self.skipped}
+        facts = {name: getattr(self, name) for name in _FACTS}
         tensors = {f'map.{name}': np.ascontiguousarray(v) for name, v in self.values.items()}
         kept = {**tensors, 'images': np.asarray(self.images, np.int64)}
         save_file(kept, path, metadata={'facts': json.dumps(facts)})
@@ -82,7 +88,7 @@ class FoldMaps:
             names = [name for name in stream.keys() if name.startswith('map.')]  # noqa: SIM118
             values = {name.removeprefix('map.'): stream.get_tensor(name) for name in names}
             images = stream.get_tensor('images')
-        return cls(facts['fold'], images, values, facts['kinds'], facts['skipped'])
+        return cls(images=images, values=values, **facts)
 
 
 def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:

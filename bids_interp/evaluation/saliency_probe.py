@@ -31,7 +31,7 @@ _NONLINEAR = {
     'sigmoid', 'log_sigmoid_forward', 'tanh', 'softplus', 'gelu', 'silu', 'mish',
     'hardswish', 'hardsigmoid', 'hardtanh', '_softmax', '_log_softmax',
     'max_pool2d_with_indices', 'max_pool3d_with_indices',
-    'adaptive_max_pool2d', 'adaptive_max_pool3d',
+    'adaptive_max_pool2d', 'adaptive_max_pool3d', 'grid_sampler_2d', 'grid_sampler_3d', 'log',
 }  # fmt: skip
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 #: Layers that may follow a convolution and still show the same features.

@@ -171,38 +171,62 @@ def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldRes
 
 
 class _SaliencyInputSpec(_ExplainInputSpec):
-    methods = traits.List(traits.Str, mandatory=True, desc='saliency methods')
+    method = traits.Str(mandatory=True, desc='saliency method')
     result = File(exists=True, mandatory=True, desc='of TrainFold')
     recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
+    judge = File(exists=True, desc='of TrainJudge: explained where the classifier cannot be')
+    judge_recipe = traits.Dict(desc='arguments of make_recipe')
 
 
 class SaliencyFold(_Explain):
-    """Saliency maps of the same classifier for the same images."""
+    """Saliency maps of the same classifier for the same images.
+
+    A method that does not apply to the classifier explains the one of another family, so that it is
+    not left out; the table says so.
+    """
 
     input_spec = _SaliencyInputSpec
     output_spec = _ExplainOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.baselines import saliency_values
         from bids_interp.evaluation.method_maps import FoldMaps
-        from bids_interp.training.storage import load_result
 
         inputs = self.inputs
         planted, fold, images = self.open()
-        cohort = planted.cohort
-        classifier, _ = load_networks(load_result(Path(inputs.result)), inputs.recipe, cohort)
+        cohort, method = planted.cohort, inputs.method
+        values, skipped = self._explain(inputs.result, inputs.recipe, cohort, fold, images)
+        replaced: dict[str, str] = {}
+        if method in skipped and isdefined(inputs.judge):
+            values, failed = self._explain(inputs.judge, inputs.judge_recipe, cohort, fold, images)
+            if not failed:
+                skipped, replaced = {}, skipped
+        maps = FoldMaps(inputs.index, images, values, {}, skipped, replaced)
+        self.keep(runtime, maps)
+        return runtime
+
+    def _explain(
+        self,
+        result: str,
+        recipe: dict[str, Any],
+        cohort: Cohort,
+        fold: Fold,
+        images: np.ndarray,
+    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        """Maps of a trained classifier, or why there are none."""
+        from bids_interp.evaluation.baselines import saliency_values
+        from bids_interp.training.storage import load_result
+
+        classifier, _ = load_networks(load_result(Path(result)), recipe, cohort)
         controls = fold.train[cohort.labels[fold.train] == 0]
-        values, skipped = saliency_values(
-            inputs.methods,
+        return saliency_values(
+            [self.inputs.method],
             classifier,
             cohort.images[images],
             cohort.grid,
             cohort.mask,
             cohort.images[controls].mean(dim=0, keepdim=True),
-            inputs.random_seed,
+            self.inputs.random_seed,
         )
-        self.keep(runtime, FoldMaps(inputs.index, images, values, {}, skipped))
-        return runtime
 
 
 class _BaselineInputSpec(_ExplainInputSpec):

@@ -97,6 +97,7 @@ class ScoreScenario(SimpleInterface):
             'n_explained': max((len(one.images) for one in joined.values()), default=0),
             'grid': cohort.grid.to_dict(),
             'skipped': {name: why for part in parts for name, why in part.skipped.items()},
+            'replaced': {name: why for part in parts for name, why in part.replaced.items()},
             'rows': scores.rows,
         }
         self._results['scores'] = str(write_json(folder / 'scores.json', content))

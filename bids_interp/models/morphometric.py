@@ -1,4 +1,8 @@
-"""A classifier that measures volumes first: a network for local volumes, then one linear layer."""
+"""A classifier that measures volumes first: a registration to a mean image, then one linear layer.
+
+The registration has no weights to learn. It is a fixed number of steps that each are differentiable
+by the image, so that simulators and saliency methods see through it as through any network.
+"""
 
 from __future__ import annotations
 
@@ -6,62 +10,105 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bids_interp.spatial import sample, smooth_voxels, voxel_coordinates, voxel_determinant
 
-def _stage(before: int, after: int, size: int = 3, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(before, after, size, stride=stride, padding=1),
-        nn.InstanceNorm3d(after, affine=True),
-        nn.ELU(),
-    )
+#: Steps of the registration at half and at full resolution.
+STEPS = (6, 8)
+#: Gaussian of each step of the displacement, in voxels of its resolution.
+STEP_SIGMA = 1.5
+#: Gaussian of local mean and deviation, in voxels: what is smoother than this does not matter.
+LOCAL_SIGMA = 3.0
+#: Deviation that is added to the local one, in units of the input: flat regions stay flat.
+FLAT = 0.05
+#: Added to the squared gradient, so that differences without an edge move nothing.
+NO_EDGE = 1e-3
+#: A volume below this share is taken for this share: there the steps have folded the grid.
+SMALLEST_VOLUME = 0.05
 
 
-class VolumeNetwork(nn.Module):
+class VolumeMeasure(nn.Module):
     """Local volume of the tissue seen at each place, compared with a mean image.
 
-    A small U-Net at half the resolution of the image. It sees the image, the mean image of those it
-    was trained with, and their difference, as a registration does; what differs from place to place
-    in the end is one factor and one offset.
+    The image and the mean image are brought to the same local mean and deviation, so that neither
+    brightness nor a smooth bias matters. Then a displacement grows in steps, as in the demons with
+    symmetric forces; each step is smoothed by a Gaussian. The result are the log-Jacobians of the
+    map from the mean image to the image, averaged over two voxels along each axis.
 
     Parameters
     ----------
     shape : tuple of int
-        Size of the input image; need not be divisible by the strides.
-    width : int
-        Channels of the first stage.
+        Size of the input image; need not be divisible by 2.
+
+    References
+    ----------
+    Thirion JP. Image matching as a diffusion process: an analogy with Maxwell's demons. Medical
+    Image Analysis 1998;2(3):243-260.
+    Vercauteren T, Pennec X, Perchant A, Ayache N. Diffeomorphic demons: efficient non-parametric
+    image registration. NeuroImage 2009;45(1):S61-S72.
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int = 16) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.mean: torch.Tensor
         self.register_buffer('mean', torch.zeros(1, 1, *shape))
-        self.enter = _stage(3, width, size=4, stride=2)
-        self.fine = _stage(width, width)
-        self.down_quarter = nn.MaxPool3d(2)
-        self.quarter = nn.Sequential(_stage(width, 2 * width), _stage(2 * width, 2 * width))
-        self.down_eighth = nn.MaxPool3d(2)
-        self.eighth = nn.Sequential(_stage(2 * width, 3 * width), _stage(3 * width, 3 * width))
-        self.up_quarter = nn.Sequential(
-            _stage(5 * width, 2 * width), nn.Conv3d(2 * width, width, 1)
-        )
-        self.up_half = _stage(2 * width, width)
-        self.leave = nn.Conv3d(width, 1, 1)
-        sizes = half_shape(shape)
-        self.factor = nn.Parameter(torch.ones(1, 1, *sizes))
-        self.offset = nn.Parameter(torch.zeros(1, 1, *sizes))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logarithms of relative volumes (B, 1, X/2, Y/2, Z/2) of images (B, 1, X, Y, Z)."""
-        mean = self.mean.expand_as(image)
-        half = self.fine(self.enter(torch.cat([image, mean, image - mean], dim=1)))
-        quarter = self.quarter(self.down_quarter(half))
-        eighth = self.eighth(self.down_eighth(quarter))
-        back = self.up_quarter(torch.cat([_to_size_of(eighth, quarter), quarter], dim=1))
-        back = self.up_half(torch.cat([_to_size_of(back, half), half], dim=1))
-        return self.leave(back).float() * self.factor + self.offset
+        # Small differences of volumes do not survive half precision.
+        with torch.autocast(image.device.type, enabled=False):
+            displacement = self.register(image.float())
+            shares = voxel_determinant(displacement).clamp_min(SMALLEST_VOLUME)
+            return F.avg_pool3d(shares.log(), 2)
+
+    def register(self, image: torch.Tensor) -> torch.Tensor:
+        """Displacement (B, 3, X, Y, Z) in voxel steps, from the mean image to images."""
+        moving, fixed = local_contrast(image), local_contrast(self.mean)
+        coarse, target = (F.avg_pool3d(part, 2, ceil_mode=True) for part in (moving, fixed))
+        displacement = moving.new_zeros(len(image), 3, *coarse.shape[2:])
+        displacement = _grow(displacement, coarse, target, STEPS[0])
+        # Voxels of half the resolution are twice as long.
+        displacement = 2 * F.interpolate(
+            displacement, image.shape[2:], mode='trilinear', align_corners=False
+        )
+        return _grow(displacement, moving, fixed, STEPS[1])
+
+
+def local_contrast(image: torch.Tensor) -> torch.Tensor:
+    """Subtract the local mean of images (B, 1, X, Y, Z) and divide by the local deviation."""
+    mean = smooth_voxels(image, LOCAL_SIGMA)
+    variance = smooth_voxels(image.square(), LOCAL_SIGMA) - mean.square()
+    return (image - mean) / (variance.clamp_min(0) + FLAT**2).sqrt()
+
+
+def _grow(
+    displacement: torch.Tensor, moving: torch.Tensor, fixed: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """Let a displacement (B, 3, X, Y, Z) in voxel steps grow by some steps."""
+    here = voxel_coordinates(tuple(fixed.shape[2:]), moving)
+    fixed_slope = _slope(fixed)
+    for _ in range(steps):
+        moved = sample(moving, here + displacement)
+        missing = fixed - moved
+        slope = 0.5 * (fixed_slope + _slope(moved))
+        size = slope.square().sum(dim=1, keepdim=True) + missing.square() + NO_EDGE
+        displacement = displacement + smooth_voxels(missing * slope / size, STEP_SIGMA)
+    return displacement
+
+
+def _slope(image: torch.Tensor) -> torch.Tensor:
+    """Central differences (B, 3, X, Y, Z) of images (B, 1, X, Y, Z), per voxel."""
+    padded = F.pad(image, (1,) * 6, mode='replicate')
+    inner = [slice(1, -1)] * 3
+    parts = []
+    for axis in range(3):
+        ahead, behind = inner.copy(), inner.copy()
+        ahead[axis], behind[axis] = slice(2, None), slice(None, -2)
+        parts.append(0.5 * (padded[:, :, *ahead] - padded[:, :, *behind]))
+    return torch.cat(parts, dim=1)
 
 
 def half_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Size of the maps of :class:`VolumeNetwork`.
+    """Size of the maps of :class:`VolumeMeasure`.
 
     Examples
     --------
@@ -71,30 +118,24 @@ def half_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0] // 2, shape[1] // 2, shape[2] // 2
 
 
-def _to_size_of(data: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(data, other.shape[2:], mode='trilinear', align_corners=False)
-
-
 class MorphometricClassifier(nn.Module):
     """Logits that are weighted sums of local volumes.
 
-    The network that measures is trained without labels (:mod:`bids_interp.training.morphometry`),
-    so few subjects are enough; only the weights of the sum are learned from the labels. What the
-    classifier answers then follows from volumes, and hardly from brightness or texture.
+    Volumes are measured without labels, so few subjects are enough; only the weights of the sum
+    are learned from the labels (:mod:`bids_interp.training.morphometry`). What the classifier
+    answers then follows from volumes, and hardly from brightness or texture.
 
     Parameters
     ----------
     shape : tuple of int
         Size of the input image.
-    width : int
-        Of the network.
     outputs : int
         Number of logits.
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int = 16, outputs: int = 1) -> None:
+    def __init__(self, shape: tuple[int, int, int], outputs: int = 1) -> None:
         super().__init__()
-        self.volumes = VolumeNetwork(shape, width)
+        self.volumes = VolumeMeasure(shape)
         sizes = half_shape(shape)
         self.head = nn.Linear(sizes[0] * sizes[1] * sizes[2], outputs)
 

@@ -256,6 +256,7 @@ def write_page(
                 ],
                 'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
                 'skipped': own[0]['skipped'],
+                'replaced': own[0]['replaced'],
                 'pictures': draw_scenario(
                     out, own[0], [row['method'] for row in tables[0]['rows']]
                 ),

@@ -219,12 +219,19 @@ def notes(facts: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> lis
         'stay the same. Gains come from the same draws.',
         'Saliency maps are those of the classifier that ours was trained against, scored without '
         'sign and smoothed or not, whichever is better (decided with the truth).',
-        f'Ours: classifier {ours["classifier"]["architecture"]}, {ours["classifier"]["steps"]} '
-        f'steps of {ours["classifier"]["batch"]} images; simulator {simulator["capacity"]}, '
-        f'{steps[0]} + {steps[1]} steps.',
-        f'ipmi2021: its own classifier, {paper["classifier"]["steps"]} steps of '
-        f'{paper["classifier"]["batch"]} images; simulator {paper["simulator"]["steps"]} steps of '
+        f'Ours: classifier {_described(ours["classifier"])}; simulator {simulator["capacity"]}, '
+        f'{steps[0]} + {steps[1]} steps of {simulator["batch"]} images.',
+        f'ipmi2021: its own classifier, {_described(paper["classifier"])}; simulator '
+        f'{paper["simulator"]["steps"]} steps of '
         f'{paper["simulator"]["batch"]} (published: batches of 40).',
-        f'Transfer: {judge["classifier"]["architecture"]}, {judge["classifier"]["steps"]} steps on '
-        'the same training images. The planted change is a simulation, not a disease.',
+        f'Transfer: {_described(judge["classifier"])}, with the same training images. The planted '
+        'change is a simulation, not a disease.',
     ]
+
+
+def _described(classifier: Mapping[str, Any]) -> str:
+    """Architecture and steps; a morphometric classifier is fitted without steps."""
+    if 'steps' not in classifier:
+        return str(classifier['architecture'])
+    steps, batch = classifier['steps'], classifier['batch']
+    return f'{classifier["architecture"]}, {steps} steps of {batch} images'

@@ -7,6 +7,7 @@ from bids_interp.spatial.fields import (
     resample,
     sample,
     smooth,
+    smooth_voxels,
     to_mm,
     to_voxels,
     transform_vectors,
@@ -22,6 +23,7 @@ from bids_interp.spatial.jacobian import (
     jacobian_determinant,
     log_jacobian,
     percent_change,
+    voxel_determinant,
 )
 from bids_interp.spatial.splines import SplineEvaluator, refine_velocity, spline_coefficients
 
@@ -46,10 +48,12 @@ __all__ = [
     'resample',
     'sample',
     'smooth',
+    'smooth_voxels',
     'spline_coefficients',
     'to_mm',
     'to_voxels',
     'transform_vectors',
     'voxel_coordinates',
+    'voxel_determinant',
     'warp',
 ]

@@ -48,7 +48,11 @@ def jacobian_determinant(displacement: torch.Tensor, grid: Grid) -> torch.Tensor
         forward map of a simulation that is growth from the observed to the simulated image.
     """
     # The determinant does not depend on the basis: in voxel steps no spacing enters.
-    steps = to_voxels(displacement, grid)
+    return voxel_determinant(to_voxels(displacement, grid))
+
+
+def voxel_determinant(steps: torch.Tensor) -> torch.Tensor:
+    """:func:`jacobian_determinant` of a displacement in voxel steps along i, j, k."""
     columns = []
     for axis in range(3):
         column = _central(steps, axis)

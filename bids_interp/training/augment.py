@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bids_interp.spatial import Grid, to_mm, warp
+from bids_interp.spatial import Grid, compose, to_mm, warp
 from bids_interp.spatial.fields import voxel_coordinates
 
 
@@ -64,9 +64,18 @@ class Transformation:
             self.displacement.to(device), self.gain.to(device), self.noise.to(device)
         )
 
-    def apply(self, image: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Transform (B, 1, X, Y, Z)."""
-        return warp(image, self.displacement, grid) * self.gain + self.noise
+    def apply(
+        self, image: torch.Tensor, grid: Grid, then: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Transform (B, 1, X, Y, Z).
+
+        With a pull-back ``then`` (B, 3, X, Y, Z) in mm what it makes of the image is transformed,
+        in a single interpolation.
+        """
+        pull_back = self.displacement
+        if then is not None:
+            pull_back = compose(pull_back, then, grid)
+        return warp(image, pull_back, grid) * self.gain + self.noise
 
 
 def _smooth_noise(

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from bids_interp.errors import TrainingError
 from bids_interp.training.checkpoints import AtomicCheckpointIO, FinalCheckpoint, WholeSteps
 from bids_interp.training.cohort import Cohort
+from bids_interp.training.optimizers import SharedAdam
 from bids_interp.training.progress import ProgressLines
 
 logger = logging.getLogger('bids_interp')
@@ -51,8 +52,9 @@ class StepTask(lightning.LightningModule):
 
     Parameters
     ----------
-    optimizer : {'adamw', 'adam'}
-        Adam with decoupled weight decay, or with weight decay in the gradient.
+    optimizer : {'adamw', 'adam', 'shared'}
+        Adam with decoupled weight decay, with weight decay in the gradient, or
+        :class:`bids_interp.training.optimizers.SharedAdam`.
     schedule : {'onecycle', 'constant'}
         Of the learning rate.
     """
@@ -91,10 +93,13 @@ class StepTask(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Make the optimiser, and the schedule of its rate."""
-        kind = {'adamw': torch.optim.AdamW, 'adam': torch.optim.Adam}[self.optimizer_name]
-        optimizer = kind(
-            self.trained_parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        moved, rate = self.trained_parameters(), self.learning_rate
+        optimizer: torch.optim.Optimizer
+        if self.optimizer_name == 'shared':
+            optimizer = SharedAdam(moved, lr=rate)
+        else:
+            kind = {'adamw': torch.optim.AdamW, 'adam': torch.optim.Adam}[self.optimizer_name]
+            optimizer = kind(moved, lr=rate, weight_decay=self.weight_decay)
         if self.schedule == 'constant':
             return optimizer
         scheduler = torch.optim.lr_scheduler.OneCycleLR(

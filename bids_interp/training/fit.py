@@ -20,9 +20,10 @@ from bids_interp.models.simulator import Simulator
 from bids_interp.training.calibration import class_gaps, fit_temperature
 from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
 from bids_interp.training.cohort import Cohort
+from bids_interp.training.dose import scale_to_dose
 from bids_interp.training.engine import run_task
 from bids_interp.training.folds import Fold
-from bids_interp.training.morphometry import MorphometryRecipe, VolumeTask, fit_head
+from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry
 from bids_interp.training.paper import PaperRecipe, PaperSimulatorTask
 from bids_interp.training.randomness import derived_seed
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
@@ -218,9 +219,7 @@ def train_classifier(
         In evaluation mode, frozen, on the CPU.
     """
     if isinstance(recipe, MorphometryRecipe):
-        volumes = VolumeTask(run.cohort, run.fold, recipe, seed)
-        run.place.run(volumes, folder, run.name)
-        return fit_head(volumes.result(), run.cohort, run.fold, recipe, seed)
+        return fit_morphometry(run.cohort, run.fold, recipe, seed, run.place.device)
     task = ClassifierTask(run.cohort, run.fold, recipe, seed)
     run.place.run(task, folder, run.name)
     return task.result().cpu()
@@ -277,6 +276,8 @@ def train_stages(
         task = SimulatorTask(run.cohort, run.fold.train, opponent, simulator, recipe, stage, seed)
         if task.max_steps:
             run.place.run(task, folder / stage, f'{run.name}, {stage} of the simulator')
+        if stage == 'template':
+            scale_to_dose(simulator, opponent, run.cohort, run.fold.validation, run.place.device)
     return simulator
 
 
@@ -289,7 +290,7 @@ def _audit_map(
         capacity='template',
         residual_steps=0,
         candidates=(),
-        transformed=0.0,
+        transformed=False,
         minimality=0.1 * recipe.minimality,
         roughness=0.1 * recipe.roughness,
     )

@@ -62,7 +62,7 @@ PRESETS: dict[str, TrainingRecipe] = {
     'default': TrainingRecipe(
         simulator=SimulatorRecipe(
             capacity='condconv',
-            template_steps=240,
+            template_steps=120,
             residual_steps=60,
             candidates=(0.5, 1.0, 2.0),
         ),
@@ -70,7 +70,7 @@ PRESETS: dict[str, TrainingRecipe] = {
     'fast': TrainingRecipe(
         spacing_mm=4.0,
         n_folds=3,
-        simulator=SimulatorRecipe(capacity='template', template_steps=240),
+        simulator=SimulatorRecipe(capacity='template', template_steps=80),
     ),
     # Section 3 and the published code of Liu et al., IPMI 2021.
     'ipmi2021': TrainingRecipe(
@@ -146,13 +146,15 @@ def make_recipe(
         classifier = _with_architecture(classifier, architecture)
     if capacity is not None:
         simulator = _with_capacity(simulator, capacity)
-    if classifier_steps is not None:
+    if classifier_steps is not None and isinstance(classifier, ClassifierRecipe):
         every = min(classifier.validate_every, classifier_steps)
         classifier = replace(classifier, steps=classifier_steps, validate_every=every)
     if simulator_steps is not None:
         simulator = _with_steps(simulator, simulator_steps)
     if batch is not None:
-        classifier, simulator = replace(classifier, batch=batch), replace(simulator, batch=batch)
+        simulator = replace(simulator, batch=batch)
+        if isinstance(classifier, ClassifierRecipe):
+            classifier = replace(classifier, batch=batch)
     if gradient_penalty is not None and isinstance(classifier, ClassifierRecipe):
         classifier = replace(classifier, gradient_penalty=gradient_penalty)
     return replace(recipe, classifier=classifier, simulator=simulator)

@@ -41,8 +41,8 @@ class SimulatorRecipe:
     candidates : tuple of float
         Weights of minimality to choose from, see :mod:`bids_interp.training.selection`; where it is
         empty, ``minimality`` is taken.
-    transformed : float
-        Share of steps with random transformations before the classifier.
+    transformed : bool
+        Whether images and simulations are transformed at random before the classifier sees them.
     augmentation : Augmentation
         Those transformations.
     """
@@ -50,16 +50,16 @@ class SimulatorRecipe:
     capacity: str = 'template'
     smoothing_mm: float = 4.0
     width: int = 8
-    template_steps: int = 160
+    template_steps: int = 80
     residual_steps: int = 0
     batch: int = 6
-    template_rate: float = 3e-2
+    template_rate: float = 1e-3
     residual_rate: float = 1e-3
     roughness: float = 1.0
     minimality: float = 1.0
     cycle: float = 0.0
     candidates: tuple[float, ...] = ()
-    transformed: float = 0.75
+    transformed: bool = True
     augmentation: Augmentation = SIMULATOR_AUGMENTATION
 
     def network_arguments(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class SimulatorTask(StepTask):
         stage: str,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__('shared' if stage == 'template' else 'adamw')
         self.cohort, self.train_indices = cohort, train
         self.recipe, self.stage, self.seed = recipe, stage, seed
         self.simulator = simulator
@@ -157,13 +157,13 @@ class SimulatorTask(StepTask):
         else:
             velocity = self.simulator(images, dose, contrast)
             forward, backward = exponential(velocity, grid), exponential(-velocity, grid)
-        simulated = warp(images, backward, grid)
-        hinge = self._hinge(images, simulated, dose, contrast, mine, rng, generator)
+        hinge = self._hinge(images, backward, dose, contrast, mine, rng, generator)
         rough = roughness(velocity, grid)
         small = minimality(forward, grid, self.mask)
         loss = hinge + recipe.roughness * rough + recipe.minimality * small
         if recipe.cycle and self.stage == 'residual':
             # There and back with the opposite direction seen from the simulated image.
+            simulated = warp(images, backward, grid)
             back = self.simulator(simulated, -dose, contrast)
             returned = warp(simulated, exponential(-back, grid), grid)
             loss = loss + recipe.cycle * (returned - images).square().mean()
@@ -204,19 +204,26 @@ class SimulatorTask(StepTask):
     def _hinge(
         self,
         images: torch.Tensor,
-        simulated: torch.Tensor,
+        backward: torch.Tensor,
         dose: torch.Tensor,
         contrast: int,
         mine: slice,
         rng: np.random.Generator,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Hinge on the change of the score, mostly under one random transformation of both."""
+        """Hinge on the change of the score under one random transformation of both.
+
+        Image and simulation are interpolated once each: a second interpolation would blur the one
+        more than the other, and classifiers see that.
+        """
         opponent, grid = self._frozen[0], self.cohort.grid
-        if rng.random() < self.recipe.transformed:
+        if self.recipe.transformed:
             drawn = draw(self.recipe.augmentation, self.recipe.batch, grid, generator)
             drawn = drawn.take(mine).to(self.device)
-            images, simulated = drawn.apply(images, grid), drawn.apply(simulated, grid)
+            simulated = drawn.apply(images, grid, then=backward)
+            images = drawn.apply(images, grid)
+        else:
+            simulated = warp(images, backward, grid)
         number = self._draw(rng, len(opponent.members))
         weights = self.cohort.target.weights(self.device)[contrast]
         with self.mixed_precision():

@@ -251,7 +251,7 @@ def test_grad_cam_takes_the_layer_it_is_given():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('architecture', ['morphometric', 'robust', 'ipmi2021', 'sfcn'])
+@pytest.mark.parametrize('architecture', ['robust', 'ipmi2021', 'sfcn'])
 def test_grad_cam_looks_behind_the_last_normalisation(architecture):
     shape = (32, 32, 32)
     network = build_classifier(architecture, shape).eval()
@@ -259,6 +259,14 @@ def test_grad_cam_looks_behind_the_last_normalisation(architecture):
     # In front of a normalisation by its own mean the map would be zero.
     assert np.abs(found).max() > 1e-6
     assert found.shape == shape
+
+
+@pytest.mark.parametrize('method', ['deeplift', 'guidedbackprop', 'gradcam', 'guidedgradcam'])
+def test_a_registration_has_no_layers_with_rules(method):
+    shape = (16, 16, 16)
+    network = build_classifier('morphometric', shape).eval()
+    with pytest.raises(SaliencyUnsupported):
+        run(method, network, noise(7, shape))
 
 
 def test_deep_lift_of_one_relu_is_the_slope_between_image_and_baseline():

@@ -72,6 +72,7 @@ def scores(scenario: str = 'S1', seed: int = 0, shift: float = 0.0, null: bool =
         'null': null,
         'methods': ['gradient', 'ours', 'smoothgrad', 'ipmi2021'],
         'skipped': {'deeplift': 'no <rule>'},
+        'replaced': {'gradcam': 'no <layer>'},
         'recipes': dict.fromkeys(('ours', 'ipmi2021', 'sfcn'), RECIPE),
         'rows': rows,
     }
@@ -146,6 +147,7 @@ def test_table_and_page_are_written_without_maps(tmp_path):
         'hippocampus -15 %',
         'Nothing is planted',
         'no &lt;rule&gt;',
+        'no &lt;layer&gt;',
         'made-up &lt;brains&gt;',
         'No maps to show.',
         'Tuned on S3 with seed 0 only.',

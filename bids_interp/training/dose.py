@@ -1,0 +1,88 @@
+"""Scale a template so that dose 1 is the gap between the classes, for images not trained with."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bids_interp.evaluation.validity import simulated_scores
+from bids_interp.models.simulator import Simulator
+from bids_interp.training.cohort import Cohort
+from bids_interp.training.simulator import Opponent
+
+#: Images that are simulated in both directions for each trial.
+IMAGES = 16
+TRIALS = 6
+#: Trials end when the median shift is as close to the gap as this.
+CLOSE = 0.05
+#: Limits of the factor of one trial, and of all together.
+STEP = (0.25, 2.0)
+FACTORS = (0.02, 8.0)
+
+
+def scale_to_dose(
+    simulator: Simulator,
+    opponent: Opponent,
+    cohort: Cohort,
+    images: np.ndarray,
+    device: str = 'cpu',
+) -> list[float]:
+    """Scale the template of each contrast, in place.
+
+    The hinge of the training asks for at least the gap, so that a template may end stronger than it
+    has to be, or, when steps are few, weaker. Its pattern stays the same.
+
+    Parameters
+    ----------
+    simulator : Simulator
+        Without a residual, or with one that has not been trained.
+    opponent : Opponent
+        Frozen classifiers and their gaps.
+    cohort : Cohort
+        Images.
+    images : numpy.ndarray
+        Indices of images that the classifiers were not trained with; the first
+        :data:`IMAGES` are used.
+    device : str
+        Where.
+
+    Returns
+    -------
+    list of float
+        The factor of each contrast; 1 where nothing moves the score.
+    """
+    simulator.to(device).eval()
+    for member in opponent.members:
+        member.to(device)
+    chosen = cohort.images[images[:IMAGES]]
+    factors = []
+    for number in range(len(cohort.target.contrasts)):
+        template = simulator.template.data[number]
+        original, total, best = template.clone(), 1.0, (np.inf, 1.0)
+        for _ in range(TRIALS):
+            template.copy_(total * original)
+            reached = _effectiveness(simulator, opponent, cohort, chosen, number)
+            if not np.isfinite(reached) or reached <= 0:
+                break
+            best = min(best, (abs(np.log(reached)), total))
+            if abs(reached - 1) <= CLOSE:
+                break
+            total = float(np.clip(total * np.clip(1 / reached, *STEP), *FACTORS))
+        template.copy_(best[1] * original)
+        factors.append(best[1])
+    return factors
+
+
+def _effectiveness(
+    simulator: Simulator, opponent: Opponent, cohort: Cohort, images: torch.Tensor, number: int
+) -> float:
+    """Median shift of the scores in units of the gap, over images, directions and classifiers."""
+    shifts = []
+    for member, gaps in zip(opponent.members, opponent.gaps, strict=True):
+        for sign in (1.0, -1.0):
+            before, after = simulated_scores(
+                member, simulator, images, sign, cohort.target.contrasts[number], number,
+                cohort.grid,
+            )  # fmt: skip
+            shifts.append(sign * (after - before) / gaps[number])
+    return float(np.median(np.concatenate(shifts)))
