@@ -48,7 +48,7 @@ Row = dict[str, Any]
 
 
 def write_tables(out: Path, scores: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Path:
-    """Write ``table.tsv``, its data dictionary, and ``table.html``.
+    """Write ``table.tsv``, its data dictionary, ``table.md``, ``table.html`` and pictures.
 
     Parameters
     ----------
@@ -223,9 +223,10 @@ def write_page(
     rows: Sequence[Row],
     facts: Mapping[str, Any],
 ) -> Path:
-    """Write the page: one file, nothing outside it."""
+    """Write the page (one file, nothing outside it), its words as Markdown, and its pictures."""
     from bids_interp.reports.assemble import PAGE
-    from bids_interp.reports.bench_pictures import draw_scenario
+    from bids_interp.reports.bench_markdown import write_markdown
+    from bids_interp.reports.bench_pictures import draw_scenario, draw_summary
     from bids_interp.reports.build import html_environment
 
     finder = Finder(rows)
@@ -262,6 +263,13 @@ def write_page(
                 ),
             }
         )
+    rivals = {
+        one['scenario']: best_saliency(finder, one['scenario'], one['methods']) for one in scores
+    }
+    draw_summary(out, scores, rivals)
+    goals = check_goals(finder, scores)
+    remarks = notes(facts, [one['recipes'] for one in scores])
+    write_markdown(out / 'table.md', facts, goals, sections, remarks)
     style = ''.join(
         (PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css', 'bench.css')
     )
@@ -271,8 +279,8 @@ def write_page(
         version=__version__,
         facts=facts,
         sections=sections,
-        goals=check_goals(finder, scores),
-        notes=notes(facts, [one['recipes'] for one in scores]),
+        goals=goals,
+        notes=remarks,
         metrics=METRICS,
         seeds=sorted({one['seed'] for one in scores}),
     )

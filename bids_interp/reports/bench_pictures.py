@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bids_interp.settings import SALIENCY_METHODS
 
 #: Slices of each plane.
 COUNTS = {'axial': 4, 'coronal': 3, 'sagittal': 2}
+SUMMARY_COUNTS = {'axial': 3, 'coronal': 3, 'sagittal': 2}
 #: Nothing happens near the ends of the brain.
 TRIM = 0.28
 #: Voxel size of the pictures in mm; the maps are coarser.
@@ -58,10 +59,69 @@ def title_of(method: str) -> str:
     return TITLES[method]
 
 
+@dataclass(frozen=True)
+class _Maps:
+    """Group maps of one direction of a scenario on the grid of the pictures."""
+
+    brain: Volume
+    inside: np.ndarray
+    values: dict[str, np.ndarray]
+
+    @classmethod
+    def load(
+        cls, out: Path, scores: Mapping[str, Any], methods: Sequence[str], direction: str
+    ) -> _Maps | None:
+        """Those of the truth and of methods, as far as they are there; None without any."""
+        strength = '' if scores['strength'] == 'moderate' else scores['strength']
+        name = f'{scores["scenario"]}{strength}_seed-{scores["seed"]}'
+        if not (out / 'maps' / f'{name}_brain.nii.gz').is_file():
+            return None
+        brain = load_volume(out / 'maps' / f'{name}_brain.nii.gz', SPACING)
+        inside = brain_voxels(brain.data)
+        box = bounding_box(inside, 2)
+        brain, inside = brain.crop(box), inside[box]
+        values = {}
+        for method in dict.fromkeys(['truth', *methods]):
+            path = out / 'maps' / f'{name}_{method}_{direction}.nii.gz'
+            if path.is_file():
+                coarse = load_volume(path)
+                values[method] = put_onto(coarse.data, coarse.grid, brain) * inside
+        return cls(brain, inside, values) if values else None
+
+    @property
+    def main(self) -> np.ndarray:
+        """What decides about slices and colours: the truth, or ours where nothing is planted."""
+        return self.values.get('truth', self.values.get('ours', next(iter(self.values.values()))))
+
+    def rows(self, scale: SignedScale, counts: Mapping[str, int], prefix: str = '') -> list[Row]:
+        """A row of slices for each map."""
+        through = peak(self.main)
+        shade = 0.75 * grey(self.brain.data, self.inside) * self.inside
+        picture = Volume(shade, self.brain.grid)
+        rows = []
+        for method, values in self.values.items():
+            own = scale
+            if method not in LOG_JACOBIANS:
+                limit = float(np.percentile(np.abs(values[self.inside]), 99.5)) or 1.0
+                own = SignedScale(
+                    limit, scale.colours if method in ('tbm', 'exact') else SALIENCY_COLOURS
+                )
+            colours = Volume(values, self.brain.grid)
+            tiles = []
+            for plane, count in counts.items():
+                axis = PLANES[plane]
+                for index in spread_slices(self.inside, plane, count, through[axis], TRIM):
+                    cut = own.over(picture.cut(plane, index), colours.cut(plane, index))
+                    text = f'{"xyz"[axis]} = {self.brain.position(plane, index):.0f}'
+                    tiles.append(Tile(cut, text, sides_of(plane)))
+            rows.append(Row(prefix + title_of(method), tiles))
+        return rows
+
+
 def draw_scenario(
     out: Path, scores: Mapping[str, Any], methods: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Draw the group maps of both directions.
+    """Draw the group maps of both directions into ``figures``.
 
     Parameters
     ----------
@@ -78,48 +138,49 @@ def draw_scenario(
         ``direction`` and ``address`` (a data URI) of each picture; none for maps that are not
         there.
     """
-    strength = '' if scores['strength'] == 'moderate' else scores['strength']
-    prefix = out / 'maps' / f'{scores["scenario"]}{strength}_seed-{scores["seed"]}'
-    if not prefix.with_name(f'{prefix.name}_brain.nii.gz').is_file():
-        return []
-    brain = load_volume(prefix.with_name(f'{prefix.name}_brain.nii.gz'), SPACING)
-    inside = brain_voxels(brain.data)
-    box = bounding_box(inside, 2)
-    brain, inside = brain.crop(box), inside[box]
     pictures = []
-    with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
-        for direction in ('inject', 'remove'):
-            maps = {}
-            for method in dict.fromkeys(['truth', *methods]):
-                path = prefix.with_name(f'{prefix.name}_{method}_{direction}.nii.gz')
-                if path.is_file():
-                    coarse = load_volume(path)
-                    maps[method] = put_onto(coarse.data, coarse.grid, brain) * inside
-            if maps:
-                path = _draw(maps, brain, inside, Path(folder) / f'{direction}.png')
-                pictures.append({'direction': direction, 'address': data_uri(path)})
+    for direction in ('inject', 'remove'):
+        maps = _Maps.load(out, scores, methods, direction)
+        if maps is not None:
+            scale = SignedScale.fit(maps.main)
+            path = out / 'figures' / f'{scores["scenario"]}_{direction}.png'
+            draw_rows(maps.rows(scale, COUNTS), path, scale)
+            pictures.append({'direction': direction, 'address': data_uri(path)})
     return pictures
 
 
-def _draw(maps: Mapping[str, np.ndarray], brain: Volume, inside: np.ndarray, path: Path) -> Path:
-    first = maps.get('truth', next(iter(maps.values())))
-    scale = SignedScale.fit(maps['truth'] if 'truth' in maps else maps.get('ours', first))
-    through = peak(first)
-    picture = Volume(0.75 * grey(brain.data, inside) * inside, brain.grid)
-    rows = []
-    for method, values in maps.items():
-        own = scale
-        if method not in LOG_JACOBIANS:
-            limit = float(np.percentile(np.abs(values[inside]), 99.5)) or 1.0
-            own = SignedScale(
-                limit, scale.colours if method in ('tbm', 'exact') else SALIENCY_COLOURS
-            )
-        colours = Volume(values, brain.grid)
-        tiles = []
-        for plane, count in COUNTS.items():
-            for index in spread_slices(inside, plane, count, through[PLANES[plane]], TRIM):
-                cut = own.over(picture.cut(plane, index), colours.cut(plane, index))
-                text = f'{"xyz"[PLANES[plane]]} = {brain.position(plane, index):.0f}'
-                tiles.append(Tile(cut, text, sides_of(plane)))
-        rows.append(Row(title_of(method), tiles))
-    return draw_rows(rows, path, scale)
+def draw_summary(
+    out: Path, scores: Sequence[Mapping[str, Any]], rivals: Mapping[str, str | None]
+) -> Path | None:
+    """Draw truth, ours, the best saliency method and ipmi2021 of every scenario with a truth.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Folder with ``maps``; the picture is ``figures/summary.png``.
+    scores : sequence of mapping
+        Of every scenario and seed; the first seed is drawn.
+    rivals : mapping
+        Scenario to its best saliency method.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The picture; None where there is nothing to draw.
+    """
+    found: dict[str, _Maps] = {}
+    for one in scores:
+        if one['null'] or one['scenario'] in found:
+            continue
+        rival = rivals.get(one['scenario'])
+        methods = ['ours', *([rival] if rival else []), 'ipmi2021']
+        maps = _Maps.load(out, one, methods, 'inject')
+        if maps is not None:
+            found[one['scenario']] = maps
+    if not found:
+        return None
+    scale = SignedScale.fit(*(maps.main for maps in found.values()))
+    rows = [
+        row for name, maps in found.items() for row in maps.rows(scale, SUMMARY_COUNTS, f'{name}: ')
+    ]
+    return draw_rows(rows, out / 'figures' / 'summary.png', scale)

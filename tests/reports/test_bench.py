@@ -153,3 +153,14 @@ def test_table_and_page_are_written_without_maps(tmp_path):
         'Tuned on S3 with seed 0 only.',
     ):
         assert words in page, words
+    text = (tmp_path / 'table.md').read_text()
+    for words in (
+        '**Missing: S4, seed 0.**',
+        'Planted: hippocampus -15 %. Out-of-fold AUC: ours 0.90 (-0.10 to 1.90), p .',
+        '| ours | **0.80 (-0.20 to 1.80)** |',
+        'Not applicable: deeplift (no <rule>).',
+        '| Group NCC | S1 | 0.80 (-0.20 to 1.80) | 0.75 | 0.9 | floor met |',
+    ):
+        assert words in text, words
+    widths = {line.count('|') for line in text.split('## S1')[1].splitlines() if line[:1] == '|'}
+    assert len(widths) == 2

@@ -102,7 +102,7 @@ def place(tmp_path_factory) -> Place:
 def test_every_method_is_in_the_table(place: Place) -> None:
     rows = place.table()
     found = {row['method'] for row in rows if row['metric'] == 'ncc_group'}
-    assert found >= {'ours', 'ipmi2021', 'difference', 'gradient'}
+    assert found >= {'ours', 'ipmi2021', 'difference', 'gradient', 'deeplift'}
     gains = {row['method']: row for row in rows if row['metric'] == 'gain_ncc_group'}
     assert 'ours' not in gains
     assert float(gains['gradient']['low']) <= float(gains['gradient']['high'])
@@ -131,6 +131,19 @@ def test_the_page_needs_nothing_else(place: Place) -> None:
     assert 'sham warp against untouched' in page
     assert page.count('<img') == 2
     assert 'src="http' not in page
+    # Our classifier is a registration; the one of another family has layers.
+    assert 'Explaining the SFCN, since they do not apply to our classifier:\ndeeplift' in page
+
+
+def test_words_and_pictures_are_there_for_documents(place: Place) -> None:
+    assert {path.name for path in (place.out / 'figures').iterdir()} == {
+        'S4_inject.png',
+        'S4_remove.png',
+        'summary.png',
+    }
+    text = (place.out / 'table.md').read_text()
+    assert '## S4: expansion' in text
+    assert 'Planted: ventricles +30 %.' in text
 
 
 def test_a_second_run_trains_nothing(place: Place) -> None:
