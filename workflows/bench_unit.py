@@ -10,7 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.interfaces.bench import PlantScenario, RegisterImages, TrainJudge
+from bids_interp.interfaces.bench import PlantScenario, TrainJudge
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold, SimulateFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, WriteScenario
 from bids_interp.interfaces.training import TrainFold
@@ -104,14 +104,13 @@ class Unit:
             self._train('ipmi2021', self.benchmark.paper, self.seed, 'paper_cohort')
         if simulators:
             self._train_judge()
-        registered = self._register() if 'tbm' in baselines else None
         for index in range(self.benchmark.n_folds):
             for method in simulators:
                 self._simulate(method, index)
             for method in saliency:
                 self._explain_by_saliency(method, index)
             if baselines:
-                self._explain_by_baselines(baselines, index, registered)
+                self._explain(BaselineFold, f'baselines_{index}', index, methods=baselines)
         self._score()
         return self.workflow
 
@@ -180,20 +179,6 @@ class Unit:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _register(self) -> pe.Node:
-        """Registrations of all images; each node has those of one test fold."""
-        merge = pe.Node(niu.Merge(self.benchmark.n_folds), name=f'{self.short}_merge_registrations')
-        for index in range(self.benchmark.n_folds):
-            node = self._node(
-                RegisterImages, f'register_{index}', 1.5, index=index,
-                template=self.files.template, offline=self.engine.settings.offline,
-            )  # fmt: skip
-            self.workflow.connect([
-                (self.plant, node, [('cohort', 'cohort'), ('folds', 'folds')]),
-                (node, merge, [('log_jacobians', f'in{index + 1}')]),
-            ])  # fmt: skip
-        return merge
-
     def _explain(self, interface: Any, name: str, index: int, **inputs: Any) -> pe.Node:
         """A node that explains images of a fold."""
         explained = self.benchmark.explained
@@ -231,13 +216,6 @@ class Unit:
         self.workflow.connect([(self.trained['ours'][index], node, [('result', 'result')])])
         if judges:
             self.workflow.connect([(judges[index], node, [('result', 'judge')])])
-
-    def _explain_by_baselines(
-        self, methods: list[str], index: int, registered: pe.Node | None
-    ) -> None:
-        node = self._explain(BaselineFold, f'baselines_{index}', index, methods=methods)
-        if registered is not None:
-            self.workflow.connect([(registered, node, [('out', 'registrations')])])
 
     def _score(self) -> None:
         """Put everything together and write it."""

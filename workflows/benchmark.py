@@ -20,7 +20,7 @@ OTHER_METHODS = {
     'otherseed': 'our simulator and classifier, trained from another seed',
     'ipmi2021': 'preset ipmi2021 with its own classifier',
     'difference': 'mean training image of patients minus controls',
-    'tbm': 'tensor-based morphometry: t-map of registrations to the template',
+    'tbm': 'tensor-based morphometry: t-map of registrations to the mean control',
     'exact': 'mean difference of the exact volumes of the training images: no competitor',
 }
 METHODS = (*OTHER_METHODS, *SALIENCY_METHODS)
@@ -294,6 +294,6 @@ def _recipe(
     except TypeError as error:
         raise UsageError(
             f'The recipe {json.dumps(arguments)} cannot be used: {error}.',
-            'It holds arguments such as {"preset": "fast", "classifier_steps": 800}.',
+            'It holds arguments such as {"preset": "fast", "simulator_steps": 160}.',
         ) from error
     return {**complete, 'n_folds': made.n_folds}

@@ -167,7 +167,7 @@ def read_recipe(text: str | None, option: str) -> dict[str, Any]:
             f'{option} {text!r} cannot be read: {error}.', 'Give JSON or a file with it.'
         ) from error
     if not isinstance(found, dict):
-        raise UsageError(f'{option} is no JSON object.', 'Such as {"classifier_steps": 800}.')
+        raise UsageError(f'{option} is no JSON object.', 'Such as {"simulator_steps": 160}.')
     return found
 
 

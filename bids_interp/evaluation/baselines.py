@@ -9,38 +9,11 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.saliency import reason_kept, saliency_map
-from bids_interp.spatial import Grid, log_jacobian
+from bids_interp.models.morphometric import VolumeMeasure
+from bids_interp.spatial import Grid, log_jacobian, smooth
 
-#: Images of each brain and class that are registered, of those that are there.
-REGISTERED = 3
-
-
-def first_of_each(
-    images: np.ndarray, families: np.ndarray, labels: np.ndarray, count: int
-) -> np.ndarray:
-    """The first images of each family and class.
-
-    Parameters
-    ----------
-    images : numpy.ndarray
-        (M,) indices to choose from.
-    families, labels : numpy.ndarray
-        (N,) of all images.
-    count : int
-        How many of each.
-
-    Examples
-    --------
-    >>> families, labels = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
-    >>> first_of_each(np.arange(5), families, labels, 1).tolist()
-    [0, 2, 3]
-    """
-    chosen: list[int] = []
-    for family in np.unique(families[images]):
-        for label in np.unique(labels[images]):
-            own = images[(families[images] == family) & (labels[images] == label)]
-            chosen += own[:count].tolist()
-    return np.array(sorted(chosen))
+#: Gaussian of the log-Jacobians of tensor-based morphometry: 8 mm at half its height.
+MORPHOMETRY_SIGMA_MM = 3.4
 
 
 def exact_difference(
@@ -124,6 +97,40 @@ def morphometry_t_map(log_jacobians: np.ndarray, labels: np.ndarray) -> np.ndarr
     difference = sides[1].mean(axis=0) - sides[0].mean(axis=0)
     error = np.sqrt(sum(side.var(axis=0, ddof=1) / len(side) for side in sides))
     return np.divide(difference, error, out=np.zeros_like(difference), where=error > 0)
+
+
+@torch.no_grad()
+def registered_volumes(
+    images: torch.Tensor, controls: torch.Tensor, grid: Grid, batch: int = 8
+) -> np.ndarray:
+    """Smoothed log-Jacobians of registrations of a mean image to images.
+
+    The registration is that of our morphometric classifier
+    (:class:`bids_interp.models.morphometric.VolumeMeasure`).
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        (N, 1, X, Y, Z).
+    controls : torch.Tensor
+        (M, 1, X, Y, Z) images whose mean is registered.
+    grid : Grid
+        Of the images.
+    batch : int
+        Images at once.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, X, Y, Z) float32, positive where an image is larger than the mean.
+    """
+    volumes = VolumeMeasure(grid.shape).eval()
+    volumes.mean.copy_(controls.mean(dim=0, keepdim=True))
+    found = [
+        smooth(volumes.log_jacobian(part), MORPHOMETRY_SIGMA_MM, grid)[:, 0]
+        for part in images.split(batch)
+    ]
+    return torch.cat(found).numpy()
 
 
 def saliency_values(

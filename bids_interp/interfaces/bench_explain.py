@@ -9,7 +9,6 @@ import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
-    InputMultiObject,
     SimpleInterface,
     TraitedSpec,
     isdefined,
@@ -231,7 +230,6 @@ class SaliencyFold(_Explain):
 
 class _BaselineInputSpec(_ExplainInputSpec):
     methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm, exact')
-    registrations = InputMultiObject(File(exists=True), desc='of RegisterImages')
 
 
 class BaselineFold(_Explain):
@@ -245,6 +243,7 @@ class BaselineFold(_Explain):
             class_difference,
             exact_difference,
             morphometry_t_map,
+            registered_volumes,
         )
         from bids_interp.evaluation.method_maps import SIGNED, FoldMaps
 
@@ -259,9 +258,9 @@ class BaselineFold(_Explain):
             mean = class_difference(cohort.images[train, 0].numpy(), labels)
             values['difference'] = mean
         if 'tbm' in self.inputs.methods:
-            registered, volumes = self._registered()
-            inside = np.isin(registered, train)
-            values['tbm'] = morphometry_t_map(volumes[inside], cohort.labels[registered[inside]])
+            controls = cohort.images[train[labels == 0]]
+            volumes = registered_volumes(cohort.images[train], controls, cohort.grid)
+            values['tbm'] = morphometry_t_map(volumes, labels)
         if 'exact' in self.inputs.methods:
             values['exact'] = exact_difference(planted.pull_backs[train], labels, cohort.grid)
         maps = {
@@ -271,13 +270,3 @@ class BaselineFold(_Explain):
         kinds = {'tbm': SIGNED, 'exact': SIGNED}
         self.keep(runtime, FoldMaps(self.inputs.index, images, maps, kinds))
         return runtime
-
-    def _registered(self) -> tuple[np.ndarray, np.ndarray]:
-        """Indices (N,) of the registered images, and their log-Jacobians (N, X, Y, Z)."""
-        from safetensors.numpy import load_file
-
-        parts = [load_file(path) for path in self.inputs.registrations]
-        images, volumes = (
-            np.concatenate([part[name] for part in parts]) for name in ('images', 'log_jacobians')
-        )
-        return images, volumes

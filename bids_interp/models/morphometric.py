@@ -54,11 +54,14 @@ class VolumeMeasure(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logarithms of relative volumes (B, 1, X/2, Y/2, Z/2) of images (B, 1, X, Y, Z)."""
+        return F.avg_pool3d(self.log_jacobian(image), 2)
+
+    def log_jacobian(self, image: torch.Tensor) -> torch.Tensor:
+        """The same (B, 1, X, Y, Z) at the resolution of the images."""
         # Small differences of volumes do not survive half precision.
         with torch.autocast(image.device.type, enabled=False):
             displacement = self.register(image.float())
-            shares = voxel_determinant(displacement).clamp_min(SMALLEST_VOLUME)
-            return F.avg_pool3d(shares.log(), 2)
+            return voxel_determinant(displacement).clamp_min(SMALLEST_VOLUME).log()
 
     def register(self, image: torch.Tensor) -> torch.Tensor:
         """Displacement (B, 3, X, Y, Z) in voxel steps, from the mean image to images."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bids_interp.errors import UsageError
 from bids_interp.models.preprocessing import Preprocessing
@@ -62,7 +63,7 @@ PRESETS: dict[str, TrainingRecipe] = {
     'default': TrainingRecipe(
         simulator=SimulatorRecipe(
             capacity='condconv',
-            template_steps=120,
+            template_steps=240,
             residual_steps=60,
             candidates=(0.5, 1.0, 2.0),
         ),
@@ -70,7 +71,7 @@ PRESETS: dict[str, TrainingRecipe] = {
     'fast': TrainingRecipe(
         spacing_mm=4.0,
         n_folds=3,
-        simulator=SimulatorRecipe(capacity='template', template_steps=80),
+        simulator=SimulatorRecipe(capacity='template', template_steps=240),
     ),
     # Section 3 and the published code of Liu et al., IPMI 2021.
     'ipmi2021': TrainingRecipe(
@@ -92,6 +93,16 @@ PRESETS: dict[str, TrainingRecipe] = {
         ),
         simulator=PaperRecipe(),
     ),
+}
+
+
+#: The gradient of a morphometric classifier is as smooth as the volumes that it measures: its
+#: pattern is kept by one rate for all places, and few steps are enough. The gradients of other
+#: networks are not; there Adam's own rates and more steps give the truer maps.
+MORPHOMETRIC_TEMPLATE: dict[str, Any] = {
+    'template_optimizer': 'shared',
+    'template_rate': 1e-3,
+    'template_steps': 80,
 }
 
 
@@ -129,7 +140,8 @@ def make_recipe(
     Raises
     ------
     UsageError
-        If there is no such preset, or it has no choice of capacity.
+        If there is no such preset, or it has no choice of capacity, or a classifier without steps
+        is given some.
     """
     if preset not in PRESETS:
         raise UsageError(f'There is no preset {preset!r}.', f'Known are: {", ".join(PRESETS)}.')
@@ -144,9 +156,16 @@ def make_recipe(
     classifier, simulator = recipe.classifier, recipe.simulator
     if architecture is not None:
         classifier = _with_architecture(classifier, architecture)
+        if isinstance(classifier, MorphometryRecipe) and isinstance(simulator, SimulatorRecipe):
+            simulator = replace(simulator, **MORPHOMETRIC_TEMPLATE)
     if capacity is not None:
         simulator = _with_capacity(simulator, capacity)
-    if classifier_steps is not None and isinstance(classifier, ClassifierRecipe):
+    if classifier_steps is not None:
+        if isinstance(classifier, MorphometryRecipe):
+            raise UsageError(
+                'A morphometric classifier is fitted without steps.',
+                'Leave the steps of the classifier out.',
+            )
         every = min(classifier.validate_every, classifier_steps)
         classifier = replace(classifier, steps=classifier_steps, validate_every=every)
     if simulator_steps is not None:

@@ -36,6 +36,8 @@ class SimulatorRecipe:
         Images a step.
     template_rate, residual_rate : float
         Learning rates of the two stages.
+    template_optimizer : str
+        Of the template, see :class:`bids_interp.training.engine.StepTask`.
     roughness, minimality, cycle : float
         Weights of the terms beside the hinge.
     candidates : tuple of float
@@ -50,11 +52,12 @@ class SimulatorRecipe:
     capacity: str = 'template'
     smoothing_mm: float = 4.0
     width: int = 8
-    template_steps: int = 80
+    template_steps: int = 160
     residual_steps: int = 0
     batch: int = 6
-    template_rate: float = 1e-3
+    template_rate: float = 3e-2
     residual_rate: float = 1e-3
+    template_optimizer: str = 'adamw'
     roughness: float = 1.0
     minimality: float = 1.0
     cycle: float = 0.0
@@ -118,7 +121,7 @@ class SimulatorTask(StepTask):
         stage: str,
         seed: int,
     ) -> None:
-        super().__init__('shared' if stage == 'template' else 'adamw')
+        super().__init__(recipe.template_optimizer if stage == 'template' else 'adamw')
         self.cohort, self.train_indices = cohort, train
         self.recipe, self.stage, self.seed = recipe, stage, seed
         self.simulator = simulator

@@ -104,10 +104,10 @@ def test_full_is_the_whole_grid():
 
 
 def test_all_recipes_share_grid_and_folds():
-    benchmark = choose(Request(recipe={'n_folds': 4, 'classifier_steps': 9}, spacing_mm=6.0))
+    benchmark = choose(Request(recipe={'n_folds': 4, 'simulator_steps': 9}, spacing_mm=6.0))
     made = [make_recipe(**r) for r in (benchmark.recipe, benchmark.paper, benchmark.judge)]
     assert {(one.n_folds, one.spacing_mm, one.cube) for one in made} == {(4, 6.0, 32)}
-    assert made[0].classifier.steps == 9
+    assert made[0].simulator.template_steps == 9
     assert [one.classifier.architecture for one in made] == ['morphometric', 'ipmi2021', 'sfcn']
     assert made[2].classifier.gradient_penalty == 0.0
     penalised = make_recipe('fast', gradient_penalty=1e-3)

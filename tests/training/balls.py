@@ -32,7 +32,7 @@ CLASSIFIER = ClassifierRecipe(
     learning_rate=1e-2,
     augmentation=STILL,
 )
-SIMULATOR = SimulatorRecipe(template_steps=40, template_rate=0.03, minimality=0.3)
+SIMULATOR = SimulatorRecipe(template_steps=40, template_rate=0.1, minimality=0.3)
 RECIPE = TrainingRecipe(n_folds=2, classifier=CLASSIFIER, simulator=SIMULATOR)
 #: Few steps of everything, for tests of what happens around them.
 SHORT = replace(

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.models.classifier import build_classifier
 from bids_interp.models.morphometric import MorphometricClassifier, half_shape
@@ -82,9 +83,15 @@ def test_weights_outside_the_brain_come_from_smoothing_alone() -> None:
 
 
 def test_recipes_choose_how_a_classifier_is_fitted() -> None:
-    chosen = make_recipe('fast', architecture='morphometric', classifier_steps=7, batch=3)
+    chosen = make_recipe('fast', architecture='morphometric', batch=3)
     assert chosen.classifier == MorphometryRecipe()
     assert chosen.simulator.batch == 3
+    assert (chosen.simulator.template_optimizer, chosen.simulator.template_steps) == ('shared', 80)
+    other = make_recipe('fast', architecture='morphometric', simulator_steps=9).simulator
+    assert other.template_steps == 9
+    assert make_recipe('fast').simulator.template_optimizer == 'adamw'
+    with pytest.raises(UsageError, match='without steps'):
+        make_recipe('fast', architecture='morphometric', classifier_steps=7)
     assert isinstance(make_recipe('fast', architecture='sfcn').classifier, ClassifierRecipe)
 
 

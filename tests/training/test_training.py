@@ -213,7 +213,7 @@ def test_simulator_moves_the_logit_by_shrinking_the_ball(
     cohort: Cohort, fold, classifier, tmp_path: Path, capacity: str
 ):
     recipe = SimulatorRecipe(
-        capacity=capacity, template_steps=40, residual_steps=10, template_rate=0.03, minimality=0.3
+        capacity=capacity, template_steps=40, residual_steps=10, template_rate=0.1, minimality=0.3
     )
     gap = class_gaps(predict_outputs(classifier, cohort.images), cohort.labels, TARGET)[0]
     opponent = Opponent((classifier,), ((gap,),))

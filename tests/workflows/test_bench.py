@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 TEMPLATE = 'MNI152NLin2009aSym'
 COUNT = 6
-RECIPE = '{"classifier_steps": 4, "simulator_steps": 2, "n_folds": 2, "batch": 4}'
+RECIPE = '{"simulator_steps": 2, "n_folds": 2, "batch": 4}'
 PAPER = '{"classifier_steps": 2, "simulator_steps": 1, "batch": 2}'
 
 
