@@ -208,10 +208,12 @@ class Unit:
 
     def _explain_by_saliency(self, method: str, index: int) -> None:
         judges = self.trained.get('sfcn')
-        judged = {'judge_recipe': self.benchmark.judge} if judges else {}
+        more: dict[str, Any] = {'judge_recipe': self.benchmark.judge} if judges else {}
+        if method == 'occlusion':
+            more['stride_mm'] = self.benchmark.stride_mm
         node = self._explain(
             SaliencyFold, f'saliency_{method}_{index}', index,
-            method=method, recipe=self.benchmark.recipe, **judged,
+            method=method, recipe=self.benchmark.recipe, **more,
         )  # fmt: skip
         self.workflow.connect([(self.trained['ours'][index], node, [('result', 'result')])])
         if judges:
@@ -264,6 +266,7 @@ class Unit:
             'replicates': benchmark.replicates,
             'anatomy_mm': benchmark.anatomy_mm,
             'spacing_mm': benchmark.spacing_mm,
+            'stride_mm': benchmark.stride_mm,
             'n_folds': benchmark.n_folds,
             'draws': benchmark.draws,
             'methods': list(benchmark.methods),

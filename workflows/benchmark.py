@@ -55,6 +55,8 @@ class Size:
         Arguments of :func:`bids_interp.training.recipe.make_recipe` for ours and for ipmi2021.
     judge_steps : int
         Steps of the classifier of another family.
+    stride_mm : float
+        Distance between the cubes of 24 mm that occlusion hides.
     """
 
     scenarios: tuple[str, ...]
@@ -63,6 +65,7 @@ class Size:
     recipe: dict[str, Any]
     paper: dict[str, Any]
     judge_steps: int
+    stride_mm: float
 
 
 SIZES = {
@@ -74,6 +77,7 @@ SIZES = {
         {'preset': 'fast', 'architecture': 'morphometric'},
         {'preset': 'ipmi2021', 'classifier_steps': 300, 'simulator_steps': 80, 'batch': 8},
         400,
+        24.0,
     ),
     'full': Size(
         tuple(f'S{number}' for number in range(1, 9)),
@@ -82,6 +86,7 @@ SIZES = {
         {'preset': 'default', 'architecture': 'morphometric', 'n_folds': 3},
         {'preset': 'ipmi2021'},
         1200,
+        12.0,
     ),
 }
 
@@ -114,6 +119,8 @@ class Benchmark:
         Which size these choices started from.
     anatomy_mm : float
         Standard deviation of the random anatomy of each image.
+    stride_mm : float
+        Distance between the cubes of the occlusion.
     check_sham : bool
         Train a classifier to tell sham-warped from untouched images, which it must not.
     """
@@ -132,6 +139,7 @@ class Benchmark:
     draws: int = 1000
     size: str = 'small'
     anatomy_mm: float = ANATOMY_MM
+    stride_mm: float = 24.0
     check_sham: bool = False
 
     @property
@@ -240,6 +248,7 @@ def choose(request: Request) -> Benchmark:
         request.draws,
         request.size,
         request.anatomy_mm,
+        size.stride_mm,
         request.check_sham,
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.saliency import reason_kept, saliency_map
+from bids_interp.evaluation.saliency_methods import STRIDE_MM
 from bids_interp.models.morphometric import VolumeMeasure
 from bids_interp.spatial import Grid, log_jacobian, smooth
 
@@ -142,6 +143,7 @@ def saliency_values(
     baseline: torch.Tensor,
     seed: int,
     device: str = 'cpu',
+    stride_mm: float = STRIDE_MM,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Saliency maps of images by several methods.
 
@@ -161,6 +163,8 @@ def saliency_values(
         Of the methods that draw random numbers.
     device : str
         Of the network.
+    stride_mm : float
+        Distance between the cubes of the occlusion.
 
     Returns
     -------
@@ -182,6 +186,7 @@ def saliency_values(
                     baseline=baseline,
                     seed=seed,
                     device=device,
+                    stride_mm=stride_mm,
                 ).map[mask]
                 for image in images
             ]

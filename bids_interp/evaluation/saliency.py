@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bids_interp.errors import ModelError
-from bids_interp.evaluation.saliency_methods import Request, repeatable
+from bids_interp.evaluation.saliency_methods import STRIDE_MM, Request, repeatable
 from bids_interp.evaluation.saliency_probe import Probe, probe
 from bids_interp.evaluation.saliency_table import METHODS as _TABLE
 from bids_interp.evaluation.saliency_table import Method
@@ -133,6 +133,7 @@ def saliency_map(
     seed: int = 0,
     device: str = 'cpu',
     target_layer: nn.Module | None = None,
+    stride_mm: float = STRIDE_MM,
 ) -> SaliencyMap:
     """Saliency map of one image by one method of Captum.
 
@@ -156,6 +157,8 @@ def saliency_map(
     target_layer : torch.nn.Module, optional
         Layer of ``score`` for Grad-CAM; the last convolution (with its normalisation and
         activation) where not given.
+    stride_mm : float
+        Distance between the cubes that occlusion hides; time goes with its third power.
 
     Raises
     ------
@@ -176,7 +179,7 @@ def saliency_map(
     found = probe(wrapped, shown)
     _need_support(method, wanted, found, target_layer)
     layers = found.feature_layers() if target_layer is None else [target_layer]
-    request = Request(wrapped, shown, compared, grid, layers)
+    request = Request(wrapped, shown, compared, grid, layers, stride_mm)
     with repeatable(seed, device):
         attribution = wanted.run(request).detach()
     values = attribution[0, 0].float().cpu().numpy()

@@ -25,7 +25,7 @@ SAMPLES = 16
 NOISE = 0.15
 #: Images that are in memory at once.
 BATCH = 4
-#: Edge of the cube that is occluded, and the distance between cubes, in mm.
+#: Edge of the cube that is occluded, and the usual distance between cubes, in mm.
 WINDOW_MM = 24.0
 STRIDE_MM = 12.0
 
@@ -44,6 +44,8 @@ class Request:
         Their grid.
     layers : sequence of torch.nn.Module
         Layers of Grad-CAM, whose maps are added.
+    stride_mm : float
+        Distance between the cubes of the occlusion.
     """
 
     score: nn.Module
@@ -51,6 +53,7 @@ class Request:
     baseline: torch.Tensor
     grid: Grid
     layers: Sequence[nn.Module]
+    stride_mm: float = STRIDE_MM
 
 
 def gradient(request: Request) -> torch.Tensor:
@@ -192,7 +195,7 @@ def occlusion(request: Request) -> torch.Tensor:
             int(np.clip(round(size / step), 1, end - start))
             for step, start, end in zip(request.grid.spacing, starts, ends, strict=True)
         )
-        for size in (WINDOW_MM, STRIDE_MM)
+        for size in (WINDOW_MM, request.stride_mm)
     )
     total[inside] = Occlusion(_Cropped(request.score, request.image, box)).attribute(
         request.image[inside].contiguous(),

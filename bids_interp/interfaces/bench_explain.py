@@ -173,6 +173,7 @@ class _SaliencyInputSpec(_ExplainInputSpec):
     method = traits.Str(mandatory=True, desc='saliency method')
     result = File(exists=True, mandatory=True, desc='of TrainFold')
     recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
+    stride_mm = traits.Float(desc='distance between the cubes of occlusion')
     judge = File(exists=True, desc='of TrainJudge: explained where the classifier cannot be')
     judge_recipe = traits.Dict(desc='arguments of make_recipe')
 
@@ -216,6 +217,8 @@ class SaliencyFold(_Explain):
         from bids_interp.training.storage import load_result
 
         classifier, _ = load_networks(load_result(Path(result)), recipe, cohort)
+        given = isdefined(self.inputs.stride_mm)
+        stride = {'stride_mm': self.inputs.stride_mm} if given else {}
         controls = fold.train[cohort.labels[fold.train] == 0]
         return saliency_values(
             [self.inputs.method],
@@ -225,6 +228,7 @@ class SaliencyFold(_Explain):
             cohort.mask,
             cohort.images[controls].mean(dim=0, keepdim=True),
             self.inputs.random_seed,
+            **stride,
         )
 
 
