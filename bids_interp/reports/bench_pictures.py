@@ -46,16 +46,17 @@ TITLES = {
 LOG_JACOBIANS = ('truth', 'ours', 'otherseed', 'ipmi2021')
 
 
-def title_of(method: str) -> str:
-    """Heading of the row of a method.
+def title_of(method: str, *, replaced: bool = False) -> str:
+    """Heading of the row of a method, which may explain another classifier than the others.
 
     Examples
     --------
-    >>> title_of('gradcam')
-    'Grad-CAM, size only (scaled)'
+    >>> title_of('gradcam'), title_of('gradcam', replaced=True)
+    ('Grad-CAM, size only (scaled)', 'Grad-CAM of the SFCN, size only (scaled)')
     """
     if method in SALIENCY_METHODS:
-        return f'{method_title(method)}, size only (scaled)'
+        of = ' of the SFCN' if replaced else ''
+        return f'{method_title(method)}{of}, size only (scaled)'
     return TITLES[method]
 
 
@@ -66,6 +67,7 @@ class _Maps:
     brain: Volume
     inside: np.ndarray
     values: dict[str, np.ndarray]
+    replaced: tuple[str, ...]
 
     @classmethod
     def load(
@@ -86,7 +88,7 @@ class _Maps:
             if path.is_file():
                 coarse = load_volume(path)
                 values[method] = put_onto(coarse.data, coarse.grid, brain) * inside
-        return cls(brain, inside, values) if values else None
+        return cls(brain, inside, values, tuple(scores['replaced'])) if values else None
 
     @property
     def main(self) -> np.ndarray:
@@ -114,7 +116,8 @@ class _Maps:
                     cut = own.over(picture.cut(plane, index), colours.cut(plane, index))
                     text = f'{"xyz"[axis]} = {self.brain.position(plane, index):.0f}'
                     tiles.append(Tile(cut, text, sides_of(plane)))
-            rows.append(Row(prefix + title_of(method), tiles))
+            title = title_of(method, replaced=method in self.replaced)
+            rows.append(Row(prefix + title, tiles))
         return rows
 
 
