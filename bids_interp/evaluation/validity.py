@@ -27,6 +27,17 @@ def class_centre(scores: np.ndarray, labels: np.ndarray, target: Target, number:
 
 
 @torch.no_grad()
+def image_scores(
+    classifier: nn.Module, images: torch.Tensor, contrast: Contrast, batch: int = 8
+) -> np.ndarray:
+    """Scores (N,) of images (N, 1, X, Y, Z) by a classifier in evaluation mode."""
+    device = next((p.device for p in classifier.parameters()), torch.device('cpu'))
+    weights = torch.tensor(contrast.weights, device=device)
+    parts = [(classifier(p.to(device)).float() @ weights).cpu() for p in images.split(batch)]
+    return torch.cat(parts).numpy()
+
+
+@torch.no_grad()
 def simulated_scores(
     classifier: nn.Module,
     simulator: Simulator | PaperSimulator,
@@ -36,8 +47,8 @@ def simulated_scores(
     number: int,
     grid: Grid,
     batch: int = 8,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of images before and after a simulation.
+) -> np.ndarray:
+    """Scores of simulations; those of the images themselves are :func:`image_scores`.
 
     Parameters
     ----------
@@ -56,19 +67,17 @@ def simulated_scores(
 
     Returns
     -------
-    before, after : numpy.ndarray
+    numpy.ndarray
         (N,).
     """
     device = next(simulator.parameters()).device
-    weights = torch.tensor(contrast.weights, device=device)
-    before, after = [], []
+    found = []
     for part in images.split(batch):
         part = part.to(device)
         field = simulator(part, torch.full((len(part),), dose, device=device), number)
         _, pull_back = flow(field, grid, simulator.field)
-        before.append((classifier(part).float() @ weights).cpu())
-        after.append((classifier(warp(part, pull_back, grid)).float() @ weights).cpu())
-    return torch.cat(before).numpy(), torch.cat(after).numpy()
+        found.append(image_scores(classifier, warp(part, pull_back, grid), contrast, batch))
+    return np.concatenate(found)
 
 
 def validity(
@@ -95,7 +104,7 @@ def validity(
     rows = []
     for number, contrast in enumerate(target.contrasts):
         row: dict[str, Any] = {'contrast': contrast.name}
-        all_scores = _scores(classifier, images, contrast)
+        all_scores = image_scores(classifier, images, contrast)
         centre = class_centre(all_scores, labels, target, number)
         for direction, sign, side in (
             ('inject', 1.0, contrast.negative),
@@ -108,10 +117,10 @@ def validity(
             if not len(chosen):
                 row[direction] = None
                 continue
-            before, after = simulated_scores(
+            after = simulated_scores(
                 classifier, simulator, images[chosen], sign, contrast, number, grid
             )
-            shift = sign * (after - before)
+            shift = sign * (after - all_scores[chosen])
             is_across = shift > 0.5 if target.kind == 'regression' else sign * (after - centre) > 0
             row[direction] = {
                 'n': len(chosen),
@@ -120,14 +129,6 @@ def validity(
             }
         rows.append(row)
     return rows
-
-
-@torch.no_grad()
-def _scores(classifier: nn.Module, images: torch.Tensor, contrast: Contrast) -> np.ndarray:
-    device = next((p.device for p in classifier.parameters()), torch.device('cpu'))
-    weights = torch.tensor(contrast.weights, device=device)
-    parts = [(classifier(part.to(device)).float() @ weights).cpu() for part in images.split(8)]
-    return torch.cat(parts).numpy()
 
 
 @torch.no_grad()

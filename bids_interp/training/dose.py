@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bids_interp.evaluation.validity import simulated_scores
+from bids_interp.evaluation.validity import image_scores, simulated_scores
 from bids_interp.models.simulator import Simulator
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.simulator import Opponent
@@ -56,12 +56,13 @@ def scale_to_dose(
         member.to(device)
     chosen = cohort.images[images[:IMAGES]]
     factors = []
-    for number in range(len(cohort.target.contrasts)):
+    for number, contrast in enumerate(cohort.target.contrasts):
         template = simulator.template.data[number]
         original, total, best = template.clone(), 1.0, (np.inf, 1.0)
+        before = [image_scores(member, chosen, contrast) for member in opponent.members]
         for _ in range(TRIALS):
             template.copy_(total * original)
-            reached = _effectiveness(simulator, opponent, cohort, chosen, number)
+            reached = _effectiveness(simulator, opponent, cohort, chosen, number, before)
             if not np.isfinite(reached) or reached <= 0:
                 break
             best = min(best, (abs(np.log(reached)), total))
@@ -74,15 +75,18 @@ def scale_to_dose(
 
 
 def _effectiveness(
-    simulator: Simulator, opponent: Opponent, cohort: Cohort, images: torch.Tensor, number: int
+    simulator: Simulator,
+    opponent: Opponent,
+    cohort: Cohort,
+    images: torch.Tensor,
+    number: int,
+    before: list[np.ndarray],
 ) -> float:
     """Median shift of the scores in units of the gap, over images, directions and classifiers."""
+    contrast, grid = cohort.target.contrasts[number], cohort.grid
     shifts = []
-    for member, gaps in zip(opponent.members, opponent.gaps, strict=True):
+    for member, gaps, first in zip(opponent.members, opponent.gaps, before, strict=True):
         for sign in (1.0, -1.0):
-            before, after = simulated_scores(
-                member, simulator, images, sign, cohort.target.contrasts[number], number,
-                cohort.grid,
-            )  # fmt: skip
-            shifts.append(sign * (after - before) / gaps[number])
+            after = simulated_scores(member, simulator, images, sign, contrast, number, grid)
+            shifts.append(sign * (after - first) / gaps[number])
     return float(np.median(np.concatenate(shifts)))

@@ -11,6 +11,7 @@ from torch import nn
 
 from bids_interp.evaluation.validity import (
     class_centre,
+    image_scores,
     mean_log_jacobian,
     simulated_scores,
     validity,
@@ -60,20 +61,19 @@ READER = Reader((6, 4, 4))
 
 def test_scores_move_by_what_stands_where_the_image_is_pulled_from() -> None:
     # Tissue moves by -4 mm = 2 voxels to the left, so that the value from 2 voxels right is seen.
-    before, after = simulated_scores(
+    before = image_scores(READER, ramps(0.0, 5.0), BINARY.contrasts[0], batch=1)
+    after = simulated_scores(
         READER, Shifter(-4.0), ramps(0.0, 5.0), 1.0, BINARY.contrasts[0], 0, GRID, batch=1
     )
     assert before.tolist() == [0, 5]
     np.testing.assert_allclose(after, [2, 7], atol=1e-4)
-    _, after = simulated_scores(
-        READER, Shifter(-4.0), ramps(0.0), -0.5, BINARY.contrasts[0], 0, GRID
-    )
+    after = simulated_scores(READER, Shifter(-4.0), ramps(0.0), -0.5, BINARY.contrasts[0], 0, GRID)
     np.testing.assert_allclose(after, [-1], atol=1e-4)
 
 
 def test_a_displacement_pulls_back_as_it_is() -> None:
     shifter = Shifter(-4.0, field='displacement')
-    _, after = simulated_scores(READER, shifter, ramps(0.0), 1.0, BINARY.contrasts[0], 0, GRID)
+    after = simulated_scores(READER, shifter, ramps(0.0), 1.0, BINARY.contrasts[0], 0, GRID)
     np.testing.assert_allclose(after, [-2], atol=1e-4)
 
 
