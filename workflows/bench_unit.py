@@ -110,7 +110,7 @@ class Unit:
             for method in saliency:
                 self._explain_by_saliency(method, index)
             if baselines:
-                self._explain(BaselineFold, f'baselines_{index}', index, methods=baselines)
+                self._explain_by_baselines(baselines, index)
         self._score()
         return self.workflow
 
@@ -183,7 +183,7 @@ class Unit:
         """A node that explains images of a fold."""
         explained = self.benchmark.explained
         node = self._node(interface, name, 2.5, index=index, explained=explained, **inputs)
-        fields = [(field, field) for field in ('cohort', 'folds', 'known')]
+        fields = [(field, field) for field in ('cohort', 'folds')]
         self.workflow.connect([(self.plant, node, fields)])
         self.maps.append(node)
         return node
@@ -200,7 +200,7 @@ class Unit:
         )  # fmt: skip
         images = 'paper_cohort' if is_paper else 'cohort'
         self.workflow.connect([
-            (self.plant, node, [(images, 'own_cohort')]),
+            (self.plant, node, [(images, 'own_cohort'), ('known', 'known')]),
             (self.trained[method][index], node, [('result', 'result')]),
             (self.trained['sfcn'][index], node, [('result', 'judge')]),
         ])  # fmt: skip
@@ -218,6 +218,10 @@ class Unit:
         self.workflow.connect([(self.trained['ours'][index], node, [('result', 'result')])])
         if judges:
             self.workflow.connect([(judges[index], node, [('result', 'judge')])])
+
+    def _explain_by_baselines(self, methods: list[str], index: int) -> None:
+        node = self._explain(BaselineFold, f'baselines_{index}', index, methods=methods)
+        self.workflow.connect([(self.plant, node, [('known', 'known')])])
 
     def _score(self) -> None:
         """Put everything together and write it."""

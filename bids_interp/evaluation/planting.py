@@ -165,13 +165,12 @@ def _truth(warp: Warp, fields: Grid, grid: Grid) -> np.ndarray:
     return resample(data, fields, grid)[0, 0].numpy()
 
 
-def explained_images(planted: Planted, per_family: int, seed: int) -> np.ndarray:
+def explained_images(cohort: Cohort, per_family: int, seed: int) -> np.ndarray:
     """Indices of the images that every method explains: as many of each class of each brain.
 
     Saliency methods take seconds an image, so that not all can be explained; which ones are is
     drawn once, for all methods.
     """
-    cohort = planted.cohort
     rng = np.random.default_rng(derived_seed(seed, 'explained'))
     chosen: list[int] = []
     for family in np.unique(cohort.families):

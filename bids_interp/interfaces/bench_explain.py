@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bids_interp.evaluation.explaining import Anatomy, Witness
-    from bids_interp.evaluation.planting import Planted
     from bids_interp.training.cohort import Cohort
     from bids_interp.training.fit import FoldResult
     from bids_interp.training.folds import Fold
@@ -31,11 +30,14 @@ if TYPE_CHECKING:
 class _ExplainInputSpec(BaseInterfaceInputSpec):
     cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
     folds = File(exists=True, mandatory=True, desc='of PlantScenario')
-    known = File(exists=True, mandatory=True, desc='of PlantScenario')
     index = traits.Int(mandatory=True, desc='number of the fold')
     explained = traits.Int(mandatory=True, desc='images of each class of each brain')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
     random_seed = traits.Int(mandatory=True, desc='seed')
+
+
+class _KnownInputSpec(_ExplainInputSpec):
+    known = File(exists=True, mandatory=True, desc='of PlantScenario')
 
 
 class _ExplainOutputSpec(TraitedSpec):
@@ -45,20 +47,20 @@ class _ExplainOutputSpec(TraitedSpec):
 class _Explain(SimpleInterface):
     """What all nodes that explain share: which images of a fold are explained."""
 
-    def open(self) -> tuple[Planted, Fold, np.ndarray]:
-        """Cohort with truths, fold, and indices of its images that all methods explain."""
+    def open(self) -> tuple[Cohort, Fold, np.ndarray]:
+        """Cohort, fold, and indices of its images that all methods explain."""
         import torch
 
-        from bids_interp.evaluation.planting import Planted, explained_images, load_known
+        from bids_interp.evaluation.planting import explained_images
         from bids_interp.training.storage import load_cohort, load_folds
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
         torch.manual_seed(inputs.random_seed)
-        planted = Planted(load_cohort(Path(inputs.cohort)), *load_known(Path(inputs.known)))
+        cohort = load_cohort(Path(inputs.cohort))
         fold = load_folds(Path(inputs.folds))[inputs.index]
-        chosen = explained_images(planted, inputs.explained, inputs.random_seed)
-        return planted, fold, np.intersect1d(chosen, fold.test)
+        chosen = explained_images(cohort, inputs.explained, inputs.random_seed)
+        return cohort, fold, np.intersect1d(chosen, fold.test)
 
     def keep(self, runtime: Any, maps: Any) -> None:
         """Write the maps."""
@@ -67,7 +69,7 @@ class _Explain(SimpleInterface):
         self._results['maps'] = str(path)
 
 
-class _SimulateInputSpec(_ExplainInputSpec):
+class _SimulateInputSpec(_KnownInputSpec):
     method = traits.Str(mandatory=True, desc='name of the method')
     own_cohort = File(exists=True, mandatory=True, desc='the images as its classifier sees them')
     result = File(exists=True, mandatory=True, desc='of TrainFold')
@@ -90,11 +92,12 @@ class SimulateFold(_Explain):
     def _run_interface(self, runtime):
         from bids_interp.evaluation.explaining import Anatomy, Regions, explain_image
         from bids_interp.evaluation.method_maps import LOG_JACOBIAN, FoldMaps
+        from bids_interp.evaluation.planting import load_known
         from bids_interp.training.storage import load_cohort, load_result
 
         inputs = self.inputs
-        planted, fold, images = self.open()
-        cohort = planted.cohort
+        cohort, fold, images = self.open()
+        truths, pull_backs = load_known(Path(inputs.known))
         own_cohort = load_cohort(Path(inputs.own_cohort))
         result = load_result(Path(inputs.result))
         classifier, simulator = load_networks(result, inputs.recipe, own_cohort)
@@ -107,9 +110,7 @@ class SimulateFold(_Explain):
             network, _ = load_networks(judged, inputs.judge_recipe, cohort)
             other = make_witness(network, cohort, fold, judged)
         regions = Regions.draw(inputs.changed, cohort.grid)
-        anatomy: Anatomy = Anatomy.fit(
-            regions, planted.pull_backs, cohort.labels, fold.train, cohort.grid
-        )
+        anatomy: Anatomy = Anatomy.fit(regions, pull_backs, cohort.labels, fold.train, cohort.grid)
         maps, rows = [], []
         for image in images:
             log_j, row = explain_image(
@@ -119,7 +120,7 @@ class SimulateFold(_Explain):
                 anatomy,
                 int(image),
                 int(cohort.labels[image]),
-                planted.truths[image],
+                truths[image],
                 cohort.grid,
                 cohort.mask,
             )
@@ -192,8 +193,8 @@ class SaliencyFold(_Explain):
         from bids_interp.evaluation.method_maps import FoldMaps
 
         inputs = self.inputs
-        planted, fold, images = self.open()
-        cohort, method = planted.cohort, inputs.method
+        cohort, fold, images = self.open()
+        method = inputs.method
         values, skipped = self._explain(inputs.result, inputs.recipe, cohort, fold, images)
         replaced: dict[str, str] = {}
         if method in skipped and isdefined(inputs.judge):
@@ -232,7 +233,7 @@ class SaliencyFold(_Explain):
         )
 
 
-class _BaselineInputSpec(_ExplainInputSpec):
+class _BaselineInputSpec(_KnownInputSpec):
     methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm, exact')
 
 
@@ -250,9 +251,9 @@ class BaselineFold(_Explain):
             registered_volumes,
         )
         from bids_interp.evaluation.method_maps import SIGNED, FoldMaps
+        from bids_interp.evaluation.planting import load_known
 
-        planted, fold, images = self.open()
-        cohort = planted.cohort
+        cohort, fold, images = self.open()
         train = np.concatenate([fold.train, fold.validation])
         labels = cohort.labels[train]
         # Controls get the pattern injected, patients have it removed.
@@ -266,7 +267,8 @@ class BaselineFold(_Explain):
             volumes = registered_volumes(cohort.images[train], controls, cohort.grid)
             values['tbm'] = morphometry_t_map(volumes, labels)
         if 'exact' in self.inputs.methods:
-            values['exact'] = exact_difference(planted.pull_backs[train], labels, cohort.grid)
+            _, pull_backs = load_known(Path(self.inputs.known))
+            values['exact'] = exact_difference(pull_backs[train], labels, cohort.grid)
         maps = {
             name: (signs * value[cohort.mask][None]).astype(np.float32)
             for name, value in values.items()

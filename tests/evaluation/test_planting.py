@@ -89,9 +89,9 @@ def test_untouched_controls_have_no_sham(planted, brains, plan):
 
 
 def test_the_same_images_are_explained_by_all(planted):
-    chosen = explained_images(planted, 1, seed=4)
+    chosen = explained_images(planted.cohort, 1, seed=4)
     assert chosen.tolist() == list(range(6))
-    assert np.array_equal(chosen, explained_images(planted, 1, seed=4))
+    assert np.array_equal(chosen, explained_images(planted.cohort, 1, seed=4))
 
 
 def test_what_is_known_comes_back(planted, tmp_path):

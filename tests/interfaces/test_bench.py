@@ -72,7 +72,7 @@ def test_baselines_come_from_training_images_alone(files, planted, tmp_path):
     joined = join_folds(parts)
     kinds = [joined[name].kind for name in ('tbm', 'exact', 'difference')]
     assert kinds == [SIGNED, SIGNED, SIZE]
-    assert sorted(joined['tbm'].images) == explained_images(planted, 1, 3).tolist()
+    assert sorted(joined['tbm'].images) == explained_images(cohort, 1, 3).tolist()
     train = np.concatenate([folds[0].train, folds[0].validation])
     controls = train[cohort.labels[train] == 0]
     volumes = registered_volumes(cohort.images[train], cohort.images[controls], GRID)
