@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.scores import auc
-from bids_interp.evaluation.validity import simulated_scores
+from bids_interp.evaluation.validity import image_scores, simulated_scores
 from bids_interp.models.classifier import Ensemble, build_classifier
 from bids_interp.models.simulator import Simulator
 from bids_interp.training.assemble import assemble, make_salt, subject_folds
@@ -57,12 +57,14 @@ def networks(cohort: Cohort, result: FoldResult, members: int = 1) -> tuple[nn.M
 def shifts(cohort: Cohort, fold: Fold, result: FoldResult, dose: float, number: int) -> np.ndarray:
     """Change of the score of the test images."""
     classifier, simulator = networks(cohort, result)
-    before, after = simulated_scores(
+    images, contrast = cohort.images[fold.test], cohort.target.contrasts[number]
+    before = image_scores(classifier, images, contrast)
+    after = simulated_scores(
         classifier,
         simulator,
-        cohort.images[fold.test],
+        images,
         dose,
-        cohort.target.contrasts[number],
+        contrast,
         number,
         GRID,
     )
