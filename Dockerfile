@@ -58,7 +58,7 @@ ARG TEMPLATEFLOW=
 RUN --mount=type=bind,target=/context \
     mkdir -p /opt/templateflow \
     && if [ -n "${TEMPLATEFLOW}" ]; then cp -r "/context/${TEMPLATEFLOW}"/tpl-* /opt/templateflow/; fi \
-    && chmod -R a+rX /opt
+    && chmod -R a+rX /opt/templateflow
 
 FROM ${BASE}
 # hadolint ignore=DL3008
