@@ -28,11 +28,15 @@ class MorphometryRecipe:
     smoothing_mm : float
         Standard deviation of the Gaussian of the maps of volumes that are summed, and so of the
         weights of the sum.
+    absolute : float
+        Share of absolute values in the penalty of the sum; see
+        :func:`bids_interp.training.sparse.fit_sparse`.
     """
 
     architecture: str = 'morphometric'
     arguments: dict[str, Any] = field(default_factory=dict)
-    smoothing_mm: float = 6.0
+    smoothing_mm: float = 4.0
+    absolute: float = 0.01
 
 
 @torch.no_grad()
@@ -80,6 +84,7 @@ def fit_morphometry(
         features,
         values[fold.train],
         cohort.families[fold.train],
+        absolute=recipe.absolute,
         is_regression=is_regression,
         seed=derived_seed(seed, 'sparse') % 2**31,
     )

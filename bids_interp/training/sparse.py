@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,26 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 #: Penalties to choose from: shares of the one under which no weight is left.
-SHARES = (0.85, 0.65, 0.5, 0.35, 0.25, 0.15)
-#: Share of absolute values in the penalty; the rest are squares, which keep neighbours together.
-ABSOLUTE = 0.5
+SHARES = (0.35, 0.25, 0.15, 0.1, 0.07, 0.05)
 INNER_FOLDS = 5
 #: Limits of the factor that undoes the shrinkage of the penalty.
-FACTORS = (0.1, 50.0)
+FACTORS = (0.1, 10000.0)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """An elastic-net penalty.
+
+    Parameters
+    ----------
+    share : float
+        Share of the one under which no weight is left.
+    absolute : float
+        Share of absolute values in it.
+    """
+
+    share: float
+    absolute: float
 
 
 def fit_sparse(
@@ -26,15 +41,16 @@ def fit_sparse(
     values: np.ndarray,
     families: np.ndarray,
     *,
+    absolute: float,
     is_regression: bool,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit a logistic (or linear) regression with an elastic-net penalty.
 
-    The training data are cut into inner folds of whole families. The penalty is the strongest one
-    that does not do clearly worse on the parts left out than the best; the model is the mean of
-    those of the inner folds, which is steadier than one of all data. Then its outputs are scaled so
-    that they fit the values of the parts left out: a strong penalty makes them small.
+    The training data are cut into inner folds of whole families. A penalty makes outputs small, so
+    that they are scaled to fit the values of the parts left out. The penalty is the strongest one
+    that does not do clearly worse there than the best; the model is the mean of those of the inner
+    folds, which is steadier than one of all data.
 
     Parameters
     ----------
@@ -44,6 +60,9 @@ def fit_sparse(
         (N,) numbers of the classes from 0, or standardised values.
     families : numpy.ndarray
         (N,) groups that are never torn apart.
+    absolute : float
+        Share of absolute values in the penalty, above 0 to 1: they make the model sparse. The rest
+        are squares, which keep features together that say the same.
     is_regression : bool
         Whether ``values`` are numbers.
     seed : int
@@ -69,22 +88,23 @@ def fit_sparse(
         return np.zeros((count, features.shape[1])), np.zeros(count)
     scaled = (features - centre) / scale
     parts = _inner_folds(values, families, is_regression, seed)
+    truths = [values[left] for _, left in parts]
     tried = []
     for share in SHARES:
+        penalty = Penalty(share, absolute)
         fits = [
-            _fit(scaled[train], values[train], share, is_regression, seed) for train, _ in parts
+            _fit(scaled[train], values[train], penalty, is_regression, seed) for train, _ in parts
         ]
         outputs = [_outputs(fit, scaled[left]) for fit, (_, left) in zip(fits, parts, strict=True)]
+        factor = _factor(np.concatenate(outputs), np.concatenate(truths), is_regression)
         losses = [
-            _loss(found, values[left], values, is_regression)
-            for found, (_, left) in zip(outputs, parts, strict=True)
+            _loss(factor * found, truth, values, is_regression)
+            for found, truth in zip(outputs, truths, strict=True)
         ]
-        tried.append((np.array(losses), fits, np.concatenate(outputs)))
-    _, fits, outputs = tried[choose([losses for losses, _, _ in tried])]
-    weights = np.mean([_weights(fit)[0] for fit in fits], axis=0)
-    offsets = np.mean([_weights(fit)[1] for fit in fits], axis=0)
-    factor = _factor(outputs, np.concatenate([values[left] for _, left in parts]), is_regression)
-    weights, offsets = factor * weights / scale, factor * offsets
+        tried.append((np.array(losses), fits, factor))
+    _, fits, factor = tried[choose([losses for losses, _, _ in tried])]
+    weights = factor * np.mean([_weights(fit)[0] for fit in fits], axis=0) / scale
+    offsets = factor * np.mean([_weights(fit)[1] for fit in fits], axis=0)
     return weights, offsets - weights @ centre
 
 
@@ -113,13 +133,14 @@ def _inner_folds(
 
 
 def _fit(
-    features: np.ndarray, values: np.ndarray, share: float, is_regression: bool, seed: int
+    features: np.ndarray, values: np.ndarray, penalty: Penalty, is_regression: bool, seed: int
 ) -> Any:
     """Fit with a share of the penalty under which no weight is left."""
     count = len(values)
     if is_regression:
-        largest = np.abs(features.T @ (values - values.mean())).max() / (count * ABSOLUTE)
-        model: Any = ElasticNet(alpha=share * largest, l1_ratio=ABSOLUTE, max_iter=2000)
+        largest = np.abs(features.T @ (values - values.mean())).max() / count
+        alpha = penalty.share * largest / penalty.absolute
+        model: Any = ElasticNet(alpha=alpha, l1_ratio=penalty.absolute, max_iter=2000)
     else:
         classes = np.unique(values)
         balance = count / (len(classes) * np.bincount(np.searchsorted(classes, values)))
@@ -127,8 +148,8 @@ def _fit(
         weighted = balance[np.searchsorted(classes, values)][:, None] * residuals
         largest = np.abs(features.T @ weighted).max()
         model = LogisticRegression(
-            C=ABSOLUTE / (share * largest),
-            l1_ratio=ABSOLUTE,
+            C=penalty.absolute / (penalty.share * largest),
+            l1_ratio=penalty.absolute,
             solver='saga',
             class_weight='balanced',
             max_iter=200,

@@ -18,7 +18,9 @@ def test_two_classes() -> None:
     features = features_of()
     noise = np.random.default_rng(1).standard_normal(len(features))
     labels = (features[:, 3] - features[:, 8] + noise > 0).astype(int)
-    weights, offsets = fit_sparse(features, labels, FAMILIES, is_regression=False, seed=0)
+    weights, offsets = fit_sparse(
+        features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
+    )
     assert weights.shape == (1, 60)
     assert offsets.shape == (1,)
     assert set(np.argsort(-np.abs(weights[0]))[:2]) == {3, 8}
@@ -32,7 +34,9 @@ def test_two_classes() -> None:
 def test_several_classes() -> None:
     features = features_of()
     labels = np.digitize(features[:, 2], [-0.5, 0.5])
-    weights, offsets = fit_sparse(features, labels, FAMILIES, is_regression=False, seed=0)
+    weights, offsets = fit_sparse(
+        features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
+    )
     assert weights.shape == (3, 60)
     assert weights[0, 2] < 0 < weights[2, 2]
     found = (features @ weights.T + offsets).argmax(axis=1)
@@ -42,7 +46,9 @@ def test_several_classes() -> None:
 def test_numbers() -> None:
     features = 0.01 * features_of() + 7.0
     values = 100 * (features[:, 1] - features[:, 5])
-    weights, offsets = fit_sparse(features, values, FAMILIES, is_regression=True, seed=0)
+    weights, offsets = fit_sparse(
+        features, values, FAMILIES, absolute=0.5, is_regression=True, seed=0
+    )
     answers = features @ weights[0] + offsets[0]
     assert np.corrcoef(answers, values)[0, 1] > 0.98
     assert np.polyfit(values, answers, 1)[0] == pytest.approx(1, abs=0.1)
@@ -51,8 +57,10 @@ def test_numbers() -> None:
 def test_the_scale_of_the_features_does_not_matter() -> None:
     features = features_of()
     labels = (features[:, 0] > 0).astype(int)
-    plain, _ = fit_sparse(features, labels, FAMILIES, is_regression=False, seed=0)
-    small, _ = fit_sparse(1e-3 * features, labels, FAMILIES, is_regression=False, seed=0)
+    plain, _ = fit_sparse(features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0)
+    small, _ = fit_sparse(
+        1e-3 * features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
+    )
     np.testing.assert_allclose(1e-3 * small, plain, rtol=1e-4, atol=1e-6)
 
 
@@ -61,9 +69,11 @@ def test_what_is_the_family_s_own_is_not_taken_for_the_label() -> None:
     rng = np.random.default_rng(2)
     own = np.repeat(rng.standard_normal((40, 300)), 4, axis=0)
     labels = np.repeat(rng.permutation(np.arange(40) % 2), 4)
-    weights, _ = fit_sparse(own, labels, FAMILIES, is_regression=False, seed=0)
+    weights, _ = fit_sparse(own, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0)
     # With torn families the parts left out would be known, and the model sure of itself.
-    torn, _ = fit_sparse(own, labels, np.arange(len(own)), is_regression=False, seed=0)
+    torn, _ = fit_sparse(
+        own, labels, np.arange(len(own)), absolute=0.5, is_regression=False, seed=0
+    )
     others = rng.standard_normal((200, 300))
     assert (others @ weights[0]).std() < 0.5 * (others @ torn[0]).std()
 
@@ -72,7 +82,9 @@ def test_few_families() -> None:
     features = features_of()[:8]
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     features[:, 0] = 3.0 * labels
-    weights, _ = fit_sparse(features, labels, FAMILIES[:8], is_regression=False, seed=0)
+    weights, _ = fit_sparse(
+        features, labels, FAMILIES[:8], absolute=0.5, is_regression=False, seed=0
+    )
     assert np.isfinite(weights).all()
     assert weights[0, 0] > 0
 
@@ -80,7 +92,23 @@ def test_few_families() -> None:
 def test_features_that_say_nothing_give_numbers() -> None:
     labels = np.arange(len(FAMILIES)) % 2
     weights, offsets = fit_sparse(
-        np.zeros((len(FAMILIES), 5)), labels, FAMILIES, is_regression=False, seed=0
+        np.zeros((len(FAMILIES), 5)), labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
     )
     assert not weights.any()
     assert np.isfinite(offsets).all()
+
+
+def test_fewer_absolute_values_keep_what_says_the_same() -> None:
+    """Two features that say the same share the weight where squares rule the penalty."""
+    rng = np.random.default_rng(3)
+    features = features_of()
+    labels = (features[:, 0] + 0.5 * rng.standard_normal(len(features)) > 0).astype(int)
+    features[:, 1] = features[:, 0] + 0.5 * rng.standard_normal(len(features))
+    shares = []
+    for absolute in (1.0, 0.01):
+        weights, _ = fit_sparse(
+            features, labels, FAMILIES, absolute=absolute, is_regression=False, seed=0
+        )
+        shares.append(weights[0, 1] / weights[0, 0])
+    assert shares[0] < 0.5
+    assert shares[1] > 0.6
