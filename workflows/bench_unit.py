@@ -238,7 +238,9 @@ class Unit:
         }
         score = pe.Node(ScoreScenario(**inputs), name=f'{self.short}_score', mem_gb=4.0)
         write = pe.Node(
-            WriteScenario(out_dir=str(self.files.out_dir), name=self.label),
+            WriteScenario(
+                out_dir=str(self.files.out_dir), name=self.label, run=self.engine.run_uuid
+            ),
             name=f'{self.short}_write',
             mem_gb=0.5,
         )

@@ -89,7 +89,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     files = _files(benchmark, brains, context, work_dir, out)
     outcome = _run(benchmark, files, engine, out)
     facts = _facts(settings, benchmark, brains, command, engine)
-    code = _tell(benchmark, out, outcome, facts)
+    code = _tell(benchmark, out, outcome, facts, engine.run_uuid)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return max(code, 1 if problems else 0)
 
@@ -213,9 +213,6 @@ def _run(benchmark: Benchmark, files: BenchFiles, engine: Engine, out: Path) -> 
         base_dir=files.brains.parent,
         crash_dir=crashes,
     )
-    for unit in benchmark.units():
-        # What an earlier run has left must not stand for what this one could not make.
-        _scores_file(benchmark, out, *unit).unlink(missing_ok=True)
     return run_nodes(engine, workflow, crashes)
 
 
@@ -223,6 +220,10 @@ def _scores_file(benchmark: Benchmark, out: Path, scenario: str, seed: int) -> P
     from bids_interp.workflows.bench_unit import unit_name
 
     return out / 'scores' / f'{unit_name(scenario, seed, benchmark.strength)}.json'
+
+
+def _read_scores(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
 
 
 def _facts(
@@ -255,15 +256,18 @@ def _facts(
     }
 
 
-def _tell(benchmark: Benchmark, out: Path, outcome: Outcome, facts: dict[str, Any]) -> int:
-    """Write the table of what is there, and say what is not."""
+def _tell(
+    benchmark: Benchmark, out: Path, outcome: Outcome, facts: dict[str, Any], run: str
+) -> int:
+    """Write the table of what this run vouches for, and say what is missing."""
     from bids_interp.reports.bench import write_tables
 
     scores, missing = [], []
     for scenario, seed in benchmark.units():
-        path = _scores_file(benchmark, out, scenario, seed)
-        if path.is_file():
-            scores.append(json.loads(path.read_text(encoding='utf-8')))
+        found = _read_scores(_scores_file(benchmark, out, scenario, seed))
+        # What an earlier run has left must not stand for what this one could not make.
+        if found.get('run') == run:
+            scores.append(found)
         else:
             missing.append(f'{scenario}, seed {seed}')
     if outcome.status == FAILED:
