@@ -15,6 +15,7 @@ from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.names import output_name, sidecar_name
 from bids_interp.bids.reuse import FINGERPRINT, PREPARED_WITH, prepared_with
 from bids_interp.cli.tools import tools
+from bids_interp.interfaces.bench_scores import ScoreScenario
 from bids_interp.models.fingerprint import image_fingerprint
 from bids_interp.settings import Settings
 
@@ -157,3 +158,18 @@ def test_a_second_run_trains_nothing(place: Place) -> None:
     assert [path.stat().st_mtime_ns for path in files] == times
     assert place.table() == before
     assert (place.out / 'table.html').is_file()
+
+
+def test_results_stay_until_new_ones_are_there(place: Place, monkeypatch) -> None:
+    def breaks(*_: object) -> None:
+        raise RuntimeError('the machine went away')
+
+    kept = place.out / 'scores' / 'S4_seed-0.json'
+    before, table = kept.read_text(), place.table()
+    monkeypatch.setattr(ScoreScenario, '_run_interface', breaks)
+    # Other draws: what was scored before cannot be used again.
+    code, output = place.run('--scenarios', 'S4', '--methods', 'difference', '--draws', '21')
+    assert code == 1
+    assert 'Not finished: S4, seed 0.' in output
+    assert kept.read_text() == before
+    assert place.table() == table
