@@ -115,6 +115,23 @@ def test_occlusion_leaves_out_what_equals_the_baseline(linear):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_cubes_of_mere_background_are_not_asked_for(linear):
+    weights, image, _ = linear
+    asked = []
+
+    class Counted(nn.Module):
+        def forward(self, image):
+            asked.append(len(image))
+            return weights(image)
+
+    image = torch.zeros_like(image)
+    image[0, 0, 0, 0, 0] = image[0, 0, -1, -1, -1] = 1.0
+    found = run('occlusion', Counted(), image, torch.zeros_like(image), make_grid(STRIDE_MM)).map
+    # Of 24 cubes the first and the last hold something; the rest looks for gradients.
+    assert found[0, 0, 0] != 0
+    assert sum(asked) < 10
+
+
 def test_gradients_of_a_curved_score_are_averaged_over_noise_and_path():
     class Cubic(nn.Module):
         def forward(self, image):
