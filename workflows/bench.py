@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
@@ -21,6 +22,7 @@ def init_bench_wf(
     engine: Engine,
     base_dir: Path,
     crash_dir: Path,
+    provenance: dict[str, Any],
     name: str = 'bench_wf',
 ) -> Workflow:
     """Train, explain and score every scenario with every seed.
@@ -39,6 +41,8 @@ def init_bench_wf(
         Share of the machine.
     base_dir, crash_dir : pathlib.Path
         Work directory of nipype, and where crash files go.
+    provenance : dict
+        Kept with all scores.
     name : str
         Name of the workflow.
     """
@@ -56,9 +60,12 @@ def init_bench_wf(
             name=f'plan_{scenario}',
             mem_gb=2.0,
         )
-        units = [Unit(benchmark, files, engine, scenario, seed) for seed in benchmark.seeds]
+        units = [
+            Unit(benchmark, files, engine, scenario, seed, provenance) for seed in benchmark.seeds
+        ]
         if benchmark.check_sham and scenario == benchmark.scenarios[0]:
-            units.append(ShamCheck(benchmark, files, engine, scenario, benchmark.seeds[0]))
+            seed = benchmark.seeds[0]
+            units.append(ShamCheck(benchmark, files, engine, scenario, seed, provenance))
         for unit in units:
             workflow.connect([(plan, unit.build(), [('plan', f'{unit.short}_plant.plan')])])
     send_crashes(workflow, crash_dir)

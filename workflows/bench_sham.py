@@ -18,14 +18,20 @@ class ShamCheck(Unit):
 
     Parameters
     ----------
-    benchmark, files, engine, scenario, seed
+    benchmark, files, engine, scenario, seed, provenance
         As of :class:`bids_interp.workflows.bench_unit.Unit`; shams are drawn after this scenario.
     """
 
     def __init__(
-        self, benchmark: Benchmark, files: BenchFiles, engine: Engine, scenario: str, seed: int
+        self,
+        benchmark: Benchmark,
+        files: BenchFiles,
+        engine: Engine,
+        scenario: str,
+        seed: int,
+        provenance: dict[str, Any],
     ) -> None:
-        super().__init__(benchmark, files, engine, scenario, seed)
+        super().__init__(benchmark, files, engine, scenario, seed, provenance)
         self.label = unit_name(SHAM, seed, benchmark.strength)
         self.short = f'{SHAM}_{seed}'
         self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')

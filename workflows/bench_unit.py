@@ -22,6 +22,7 @@ from bids_interp.workflows.context import Engine
 
 #: Added to the seed of a training that is repeated.
 OTHER_SEED = 1000
+SIMULATORS = ('ours', 'otherseed', 'ipmi2021')
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,24 @@ class Unit:
         Share of the machine.
     scenario, seed : str, int
         Which.
+    provenance : dict
+        Kept with the scores: run, command, machine and so on.
     """
 
     def __init__(
-        self, benchmark: Benchmark, files: BenchFiles, engine: Engine, scenario: str, seed: int
+        self,
+        benchmark: Benchmark,
+        files: BenchFiles,
+        engine: Engine,
+        scenario: str,
+        seed: int,
+        provenance: dict[str, Any],
     ) -> None:
         self.benchmark, self.files, self.engine = benchmark, files, engine
-        self.scenario, self.seed = scenario, seed
+        self.scenario, self.seed, self.provenance = scenario, seed, provenance
+        null = named_scenario(scenario, benchmark.strength).null
+        # Without a truth there are numbers of simulations alone.
+        self.methods = [m for m in benchmark.methods if not null or m in SIMULATORS]
         self.label = unit_name(scenario, seed, benchmark.strength)
         # Part of the names of nodes: lines of the log and crash files say what they are about.
         self.short = f'{scenario}_{seed}'
@@ -91,11 +103,10 @@ class Unit:
 
     def build(self) -> Workflow:
         """All nodes, connected."""
-        methods = self.benchmark.methods
         self.plant = self._node(PlantScenario, 'plant', 4.0, **self._plant_inputs())
-        saliency = [name for name in methods if name in SALIENCY_METHODS]
-        baselines = [name for name in methods if name in ('difference', 'tbm', 'exact')]
-        simulators = [name for name in methods if name in ('ours', 'otherseed', 'ipmi2021')]
+        saliency = [name for name in self.methods if name in SALIENCY_METHODS]
+        baselines = [name for name in self.methods if name in ('difference', 'tbm', 'exact')]
+        simulators = [name for name in self.methods if name in SIMULATORS]
         if 'ours' in simulators or saliency:
             self._train('ours', self.benchmark.recipe, self.seed)
         if 'otherseed' in simulators:
@@ -239,7 +250,7 @@ class Unit:
         score = pe.Node(ScoreScenario(**inputs), name=f'{self.short}_score', mem_gb=4.0)
         write = pe.Node(
             WriteScenario(
-                out_dir=str(self.files.out_dir), name=self.label, run=self.engine.run_uuid
+                out_dir=str(self.files.out_dir), name=self.label, provenance=self.provenance
             ),
             name=f'{self.short}_write',
             mem_gb=0.5,
@@ -275,6 +286,6 @@ class Unit:
             'stride_mm': benchmark.stride_mm,
             'n_folds': benchmark.n_folds,
             'draws': benchmark.draws,
-            'methods': list(benchmark.methods),
+            'methods': self.methods,
             'recipes': {name: asdict(make_recipe(**recipe)) for name, recipe in recipes.items()},
         }

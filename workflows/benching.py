@@ -86,10 +86,11 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     for problem in problems:
         logger.error('%s is left out: %s', problem.name, problem.problem)
     check_brains(len(brains), benchmark.n_folds)
-    files = _files(benchmark, brains, context, work_dir, out)
-    outcome = _run(benchmark, files, engine, out)
-    facts = _facts(settings, benchmark, brains, command, engine)
-    code = _tell(benchmark, out, outcome, facts, engine.run_uuid)
+    known = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
+    files = _files(benchmark.data_digest(known), brains, context, work_dir, out)
+    provenance = _provenance(benchmark.table_digest(known), command, engine)
+    outcome = _run(benchmark, files, engine, provenance)
+    code = _tell(benchmark, out, outcome, _facts(settings, benchmark, brains), provenance)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return max(code, 1 if problems else 0)
 
@@ -187,31 +188,29 @@ def _brain_files(prepared: Any) -> dict[str, str]:
 
 
 def _files(
-    benchmark: Benchmark,
-    brains: Sequence[dict[str, Any]],
-    context: Path,
-    work_dir: Path,
-    out: Path,
+    digest: str, brains: Sequence[dict[str, Any]], context: Path, work_dir: Path, out: Path
 ) -> BenchFiles:
     from bids_interp.workflows.bench_unit import BenchFiles
 
-    known = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
-    base_dir = work_dir / f'bench-{benchmark.data_digest(known)}'
+    base_dir = work_dir / f'bench-{digest}'
     base_dir.mkdir(parents=True, exist_ok=True)
     table = write_json(base_dir / 'brains.json', list(brains))
     return BenchFiles(table, context, base_dir / 'checkpoints', out, TEMPLATE)
 
 
-def _run(benchmark: Benchmark, files: BenchFiles, engine: Engine, out: Path) -> Outcome:
+def _run(
+    benchmark: Benchmark, files: BenchFiles, engine: Engine, provenance: dict[str, Any]
+) -> Outcome:
     from bids_interp.workflows.bench import init_bench_wf
 
-    crashes = out / 'logs' / f'{engine.run_uuid}_crashes'
+    crashes = files.out_dir / 'logs' / f'{engine.run_uuid}_crashes'
     workflow = init_bench_wf(
         benchmark=benchmark,
         files=files,
         engine=engine,
         base_dir=files.brains.parent,
         crash_dir=crashes,
+        provenance=provenance,
     )
     return run_nodes(engine, workflow, crashes)
 
@@ -222,28 +221,35 @@ def _scores_file(benchmark: Benchmark, out: Path, scenario: str, seed: int) -> P
     return out / 'scores' / f'{unit_name(scenario, seed, benchmark.strength)}.json'
 
 
-def _read_scores(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+def _origin(path: Path) -> dict[str, Any]:
+    """Of scores that were written before, if there are any."""
+    content = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    origin: dict[str, Any] = content.get('provenance', {})
+    return origin
 
 
-def _facts(
-    settings: Settings,
-    benchmark: Benchmark,
-    brains: Sequence[dict[str, Any]],
-    command: Sequence[str],
-    engine: Engine,
-) -> dict[str, Any]:
-    """What the table says of the run."""
+def _provenance(table: str, command: Sequence[str], engine: Engine) -> dict[str, Any]:
+    """What is kept with the scores: the run, and with which others they make a table."""
     import torch
 
     return {
+        'run': engine.run_uuid,
+        'table': table,
         'command': ' '.join(command),
         'version': __version__,
-        'dataset': settings.bids_dir.name,
-        'n_brains': len(brains),
         'machine': f'{platform.machine()}, {engine.nprocs} processes, {engine.device}',
         'software': f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
         'date': time.strftime('%Y-%m-%d'),
+    }
+
+
+def _facts(
+    settings: Settings, benchmark: Benchmark, brains: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the table says of all its scores."""
+    return {
+        'dataset': settings.bids_dir.name,
+        'n_brains': len(brains),
         'size': benchmark.size,
         'n_folds': benchmark.n_folds,
         'spacing_mm': benchmark.spacing_mm,
@@ -252,22 +258,25 @@ def _facts(
         'explained': benchmark.explained,
         'strength': benchmark.strength,
         'draws': benchmark.draws,
-        'methods': list(benchmark.methods),
     }
 
 
 def _tell(
-    benchmark: Benchmark, out: Path, outcome: Outcome, facts: dict[str, Any], run: str
+    benchmark: Benchmark,
+    out: Path,
+    outcome: Outcome,
+    facts: dict[str, Any],
+    provenance: dict[str, Any],
 ) -> int:
-    """Write the table of what this run vouches for, and say what is missing."""
+    """Write the table of this run and of comparable ones, and say what is missing."""
     from bids_interp.reports.bench import write_tables
 
-    scores, missing = [], []
-    for scenario, seed in benchmark.units():
-        found = _read_scores(_scores_file(benchmark, out, scenario, seed))
+    units = {_scores_file(benchmark, out, *unit): unit for unit in benchmark.units()}
+    scores, missing = {}, []
+    for path, (scenario, seed) in units.items():
         # What an earlier run has left must not stand for what this one could not make.
-        if found.get('run') == run:
-            scores.append(found)
+        if _origin(path).get('run') == provenance['run']:
+            scores[path] = json.loads(path.read_text(encoding='utf-8'))
         else:
             missing.append(f'{scenario}, seed {seed}')
     if outcome.status == FAILED:
@@ -280,6 +289,10 @@ def _tell(
             '; '.join(missing),
         )
     if scores:
-        page = write_tables(out, scores, {**facts, 'missing': missing})
+        for path in set((out / 'scores').glob('*.json')) - set(units):
+            if _origin(path).get('table') == provenance['table']:
+                scores[path] = json.loads(path.read_text(encoding='utf-8'))
+        known = [scores[path] for path in sorted(scores)]
+        page = write_tables(out, known, {**facts, 'missing': missing})
         click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
     return 1 if missing or outcome.status == FAILED else 0

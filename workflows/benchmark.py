@@ -156,7 +156,16 @@ class Benchmark:
         """Name of everything that the images depend on beside scenario and seed."""
         parts = [__version__, brains, self.strength, self.replicates]
         parts += [self.spacing_mm, self.n_folds, self.anatomy_mm]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
+        return _digest(parts)
+
+    def table_digest(self, brains: Sequence[dict[str, Any]]) -> str:
+        """Name of everything that scenarios, seeds and methods of one table have in common."""
+        parts = [self.data_digest(brains), self.recipe, self.paper, self.judge]
+        return _digest([*parts, self.explained, self.draws, self.stride_mm])
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def cube_of(spacing_mm: float) -> int:

@@ -189,7 +189,7 @@ class _WriteInputSpec(BaseInterfaceInputSpec):
     pictures = File(exists=True, mandatory=True, desc='of ScoreScenario')
     out_dir = Directory(mandatory=True, desc='where results go')
     name = traits.Str(mandatory=True, desc='of scenario and seed')
-    run = traits.Str(mandatory=True, desc='run that vouches for them')
+    provenance = traits.Dict(mandatory=True, desc='run, command, machine and so on')
 
 
 class _WriteOutputSpec(TraitedSpec):
@@ -211,7 +211,7 @@ class WriteScenario(SimpleInterface):
 
         out, name = Path(self.inputs.out_dir), self.inputs.name
         content = json.loads(Path(self.inputs.scores).read_text('utf-8'))
-        content['run'] = self.inputs.run
+        content['provenance'] = self.inputs.provenance
         grid = Grid.from_dict(content['grid'])
         for key, values in load_file(self.inputs.pictures).items():
             path = out / 'maps' / f'{name}_{key.replace(".", "_")}.nii.gz'

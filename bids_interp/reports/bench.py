@@ -57,7 +57,7 @@ def write_tables(out: Path, scores: Sequence[Mapping[str, Any]], facts: Mapping[
     scores : sequence of mapping
         Of every scenario and seed, as ``scores/<name>.json`` holds them.
     facts : mapping
-        Command, machine, numbers of brains and so on.
+        Numbers of brains and so on.
 
     Returns
     -------
@@ -67,7 +67,18 @@ def write_tables(out: Path, scores: Sequence[Mapping[str, Any]], facts: Mapping[
     rows = table_rows(scores)
     write_tsv(out / 'table.tsv', rows, COLUMNS)
     write_json(out / 'table.json', dictionary())
-    return write_page(out, scores, rows, facts)
+    return write_page(out, scores, rows, {**facts, 'runs': runs_of(scores)})
+
+
+def runs_of(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runs that made the scores, each with its scenarios, command and machine."""
+    runs: dict[str, dict[str, Any]] = {}
+    for one in scores:
+        origin = one['provenance']
+        own = runs.setdefault(origin['run'], {**origin, 'scenarios': []})['scenarios']
+        if one['scenario'] not in own:
+            own.append(one['scenario'])
+    return list(runs.values())
 
 
 def table_rows(scores: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -25,7 +25,7 @@ def write_markdown(
     path : pathlib.Path
         File to write.
     facts : mapping
-        Command, machine and so on.
+        Runs with their commands, numbers of brains and so on.
     goals : sequence of mapping
         ``title``, ``scenario``, ``number``, ``floor``, ``aim``, ``verdict``.
     sections : sequence of mapping
@@ -35,9 +35,8 @@ def write_markdown(
     """
     missing = '; '.join(facts['missing'])
     parts = [
-        f'```bash\n{facts["command"]}\n```',
-        f'{facts["date"]}, bids_interp {facts["version"]}, {facts["software"]}; '
-        f'{facts["machine"]}. {facts["n_brains"]} brains of {facts["dataset"]}.'
+        *(_run(run) for run in facts['runs']),
+        f'{facts["n_brains"]} brains of {facts["dataset"]}.'
         + (f' **Missing: {missing}.**' if missing else ''),
         '\n'.join(f'* {note}' for note in notes),
         '## Floors and aims',
@@ -50,6 +49,14 @@ def write_markdown(
     for section in sections:
         parts += _scenario(section)
     return write_text(path, '\n\n'.join(parts) + '\n')
+
+
+def _run(run: Mapping[str, Any]) -> str:
+    return (
+        f'```bash\n{run["command"]}\n```\n\n'
+        f'{", ".join(run["scenarios"])}: {run["date"]}, bids_interp {run["version"]}, '
+        f'{run["software"]}; {run["machine"]}.'
+    )
 
 
 def _scenario(section: Section) -> list[str]:

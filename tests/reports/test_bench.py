@@ -10,6 +10,7 @@ from bids_interp.reports.bench import (
     Finder,
     check_goals,
     number,
+    runs_of,
     scenario_table,
     table_rows,
     write_tables,
@@ -19,13 +20,8 @@ from bids_interp.reports.bench_words import GOALS, METRICS, verdict_of
 from bids_interp.settings import SALIENCY_METHODS
 
 FACTS = {
-    'command': 'bids_interp_tools bench truth in --out out',
-    'version': '1',
     'dataset': 'made-up <brains>',
     'n_brains': 6,
-    'machine': 'none',
-    'software': 'none',
-    'date': '2030-01-01',
     'size': 'small',
     'n_folds': 3,
     'spacing_mm': 4.0,
@@ -35,6 +31,15 @@ FACTS = {
     'strength': 'moderate',
     'draws': 100,
     'missing': [],
+}
+ORIGIN = {
+    'run': 'first',
+    'table': 'one',
+    'command': 'bids_interp_tools bench truth in --out out',
+    'version': '1',
+    'machine': 'none',
+    'software': 'none',
+    'date': '2030-01-01',
 }
 RECIPE = {
     'classifier': {'architecture': 'robust', 'steps': 10, 'batch': 8},
@@ -73,6 +78,7 @@ def scores(scenario: str = 'S1', seed: int = 0, shift: float = 0.0, null: bool =
         'methods': ['gradient', 'ours', 'smoothgrad', 'ipmi2021'],
         'skipped': {'deeplift': 'no <rule>'},
         'replaced': {'gradcam': 'no <layer>'},
+        'provenance': ORIGIN,
         'recipes': dict.fromkeys(('ours', 'ipmi2021', 'sfcn'), RECIPE),
         'rows': rows,
     }
@@ -85,6 +91,15 @@ def test_several_seeds_get_a_mean():
     assert found[2]['value'] == pytest.approx(0.85)
     assert (found[2]['low'], found[2]['high']) == pytest.approx((0.8, 0.9))
     assert Finder(rows).value('S1', 'ours', 'ncc_group') == pytest.approx(0.85)
+
+
+def test_every_run_behind_the_table_is_named():
+    other = {**scores('S7', null=True), 'provenance': {**ORIGIN, 'run': 'second', 'command': 'b'}}
+    runs = runs_of([scores('S1'), scores('S1', seed=1), scores('S3'), other])
+    assert [(run['command'], run['scenarios']) for run in runs] == [
+        (ORIGIN['command'], ['S1', 'S3']),
+        ('b', ['S7']),
+    ]
 
 
 def test_one_seed_is_its_own_mean():

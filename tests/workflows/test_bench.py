@@ -160,6 +160,22 @@ def test_a_second_run_trains_nothing(place: Place) -> None:
     assert (place.out / 'table.html').is_file()
 
 
+def test_scenarios_run_one_by_one_make_one_table(place: Place) -> None:
+    before = place.table()
+    code, output = place.run('--scenarios', 'S7', '--methods', 'ours', 'gradient')
+    assert code == 0, output
+    rows = place.table()
+    assert [row for row in rows if row['scenario'] in ('S4', 'sham')] == before
+    assert any((r['scenario'], r['metric']) == ('S7', 'reliable_percent') for r in rows)
+    assert (place.out / 'table.md').read_text().count('```bash') == 2
+    # Saliency has no number where nothing is planted.
+    assert not list((place.out / 'maps').glob('S7_seed-0_gradient*'))
+    # Other choices make another table.
+    code, output = place.run('--scenarios', 'S7', '--methods', 'ours', '--draws', '21')
+    assert code == 0, output
+    assert {row['scenario'] for row in place.table()} == {'S7'}
+
+
 def test_results_stay_until_new_ones_are_there(place: Place, monkeypatch) -> None:
     def breaks(*_: object) -> None:
         raise RuntimeError('the machine went away')
@@ -168,7 +184,7 @@ def test_results_stay_until_new_ones_are_there(place: Place, monkeypatch) -> Non
     before, table = kept.read_text(), place.table()
     monkeypatch.setattr(ScoreScenario, '_run_interface', breaks)
     # Other draws: what was scored before cannot be used again.
-    code, output = place.run('--scenarios', 'S4', '--methods', 'difference', '--draws', '21')
+    code, output = place.run('--scenarios', 'S4', '--methods', 'difference', '--draws', '22')
     assert code == 1
     assert 'Not finished: S4, seed 0.' in output
     assert kept.read_text() == before
