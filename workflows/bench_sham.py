@@ -8,9 +8,8 @@ from typing import Any
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
-from bids_interp.workflows.bench_unit import BenchFiles, Unit, unit_name
-from bids_interp.workflows.benchmark import SHAM, Benchmark
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.bench_unit import Unit
+from bids_interp.workflows.benchmark import SHAM
 
 
 class ShamCheck(Unit):
@@ -22,19 +21,10 @@ class ShamCheck(Unit):
         As of :class:`bids_interp.workflows.bench_unit.Unit`; shams are drawn after this scenario.
     """
 
-    def __init__(
-        self,
-        benchmark: Benchmark,
-        files: BenchFiles,
-        engine: Engine,
-        scenario: str,
-        seed: int,
-        provenance: dict[str, Any],
-    ) -> None:
-        super().__init__(benchmark, files, engine, scenario, seed, provenance)
-        self.label = unit_name(SHAM, seed, benchmark.strength)
-        self.short = f'{SHAM}_{seed}'
-        self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')
+    @property
+    def name(self) -> str:
+        """What results and nodes are called after."""
+        return SHAM
 
     def build(self) -> Workflow:
         """All nodes, connected."""
@@ -60,7 +50,6 @@ class ShamCheck(Unit):
     def _facts(self) -> dict[str, Any]:
         return {
             **super()._facts(),
-            'scenario': SHAM,
             'purpose': 'images with a sham warp against untouched ones; no classifier may tell',
             'changes': {},
             'methods': [],

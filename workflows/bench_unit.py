@@ -92,14 +92,19 @@ class Unit:
         null = named_scenario(scenario, benchmark.strength).null
         # Without a truth there are numbers of simulations alone.
         self.methods = [m for m in benchmark.methods if not null or m in SIMULATORS]
-        self.label = unit_name(scenario, seed, benchmark.strength)
+        self.label = unit_name(self.name, seed, benchmark.strength)
         # Part of the names of nodes: lines of the log and crash files say what they are about.
-        self.short = f'{scenario}_{seed}'
+        self.short = f'{self.name}_{seed}'
         self.threads = max(1, engine.nprocs // benchmark.n_folds)
         self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')
         self.maps: list[pe.Node] = []
         self.rows: list[pe.Node] = []
         self.trained: dict[str, list[pe.Node]] = {}
+
+    @property
+    def name(self) -> str:
+        """What results and nodes are called after."""
+        return self.scenario
 
     def build(self) -> Workflow:
         """All nodes, connected."""
@@ -275,7 +280,7 @@ class Unit:
         benchmark, scenario = self.benchmark, named_scenario(self.scenario, self.benchmark.strength)
         recipes = {'ours': benchmark.recipe, 'ipmi2021': benchmark.paper, 'sfcn': benchmark.judge}
         return {
-            'scenario': self.scenario,
+            'scenario': self.name,
             'seed': self.seed,
             'strength': benchmark.strength,
             'purpose': scenario.purpose,

@@ -215,19 +215,6 @@ def _run(
     return run_nodes(engine, workflow, crashes)
 
 
-def _scores_file(benchmark: Benchmark, out: Path, scenario: str, seed: int) -> Path:
-    from bids_interp.workflows.bench_unit import unit_name
-
-    return out / 'scores' / f'{unit_name(scenario, seed, benchmark.strength)}.json'
-
-
-def _origin(path: Path) -> dict[str, Any]:
-    """Of scores that were written before, if there are any."""
-    content = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
-    origin: dict[str, Any] = content.get('provenance', {})
-    return origin
-
-
 def _provenance(table: str, command: Sequence[str], engine: Engine) -> dict[str, Any]:
     """What is kept with the scores: the run, and with which others they make a table."""
     import torch
@@ -250,7 +237,6 @@ def _facts(
     return {
         'dataset': settings.bids_dir.name,
         'n_brains': len(brains),
-        'size': benchmark.size,
         'n_folds': benchmark.n_folds,
         'spacing_mm': benchmark.spacing_mm,
         'replicates': benchmark.replicates,
@@ -259,6 +245,16 @@ def _facts(
         'strength': benchmark.strength,
         'draws': benchmark.draws,
     }
+
+
+def _comparable_scores(out: Path, table: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Scores in the output directory, of whatever run, that belong into one table."""
+    found = {}
+    for path in (out / 'scores').glob('*.json'):
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if content.get('provenance', {}).get('table') == table:
+            found[content['scenario'], content['seed']] = content
+    return found
 
 
 def _tell(
@@ -271,14 +267,11 @@ def _tell(
     """Write the table of this run and of comparable ones, and say what is missing."""
     from bids_interp.reports.bench import write_tables
 
-    units = {_scores_file(benchmark, out, *unit): unit for unit in benchmark.units()}
-    scores, missing = {}, []
-    for path, (scenario, seed) in units.items():
-        # What an earlier run has left must not stand for what this one could not make.
-        if _origin(path).get('run') == provenance['run']:
-            scores[path] = json.loads(path.read_text(encoding='utf-8'))
-        else:
-            missing.append(f'{scenario}, seed {seed}')
+    # What an earlier run has left must not stand for what this one could not make.
+    found = _comparable_scores(out, provenance['table'])
+    own = {unit for unit, one in found.items() if one['provenance']['run'] == provenance['run']}
+    units = benchmark.units()
+    missing = [f'{unit[0]}, seed {unit[1]}' for unit in units if unit not in own]
     if outcome.status == FAILED:
         where = f' in {outcome.step}' if outcome.step else ''
         details = f' Details: {outcome.crash_file}.' if outcome.crash_file else ''
@@ -288,11 +281,9 @@ def _tell(
             'Not finished: %s. What was computed is kept: the same command goes on from there.',
             '; '.join(missing),
         )
-    if scores:
-        for path in set((out / 'scores').glob('*.json')) - set(units):
-            if _origin(path).get('table') == provenance['table']:
-                scores[path] = json.loads(path.read_text(encoding='utf-8'))
-        known = [scores[path] for path in sorted(scores)]
-        page = write_tables(out, known, {**facts, 'missing': missing})
+    if own:
+        earlier = set(found) - set(units)
+        scores = [found[unit] for unit in sorted(own | earlier)]
+        page = write_tables(out, scores, {**facts, 'missing': missing})
         click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
     return 1 if missing or outcome.status == FAILED else 0

@@ -115,8 +115,6 @@ class Benchmark:
         Folds.
     draws : int
         Of the bootstrap.
-    size : str
-        Which size these choices started from.
     anatomy_mm : float
         Standard deviation of the random anatomy of each image.
     stride_mm : float
@@ -137,7 +135,6 @@ class Benchmark:
     judge: dict[str, Any]
     n_folds: int = 3
     draws: int = 1000
-    size: str = 'small'
     anatomy_mm: float = ANATOMY_MM
     stride_mm: float = 24.0
     check_sham: bool = False
@@ -255,7 +252,6 @@ def choose(request: Request) -> Benchmark:
         _recipe(judge, spacing, cube, n_folds),
         n_folds,
         request.draws,
-        request.size,
         request.anatomy_mm,
         size.stride_mm,
         request.check_sham,

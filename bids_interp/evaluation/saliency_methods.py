@@ -179,7 +179,7 @@ class _Cropped(nn.Module):
         inside = (slice(None), slice(None), *self.box)
         # Many cubes hold nothing but background; the answer to the image itself is known.
         changed = (part != self.image[inside]).flatten(1).any(dim=1)
-        answers = self.own.repeat(len(part), *[1] * (self.own.dim() - 1))
+        answers = self.own.repeat(len(part))
         if changed.any():
             whole = self.image.repeat(int(changed.sum()), 1, 1, 1, 1)
             whole[inside] = part[changed]

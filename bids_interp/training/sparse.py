@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,22 +17,6 @@ SHARES = (0.35, 0.25, 0.15, 0.1, 0.07, 0.05)
 INNER_FOLDS = 5
 #: Limits of the factor that undoes the shrinkage of the penalty.
 FACTORS = (0.1, 10000.0)
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """An elastic-net penalty.
-
-    Parameters
-    ----------
-    share : float
-        Share of the one under which no weight is left.
-    absolute : float
-        Share of absolute values in it.
-    """
-
-    share: float
-    absolute: float
 
 
 def fit_sparse(
@@ -91,9 +74,9 @@ def fit_sparse(
     truths = [values[left] for _, left in parts]
     tried = []
     for share in SHARES:
-        penalty = Penalty(share, absolute)
         fits = [
-            _fit(scaled[train], values[train], penalty, is_regression, seed) for train, _ in parts
+            _fit(scaled[train], values[train], share, absolute, is_regression, seed)
+            for train, _ in parts
         ]
         outputs = [_outputs(fit, scaled[left]) for fit, (_, left) in zip(fits, parts, strict=True)]
         factor = _factor(np.concatenate(outputs), np.concatenate(truths), is_regression)
@@ -133,14 +116,19 @@ def _inner_folds(
 
 
 def _fit(
-    features: np.ndarray, values: np.ndarray, penalty: Penalty, is_regression: bool, seed: int
+    features: np.ndarray,
+    values: np.ndarray,
+    share: float,
+    absolute: float,
+    is_regression: bool,
+    seed: int,
 ) -> Any:
     """Fit with a share of the penalty under which no weight is left."""
     count = len(values)
     if is_regression:
         largest = np.abs(features.T @ (values - values.mean())).max() / count
-        alpha = penalty.share * largest / penalty.absolute
-        model: Any = ElasticNet(alpha=alpha, l1_ratio=penalty.absolute, max_iter=2000)
+        alpha = share * largest / absolute
+        model: Any = ElasticNet(alpha=alpha, l1_ratio=absolute, max_iter=2000)
     else:
         classes = np.unique(values)
         balance = count / (len(classes) * np.bincount(np.searchsorted(classes, values)))
@@ -148,8 +136,8 @@ def _fit(
         weighted = balance[np.searchsorted(classes, values)][:, None] * residuals
         largest = np.abs(features.T @ weighted).max()
         model = LogisticRegression(
-            C=penalty.absolute / (penalty.share * largest),
-            l1_ratio=penalty.absolute,
+            C=absolute / (share * largest),
+            l1_ratio=absolute,
             solver='saga',
             class_weight='balanced',
             max_iter=200,
