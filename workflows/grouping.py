@@ -72,11 +72,12 @@ def make_plan(settings: Settings) -> GroupPlan:
     """
     from bids_interp.group.covariates import read_columns
     from bids_interp.group.plan import GroupPlan, folder_name
-    from bids_interp.group.scans import choose_model, find_scans, select
+    from bids_interp.group.scans import choose_model, find_scans, in_order, select
 
     if not settings.bids_dir.is_dir():
         raise InputDatasetError(f'The input dataset {settings.bids_dir} is not a folder.')
     scans = find_scans(settings.output_dir, settings.participant_label, settings.session_label)
+    scans, by_name = in_order(scans, settings.bids_dir)
     bundle = _bundle_asked_for(settings)
     model = choose_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
     bundle = bundle or _bundle_of(settings, model)
@@ -87,6 +88,7 @@ def make_plan(settings: Settings) -> GroupPlan:
     columns = read_columns(settings, scans, target)
     choices = {
         'group_asked': settings.group_by is not None,
+        'visits_by_name': by_name,
         'include_training': settings.include_training,
         'atlas': settings.atlas,
         'atlas_labels': settings.atlas_labels,
@@ -162,7 +164,7 @@ def describe(plan: GroupPlan) -> str:
     whom = f' ({plan.columns.group}: {", ".join(counts)})' if counts else ''
     lines = [f'{len(kept)} subjects of the model {plan.model[0]} ({plan.model[1]}){whom}.']
     trained = sum(scan.in_training for scan in kept)
-    if trained and not plan.choices['include_training']:
+    if trained and not plan.trained_with:
         lines.append(
             f'{trained} of them are training subjects of the model; only folds that have not seen '
             'them explain them.'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from bids_interp.bids.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.settings import Settings
 
-MISSING = ('', 'n/a', 'na', 'nan', 'none')
+# BIDS writes n/a; na and nan are what spreadsheets leave. A level called none is a value.
+MISSING = ('', 'n/a', 'na', 'nan')
+# Columns whose values are names, even where they are written as numbers.
+CATEGORIES = ('sex', 'gender', 'handedness', 'site', 'scanner')
 
 Row = dict[str, str]
 
@@ -32,7 +36,7 @@ class Tables:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.path = settings.labels or settings.bids_dir / 'participants.tsv'
-        self.rows = _read(self.path)
+        self.rows = read_rows(self.path)
         if not self.rows or 'participant_id' not in self.rows[0]:
             raise InputDatasetError(
                 f'{self.path} has no rows, or no column participant_id.',
@@ -46,7 +50,7 @@ class Tables:
         self._sessions: dict[str, list[Row]] = {}
         if settings.labels is None:
             for record_file in sorted(settings.bids_dir.glob('sub-*/sub-*_sessions.tsv')):
-                rows = _read(record_file)
+                rows = read_rows(record_file)
                 self._sessions[record_file.parent.name.removeprefix('sub-')] = rows
                 self.columns += [c for c in (rows[0] if rows else {}) if c not in self.columns]
 
@@ -64,6 +68,15 @@ class Tables:
             f'It has {", ".join(self.columns)}.',
         )
 
+    def has_levels(self, column: str) -> bool:
+        """Whether the data dictionary of the table says that the values of a column are levels."""
+        try:
+            content = json.loads(self.path.with_suffix('.json').read_text(encoding='utf-8-sig'))
+        except (OSError, ValueError):
+            return False
+        told = content.get(column) if isinstance(content, dict) else None
+        return isinstance(told, dict) and bool(told.get('Levels'))
+
     def values(self, record: T1wRecord, column: str) -> list[str]:
         """Return different values of a column for an image; the session's come first."""
         own = [
@@ -72,10 +85,18 @@ class Tables:
             if row.get('session_id', '').removeprefix('ses-') == record.session
         ]
         for rows in (own, self._of_participant(record)):
-            found = [row[column] for row in rows if column in row and not _is_missing(row[column])]
+            found = _known(rows, column)
             if found:
-                return list(dict.fromkeys(found))
+                return found
         return []
+
+    def values_of_all(self, column: str) -> dict[str, list[str]]:
+        """Return different values of a column in any row of each participant, by its label."""
+        found: dict[str, list[str]] = {}
+        for tables in (self._of_subject, self._sessions):
+            for subject, rows in tables.items():
+                found.setdefault(subject, []).extend(_known(rows, column))
+        return {subject: list(dict.fromkeys(values)) for subject, values in found.items()}
 
     def _of_participant(self, record: T1wRecord) -> list[Row]:
         rows = self._of_subject.get(record.subject, [])
@@ -84,7 +105,37 @@ class Tables:
         return rows
 
 
-def _read(path: Path) -> list[Row]:
+def is_category(column: str) -> bool:
+    """Tell whether the values of a column are names, also where they look like numbers.
+
+    Parameters
+    ----------
+    column : str
+        Name of a column; upper and lower case are the same.
+
+    Returns
+    -------
+    bool
+        True for the columns of ``CATEGORIES``.
+
+    Examples
+    --------
+    >>> is_category('Site')
+    True
+    >>> is_category('age')
+    False
+    """
+    return column.lower() in CATEGORIES
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a table with tabs.
+
+    Raises
+    ------
+    InputDatasetError
+        If it is not there, or is no such table.
+    """
     if not path.is_file():
         raise InputDatasetError(
             f'{path} is not there: nothing says who has which label.',
@@ -101,5 +152,12 @@ def _read(path: Path) -> list[Row]:
         raise InputDatasetError(f'{path} cannot be read as a table: {error}.') from error
 
 
-def _is_missing(value: str) -> bool:
+def _known(rows: list[Row], column: str) -> list[str]:
+    """Different values of a column in rows, without the missing ones."""
+    found = (row[column] for row in rows if column in row and not is_missing(row[column]))
+    return list(dict.fromkeys(found))
+
+
+def is_missing(value: str) -> bool:
+    """Whether a cell says that there is no value."""
     return value.lower() in MISSING

@@ -27,7 +27,9 @@ CONFOUND_COLUMNS: dict[str, dict[str, Any]] = {
 }
 
 
-def confound_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+def confound_rows(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], levels: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Summary of each covariate in each group.
 
     Parameters
@@ -36,11 +38,14 @@ def confound_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> li
         Table of the scores, one row per subject.
     names : sequence of str
         Covariates.
+    levels : sequence of str
+        Those whose values are names even where they are written as numbers.
     """
     groups = sorted({str(row['group']) for row in rows if row['group'] is not None})
     table = []
     for name in names:
-        numbers = as_numbers([None if row[name] is None else str(row[name]) for row in rows])
+        texts = [None if row[name] is None else str(row[name]) for row in rows]
+        numbers = None if name in levels else as_numbers(texts)
         imbalance = _imbalance(rows, name, groups, numbers)
         for group in ['all', *groups]:
             inside = [

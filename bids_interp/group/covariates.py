@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bids_interp.bids.labels import as_numbers
 from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.tables import Tables
+from bids_interp.bids.tables import Tables, is_category
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.group.scans import Scan
 from bids_interp.settings import Settings
@@ -17,6 +18,25 @@ from bids_interp.settings import Settings
 USUAL = ('age', 'sex', 'gender', 'site', 'scanner')
 #: More different values than this make no groups.
 MAX_GROUPS = 20
+#: Columns of the tables of scores and changes that have a meaning of their own.
+OWN_COLUMNS = frozenset({
+    'participant_id', 'session_id', 'image', 'group', 'folds', 'score_dose', 'score', 'explained',
+    'logit', 'probability', 'brain_volume_ml', 'reason', 'from', 'to', 'score_from', 'score_to',
+    'change',
+})  # fmt: skip
+#: Ages above 89 are often written so.
+_CAPPED = re.compile(r'(\d+(?:\.\d+)?)\+')
+
+
+def table_name(covariate: str) -> str:
+    """Name of a covariate in the tables of the group level, where some names are taken.
+
+    Examples
+    --------
+    >>> table_name('age'), table_name('group')
+    ('age', 'covariate_group')
+    """
+    return f'covariate_{covariate}' if covariate in OWN_COLUMNS else covariate
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,9 @@ class Columns:
         Column to value of each image by its prefix; missing ones are not in it.
     positive, negative : str
         Classes of the model where the groups are what it was trained for; empty otherwise.
+    levels : tuple of str
+        Columns whose values are names even where they are written as numbers: the group, those of
+        :data:`bids_interp.bids.tables.CATEGORIES`, and those whose data dictionary has ``Levels``.
     """
 
     group: str = ''
@@ -43,6 +66,7 @@ class Columns:
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     positive: str = ''
     negative: str = ''
+    levels: tuple[str, ...] = ()
 
     def of_group(self, scan: Scan) -> str | None:
         """Group of an image."""
@@ -102,9 +126,17 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: Mapping[str,
     chosen = tuple(c for c in dict.fromkeys(chosen) if c != group)
     wanted = dict.fromkeys((group, *chosen, *settings.voxelwise))
     values = {column: _values(tables, scans, column) for column in wanted if column}
+    levels = tuple(
+        column
+        for column in values
+        if column == group or is_category(column) or tables.has_levels(column)
+    )
+    for column in values:
+        if column not in levels:
+            values[column] = _as_meant(values[column], column, tables)
     _check_groups(values.get(group, {}), group, bool(settings.group_by))
     for column in settings.voxelwise:
-        if as_numbers(list(values[column].values())) is None:
+        if column in levels or as_numbers(list(values[column].values())) is None:
             raise UsageError(
                 f'--voxelwise {column}: its values are no numbers.',
                 'A difference between groups is tested on the expression score (--group-by).',
@@ -118,6 +150,7 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: Mapping[str,
         chosen,
         bool(settings.covariates),
         values,
+        levels=levels,
         **(classes if is_target else {}),
     )
 
@@ -137,6 +170,27 @@ def _values(tables: Tables, scans: Sequence[Scan], column: str) -> dict[str, str
         if values:
             found[scan.prefix] = values[0]
     return found
+
+
+def _as_meant(values: Mapping[str, str], column: str, tables: Tables) -> dict[str, str]:
+    """Values of a column; one that is no number among numbers is an error and makes no levels."""
+    numeric = [value for value in values.values() if as_numbers([value]) is not None]
+    if 2 * len(numeric) <= len(values):
+        return dict(values)
+    read = {
+        prefix: found[1] if (found := _CAPPED.fullmatch(value)) else value
+        for prefix, value in values.items()
+    }
+    for prefix, value in read.items():
+        if as_numbers([value]) is None:
+            raise InputDatasetError(
+                f'{tables.path}: {column} of {prefix} is {value!r}, which is no number as most of '
+                'the others are.',
+                'Correct it, or write n/a. If the numbers are names of levels, say so in the data '
+                f'dictionary {tables.path.with_suffix(".json").name} (Levels), or choose other '
+                'columns with --covariates.',
+            )
+    return read
 
 
 def _check_groups(values: Mapping[str, str], column: str, asked: bool) -> None:

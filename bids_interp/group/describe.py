@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bids_interp.errors import ImageError
-from bids_interp.group.reading import Places, read_map
+from bids_interp.group.reading import Places, has_map, read_map
 from bids_interp.group.regions import Regions
 from bids_interp.group.scans import Scan
 from bids_interp.group.stream import Running, merged, sign_agreement
@@ -33,6 +33,8 @@ class Described:
         explains everybody, so that the maps do not tell them apart.
     images : list of str
         Prefixes of the images whose maps entered, in order.
+    without : list of str
+        Prefixes of the images that have other maps, but not this one (another ``--dose``).
     failed : dict
         Prefix to what is wrong with its map.
     means, changes : numpy.ndarray
@@ -43,6 +45,7 @@ class Described:
     groups: dict[str, Running]
     agreement: np.ndarray | None
     images: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     means: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     changes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
@@ -81,9 +84,11 @@ def describe_maps(
     size = int(places.inside.sum())
     running: dict[str, Running] = {}
     blocks: dict[str, tuple[int, np.ndarray]] = {}
+    there = [scan for scan in scans if has_map(scan, name)]
     described = Described(name, {}, None)
+    described.without = [scan.prefix for scan in scans if not has_map(scan, name)]
     means, changes = [], []
-    for scan, values in _read_ahead(scans, name, places):
+    for scan, values in _read_ahead(there, name, places):
         if isinstance(values, ImageError):
             logger.warning('%s', values.message)
             described.failed[scan.prefix] = values.message
@@ -118,6 +123,8 @@ def _read_ahead(
         except ImageError as error:
             return error
 
+    if not scans:
+        return
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(read, scans[0])
         for index, scan in enumerate(scans):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,6 +84,7 @@ def make_design(
     *,
     required: Sequence[str] = (),
     first: Mapping[str, str] | None = None,
+    levels: Collection[str] = (),
 ) -> Design:
     """Make the design of the images that have all variables.
 
@@ -101,6 +102,8 @@ def make_design(
         Variables that the user asked for.
     first : mapping, optional
         Reference level of a variable.
+    levels : collection of str
+        Variables whose values are names even where they are written as numbers.
 
     Raises
     ------
@@ -124,7 +127,8 @@ def make_design(
     kept_blocks = np.asarray(blocks, dtype=str)[rows]
     terms = []
     for name, values in used.items():
-        term = _term(name, [values[row] for row in rows], (first or {}).get(name))
+        own = [values[row] for row in rows]
+        term = _term(name, own, (first or {}).get(name), is_numeric=name not in levels)
         if term is None:
             left_out[name] = f'the same for all {len(rows)} complete images'
         else:
@@ -133,12 +137,14 @@ def make_design(
     return _without_collinear(design, required)
 
 
-def _term(name: str, values: Sequence[str | float | None], first: str | None) -> Term | None:
+def _term(
+    name: str, values: Sequence[str | float | None], first: str | None, *, is_numeric: bool
+) -> Term | None:
     texts = [None if value is None else str(value) for value in values]
-    numbers = as_numbers(texts)
+    numbers = as_numbers(texts) if is_numeric else None
     if len(set(texts)) < 2:
         return None
-    if numbers is not None and not (first and len(set(texts)) == 2):
+    if numbers is not None:
         if np.ptp(numbers) == 0:
             return None
         return Term(name, (numbers - numbers.mean())[:, None])
@@ -157,11 +163,14 @@ def _without_collinear(design: Design, required: Sequence[str]) -> Design:
     basis = design.intercepts
     for term in ordered:
         joint = np.concatenate([basis, term.columns], axis=1)
-        if np.linalg.matrix_rank(_scaled(joint)) == joint.shape[1]:
+        rank = np.linalg.matrix_rank(_scaled(joint))
+        if rank == joint.shape[1]:
             terms.append(term)
             basis = joint
             continue
         others = ', '.join(other.name for other in terms) or 'the folds'
+        if rank > basis.shape[1]:
+            others += f' in some of its {len(term.levels)} levels'
         if term.name in required:
             raise UsageError(
                 f'The design is collinear: {term.name} is determined by {others} among the '

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp.evaluation.exchange import SPREAD
+from bids_interp.group.covariates import table_name
 from bids_interp.group.design import Design, make_design
 from bids_interp.group.expression import expression_scores, standardised
 from bids_interp.group.glm import fit_terms, why_not
@@ -22,7 +23,10 @@ SCORE_COLUMNS: dict[str, dict[str, Any]] = {
     'session_id': {'Description': 'Session.'},
     'image': {'Description': 'Name of the T1w image without suffix.'},
     'group': {'Description': 'Group.'},
-    'folds': {'Description': 'Folds whose pattern is measured; none was trained with the subject.'},
+    'folds': {
+        'Description': 'Folds whose pattern is measured; none was trained with the subject, unless '
+        'inclusion.tsv says so (--include-training).'
+    },
     'score_dose': {
         'Description': 'Expression score: coefficient of the pattern in the volumes that the '
         'observed anatomy has other than a mean of others; docs/group.md has the formula.',
@@ -91,7 +95,7 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
                 'probability': observed.get('ProbabilityMean'),
                 VOLUME: brain_volume_ml(scan),
                 **{
-                    column: plan.columns.values[column].get(scan.prefix)
+                    table_name(column): plan.columns.values[column].get(scan.prefix)
                     for column in plan.columns.chosen
                 },
                 'reason': score.reason or None,
@@ -145,7 +149,7 @@ def change_rows(plan: GroupPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict
                 'score_from': base['score'],
                 'score_to': row['score'],
                 'change': row['score'] - base['score'],
-                **{column: base[column] for column in plan.columns.chosen},
+                **{name: base[name] for name in map(table_name, plan.columns.chosen)},
             }
         )
     return changes
@@ -161,12 +165,10 @@ def _model(
     plan: GroupPlan, rows: list[Mapping[str, Any]], score: str, more: Sequence[str]
 ) -> dict[str, Any]:
     columns = plan.columns
-    rows, single = _without_singles(rows, columns.group)
-    variables: dict[str, list[Any]] = {}
-    if columns.group:
-        variables[columns.group] = [row['group'] for row in rows]
-    for name in (*columns.chosen, *more):
-        variables[name] = [row[name] for row in rows]
+    keys = {columns.group: 'group'} if columns.group else {}
+    keys |= {name: table_name(name) for name in columns.chosen} | {name: name for name in more}
+    rows, single = _without_singles(rows, columns.group, keys)
+    variables = {name: [row[key] for row in rows] for name, key in keys.items()}
     required = columns.chosen if columns.asked else ()
     if plan.choices.get('group_asked'):
         required = (columns.group, *required)
@@ -174,13 +176,23 @@ def _model(
     found: dict[str, Any] = {'score': score, 'effects': [], 'n': 0, 'not_tested': ''}
     if not rows:
         return {**found, 'not_tested': 'nobody has a score'}
-    design = make_design(variables, [row['folds'] for row in rows], required=required, first=first)
+    design = make_design(
+        variables,
+        [row['folds'] for row in rows],
+        required=required,
+        first=first,
+        levels=columns.levels,
+    )
     found |= {
         'n': len(design.rows),
         'blocks': {str(b): int((design.blocks == b).sum()) for b in np.unique(design.blocks)},
         'left_out': {**design.left_out, **single},
         'missing': design.missing,
-        'not_tested': why_not(design),
+        # A pattern that was learned from the labels of the tested subjects tells them apart
+        # whether or not anything differs.
+        'not_tested': 'the models were trained with subjects that are in (--include-training)'
+        if plan.trained_with
+        else why_not(design),
     }
     if not found['not_tested']:
         values = np.array([rows[index][score] for index in design.rows], float)
@@ -196,13 +208,25 @@ def _model(
 
 
 def _without_singles(
-    rows: list[Mapping[str, Any]], group: str
+    rows: list[Mapping[str, Any]], group: str, keys: Mapping[str, str]
 ) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
-    """Leave groups of one subject out of the model: their effect is that subject."""
-    names = [row['group'] for row in rows]
-    single = sorted({n for n in names if n is not None and names.count(n) == 1})
-    told = {f'{group} = {name}': 'this group has one member' for name in single}
-    return [row for row in rows if row['group'] not in single], told
+    """Leave groups of which one subject has all variables out: their effect is that subject."""
+    told: dict[str, str] = {}
+    while rows:
+        used = [key for key in keys.values() if any(row[key] is not None for row in rows)]
+        complete = [row['group'] for row in rows if all(row[key] is not None for key in used)]
+        single = {name for name in complete if name is not None and complete.count(name) == 1}
+        if not single:
+            break
+        for name in sorted(single):
+            members = sum(row['group'] == name for row in rows)
+            told[f'{group} = {name}'] = (
+                'this group has one member'
+                if members == 1
+                else f'one of its {members} members has all variables'
+            )
+        rows = [row for row in rows if row['group'] not in single]
+    return rows, told
 
 
 def _spreads(plan: GroupPlan, design: Design) -> dict[str, float]:

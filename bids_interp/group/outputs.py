@@ -106,7 +106,10 @@ def _map_fields(
         'NumberOfSubjects': running.n,
         'FoldAgreement': source,
         'Images': [p for p in described.images if not group or groups.get(p) == group],
-        'LeftOut': described.failed,
+        'LeftOut': {
+            **described.failed,
+            **dict.fromkeys(described.without, f'there is no map {described.name} of it'),
+        },
         'Sources': [
             f'bids::{path.relative_to(plan.output_dir).as_posix()}'
             for scan in plan.included
@@ -208,7 +211,10 @@ INCLUSION_COLUMNS: dict[str, dict[str, Any]] = {
     'included': {'Description': 'Whether its maps are in the summaries.'},
     'reason': {'Description': 'Why not, or what is to be known of it.'},
     'in_training_set': {'Description': 'Whether the model was trained with the subject.'},
-    'folds': {'Description': 'Folds that explain it; none of them was trained with it.'},
+    'folds': {
+        'Description': 'Folds that explain it; none of them was trained with it, unless the reason '
+        'says so.'
+    },
     'model': {'Description': 'Model that explained it.'},
     'model_hash': {'Description': 'Its hash.'},
     'version': {'Description': 'Version of bids_interp that made its derivatives.'},

@@ -13,7 +13,7 @@ from bids_interp.bids.provenance import DEMONSTRATION_NOTE, SOFTWARE
 from bids_interp.bids.write import write_json
 from bids_interp.group.covariates import Columns
 from bids_interp.group.reading import scan_from_dict, scan_to_dict
-from bids_interp.group.scans import FURTHER, Scan
+from bids_interp.group.scans import FURTHER, TRAINED_WITH, Scan
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class GroupPlan:
         Name and hash.
     choices : dict
         ``atlas``, ``atlas_labels``, ``offline``, ``permutations``, ``voxelwise``, ``tfce``,
-        ``null_models``, ``bundle``, ``include_training``, ``random_seed``.
+        ``null_models``, ``bundle``, ``include_training``, ``random_seed``, ``visits_by_name``.
     """
 
     output_dir: Path
@@ -63,6 +63,11 @@ class GroupPlan:
         return bool(self.included[0].prediction.get('ExplanationWarranted', True))
 
     @property
+    def trained_with(self) -> bool:
+        """Whether somebody is in whom the folds that explain it were trained with."""
+        return any(scan.note == TRAINED_WITH for scan in self.included)
+
+    @property
     def demonstration(self) -> bool:
         """Whether the model only demonstrates the software."""
         return bool(self.included[0].prediction.get('Demonstration'))
@@ -88,7 +93,7 @@ class GroupPlan:
             'ModelHash': self.model[1],
             'Demonstration': self.demonstration,
             'ExplanationWarranted': self.warranted,
-            'HeldOutOnly': not self.choices['include_training'],
+            'HeldOutOnly': not self.trained_with,
             'RandomSeed': self.seed,
         }
         if self.demonstration:
@@ -113,7 +118,9 @@ class GroupPlan:
     def read(cls, path: str | Path) -> GroupPlan:
         """Undo :meth:`write`."""
         content = json.loads(Path(path).read_text(encoding='utf-8'))
-        columns = {**content['columns'], 'chosen': tuple(content['columns']['chosen'])}
+        columns = content['columns'] | {
+            key: tuple(content['columns'][key]) for key in ('chosen', 'levels')
+        }
         return cls(
             Path(content['output_dir']),
             Path(content['folder']),

@@ -67,6 +67,13 @@ def read_field(path: Path) -> np.ndarray:
     return np.moveaxis(data[..., 0, :], -1, 0)
 
 
+def has_map(scan: Scan, name: str) -> bool:
+    """Whether there is a map, or a velocity field where no map at all was written."""
+    return name in scan.maps or (
+        not scan.maps and scan.velocity is not None and name.startswith('inject')
+    )
+
+
 def read_map(scan: Scan, name: str, places: Places) -> np.ndarray:
     """Log-Jacobian of one image inside the mask, (V,) float32.
 
@@ -85,7 +92,7 @@ def read_map(scan: Scan, name: str, places: Places) -> np.ndarray:
         If the file is damaged or holds values that are not finite.
     """
     path = scan.maps.get(name) or scan.velocity
-    if path is None:
+    if path is None or not has_map(scan, name):
         raise ImageError(f'There is no map {name} of {scan.prefix}.')
     if name in scan.maps:
         values = read_array(path)[places.inside]

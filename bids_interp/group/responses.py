@@ -28,10 +28,11 @@ def response_rows(plan: GroupPlan) -> list[dict[str, Any]]:
     values: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
     for scan in plan.included:
         rows = read_response(ScanFiles(plan.output_dir, scan.prefix))
-        doses, probabilities = by_dose(rows, 'probability')
-        _, logits = by_dose(rows, 'logit')
-        if len(logits) != len(doses):
-            continue
+        doses, logits = by_dose(rows, 'logit')
+        _, probabilities = by_dose(rows, 'probability')
+        if len(probabilities) != len(doses):
+            # A regression has no probability.
+            probabilities = np.full_like(logits, np.nan)
         for dose, chance, logit in zip(doses, probabilities, logits, strict=True):
             for group in dict.fromkeys(('all', groups.get(scan.prefix, 'all'))):
                 values[group, float(dose)].append((float(chance.mean()), float(logit.mean())))

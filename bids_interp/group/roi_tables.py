@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from scipy.spatial import cKDTree
 
 from bids_interp.group.describe import Described
@@ -14,7 +15,7 @@ from bids_interp.group.regions import Regions
 from bids_interp.group.scans import Scan
 from bids_interp.reports.files import sidecar
 
-#: Draws of intervals and of random regions.
+#: Draws of random regions.
 DRAWS = 1000
 #: Random regions are drawn on a grid of about this voxel size in mm; finer changes little.
 NULL_SPACING = 4.0
@@ -93,9 +94,9 @@ def group_rows(
 ) -> list[dict[str, Any]]:
     """One row per group, region and side of one direction and dose.
 
-    Intervals are 95 % percentiles of the mean when subjects are drawn with replacement. They say
-    how much the mean depends on who is in the sample, given these models; what other models would
-    say is in ``fold_low`` and ``fold_high``, the least and the largest mean of a set of folds.
+    Intervals are those of Student's t: mean and standard error over subjects. They say how much
+    the mean depends on who is in the sample, given these models; what other models would say is in
+    ``fold_low`` and ``fold_high``, the least and the largest mean of a set of folds.
 
     ``null_percentile`` is the share of compact regions of the same size, placed at random in the
     brain, whose mean is nearer to zero. It says how much a region stands out of its map. It is no
@@ -115,15 +116,12 @@ def group_rows(
         percentiles = null_percentiles(
             places, running.mean, regions, described.means[inside].mean(0), rng
         )
-        drawn = rng.integers(len(inside), size=(DRAWS, len(inside)))
-        counts = np.stack([np.bincount(row, minlength=len(inside)) for row in drawn])
-        weights = counts / len(inside)
         facts = {
             'logj': described.means[inside],
             'pct': 100 * described.changes[inside],
             'mm3': described.changes[inside] * volumes[inside],
         }
-        intervals = {key: _interval(values, weights) for key, values in facts.items()}
+        intervals = {key: _interval(values) for key, values in facts.items()}
         folds = np.stack(
             [facts['logj'][blocks[inside] == b].mean(0) for b in np.unique(blocks[inside])]
         )
@@ -150,13 +148,16 @@ def group_rows(
     return rows
 
 
-def _interval(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean (R,) of values (N, R) and its 95 % interval under weights (draws, N)."""
-    mean = values.mean(axis=0)
-    if len(values) < 3:
+def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (R,) of values (N, R) and its 95 % interval.
+
+    That of Student's t: percentiles of redrawn means are far too narrow for small groups.
+    """
+    mean, n = values.mean(axis=0), len(values)
+    if n < 3:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    low, high = np.percentile(weights @ values, [2.5, 97.5], axis=0)
-    return mean, low, high
+    half = stats.t.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean, mean - half, mean + half
 
 
 def _with_laterality(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -247,8 +248,8 @@ GROUP_COLUMNS: dict[str, dict[str, Any]] = {
         for key, (words, units) in _WORDS.items()
         for end, more in (
             ('', ' of the region.'),
-            ('_low', ', lower end of its 95 % interval (subjects drawn again).'),
-            ('_high', ', upper end of its 95 % interval (subjects drawn again).'),
+            ('_low', ', lower end of its 95 % interval over subjects (t).'),
+            ('_high', ', upper end of its 95 % interval over subjects (t).'),
         )
     },
     'logj_sd': {'Description': 'Standard deviation of the log-Jacobian between subjects.'},

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bids_interp.bids.visits import natural_key, order_visits
 from bids_interp.conventions import ANATOMY_MM
 from bids_interp.errors import InputDatasetError, NothingToDoError
 from bids_interp.reports.files import read_json
@@ -16,6 +17,8 @@ from bids_interp.reports.files import read_json
 PREDICTION = '_desc-explain_prediction.json'
 #: Reason of further images of one subject; they count for changes over time only.
 FURTHER = 'another image of the subject stands for it'
+#: Note of an image that is in although the folds that explain it have seen it.
+TRAINED_WITH = 'the model was trained with it'
 _MAP = re.compile(r'_space-([a-zA-Z0-9]+)_.*?desc-((?:inject|remove)\d{3})_logjacobian\.nii\.gz$')
 _VELOCITY = re.compile(r'_space-([a-zA-Z0-9]+)_res-model_desc-inject_velocity\.nii\.gz$')
 
@@ -81,6 +84,12 @@ class Scan:
         return bool(self.prediction.get('InTrainingSet'))
 
     @property
+    def held_out(self) -> bool | None:
+        """Whether the folds that explain it have not seen it; None where nobody has noted it."""
+        found = self.prediction.get('HeldOut')
+        return None if found is None else bool(found)
+
+    @property
     def block(self) -> str:
         """Name of the folds that explain it, which others share: ``'0'``, ``'0-1-2'``."""
         return '-'.join(str(fold) for fold in self.folds)
@@ -135,7 +144,8 @@ def find_scans(
         subject = folder.name.removeprefix('sub-')
         if not folder.is_dir() or (wanted and subject not in wanted):
             continue
-        found = sorted([*folder.glob(f'anat/*{PREDICTION}'), *folder.glob(f'*/anat/*{PREDICTION}')])
+        found = [*folder.glob(f'anat/*{PREDICTION}'), *folder.glob(f'*/anat/*{PREDICTION}')]
+        found.sort(key=lambda path: natural_key(path.name))
         read = [_read_scan(path, subject) for path in found]
         scans += [scan for scan in read if not visits or scan.session in visits]
         if not found:
@@ -151,6 +161,34 @@ def find_scans(
             '`bids_interp BIDS_DIR OUTPUT_DIR participant` first, with the same OUTPUT_DIR.',
         )
     return scans
+
+
+def in_order(scans: Sequence[Scan], bids_dir: Path) -> tuple[list[Scan], bool]:
+    """Sort the sessions of each subject by time.
+
+    Parameters
+    ----------
+    scans : sequence of Scan
+        Of :func:`find_scans`, those of a subject side by side.
+    bids_dir : pathlib.Path
+        Dataset, whose tables may tell when the sessions were.
+
+    Returns
+    -------
+    list of Scan, bool
+        The same scans; whether some sessions are in the order of their names alone.
+    """
+    visits: dict[str, list[str]] = {}
+    for scan in scans:
+        visits.setdefault(scan.subject, []).append(scan.session)
+    ordered: list[Scan] = []
+    by_name = False
+    for subject, sessions in visits.items():
+        order, is_told = order_visits(bids_dir, subject, list(dict.fromkeys(sessions)))
+        by_name |= not is_told
+        own = [scan for scan in scans if scan.subject == subject]
+        ordered += sorted(own, key=lambda scan: order.index(scan.session))
+    return ordered, by_name
 
 
 def _read_scan(path: Path, subject: str) -> Scan:
@@ -235,11 +273,15 @@ def select(
     chosen: list[Scan] = []
     there: set[str] = set()
     for scan in kept:
-        if not scan.reason and scan.in_training and len(scan.folds) >= total:
+        # Predictions of earlier versions do not say it; there all folds mean that it was seen.
+        is_seen = scan.in_training and len(scan.folds) >= total
+        if scan.held_out is not None:
+            is_seen = not scan.held_out
+        if not scan.reason and is_seen:
             if include_training:
-                scan = replace(scan, note='the model was trained with it')
+                scan = replace(scan, note=TRAINED_WITH)
             else:
-                scan = scan.left_out('the model was trained with it (--include-training)')
+                scan = scan.left_out(f'{TRAINED_WITH} (--include-training)')
         elif not scan.reason and scan.in_training:
             scan = replace(scan, note='training subject, explained by folds without it')
         if not scan.reason and scan.subject in there:

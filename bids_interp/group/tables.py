@@ -11,7 +11,7 @@ import numpy as np
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write import write_json, write_nifti
 from bids_interp.group.confounds import CONFOUND_COLUMNS, confound_rows
-from bids_interp.group.covariates import missing_rows
+from bids_interp.group.covariates import missing_rows, table_name
 from bids_interp.group.describe import Described
 from bids_interp.group.inference import (
     CHANGE_COLUMNS,
@@ -91,6 +91,7 @@ def _described(facts: Facts) -> Described:
         {},
         None,
         list(facts['images']),
+        list(facts['without']),
         dict(facts['failed']),
         np.array(facts['means'], float),
         np.array(facts['changes'], float),
@@ -100,9 +101,10 @@ def _described(facts: Facts) -> Described:
 def _of_tables(plan: GroupPlan) -> dict[str, dict[str, Any]]:
     """Group and covariates of each image."""
     columns = plan.columns
-    wanted = [column for column in (columns.group, *columns.chosen) if column]
+    names = {columns.group: columns.group} if columns.group else {}
+    names |= {column: table_name(column) for column in columns.chosen}
     return {
-        scan.prefix: {column: columns.values[column].get(scan.prefix) for column in wanted}
+        scan.prefix: {name: columns.values[c].get(scan.prefix) for c, name in names.items()}
         for scan in plan.included
     }
 
@@ -120,20 +122,22 @@ def write_scores(plan: GroupPlan) -> dict[str, Any]:
     rows, sd = score_rows(plan)
     columns = {
         **SCORE_COLUMNS,
-        **{name: {'Description': f'{name} of the tables.'} for name in plan.columns.chosen},
+        **{table_name(c): {'Description': f'{c} of the tables.'} for c in plan.columns.chosen},
     }
     about = {'ControlSD': sd, **common}
     write_table(folder / 'scores.tsv', rows, columns, about)
     main = {scan.prefix for scan in plan.included}
     first = [row for row in rows if row['image'] in main]
-    confounds = confound_rows(first, [*plan.columns.chosen, VOLUME])
+    names = [table_name(column) for column in plan.columns.chosen]
+    levels = [table_name(column) for column in plan.columns.levels]
+    confounds = confound_rows(first, [*names, VOLUME], levels)
     write_table(folder / 'confounds.tsv', confounds, CONFOUND_COLUMNS, common)
     model = model_scores(plan, rows)
     _write_model(folder / 'scores_model.tsv', model, common)
     changes = change_rows(plan, rows)
     change_model: dict[str, Any] = {}
     if changes:
-        described = {name: columns[name] for name in plan.columns.chosen}
+        described = {name: columns[name] for name in names}
         write_table(folder / 'change.tsv', changes, {**CHANGE_COLUMNS, **described}, common)
         change_model = model_change(plan, changes)
         _write_model(folder / 'change_model.tsv', change_model, common)
@@ -161,7 +165,7 @@ def _write_model(path: Path, model: Facts, common: Facts) -> None:
 
 
 _VOXELWISE = {
-    't': 't of the number, other covariates and folds in the model.',
+    't': 't of the number; group, other covariates and folds in the model.',
     'p': 'Two-sided p of t, corrected over voxels by the largest t of each permutation.',
     'tfce': 'Threshold-free cluster enhancement of t.',
     'tfcep': 'p of it, corrected over voxels.',
@@ -217,11 +221,14 @@ def report_content(
         'target': dict(plan.target),
         'demonstration': plan.demonstration,
         'warranted': plan.warranted,
-        'held_out_only': not plan.choices['include_training'],
+        'held_out_only': not plan.trained_with,
         'cross_fitted': any(scan.in_training for scan in plan.included),
         'group_column': plan.columns.group,
         'groups': sorted(set(plan.groups.values())),
-        'covariates': list(plan.columns.chosen),
+        'covariates': [table_name(column) for column in plan.columns.chosen],
+        'levels': [table_name(column) for column in plan.columns.levels],
+        'reference': 'the controls' if plan.columns.negative else 'everybody',
+        'visits_by_name': bool(plan.choices.get('visits_by_name')),
         'n': len(plan.included),
         'maps': [
             {

@@ -54,11 +54,12 @@ def coarse_maps(plan: GroupPlan, name: str, places: Places) -> tuple[np.ndarray,
 def voxelwise_glm(
     plan: GroupPlan, name: str, column: str, places: Places
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Places]:
-    """Regress maps on a number, other covariates and the folds in the model; max-T over voxels.
+    """Regress maps on a number; group, other covariates and folds in the model; max-T over voxels.
 
     A group difference of explanation maps is not offered here, nor a test of their mean against
     zero: maps of one model are no independent observations. What a number explains of how they
-    *differ* is exploratory.
+    *differ* is exploratory. The group is in the model, lest a number that follows it brings such
+    a difference in.
 
     Parameters
     ----------
@@ -80,12 +81,20 @@ def voxelwise_glm(
     values, kept, coarse = coarse_maps(plan, name, places)
     facts: dict[str, Any] = {'map': name, 'column': column, 'n': len(kept), 'not_tested': ''}
     blocks = {scan.prefix: scan.block for scan in plan.included}
+    levels = [name for name in plan.columns.levels if name != column]
+    beside = [c for c in (plan.columns.group, *plan.columns.chosen) if c and c != column]
+    # The number comes last: what the others determine is not tested.
     variables: dict[str, Sequence[Any]] = {
-        other: [plan.columns.values[other].get(prefix) for prefix in kept]
-        for other in dict.fromkeys((column, *plan.columns.chosen))
+        other: [plan.columns.values[other].get(prefix) for prefix in kept] for other in beside
     }
-    design = make_design(variables, [blocks[prefix] for prefix in kept])
-    facts |= {'n': len(design.rows), 'left_out': design.left_out, 'missing': design.missing}
+    variables[column] = [plan.columns.values[column].get(prefix) for prefix in kept]
+    design = make_design(variables, [blocks[prefix] for prefix in kept], levels=levels)
+    facts |= {
+        'n': len(design.rows),
+        'beside': [term.name for term in design.terms if term.name != column],
+        'left_out': design.left_out,
+        'missing': design.missing,
+    }
     term = next((term for term in design.terms if term.name == column), None)
     df = len(design.rows) - design.matrix().shape[1]
     if term is None or term.levels or as_numbers([str(v) for v in variables[column]]) is None:

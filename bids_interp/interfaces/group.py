@@ -61,6 +61,7 @@ class DescribeMaps(_GroupNode):
         content = {
             'name': described.name,
             'images': described.images,
+            'without': described.without,
             'failed': described.failed,
             'means': described.means,
             'changes': described.changes,

@@ -118,7 +118,8 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
         if content['response']
         else '',
         'scores': attempt(
-            partial(draw_scores, rows, content['group_column'], covariates), 'scores'
+            partial(draw_scores, rows, content['group_column'], covariates, content['levels']),
+            'scores',
         ),
     }
 

@@ -114,11 +114,13 @@ def draw_responses(rows: Rows, positive: str) -> Any:
     groups = [g for g in dict.fromkeys(str(row['group']) for row in rows) if g != 'all'] or ['all']
     colours = colours_of(groups)
     figure = new_figure(10.0, 3.4)
-    for left, key, title in (
-        (0.07, 'probability', f'probability of “{positive}”'),
-        (0.57, 'logit', 'logit'),
-    ):
-        axes = figure.add_axes((left, 0.16, 0.4, 0.68))
+    # A regression has no probability.
+    has_probability = any(number(row['probability']) is not None for row in rows)
+    panels = [('logit', 'logit' if has_probability else 'answer')]
+    if has_probability:
+        panels.insert(0, ('probability', f'probability of “{positive}”'))
+    for place, (key, title) in enumerate(panels):
+        axes = figure.add_axes((0.07 + 0.5 * place, 0.16, 0.4, 0.68))
         for group in groups:
             own = [row for row in rows if str(row['group']) == group]
             doses = np.array([row['dose'] for row in own], float)
@@ -133,13 +135,16 @@ def draw_responses(rows: Rows, positive: str) -> Any:
         style_axes(axes)
         if key == 'probability':
             axes.set_ylim(-0.03, 1.03)
+        if place == 0:
             _legend(axes, len(groups))
         axes.set_ylabel(title, fontsize=9)
     return figure
 
 
-def draw_scores(rows: Rows, group: str, covariates: Sequence[str]) -> Any:
-    """Draw the expression score by group and against each covariate."""
+def draw_scores(
+    rows: Rows, group: str, covariates: Sequence[str], levels: Sequence[str] = ()
+) -> Any:
+    """Draw the expression score by group and against each covariate, some of which are levels."""
     used = [row for row in rows if row['score'] is not None]
     if not used:
         return None
@@ -153,7 +158,7 @@ def draw_scores(rows: Rows, group: str, covariates: Sequence[str]) -> Any:
         left = 0.07 + (index % across) * 0.93 / across
         bottom = 1 - (index // across + 1) / down + 0.19 / down
         axes = figure.add_axes((left, bottom, 0.93 / across - 0.07, 0.68 / down))
-        _draw_panel(axes, used, name, colours)
+        _draw_panel(axes, used, name, colours, is_level=name in ('group', *levels))
         words = group if name == 'group' else name.replace('_', ' ')
         axes.set_xlabel('images' if name == 'image' else words, fontsize=9)
         if index % across == 0:
@@ -165,10 +170,12 @@ def draw_scores(rows: Rows, group: str, covariates: Sequence[str]) -> Any:
     return figure
 
 
-def _draw_panel(axes: Any, rows: Rows, name: str, colours: Mapping[str, str]) -> None:
+def _draw_panel(
+    axes: Any, rows: Rows, name: str, colours: Mapping[str, str], *, is_level: bool
+) -> None:
     values = [row.get(name) for row in rows]
     numbers = [number(value) for value in values]
-    is_number = name != 'group' and all(
+    is_number = not is_level and all(
         number(value) is not None for value in values if value is not None
     )
     levels = sorted({str(value) for value in values if value is not None})

@@ -17,6 +17,7 @@ def told(content: Content) -> dict[str, Any]:
         'head': _headline(content),
         'cautions': _cautions(content),
         'tested': _tested(content['scores']['model']),
+        'changes': changes_of(content),
         'change': _tested(content['scores'].get('change_model') or {}),
         'pattern': _pattern(content['pattern']),
         'voxelwise': [_voxelwise(facts) for facts in content['voxelwise']],
@@ -30,8 +31,8 @@ LIMITS = (
     'All subjects are explained by the same few models, so that their maps depend on each other. A '
     'test of the mean map against zero would take them for independent observations; it is not '
     'offered. The reliable mask describes agreement and is no test.',
-    'Intervals of the regions draw the subjects again and keep the models. Other models, trained '
-    'on other subjects, would differ more.',
+    'Intervals of the regions say what other subjects would change, with the same models. Other '
+    'models, trained on other subjects, would differ more.',
     'Brain volume is the volume of the brain mask. It stands in for intracranial volume, which is '
     'not measured.',
 )
@@ -49,25 +50,39 @@ def _headline(content: Content) -> dict[str, str]:
             'rest': 'The classifiers are not above chance on subjects that they have not seen: '
             'these maps explain nothing.',
         }
-    if effect is None or effect['estimate'] is None:
+    if effect is None:
         return {
             'tone': 'open',
             'head': f'{content["n"]} subjects described',
-            'rest': 'No difference between two groups was tested: '
-            + (content['scores']['model'].get('not_tested') or 'there are no two groups')
-            + '.',
+            'rest': f'No difference between groups was tested: {_why_untested(content)}.',
         }
     clear = effect['p'] < 0.05
     size = '' if effect['cohen_d'] is None else f', Cohen d {effect["cohen_d"]:.2f}'
+    found = (
+        f'{effect["kind"]} = {effect["statistic"]:.2f}'
+        if effect['estimate'] is None
+        else f'{effect["estimate"]:+.2f} standard deviations of {content["reference"]} '
+        f'[{effect["low"]:.2f}, {effect["high"]:.2f}]'
+    )
     return {
         'tone': 'yes' if clear else 'open',
         'head': 'The groups differ in the expression score'
         if clear
         else 'No clear difference in the expression score',
-        'rest': f'{effect["contrast"]}: {effect["estimate"]:+.2f} standard deviations of the '
-        f'controls [{effect["low"]:.2f}, {effect["high"]:.2f}]{size}, permutation p = '
-        f'{effect["p"]:.2g}, {effect["n"]} subjects.',
+        'rest': f'{effect["contrast"]}: {found}{size}, permutation p = {effect["p"]:.2g}, '
+        f'{effect["n"]} subjects.',
     }
+
+
+def _why_untested(content: Content) -> str:
+    """Why there is no effect of the group."""
+    model, group = content['scores']['model'], content['group_column']
+    if model.get('not_tested'):
+        return str(model['not_tested'])
+    if not group:
+        return 'no column says who belongs to which group (--group-by)'
+    reason = (model.get('left_out') or {}).get(group)
+    return f'{group} is {reason}' if reason else 'there are no two groups'
 
 
 def _cautions(content: Content) -> list[str]:
@@ -75,7 +90,7 @@ def _cautions(content: Content) -> list[str]:
     if not content['held_out_only']:
         found.append(
             'Subjects that the models were trained with are in (--include-training): what is '
-            'described is partly what was memorised.'
+            'described is partly what was memorised, and nothing is tested.'
         )
     if content['cross_fitted'] and content['held_out_only']:
         found.append(
@@ -136,8 +151,38 @@ def _voxelwise(facts: Content) -> str:
         return f'{facts["column"]}: not tested, {facts["not_tested"]}.'
     return (
         f'{facts["column"]}: {facts["n"]} subjects, least corrected p {facts["least_p"]:.2g}, '
-        f'{facts["voxels_below_005"]} voxels below 0.05.'
+        f'{facts["voxels_below_005"]} voxels below 0.05; beside it in the model: '
+        f'{", ".join([*facts["beside"], "folds"])}.'
     )
+
+
+def changes_of(content: Content) -> str:
+    """From where to where scores changed, and by how much on average."""
+    rows = content['scores'].get('changes') or []
+    if not rows:
+        return ''
+    pairs: dict[tuple[str, str], int] = {}
+    for row in rows:
+        pairs[row['from'], row['to']] = pairs.get((row['from'], row['to']), 0) + 1
+    shown = ', '.join(f'{first} to {last}: {n}' for (first, last), n in list(pairs.items())[:6])
+    more = f' and {len(pairs) - 6} other pairs' if len(pairs) > 6 else ''
+    mean = sum(row['change'] for row in rows) / len(rows)
+    order = (
+        ' The dataset does not tell when some sessions were: they are in the order of their names. '
+        'acq_time in sub-*_sessions.tsv or *_scans.tsv tells it.'
+        if content['visits_by_name']
+        else ''
+    )
+    return (
+        f'{len(rows)} changes from the first to a later session ({shown}{more}), mean {mean:+.2f} '
+        f'standard deviations of {content["reference"]}.{order}'
+    )
+
+
+def _who_explained(content: Content) -> str:
+    if content['held_out_only']:
+        return 'Only folds that were trained without a subject explained it.'
+    return 'Some subjects were explained by folds that were trained with them.'
 
 
 def methods_of(content: Content) -> str:
@@ -147,17 +192,22 @@ def methods_of(content: Content) -> str:
     parts = [
         f'Maps of {content["n"]} subjects, explained by the model *{content["model"][0]}* '
         f'({content["model"][1]}), were averaged in the space {content["space"]} voxel by voxel. '
-        'Only folds that were trained without a subject explained it. A voxel was called reliable '
-        'where the mean log-Jacobian reached 0.02, at least 90 % of the subjects had the sign of '
-        'the mean and all folds agreed on it, where this could be known and the classifier was '
-        'above chance. Peaks were listed with *Nilearn* [@nilearn].',
+        f'{_who_explained(content)} A voxel was called reliable where the mean log-Jacobian '
+        'reached 0.02, at least 90 % of the subjects had the sign of the mean and all folds agreed '
+        'on it, where this could be known and the classifier was above chance. Peaks were listed '
+        'with *Nilearn* [@nilearn].',
         f'Regions were {content["region_source"]}. Volume changes are means of exp(log-Jacobian) '
-        '- 1; intervals are 95 % percentiles of the mean when subjects are drawn again.',
+        "- 1; 95 % intervals of the mean are those of Student's t over subjects.",
         'The volumes of each observed brain were measured by a deformable registration to the '
         'template (SyN, local correlation) [@ants]. The expression score of a subject is the '
         'coefficient, in its log-volumes minus a mean, of the change of log-volumes that the '
         'pattern makes (the divergence of its velocity), with an offset in the same fit. Pattern '
-        'and mean come from other subjects and from folds without the subject; no label enters.',
+        'and mean come from other subjects'
+        + (
+            ' and from folds without the subject; no label enters.'
+            if content['held_out_only']
+            else '. The pattern was learned from the labels of subjects that are in.'
+        ),
     ]
     if terms:
         parts.append(
@@ -165,4 +215,11 @@ def methods_of(content: Content) -> str:
             'each set of folds. p values are those of Freedman and Lane: residuals of the model '
             f'without a term were exchanged {content["permutations"]} times within folds.'
         )
+        widened = [e['variable'] for e in model['effects'] if e['spread'] > 1]
+        if widened:
+            parts[-1] += (
+                f' Null distribution and interval of {", ".join(widened)} were widened by the '
+                'square root of two, since the models of each fold have learned from the labels '
+                'of the others.'
+            )
     return '\n\n'.join(parts)

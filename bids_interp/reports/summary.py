@@ -206,6 +206,9 @@ def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> li
     if meta.get('InTrainingSet'):
         cautions.append(
             'This scan was in the training set; only folds not trained with it speak here.'
+            if meta.get('HeldOut', True)
+            else 'The classifier was trained with this scan: what is shown is partly what it '
+            'memorised.'
         )
     values = summary.probabilities
     if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):

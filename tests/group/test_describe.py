@@ -233,6 +233,33 @@ def test_tables_of_regions(cohort, chosen) -> None:
     assert {row['group'] for row in rows} == {'all', 'control', 'patient'}
 
 
+def test_intervals_hold_what_they_say_in_small_groups() -> None:
+    from bids_interp.group.roi_tables import _interval
+
+    rng = np.random.default_rng(0)
+    for n in (3, 5, 12):
+        found = [_interval(rng.normal(0, 1, (n, 20))) for _ in range(100)]
+        inside = np.mean([(low <= 0) & (high >= 0) for _, low, high in found])
+        assert inside == pytest.approx(0.95, abs=0.02)
+    _, low, _ = _interval(rng.normal(0, 1, (2, 4)))
+    assert np.isnan(low).all()
+
+
+def test_doses_that_some_scans_were_not_asked_for(make_cohort, made_up, chosen) -> None:
+    """They lower the number of this map and break nothing."""
+    cohort = make_cohort()
+    made_up.write_scan(cohort.out, '01', names=('inject100', 'remove100', 'remove050'), seed=1)
+    scans = chosen(cohort.out)
+    places = find_places(scans)
+    assert names_of_maps(scans) == ['inject100', 'remove100', 'remove050']
+    described = describe_maps(scans, 'remove050', places, embedded_regions(places), {})
+    assert described.images == ['sub-01']
+    assert described.without == [f'sub-0{n}' for n in range(2, 7)]
+    assert described.failed == {}
+    with pytest.raises(ImageError, match='no map remove050 of sub-02'):
+        read_map(scans[1], 'remove050', places)
+
+
 def test_random_places_of_a_map_without_structure(made_up) -> None:
     """Regions of a map of noise do not all stand out of it."""
     places, _ = cube(made_up)

@@ -108,8 +108,28 @@ def test_the_negative_class_is_the_reference() -> None:
 
 
 def test_groups_that_are_named_by_numbers() -> None:
-    design = make_design({'group': ['1', '0'] * 4}, ['0'] * 8, first={'group': '0'})
-    assert design.terms[0].levels == ('0', '1')
+    design = make_design(
+        {'group': ['1', '0'] * 4}, ['0'] * 8, first={'group': '1'}, levels=['group']
+    )
+    assert design.terms[0].levels == ('1', '0')
+
+
+def test_levels_that_are_written_as_numbers_make_no_slope() -> None:
+    """A site in the middle that is unlike the others is seen."""
+    site = np.repeat(['1', '2', '3'], 10)
+    score = 3.0 * (site == '2') + np.random.default_rng(0).standard_normal(30)
+    as_number = fit_terms(score, design_of(site=site.tolist()), draws=300, seed=0, spreads={})[0]
+    design = make_design({'site': site.tolist()}, ['0'] * 30, levels=['site'])
+    as_levels = fit_terms(score, design, draws=300, seed=0, spreads={})[0]
+    assert (as_number.kind, as_levels.kind) == ('t', 'F')
+    assert as_number.p > 0.1
+    assert as_levels.p < 0.01
+
+
+def test_levels_that_others_determine_in_part_are_told() -> None:
+    site = ['a'] * 5 + ['b', 'c'] * 3
+    design = make_design({'group': ['x'] * 5 + ['y'] * 6, 'site': site}, ['0'] * 11)
+    assert design.left_out == {'site': 'determined by group in some of its 3 levels'}
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,15 @@ import pytest
 from bids_interp.errors import InputDatasetError, ModelError, UsageError
 from bids_interp.group import null
 from bids_interp.group.confounds import confound_rows
-from bids_interp.group.covariates import missing_rows, read_columns
-from bids_interp.group.inference import change_rows, model_change, model_scores, score_rows
+from bids_interp.group.covariates import OWN_COLUMNS, missing_rows, read_columns
+from bids_interp.group.inference import (
+    CHANGE_COLUMNS,
+    SCORE_COLUMNS,
+    change_rows,
+    model_change,
+    model_scores,
+    score_rows,
+)
 from bids_interp.group.plan import GroupPlan, folder_name, training_folds
 from bids_interp.group.reading import find_places
 from bids_interp.group.responses import logit_rows, response_rows
@@ -25,13 +32,13 @@ def plan_of(chosen, made_up):
     """The plan of a cohort, as the workflow makes it."""
 
     def make(cohort, **options) -> GroupPlan:
-        scans = chosen(cohort.out)
         settings = Settings(cohort.bids, cohort.out, 'group', **options)
+        scans = chosen(cohort.out, include_training=settings.include_training)
         target = scans[0].prediction['Target']
         columns = read_columns(settings, scans, target)
         choices = {
             'random_seed': 1,
-            'include_training': False,
+            'include_training': settings.include_training,
             'permutations': 300,
             'tfce': settings.tfce,
             'group_asked': settings.group_by is not None,
@@ -135,6 +142,87 @@ def test_a_group_with_one_member(patients, plan_of) -> None:
     assert model['n'] == 19
 
 
+def test_a_group_with_one_complete_member(patients, plan_of) -> None:
+    """An effect that rests on one patient is none, whoever else lacks a covariate."""
+    lines = (patients.bids / 'participants.tsv').read_text().splitlines()
+    for row in range(1, len(lines)):
+        cells = lines[row].split('\t')
+        if cells[1] == 'patient' and row > 1:
+            cells[2] = 'n/a'
+        lines[row] = '\t'.join(cells)
+    table(patients, '\n'.join(lines) + '\n')
+    plan = plan_of(patients)
+    model = model_scores(plan, score_rows(plan)[0])
+    assert model['left_out']['group = patient'] == 'one of its 10 members has all variables'
+    assert 'group' not in {effect['variable'] for effect in model['effects']}
+    assert model['n'] == 10
+
+
+def coded(cohort, column: str, values: dict[str, str], more: str = '') -> None:
+    """Write a table with a further column that follows the groups."""
+    lines = [f'participant_id\tgroup\t{column}']
+    lines += [f'sub-{n:02d}\t{group}\t{values[group]}' for n, group in enumerate(cohort.labels, 1)]
+    table(cohort, '\n'.join(lines) + '\n' + more)
+
+
+def test_sites_and_groups_that_are_written_as_numbers(patients, plan_of) -> None:
+    coded(patients, 'site', {'patient': '1', 'control': '2'})
+    columns = plan_of(patients, group_by='site', covariates=('group',)).columns
+    assert columns.levels == ('site',)
+    coded(patients, 'batch', {'patient': '1', 'control': '2'})
+    assert plan_of(patients, covariates=('batch',)).columns.levels == ('group',)
+    (patients.bids / 'participants.json').write_text('{"batch": {"Levels": {"1": "first"}}}')
+    assert plan_of(patients, covariates=('batch',)).columns.levels == ('group', 'batch')
+    with pytest.raises(UsageError, match='its values are no numbers'):
+        plan_of(patients, voxelwise=('batch',))
+
+
+def test_one_age_that_is_no_number(patients, plan_of) -> None:
+    lines = (patients.bids / 'participants.tsv').read_text().splitlines()
+    lines[3] = 'sub-03\tpatient\t89+\tF'
+    table(patients, '\n'.join(lines) + '\n')
+    assert plan_of(patients).columns.values['age']['sub-03'] == '89'
+    lines[3] = 'sub-03\tpatient\told\tF'
+    table(patients, '\n'.join(lines) + '\n')
+    with pytest.raises(InputDatasetError, match="age of sub-03 is 'old'") as caught:
+        plan_of(patients)
+    assert 'participants.json' in caught.value.advice
+
+
+def test_a_level_called_none_is_a_value(patients, plan_of) -> None:
+    coded(patients, 'medication', {'patient': 'none', 'control': 'SSRI'})
+    values = plan_of(patients, covariates=('medication',)).columns.values['medication']
+    assert set(values.values()) == {'none', 'SSRI'}
+
+
+def test_a_covariate_with_a_name_that_our_tables_have(patients, plan_of) -> None:
+    rng = np.random.default_rng(0)
+    lines = ['participant_id\tgroup\tdiagnosis\tscore']
+    lines += [
+        f'sub-{n:02d}\t{"ab"[n % 3 == 0]}\t{group}\t{rng.integers(100)}'
+        for n, group in enumerate(patients.labels, 1)
+    ]
+    table(patients, '\n'.join(lines) + '\n')
+    plan = plan_of(patients, group_by='diagnosis', covariates=('group', 'score'))
+    rows, _ = score_rows(plan)
+    assert {row['group'] for row in rows} == {'patient', 'control'}
+    assert {row['covariate_group'] for row in rows} == {'a', 'b'}
+    effects = {effect['variable']: effect for effect in model_scores(plan, rows)['effects']}
+    assert set(effects) == {'diagnosis', 'group', 'score'}
+    assert effects['diagnosis']['p'] < 0.05
+    assert set(SCORE_COLUMNS) | set(CHANGE_COLUMNS) == set(OWN_COLUMNS)
+
+
+def test_nothing_is_tested_with_subjects_that_the_model_has_seen(make_cohort, plan_of) -> None:
+    cohort = make_cohort(['patient', 'control'] * 8, in_training=True, expression={'patient': 0.6})
+    plan = plan_of(cohort, include_training=True)
+    assert plan.trained_with
+    assert plan.common()['HeldOutOnly'] is False
+    model = model_scores(plan, score_rows(plan)[0])
+    assert model['effects'] == []
+    assert '--include-training' in model['not_tested']
+
+
 def test_few_subjects_are_described_but_not_tested(make_cohort, plan_of) -> None:
     plan = plan_of(make_cohort(('patient', 'control')))
     model = model_scores(plan, score_rows(plan)[0])
@@ -215,6 +303,40 @@ def test_dose_responses_and_logits(patients, plan_of) -> None:
     assert mean['patient', 0.0] > mean['control', 0.0]
     assert {row['n'] for row in rows} == {10, 20}
     assert {'image', 'group', 'observed', 'inject100', 'remove100'} == set(logit_rows(plan)[0])
+
+
+def test_a_dose_response_without_probability(patients, plan_of) -> None:
+    """That of a regression: its answers are shown all the same."""
+    plan = plan_of(patients)
+    for path in patients.out.glob('sub-*/anat/*_desc-doseresponse_stats.tsv'):
+        rows = [line.split('\t') for line in path.read_text().splitlines()]
+        place = rows[0].index('probability')
+        path.write_text('\n'.join('\t'.join(r[:place] + r[place + 1 :]) for r in rows) + '\n')
+    rows = response_rows(plan)
+    assert [row['dose'] for row in rows if row['group'] == 'all'] == [-1.0, 0.0, 1.0]
+    assert all(np.isfinite(row['logit']) and np.isnan(row['probability']) for row in rows)
+
+
+def test_voxelwise_model_has_the_group_in_it(patients, plan_of, made_up) -> None:
+    """Maps that differ by group alone do not follow a number that differs by group, too."""
+    rng = np.random.default_rng(0)
+    lines = ['participant_id\tgroup\tmmse']
+    plan = plan_of(patients)
+    for index, scan in enumerate(plan.included):
+        group = patients.labels[index]
+        lines.append(f'sub-{scan.subject}\t{group}\t{28 - 4 * (group == "patient") + rng.normal()}')
+        values = made_up.truth() * (1.5 if group == 'patient' else 1.0)
+        values = values + 0.02 * rng.standard_normal(values.shape)
+        made_up.save(scan.maps['inject100'], values.astype('f4'), made_up.grid().affine)
+    table(patients, '\n'.join(lines) + '\n')
+    plan = plan_of(patients, voxelwise=('mmse',))
+    facts, _, _ = voxelwise_glm(plan, 'inject100', 'mmse', find_places(plan.included))
+    assert facts['beside'] == ['group']
+    assert facts['least_p'] > 0.05
+    coded(patients, 'dose', {'patient': '1', 'control': '0'})
+    plan = plan_of(patients, voxelwise=('dose',))
+    facts, _, _ = voxelwise_glm(plan, 'inject100', 'dose', find_places(plan.included))
+    assert facts['not_tested'] == 'dose: determined by group'
 
 
 def test_voxelwise_model_on_a_number(patients, plan_of, made_up) -> None:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import InputDatasetError, NothingToDoError
-from bids_interp.group.scans import FURTHER, choose_model, find_scans, inclusion_row, select
+from bids_interp.group.scans import (
+    FURTHER,
+    choose_model,
+    find_scans,
+    in_order,
+    inclusion_row,
+    select,
+)
 
 
 def reasons(scans) -> dict[str, str]:
@@ -136,3 +143,43 @@ def test_maps_of_one_subject_on_two_grids(make_cohort, made_up) -> None:
     scans = find_scans(cohort.out)
     found = reasons(select(scans, made_up.model, 3, False))
     assert found['sub-02'] == 'its own maps lie on different grids'
+
+
+def test_a_brought_classifier_that_has_seen_the_scan(make_cohort, made_up, chosen) -> None:
+    """What the prediction says counts, not the number of folds."""
+    out = make_cohort().out
+    made_up.write_scan(out, 'seen', in_training=True, folds=(0,), HeldOut=False)
+    made_up.write_scan(out, 'unseen', in_training=True, folds=(0, 1, 2), HeldOut=True)
+    found = reasons(chosen(out))
+    assert 'trained with it' in found['sub-seen']
+    assert found['sub-unseen'] == ''
+
+
+def visits(scans) -> list[str]:
+    return [scan.session for scan in scans if scan.subject == '01']
+
+
+def test_sessions_are_in_the_order_of_time(make_cohort) -> None:
+    cohort = make_cohort(('patient', 'control'), sessions=('1', '2', '10', 'post', 'pre'))
+    scans = find_scans(cohort.out)
+    assert in_order(scans, cohort.bids)[1]
+    assert visits(in_order(scans, cohort.bids)[0]) == ['1', '2', '10', 'post', 'pre']
+    for subject in ('01', '02'):
+        folder = cohort.bids / f'sub-{subject}'
+        for rank, session in enumerate(('pre', 'post', '10', '2', '1')):
+            (folder / f'ses-{session}').mkdir(parents=True)
+            (folder / f'ses-{session}' / f'sub-{subject}_ses-{session}_scans.tsv').write_text(
+                'filename\tacq_time\n'
+                f'anat/sub-{subject}_ses-{session}_T1w.nii.gz\t2020-01-1{rank}T10:00:00\n'
+            )
+    ordered, by_name = in_order(scans, cohort.bids)
+    assert not by_name
+    assert visits(ordered) == ['pre', 'post', '10', '2', '1']
+    years = {'1': 2025, '2': 2023, '10': 2021, 'post': 2024, 'pre': 2022}
+    rows = [f'ses-{name}\t{year}-01-01' for name, year in years.items()]
+    table = cohort.bids / 'sub-01' / 'sub-01_sessions.tsv'
+    table.write_text('session_id\tacq_time\n' + '\n'.join(rows) + '\n')
+    ordered, by_name = in_order(scans, cohort.bids)
+    assert not by_name
+    assert visits(ordered) == ['10', 'pre', '2', 'post', '1']
+    assert [scan.subject for scan in ordered] == [scan.subject for scan in scans]

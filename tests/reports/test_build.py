@@ -139,9 +139,16 @@ def test_cautions_are_told(derivatives: Path) -> None:
     cells[columns.index('n_folded')] = '12'
     stats.write_text('\n'.join([lines[0], '\t'.join(cells)]) + '\n')
     text = plain(Page(build_report(derivatives, PREFIX)))
-    assert 'was in the training set' in text
+    assert 'only folds not trained with it speak here' in text
     assert 'no explanation is warranted' in text
     assert '12 voxels fold' in text
+
+
+def test_a_scan_that_the_classifier_has_seen_is_told(derivatives: Path) -> None:
+    change_prediction(derivatives, InTrainingSet=True, HeldOut=False)
+    text = plain(Page(build_report(derivatives, PREFIX)))
+    assert 'The classifier was trained with this scan' in text
+    assert 'only folds not trained with it' not in text
 
 
 def test_class_names_are_escaped(derivatives: Path) -> None:
