@@ -111,11 +111,12 @@ def init_explain_wf(
     model_input
         What the classifier saw.
     membership
-        JSON: ``InTrainingSet`` and ``FoldsUsed``.
+        JSON: ``InTrainingSet``, ``FoldsUsed`` and ``HeldOut``.
     observed
         JSON: answer to the observed image (:func:`bids_interp.interfaces.explain.summarise`).
     prediction
-        JSON: ``Target``, ``InTrainingSet``, ``FoldsUsed``, ``Observed`` and ``Simulated``.
+        JSON: ``Target``, ``InTrainingSet``, ``FoldsUsed``, ``HeldOut``, ``Observed`` and
+        ``Simulated``.
     dose_response, counterfactual
         TSV tables.
     velocity
@@ -143,7 +144,7 @@ def init_explain_wf(
     doses = [float(dose) for dose in doses]
 
     workflow = Workflow(name=name)
-    workflow.__desc__ = _description(bundle) + _saliency_description(saliency)
+    workflow.__desc__ = _description(bundle) + _saliency_description(saliency, bundle)
     inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
     prepare_input = pe.Node(
@@ -269,14 +270,14 @@ a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} 
 """
 
 
-def _saliency_description(methods: Sequence[str]) -> str:
+def _saliency_description(methods: Sequence[str], bundle: ModelBundle) -> str:
     """Methods sentences of the saliency maps, if there are any."""
     if not methods:
         return ''
     return f"""
 For comparison, saliency maps of the same classifiers were computed with *Captum* [@captum]
 ({', '.join(methods)}; methods that do not apply to the network were left out), on the same input
-and with the mean image of the negative class as the baseline. Each map was divided by the class gap
-of its fold and the maps were averaged over the folds. They show where the answer depends on the
+and with the {bundle.mean_image_name} as the baseline. Each map was divided by the class gap of its
+fold and the maps were averaged over the folds. They show where the answer depends on the
 brightness of voxels and carry no direction of volume change.
 """

@@ -176,6 +176,11 @@ def describe(plan: GroupPlan) -> str:
     for reason, names in reasons.items():
         shown = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
         lines.append(f'Left out: {shown}: {reason}.')
+    if plan.choices.get('visits_by_name'):
+        lines.append(
+            'The dataset does not tell when some sessions were: they are in the order of their '
+            'names (acq_time in sub-*_sessions.tsv or *_scans.tsv).'
+        )
     lines.append(f'Results: {plan.folder}')
     return '\n'.join(lines)
 

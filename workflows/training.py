@@ -28,6 +28,7 @@ from bids_interp.workflows.training_checks import (
     bundle_path,
     check_contrasts,
     check_enough,
+    check_grid,
     describe,
     given_classifier,
     recipe_of,
@@ -64,6 +65,7 @@ def run_train(settings: Settings) -> int:
     recipe = recipe_of(settings)
     check_enough(labels, recipe.n_folds)
     check_contrasts(labels, settings)
+    check_grid(settings, recipe)
     bundle = bundle_path(settings)
     check_places(settings, work_dir)
     prepare_caches(work_dir)

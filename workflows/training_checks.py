@@ -126,6 +126,20 @@ def check_contrasts(labels: LabelTable, settings: Settings) -> None:
         )
 
 
+def check_grid(settings: Settings, recipe: TrainingRecipe) -> None:
+    """Refuse a grid that the published simulator does not fit, before anything is computed."""
+    from bids_interp.training.paper import PaperRecipe, check_published_grid
+
+    if not isinstance(recipe.simulator, PaperRecipe):
+        return
+    shape = (recipe.cube,) * 3
+    if settings.classifier_card is not None:
+        from bids_interp.models.card import ClassifierCard
+
+        shape = ClassifierCard.read(settings.classifier_card).grid.shape
+    check_published_grid(shape)
+
+
 def describe(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -> str:
     """What will be trained, in words."""
     target = labels.target

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.tables import Tables
+from bids_interp.bids.tables import Tables, is_category
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.models.target import Target
 from bids_interp.settings import Settings
@@ -93,11 +93,12 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
     numbers, left_out = _numbers(target, values, tables.path)
     left_out |= {p: f'no value of {label}' for p in found if p not in values}
     _refuse_two_classes(records, numbers, values, target)
+    families = _families(tables, records, settings.family)
     images = tuple(
         LabelledImage(
             record,
             numbers[record.prefix],
-            _family(tables, record, settings.family),
+            families[record.subject],
             {c: v[0] for c in settings.covariates if (v := tables.values(record, c))},
         )
         for record in records
@@ -109,12 +110,28 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
     return LabelTable(target, images, left_out)
 
 
-def _family(tables: Tables, record: T1wRecord, column: str | None) -> str:
+def _families(tables: Tables, records: Sequence[T1wRecord], column: str | None) -> dict[str, str]:
+    """Name of the family of each participant, by its label.
+
+    Who shares a value is of one family, over any number of steps and also through participants
+    without images: a column that is filled for some sessions only must not tear anybody apart.
+    """
     if column is None:
-        return record.subject
-    values = tables.values(record, column)
-    # Without a family of its own a subject belongs to nobody else.
-    return values[0] if values else f'sub-{record.subject}'
+        return {record.subject: record.subject for record in records}
+    values = tables.values_of_all(column)
+    # Participants and values are members alike; each member has the set of its whole family.
+    members_of: dict[str, set[str]] = {}
+    for subject, own in values.items():
+        joined = {f'sub-{subject}', *own}
+        joined = joined.union(*(members_of.get(member, ()) for member in joined))
+        members_of.update(dict.fromkeys(joined, joined))
+    written = {value for own in values.values() for value in own}
+    families = {}
+    for subject in {record.subject for record in records}:
+        name = f'sub-{subject}'
+        # Without a family of its own a subject belongs to nobody else.
+        families[subject] = min(members_of.get(name, set()) & written, default=name)
+    return families
 
 
 def _listed(lines: Sequence[str]) -> str:
@@ -258,6 +275,8 @@ def as_numbers(values: Sequence[str | None]) -> np.ndarray | None:
 def strata(images: Sequence[LabelledImage], columns: Sequence[str]) -> list[np.ndarray]:
     """Codes (N,) of each covariate, to balance folds by: numbers are cut at their median.
 
+    Numbers that are names, as those of sites, are not cut.
+
     Examples
     --------
     >>> from pathlib import Path
@@ -271,7 +290,7 @@ def strata(images: Sequence[LabelledImage], columns: Sequence[str]) -> list[np.n
     for column in columns:
         values = [image.covariates.get(column) for image in images]
         numbers = as_numbers(values)
-        if numbers is None or len(set(values)) <= 4:
+        if numbers is None or is_category(column) or len(set(values)) <= 4:
             codes.append(np.array([str(value) for value in values]))
         else:
             middle = np.nanmedian(numbers)

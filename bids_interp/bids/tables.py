@@ -14,7 +14,7 @@ from bids_interp.settings import Settings
 # BIDS writes n/a; na and nan are what spreadsheets leave. A level called none is a value.
 MISSING = ('', 'n/a', 'na', 'nan')
 # Columns whose values are names, even where they are written as numbers.
-CATEGORIES = ('sex', 'gender', 'handedness', 'site', 'scanner')
+CATEGORIES = ('sex', 'gender', 'handedness', 'site', 'scanner', 'center', 'centre')
 
 Row = dict[str, str]
 

@@ -88,6 +88,7 @@ def discrimination(
     families: np.ndarray,
     seed: int,
     draws: int = 1000,
+    participants: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Area under the curve within folds, its interval and its p.
 
@@ -101,6 +102,8 @@ def discrimination(
         (N,) each.
     seed, draws : int
         Of the bootstrap.
+    participants : numpy.ndarray, optional
+        See :func:`bids_interp.evaluation.exchange.exchange_labels`.
 
     Raises
     ------
@@ -119,7 +122,12 @@ def discrimination(
             'Use fewer folds or more subjects.',
         ) from error
     test = permutation_test(
-        lambda labels: _macro_auc(scores, labels, folds), truth, families, folds, seed
+        lambda labels: _macro_auc(scores, labels, folds),
+        truth,
+        families,
+        folds,
+        seed,
+        participants=participants,
     )
     return {
         'auc': estimate.to_dict(),
@@ -143,7 +151,7 @@ def _classification_metrics(oof: OutOfFold, seed: int, draws: int) -> dict[str, 
     truth = oof.truth.astype(int)
     binary = oof.kind == 'binary'
     scores = oof.outputs if binary else class_scores(oof.outputs)
-    metrics = discrimination(scores, truth, oof.folds, oof.families, seed, draws)
+    metrics = discrimination(scores, truth, oof.folds, oof.families, seed, draws, oof.participants)
     metrics['auc_rule'] = 'pairs of images of one fold' + ('' if binary else '; mean over classes')
     metrics['auc_per_fold'] = [
         _or_nan(_macro_auc, scores[inside], truth[inside], oof.folds[inside])

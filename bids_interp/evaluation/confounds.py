@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,13 @@ FoldIndices = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def covariate_metrics(
-    oof: OutOfFold, covariates: Any, fold_indices: FoldIndices, seed: int, draws: int = 1000
+    oof: OutOfFold,
+    covariates: Any,
+    fold_indices: FoldIndices,
+    seed: int,
+    draws: int = 1000,
+    *,
+    categories: Collection[str] = (),
 ) -> dict[str, Any]:
     """Predict the target from covariates alone, in the same folds.
 
@@ -38,6 +44,8 @@ def covariate_metrics(
         Indices of each fold.
     seed, draws : int
         Of bootstrap and permutations.
+    categories : collection of str
+        Covariates whose values are names, also where they look like numbers.
 
     Returns
     -------
@@ -56,7 +64,8 @@ def covariate_metrics(
 
     def measure(names: list[str]) -> dict[str, Any]:
         def features(train: np.ndarray) -> np.ndarray:
-            return np.concatenate([_encode(columns[name], train) for name in names], axis=1)
+            parts = [_encode(columns[name], train, name in categories) for name in names]
+            return np.concatenate(parts, axis=1)
 
         return _measure(
             oof, [features(train) for train, _ in fold_indices], fold_indices, seed, draws
@@ -130,7 +139,9 @@ def _measure(
     scores, folds, families = scores[tested], folds[tested], oof.families[tested]
     if oof.kind == 'regression':
         return association(scores[:, 0], oof.truth[tested], folds, families, seed, draws)
-    return discrimination(scores, oof.truth[tested].astype(int), folds, families, seed, draws)
+    truth = oof.truth[tested].astype(int)
+    participants = None if oof.participants is None else oof.participants[tested]
+    return discrimination(scores, truth, folds, families, seed, draws, participants)
 
 
 def _predict(oof: OutOfFold, design: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -172,14 +183,21 @@ def _useless(cells: np.ndarray) -> str:
     return 'constant' if len(there) == 1 else ''
 
 
-def _encode(cells: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Features (N, d) of one covariate, scaled and named by its training values."""
-    missing = _is_missing(cells)
+def _numbers(cells: np.ndarray, missing: np.ndarray) -> np.ndarray | None:
+    """Numbers (N,), NaN where they are missing; None where something else is written."""
     try:
-        numbers = np.array(
+        return np.array(
             [np.nan if gap else float(c) for c, gap in zip(cells, missing, strict=True)]
         )
     except ValueError:
+        return None
+
+
+def _encode(cells: np.ndarray, train: np.ndarray, is_category: bool) -> np.ndarray:
+    """Features (N, d) of one covariate, scaled and named by its training values."""
+    missing = _is_missing(cells)
+    numbers = None if is_category else _numbers(cells, missing)
+    if numbers is None:
         levels = sorted(set(cells[train]))
         return np.stack([cells == level for level in levels], axis=1).astype(float)
     known = train[~missing[train]]

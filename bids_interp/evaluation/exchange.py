@@ -36,14 +36,17 @@ def exchange_labels(
     rng: np.random.Generator,
     draws: int,
     blocks: bool = False,
+    participants: np.ndarray | None = None,
 ) -> np.ndarray:
     """Exchange labels in ways that the null hypothesis allows.
 
     Labels never leave their fold, so folds stay as stratified as they were. Families whose images
     have one label exchange it as families: their images are not independent. Families with
-    several labels (several warps of one brain) exchange them among their own images, which keeps
-    what belongs to the family; or, with ``blocks``, exchange all values at once, in order, with
-    another family of as many images (ages at several visits, which rise in every family).
+    several labels (siblings) exchange them among their own participants, all images of one
+    together, which keeps what belongs to the family; a participant with several labels (several
+    warps of one brain) exchanges them among its images. Or, with ``blocks``, families with several
+    labels exchange all values at once, in order, with another family of as many images (ages at
+    several visits, which rise in every family).
 
     Parameters
     ----------
@@ -55,6 +58,8 @@ def exchange_labels(
         Number of exchanges.
     blocks : bool
         How families with several labels are treated.
+    participants : numpy.ndarray, optional
+        (N,) who was scanned; without it every image is of somebody else.
 
     Returns
     -------
@@ -67,22 +72,35 @@ def exchange_labels(
     NeuroImage 2015;123:253-268.
     """
     exchanged = np.repeat(np.asarray(labels)[None], draws, axis=0)
+    images = np.arange(len(labels))
+    people = images if participants is None else participants
     for fold in np.unique(folds):
-        inside = np.flatnonzero(folds == fold)
-        members = [inside[families[inside] == name] for name in np.unique(families[inside])]
-        constant = [group for group in members if len(np.unique(labels[group])) == 1]
-        if constant:
-            values = labels[[group[0] for group in constant]]
-            drawn = rng.permuted(np.repeat(values[None], draws, axis=0), axis=1)
-            for column, group in enumerate(constant):
-                exchanged[:, group] = drawn[:, [column]]
-        mixed = [group for group in members if len(np.unique(labels[group])) > 1]
+        mixed = _exchange_wholes(exchanged, labels, images[folds == fold], families, rng)
         if blocks:
             _exchange_blocks(exchanged, labels, mixed, rng)
-        else:
-            for group in mixed:
-                exchanged[:, group] = rng.permuted(exchanged[:, group], axis=1)
+            continue
+        for family in mixed:
+            for own in _exchange_wholes(exchanged, labels, family, people, rng):
+                _exchange_wholes(exchanged, labels, own, images, rng)
     return exchanged
+
+
+def _exchange_wholes(
+    exchanged: np.ndarray,
+    labels: np.ndarray,
+    inside: np.ndarray,
+    units: np.ndarray,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """Exchange labels among the units of some images, in place; return units with several."""
+    members = [inside[units[inside] == name] for name in np.unique(units[inside])]
+    constant = [group for group in members if len(np.unique(labels[group])) == 1]
+    if constant:
+        values = labels[[group[0] for group in constant]]
+        drawn = rng.permuted(np.repeat(values[None], len(exchanged), axis=0), axis=1)
+        for column, group in enumerate(constant):
+            exchanged[:, group] = drawn[:, [column]]
+    return [group for group in members if len(np.unique(labels[group])) > 1]
 
 
 def _exchange_blocks(
@@ -108,6 +126,7 @@ def permutation_test(
     *,
     draws: int = DRAWS,
     blocks: bool = False,
+    participants: np.ndarray | None = None,
 ) -> PermutationTest:
     r"""One-sided p of an out-of-fold statistic, without training again.
 
@@ -131,7 +150,7 @@ def permutation_test(
         Of the exchanges.
     draws : int
         Number of exchanges.
-    blocks : bool
+    blocks, participants
         See :func:`exchange_labels`.
 
     References
@@ -141,7 +160,7 @@ def permutation_test(
     """
     rng = np.random.default_rng(seed)
     observed = float(statistic(np.asarray(labels)[None])[0])
-    drawn = statistic(exchange_labels(labels, families, folds, rng, draws, blocks))
+    drawn = statistic(exchange_labels(labels, families, folds, rng, draws, blocks, participants))
     wide = drawn.mean() + SPREAD * (drawn - drawn.mean())
     # Equal values may differ by rounding; they count as reached.
     beyond = [int((values >= observed - 1e-9).sum()) for values in (wide, drawn)]

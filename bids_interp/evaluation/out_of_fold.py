@@ -38,6 +38,8 @@ class OutOfFold:
         (N,) units that are independent of each other.
     sites : numpy.ndarray, optional
         (N,) names of sites or scanners.
+    participants : numpy.ndarray, optional
+        (N,) who was scanned; without it every image is of somebody else.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class OutOfFold:
     folds: np.ndarray
     families: np.ndarray
     sites: np.ndarray | None = None
+    participants: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -69,8 +72,10 @@ class OutOfFold:
             found = getattr(self, name).shape
             if found != shape:
                 raise TrainingError(f'The out-of-fold {name} have shape {found}, not {shape}.')
-        if self.sites is not None and len(self.sites) != count:
-            raise TrainingError(f'There are {len(self.sites)} sites for {count} images.')
+        for name in ('sites', 'participants'):
+            given = getattr(self, name)
+            if given is not None and len(given) != count:
+                raise TrainingError(f'There are {len(given)} {name} for {count} images.')
         finite = np.isfinite(self.outputs).all(axis=1) & np.isfinite(self.truth)
         finite &= np.isfinite(self.probabilities).all(axis=1)
         if not finite.all():

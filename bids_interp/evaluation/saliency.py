@@ -130,6 +130,7 @@ def saliency_map(
     grid: Grid,
     *,
     baseline: torch.Tensor | None = None,
+    baseline_name: str = 'given image',
     seed: int = 0,
     device: str = 'cpu',
     target_layer: nn.Module | None = None,
@@ -150,6 +151,8 @@ def saliency_map(
     baseline : torch.Tensor, optional
         (1, 1, X, Y, Z), the image to compare with, usually the mean image of the negative class;
         zero where not given.
+    baseline_name : str
+        What the map says of that image.
     seed : int
         Of the methods that draw random numbers.
     device : str
@@ -187,7 +190,7 @@ def saliency_map(
         raise SaliencyUnsupported('the map has values that are not finite')
     words = ''
     if wanted.compared:
-        words = 'image of zeros' if baseline is None else 'mean image of the negative class'
+        words = 'image of zeros' if baseline is None else baseline_name
     return SaliencyMap(
         method,
         values,
@@ -235,7 +238,7 @@ def fold_mean_saliency(
     Parameters
     ----------
     bundle : ModelBundle
-        Classifiers; its mean image of the negative class is the baseline.
+        Classifiers; its mean image is the baseline.
     image : torch.Tensor
         (1, 1, X, Y, Z), the input of the classifiers.
     folds : sequence of int
@@ -308,6 +311,7 @@ def _fold_mean(
             image,
             bundle.grid,
             baseline=bundle.mean_image,
+            baseline_name=bundle.mean_image_name,
             seed=seed,
             device=device,
         )

@@ -37,7 +37,7 @@ class _PrepareInputInputSpec(ModelInputSpec):
 
 class _PrepareInputOutputSpec(TraitedSpec):
     model_input = File(exists=True, desc='brain on the grid of the model, normalised')
-    membership = File(exists=True, desc='JSON: InTrainingSet, FoldsUsed')
+    membership = File(exists=True, desc='JSON: InTrainingSet, FoldsUsed, HeldOut')
 
 
 class PrepareInput(ModelInterface):
@@ -63,7 +63,11 @@ class PrepareInput(ModelInterface):
         self._results['membership'] = self.path(runtime, 'membership.json')
         write_json(
             self._results['membership'],
-            {'InTrainingSet': membership.in_training, 'FoldsUsed': membership.folds},
+            {
+                'InTrainingSet': membership.in_training,
+                'FoldsUsed': membership.folds,
+                'HeldOut': membership.held_out,
+            },
         )
         return runtime
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nipype.interfaces.base import isdefined
 
+from bids_interp.bids.tables import is_category
 from bids_interp.bids.write import write_json, write_nifti, write_text, write_tsv
 from bids_interp.conventions import SIGN
 
@@ -76,6 +77,7 @@ def write_model(inputs: Any, sanity: Path | None = None) -> tuple[Path, Path]:
         covariates=table['covariates'],
         site=table['site'],
         seed=inputs.random_seed,
+        categories=[column for column in table['covariates'] if is_category(column)],
     )
     checked = None if sanity is None else load_sanity(sanity)
     if checked is not None:
@@ -88,7 +90,7 @@ def write_model(inputs: Any, sanity: Path | None = None) -> tuple[Path, Path]:
         config,
         [result.trained for result in results],
         cohort.mask,
-        reference_image(cohort),
+        reference_images(cohort),
         model_card(described),
         classifier_file=classifier_file(given),
         overwrite=inputs.overwrite,
@@ -115,10 +117,16 @@ def classifier_file(given: Mapping[str, Any] | None) -> Path | None:
     return None if given is None or given['kind'] == 'module' else Path(given['location'])
 
 
-def reference_image(cohort: Cohort) -> np.ndarray:
-    """Mean input (X, Y, Z) of the first class; of everybody for a regression."""
-    chosen = cohort.labels == 0 if cohort.target.kind != 'regression' else cohort.labels > -np.inf
-    return cohort.images[np.flatnonzero(chosen)].mean(dim=0)[0].numpy()
+def reference_images(cohort: Cohort) -> np.ndarray:
+    """Mean inputs (C, X, Y, Z) of all classes but the last; of everybody for a regression.
+
+    The last class is never the negative one of a contrast.
+    """
+    if cohort.target.kind == 'regression':
+        groups = [np.arange(len(cohort))]
+    else:
+        groups = [np.flatnonzero(cohort.labels == n) for n in range(len(cohort.target.classes) - 1)]
+    return np.stack([cohort.images[group].mean(dim=0)[0].numpy() for group in groups])
 
 
 def make_config(

@@ -43,11 +43,15 @@ class Membership:
     in_training : bool
         The bundle was trained with this subject (or another warp of the same brain).
     folds : tuple of int
-        Folds whose models have not seen it: all of them for a new subject.
+        Folds that explain it: those whose models have not seen it, which are all for a new
+        subject; all, too, where the classifier was brought along and has seen it.
+    held_out : bool
+        Whether these folds have not seen it.
     """
 
     in_training: bool
     folds: tuple[int, ...]
+    held_out: bool = True
 
 
 @dataclass
@@ -89,6 +93,17 @@ class FoldModels:
     def field(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
         """Field (B, 3, X, Y, Z) of the simulator for this contrast, see :func:`flow`."""
         return self.simulator(image, dose, self.contrast)
+
+
+def mean_image_key(number: int) -> str:
+    """Name of the mean image of a class in the context of a bundle, by the number of the class.
+
+    Examples
+    --------
+    >>> mean_image_key(0), mean_image_key(1)
+    ('mean_image', 'mean_image_1')
+    """
+    return f'mean_image_{number}' if number else 'mean_image'
 
 
 def sha256_of(path: Path) -> str:
@@ -199,9 +214,29 @@ class ModelBundle:
         return self._context['brain_mask'].numpy().astype(bool)
 
     @cached_property
+    def _mean_class(self) -> int:
+        """Number of the class that the mean image is of."""
+        target = self.full_target
+        if target.kind == 'regression':
+            return 0
+        number = target.classes.index(target.contrasts[self.contrast].negative)
+        # Bundles of several classes had only the first one's before.
+        return number if mean_image_key(number) in self._context else 0
+
+    @cached_property
     def mean_image(self) -> torch.Tensor:
-        """Mean input of the negative class, (1, 1, X, Y, Z): the reference of some baselines."""
-        return self._context['mean_image'].float()[None, None]
+        """Mean input, (1, 1, X, Y, Z): the reference of some baselines.
+
+        Of the negative class of the contrast, or what :attr:`mean_image_name` says.
+        """
+        return self._context[mean_image_key(self._mean_class)].float()[None, None]
+
+    @property
+    def mean_image_name(self) -> str:
+        """What the mean image is the mean of, in words."""
+        if self.full_target.kind == 'regression':
+            return 'mean image of all training images'
+        return f'mean image of the class {self.full_target.classes[self._mean_class]}'
 
     def fold(self, index: int, device: str = 'cpu') -> FoldModels:
         """Load the networks of a fold on a device."""
@@ -260,7 +295,7 @@ class ModelBundle:
                 return Membership(True, tuple(known[digest]))
         # Whom a given classifier was trained with, as its card says; the simulators have not.
         is_known = not set(digests).isdisjoint(self.config.get('classifier_subjects', ()))
-        return Membership(is_known, tuple(range(self.n_folds)))
+        return Membership(is_known, tuple(range(self.n_folds)), held_out=not is_known)
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:

@@ -22,6 +22,7 @@ from bids_interp.models.bundle import (
     FORMAT,
     ModelBundle,
     load_bundle,
+    mean_image_key,
     sha256_of,
 )
 
@@ -83,8 +84,11 @@ def save_bundle(
         Everything but ``format``, ``folds`` and ``files``.
     folds : list of TrainedFold
         One per fold.
-    brain_mask, mean_image : numpy.ndarray
+    brain_mask : numpy.ndarray
         (X, Y, Z) on the model's grid.
+    mean_image : numpy.ndarray
+        (X, Y, Z) mean input of the first class, or of everybody for a regression; or (C, X, Y, Z)
+        of the first C classes. Every class that is the negative one of a contrast needs its own.
     card : str
         Text of the model card.
     half_precision : bool
@@ -107,10 +111,9 @@ def save_bundle(
     scratch.chmod(0o755)
     try:
         config = {'format': FORMAT, **config, 'folds': []}
-        context = {
-            'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8)),
-            'mean_image': torch.from_numpy(mean_image.astype(np.float16)),
-        }
+        context = {'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8))}
+        for number, mean in enumerate(mean_image.reshape(-1, *brain_mask.shape)):
+            context[mean_image_key(number)] = torch.from_numpy(mean.astype(np.float16))
         save_file(context, scratch / CONTEXT)
         given = ''
         if classifier_file is not None:

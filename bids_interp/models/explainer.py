@@ -13,7 +13,7 @@ import torch
 from bids_interp.conventions import SIGN
 from bids_interp.errors import DeviceError, ModelError
 from bids_interp.models.bundle import ModelBundle
-from bids_interp.models.preprocessing import to_model_grid
+from bids_interp.models.preprocessing import as_volume, to_model_grid
 from bids_interp.spatial import (
     Grid,
     forward_map,
@@ -326,7 +326,7 @@ def explain(
     Parameters
     ----------
     brain : nibabel.Nifti1Image
-        T1w intensities, 0 outside the brain, in any orientation.
+        T1w intensities, 0 or NaN outside the brain, in any orientation.
     model : ModelBundle
         Of :func:`bids_interp.load_model`.
     direction : {'inject', 'remove'}
@@ -351,12 +351,14 @@ def explain(
     ------
     ValueError
         If the direction is not known.
+    ImageError
+        If the image is no volume, or empty.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f'There is no direction {direction!r}; known are {tuple(DIRECTIONS)}.')
     where = resolve_device(device)
+    data = as_volume(np.asarray(brain.dataobj, dtype=np.float32))
     grid = Grid.from_image(brain)
-    data = np.asarray(brain.dataobj, dtype=np.float32)
     between = np.eye(4) if native_to_template is None else native_to_template
     chosen = tuple(range(model.n_folds)) if folds is None else tuple(folds)
     image = prepare_input(data, grid, between, model)

@@ -39,7 +39,12 @@ class ExternalClassifier(nn.Module):
         """What the network itself says, (B, outputs), of images (B, 1, X, Y, Z)."""
         if self.axes != (2, 3, 4):
             image = image.permute(0, 1, *self.axes).contiguous()
-        said = self.network(image)
+        if self.card.output == 'probability' or self.card.softmaxed:
+            # In half precision probabilities near 1 are 1: no gradient is left of them.
+            with torch.autocast(image.device.type, enabled=False):
+                said = self.network(image.float())
+        else:
+            said = self.network(image)
         if isinstance(said, torch.Tensor) and said.ndim == 1 and len(said) == len(image):
             said = said[:, None]
         wanted = (len(image), self.card.n_outputs)

@@ -69,6 +69,44 @@ class Preprocessing:
         return torch.where(brain, normalised, torch.zeros_like(image))
 
 
+def as_volume(image: np.ndarray) -> np.ndarray:
+    """Make an array a volume (X, Y, Z) of finite float32.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (X, Y, Z), with any number of axes of length 1 behind. Values that are not finite, as many
+        tools write outside of a mask, become background: 0.
+
+    Raises
+    ------
+    ImageError
+        If it holds several volumes or none, or nothing above 0.
+
+    Examples
+    --------
+    >>> as_volume(np.array([[[[2.0], [np.nan]]]])).tolist()
+    [[[2.0, 0.0]]]
+    """
+    shape = image.shape
+    if len(shape) < 3 or 0 in shape:
+        raise ImageError(f'An image of the shape {shape} is no volume.', 'Give a 3-D image.')
+    if any(size != 1 for size in shape[3:]):
+        raise ImageError(
+            f'The image holds several volumes (shape {shape}).', 'Give one of them, or their mean.'
+        )
+    volume = np.ascontiguousarray(image.reshape(shape[:3]), dtype=np.float32)
+    finite = np.isfinite(volume)
+    if not finite.all():
+        volume = np.where(finite, volume, np.float32(0))
+    if not (volume > 0).any():
+        raise ImageError(
+            'The brain is empty: no voxel of the image is a number above 0.',
+            'Check the image and its mask.',
+        )
+    return volume
+
+
 def to_model_grid(
     brain: np.ndarray,
     source: Grid,
@@ -82,7 +120,7 @@ def to_model_grid(
     Parameters
     ----------
     brain : numpy.ndarray
-        (X, Y, Z) intensities, zero outside the brain.
+        (X, Y, Z) intensities, zero or NaN outside the brain; see :func:`as_volume`.
     source : Grid
         Its grid.
     native_to_template : numpy.ndarray
@@ -99,8 +137,13 @@ def to_model_grid(
     -------
     torch.Tensor
         (1, 1, X', Y', Z') float32.
+
+    Raises
+    ------
+    ImageError
+        If the brain is no volume, or empty.
     """
-    data = torch.from_numpy(np.ascontiguousarray(brain, dtype=np.float32))[None, None]
+    data = torch.from_numpy(as_volume(brain))[None, None]
     inverse = np.linalg.inv(native_to_template)
     placed = resample(data, source, grid, inverse, antialias=True)
     placed = placed.clamp_min(0) * torch.from_numpy(mask.astype(np.float32))

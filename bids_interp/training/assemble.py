@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -51,6 +51,7 @@ def assemble(
     covariates: Mapping[str, Sequence[str | None]],
     site: str | None,
     seed: int,
+    categories: Collection[str] = (),
 ) -> Assembled:
     """Put the folds together and measure them on the images that each has not seen.
 
@@ -64,7 +65,10 @@ def assemble(
         Which of them is the site.
     seed : int
         Of bootstrap and permutations.
+    categories : collection of str
+        Columns whose values are names, also where they look like numbers; the site always is.
     """
+    categories = {*categories, *([] if site is None else [site])}
     fold_of = np.zeros(len(cohort), int)
     outputs = np.zeros((len(cohort), cohort.target.n_outputs))
     calibrated = np.zeros((len(cohort), len(cohort.target.classes)))
@@ -87,12 +91,16 @@ def assemble(
         fold_of,
         cohort.families,
         None if site is None else np.array([str(v) for v in covariates[site]]),
+        cohort.participants,
     )
     parts = [(np.concatenate([fold.train, fold.validation]), fold.test) for fold in folds]
     metrics = out_of_fold_metrics(oof, seed)
     if covariates:
-        metrics['covariates'] = covariate_metrics(oof, covariates, parts, seed)
-    inside = cohort.images[:, 0].numpy()[:, cohort.mask] > 0
+        metrics['covariates'] = covariate_metrics(
+            oof, covariates, parts, seed, categories=categories
+        )
+    # z-scores inside the brain are negative where it is dark; only the background is 0.
+    inside = cohort.images[:, 0].numpy()[:, cohort.mask] != 0
     metrics['mask'] = mask_metrics(oof, inside, parts, seed)
     maps = {
         name: np.mean([result.maps[name] for result in results], axis=0) for name in results[0].maps

@@ -12,6 +12,9 @@ from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 
+#: How the key of a subject begins among the keys of an image.
+_SUBJECT = 'subject:'
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -76,6 +79,21 @@ class Cohort:
     def standardised(self) -> np.ndarray:
         """Labels of a regression in standard deviations, (N,)."""
         return (self.labels - self.target.mean) / self.target.sd
+
+    @property
+    def participants(self) -> np.ndarray:
+        """(N,) integers, equal for images of one participant, in the order of the images.
+
+        Images without a key of their subject are of different ones.
+        """
+        codes: dict[str | int, int] = {}
+        return np.array(
+            [
+                codes.setdefault(next((k for k in keys if k.startswith(_SUBJECT)), n), len(codes))
+                for n, keys in enumerate(self.keys)
+            ],
+            int,
+        )
 
     def __len__(self) -> int:
         return len(self.images)

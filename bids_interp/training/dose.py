@@ -41,8 +41,8 @@ def scale_to_dose(
     cohort : Cohort
         Images.
     images : numpy.ndarray
-        Indices of images that the classifiers were not trained with; the first
-        :data:`IMAGES` are used.
+        Indices of images that the classifiers were not trained with; at most
+        :data:`IMAGES` are used, see :func:`evenly`.
     device : str
         Where.
 
@@ -54,7 +54,7 @@ def scale_to_dose(
     simulator.to(device).eval()
     for member in opponent.members:
         member.to(device)
-    chosen = cohort.images[images[:IMAGES]]
+    chosen = cohort.images[evenly(cohort, images, IMAGES)]
     factors = []
     for number, contrast in enumerate(cohort.target.contrasts):
         template = simulator.template.data[number]
@@ -72,6 +72,35 @@ def scale_to_dose(
         template.copy_(best[1] * original)
         factors.append(best[1])
     return factors
+
+
+def evenly(cohort: Cohort, images: np.ndarray, count: int) -> np.ndarray:
+    """Some images, in their order, drawn evenly over the classes.
+
+    In a table that is sorted by class the first ones would be of one class alone. Of each class,
+    and of a regression, the first are taken; where a class has too few, more of the others.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        With the classes.
+    images : numpy.ndarray
+        Indices to choose from.
+    count : int
+        How many at most.
+
+    Returns
+    -------
+    numpy.ndarray
+        Indices, a part of ``images``.
+    """
+    if cohort.target.kind == 'regression':
+        return images[:count]
+    labels = cohort.labels[images]
+    turn = np.zeros(len(images), int)
+    for value in np.unique(labels):
+        turn[labels == value] = np.arange((labels == value).sum())
+    return images[np.sort(np.argsort(turn, kind='stable')[:count])]
 
 
 def _effectiveness(

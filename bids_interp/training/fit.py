@@ -24,11 +24,16 @@ from bids_interp.training.dose import scale_to_dose
 from bids_interp.training.engine import run_task
 from bids_interp.training.folds import Fold
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry
-from bids_interp.training.paper import PaperRecipe, PaperSimulatorTask
+from bids_interp.training.paper import PaperRecipe, PaperSimulatorTask, check_published_grid
 from bids_interp.training.randomness import derived_seed
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
 from bids_interp.training.selection import select
-from bids_interp.training.simulator import Opponent, SimulatorRecipe, SimulatorTask
+from bids_interp.training.simulator import (
+    Opponent,
+    SimulatorRecipe,
+    SimulatorTask,
+    make_simulator,
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,15 @@ def train_fold(
         Of the whole training.
     external : torch.nn.Module, optional
         A trained classifier in evaluation mode; then only the simulator is trained.
+
+    Raises
+    ------
+    UsageError
+        If the published simulator does not fit the grid.
     """
+    if isinstance(recipe.simulator, PaperRecipe):
+        # Before hours are spent on a classifier that its simulator cannot follow.
+        check_published_grid(cohort.grid.shape)
     run = FoldRun(cohort, fold, index, place, seed, f'fold {index + 1}')
     members = _train_classifiers(run, recipe) if external is None else [external]
     network = members[0] if len(members) == 1 else Ensemble(members)
@@ -265,12 +278,8 @@ def train_stages(
     run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
 ) -> Simulator:
     """Train template and residual, one after the other."""
-    arguments = {
-        **recipe.network_arguments(),
-        'contrasts': len(run.cohort.target.contrasts),
-    }
     torch.manual_seed(run.seed_of('simulator', run.index))
-    simulator = Simulator(run.cohort.grid, run.cohort.mask, **arguments)
+    simulator = make_simulator(run.cohort, recipe)
     for stage in ('template', 'residual'):
         seed = run.seed_of('simulator', stage, run.index)
         task = SimulatorTask(run.cohort, run.fold.train, opponent, simulator, recipe, stage, seed)

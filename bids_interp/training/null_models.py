@@ -73,7 +73,9 @@ def exchanged(cohort: Cohort, fold: Fold, seed: int) -> Cohort:
     parts = np.zeros(len(cohort), int)
     parts[fold.validation], parts[fold.test] = 1, 2
     rng = np.random.default_rng(seed)
-    drawn = exchange_labels(cohort.labels, cohort.families, parts, rng, EXCHANGES)
+    drawn = exchange_labels(
+        cohort.labels, cohort.families, parts, rng, EXCHANGES, participants=cohort.participants
+    )
     truth = cohort.labels[fold.train]
     kept = [association(labels[fold.train], truth, cohort.target.kind) for labels in drawn]
     return replace(cohort, labels=drawn[int(np.argmin(kept))])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from bids_interp.models.paper import PaperSimulator
+from bids_interp.errors import UsageError
+from bids_interp.models.paper import CHANNELS, PaperSimulator
 from bids_interp.spatial import to_voxels, warp
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.engine import StepTask
 from bids_interp.training.randomness import step_generators
 from bids_interp.training.simulator import Opponent
+
+#: Each stage after the first halves the grid.
+MULTIPLE = 2 ** (len(CHANNELS) - 1)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,23 @@ class PaperRecipe:
         return {'capacity': self.capacity}
 
 
+def check_published_grid(shape: Sequence[int]) -> None:
+    """Refuse a grid that the published simulator cannot halve as often as it has to.
+
+    Raises
+    ------
+    UsageError
+        Naming where the grid may come from.
+    """
+    if any(size % MULTIPLE for size in shape):
+        raise UsageError(
+            f'The simulator of --preset ipmi2021 needs sizes that are multiples of {MULTIPLE}, '
+            f'not {" x ".join(map(str, shape))}.',
+            'Choose such a --grid-size; where the grid is that of a classifier of your own '
+            '(--classifier-card), take another --preset.',
+        )
+
+
 class PaperSimulatorTask(StepTask):
     """Train it against one frozen classifier.
 
@@ -59,7 +81,7 @@ class PaperSimulatorTask(StepTask):
         As in :class:`bids_interp.training.simulator.SimulatorTask`.
     """
 
-    coarsest = 16
+    coarsest = MULTIPLE
 
     def __init__(
         self,

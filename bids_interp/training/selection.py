@@ -23,7 +23,12 @@ from bids_interp.training.cohort import Cohort
 from bids_interp.training.engine import run_task
 from bids_interp.training.folds import Fold
 from bids_interp.training.randomness import derived_seed
-from bids_interp.training.simulator import Opponent, SimulatorRecipe, SimulatorTask
+from bids_interp.training.simulator import (
+    Opponent,
+    SimulatorRecipe,
+    SimulatorTask,
+    make_simulator,
+)
 
 #: A candidate is out if fewer simulations cross the midpoint than this share of the best one's.
 SUFFICIENT_VALIDITY = 0.9
@@ -43,14 +48,25 @@ def halves(cohort: Cohort, train: np.ndarray, seed: int) -> tuple[np.ndarray, np
     rng = np.random.default_rng(seed)
     families = cohort.families[train]
     first = np.zeros(len(train), bool)
-    labels = cohort.labels[train]
-    strata = np.zeros(len(train), int) if cohort.target.kind == 'regression' else labels
+    strata = _strata(cohort, train)
     for stratum in np.unique(strata):
         # A family with several labels counts where its first image is.
         own = [f for f in np.unique(families) if strata[families == f][0] == stratum]
         chosen = rng.permutation(own)[: len(own) // 2]
         first |= np.isin(families, chosen)
     return train[first], train[~first]
+
+
+def _strata(cohort: Cohort, images: np.ndarray) -> np.ndarray:
+    """Classes (N,) of images; a regression has one for all."""
+    labels = cohort.labels[images]
+    return np.zeros(len(images), int) if cohort.target.kind == 'regression' else labels
+
+
+def _can_choose(cohort: Cohort, parts: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether both halves have every class: fewer than two families of one are not enough."""
+    n_classes = max(1, len(cohort.target.classes))
+    return all(len(np.unique(_strata(cohort, half))) == n_classes for half in parts)
 
 
 def select(
@@ -69,8 +85,9 @@ def select(
 
     For each candidate two templates are trained for a third of the steps, each with one half of
     the training images.
-    Chosen is the one whose two log-Jacobian maps agree best (NCC inside the brain), among those
-    with enough validity on the validation split.
+    Chosen is the one whose two log-Jacobian maps agree best (NCC inside the brain, mean over the
+    contrasts), among those with enough validity on the validation split. Where the training images
+    cannot be halved with every class on both sides, ``recipe.minimality`` is taken.
 
     Parameters
     ----------
@@ -86,6 +103,9 @@ def select(
     if len(recipe.candidates) < 2:
         chosen = recipe.candidates[0] if recipe.candidates else recipe.minimality
         return Selection(replace(recipe, minimality=chosen, candidates=()), [])
+    parts = halves(cohort, fold.train, seed)
+    if not _can_choose(cohort, parts):
+        return Selection(replace(recipe, candidates=()), [])
     rows = []
     steps = max(1, round(SHARE_OF_STEPS * recipe.template_steps))
     for weight in recipe.candidates:
@@ -98,8 +118,8 @@ def select(
             residual_steps=0,
         )
         maps, reached = [], []
-        for number, half in enumerate(halves(cohort, fold.train, seed)):
-            simulator = Simulator(cohort.grid, cohort.mask, **tried.network_arguments())
+        for number, half in enumerate(parts):
+            simulator = make_simulator(cohort, tried)
             task = SimulatorTask(
                 cohort,
                 half,
@@ -113,16 +133,14 @@ def select(
             name = f'selection, minimality {weight:g}, half {number + 1}'
             run_task(task, folder, device=device, name=name, tell=tell)
             simulator.cpu()
-            maps.append(
-                mean_log_jacobian(
-                    simulator, cohort.images[fold.validation[:1]], 1.0, 0, cohort.grid
-                )
-            )
+            maps.append(_maps(cohort, fold, simulator))
             reached.append(_validity(cohort, fold, opponent, classifier, simulator))
         rows.append(
             {
                 'minimality': weight,
-                'split_half_ncc': ncc(maps[0], maps[1], cohort.mask),
+                'split_half_ncc': float(
+                    np.mean([ncc(one, two, cohort.mask) for one, two in zip(*maps, strict=True)])
+                ),
                 'validity': float(np.mean(reached)),
             }
         )
@@ -144,6 +162,15 @@ def choose(rows: list[dict[str, Any]]) -> float:
     enough = SUFFICIENT_VALIDITY * max(row['validity'] for row in rows)
     valid = [row for row in rows if row['validity'] >= enough]
     return float(max(valid, key=lambda row: row['split_half_ncc'])['minimality'])
+
+
+def _maps(cohort: Cohort, fold: Fold, simulator: Simulator) -> list[np.ndarray]:
+    """Log-Jacobian of each contrast; a template does not look at the image, so one is enough."""
+    image = cohort.images[fold.validation[:1]]
+    return [
+        mean_log_jacobian(simulator, image, 1.0, number, cohort.grid)
+        for number in range(len(cohort.target.contrasts))
+    ]
 
 
 def _validity(

@@ -90,6 +90,12 @@ class Opponent:
     gaps: tuple[tuple[float, ...], ...]
 
 
+def make_simulator(cohort: Cohort, recipe: SimulatorRecipe) -> Simulator:
+    """Untrained simulator of a recipe, with a pattern for each contrast of the cohort."""
+    contrasts = len(cohort.target.contrasts)
+    return Simulator(cohort.grid, cohort.mask, **recipe.network_arguments(), contrasts=contrasts)
+
+
 class SimulatorTask(StepTask):
     """One stage of the training of a simulator against frozen classifiers.
 

@@ -235,6 +235,43 @@ def test_families_and_covariates(bids: Path) -> None:
     assert table.images[3].covariates == {'sex': 'F'}
 
 
+def test_a_family_column_filled_for_some_sessions_tears_nobody_apart(bids: Path) -> None:
+    other = bids / 'other.tsv'
+    other.write_text(
+        'participant_id\tsession_id\tgroup\tfamily\n'
+        'sub-01\tses-a\tpatient\tB\nsub-01\tses-b\tpatient\tn/a\n'
+        'sub-02\tses-a\tcontrol\tn/a\nsub-02\tses-b\tcontrol\tA\n'
+        'sub-03\tses-a\tcontrol\tn/a\nsub-03\tses-b\tcontrol\tn/a\n'
+        # No image, but a relative of both.
+        'sub-04\tses-a\tpatient\tB\nsub-04\tses-b\tpatient\tA\n'
+        'sub-05\tses-a\tpatient\tC\nsub-05\tses-b\tpatient\tn/a\n'
+    )
+    records = [record(f'0{n}', session) for n in (1, 2, 3, 5) for session in 'ab']
+    families = [image.family for image in read(bids, records, labels=other, family='family').images]
+    assert families == ['A', 'A', 'A', 'A', 'sub-03', 'sub-03', 'C', 'C']
+
+
+def test_a_family_is_known_from_the_sessions_table_of_another_session(bids: Path) -> None:
+    records = with_sessions(bids)
+    path = bids / 'sub-02' / 'sub-02_sessions.tsv'
+    path.write_text('session_id\tkin\nses-a\tK\nses-b\tn/a\n')
+    table = read(bids, records, family='kin')
+    assert [image.family for image in table.images] == ['sub-01', 'K', 'K']
+
+
+def test_a_family_named_after_a_participant_is_its_own(bids: Path) -> None:
+    other = bids / 'other.tsv'
+    rows = ['sub-01\tpatient\tn/a', 'sub-02\tcontrol\tsub-01', 'sub-03\tcontrol\tn/a']
+    other.write_text('\n'.join(['participant_id\tgroup\tfamily', *rows]) + '\n')
+    table = read(bids, RECORDS[:3], labels=other, family='family')
+    assert [image.family for image in table.images] == ['sub-01', 'sub-01', 'sub-03']
+
+
+def test_none_is_a_value(bids: Path) -> None:
+    (bids / 'participants.tsv').write_text(PEOPLE.replace('control', 'none'))
+    assert read(bids).target.classes == ('none', 'patient')
+
+
 def labelled(**covariates: list[str | None]) -> list[LabelledImage]:
     count = len(next(iter(covariates.values())))
     rows = [{c: v[n] for c, v in covariates.items() if v[n] is not None} for n in range(count)]
@@ -250,4 +287,10 @@ def test_numbers_are_cut_at_their_median_and_names_are_kept() -> None:
 
 
 def test_a_number_of_few_values_is_a_name() -> None:
-    assert strata(labelled(site=['1', '2', '3', '1']), ['site'])[0].tolist() == ['1', '2', '3', '1']
+    assert strata(labelled(dose=['1', '2', '3', '1']), ['dose'])[0].tolist() == ['1', '2', '3', '1']
+
+
+@pytest.mark.parametrize('column', ['site', 'Site', 'sex'])
+def test_sites_written_as_numbers_are_names(column: str) -> None:
+    codes = ['1', '2', '3', '4', '5', '6', '1']
+    assert strata(labelled(**{column: codes}), [column])[0].tolist() == codes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,35 @@ def test_levels_that_training_has_not_seen_tell_nothing() -> None:
     found = covariate_metrics(answers('binary', np.arange(N) % 2), {'id': names}, SPLITS, 0, 20)
     assert found['auc']['value'] == 0.5
     assert found['permutation_p'] == 1.0
+
+
+@pytest.mark.parametrize('kind', ['binary', 'regression'])
+def test_numbers_of_sites_are_names(kind: str) -> None:
+    """Patients come from site 2: no line through 1, 2 and 3 tells them apart, its name does."""
+    site = 1 + np.arange(N) // 6 % 3
+    oof = answers(kind, (site == 2).astype(int))
+    measure = 'pearson_r' if kind == 'regression' else 'auc'
+
+    def told(values: list[str], **given: Any) -> float:
+        found = covariate_metrics(oof, {'site': values}, SPLITS, 0, 20, **given)
+        return found[measure]['value']
+
+    numbers = [str(value) for value in site]
+    named = told(numbers, categories=['site'])
+    assert named == told([f'site {value}' for value in site])
+    assert named > 0.99
+    assert named > told(numbers) + 0.1
+
+
+def test_scans_of_a_sibling_count_once() -> None:
+    """A drug that the ill one of every pair of siblings takes; two of three folds are tested."""
+    siblings = np.arange(N) // 4
+    families = siblings // 2
+    parts = [(np.flatnonzero(families % 3 != f), np.flatnonzero(families % 3 == f)) for f in (0, 1)]
+    oof = replace(answers('binary', siblings % 2), families=families, participants=siblings)
+    found = covariate_metrics(oof, {'drug': siblings % 2}, parts, 0, 20)
+    assert found['auc']['value'] == 1.0
+    assert found['permutation_p_fixed_models'] == pytest.approx(1 / 16, abs=0.02)
 
 
 def test_more_classes_and_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -42,12 +43,55 @@ def test_families_of_several_labels_keep_them() -> None:
     assert len(np.unique(drawn, axis=0)) > 40
 
 
+def test_scans_of_a_sibling_move_together() -> None:
+    """Five families of two siblings with two scans each, one of them ill."""
+    families, siblings = TWENTY // 4, TWENTY // 2
+    drawn = exchange_labels(
+        siblings % 2, families, 0 * TWENTY, np.random.default_rng(0), 200, participants=siblings
+    )
+    by_sibling = drawn.reshape(200, 5, 2, 2)
+    assert (by_sibling == by_sibling[..., :1]).all()
+    assert (by_sibling[..., 0].sum(axis=2) == 1).all()
+    assert len(np.unique(drawn, axis=0)) == 2**5
+
+
+def test_what_a_participant_has_several_of_is_exchanged_among_its_images() -> None:
+    """Ill and sham warps of one brain that go by the name of its participant."""
+    brains, labels = TWENTY // 4, TWENTY % 2
+    drawn, alone = (
+        exchange_labels(
+            labels, brains, 0 * TWENTY, np.random.default_rng(0), 50, participants=people
+        )
+        for people in (brains, None)
+    )
+    assert (drawn == alone).all()
+    assert (drawn.reshape(50, 5, 4).sum(axis=2) == 2).all()
+    assert len(np.unique(drawn, axis=0)) > 40
+
+
 def test_values_of_a_family_move_together_and_in_order() -> None:
     ages, families = 50.0 + TWENTY, TWENTY // 4
     drawn = exchange_labels(ages, families, 0 * TWENTY, np.random.default_rng(0), 50, blocks=True)
     assert (np.diff(drawn.reshape(50, 5, 4), axis=2) == 1).all()
     assert (np.sort(drawn, axis=1) == ages).all()
     assert len(np.unique(drawn[:, 0])) == 5
+
+
+def test_more_scans_of_the_same_siblings_are_no_more_evidence() -> None:
+    """In all of five families the ill one ranks higher: chance is one in 32."""
+    siblings = np.arange(40) // 4
+    truth = siblings % 2
+    logits = (2.0 * truth - 1)[:, None]
+    chances = 1 / (1 + np.exp(-np.concatenate([-logits, logits], axis=1)))
+    answers = OutOfFold(
+        'binary', ('no', 'yes'), truth, logits, chances, siblings // 2 % 2, siblings // 2
+    )
+    p = {}
+    for name, people in (('images', None), ('siblings', siblings)):
+        known = replace(answers, participants=people)
+        p[name] = out_of_fold_metrics(known, 0, draws=50)['permutation_p_fixed_models']
+    assert p['images'] < 0.001
+    assert p['siblings'] == pytest.approx(1 / 32, abs=0.015)
 
 
 def _pure_noise(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -84,7 +84,8 @@ def test_attributions_of_a_linear_score_are_weights_times_difference(linear, met
     found = run(method, score, image, baseline)
     expected = (score.weight * (image - baseline))[0, 0]
     np.testing.assert_allclose(found.map, expected, atol=2e-5)
-    assert found.baseline == 'mean image of the negative class'
+    assert found.baseline == 'given image'
+    assert run(method, score, image, baseline, baseline_name='mean').baseline == 'mean'
     assert run(method, score, image).baseline == 'image of zeros'
     if found.completeness_error is not None:
         assert abs(found.completeness_error) < 1e-4
@@ -441,6 +442,7 @@ def test_the_baseline_of_a_fold_is_the_mean_of_the_negative_class(tiny_bundle):
     maps, _ = fold_mean_saliency(tiny_bundle, tiny_bundle.mean_image, (0,), ['integratedgradients'])
     assert not maps['integratedgradients'].map.any()
     assert maps['integratedgradients'].completeness_error == 0
+    assert maps['integratedgradients'].baseline == 'mean image of the class control'
 
 
 def test_captum_is_loaded_only_for_a_map():

@@ -72,7 +72,7 @@ def test_a_subject_of_the_training_set_is_explained_by_the_other_folds(
     tmp_path, prepare, tiny_bundle, make_subject
 ):
     new = json.loads(Path(prepare(tiny_bundle).membership).read_text())
-    assert new == {'InTrainingSet': False, 'FoldsUsed': [0, 1]}
+    assert new == {'InTrainingSet': False, 'FoldsUsed': [0, 1], 'HeldOut': True}
     known = tmp_path / 'known'
     shutil.copytree(tiny_bundle.path, known)
     config = json.loads((known / 'config.json').read_text())
@@ -81,7 +81,13 @@ def test_a_subject_of_the_training_set_is_explained_by_the_other_folds(
     config['subjects'] = {salted(config['salt'], key): [1]}
     (known / 'config.json').write_text(json.dumps(config))
     membership = json.loads(Path(prepare(load_bundle(known)).membership).read_text())
-    assert membership == {'InTrainingSet': True, 'FoldsUsed': [1]}
+    assert membership == {'InTrainingSet': True, 'FoldsUsed': [1], 'HeldOut': True}
+    # A classifier that was brought along has seen it in all its folds.
+    config['classifier_subjects'] = list(config['subjects'])
+    config['subjects'] = {}
+    (known / 'config.json').write_text(json.dumps(config))
+    membership = json.loads(Path(prepare(load_bundle(known)).membership).read_text())
+    assert membership == {'InTrainingSet': True, 'FoldsUsed': [0, 1], 'HeldOut': False}
 
 
 def test_classify_simulate_and_measure(tmp_path, network, tiny_bundle):

@@ -100,7 +100,7 @@ def test_only_maps_that_exist_are_written(tmp_path, inputs, tiny_bundle):
     assert gradient['Software'].startswith('captum ')
     assert 'CompletenessError' not in gradient
     deeplift = json.loads((out / f'{SPACED}_desc-deeplift_saliency.json').read_text())
-    assert deeplift['Baseline'] == 'mean image of the negative class'
+    assert deeplift['Baseline'] == 'mean image of the class control'
     assert isinstance(deeplift['CompletenessError'], float)
 
 

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from bids_interp.errors import ModelError
-from bids_interp.models.bundle import ModelBundle, load_bundle, verify_bundle
+from bids_interp.models.bundle import (
+    ModelBundle,
+    default_bundle_path,
+    load_bundle,
+    verify_bundle,
+)
 from bids_interp.models.bundle_writing import save_bundle
 from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
 
@@ -93,6 +98,52 @@ def test_never_overwrites_unasked(copied: Path, tiny_bundle: ModelBundle):
     with pytest.raises(ModelError, match='exists already'):
         save_bundle(copied, *arguments)
     assert sorted(p.name for p in copied.parent.iterdir()) == before
+
+
+NUMBER = {'kind': 'regression', 'label': 'age', 'mean': 50.0, 'sd': 9.0}
+SEVERAL = {'kind': 'multiclass', 'label': 'dx', 'classes': ['CN', 'MCI', 'AD']}
+
+
+def with_means(bundle: ModelBundle, path: Path, target: dict, means: np.ndarray) -> Path:
+    """Bundle of no folds for another target."""
+    config = {**bundle.config, 'target': target}
+    return save_bundle(path, config, [], bundle.brain_mask, means, '').path
+
+
+@pytest.mark.parametrize(
+    ('contrast', 'value', 'of'), [('CN-MCI', 1, 'CN'), ('CN-AD', 1, 'CN'), ('MCI-AD', 2, 'MCI')]
+)
+def test_the_mean_image_is_of_the_negative_class_of_the_contrast(
+    tiny_bundle: ModelBundle, tmp_path: Path, contrast: str, value: float, of: str
+):
+    means = np.stack([np.full(tiny_bundle.grid.shape, level) for level in (1.0, 2.0)])
+    bundle = load_bundle(with_means(tiny_bundle, tmp_path / 'm', SEVERAL, means), contrast)
+    assert bundle.mean_image.shape == (1, 1, *bundle.grid.shape)
+    assert bundle.mean_image.unique().tolist() == [value]
+    assert bundle.mean_image_name == f'mean image of the class {of}'
+
+
+@pytest.mark.parametrize(
+    ('target', 'contrast', 'words'),
+    [
+        (SEVERAL, 'MCI-AD', 'mean image of the class CN'),
+        (NUMBER, None, 'mean image of all training images'),
+    ],
+)
+def test_a_single_mean_image_says_what_it_is(
+    tiny_bundle: ModelBundle, tmp_path: Path, target: dict, contrast: str | None, words: str
+):
+    single = np.ones(tiny_bundle.grid.shape)
+    bundle = load_bundle(with_means(tiny_bundle, tmp_path / 'm', target, single), contrast)
+    assert bundle.mean_image.shape == (1, 1, *bundle.grid.shape)
+    assert bundle.mean_image_name == words
+
+
+def test_the_packaged_model_has_the_mean_image_of_its_negative_class():
+    assert verify_bundle(default_bundle_path()) == []
+    bundle = load_bundle(default_bundle_path())
+    assert bundle.mean_image.shape == (1, 1, *bundle.grid.shape)
+    assert bundle.mean_image_name == f'mean image of the class {bundle.target["negative"]}'
 
 
 def test_membership(tiny_bundle: ModelBundle):

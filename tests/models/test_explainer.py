@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -170,6 +171,24 @@ def test_one_verb_explains(brain, tiny_bundle):
     np.testing.assert_allclose(explanation.map, by_hand.log_jacobian, atol=1e-5)
     with pytest.raises(ValueError, match='inject'):
         explain(grid.to_image(data), tiny_bundle, direction='sideways')
+
+
+def test_a_background_of_nan_and_an_axis_of_length_1_change_nothing(brain, tiny_bundle):
+    data, grid = brain
+    bare = np.where(data == 0, np.nan, data)[..., None]
+    expected = prepare_input(data, grid, np.eye(4), tiny_bundle)
+    assert torch.equal(prepare_input(bare, grid, np.eye(4), tiny_bundle), expected)
+    made = explain(nib.Nifti1Image(bare, grid.affine), tiny_bundle, device='cpu')
+    known = explain(grid.to_image(data), tiny_bundle, device='cpu')
+    assert made.predictions == known.predictions
+    np.testing.assert_array_equal(made.map, known.map)
+    np.testing.assert_array_equal(made.image, known.image)
+
+
+def test_several_volumes_are_refused(brain, tiny_bundle):
+    data, grid = brain
+    with pytest.raises(ImageError, match='several volumes'):
+        explain(nib.Nifti1Image(np.stack([data, data], axis=-1), grid.affine), tiny_bundle)
 
 
 def test_devices():

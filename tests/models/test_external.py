@@ -98,6 +98,33 @@ def test_probabilities_become_log_odds(images: torch.Tensor):
     check_classifier(network, card)
 
 
+@pytest.mark.parametrize(
+    ('tail', 'changes'),
+    [
+        (nn.Sigmoid(), {'output': 'probability'}),
+        (nn.Softmax(dim=1), {'output': 'multiclass', 'softmaxed': True}),
+    ],
+)
+def test_probabilities_are_not_rounded_in_mixed_precision(
+    tail: nn.Module, changes: dict, images: torch.Tensor
+):
+    sure = nn.Linear(images[0].numel(), 1 if changes['output'] == 'probability' else 2)
+    nn.init.zeros_(sure.weight)
+    nn.init.constant_(sure.weight[-1], 1e-3)
+    sure.bias.data.copy_(torch.tensor([0.0, 7.0])[-len(sure.bias) :])
+    network = ExternalClassifier(nn.Sequential(nn.Flatten(), sure, tail), card_with(**changes))
+    answers = []
+    for enabled in (False, True):
+        asked = images.clone().requires_grad_(True)
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            logits = network(asked)
+        answers.append((logits, *torch.autograd.grad(logits.sum(), asked)))
+    torch.testing.assert_close(*answers)
+    # bfloat16 knows no number between 0.996 and 1, so that no gradient would be left.
+    assert answers[1][0].min() > 7
+    assert answers[1][1].abs().min() > 0
+
+
 def test_a_saturated_probability_stays_finite():
     card = card_with(output='probability')
     sure = ExternalClassifier(nn.Flatten(), card)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from bids_interp.errors import ModelError
-from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing
+from bids_interp.errors import ImageError, ModelError
+from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing, as_volume
 
 
 @pytest.fixture
@@ -36,6 +37,33 @@ def test_ranges(brain: torch.Tensor):
     torch.testing.assert_close(inside.mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(inside.std(), torch.tensor(1.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(Preprocessing('none').normalise(brain), brain)
+
+
+def test_what_is_not_finite_is_background():
+    image = np.array([[[1.0, np.nan], [np.inf, -np.inf]]])
+    volume = as_volume(image)
+    assert volume.dtype == np.float32
+    assert volume.tolist() == [[[1, 0], [0, 0]]]
+    assert np.isnan(image[0, 0, 1])  # the caller's array stays as it is
+
+
+def test_axes_of_length_1_are_dropped_behind_only():
+    assert as_volume(np.ones((1, 2, 3, 1, 1))).shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ('image', 'words'),
+    [
+        (np.ones((3, 4, 5, 2)), r'several volumes \(shape \(3, 4, 5, 2\)\)'),
+        (np.ones((3, 4)), r'shape \(3, 4\) is no volume'),
+        (np.ones((3, 0, 5)), r'shape \(3, 0, 5\) is no volume'),
+        (np.full((3, 4, 5), np.nan), 'brain is empty'),
+        (np.zeros((3, 4, 5)), 'brain is empty'),
+    ],
+)
+def test_what_is_no_volume_is_refused(image: np.ndarray, words: str):
+    with pytest.raises(ImageError, match=words):
+        as_volume(image)
 
 
 def test_unknown_normalisation():

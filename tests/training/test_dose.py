@@ -9,10 +9,10 @@ from torch import nn
 
 from bids_interp.evaluation.validity import validity
 from bids_interp.models.simulator import Simulator
-from bids_interp.training.dose import CLOSE, FACTORS, scale_to_dose
+from bids_interp.training.dose import CLOSE, FACTORS, evenly, scale_to_dose
 from bids_interp.training.simulator import Opponent
 
-from .balls import BINARY, GRID, binary_cohort
+from .balls import BINARY, GRID, binary_cohort, regression_cohort, several_cohort
 
 
 class Mass(nn.Module):
@@ -50,6 +50,33 @@ def test_dose_1_becomes_the_gap(strength: float) -> None:
     reached = np.mean([row[side]['effectiveness'] for side in ('inject', 'remove')])
     assert factor != 1
     assert reached == pytest.approx(1, abs=4 * CLOSE) or factor in FACTORS
+
+
+def test_a_table_sorted_by_class_is_scaled_like_another() -> None:
+    cohort = binary_cohort()
+    images = np.arange(len(cohort))
+    opponent = Opponent((Mass(),), ((1.0,),))
+    mixed, ordered, controls = (
+        scale_to_dose(shrinking(cohort, 0.05), opponent, cohort, order)[0]
+        for order in (images, np.argsort(cohort.labels, kind='stable'), images[::2])
+    )
+    assert ordered == pytest.approx(mixed, rel=1e-3)
+    # Large balls lose more when the middle shrinks: controls alone would ask for less.
+    assert controls < 0.9 * mixed
+
+
+def test_images_are_drawn_evenly_and_in_their_order() -> None:
+    cohort = several_cohort()
+    order = np.argsort(cohort.labels, kind='stable')
+    chosen = evenly(cohort, order, 16)
+    assert np.bincount(cohort.labels[chosen]).tolist() == [6, 5, 5]
+    places = [order.tolist().index(image) for image in chosen]
+    assert places == [*range(6), *range(12, 17), *range(24, 29)]
+    # The whole set where it is small; more of the others where a class is rare.
+    assert evenly(cohort, order[:9], 16).tolist() == order[:9].tolist()
+    assert np.bincount(cohort.labels[evenly(cohort, order[:14], 8)]).tolist() == [6, 2]
+    numbers = regression_cohort()
+    assert evenly(numbers, np.arange(40), 16).tolist() == list(range(16))
 
 
 def test_a_template_that_goes_the_wrong_way_stays_as_it_is() -> None:

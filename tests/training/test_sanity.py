@@ -173,6 +173,20 @@ def test_exchanged_labels_stay_in_their_part_and_tell_nothing(make) -> None:
         assert np.array_equal(other.labels[::2], other.labels[1::2])
 
 
+def test_scans_of_a_sibling_get_one_exchanged_label() -> None:
+    """Families of two siblings with two scans each, one of them ill."""
+    siblings = np.arange(32) // 2
+    cohort = replace(
+        binary_cohort(32),
+        labels=siblings % 2,
+        families=siblings // 2,
+        keys=tuple((f'subject:{sibling}',) for sibling in siblings),
+    )
+    labels = exchanged(cohort, folds_of(cohort)[0], seed=5).labels
+    assert np.array_equal(labels[::2], labels[1::2])
+    assert not np.array_equal(labels, cohort.labels)
+
+
 def test_association_by_hand() -> None:
     truth = np.array([0, 0, 0, 1, 1, 1])
     assert association(np.array([0, 0, 1, 0, 1, 1]), truth, 'binary') == pytest.approx(1 / 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,18 @@ def test_a_cohort(make, tmp_path: Path) -> None:
     assert again.preprocessing == cohort.preprocessing
     assert np.array_equal(again.grid.affine, cohort.grid.affine)
     assert (again.grid.shape, again.grid.space) == (cohort.grid.shape, cohort.grid.space)
+
+
+def test_participants_are_known_by_their_keys(tmp_path: Path) -> None:
+    """Two sessions of one, a scan that nobody is known for, another one of somebody else."""
+    cohort = replace(
+        binary_cohort(4),
+        keys=(('image:a', 'subject:x/1'), ('image:b', 'subject:x/1'), (), ('subject:x/0',)),
+    )
+    storage.save_cohort(tmp_path / 'c.safetensors', cohort)
+    people = storage.load_cohort(tmp_path / 'c.safetensors').participants
+    assert people.tolist() == [0, 0, 1, 2]
+    assert replace(cohort, keys=((),) * 4).participants.tolist() == [0, 1, 2, 3]
 
 
 def test_folds(tmp_path: Path) -> None:

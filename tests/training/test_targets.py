@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.evaluation.validity import image_scores, simulated_scores
+from bids_interp.interfaces.training_outputs import write_model
 from bids_interp.models.classifier import Ensemble, build_classifier
 from bids_interp.models.simulator import Simulator
+from bids_interp.training import fit, selection, storage
 from bids_interp.training.assemble import assemble, make_salt, subject_folds
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.fit import FoldResult, Place, train_fold
 from bids_interp.training.folds import Fold
-from bids_interp.training.selection import choose
+from bids_interp.training.paper import PaperRecipe
+from bids_interp.training.selection import choose, select
+from bids_interp.training.simulator import Opponent
 
 from .balls import (
     CLASSIFIER,
@@ -167,6 +174,59 @@ def test_folds_together(pair) -> None:
     assert simulator['effectiveness'] > 0.2
 
 
+def test_the_outline_is_where_a_z_score_is_not_zero(pair) -> None:
+    """All brains have one outline; what is dark in it, and negative, is larger in patients."""
+    cohort, folds, results = pair
+    images = torch.zeros_like(cohort.images)
+    images[..., 2:-2, 2:-2, 2:-2] = 1.0
+    for image, label in zip(images, cohort.labels, strict=True):
+        image[0, 4 : 6 + 2 * label, 4:8, 4:8] = -2.0
+    made = assemble(
+        replace(cohort, images=images), folds, results, covariates={}, site=None, seed=0
+    )
+    assert made.metrics['mask'] == {'left_out': {'mask': 'the same for all images'}}
+
+
+@pytest.mark.parametrize('given', [{'site': 'place'}, {'site': None, 'categories': ['place']}])
+def test_names_written_as_numbers_stay_names(pair, given) -> None:
+    """Patients come from place 2, controls from 1 and 3."""
+    cohort, folds, results = pair
+    places = [str(2 if label else 1 + 2 * (n // 2 % 2)) for n, label in enumerate(cohort.labels)]
+    made = assemble(cohort, folds, results, covariates={'place': places}, seed=0, **given)
+    assert made.metrics['covariates']['auc']['value'] == 1.0
+
+
+def test_which_columns_are_names_is_told(tmp_path: Path, monkeypatch) -> None:
+    cohort = binary_cohort(4)
+    storage.save_cohort(tmp_path / 'cohort', cohort)
+    storage.save_folds(tmp_path / 'folds', [])
+    values = ['1', '2', '3', '1']
+    table = {'covariates': {'age': values, 'Handedness': values}, 'site': None}
+    (tmp_path / 'table').write_text(json.dumps(table))
+    told = {}
+
+    class Enough(Exception):
+        """Everything that matters here has been said."""
+
+    def listen(*_, **given) -> None:
+        told.update(given)
+        raise Enough
+
+    monkeypatch.setattr('bids_interp.training.assemble.assemble', listen)
+    files = {name: str(tmp_path / name) for name in ('cohort', 'folds', 'table')}
+    with pytest.raises(Enough):
+        write_model(SimpleNamespace(**files, results=[], random_seed=0))
+    assert told['categories'] == ['Handedness']
+
+
+def test_who_was_scanned_goes_along(pair) -> None:
+    cohort, folds, results = pair
+    people = np.arange(len(cohort)) // 4
+    named = replace(cohort, keys=tuple((f'subject:{number}',) for number in people))
+    made = assemble(named, folds, results, covariates={}, site=None, seed=0)
+    np.testing.assert_array_equal(made.oof.participants, people)
+
+
 def test_every_subject_is_known_by_the_fold_that_has_not_seen_it(pair) -> None:
     cohort, folds, results = pair
     made = assemble(cohort, folds, results, covariates={}, site=None, seed=0)
@@ -209,3 +269,75 @@ def test_candidates_are_compared_by_what_halves_agree_on(pair, tmp_path: Path) -
     alone = replace(alone, simulator=replace(alone.simulator, minimality=facts['minimality']))
     again = trained(cohort, folds[0], tmp_path / 'again', alone)
     assert torch.equal(result.trained.simulator['template'], again.trained.simulator['template'])
+
+
+def test_candidates_are_compared_for_several_classes(tmp_path: Path) -> None:
+    cohort = several_cohort()
+    simulator = replace(SIMULATOR, template_steps=6, candidates=(0.1, 2.0))
+    recipe = replace(SHORT, simulator=simulator)
+    result = trained(cohort, folds_of(cohort)[0], tmp_path, recipe)
+    facts = result.trained.metrics['simulator']
+    assert [row['minimality'] for row in facts['selection']] == [0.1, 2.0]
+    assert facts['minimality'] == choose(facts['selection'])
+    assert len(result.trained.simulator['template']) == 3
+
+
+def selected(cohort: Cohort, fold: Fold, folder: Path, recipe) -> selection.Selection:
+    """A choice against a classifier that says what the images sum up to."""
+
+    class Sums(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.sum(dim=(1, 2, 3, 4))[:, None] * torch.linspace(-1, 1, outputs)
+
+    outputs = cohort.target.n_outputs
+    gaps = (1.0,) * len(cohort.target.contrasts)
+    return select(cohort, fold, Opponent((Sums(),), (gaps,)), Sums(), recipe, folder, seed=0)
+
+
+def test_halves_agree_as_far_as_they_do_for_all_contrasts(tmp_path: Path, monkeypatch) -> None:
+    """The second of three patterns is turned round in the other half."""
+    cohort = several_cohort()
+
+    def pretend(task, folder: Path, **_) -> None:
+        shape = task.simulator.template.shape
+        pattern = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        pattern[1] *= 1 if folder.name.endswith('-0') else -1
+        task.simulator.template.data.copy_(pattern)
+
+    monkeypatch.setattr(selection, 'run_task', pretend)
+    recipe = replace(SIMULATOR, candidates=(0.5, 1.0))
+    rows = selected(cohort, folds_of(cohort)[0], tmp_path, recipe).rows
+    assert [row['split_half_ncc'] for row in rows] == pytest.approx([1 / 3] * 2, abs=0.02)
+
+
+@pytest.mark.parametrize('counts', [(1, 1), (1, 5)])
+def test_nothing_is_compared_where_a_class_cannot_be_halved(counts, tmp_path: Path) -> None:
+    """One family of a class to train with: the weight of the recipe is taken."""
+    labels = np.repeat([0, 1, 0, 1], [*counts, 1, 1])
+    cohort = replace(binary_cohort(len(labels)), labels=labels, families=np.arange(len(labels)))
+    images = np.arange(len(labels))
+    fold = Fold(images[:-2], images[-2:], images[-2:])
+    recipe = replace(SIMULATOR, minimality=0.7, candidates=(0.1, 2.0))
+    found = selected(cohort, fold, tmp_path, recipe)
+    assert found == (replace(recipe, candidates=()), [])
+
+
+def test_an_unsuitable_grid_is_refused_before_the_classifier_is_trained(
+    tmp_path: Path, monkeypatch
+) -> None:
+    def never(*_) -> None:
+        raise AssertionError('The classifier was trained.')
+
+    monkeypatch.setattr(fit, 'train_classifier', never)
+    whole = binary_cohort()
+    cohort = replace(
+        whole,
+        images=whole.images[..., :12],
+        mask=whole.mask[..., :12],
+        grid=replace(GRID, shape=(16, 16, 12)),
+    )
+    recipe = replace(RECIPE, simulator=PaperRecipe())
+    with pytest.raises(UsageError, match='multiples of 16, not 16 x 16 x 12') as caught:
+        trained(cohort, folds_of(cohort)[0], tmp_path, recipe)
+    assert '--grid-size' in caught.value.advice
+    assert '--classifier-card' in caught.value.advice

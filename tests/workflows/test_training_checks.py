@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from bids_interp.workflows.training_checks import (
     bundle_path,
     check_contrasts,
     check_enough,
+    check_grid,
+    recipe_of,
 )
 
 BINARY = Target('binary', 'group', ('control', 'patient'))
@@ -93,6 +96,23 @@ def test_the_published_method_has_two_classes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match='two classes'):
         check_contrasts(a_table(target, [0, 1, 2]), settings(tmp_path, preset='ipmi2021'))
     check_contrasts(a_table(target, [0, 1, 2]), settings(tmp_path))
+
+
+def test_the_published_method_needs_a_grid_that_it_can_halve(tmp_path: Path) -> None:
+    def check(chosen: Settings, **choices: Any) -> None:
+        chosen = replace(chosen, **choices)
+        check_grid(chosen, recipe_of(chosen))
+
+    own = settings(tmp_path)
+    check(own, preset='ipmi2021')
+    check(own, preset='ipmi2021', grid_size=48)
+    check(own, preset='fast', grid_size=40)
+    with pytest.raises(UsageError, match='multiples of 16, not 40 x 40 x 40'):
+        check(own, preset='ipmi2021', grid_size=40)
+    # A given classifier brings its grid along, whatever --grid-size says.
+    check(with_card(tmp_path), preset='ipmi2021', grid_size=40)
+    with pytest.raises(UsageError, match='not 16 x 16 x 24'):
+        check(with_card(tmp_path, input_shape=[16, 16, 24]), preset='ipmi2021')
 
 
 def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
