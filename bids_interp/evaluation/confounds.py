@@ -14,7 +14,7 @@ from bids_interp.evaluation.regression import association
 #: Principal components of the masks, at most.
 COMPONENTS = 20
 
-_MISSING = {'', 'n/a', 'na', 'nan', 'none', '<na>', 'nat', 'inf', '-inf'}
+_MISSING = {'', 'n/a', 'na', 'nan', '<na>', 'nat', 'inf', '-inf'}
 
 FoldIndices = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -168,7 +168,8 @@ def _names(covariates: Any) -> Iterable[Any]:
 
 
 def _values(cells: Iterable[Any]) -> np.ndarray:
-    return np.array([str(cell).strip() for cell in cells], dtype=object)
+    texts = ['' if cell is None else str(cell).strip() for cell in cells]
+    return np.array(texts, dtype=object)
 
 
 def _is_missing(cells: np.ndarray) -> np.ndarray:

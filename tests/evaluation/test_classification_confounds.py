@@ -85,6 +85,16 @@ def test_missing_values_can_tell(people: dict[str, Any]) -> None:
     assert found['auc']['value'] > 0.75
 
 
+def test_none_written_is_a_level_and_none_there_is_missing() -> None:
+    label = np.arange(N) % 2
+    drugs = np.where(label, 'none', 'SSRI').tolist()
+    found = covariate_metrics(answers('binary', label), {'drug': drugs}, SPLITS, 0, draws=20)
+    assert found['n_missing'] == {'drug': 0}
+    gaps = [None, *drugs[1:]]
+    found = covariate_metrics(answers('binary', label), {'drug': gaps}, SPLITS, 0, draws=20)
+    assert found['n_missing'] == {'drug': 1}
+
+
 def test_nothing_to_use() -> None:
     found = covariate_metrics(answers('binary', np.arange(N) % 2), {'a': [1] * N}, SPLITS, 0)
     assert found == {'used': [], 'left_out': {'a': 'constant'}}
