@@ -24,7 +24,7 @@ from bids_interp.bids.resources import available_cpus, available_memory_gb, prep
 from bids_interp.bids.write import write_tsv
 from bids_interp.errors import OutputError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, new_run_uuid
+from bids_interp.workflows.context import Engine, new_run_uuid, with_head_template
 from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
 from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
 from bids_interp.workflows.logs import start_logging
@@ -57,6 +57,7 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     """
     started = time.monotonic()
     start_logging(settings.verbose)
+    settings = with_head_template(settings)
     records = collect(settings)
     from bids_interp.phantom.assignment import assign
     from bids_interp.phantom.truth import IGNORED

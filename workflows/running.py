@@ -24,6 +24,7 @@ from bids_interp.workflows.context import (
     Job,
     RunContext,
     new_run_uuid,
+    with_head_template,
 )
 from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
 from bids_interp.workflows.logs import add_log_file, start_logging
@@ -55,7 +56,7 @@ def run_participant(settings: Settings) -> int:
     """
     started = time.monotonic()
     start_logging(settings.verbose)
-    job = prepare(settings)
+    job = prepare(with_head_template(settings))
     click.echo(render_table(job.rows))
     excluded = [
         Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in job.rows if not row.usable
@@ -82,7 +83,7 @@ def check_templates(settings: Settings, bundle: ModelBundle) -> None:
     """
     from bids_interp.anatomical.templates import EMBEDDED, brain_template, strip_template
 
-    if settings.template not in (None, EMBEDDED):
+    if settings.template != EMBEDDED:
         strip_template(settings.template, offline=settings.offline)
     if bundle.template != EMBEDDED:
         brain_template(bundle.template, offline=settings.offline)
@@ -115,7 +116,7 @@ def prepare(settings: Settings) -> Job:
     mem_gb = settings.mem_gb or available_memory_gb()
     logger.info(
         'Model %s (%s%s), computing on %s; up to %d processes, %d threads a node, %.1f GB; '
-        'work directory %s',
+        'brains are found with %s; work directory %s',
         bundle.name,
         bundle.version_hash,
         '; a demonstration, not for research' if bundle.demonstration else '',
@@ -123,6 +124,7 @@ def prepare(settings: Settings) -> Job:
         nprocs,
         context.omp_nthreads,
         mem_gb,
+        settings.template,
         work_dir,
     )
     return Job(settings, context, rows, work_dir, mem_gb)

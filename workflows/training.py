@@ -18,7 +18,7 @@ from bids_interp.bids.resources import (
 )
 from bids_interp.errors import TrainingError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Engine, with_head_template
 from bids_interp.workflows.engine import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
@@ -57,6 +57,7 @@ def run_train(settings: Settings) -> int:
         If something is wrong before anything is computed, or the folds cannot be trained.
     """
     start_logging(settings.verbose)
+    settings = with_head_template(settings)
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: %s -> %s', __version__, settings.bids_dir, settings.output_dir)

@@ -40,14 +40,27 @@ class StripTemplate:
     source: str
 
 
+def head_template_name(name: str | None = None) -> str:
+    """Name of the whole-head template that is used: the one asked for, else the best one here.
+
+    Parameters
+    ----------
+    name : str, optional
+        TemplateFlow identifier; the first of `HEAD_TEMPLATES` that is on this machine if not given,
+        else the embedded one.
+    """
+    there = (found for found in HEAD_TEMPLATES if _head_files(found, offline=True) is not None)
+    return name or next(there, EMBEDDED)
+
+
 def strip_template(name: str | None = None, *, offline: bool = True) -> StripTemplate:
     """Return the whole-head template for brain extraction.
 
     Parameters
     ----------
     name : str, optional
-        TemplateFlow identifier; the first of `HEAD_TEMPLATES` that is on this machine if not given,
-        else the embedded brain in a synthetic head. ``MNI152NLin2009aSym`` asks for the latter.
+        TemplateFlow identifier; that of :func:`head_template_name` if not given.
+        ``MNI152NLin2009aSym`` asks for the embedded brain in a synthetic head.
     offline : bool
         Never ask the network. It is asked for a template given by name only.
 
@@ -56,17 +69,15 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
     TemplateError
         If a template given by name cannot be had.
     """
-    for candidate in (name,) if name else HEAD_TEMPLATES:
-        if candidate == EMBEDDED:
-            break
-        files = _head_files(candidate, offline=offline or name is None)
-        if files is not None:
-            head, mask = (nib.load(f) for f in files)
-            return StripTemplate(candidate, *_checked(head, mask, files), 'templateflow')
-        if name:
+    chosen = head_template_name(name)
+    if chosen != EMBEDDED:
+        files = _head_files(chosen, offline=offline or name is None)
+        if files is None:
             raise TemplateError(
-                f'The whole-head template {name} with its brain mask is not in {flow_home()}.'
+                f'The whole-head template {chosen} with its brain mask is not in {flow_home()}.'
             )
+        head, mask = (nib.load(f) for f in files)
+        return StripTemplate(chosen, *_checked(head, mask, files), 'templateflow')
     from bids_interp.phantom.head import synthetic_head
 
     head, mask = synthetic_head(brain_template(EMBEDDED), spacing_mm=2.0)

@@ -146,9 +146,9 @@ def method() -> list[Option]:
             aliases=['--skull-strip-template', '--skull_strip_template'],
             group=METHOD,
             metavar='NAME',
-            show_default='the embedded one',
-            help='TemplateFlow name of the whole-head template for brain extraction, for example '
-            'MNI152NLin6Asym.',
+            show_default='the first of OASIS30ANTs, MNI152NLin2009cAsym and MNI152NLin6Asym that '
+            'lies in TEMPLATEFLOW_HOME, else the embedded one, MNI152NLin2009aSym',
+            help='TemplateFlow name of the whole-head template for brain extraction.',
         ),
         Option(
             ['--output-spaces'],

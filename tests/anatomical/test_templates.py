@@ -32,6 +32,24 @@ def test_a_head_template_on_this_machine_comes_first(tmp_path, monkeypatch):
     assert templates.strip_template('MNI152NLin6Asym').name == 'MNI152NLin6Asym'
 
 
+def test_the_name_of_the_template_is_known_before_anything_is_computed(tmp_path, monkeypatch):
+    """Work and results of another template are not taken for those of this one."""
+    from bids_interp.bids.reuse import prepared_with
+    from bids_interp.settings import Settings
+    from bids_interp.workflows.context import with_head_template
+
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    settings = Settings(tmp_path, tmp_path / 'out', 'participant')
+    before = with_head_template(settings)
+    assert before.template == 'MNI152NLin2009aSym'
+    put(tmp_path, 'MNI152NLin6Asym')
+    after = with_head_template(settings)
+    assert after.template == 'MNI152NLin6Asym'
+    assert prepared_with(before) != prepared_with(after)
+    named = Settings(tmp_path, tmp_path / 'out', 'participant', template='OASIS30ANTs')
+    assert with_head_template(named) == named
+
+
 def test_files_that_were_never_fetched_do_not_count(tmp_path, monkeypatch):
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
     put(tmp_path, 'MNI152NLin6Asym')
