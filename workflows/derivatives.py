@@ -90,23 +90,34 @@ def init_derivatives_wf(
         prepared_with=prepared_with,
         field_kind=bundle.field_kind,
     )
+    anatomical = plan_anatomical(context)
+    # Brain and mask have a sink of their own: where the registration fails, they are looked at.
     plans = {
-        'anatomical': plan_anatomical(context),
+        'brain': {key: anatomical.pop(key) for key in ('t1w_preproc', 'brain_mask')},
+        'registration': anatomical,
         'explain': plan_explain(context, doses, output_spaces, saliency),
     }
     workflow = Workflow(name=name)
     fields = sorted({field for plan in plans.values() for field in _fields(plan)})
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
     outputnode = pe.Node(
-        niu.IdentityInterface(fields=[f'{what}_files' for what in plans]), name='outputnode'
+        niu.IdentityInterface(fields=['anatomical_files', 'explain_files']), name='outputnode'
     )
+    merge_anatomical = pe.Node(niu.Merge(2), name='merge_anatomical')
+    receivers = {
+        'brain': (merge_anatomical, 'in1'),
+        'registration': (merge_anatomical, 'in2'),
+        'explain': (outputnode, 'explain_files'),
+    }
+    workflow.connect(merge_anatomical, 'out', outputnode, 'anatomical_files')
     for what, plan in plans.items():
         sink = pe.Node(
             DerivativesSink(plan=plan, out_dir=str(out_dir)), name=f'ds_{what}', mem_gb=0.5
         )
+        receiver, port = receivers[what]
         workflow.connect([
             (inputnode, sink, [(field, field) for field in _fields(plan)]),
-            (sink, outputnode, [('out_files', f'{what}_files')]),
+            (sink, receiver, [('out_files', port)]),
         ])  # fmt: skip
     return workflow
 

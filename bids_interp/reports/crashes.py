@@ -10,6 +10,8 @@ from typing import Any
 
 #: Errors whose last line says that memory ran out, and what helps.
 _MEMORY = re.compile(r'MemoryError|out of memory|Cannot allocate', re.IGNORECASE)
+#: Errors of ours, whose message says what helps.
+_OWN = re.compile(r'^bids_interp\.errors\.\w+: ', re.MULTILINE)
 _DISK = re.compile(r'No space left on device|Disk quota exceeded', re.IGNORECASE)
 MEMORY_ADVICE = 'Lower --nprocs or raise the memory limit, then run the same command again.'
 DISK_ADVICE = 'Free space in the output and work directories, then run the same command again.'
@@ -37,7 +39,7 @@ def describe(error: Mapping[str, Any]) -> Crash:
     ----------
     error : mapping
         ``node``, ``message``, ``advice``, ``traceback`` (or ``text``) and ``file``; every one may
-        be missing.
+        be missing. An empty ``advice`` is one that the message holds already.
 
     Examples
     --------
@@ -49,8 +51,8 @@ def describe(error: Mapping[str, Any]) -> Crash:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     message = str(error.get('message') or (lines[-1] if lines else 'No message was left.'))
     advice = error.get('advice')
-    if not advice:
-        advice = GENERAL_ADVICE
+    if advice is None:
+        advice = '' if _OWN.search(text) else GENERAL_ADVICE
         if _MEMORY.search(message):
             advice = MEMORY_ADVICE
         elif _DISK.search(message):

@@ -6,6 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
+import networkx as nx
 import pytest
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
@@ -53,6 +54,19 @@ def build(settings: Settings, bundle, device: str, tmp_path: Path):
     )
 
 
+def test_a_brain_is_written_before_its_registration(dataset: Path, tiny_bundle, tmp_path) -> None:
+    """Where the registration fails, mask and brain are there to be looked at."""
+    settings = Settings(dataset, tmp_path / 'out', participant_label=('02',))
+    graph = build(settings, tiny_bundle, 'cpu', tmp_path)._create_flat_graph()
+    graph = generate_expanded_graph(graph)
+    by_name = {node.name: node for node in graph.nodes()}
+    before = {node.name for node in nx.ancestors(graph, by_name['ds_brain'])}
+    assert 'prepare_brain' in before
+    assert 'register_brain' not in before
+    after = {node.name for node in nx.ancestors(graph, by_name['report'])}
+    assert {'ds_brain', 'ds_registration', 'ds_explain'} <= after
+
+
 @pytest.mark.parametrize(
     'chosen',
     [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())],
@@ -77,7 +91,7 @@ def test_every_combination_builds(
     assert ('realise_native' in names) == ('T1w' in settings.output_spaces)
     assert ('realise_template' in names) == ('template' in settings.output_spaces)
     assert {'conform', 'prepare_brain', 'simulate', 'ds_explain', 'report'} <= names
-    assert len(names) <= 15
+    assert len(names) <= 17
     on_gpu = {node.name for node in graph.nodes() if node.is_gpu_node()}
     assert bool(on_gpu) == device.startswith('cuda')
     inputnode = workflow.get_node('sub_02_wf.inputnode').inputs
