@@ -35,11 +35,14 @@ class AffineResult:
         Pearson correlation of brain and template where either is, after registration.
     dice : float
         Overlap of the two brains.
+    inside : float
+        Correlation where both are: the outline, which any object of that shape has, does not count.
     """
 
     native_to_template: np.ndarray
     correlation: float
     dice: float
+    inside: float = 1.0
 
     @property
     def determinant(self) -> float:
@@ -63,6 +66,7 @@ class AffineResult:
             'determinant': self.determinant,
             'correlation': self.correlation,
             'dice': self.dice,
+            'correlation_inside': self.inside,
         }
 
 
@@ -142,15 +146,22 @@ def _attempt(
                 warped = ants.apply_transforms(fixed, moving, forward, 'linear').numpy()
         except RuntimeError:
             return None
-    correlation, dice = similarity(warped, fixed.numpy())
-    return AffineResult(np.linalg.inv(template_to_native), correlation, dice)
+    return AffineResult(np.linalg.inv(template_to_native), *similarity(warped, fixed.numpy()))
 
 
-def similarity(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Return correlation (where either is not 0) and Dice overlap of two brains on one grid."""
+def similarity(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """Compare two brains on one grid.
+
+    Returns
+    -------
+    float, float, float
+        Correlation where either is not 0; Dice overlap; correlation where both are not 0.
+    """
     masks = [ndimage.binary_fill_holes(a > 0.05 * np.percentile(a, 99)) for a in (first, second)]
     either, total = masks[0] | masks[1], masks[0].sum() + masks[1].sum()
     if not masks[0].any() or not masks[1].any():
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     dice = 2.0 * float((masks[0] & masks[1]).sum()) / float(total)
-    return float(np.corrcoef(first[either], second[either])[0, 1]), dice
+    both = masks[0] & masks[1]
+    inside = float(np.corrcoef(first[both], second[both])[0, 1]) if both.sum() > 1 else 0.0
+    return float(np.corrcoef(first[either], second[either])[0, 1]), dice, inside

@@ -68,8 +68,9 @@ def test_a_known_affine_is_recovered(shapes, template, codes, spacing, tilt_of_g
     assert np.linalg.norm(found - goal, axis=1).max() < 1.5  # half a voxel
     assert result.sane
     placed = resample_to_template(native, template, result.native_to_template, order=1)
-    correlation, dice = similarity(np.asarray(placed.dataobj), np.asarray(template.dataobj))
+    correlation, dice, inside = similarity(np.asarray(placed.dataobj), np.asarray(template.dataobj))
     assert correlation > 0.9
+    assert inside > 0.7
     assert dice > 0.95
     # The dark ball is on the left, and only there.
     inverse = np.linalg.inv(template.affine)
@@ -159,5 +160,17 @@ def test_resampling_keeps_the_place_and_adds_no_negative_values(shapes, template
     placed = resample_to_template(native, template, np.eye(4))
     assert placed.shape == template.shape
     assert np.asarray(placed.dataobj).min() >= 0
-    correlation, _ = similarity(np.asarray(placed.dataobj), np.asarray(template.dataobj))
+    correlation, *_ = similarity(np.asarray(placed.dataobj), np.asarray(template.dataobj))
     assert correlation > 0.93
+
+
+def test_an_outline_alone_is_no_brain(template):
+    """Noise in the shape of a brain goes with the template by its outline only."""
+    brain = np.asarray(template.dataobj)
+    noise = np.where(brain > 0, np.random.default_rng(0).uniform(0.5, 1.5, brain.shape), 0)
+    # Outlines never match wholly; where one is and the other is not, the outline goes along.
+    correlation, dice, inside = similarity(np.roll(noise, 2, axis=0), brain)
+    assert correlation > 0.15
+    assert dice > 0.9
+    assert abs(inside) < 0.05
+    assert AffineResult(np.eye(4), correlation, dice, inside).to_dict()['correlation_inside'] < 0.05
