@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from bids_interp import __version__
 from bids_interp.bids.write import write_text
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Job, log_dir
-from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict
+from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, read_error
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow
@@ -57,14 +58,33 @@ def write_graph(workflow: Workflow, path: Path) -> None:
 
 
 def report_of(job: Job, prefix: str) -> Outcome:
-    """Make the report of one image from the derivatives on disk."""
+    """Make the report of one image from the derivatives on disk.
+
+    It has failed where derivatives cannot be read; the report then shows the others, and says so.
+    """
     from bids_interp.reports import build_report, draw_figures
 
     out = job.settings.output_dir
     if not is_done(job.settings, prefix):
         return Outcome(prefix, FAILED, f'There are no derivatives of it in {out}.')
-    draw_figures(out, prefix)
-    return Outcome(prefix, report=build_report(out, prefix, run_uuid=job.context.run_uuid))
+    errors: list[Exception] = []
+    outcome = Outcome(prefix)
+    try:
+        draw_figures(out, prefix, on_error=errors.append)
+        told = [{'node': 'report', 'message': _words(error), 'advice': ''} for error in errors]
+        outcome.report = build_report(out, prefix, errors=told, run_uuid=job.context.run_uuid)
+    except Exception as error:  # noqa: BLE001 - the other images go on
+        errors.append(error)
+    for found in errors:
+        logger.debug('', exc_info=found)
+    if errors:
+        outcome.status = FAILED
+        outcome.problem = ' '.join(map(_words, errors))
+    return outcome
+
+
+def _words(error: Exception) -> str:
+    return read_error(traceback.format_exception(error))
 
 
 def report_errors(job: Job, verdict: Verdict) -> None:

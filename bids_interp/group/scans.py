@@ -12,7 +12,7 @@ from typing import Any
 from bids_interp.bids.visits import natural_key, order_visits
 from bids_interp.conventions import ANATOMY_MM
 from bids_interp.errors import InputDatasetError, NothingToDoError
-from bids_interp.reports.files import read_json
+from bids_interp.reports.files import is_of, read_json
 
 PREDICTION = '_desc-explain_prediction.json'
 #: Reason of further images of one subject; they count for changes over time only.
@@ -111,7 +111,7 @@ class Scan:
 
     def _in_template(self, ending: str) -> Path | None:
         path = self.folder / f'{self.prefix}_space-{self.space}_{ending}.nii.gz'
-        return path if path.is_file() else None
+        return path if path.is_file() and is_of(path, self.prediction) else None
 
     def left_out(self, reason: str) -> Scan:
         """The same, left out for a reason; the first reason stays."""
@@ -195,13 +195,17 @@ def _read_scan(path: Path, subject: str) -> Scan:
     prefix = path.name.removesuffix(PREDICTION)
     entities = dict(part.split('-', 1) for part in prefix.split('_') if '-' in part)
     prediction = read_json(path)
-    maps, space, velocity = {}, '', None
+    maps, space, velocity, is_stale = {}, '', None, False
     for file in sorted(path.parent.glob(f'{prefix}_space-*.nii.gz')):
-        found = _MAP.search(file.name)
-        if found:
+        found, moved = _MAP.search(file.name), _VELOCITY.search(file.name)
+        if not (found or moved):
+            continue
+        if not is_of(file, prediction):
+            # An earlier run with another model has left it.
+            is_stale = True
+        elif found:
             maps[found[2]], space = file, found[1]
-        moved = _VELOCITY.search(file.name)
-        if moved:
+        elif moved:
             velocity, space = file, space or moved[1]
     scan = Scan(
         prefix, subject, entities.get('ses', ''), path.parent, prediction, maps, velocity, space
@@ -211,6 +215,9 @@ def _read_scan(path: Path, subject: str) -> Scan:
     if not scan.folds:
         return scan.left_out('its prediction does not say which folds explain it')
     if not maps and velocity is None:
+        if is_stale:
+            reason = 'its maps in template space were made with another model than its prediction'
+            return scan.left_out(f'{reason}: run the participant level again')
         return scan.left_out('no map in template space (--output-spaces template)')
     return scan
 

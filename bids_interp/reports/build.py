@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp import __version__
-from bids_interp.reports.files import ScanFiles, number, read_json, read_table
+from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json
 
 
 def build_report(
@@ -41,6 +41,11 @@ def build_report(
     -------
     pathlib.Path
         ``<output_dir>/<prefix>.html``, written atomically.
+
+    Raises
+    ------
+    ImageError
+        If answers or tables are there but cannot be read, and ``errors`` has nothing to say.
     """
     from bids_interp.reports.assemble import PAGE, collect_sections
     from bids_interp.reports.crashes import describe_all
@@ -51,6 +56,11 @@ def build_report(
     from bids_interp.reports.summary import summarise
 
     files = ScanFiles(Path(output_dir), prefix)
+    errors = list(errors)
+    damaged = files.damaged()
+    if damaged and not errors:
+        # A page that says nothing of it would pass for whole.
+        raise damaged[0]
     summary = summarise(files)
     words = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
     page = html_environment(PAGE).get_template('report.html.j2')
@@ -143,7 +153,7 @@ def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
     """Heading and rows of the table of numbers; empty where there is none."""
     from bids_interp.reports.summary import target_names
 
-    table = read_table(files.native('desc-counterfactual_stats.tsv'))
+    table = files.table(COUNTERFACTUAL)
     if not table:
         return {}
     positive = target_names(read_json(files.prediction))[1]

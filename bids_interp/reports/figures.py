@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from bids_interp.reports.files import ScanFiles, read_json
+from bids_interp.errors import ImageError
+from bids_interp.reports.files import DIRECTIONS, REMEDY, ScanFiles, read_json, unreadable
 
 LOGGER = logging.getLogger('bids_interp.reports')
 
+_T = TypeVar('_T')
 
-def draw_figures(output_dir: str | Path, prefix: str) -> list[Path]:
-    """Draw every figure that the derivatives on disk allow.
 
-    A figure that cannot be drawn is logged and left out: the others, and the report, are worth
+def draw_figures(
+    output_dir: str | Path, prefix: str, on_error: Callable[[Exception], object] | None = None
+) -> list[Path]:
+    """Draw every figure that the derivatives on disk allow, and remove older ones.
+
+    A figure that cannot be drawn is told and left out: the others, and the report, are worth
     more than a clean stop.
 
     Parameters
@@ -23,6 +29,9 @@ def draw_figures(output_dir: str | Path, prefix: str) -> list[Path]:
         Root of the derivatives.
     prefix : str
         Source entities of the image, without suffix: ``sub-01_ses-a_run-1``.
+    on_error : callable, optional
+        Takes each error: derivatives that cannot be read, and what stopped a figure. They are
+        logged where it is not given.
 
     Returns
     -------
@@ -38,15 +47,36 @@ def draw_figures(output_dir: str | Path, prefix: str) -> list[Path]:
     from bids_interp.reports.summary import target_names
 
     files = ScanFiles(Path(output_dir), prefix)
+    # Several figures stop at the same file, which is told once.
+    errors: dict[str, Exception] = {str(error): error for error in files.damaged()}
+
+    def attempt(task: Callable[[], _T]) -> _T | None:
+        try:
+            return task()
+        except Exception as error:  # noqa: BLE001 - told below
+            named = _explained(error, files)
+            errors.setdefault(str(named), named)
+            return None
+
     positive = target_names(read_json(files.prediction))[1]
     tasks: list[Callable[[], Path | None]] = [
         lambda: draw_mask(files),
         lambda: draw_registration(files),
         lambda: draw_classifier_input(files),
         lambda: draw_dose_response(files, positive),
-        *_change_tasks(files, positive),
+        *(attempt(lambda: _change_tasks(files, positive)) or []),
     ]
-    return [path for path in map(_attempt, tasks) if path is not None]
+    drawn = [path for path in map(attempt, tasks) if path is not None]
+    # What is not drawn any more shows the maps of an earlier run.
+    for path in set(files.figures.glob(f'{files.prefix}_desc-*')) - set(drawn):
+        path.unlink(missing_ok=True)
+    for error in errors.values():
+        if on_error is not None:
+            on_error(error)
+            continue
+        LOGGER.error('Left out of the report of %s: %s', prefix, error)
+        LOGGER.debug('', exc_info=error)
+    return drawn
 
 
 def _change_tasks(files: ScanFiles, positive: str) -> list[Callable[[], Path | None]]:
@@ -61,11 +91,7 @@ def _change_tasks(files: ScanFiles, positive: str) -> list[Callable[[], Path | N
     from bids_interp.reports.regions import measure_regions, write_regions
     from bids_interp.reports.saliency_figure import draw_saliency
 
-    try:
-        changes = load_changes(files)
-    except Exception:
-        LOGGER.exception('The maps of %s cannot be drawn.', files.prefix)
-        return []
+    changes = load_changes(files)
     tasks: list[Callable[[], Path | None]] = [
         lambda: write_regions(files, measure_regions(files)),
         lambda: draw_saliency(files, changes, positive),
@@ -82,9 +108,20 @@ def _change_tasks(files: ScanFiles, positive: str) -> list[Callable[[], Path | N
     ]
 
 
-def _attempt(task: Callable[[], Path | None]) -> Path | None:
-    try:
-        return task()
-    except Exception:
-        LOGGER.exception('A figure could not be drawn and is left out of the report.')
-        return None
+def _explained(error: Exception, files: ScanFiles) -> Exception:
+    """Name the file that cannot be read and what helps."""
+    from bids_interp.reports.grid_figure import load_field
+
+    named = error
+    if isinstance(error, ImageError):
+        # Its own advice does not know of --reports-only.
+        named = ImageError(error.message, REMEDY)
+    else:
+        # Other images are named by the error itself.
+        for path in filter(None, map(files.field, DIRECTIONS)):
+            try:
+                load_field(path)
+            except Exception as reason:  # noqa: BLE001 - returned
+                named = unreadable(path, reason)
+                break
+    return named.with_traceback(error.__traceback__)

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bids_interp.errors import ImageError
+
+#: What helps when a derivative cannot be read.
+REMEDY = 'Delete it and run the participant level again, without --reports-only.'
 #: Directions of the simulation, in the order in which they are told.
 DIRECTIONS = ('inject', 'remove')
+BRAIN = 'desc-brain_T1w.nii.gz'
+PREDICTION = 'desc-explain_prediction.json'
+SALIENCY_METHODS = 'desc-methods_saliency.json'
+COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
+#: Tables of an image, and the columns that they must have.
+TABLES = {
+    'desc-doseresponse_stats.tsv': ('direction', 'dose', 'logit'),
+    COUNTERFACTUAL: ('direction', 'dose'),
+}
 
 
 @dataclass(frozen=True)
@@ -71,10 +86,23 @@ class ScanFiles:
         path = self.anatomical / f'{self.prefix}_{ending}'
         return path if path.exists() else None
 
+    def own(self, pattern: str) -> list[Path]:
+        """Files of a pattern that are of the model of the prediction, in order of their names.
+
+        An earlier run with another model may have left files that this one has not replaced.
+        """
+        prediction = read_json(self.prediction)
+        found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
+        return [path for path in found if is_of(path, prediction)]
+
     def template(self, ending: str, resolution: str = '1') -> Path | None:
         """A derivative in the space of the template, or nothing where it is not there."""
-        pattern = f'{self.prefix}_space-*_res-{resolution}_{ending}'
-        return next(iter(sorted(self.anatomical.glob(pattern))), None)
+        pattern = f'space-*_res-{resolution}_{ending}'
+        found = self.own(pattern)
+        if not found and ending == BRAIN:
+            # No model has changed it: a run that broke off may have prepared it for another one.
+            found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
+        return found[0] if found else None
 
     def field(self, direction: str) -> Path | None:
         """The simulator's field of a direction: a velocity, or a displacement."""
@@ -84,22 +112,23 @@ class ScanFiles:
     @property
     def template_name(self) -> str:
         """Name of the template, from the file names; empty where there are none."""
-        path = self.template('desc-input_T1w.nii.gz', 'model') or self.template(
-            'desc-brain_T1w.nii.gz'
-        )
+        path = self.template('desc-input_T1w.nii.gz', 'model') or self.template(BRAIN)
         match = re.search(r'_space-([a-zA-Z0-9]+)_', path.name) if path else None
         return match.group(1) if match else ''
 
     def doses(self, direction: str, suffix: str = 'logjacobian') -> dict[int, Path]:
-        """Maps of one direction by dose in percent; in template space where they are there."""
-        expression = re.compile(rf'_desc-{direction}(\d+)_{suffix}\.nii\.gz$')
-        for spaced in ('_space-*_res-1', ''):
-            pattern = f'{self.prefix}{spaced}_desc-{direction}[0-9]*_{suffix}.nii.gz'
+        """Maps of one direction by dose in percent; in template space where they are there.
+
+        Where the prediction lists its simulations, maps of other doses are left out.
+        """
+        expression = re.compile(rf'_desc-({direction}(\d+))_{suffix}\.nii\.gz$')
+        simulated = read_json(self.prediction).get('Simulated')
+        for spaced in ('space-*_res-1_', ''):
             found = {}
-            for path in sorted(self.anatomical.glob(pattern)):
+            for path in self.own(f'{spaced}desc-{direction}[0-9]*_{suffix}.nii.gz'):
                 match = expression.search(path.name)
-                if match:
-                    found[int(match.group(1))] = path
+                if match and (not simulated or match.group(1) in simulated):
+                    found[int(match.group(2))] = path
             if found:
                 return found
         return {}
@@ -115,7 +144,7 @@ class ScanFiles:
     @property
     def shown_brain(self) -> Path | None:
         """The brain on the grid of the maps: the template's where there are maps in it."""
-        template = self.template('desc-brain_T1w.nii.gz')
+        template = self.template(BRAIN)
         shown = self.full_dose('inject') or self.full_dose('remove')
         if shown and '_space-' not in shown[1].name:
             return self.native('desc-preproc_T1w.nii.gz')
@@ -124,7 +153,65 @@ class ScanFiles:
     @property
     def prediction(self) -> Path | None:
         """What the classifier said."""
-        return self.native('desc-explain_prediction.json')
+        return self.native(PREDICTION)
+
+    def table(self, ending: str) -> list[dict[str, str]]:
+        """Rows of one of :data:`TABLES`; a missing or damaged table has none."""
+        path = self.native(ending)
+        with suppress(ImageError):
+            return load_table(path, TABLES[ending]) if path else []
+        return []
+
+    def damaged(self) -> list[ImageError]:
+        """What is there of the answers and tables but cannot be read."""
+        errors = []
+        for ending in (PREDICTION, SALIENCY_METHODS, *TABLES):
+            path = self.native(ending)
+            if path is None:
+                continue
+            try:
+                load_table(path, TABLES[ending]) if ending in TABLES else load_json(path)
+            except ImageError as error:
+                errors.append(error)
+        return errors
+
+
+def is_of(path: Path, prediction: Mapping[str, Any]) -> bool:
+    """Whether a derivative was made with the model of a prediction, as its sidecar says.
+
+    One that does not name its model counts as made with it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The derivative.
+    prediction : mapping
+        Content of ``*_desc-explain_prediction.json``.
+    """
+    wanted = prediction.get('ModelHash')
+    return not wanted or sidecar(path).get('ModelHash') in (None, '', wanted)
+
+
+def unreadable(path: Path, reason: object) -> ImageError:
+    """Name the derivative that cannot be read, and what helps."""
+    return ImageError(f'{path} cannot be read: {reason}.', REMEDY)
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    ImageError
+        If it is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(content, dict):
+        raise unreadable(path, 'it is no JSON object')
+    return content
 
 
 def read_json(path: Path | None) -> dict[str, Any]:
@@ -132,10 +219,9 @@ def read_json(path: Path | None) -> dict[str, Any]:
     if path is None or not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        return load_json(path)
+    except ImageError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def sidecar(path: Path | None) -> dict[str, Any]:
@@ -145,15 +231,50 @@ def sidecar(path: Path | None) -> dict[str, Any]:
     return read_json(path.parent / (path.name.split('.', 1)[0] + '.json'))
 
 
+def _cells(path: Path) -> list[list[str]]:
+    """Cells of a TSV file, the heading first."""
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    return [line.split('\t') for line in lines if line.strip()]
+
+
+def load_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """Read the rows of a TSV file as text.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    columns : iterable of str
+        Columns that it must have.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read, lacks a column, or has rows that are shorter or longer than the
+        heading.
+    """
+    heading, *rows = _cells(path) or [[]]
+    missing = [name for name in columns if name not in heading]
+    if missing:
+        raise unreadable(path, f'it has no column {missing[0]}')
+    for place, row in enumerate(rows, start=1):
+        if len(row) != len(heading):
+            raise unreadable(path, f'row {place} has {len(row)} cells, not {len(heading)}')
+    return [dict(zip(heading, row, strict=True)) for row in rows]
+
+
 def read_table(path: Path | None) -> list[dict[str, str]]:
-    """Read the rows of a TSV file as text; nothing where there is no file."""
+    """Read the rows of a TSV file as text; a missing or unreadable file has none."""
     if path is None or not path.exists():
         return []
-    lines = path.read_text(encoding='utf-8').splitlines()
-    if not lines:
+    try:
+        heading, *rows = _cells(path) or [[]]
+    except ImageError:
         return []
-    header = lines[0].split('\t')
-    return [dict(zip(header, line.split('\t'), strict=False)) for line in lines[1:] if line.strip()]
+    return [dict(zip(heading, row, strict=False)) for row in rows]
 
 
 def number(text: Any) -> float | None:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from bids_interp.reports.change_figures import MAP_COUNTS, Changes
-from bids_interp.reports.files import DIRECTIONS, ScanFiles, read_json, sidecar
+from bids_interp.reports.files import (
+    BRAIN,
+    DIRECTIONS,
+    SALIENCY_METHODS,
+    ScanFiles,
+    read_json,
+    sidecar,
+)
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
 from bids_interp.reports.palette import SALIENCY_COLOURS, SignedScale
 from bids_interp.reports.regions import template_map
@@ -37,7 +44,7 @@ MEANINGS = {
 
 def listed_methods(files: ScanFiles) -> dict[str, Any]:
     """Which saliency methods were asked for, and which do not apply; empty where none were."""
-    return read_json(files.native('desc-methods_saliency.json'))
+    return read_json(next(iter(files.own(SALIENCY_METHODS)), None))
 
 
 def draw_saliency(files: ScanFiles, changes: Changes | None, positive: str) -> Path | None:
@@ -87,7 +94,7 @@ def _in_template(files: ScanFiles, changes: Changes | None) -> Changes | None:
     drawn_on = files.shown_brain
     if changes is not None and drawn_on is not None and '_space-' in drawn_on.name:
         return changes
-    path = files.template('desc-brain_T1w.nii.gz')
+    path = files.template(BRAIN)
     if path is None:
         return None
     whole = load_volume(path)

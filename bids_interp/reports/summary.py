@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.reports.files import ScanFiles, number, read_json, read_table, sidecar
+from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json, sidecar
 from bids_interp.reports.regions import RegionChange, read_regions, strongest
 from bids_interp.reports.response_figures import by_dose, flip_dose, read_response
 
 #: The classifiers do not agree when their probabilities lie further apart than this.
 DISAGREEMENT = 0.3
+#: A brain and the template go together by less than this where they are no alike brains: noise in
+#: the shape of a brain comes to less than 0.2, real ones with little contrast to 0.3.
+UNLIKE = 0.25
 
 
 @dataclass
@@ -195,6 +198,12 @@ def _list_folds(folds: Any) -> str:
     return ', '.join(map(str, folds))
 
 
+def _inside_correlation(files: ScanFiles) -> float | None:
+    """How alike brain and template are inside, as the registration has noted it."""
+    path = files.native(f'from-T1w_to-{files.template_name}_mode-image_xfm.json')
+    return number((read_json(path).get('Registration') or {}).get('correlation_inside'))
+
+
 def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> list[str]:
     """Sentences that limit the reading, most important first."""
     cautions = []
@@ -210,6 +219,12 @@ def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> li
             else 'The classifier was trained with this scan: what is shown is partly what it '
             'memorised.'
         )
+    alike = _inside_correlation(files)
+    if alike is not None and alike < UNLIKE:
+        cautions.append(
+            f'Inside its outline this brain hardly looks like the template '
+            f'(correlation {alike:.2f}): check the mask, and whether this is a T1w brain.'
+        )
     values = summary.probabilities
     if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):
         cautions.append(
@@ -220,7 +235,7 @@ def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> li
             f'No dose up to {summary.largest_dose:g} turned the answer: read the map as what the '
             'classifier looks at, not as what would change its mind.'
         )
-    for row in read_table(files.native('desc-counterfactual_stats.tsv')):
+    for row in files.table(COUNTERFACTUAL):
         folded = number(row.get('n_folded'))
         if folded:
             cautions.append(

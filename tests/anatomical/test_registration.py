@@ -170,7 +170,7 @@ def test_an_outline_alone_is_no_brain(template):
     noise = np.where(brain > 0, np.random.default_rng(0).uniform(0.5, 1.5, brain.shape), 0)
     # Outlines never match wholly; where one is and the other is not, the outline goes along.
     correlation, dice, inside = similarity(np.roll(noise, 2, axis=0), brain)
-    assert correlation > 0.15
+    assert correlation > 0.1
     assert dice > 0.9
     assert abs(inside) < 0.05
     assert AffineResult(np.eye(4), correlation, dice, inside).to_dict()['correlation_inside'] < 0.05

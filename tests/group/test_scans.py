@@ -67,6 +67,41 @@ def test_a_subject_that_is_still_being_processed(make_cohort, made_up, chosen) -
     assert 'damaged' in found['sub-empty']
 
 
+def test_maps_of_another_model_are_not_taken(make_cohort, made_up, chosen) -> None:
+    """A second run without template space leaves the maps of the first one."""
+    out = make_cohort().out
+    named = {
+        'fresh': {'logjacobian': made_up.model[1], 'velocity': made_up.model[1]},
+        'moved': {'logjacobian': 'another', 'velocity': made_up.model[1]},
+        'stale': {'logjacobian': 'another', 'velocity': 'another'},
+    }
+    for subject, hashes in named.items():
+        folder = made_up.write_scan(out, subject)
+        for suffix, digest in hashes.items():
+            for path in folder.glob(f'*_{suffix}.nii.gz'):
+                beside = path.with_name(path.name.replace('.nii.gz', '.json'))
+                beside.write_text(json.dumps({'ModelHash': digest}))
+    found = {scan.subject: scan for scan in chosen(out)}
+    assert sorted(found['fresh'].maps) == ['inject100', 'remove100']
+    assert found['fresh'].reason == found['moved'].reason == ''
+    assert found['moved'].maps == {}
+    assert found['moved'].velocity is not None
+    assert found['moved'].grid == found['fresh'].grid
+    assert 'another model than its prediction' in found['stale'].reason
+    # Of the observed brain, but in the space of another model.
+    assert found['fresh'].anatomy is not None
+    assert found['moved'].anatomy is None
+
+
+def test_a_displacement_of_another_model_is_not_taken(make_cohort, chosen) -> None:
+    scan = chosen(make_cohort(('a', 'b')).out)[0]
+    path = scan.folder / scan.velocity.name.replace('velocity', 'displacement')
+    path.write_bytes(scan.velocity.read_bytes())
+    assert scan.displacement == path
+    path.with_name(path.name.replace('.nii.gz', '.json')).write_text('{"ModelHash": "another"}')
+    assert scan.displacement is None
+
+
 def test_training_subjects_are_held_out_by_cross_fitting_only(make_cohort, made_up, chosen) -> None:
     """One fold has not seen it: in. All folds explain it: a classifier that has seen it: out."""
     out = make_cohort(folds=[(0,), (1,), (2,)] * 2, in_training=True).out

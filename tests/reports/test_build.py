@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bids_interp.reports import build_report
-from bids_interp.reports.crashes import read_crashes
+from bids_interp.reports.crashes import GENERAL_ADVICE, describe, read_crashes
 from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.response_figures import draw_dose_response
 from bids_interp.reports.summary import summarise
@@ -129,6 +129,25 @@ def test_real_model_has_no_demonstration_banner(derivatives: Path) -> None:
     assert 'Research use only, not for diagnosis' in text
 
 
+@pytest.mark.parametrize(('found', 'is_told'), [(0.16, True), (0.45, False)])
+def test_a_brain_that_looks_like_none_is_told(derivatives: Path, found, is_told) -> None:
+    files = ScanFiles(derivatives, PREFIX)
+    path = files.anatomical / f'{PREFIX}_from-T1w_to-{files.template_name}_mode-image_xfm.json'
+    path.write_text(json.dumps({'Registration': {'correlation_inside': found}}))
+    text = plain(Page(build_report(derivatives, PREFIX)))
+    assert ('hardly looks like the template (correlation 0.16)' in text) is is_told
+
+
+def test_our_own_errors_say_what_helps_themselves(derivatives: Path) -> None:
+    own = 'Traceback ...\nbids_interp.errors.ImageError: No brain. Look at the mask.'
+    assert describe({'traceback': own}).advice == ''
+    assert describe({'traceback': 'Traceback ...\nKeyError: 1'}).advice == GENERAL_ADVICE
+    error = {'node': 'register_brain', 'message': 'No brain. Look at the mask.', 'traceback': own}
+    text = plain(Page(build_report(derivatives, PREFIX, errors=[error])))
+    assert 'Look at the mask.' in text
+    assert 'Run the same command again' not in text
+
+
 def test_cautions_are_told(derivatives: Path) -> None:
     change_prediction(derivatives, InTrainingSet=True, ExplanationWarranted=False)
     stats = ScanFiles(derivatives, PREFIX).native('desc-counterfactual_stats.tsv')
@@ -213,7 +232,7 @@ def test_crash_files_are_read(tmp_path: Path) -> None:
 def test_report_is_the_same_when_made_again(derivatives: Path) -> None:
     first = build_report(derivatives, PREFIX).read_bytes()
     assert build_report(derivatives, PREFIX).read_bytes() == first
-    assert not list(derivatives.glob('.*.part'))
+    assert not list(derivatives.glob('.*.html'))
 
 
 def test_scan_without_derivatives_says_that_the_run_used_the_demonstration(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -120,19 +121,36 @@ def test_native_maps_are_drawn_where_no_template_maps_are(derivatives: Path) -> 
 
 
 def test_one_damaged_map_costs_only_its_figures(
-    derivatives: Path, caplog: pytest.LogCaptureFixture
+    derivatives: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger('bids_interp'), 'propagate', True)
     files = ScanFiles(derivatives, PREFIX)
     found = files.full_dose('inject')
     assert found is not None
     found[1].write_bytes(b'half a file')
     for path in files.figures.iterdir():
         path.unlink()
+    caplog.set_level('DEBUG', 'bids_interp')
     drawn = {path.name for path in draw_figures(derivatives, PREFIX)}
     assert files.figure('mask', '.png').name in drawn
     assert files.figure('dose', '.svg').name in drawn
     assert files.figure('injectLogJacobian', '.png').name not in drawn
-    assert 'cannot be drawn' in caplog.text
+    assert [record.exc_info is None for record in caplog.records] == [True, False]
+    assert [record.levelname for record in caplog.records] == ['ERROR', 'DEBUG']
+    assert found[1].name in caplog.messages[0]
+    assert '--reports-only' in caplog.messages[0]
+
+
+def test_a_damaged_field_is_named_once(derivatives: Path) -> None:
+    files = ScanFiles(derivatives, PREFIX)
+    path = files.field('remove')
+    path.write_bytes(path.read_bytes()[:2000])
+    errors: list[Exception] = []
+    drawn = draw_figures(derivatives, PREFIX, on_error=errors.append)
+    assert files.figure('removeLogJacobian', '.png') in drawn
+    assert not files.figure('grid', '.png').exists()
+    assert len(errors) == 1
+    assert str(errors[0]).startswith(f'{path} cannot be read')
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
