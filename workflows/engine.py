@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from traceback import walk_tb
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from bids_interp.bids.resources import available_cpus, available_memory_gb, coun
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine, log_dir, new_run_uuid, workflow_name
 from bids_interp.workflows.logs import nipype_level, quieten_nipype
+from bids_interp.workflows.places import forget_damaged
 from bids_interp.workflows.verdict import FAILED, Outcome, Verdict, read_error
 
 if TYPE_CHECKING:
@@ -99,12 +101,19 @@ def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, 
     gc.freeze()  # nipype collects garbage at every poll; what is here now stays anyway
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
+        forget_damaged(workflow)
         workflow.run(plugin=plugin)
     except KeyboardInterrupt:
         interrupted = True
         logger.error('Interrupted.')
     except Exception as error:
         trouble = read_error(str(error))
+        if _met_in_results(error):
+            trouble = (
+                f'A file in the work directory {engine.work_dir} is missing or damaged '
+                f'({trouble}). Run the same command again, which repeats the step; if that does '
+                'not help, run it once with --clean-workdir.'
+            )
         logger.debug('The engine ended with an error.', exc_info=error)
         interrupted = engine.settings.stop_on_first_crash
     finally:
@@ -112,6 +121,11 @@ def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, 
         if hasattr(plugin, 'close'):
             plugin.close()
     return interrupted, trouble
+
+
+def _met_in_results(error: Exception) -> bool:
+    """Tell whether nipype met an error while it read the results of earlier steps."""
+    return any(frame.f_code.co_name == '_get_inputs' for frame, _ in walk_tb(error.__traceback__))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

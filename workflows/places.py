@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bids_interp.bids.dataset import check_output
 from bids_interp.bids.provenance import container
 from bids_interp.bids.resources import check_writable, is_inside
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.settings import Settings
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
+
+logger = logging.getLogger('bids_interp')
 
 MARKER = '.bids_interp_work'
 _NOTE = 'Intermediate results of bids_interp. --clean-workdir may delete everything in here.\n'
@@ -102,3 +111,56 @@ def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
             else:
                 path.unlink()
     (work_dir / MARKER).write_text(_NOTE)
+
+
+def forget_damaged(workflow: Workflow) -> None:
+    """Forget the finished steps of a workflow whose results cannot be read any more.
+
+    Scratch disks are purged file by file, and a machine may stop while a file is written. nipype
+    reads results in the main process, where one that is damaged ends the run of all images. Without
+    its result, a step is repeated in an empty folder.
+
+    Parameters
+    ----------
+    workflow : nipype.Workflow
+        Its ``base_dir`` is set.
+    """
+    for node, folder in _steps(workflow, Path(workflow.base_dir, workflow.name)):
+        result = folder / f'result_{node.name}.pklz'
+        if not node.interface.always_run and _is_finished(folder) and _is_damaged(result):
+            logger.warning('%s is damaged or incomplete; the step is repeated.', folder)
+            result.unlink(missing_ok=True)
+
+
+def _steps(workflow: Workflow, folder: Path) -> Iterator[tuple[Node, Path]]:
+    """Give every node below a workflow, and its folder."""
+    for part in workflow._graph.nodes():
+        if hasattr(part, 'interface'):
+            yield part, folder / part.name
+        else:
+            yield from _steps(part, folder / part.name)
+
+
+def _is_finished(folder: Path) -> bool:
+    """Tell whether nipype takes a folder for that of a finished step, by its file of hashes."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return any(name.startswith('_0x') and not name.endswith('_unfinished.json') for name in names)
+
+
+def _is_damaged(result: Path) -> bool:
+    """Tell whether nipype cannot read a result, or misses a file that it names."""
+    from nipype.pipeline.engine.utils import load_resultfile
+
+    if not result.exists():
+        return False
+    try:
+        load_resultfile(result)
+    except MemoryError:
+        return False
+    except Exception as error:  # noqa: BLE001 - unpickling raises anything
+        # A disk that does not answer, or forbids to read, says nothing about the file.
+        return not isinstance(error, OSError) or error.errno in (None, errno.ENOENT)
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,14 @@ FULL_DISK = (
     'The disk is full (no space left on device). Free space or choose other folders for the output '
     'and with --work-dir, and run the same command again; finished work is kept.'
 )
+#: Free bytes of a disk below which a result that is missing is put down to it.
+NEARLY_FULL = 10_000_000
 _OWN_ERROR = re.compile(
     r'^\s*bids_interp\.errors\.(\w+): (.*(?:\n(?!\s*\n|\S*Error\b|When ).*)*)', re.M
 )
 _ANY_ERROR = re.compile(r'^\s*([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)): ?(.*)$', re.M)
+# What nipype says where it could not write the result of a step; the true error comes before.
+_NO_RESULT = re.compile(r'FileNotFoundError: (.*)/result_\w+\.pklz$', re.M)
 
 
 @dataclass
@@ -128,12 +133,25 @@ def read_error(traceback: str | Iterable[str]) -> str:
     if 'MemoryError' in text or 'DefaultCPUAllocator: can' in text:
         return f'Not enough memory. {WorkerLostError.default_advice}'
     found = _ANY_ERROR.findall(text)
-    found = [(kind, words) for kind, words in found if 'NodeExecutionError' not in kind]
+    found = [
+        (kind, words)
+        for kind, words in found
+        if 'NodeExecutionError' not in kind and not _NO_RESULT.search(f'{kind}: {words}')
+    ]
     if found:
         kind, words = found[-1]
         return _one_line(f'{kind.rsplit(".", 1)[-1]}: {words}')
+    missing = _NO_RESULT.search(text)
+    if missing:
+        return _no_result(Path(missing[1]))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else 'unknown error'
+
+
+def _no_result(folder: Path) -> str:
+    if folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL:
+        return FULL_DISK
+    return f'The step left no result in {folder}. Run the same command again.'
 
 
 def _one_line(text: str) -> str:

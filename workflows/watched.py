@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import logging
 import multiprocessing as mp
 import os
+import shutil
 import signal
+import socket
 import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import IO, Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
@@ -24,6 +29,9 @@ logger = logging.getLogger('bids_interp')
 # the memory of these modules. None of them starts a thread or touches a GPU when it is imported.
 PRELOAD = ('nipype.pipeline.engine', 'niworkflows.engine', 'nibabel', 'scipy.ndimage', 'torch')
 
+# Start of the names of the watches' folders, and the file in each that its process locks.
+FOLDERS, LOCK = 'workers-', 'lock'
+
 
 def start_worker(cwd: str, level: int) -> None:
     """Prepare a new worker: its folder, and how much nipype says."""
@@ -32,6 +40,25 @@ def start_worker(cwd: str, level: int) -> None:
     # Ctrl-C is for the main process, which ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_main()
+
+
+def _end_with_main() -> None:
+    """Let the system end this worker when the main process was killed and can end nobody.
+
+    The worker is a child of the fork server, which lives as long as its children. Only the main
+    process holds the other end of a pipe of multiprocessing: the system signals that it closes.
+    A thread that waits for that would come too late, since ANTs keeps all others from running.
+    """
+    main = mp.parent_process()
+    if main is None:
+        return
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(main.sentinel, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(main.sentinel, fcntl.F_GETFL)
+    fcntl.fcntl(main.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if not main.is_alive():  # it ended before this was set
+        os._exit(1)
 
 
 def run_watched(node: Any, updatehash: bool, taskid: int, pids: str) -> dict[str, Any]:
@@ -88,8 +115,8 @@ class WatchedMultiProcPlugin(CrashesAnyway, MultiProcPlugin):
         self.pool.shutdown(wait=False)
         self._context = mp.get_context('forkserver')
         self._context.set_forkserver_preload(list(PRELOAD))
-        # Jobs in containers may share the folder, and have the same process id.
-        self._pids = Path(mkdtemp(prefix='workers-', dir=plugin_args['scratch']))
+        remove_left(Path(plugin_args['scratch']))
+        self._pids, self._lock = _lock_folder(Path(plugin_args['scratch']))
         self._level = logging.getLogger('nipype.workflow').level
         self._processes: dict[int, Any] = {}
         self._jobs: dict[int, tuple[Any, bool]] = {}
@@ -179,14 +206,38 @@ class WatchedMultiProcPlugin(CrashesAnyway, MultiProcPlugin):
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes.values():
             process.kill()
-        for path in self._pids.glob('*'):
-            path.unlink(missing_ok=True)
-        if self._pids.is_dir():
-            self._pids.rmdir()
+        self._lock.close()
+        shutil.rmtree(self._pids, ignore_errors=True)
+
+
+def _lock_folder(scratch: Path) -> tuple[Path, IO[str]]:
+    """Make a folder for the watch's files that is locked as long as this process lives.
+
+    Jobs in containers may share the scratch folder, and have the same process id. A lock is only
+    trusted on the machine that made it: on some shared disks it is not seen elsewhere.
+    """
+    made = Path(mkdtemp(prefix='.making-', dir=scratch))
+    lock = (made / LOCK).open('w')
+    with suppress(OSError):  # a disk without locks
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Under this name it is locked from the beginning.
+    name = made.name.replace('.making-', f'{FOLDERS}{socket.gethostname()}-')
+    return made.rename(made.with_name(name)), lock
+
+
+def remove_left(scratch: Path) -> None:
+    """Remove the folders of watches on this machine whose main process was killed."""
+    for folder in scratch.glob(f'{FOLDERS}{glob.escape(socket.gethostname())}-*'):
+        # Who cannot lock it, for whatever reason, leaves it alone.
+        with suppress(OSError), (folder / LOCK).open('r+') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def failure(taskid: int, error: BaseException) -> dict[str, Any]:
     """Return what a plugin of nipype takes as the result of a job that failed."""
     kind = type(error)
     line = f'{kind.__module__}.{kind.__qualname__}: {error}\n'
-    return {'result': None, 'traceback': [line], 'taskid': taskid}
+    # The traceback in a worker: it knows the first error, where others came of it.
+    before = [f'{error.__cause__}\n'] if error.__cause__ else []
+    return {'result': None, 'traceback': [*before, line], 'taskid': taskid}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.write import atomic
 from bids_interp.reports.palette import GROWS, INK, SHRINKS, SignedScale
 
 #: Width of a figure in inches and pixels per inch: 1500 pixels, sharp on a laptop's screen.
@@ -194,8 +194,6 @@ def save_svg(figure: Any, path: Path) -> Path:
 
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,13 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.query import T1wRecord
+from bids_interp.errors import OutputError
+from bids_interp.reports.montage import write_bytes
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine, log_dir, send_crashes, workflow_name
 from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.logs import add_log_file, start_logging
-from bids_interp.workflows.verdict import DONE, FAILED, Verdict
+from bids_interp.workflows.verdict import DONE, FAILED, FULL_DISK, Verdict
 
 
 def write_map(folder, voxels):
@@ -30,6 +32,16 @@ def write_map(folder, voxels):
 
     data = np.random.default_rng(0).random((voxels, 64, 64), dtype=np.float32)
     return str(write_nifti(Path(folder, 'map.nii.gz'), data, np.eye(4), template=False))
+
+
+def fill_work(folder, voxels):
+    """Leave no room for the result of the step."""
+    import contextlib
+    import os
+
+    with contextlib.suppress(OSError), open('filler', 'wb', buffering=0) as filler:
+        while True:
+            filler.write(os.urandom(1 << 12))
 
 
 @pytest.fixture
@@ -48,7 +60,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(['umount', str(folder)], check=True)
 
 
-def run(out: Path, work: Path, **voxels: int) -> Verdict:
+def run(
+    out: Path, work: Path, function: Callable[..., object] = write_map, **voxels: int
+) -> Verdict:
     """Write one map per image, of a number of slices of 16 KB."""
     work.mkdir(exist_ok=True)
     settings = Settings(work / 'bids', out)
@@ -60,8 +74,8 @@ def run(out: Path, work: Path, **voxels: int) -> Verdict:
     for label, count in voxels.items():
         record = T1wRecord(Path(f'sub-{label}_T1w.nii.gz'), label, None, {'sub': label})
         single_wf = Workflow(name=workflow_name(record.prefix))
-        sink = pe.Node(niu.Function(function=write_map), name='ds_explain')
-        sink.inputs.folder, sink.inputs.voxels = str(out / f'sub-{label}'), count
+        sink = pe.Node(niu.Function(function=function), name='ds_explain')
+        sink.inputs.trait_set(folder=str(out / f'sub-{label}'), voxels=count)
         single_wf.add_nodes([sink])
         send_crashes(single_wf, log_dir(settings, label, 'run'))
         workflow.add_nodes([single_wf])
@@ -101,6 +115,19 @@ def test_not_even_room_for_the_file_about_it(
         assert 'map.nii.gz' in outcome.problem
         assert 'full' in outcome.problem
     assert 'Traceback' not in ''.join(capfd.readouterr())
+
+
+def test_a_full_work_directory(small_disk: Path, tmp_path: Path) -> None:
+    verdict = run(tmp_path / 'results', small_disk, fill_work, a=1)
+    (outcome,) = verdict.outcomes
+    assert outcome.step == 'ds_explain'
+    assert outcome.problem == FULL_DISK
+
+
+def test_half_a_report_is_not_left(small_disk: Path) -> None:
+    with pytest.raises(OutputError, match='is full'):
+        write_bytes(small_disk / 'figures' / 'sub-01_mask.svg', bytes(2_000_000))
+    assert list((small_disk / 'figures').iterdir()) == []
 
 
 def test_a_disk_that_cannot_be_written_to(small_disk: Path, tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from nipype.pipeline.engine import utils as nipype_utils
 
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.settings import Settings
@@ -13,6 +17,7 @@ from bids_interp.workflows.places import (
     MARKER,
     check_places,
     choose_work_dir,
+    forget_damaged,
     is_ours,
     prepare_work_dir,
 )
@@ -111,3 +116,30 @@ def test_default_work_directory(
     monkeypatch.delenv('APPTAINER_NAME')
     monkeypatch.setattr(os, 'access', lambda path, mode: False)
     assert choose_work_dir(settings) == tmp_path / 'out' / MARKER
+
+
+@pytest.mark.parametrize(
+    ('hashes', 'error', 'kept'),
+    [
+        ('_0x1.json', EOFError('Ran out of input'), False),
+        ('_0x1.json', FileNotFoundError(errno.ENOENT, 'No such file'), False),
+        ('_0x1.json', OSError(errno.ESTALE, 'Stale file handle'), True),
+        ('_0x1.json', MemoryError(), True),
+        ('_0x1_unfinished.json', EOFError('Ran out of input'), True),
+    ],
+)
+def test_only_damaged_results_are_forgotten(
+    tmp_path: Path, hashes: str, error: Exception, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(nipype_utils, 'load_resultfile', fail)
+    workflow = pe.Workflow('some_wf', base_dir=tmp_path)
+    workflow.add_nodes([pe.Node(niu.Rename(), name='step')])
+    folder = tmp_path / 'some_wf' / 'step'
+    folder.mkdir(parents=True)
+    (folder / hashes).touch()
+    (folder / 'result_step.pklz').touch()
+    forget_damaged(workflow)
+    assert (folder / 'result_step.pklz').exists() is kept

@@ -5,9 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nipype.interfaces import utility as niu
@@ -17,12 +23,31 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from bids_interp.bids.query import T1wRecord
 from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
+from bids_interp.workflows import engine as engines
 from bids_interp.workflows import verdict as judging
 from bids_interp.workflows.context import RunContext, log_dir, workflow_name
 from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.plugin_file import read_plugin_file
 from bids_interp.workflows.running import Job
 from bids_interp.workflows.verdict import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, Verdict
+from bids_interp.workflows.watched import WatchedMultiProcPlugin
+
+# A run on two workers that take long and let no other thread of theirs run, as ANTs does.
+MAIN = """
+import sys
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from bids_interp.workflows.watched import WatchedMultiProcPlugin
+
+def take_long():
+    import ctypes
+    ctypes.PyDLL(None).sleep(600)
+
+if __name__ == '__main__':
+    workflow = pe.Workflow('long_wf', base_dir=sys.argv[1])
+    workflow.add_nodes([pe.Node(niu.Function(function=take_long), name=name) for name in 'ab'])
+    workflow.run(WatchedMultiProcPlugin({'n_procs': 2, 'memory_gb': 8, 'scratch': sys.argv[1]}))
+"""
 
 
 def add_one(value):
@@ -56,6 +81,13 @@ def fail(value):
 def fill_disk(value):
     """Raise what a full disk raises."""
     raise OSError(28, 'No space left on device')
+
+
+def read_text(path):
+    """Return what a file holds."""
+    from pathlib import Path
+
+    return Path(path).read_text()
 
 
 def take_long(value):
@@ -100,17 +132,135 @@ def run(job: Job, **images) -> Verdict:
     return execute(job.engine, workflow, records)
 
 
-def test_done_once_is_not_done_again(
-    job: Job, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def run_files(job: Job) -> Verdict:
+    """Two images with two steps more: one keeps a file, which the next one reads."""
+    workflow, records = make(job, a=add_one, b=add_one)
+    for record in records:
+        image = job.work_dir.with_name(f'{record.prefix}.txt')
+        image.write_text(record.prefix)
+        keep = pe.Node(niu.Rename(format_string='kept.txt', in_file=str(image)), name='keep')
+        read = pe.Node(niu.Function(function=read_text), name='read')
+        single_wf = workflow.get_node(workflow_name(record.prefix))
+        single_wf.connect([(keep, read, [('out_file', 'path')])])
+    return execute(job.engine, workflow, records)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Return what was logged since it was asked for last."""
     caplog.set_level(logging.INFO, logger='bids_interp')
     monkeypatch.setattr(logging.getLogger('bids_interp'), 'propagate', True)
+
+    def read() -> str:
+        text = caplog.text
+        caplog.clear()
+        return text
+
+    return read
+
+
+def test_done_once_is_not_done_again(job: Job, log: Callable[[], str]) -> None:
     assert run(job, a=add_one, b=add_one).exit_code == 0
-    assert 'done before' not in caplog.text
+    assert 'done before' not in log()
     assert list(job.work_dir.glob('workers-*')) == []
     assert run(job, a=add_one, b=add_one).exit_code == 0
+    text = log()
     for label in 'ab':
-        assert f'sub-{label}  done (2 of 2 steps were done before)' in caplog.text
+        assert f'sub-{label}  done (2 of 2 steps were done before)' in text
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b'')
+
+
+@pytest.mark.parametrize(
+    ('damage', 'name'),
+    [(Path.unlink, 'kept.txt'), (cut, 'result_keep.pklz'), (empty, 'result_keep.pklz')],
+)
+def test_a_damaged_step_is_repeated(
+    job: Job, log: Callable[[], str], damage: Callable[[Path], None], name: str
+) -> None:
+    assert run_files(job).exit_code == 0
+    step = job.work_dir / 'bids_interp_wf' / 'sub_a_wf' / 'keep'
+    damage(step / name)
+    log()
+    assert run_files(job).exit_code == 0
+    text = log()
+    assert text.count('is damaged or incomplete; the step is repeated') == 1
+    assert f'{step} is damaged' in text
+    assert 'sub-a  done (3 of 4 steps were done before)' in text
+    assert 'sub-b  done (4 of 4 steps were done before)' in text
+
+
+def test_a_work_directory_that_was_moved_is_whole(job: Job, log: Callable[[], str]) -> None:
+    assert run_files(job).exit_code == 0
+    moved = replace(job, work_dir=job.work_dir.rename(job.work_dir.with_name('moved')))
+    log()
+    assert run_files(moved).exit_code == 0
+    text = log()
+    assert 'damaged' not in text
+    assert text.count('done (4 of 4 steps were done before)') == 2
+
+
+def test_damage_that_is_met_later_is_explained(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_files(job).exit_code == 0
+    empty(job.work_dir / 'bids_interp_wf' / 'sub_a_wf' / 'keep' / 'result_keep.pklz')
+    monkeypatch.setattr(engines, 'forget_damaged', lambda workflow: None)
+    verdict = run_files(job)
+    assert verdict.exit_code == 1
+    assert f'{job.work_dir} is missing or damaged (' in verdict.outcomes[0].problem
+    assert '--clean-workdir' in verdict.outcomes[0].problem
+
+
+def living(session: int) -> list[int]:
+    """Processes of a session that have not ended."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/stat'):
+        with suppress(OSError):
+            state, _, _, owner = path.read_text().rpartition(')')[2].split()[:4]
+            if int(owner) == session and state not in 'ZX':
+                found.append(int(path.parent.name))
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_nothing_lives_on_when_the_main_process_is_killed(tmp_path: Path) -> None:
+    script, work = tmp_path / 'main.py', tmp_path / 'work'
+    script.write_text(MAIN)
+    work.mkdir()
+    main = subprocess.Popen([sys.executable, script, work], start_new_session=True)
+    try:
+        wait_for(lambda: len(list(work.glob('workers-*/[0-9]*'))) == 2, 120)
+        assert len(living(main.pid)) >= 4  # with the server that forks and two workers
+        main.kill()
+        main.wait()
+        wait_for(lambda: not living(main.pid), 15)
+    finally:
+        for pid in living(main.pid):
+            os.kill(pid, signal.SIGKILL)
+        main.wait()
+    assert list(work.glob('workers-*'))
+    WatchedMultiProcPlugin({'n_procs': 1, 'scratch': work}).close()
+    assert [path.name for path in work.iterdir()] == ['long_wf']
+
+
+def test_a_run_leaves_the_folder_of_another_alone(tmp_path: Path) -> None:
+    one = WatchedMultiProcPlugin({'n_procs': 1, 'scratch': tmp_path})
+    two = WatchedMultiProcPlugin({'n_procs': 1, 'scratch': tmp_path})
+    assert len(list(tmp_path.glob('workers-*'))) == 2
+    two.close()
+    one.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_worker_fails_its_image_only(job: Job) -> None:
@@ -198,12 +348,25 @@ def test_the_message_agrees_with_the_code() -> None:
             'bids_interp.errors.OutputError: a.nii.gz cannot be written: No space. Free some.\n',
             'a.nii.gz cannot be written: No space. Free some.',
         ),
+        (
+            'ValueError: bad\n\nDuring another one\nFileNotFoundError: /gone/result_n4.pklz\n',
+            'ValueError: bad',
+        ),
         ('nothing known', 'nothing known'),
         ('', 'unknown error'),
     ],
 )
 def test_errors_in_one_line(traceback, line: str) -> None:
     assert judging.read_error(traceback) == line
+
+
+@pytest.mark.parametrize(('free', 'said'), [(10**9, 'left no result'), (10**4, 'disk is full')])
+def test_a_missing_result(
+    tmp_path: Path, free: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging.shutil, 'disk_usage', lambda path: SimpleNamespace(free=free))
+    line = f'builtins.FileNotFoundError: {tmp_path}/result_register_brain.pklz'
+    assert said in judging.read_error(line)
 
 
 @pytest.mark.parametrize(
