@@ -61,7 +61,7 @@ class TrainChoices:
     devices_per_fold : int
         GPUs (or CPU processes) that share each batch of a fold.
     model_name : str, optional
-        Name of the bundle below OUTPUT_DIR/models.
+        Name of the bundle below OUTPUT_DIR/models; the label where it is not given.
     model_license : str, optional
         Licence of the model, for its card.
     sanity : bool
@@ -136,10 +136,16 @@ def check_train(choices: TrainChoices) -> None:
             raise UsageError(f'--{name.replace("_", "-")} must be positive, not {value}.')
     if choices.folds is not None and choices.folds < 2:
         raise UsageError('--folds must be at least 2: who trains a model is not explained by it.')
-    if choices.model_name is not None and not _NAME.fullmatch(choices.model_name):
+    if choices.model_name is not None:
+        _check_name('--model-name', choices.model_name)
+
+
+def _check_name(option: str, name: str, advice: str | None = None) -> None:
+    """Refuse what cannot be the name of a model's folder: one in another is not found later."""
+    if not _NAME.fullmatch(name):
         raise UsageError(
-            f'--model-name {choices.model_name!r} is no file name of letters, digits, dots, '
-            'hyphens and underscores.'
+            f'{option} {name!r} is no file name of letters, digits, dots, hyphens and underscores.',
+            advice,
         )
 
 
@@ -156,6 +162,8 @@ def check_target(choices: TrainChoices) -> None:
             'train needs --label COLUMN: the column of participants.tsv that says who has what.',
             'For example --label group --positive patient --negative control.',
         )
+    if choices.model_name is None:
+        _check_name('--label', choices.label, 'Name the model yourself: --model-name NAME.')
     kinds = {
         '--positive': choices.positive is not None,
         '--classes': bool(choices.classes),

@@ -31,7 +31,7 @@ def init_inject_wf(
     run_uuid: str,
     name: str = 'inject_wf',
 ) -> Workflow:
-    """Plant a change into every T1w image, each on its own.
+    """Plant a change into every T1w image, each on its own; those with a problem fail with it.
 
     Parameters
     ----------
@@ -61,19 +61,40 @@ def init_inject_wf(
     workflow = Workflow(name=name)
     workflow.base_dir = str(base_dir)
     for record in records:
-        single_wf = init_inject_t1w_wf(
-            settings=settings,
-            record=record,
-            replicates=replicates[record.subject],
-            injection=injection,
-            model_template=model_template,
-            omp_nthreads=omp_nthreads,
-            name=workflow_name(record.prefix),
-        )
+        single_name = workflow_name(record.prefix)
+        if record.problem and workflow.get_node(single_name) is not None:
+            continue  # it shares its name, and so the problem, with one before
+        if record.problem:
+            single_wf = _init_refusal_wf(record.problem, single_name)
+        else:
+            single_wf = init_inject_t1w_wf(
+                settings=settings,
+                record=record,
+                replicates=replicates[record.subject],
+                injection=injection,
+                model_template=model_template,
+                omp_nthreads=omp_nthreads,
+                name=single_name,
+            )
         crash_dir = log_dir(log_settings, record.subject, run_uuid)
         send_crashes(single_wf, crash_dir)
         workflow.add_nodes([single_wf])
     return workflow
+
+
+def _init_refusal_wf(problem: str, name: str) -> Workflow:
+    """Fail with a problem that was found before, so that the verdict tells it as any other."""
+    workflow = Workflow(name=name)
+    refuse = niu.Function(function=_refuse, input_names=['problem'], output_names=['none'])
+    refuse.inputs.problem = problem
+    workflow.add_nodes([pe.Node(refuse, name='check_input')])
+    return workflow
+
+
+def _refuse(problem: str) -> None:
+    from bids_interp.errors import ImageError  # nipype runs this function without its module
+
+    raise ImageError(problem, '')
 
 
 def init_inject_t1w_wf(

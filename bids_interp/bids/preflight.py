@@ -94,6 +94,8 @@ def preflight(
 
     def look(record: T1wRecord) -> PreflightRow:
         notes = tuple(findings.get(record.path.name, ()))
+        if record.problem:
+            return PreflightRow(record.prefix, record, None, model, (record.problem,), notes)
         if settings.derivatives and not (record.derivative_t1w or record.derivative_mask):
             notes += ('nothing of this image alone is in the folders of --derivatives',)
         try:

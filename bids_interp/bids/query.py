@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_FILTER = {'datatype': 'anat', 'suffix': 'T1w', 'extension': ['.nii', '.nii.gz']}
 SHOWN = 20
 
+_LABEL = re.compile(r'[a-zA-Z0-9+]+')
+
 
 @dataclass(frozen=True)
 class T1wRecord:
@@ -32,13 +34,15 @@ class T1wRecord:
     path : Path
         The image.
     subject, session : str
-        Labels without prefix; `session` may be None.
+        Labels without prefix, of the folders; `session` may be None.
     entities : dict
         Entities as in the file name, in its order: ``{'sub': '01', 'run': '1'}``.
     dataset_key : str
         DOI or name of the dataset, under which model bundles know their training data.
     derivative_t1w, derivative_mask : Path, optional
         Precomputed native T1w image and brain mask of this very image.
+    problem : str
+        Why its outputs could not be told from those of another image; it is refused then.
     """
 
     path: Path
@@ -48,6 +52,7 @@ class T1wRecord:
     dataset_key: str = ''
     derivative_t1w: Path | None = None
     derivative_mask: Path | None = None
+    problem: str = ''
 
     @property
     def prefix(self) -> str:
@@ -141,6 +146,8 @@ def missing_subjects(settings: Settings) -> list[str]:
 def collect(settings: Settings) -> list[T1wRecord]:
     """Return every T1w image that the settings select, each on its own.
 
+    Images that cannot be told apart by their names come with a problem, and are to be refused.
+
     Raises
     ------
     InputDatasetError
@@ -184,7 +191,7 @@ def collect(settings: Settings) -> list[T1wRecord]:
             )
     records = [_record(f, key) for f in chosen]
     siblings = [_record(f, key) for f in everything]
-    records = find_precomputed(records, siblings, settings.derivatives)
+    records = find_precomputed(_refuse_shared(records), siblings, settings.derivatives)
     return sorted(records, key=lambda record: str(record.path))
 
 
@@ -198,15 +205,15 @@ def _index(settings: Settings, wanted: list[str]) -> BIDSLayout:
         validate=False, index_metadata=False, ignore=_ignore_patterns(settings.bids_dir, only)
     )
     database = settings.bids_database_dir
-    layout = BIDSLayout(settings.bids_dir, validate=False, indexer=indexer, database_path=database)
+    options: dict[str, Any] = {
+        'validate': False,
+        'indexer': indexer,
+        'database_path': database,
+        'config': ['bids', 'derivatives'],  # a filter may choose by desc-
+    }
+    layout = BIDSLayout(settings.bids_dir, **options)
     if database is not None and _is_stale(layout, settings.bids_dir, wanted):
-        layout = BIDSLayout(
-            settings.bids_dir,
-            validate=False,
-            indexer=indexer,
-            database_path=database,
-            reset_database=True,
-        )
+        layout = BIDSLayout(settings.bids_dir, **options, reset_database=True)
     return layout
 
 
@@ -214,6 +221,8 @@ def _is_stale(layout: BIDSLayout, bids_dir: Path, wanted: list[str]) -> bool:
     """Tell whether a kept index is of another dataset or lacks images of wanted subjects."""
     if Path(str(layout.root)).resolve() != bids_dir.resolve():
         return True
+    if 'desc' not in layout.get_entities():
+        return True  # of an earlier version
     indexed = {f.filename for f in layout.get(suffix='T1w', **_subject_query(wanted))}
     subjects = wanted or list_subjects(bids_dir)
     present = {
@@ -259,11 +268,76 @@ def _find(layout: BIDSLayout, filters: dict[str, Any], wanted: list[str]) -> lis
 
 
 def _record(found: BIDSFile, key: str) -> T1wRecord:
-    """Return the record of a pybids file, with labels as they are written in its name."""
+    """Return the record of a pybids file, with labels as they are written in its name.
+
+    pybids cuts a label at the first character that is not allowed, so that several images would
+    seem to be one; here it is kept whole, and told.
+    """
     path = Path(found.path)
-    written = dict(re.findall(r'(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)', path.name))
-    entities = {short: written[short] for short in SOURCE_ENTITIES if short in written}
-    return T1wRecord(path, entities['sub'], entities.get('ses'), entities, key)
+    stem = path.name.split('.')[0]
+    pairs = (part.partition('-') for part in stem.split('_'))
+    written = {short: label for short, _, label in pairs if label}
+    folders = _folders(path)
+    labels = {**written, **folders}
+    labels = {short: labels[short] for short in SOURCE_ENTITIES if short in labels}
+    wrong = [label for label in labels.values() if not _LABEL.fullmatch(label)]
+    absent = [f'{s}-{label}' for s, label in folders.items() if f'_{s}-{label}_' not in f'_{stem}_']
+    # Names of workflows and files are made of them, whatever the folders are called.
+    entities = {short: re.sub(r'[^\w+-]', '_', label) for short, label in labels.items()}
+    problem = ''
+    if wrong:
+        problem = (
+            f'{path}: the label {wrong[0]} may hold only letters and digits (BIDS). '
+            'Rename it in folders, files and tables.'
+        )
+    elif absent:
+        problem = (
+            f'{path} lies in {absent[0]}, but its name has no {absent[0]}. '
+            'Rename the file or the folder.'
+        )
+    if absent:
+        # It must not be taken for the image that belongs there.
+        entities['misplaced'] = re.sub(r'[\W_]', '', stem)
+    return T1wRecord(path, labels['sub'], labels.get('ses'), entities, key, problem=problem)
+
+
+def _folders(path: Path) -> dict[str, str]:
+    """Return the labels of the participant's and the session's folder that a file lies in.
+
+    Examples
+    --------
+    >>> _folders(Path('/bids/sub-01/ses-a/anat/sub-01_T1w.nii'))
+    {'ses': 'a', 'sub': '01'}
+    """
+    labels: dict[str, str] = {}
+    for folder in path.parents:
+        short, _, label = folder.name.partition('-')
+        if short in ('sub', 'ses') and label:
+            labels[short] = label
+        if short == 'sub':
+            break
+    return labels
+
+
+def _refuse_shared(records: list[T1wRecord]) -> list[T1wRecord]:
+    """Give images a problem whose outputs would have the same names.
+
+    Not all entities are kept by the outputs, and ``.nii`` and ``.nii.gz`` are one image to them.
+    """
+    by_prefix: dict[str, list[T1wRecord]] = {}
+    for record in records:
+        if not record.problem:
+            by_prefix.setdefault(record.prefix, []).append(record)
+    problems = {}
+    for prefix, sharing in by_prefix.items():
+        if len(sharing) > 1:
+            *others, last = sorted(str(record.path) for record in sharing)
+            problems[prefix] = (
+                f'{", ".join(others)} and {last} would {"all" if others[1:] else "both"} be '
+                f'written as {prefix}. Rename or remove all but one of them, or choose one with '
+                '--bids-filter-file.'
+            )
+    return [replace(r, problem=r.problem or problems.get(r.prefix, '')) for r in records]
 
 
 def _shorten(labels: list[str]) -> str:

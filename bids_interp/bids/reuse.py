@@ -37,10 +37,12 @@ class Prepared:
 
 def prepared_with(settings: Settings) -> dict[str, Any]:
     """Return what decides how a brain is prepared, beside the image."""
+    from bids_interp.anatomical.templates import head_template_name
+
     return {
         'Version': __version__,
         'SkullStrip': settings.skull_strip_t1w,
-        'StripTemplate': settings.template or 'default',
+        'StripTemplate': head_template_name(settings.template),
         'Fast': settings.fast,
         'RandomSeed': settings.random_seed,
         'Derivatives': [name for name, _ in settings.derivatives],

@@ -111,6 +111,17 @@ def test_a_participant_without_image_has_a_row(rows) -> None:
     assert 'no T1w image' in row.problems[0]
 
 
+def test_images_with_one_output_name_are_refused(skeletons, tmp_path: Path) -> None:
+    names = ('sub-09_T1w.nii', 'sub-10_T1w.nii', 'sub-10_T1w.nii.gz', 'sub-CTRL-01_T1w.nii')
+    root = skeletons.make_dataset(tmp_path, *names)
+    settings = Settings(root, '/out', skip_bids_validation=True)
+    rows = preflight(collect(settings), settings, BUNDLE)
+    assert [row.usable for row in rows] == [True, False, False, False]
+    text = render_table(rows, 120)
+    assert ' '.join(text.split()).count('would both be written as sub-10.') == 2
+    assert 'the label CTRL-01 may hold only letters' in ' '.join(text.split())
+
+
 @pytest.mark.parametrize('width', [60, 80, 100, 200])
 def test_the_table_fits_the_terminal(rows, width: int) -> None:
     text = render_table(list(rows.values()), width)

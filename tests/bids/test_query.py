@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,94 @@ def test_every_image_on_its_own_with_all_its_entities(dataset: Path) -> None:
     assert (first.subject, first.session) == ('01', 'a')
     assert first.dataset_key == 'Skeleton'
     assert records[3].session is None
+
+
+def put(root: Path, *paths: str) -> Path:
+    """Empty images at places of their own, which need not fit their names."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b'')
+    return root
+
+
+@pytest.mark.parametrize(
+    ('paths', 'said'),
+    [
+        (
+            ('sub-10/anat/sub-10_T1w.nii', 'sub-10/anat/sub-10_T1w.nii.gz'),
+            r'sub-10_T1w\.nii and .*sub-10_T1w\.nii\.gz would both be written as sub-10\. Rename',
+        ),
+        (
+            (
+                'sub-12/anat/sub-12_desc-defaced_T1w.nii',
+                'sub-12/anat/sub-12_T1w.nii',
+                'sub-12/anat/sub-12_task-rest_T1w.nii',
+            ),
+            'would all be written as sub-12',
+        ),
+        (
+            ('sub-11/ses-1/anat/sub-11_T1w.nii', 'sub-11/ses-2/anat/sub-11_T1w.nii'),
+            r'lies in ses-([12]), but its name has no ses-\1',
+        ),
+        (
+            ('sub-CTRL-01/anat/sub-CTRL-01_T1w.nii', 'sub-CTRL-02/anat/sub-CTRL-02_T1w.nii'),
+            'the label CTRL-0[12] may hold only letters and digits',
+        ),
+        (
+            ('sub-PD_01/anat/sub-PD_01_T1w.nii', 'sub-PD_02/anat/sub-PD_02_T1w.nii'),
+            'the label PD_0[12] may hold only letters and digits',
+        ),
+        (('sub-01.old/anat/sub-01_T1w.nii',), 'the label 01.old may hold only'),
+        (('sub-13/anat/sub-13_acq-my-own_T1w.nii',), 'the label my-own may hold only'),
+        (('sub-14/anat/sub-01_T1w.nii',), 'lies in sub-14, but its name has no sub-14'),
+        (('sub-01/ses-1/anat/sub-01_T1w.nii',), 'lies in ses-1, but its name has no ses-1'),
+        (('sub-14/anat/T1w.nii',), 'lies in sub-14, but its name has no sub-14'),
+    ],
+)
+def test_images_that_names_do_not_tell_apart(
+    skeletons, tmp_path: Path, paths: tuple[str, ...], said: str
+) -> None:
+    """They come with the reason, and nobody else is taken for one of them."""
+    good = ('sub-01_T1w.nii', 'sub-01_ses-1_T1w.nii')
+    root = put(skeletons.make_dataset(tmp_path, *good, empty=True), *paths)
+    records = {str(r.path.relative_to(root)): r for r in collect(Settings(root, '/out'))}
+    assert len(records) == len(good) + len(paths)
+    refused = [records.pop(path) for path in paths]
+    for record in refused:
+        assert re.search(said, record.problem), record.problem
+    assert {r.prefix: r.problem for r in records.values()} == {'sub-01': '', 'sub-01_ses-1': ''}
+    assert not {r.prefix for r in refused} & {'sub-01', 'sub-01_ses-1'}
+    # Tables of the dataset know participants by their folders.
+    assert {f'sub-{r.subject}' for r in refused} == {path.split('/')[0] for path in paths}
+
+
+def test_what_bids_allows_is_not_refused(dataset: Path, skeletons, tmp_path: Path) -> None:
+    names = (
+        'sub-01_ses-1_acq-a_ce-gad_rec-norm_run-1_echo-1_part-mag_chunk-1_T1w.nii.gz',
+        'sub-01_ses-1_acq-a_ce-gad_rec-norm_run-01_echo-1_part-mag_chunk-1_T1w.nii.gz',
+        'sub-01_ses-1+2_desc-defaced_T1w.nii.gz',
+        'sub-02_T1w.nii',
+        'sub-02_T2w.nii.gz',
+    )
+    root = skeletons.make_dataset(tmp_path, *names, empty=True)
+    for folder in (dataset, root):
+        assert [r.problem for r in collect(Settings(folder, '/out')) if r.problem] == []
+
+
+@pytest.mark.parametrize(
+    ('query', 'other'),
+    [
+        ({'extension': '.nii'}, 'sub-10_T1w.nii.gz'),
+        ({'desc': None}, 'sub-10_desc-defaced_T1w.nii'),
+    ],
+)
+def test_a_filter_chooses_one_of_two_with_the_same_name(
+    skeletons, tmp_path: Path, query: dict, other: str
+) -> None:
+    root = skeletons.make_dataset(tmp_path, 'sub-10_T1w.nii', other, empty=True)
+    path = write_filter(tmp_path, {'t1w': query})
+    (record,) = collect(Settings(root, '/out', bids_filter_file=path))
+    assert (record.path.name, record.problem) == ('sub-10_T1w.nii', '')
 
 
 def test_only_requested_subjects_are_indexed(dataset: Path, monkeypatch) -> None:
@@ -162,6 +251,17 @@ def test_a_kept_index_notices_changes(skeletons, tmp_path: Path) -> None:
     assert found(root, bids_database_dir=database, participant_label=('02',)) == ['sub-02']
     assert found(root, bids_database_dir=database) == ['sub-01', 'sub-02']
     assert found(other, bids_database_dir=database) == ['sub-07']
+
+
+def test_a_kept_index_without_desc_is_made_anew(skeletons, tmp_path: Path) -> None:
+    from bids.layout import BIDSLayout
+
+    names = ('sub-01_T1w.nii', 'sub-01_desc-defaced_T1w.nii')
+    root = skeletons.make_dataset(tmp_path / 'bids', *names, empty=True)
+    BIDSLayout(root, validate=False, database_path=tmp_path / 'index')
+    path = write_filter(tmp_path, {'t1w': {'desc': 'defaced'}})
+    settings = Settings(root, '/out', bids_database_dir=tmp_path / 'index', bids_filter_file=path)
+    assert [record.path.name for record in collect(settings)] == [names[1]]
 
 
 def prepared(folder: Path, *names: str) -> Path:

@@ -216,6 +216,34 @@ def test_a_bad_image_leaves_the_good_one(
     assert tried == ['sub-02']
 
 
+def test_images_with_one_output_name_leave_the_others(
+    settings: Settings,
+    skeletons,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ('sub-02_T1w.nii', 'sub-10_T1w.nii', 'sub-10_T1w.nii.gz', 'sub-PD_01_T1w.nii')
+    root = skeletons.make_dataset(tmp_path / 'shared', *names[:3])
+    place = root / 'sub-PD_01' / 'anat' / names[3]
+    place.parent.mkdir(parents=True)
+    place.write_bytes((root / 'sub-02' / 'anat' / names[0]).read_bytes())
+    tried = []
+
+    def execute(job, workflow, records):
+        tried.extend(record.prefix for record in records)
+        return running.Verdict([running.Outcome(record.prefix) for record in records])
+
+    monkeypatch.setattr(running, 'execute', execute)
+    assert run_participant(settings.replace(bids_dir=root)) == 1
+    assert tried == ['sub-02']
+    assert '1 of 4 images are done' in capsys.readouterr().out
+    reports = {path.name: path.read_text() for path in settings.output_dir.glob('sub-*.html')}
+    assert 'would both be written as sub-10' in reports['sub-10.html']
+    (other,) = (text for name, text in reports.items() if name != 'sub-10.html')
+    assert 'the label PD_01 may hold only letters' in other
+
+
 def test_bad_models_are_found_before_computing(
     settings: Settings, tiny_bundle, tmp_path: Path
 ) -> None:

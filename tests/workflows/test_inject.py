@@ -68,6 +68,21 @@ def test_real_brain_and_a_damaged_one(shared_data, tmp_path, validate_bids, caps
     assert (out / 'participants.tsv').read_bytes() == kept
 
 
+def test_images_with_one_output_name_are_refused_and_the_others_go_on(skeletons, tmp_path, capsys):
+    names = ('sub-10_T1w.nii', 'sub-10_T1w.nii.gz', 'sub-CTRL-01_T1w.nii')
+    bids = skeletons.make_dataset(tmp_path / 'in', *names)
+    skeletons.make_dataset(bids, 'sub-20_T1w.nii', empty=True)
+    settings = Settings(bids, tmp_path / 'out', work_dir=tmp_path / 'work', nprocs=1, offline=True)
+    assert run_inject(settings, Injection(SCENARIOS['S3'], replicates=2)) == 1
+    said = capsys.readouterr().out
+    assert said.count('sub-10: failed in check_input') == 2
+    assert said.count('would both be written as sub-10. Rename') == 2
+    assert 'sub-CTRL-01: failed in check_input' in said
+    assert 'the label CTRL-01 may hold only letters and digits' in said
+    # It was tried: what is wrong with it is another matter.
+    assert 'sub-20: failed in conform' in said
+
+
 def test_places_are_checked_before_anything_is_computed(skeletons, tmp_path):
     bids = skeletons.make_dataset(tmp_path / 'in', 'sub-01_T1w.nii.gz', 'sub-02_T1w.nii.gz')
     injection = Injection(SCENARIOS['S1'], replicates=2)

@@ -277,19 +277,27 @@ def test_too_many_folds_are_found_before_anything_is_computed(bids: Path, capsys
     assert not list(place.out.rglob('*'))
 
 
-def test_a_corrupt_scan_is_left_out_and_named(template, tmp_path: Path, capsys) -> None:
+def test_scans_that_cannot_be_used_are_left_out_and_named(template, tmp_path: Path, capsys) -> None:
     place = Place(tmp_path / 'bids', tmp_path / 'out')
     make_dataset(place.bids, template)
     prepare(place.bids, place.out)
     scan = place.bids / 'sub-99' / 'anat' / 'sub-99_T1w.nii.gz'
     scan.parent.mkdir(parents=True)
     scan.write_bytes((place.bids / 'sub-01/anat/sub-01_T1w.nii.gz').read_bytes()[:5000])
+    # Two images that would be written as one, and a label that BIDS does not allow.
+    for name in ('sub-98_T1w.nii', 'sub-98_T1w.nii.gz', 'sub-PD-01_T1w.nii.gz'):
+        scan = place.bids / name.split('_')[0] / 'anat' / name
+        scan.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.load(place.bids / 'sub-01/anat/sub-01_T1w.nii.gz'), scan)
     with (place.bids / 'participants.tsv').open('a') as stream:
-        stream.write('sub-99\tpatient\tF\n')
+        stream.writelines(f'sub-{label}\tpatient\tF\n' for label in ('98', '99', 'PD-01'))
     assert place.train() == 1
     said = capsys.readouterr()
     assert 'sub-99' in said.out + said.err
     assert 'damaged or truncated' in said.out + said.err
+    assert 'sub-98 is left out:' in said.out + said.err
+    assert 'would both be written as sub-98' in said.out + said.err
+    assert 'the label PD-01 may hold only letters and digits' in said.out + said.err
     config = load_bundle(place.out / 'models' / 'group').config
     assert config['training']['n_images'] == COUNT
 

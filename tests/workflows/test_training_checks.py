@@ -115,6 +115,17 @@ def test_the_published_method_needs_a_grid_that_it_can_halve(tmp_path: Path) -> 
         check(with_card(tmp_path, input_shape=[16, 16, 24]), preset='ipmi2021')
 
 
+@pytest.mark.parametrize('label', ['DX/visit 1', 'visit 1', '../x', '.hidden'])
+def test_a_label_that_is_no_file_name_needs_the_name_of_the_model(
+    tmp_path: Path, label: str
+) -> None:
+    """In a folder of a folder the participant level would not find the model."""
+    with pytest.raises(UsageError, match=r'--label .* is no file name.*--model-name NAME'):
+        settings(tmp_path, label=label)
+    named = settings(tmp_path, label=label, model_name='dx')
+    assert bundle_path(named) == tmp_path / 'out' / 'models' / 'dx'
+
+
 def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
     place = bundle_path(settings(tmp_path))
     assert place == tmp_path / 'out' / 'models' / 'group'
