@@ -14,6 +14,7 @@ from bids_interp.errors import InputDatasetError
 SOURCE_ENTITIES = {
     'sub': 'subject',
     'ses': 'session',
+    'task': 'task',
     'acq': 'acquisition',
     'ce': 'ceagent',
     'rec': 'reconstruction',
@@ -24,8 +25,8 @@ SOURCE_ENTITIES = {
 }
 
 _PREFIX = (
-    'sub-{subject}[_ses-{session}][_acq-{acquisition}][_ce-{ceagent}][_rec-{reconstruction}]'
-    '[_run-{run}][_echo-{echo}][_part-{part}][_chunk-{chunk}]'
+    'sub-{subject}[_ses-{session}][_task-{task}][_acq-{acquisition}][_ce-{ceagent}]'
+    '[_rec-{reconstruction}][_run-{run}][_echo-{echo}][_part-{part}][_chunk-{chunk}]'
 )
 _ANAT = 'sub-{subject}[/ses-{session}]/anat/' + _PREFIX
 

@@ -7,8 +7,8 @@ import pytest
 from bids_interp.bids import names
 from bids_interp.errors import InputDatasetError
 
-SOURCE = '/raw/sub-01/ses-a/anat/sub-01_ses-a_acq-x_ce-gd_rec-y_run-01_T1w.nii.gz'
-STEM = 'sub-01/ses-a/anat/sub-01_ses-a_acq-x_ce-gd_rec-y_run-01'
+SOURCE = '/raw/sub-01/ses-a/anat/sub-01_ses-a_task-rest_acq-x_ce-gd_rec-y_run-01_T1w.nii.gz'
+STEM = 'sub-01/ses-a/anat/sub-01_ses-a_task-rest_acq-x_ce-gd_rec-y_run-01'
 TPL = 'MNI152NLin2009aSym'
 
 

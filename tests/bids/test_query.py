@@ -72,7 +72,7 @@ def put(root: Path, *paths: str) -> Path:
             (
                 'sub-12/anat/sub-12_desc-defaced_T1w.nii',
                 'sub-12/anat/sub-12_T1w.nii',
-                'sub-12/anat/sub-12_task-rest_T1w.nii',
+                'sub-12/anat/sub-12_mod-T1w_T1w.nii',
             ),
             'would all be written as sub-12',
         ),
@@ -114,8 +114,8 @@ def test_images_that_names_do_not_tell_apart(
 
 def test_what_bids_allows_is_not_refused(dataset: Path, skeletons, tmp_path: Path) -> None:
     names = (
-        'sub-01_ses-1_acq-a_ce-gad_rec-norm_run-1_echo-1_part-mag_chunk-1_T1w.nii.gz',
-        'sub-01_ses-1_acq-a_ce-gad_rec-norm_run-01_echo-1_part-mag_chunk-1_T1w.nii.gz',
+        'sub-01_ses-1_task-rest_acq-a_ce-gad_rec-norm_run-1_echo-1_part-mag_chunk-1_T1w.nii.gz',
+        'sub-01_ses-1_task-rest_acq-a_ce-gad_rec-norm_run-01_echo-1_part-mag_chunk-1_T1w.nii.gz',
         'sub-01_ses-1+2_desc-defaced_T1w.nii.gz',
         'sub-02_T1w.nii',
         'sub-02_T2w.nii.gz',
