@@ -75,7 +75,7 @@ def init_derivatives_wf(
 
     Outputs
     -------
-    anatomical_files, explain_files
+    brain_files, registration_files, explain_files
         What was written.
     """
     context = OutputContext(
@@ -101,23 +101,15 @@ def init_derivatives_wf(
     fields = sorted({field for plan in plans.values() for field in _fields(plan)})
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
     outputnode = pe.Node(
-        niu.IdentityInterface(fields=['anatomical_files', 'explain_files']), name='outputnode'
+        niu.IdentityInterface(fields=[f'{what}_files' for what in plans]), name='outputnode'
     )
-    merge_anatomical = pe.Node(niu.Merge(2), name='merge_anatomical')
-    receivers = {
-        'brain': (merge_anatomical, 'in1'),
-        'registration': (merge_anatomical, 'in2'),
-        'explain': (outputnode, 'explain_files'),
-    }
-    workflow.connect(merge_anatomical, 'out', outputnode, 'anatomical_files')
     for what, plan in plans.items():
         sink = pe.Node(
             DerivativesSink(plan=plan, out_dir=str(out_dir)), name=f'ds_{what}', mem_gb=0.5
         )
-        receiver, port = receivers[what]
         workflow.connect([
             (inputnode, sink, [(field, field) for field in _fields(plan)]),
-            (sink, receiver, [('out_files', port)]),
+            (sink, outputnode, [('out_files', f'{what}_files')]),
         ])  # fmt: skip
     return workflow
 

@@ -10,6 +10,9 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.interfaces.reports import Figures, Report
 
+#: What the sinks have written; it says when it is time to draw.
+WRITTEN = ('brain_files', 'registration_files', 'explain_files')
+
 
 def init_report_wf(
     *,
@@ -46,7 +49,7 @@ def init_report_wf(
 
     Inputs
     ------
-    anatomical_files, explain_files
+    brain_files, registration_files, explain_files
         Derivatives of the image; they only say that it is time to draw.
 
     Outputs
@@ -55,9 +58,7 @@ def init_report_wf(
         The report, ``<out_dir>/<prefix>.html``.
     """
     workflow = Workflow(name=name)
-    inputnode = pe.Node(
-        niu.IdentityInterface(fields=['anatomical_files', 'explain_files']), name='inputnode'
-    )
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(WRITTEN)), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=['out_report']), name='outputnode')
     figures = pe.Node(Figures(out_dir=str(out_dir), prefix=prefix), name='figures', mem_gb=1.0)
     report = pe.Node(
@@ -66,10 +67,7 @@ def init_report_wf(
     if crash_dir is not None:
         report.inputs.crash_dir = str(crash_dir)
     workflow.connect([
-        (inputnode, figures, [
-            ('anatomical_files', 'anatomical_files'),
-            ('explain_files', 'explain_files'),
-        ]),
+        (inputnode, figures, [(name, name) for name in WRITTEN]),
         (figures, report, [('out_files', 'figures')]),
         (report, outputnode, [('out_report', 'out_report')]),
     ])  # fmt: skip

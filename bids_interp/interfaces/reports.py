@@ -21,7 +21,8 @@ class _FiguresInputSpec(BaseInterfaceInputSpec):
     out_dir = traits.Str(mandatory=True, desc='root of the derivatives')
     prefix = traits.Str(mandatory=True, desc='source entities of the image, without suffix')
     # Not read: they say when the derivatives are there, and that they changed.
-    anatomical_files = InputMultiObject(File(exists=True), desc='derivatives written before')
+    brain_files = InputMultiObject(File(exists=True), desc='derivatives written before')
+    registration_files = InputMultiObject(File(exists=True), desc='derivatives written before')
     explain_files = InputMultiObject(File(exists=True), desc='derivatives written before')
     version = traits.Str(__version__, usedefault=True, desc='of the program that draws')
 

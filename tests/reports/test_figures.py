@@ -135,8 +135,9 @@ def test_one_damaged_map_costs_only_its_figures(
     assert files.figure('mask', '.png').name in drawn
     assert files.figure('dose', '.svg').name in drawn
     assert files.figure('injectLogJacobian', '.png').name not in drawn
-    assert [record.exc_info is None for record in caplog.records] == [True, False]
-    assert [record.levelname for record in caplog.records] == ['ERROR', 'DEBUG']
+    # Handlers of other tests may hear it, too.
+    told = dict.fromkeys((r.levelname, r.exc_info is None) for r in caplog.records)
+    assert list(told) == [('ERROR', True), ('DEBUG', False)]
     assert found[1].name in caplog.messages[0]
     assert '--reports-only' in caplog.messages[0]
 

@@ -13,7 +13,7 @@ PREFIX = 'sub-01_run-1'
 
 def test_graph_has_two_working_nodes(tmp_path: Path) -> None:
     report_wf = init_report_wf(out_dir=tmp_path, prefix='sub-01', crash_dir=tmp_path / 'crashes')
-    report_wf.inputs.inputnode.anatomical_files = []
+    report_wf.inputs.inputnode.brain_files = []
     nodes = {node.name for node in report_wf._get_all_nodes()}
     assert nodes == {'inputnode', 'figures', 'report', 'outputnode'}
 
@@ -29,7 +29,7 @@ def test_workflow_draws_and_writes(derivatives: Path, tmp_path: Path) -> None:
     table = files.native('desc-doseresponse_stats.tsv')
     report_wf = init_report_wf(out_dir=derivatives, prefix=PREFIX, run_uuid='uuid-8')
     report_wf.base_dir = tmp_path / 'work'
-    report_wf.inputs.inputnode.anatomical_files = [str(table)]
+    report_wf.inputs.inputnode.brain_files = [str(table)]
     report_wf.inputs.inputnode.explain_files = [str(table)]
     report_wf.run()
     assert files.figure('dose', '.svg').exists()

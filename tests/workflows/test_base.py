@@ -91,7 +91,7 @@ def test_every_combination_builds(
     assert ('realise_native' in names) == ('T1w' in settings.output_spaces)
     assert ('realise_template' in names) == ('template' in settings.output_spaces)
     assert {'conform', 'prepare_brain', 'simulate', 'ds_explain', 'report'} <= names
-    assert len(names) <= 17
+    assert len(names) <= 16
     on_gpu = {node.name for node in graph.nodes() if node.is_gpu_node()}
     assert bool(on_gpu) == device.startswith('cuda')
     inputnode = workflow.get_node('sub_02_wf.inputnode').inputs
