@@ -54,9 +54,10 @@ def _end_with_main() -> None:
     if main is None:
         return
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(main.sentinel, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(main.sentinel, fcntl.F_GETFL)
-    fcntl.fcntl(main.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+    with suppress(OSError):  # a system without such signals: worth less than the worker
+        fcntl.fcntl(main.sentinel, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(main.sentinel, fcntl.F_GETFL)
+        fcntl.fcntl(main.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
     if not main.is_alive():  # it ended before this was set
         os._exit(1)
 
