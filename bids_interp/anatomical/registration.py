@@ -161,7 +161,7 @@ def similarity(first: np.ndarray, second: np.ndarray) -> tuple[float, float, flo
     either, total = masks[0] | masks[1], masks[0].sum() + masks[1].sum()
     if not masks[0].any() or not masks[1].any():
         return 0.0, 0.0, 0.0
-    dice = 2.0 * float((masks[0] & masks[1]).sum()) / float(total)
     both = masks[0] & masks[1]
+    dice = 2.0 * float(both.sum()) / float(total)
     inside = float(np.corrcoef(first[both], second[both])[0, 1]) if both.sum() > 1 else 0.0
     return float(np.corrcoef(first[either], second[either])[0, 1]), dice, inside

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bids_interp.bids.tables import Row, is_missing, read_rows
 from bids_interp.errors import InputDatasetError
+from bids_interp.reports.files import number
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
@@ -54,7 +55,7 @@ def order_visits(bids_dir: Path, subject: str, sessions: Sequence[str]) -> tuple
     keys = (
         {name: _time(row.get('acq_time')) for name, row in rows.items()},
         {name: _scanned(folder / f'ses-{name}', f'sub-{subject}_ses-{name}') for name in by_name},
-        {name: _number(row.get('age')) for name, row in rows.items()},
+        {name: number(row.get('age')) for name, row in rows.items()},
         {name: float(listed.index(name)) for name in listed},
     )
     for key in keys:
@@ -89,11 +90,4 @@ def _time(text: str | None) -> float | None:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=None).timestamp()
     except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None or is_missing(text) else float(text)
-    except ValueError:
         return None

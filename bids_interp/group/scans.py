@@ -178,15 +178,15 @@ def in_order(scans: Sequence[Scan], bids_dir: Path) -> tuple[list[Scan], bool]:
     list of Scan, bool
         The same scans; whether some sessions are in the order of their names alone.
     """
-    visits: dict[str, list[str]] = {}
+    of_subject: dict[str, list[Scan]] = {}
     for scan in scans:
-        visits.setdefault(scan.subject, []).append(scan.session)
+        of_subject.setdefault(scan.subject, []).append(scan)
     ordered: list[Scan] = []
     by_name = False
-    for subject, sessions in visits.items():
-        order, is_told = order_visits(bids_dir, subject, list(dict.fromkeys(sessions)))
+    for subject, own in of_subject.items():
+        sessions = list(dict.fromkeys(scan.session for scan in own))
+        order, is_told = order_visits(bids_dir, subject, sessions)
         by_name |= not is_told
-        own = [scan for scan in scans if scan.subject == subject]
         ordered += sorted(own, key=lambda scan: order.index(scan.session))
     return ordered, by_name
 

@@ -200,18 +200,24 @@ def test_only_bad_images(
     assert 'exit code 4' in capsys.readouterr().out
 
 
-def test_a_bad_image_leaves_the_good_one(
-    settings: Settings, skeletons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = skeletons.make_dataset(tmp_path / 'mixed', 'sub-01_T1w.nii.gz', empty=True)
-    skeletons.make_dataset(root, 'sub-02_T1w.nii.gz')
-    tried = []
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Prefixes of the images that would be processed; nothing is."""
+    prefixes: list[str] = []
 
     def execute(job, workflow, records):
-        tried.extend(record.prefix for record in records)
+        prefixes.extend(record.prefix for record in records)
         return running.Verdict([running.Outcome(record.prefix) for record in records])
 
     monkeypatch.setattr(running, 'execute', execute)
+    return prefixes
+
+
+def test_a_bad_image_leaves_the_good_one(
+    settings: Settings, skeletons, tmp_path: Path, tried: list[str]
+) -> None:
+    root = skeletons.make_dataset(tmp_path / 'mixed', 'sub-01_T1w.nii.gz', empty=True)
+    skeletons.make_dataset(root, 'sub-02_T1w.nii.gz')
     assert run_participant(settings.replace(bids_dir=root)) == 1
     assert tried == ['sub-02']
 
@@ -220,7 +226,7 @@ def test_images_with_one_output_name_leave_the_others(
     settings: Settings,
     skeletons,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tried: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = ('sub-02_T1w.nii', 'sub-10_T1w.nii', 'sub-10_T1w.nii.gz', 'sub-PD_01_T1w.nii')
@@ -228,13 +234,6 @@ def test_images_with_one_output_name_leave_the_others(
     place = root / 'sub-PD_01' / 'anat' / names[3]
     place.parent.mkdir(parents=True)
     place.write_bytes((root / 'sub-02' / 'anat' / names[0]).read_bytes())
-    tried = []
-
-    def execute(job, workflow, records):
-        tried.extend(record.prefix for record in records)
-        return running.Verdict([running.Outcome(record.prefix) for record in records])
-
-    monkeypatch.setattr(running, 'execute', execute)
     assert run_participant(settings.replace(bids_dir=root)) == 1
     assert tried == ['sub-02']
     assert '1 of 4 images are done' in capsys.readouterr().out
