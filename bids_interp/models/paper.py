@@ -22,6 +22,8 @@ from bids_interp.spatial import Grid, to_mm
 
 #: Channels of the stages, from the full resolution to a sixteenth.
 CHANNELS = (16, 32, 64, 16, 16)
+#: Each stage after the first halves the grid.
+MULTIPLE = 2 ** (len(CHANNELS) - 1)
 SLOPE = 0.1
 
 
@@ -41,9 +43,10 @@ class PaperSimulator(nn.Module):
     def __init__(self, grid: Grid, mask: np.ndarray) -> None:
         super().__init__()
         del mask
-        if any(size % 16 for size in grid.shape):
+        if any(size % MULTIPLE for size in grid.shape):
             raise ModelError(
-                f'The simulator of ipmi2021 needs sizes that are multiples of 16, not {grid.shape}.'
+                f'The simulator of ipmi2021 needs sizes that are multiples of {MULTIPLE}, not '
+                f'{grid.shape}.'
             )
         self.grid = grid
         convolution = partial(CondConv3d, codes=1, experts=3, routing_dropout=0.1)
@@ -51,7 +54,7 @@ class PaperSimulator(nn.Module):
         pairs = list(pairwise(CHANNELS))
         self.norms = nn.ModuleList(nn.BatchNorm3d(before) for before, _ in pairs)
         self.downs = nn.ModuleList(convolution(a, b) for a, b in pairs)
-        features = CHANNELS[-1] * int(np.prod([size // 16 for size in grid.shape]))
+        features = CHANNELS[-1] * int(np.prod([size // MULTIPLE for size in grid.shape]))
         self.squeeze = nn.Linear(features, 512)
         self.expand = nn.Linear(513, features)
         self.ups = nn.ModuleList(convolution(b, a) for a, b in reversed(pairs))

@@ -10,15 +10,12 @@ import numpy as np
 import torch
 
 from bids_interp.errors import UsageError
-from bids_interp.models.paper import CHANNELS, PaperSimulator
+from bids_interp.models.paper import MULTIPLE, PaperSimulator
 from bids_interp.spatial import to_voxels, warp
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.engine import StepTask
 from bids_interp.training.randomness import step_generators
 from bids_interp.training.simulator import Opponent
-
-#: Each stage after the first halves the grid.
-MULTIPLE = 2 ** (len(CHANNELS) - 1)
 
 
 @dataclass(frozen=True)
