@@ -51,9 +51,8 @@ demo: $(READY)  ## the main job on made-up heads with the demonstration model; p
 lint: $(READY)  ## formatting, lint rules, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python .ci/installed_tree.py
 	$(BIN)/mypy
-	cd build/tree && $(abspath $(BIN))/lint-imports --config ../../setup.cfg --no-cache --no-logo
+	$(BIN)/lint-imports --config setup.cfg --no-cache --no-logo
 
 test: lint  ## lint, then every test (those on real scans where ../shared is there)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

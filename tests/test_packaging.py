@@ -1,4 +1,4 @@
-"""The package installs completely, in place and from a wheel, with its mapped packages."""
+"""The package installs completely, and a checkout never runs the code of another one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ import pytest
 
 import bids_interp
 
-SOURCES = {
-    'bids_interp': 'bids_interp',
-    'bids_interp.workflows': 'workflows',
-    'bids_interp.boilerplate': 'boilerplate',
-}
+SOURCE_FOLDERS = ('bids_interp', 'workflows', 'boilerplate')
+PROJECT_FILES = ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in')
+BUILD = ['--no-build-isolation', '--no-deps', '--no-index', '--quiet']
 # What is imported by another name than it is installed by.
 DISTRIBUTIONS = {
     'ants': 'antspyx',
@@ -40,28 +38,41 @@ def setup_cfg(repository: Path) -> configparser.ConfigParser:
 
 
 @pytest.fixture(scope='module')
-def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a wheel from a copy, so that no build folder is left in the checkout."""
+def source(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the tree with its links, so that no build folder is left in the checkout."""
     copy = tmp_path_factory.mktemp('source')
     unwanted = shutil.ignore_patterns('__pycache__', '*.egg-info')
-    for folder in SOURCES.values():
-        shutil.copytree(repository / folder, copy / folder, ignore=unwanted)
-    for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'):
+    for folder in SOURCE_FOLDERS:
+        shutil.copytree(repository / folder, copy / folder, symlinks=True, ignore=unwanted)
+    for name in PROJECT_FILES:
         shutil.copy(repository / name, copy)
-    target = tmp_path_factory.mktemp('wheel')
-    options = ['--no-build-isolation', '--no-deps', '--no-index', '--quiet', '-w', str(target)]
-    subprocess.run(
-        [sys.executable, '-m', 'pip', 'wheel', *options, str(copy)],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    return copy
+
+
+def _build_wheel(source: Path, target: Path) -> Path:
+    command = [sys.executable, '-m', 'pip', 'wheel', *BUILD, '-w', str(target), str(source)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     (built,) = target.glob('*.whl')
     return built
 
 
+@pytest.fixture(scope='module')
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _build_wheel(source, tmp_path_factory.mktemp('wheel'))
+
+
+@pytest.fixture(scope='module')
+def sdist(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp('sdist')
+    code = 'import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])'
+    command = [sys.executable, '-c', code, str(target)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
+    (built,) = target.glob('*.tar.gz')
+    return built
+
+
 def _python_files(repository: Path) -> list[Path]:
-    return [file for folder in SOURCES.values() for file in (repository / folder).rglob('*.py')]
+    return [file for folder in SOURCE_FOLDERS for file in (repository / folder).rglob('*.py')]
 
 
 def _third_party(file: Path) -> set[str]:
@@ -75,16 +86,9 @@ def _third_party(file: Path) -> set[str]:
     return names - set(sys.stdlib_module_names) - {'bids_interp'}
 
 
-def test_every_folder_with_code_is_listed(
-    repository: Path, setup_cfg: configparser.ConfigParser
-) -> None:
-    listed = set(setup_cfg['options']['packages'].split())
-    found = set()
-    for package, folder in SOURCES.items():
-        for init in (repository / folder).rglob('__init__.py'):
-            parts = init.parent.relative_to(repository / folder).parts
-            found.add('.'.join((package, *parts)))
-    assert listed == found
+@pytest.mark.parametrize('room', ['workflows', 'boilerplate'])
+def test_top_level_rooms_are_linked_into_the_package(repository: Path, room: str) -> None:
+    assert (repository / 'bids_interp' / room).readlink() == Path('..', room)
 
 
 def test_every_import_is_a_declared_dependency(
@@ -141,9 +145,9 @@ def test_commands_are_installed() -> None:
 
 
 @pytest.mark.parametrize('method', ['fork', 'spawn', 'forkserver'])
-def test_mapped_packages_are_found_in_workers(tmp_path: Path, method: str) -> None:
-    """nipype runs nodes in such workers, started in any folder."""
-    script = tmp_path / 'started.py'
+def test_a_checkout_runs_its_own_code_in_every_worker(source: Path, method: str) -> None:
+    """Another checkout is installed in place; nipype runs nodes in such workers."""
+    script = source / 'started.py'
     script.write_text(
         'import importlib\n'
         'import multiprocessing\n'
@@ -158,28 +162,63 @@ def test_mapped_packages_are_found_in_workers(tmp_path: Path, method: str) -> No
         '    with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:\n'
         "        print('\\n'.join(pool.map(locate, sys.argv[2:])))\n"
     )
+    names = ['bids_interp', 'bids_interp.workflows.base', 'bids_interp.boilerplate.methods']
     done = subprocess.run(
-        [sys.executable, str(script), method, 'bids_interp.workflows', 'bids_interp.boilerplate'],
-        cwd=tmp_path,
+        [sys.executable, str(script), method, *names],
+        cwd=source,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    folders = [Path(line).parent.name for line in done.stdout.split()]
-    assert folders == ['workflows', 'boilerplate']
+    script.unlink()
+    assert all(Path(line).is_relative_to(source) for line in done.stdout.split()), done.stdout
+    assert len(done.stdout.split()) == len(names)
+
+
+def _source_files(repository: Path) -> set[str]:
+    package = repository / 'bids_interp'
+    folders = [package, *(path.resolve() for path in package.iterdir() if path.is_symlink())]
+    found = set()
+    for folder in folders:
+        prefix = 'bids_interp' if folder == package else f'bids_interp/{folder.name}'
+        for file in folder.rglob('*'):
+            if file.is_file() and '__pycache__' not in file.parts:
+                found.add(f'{prefix}/{file.relative_to(folder).as_posix()}')
+    return found
 
 
 def test_wheel_holds_every_source_file(repository: Path, wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for package, folder in SOURCES.items():
-        source = repository / folder
-        for file in source.rglob('*'):
-            if file.is_dir() or '__pycache__' in file.parts:
-                continue
-            installed = '/'.join((*package.split('.'), *file.relative_to(source).parts))
-            assert installed in names
+    assert _source_files(repository) - names == set()
     assert any(name.endswith('licenses/LICENSE') for name in names)
+
+
+def test_wheel_of_the_sdist_is_the_wheel_of_the_tree(
+    sdist: Path, wheel: Path, tmp_path: Path
+) -> None:
+    from_sdist = _build_wheel(sdist, tmp_path)
+    names = [sorted(zipfile.ZipFile(file).namelist()) for file in (from_sdist, wheel)]
+    assert names[0] == names[1]
+
+
+def test_an_installation_in_place_has_every_room(source: Path, tmp_path: Path) -> None:
+    command = [sys.executable, '-m', 'pip', 'install', *BUILD, '--target', str(tmp_path), '-e']
+    subprocess.run([*command, str(source)], check=True, capture_output=True, timeout=300)
+    code = (
+        'import site, sys; site.addsitedir(sys.argv[1])\n'
+        'import bids_interp.workflows, bids_interp.boilerplate\n'
+        'print(bids_interp.workflows.__file__, bids_interp.boilerplate.__file__)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-I', '-S', '-c', code, str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert all(Path(line).is_relative_to(source) for line in done.stdout.split()), done.stdout
 
 
 def test_wheel_installs_nothing_else_at_the_top(wheel: Path) -> None:
