@@ -37,6 +37,7 @@ from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.registration import register_brain
 from bids_interp.anatomical.resample import resample_to_template
 from bids_interp.anatomical.templates import brain_template
+from bids_interp.conventions import DIRECTION_SIGNS as DIRECTIONS
 from bids_interp.evaluation.scores import (
     auc,
     bootstrap_by_family,
@@ -46,7 +47,7 @@ from bids_interp.evaluation.scores import (
 )
 from bids_interp.models.bundle import ModelBundle
 from bids_interp.models.bundle_writing import save_bundle
-from bids_interp.models.explainer import DIRECTIONS, simulate
+from bids_interp.models.explainer import simulate
 from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target

@@ -22,6 +22,7 @@ from bids_interp.bids.resources import (
     prepare_caches,
 )
 from bids_interp.bids.write import write_json
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.settings import Settings
 from bids_interp.workflows.benchmark import Benchmark
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from bids_interp.workflows.bench_unit import BenchFiles
 
 logger = logging.getLogger('bids_interp')
-
-TEMPLATE = 'MNI152NLin2009aSym'
 
 
 def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] = ()) -> int:
@@ -136,8 +135,8 @@ def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:
     from bids_interp.training.recipe import make_recipe
     from bids_interp.training.storage import save_context
 
-    template = brain_template(TEMPLATE, offline=offline)
-    grid, mask = model_grid(template, TEMPLATE, benchmark.spacing_mm, benchmark.cube)
+    template = brain_template(EMBEDDED_TEMPLATE, offline=offline)
+    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, benchmark.spacing_mm, benchmark.cube)
     save_context(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
 
 
@@ -152,7 +151,7 @@ def _prepare(
     problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]
     bad = {problem.name for problem in problems}
     usable = [record for record in records if record.prefix not in bad]
-    found = look_for_prepared(settings, usable, TEMPLATE, engine.nprocs)
+    found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, engine.nprocs)
     missing = [record for record in usable if record.prefix not in found]
     if missing:
         logger.info('%d of %d brains have to be prepared.', len(missing), len(usable))
@@ -161,7 +160,7 @@ def _prepare(
             settings=settings,
             records=missing,
             prepared={},
-            template=TEMPLATE,
+            template=EMBEDDED_TEMPLATE,
             context=context,
             inputs_dir=base_dir / 'inputs',
             engine=engine,
@@ -170,7 +169,7 @@ def _prepare(
         )
         verdict = execute(engine, workflow, missing)
         problems += [outcome for outcome in verdict.outcomes if outcome.status != DONE]
-        found = look_for_prepared(settings, usable, TEMPLATE, engine.nprocs)
+        found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, engine.nprocs)
     brains = [
         {'label': record.subject, **_brain_files(found[record.prefix])}
         for record in usable
@@ -195,7 +194,7 @@ def _files(
     base_dir = work_dir / f'bench-{digest}'
     base_dir.mkdir(parents=True, exist_ok=True)
     table = write_json(base_dir / 'brains.json', list(brains))
-    return BenchFiles(table, context, base_dir / 'checkpoints', out, TEMPLATE)
+    return BenchFiles(table, context, base_dir / 'checkpoints', out, EMBEDDED_TEMPLATE)
 
 
 def _run(

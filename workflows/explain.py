@@ -129,7 +129,7 @@ def init_explain_wf(
         Of :class:`bids_interp.interfaces.saliency.Saliency`; only set if methods are asked for.
     """
     if device == 'auto':
-        from bids_interp.models.explainer import resolve_device
+        from bids_interp.device import resolve_device
 
         device = resolve_device(device)
     model = {

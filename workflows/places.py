@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_interp.bids.dataset import check_output
-from bids_interp.bids.provenance import container
-from bids_interp.bids.resources import check_writable, is_inside
+from bids_interp.bids.folders import check_writable, is_inside
+from bids_interp.container import container
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.settings import Settings
 

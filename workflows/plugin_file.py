@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.resources import resolve_device
+from bids_interp.device import resolve_device
 from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
 

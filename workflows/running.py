@@ -10,15 +10,11 @@ import click
 
 from bids_interp import __version__
 from bids_interp.bids.dataset import prepare_output
+from bids_interp.bids.folders import check_space
 from bids_interp.bids.model_choice import check_contrast, open_model
 from bids_interp.bids.preflight import preflight, render_table
 from bids_interp.bids.query import T1wRecord, collect
-from bids_interp.bids.resources import (
-    available_cpus,
-    available_memory_gb,
-    check_space,
-    prepare_caches,
-)
+from bids_interp.bids.resources import available_cpus, available_memory_gb, prepare_caches
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import (
     Job,
@@ -81,11 +77,12 @@ def check_templates(settings: Settings, bundle: ModelBundle) -> None:
     TemplateError
         If one of them cannot be had.
     """
-    from bids_interp.anatomical.templates import EMBEDDED, brain_template, strip_template
+    from bids_interp.anatomical.templates import brain_template, strip_template
+    from bids_interp.conventions import EMBEDDED_TEMPLATE
 
-    if settings.template != EMBEDDED:
+    if settings.template != EMBEDDED_TEMPLATE:
         strip_template(settings.template, offline=settings.offline)
-    if bundle.template != EMBEDDED:
+    if bundle.template != EMBEDDED_TEMPLATE:
         brain_template(bundle.template, offline=settings.offline)
 
 

@@ -16,6 +16,7 @@ from bids_interp.bids.query import T1wRecord, read_description
 from bids_interp.bids.resources import available_cpus
 from bids_interp.bids.reuse import Prepared, find_prepared, prepared_with
 from bids_interp.bids.write import write_json
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.settings import Settings
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.training_checks import check_enough, recipe_arguments
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from bids_interp.training.recipe import TrainingRecipe
     from bids_interp.workflows.train import TrainPlan
 
-TEMPLATE = 'MNI152NLin2009aSym'
 SITE_COLUMNS = ('site', 'scanner', 'center', 'centre')
 
 
@@ -55,10 +55,10 @@ def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -
         template = brain_template(card.grid.space, offline=settings.offline)
         save_context(path, card.grid, mask_on(template, card.grid), card.preprocessing)
         return card.grid.space
-    template = brain_template(TEMPLATE, offline=settings.offline)
-    grid, mask = model_grid(template, TEMPLATE, recipe.spacing_mm, recipe.cube)
+    template = brain_template(EMBEDDED_TEMPLATE, offline=settings.offline)
+    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, recipe.spacing_mm, recipe.cube)
     save_context(path, grid, mask, recipe.preprocessing)
-    return TEMPLATE
+    return EMBEDDED_TEMPLATE
 
 
 def look_for_prepared(

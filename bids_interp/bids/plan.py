@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.names import DIRECTIONS, dose_label, output_name
+from bids_interp.bids.names import dose_label, output_name
 from bids_interp.bids.provenance import bids_uri
 from bids_interp.bids.sidecars import SOURCE_KINDS, is_standard_template, sidecar
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE
 
 #: Metadata key that stands for "put all keys of this JSON file into the sidecar".

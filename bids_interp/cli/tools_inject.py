@@ -202,14 +202,15 @@ def _planted(
     """Scenario, template and atlas that the options name."""
     if (scenario is None) == (not effect):
         raise click.UsageError('Give either --scenario or --effect.')
+    from bids_interp.conventions import EMBEDDED_TEMPLATE
     from bids_interp.phantom.scenarios import scenario as named_scenario
-    from bids_interp.workflows.injection import EMBEDDED, choose_effect
+    from bids_interp.workflows.injection import choose_effect
 
     if scenario is None:
         return choose_effect(effect, atlas, atlas_labels, template)
     if atlas is not None:
         raise click.UsageError('--atlas goes with --effect; scenarios have their own regions.')
-    return named_scenario(scenario, strength), template or EMBEDDED, None
+    return named_scenario(scenario, strength), template or EMBEDDED_TEMPLATE, None
 
 
 def _labels(values: Sequence[str]) -> tuple[str, ...]:

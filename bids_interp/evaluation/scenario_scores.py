@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.evaluation.group_ncc import (
     GroupAgreement,
     draw_weights,
@@ -22,7 +23,6 @@ from bids_interp.spatial import Grid
 
 #: What the others are compared with.
 OURS = 'ours'
-DIRECTIONS = ('inject', 'remove')
 BOTH = 'both'
 #: Columns of the rows of the images whose means are reported.
 MEANS = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.tables import as_numbers
 
 CONFOUND_COLUMNS: dict[str, dict[str, Any]] = {
     'covariate': {'Description': 'Covariate.'},

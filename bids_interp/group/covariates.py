@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bids_interp.bids.labels import as_numbers
 from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.tables import Tables, is_category
+from bids_interp.bids.tables import Tables, as_numbers, is_category
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.group.scans import Scan
 from bids_interp.settings import Settings

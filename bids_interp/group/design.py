@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.tables import as_numbers
 from bids_interp.errors import UsageError
 
 #: Fewer residual degrees of freedom than this are not tested.

@@ -11,8 +11,8 @@ import numpy as np
 
 from bids_interp.errors import ImageError
 from bids_interp.group.scans import Scan
-from bids_interp.reports.volumes import brain_voxels
 from bids_interp.spatial.grid import Grid
+from bids_interp.spatial.mask import brain_voxels
 
 #: Brains that the mask is made of; more change nothing.
 MASK_BRAINS = 10

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bids_interp.group.plan import GroupPlan
+from bids_interp.reports.dose_response import by_dose, read_response
 from bids_interp.reports.files import ScanFiles
-from bids_interp.reports.response_figures import by_dose, read_response
 
 RESPONSE_COLUMNS: dict[str, dict[str, Any]] = {
     'group': {'Description': 'Group; "all" is everybody.'},

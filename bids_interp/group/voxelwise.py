@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.tables import as_numbers
 from bids_interp.errors import ImageError
 from bids_interp.group.design import MIN_DF, make_design
 from bids_interp.group.glm import residuals

@@ -174,9 +174,9 @@ class TrainJudge(SimpleInterface):
     def _run_interface(self, runtime):
         import torch
 
+        from bids_interp.device import resolve_device
         from bids_interp.interfaces.training import _tell
         from bids_interp.models.bundle_writing import TrainedFold
-        from bids_interp.models.explainer import resolve_device
         from bids_interp.training.calibration import class_gaps
         from bids_interp.training.classifier import predict_outputs
         from bids_interp.training.fit import FoldResult, FoldRun, Place, train_classifier

@@ -70,7 +70,7 @@ class ModelInterface(SimpleInterface):
         """Input (1, 1, X, Y, Z), folds to use, and device."""
         import torch
 
-        from bids_interp.models.explainer import resolve_device
+        from bids_interp.device import resolve_device
 
         data, _ = load_image(self.inputs.model_input)
         membership = json.loads(Path(self.inputs.membership).read_text(encoding='utf-8'))

@@ -16,8 +16,9 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.names import DIRECTIONS, dose_label
+from bids_interp.bids.names import dose_label
 from bids_interp.bids.write import write_json, write_nifti
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.interfaces.model import load_image, load_matrix, load_velocity
 
 

@@ -13,7 +13,7 @@ from nipype.interfaces.base import isdefined
 
 from bids_interp.bids.tables import is_category
 from bids_interp.bids.write import write_json, write_nifti, write_text, write_tsv
-from bids_interp.conventions import SIGN
+from bids_interp.conventions import DIRECTIONS, SIGN
 
 if TYPE_CHECKING:
     from bids_interp.training.assemble import Assembled
@@ -269,7 +269,7 @@ def fold_facts(cohort: Cohort, index: int, result: FoldResult) -> dict[str, Any]
     if 'test_auc' in metrics:
         row['test AUC'] = round(metrics['test_auc'], 3)
     first = simulator['validity'][0]
-    for direction in ('inject', 'remove'):
+    for direction in DIRECTIONS:
         if first[direction]:
             row[f'validity, {direction}'] = round(first[direction]['validity'], 3)
     if 'minimality' in simulator:

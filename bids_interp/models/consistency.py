@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bids_interp.conventions import DIRECTION_SIGNS
 from bids_interp.models.bundle import ModelBundle
-from bids_interp.models.explainer import DIRECTIONS, FoldPrediction, apply_field, classify
+from bids_interp.models.explainer import FoldPrediction, apply_field, classify
 from bids_interp.spatial import compose, flow, forward_map, pull_back, warp
 
 
@@ -25,7 +26,7 @@ def has_crossed(probability: float, shift: float, direction: str) -> bool:
     >>> has_crossed(float('nan'), -0.6, 'remove')
     True
     """
-    sign = DIRECTIONS[direction]
+    sign = DIRECTION_SIGNS[direction]
     if np.isnan(probability):
         return bool(sign * shift > 0.5)
     return bool(sign * (probability - 0.5) > 0)
@@ -56,7 +57,7 @@ def dose_monotonicity(rows: Sequence[Mapping[str, Any]], direction: str) -> floa
     chosen = [row for row in rows if row['direction'] in ('none', direction)]
     doses = sorted({row['dose'] for row in chosen})
     means = [np.mean([row['logit'] for row in chosen if row['dose'] == dose]) for dose in doses]
-    steps = DIRECTIONS[direction] * np.diff(means)
+    steps = DIRECTION_SIGNS[direction] * np.diff(means)
     return float(np.mean(steps > 0)) if len(steps) else float('nan')
 
 
@@ -120,7 +121,7 @@ def composition_rmse(
     grid, kind = bundle.grid, bundle.field_kind
     first, backward = flow(0.5 * dose * field, grid, kind)
     halfway = warp(image, backward, grid)
-    again = mean_field(bundle, halfway, folds, DIRECTIONS[direction], device)
+    again = mean_field(bundle, halfway, folds, DIRECTION_SIGNS[direction], device)
     twice = compose(first, forward_map(0.5 * dose * again, grid, kind), grid)
     difference = twice - forward_map(dose * field, grid, kind)
     return rms_length(difference, bundle.brain_mask)

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from bids_interp.conventions import SIGN
-from bids_interp.errors import DeviceError, ModelError
+from bids_interp.conventions import DIRECTION_SIGNS, SIGN
+from bids_interp.device import resolve_device
+from bids_interp.errors import ModelError
 from bids_interp.models.bundle import ModelBundle
 from bids_interp.models.preprocessing import as_volume, to_model_grid
 from bids_interp.spatial import (
@@ -25,7 +26,6 @@ from bids_interp.spatial import (
 from bids_interp.spatial.jacobian import SMALLEST_DETERMINANT
 
 #: Sign of the dose of each direction.
-DIRECTIONS = {'inject': 1.0, 'remove': -1.0}
 DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
 #: Room around the brain's box where a field is integrated.
 BOX_MARGIN_MM = 2.0
@@ -123,28 +123,6 @@ class Explanation:
     predictions: tuple[FoldPrediction, ...]
 
 
-def resolve_device(device: str) -> str:
-    """Turn ``auto`` into ``cuda`` or ``cpu`` and check that a named device is there.
-
-    Raises
-    ------
-    DeviceError
-        If CUDA was asked for and there is none, or the name is not known.
-    """
-    if device == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device == 'cpu':
-        return device
-    kind, _, index = device.partition(':')
-    if kind != 'cuda' or (index and not index.isdigit()):
-        raise DeviceError(f'There is no device {device!r}.', 'Use auto, cpu, cuda or cuda:N.')
-    if not torch.cuda.is_available():
-        raise DeviceError(f'--device {device} was asked for, but no CUDA device can be used.')
-    if index and int(index) >= torch.cuda.device_count():
-        raise DeviceError(f'There is no {device}: {torch.cuda.device_count()} device(s) found.')
-    return device
-
-
 def prepare_input(
     brain: np.ndarray, native: Grid, native_to_template: np.ndarray, bundle: ModelBundle
 ) -> torch.Tensor:
@@ -194,7 +172,7 @@ def simulate(
     """
     folds = _need_folds(folds)
     per_fold = {}
-    for direction, sign in DIRECTIONS.items():
+    for direction, sign in DIRECTION_SIGNS.items():
         dose = torch.tensor([sign], device=device)
         maps = [bundle.fold(i, device).field(image.to(device), dose)[0].cpu() for i in folds]
         per_fold[direction] = torch.stack(maps).numpy()
@@ -354,8 +332,10 @@ def explain(
     ImageError
         If the image is no volume, or empty.
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f'There is no direction {direction!r}; known are {tuple(DIRECTIONS)}.')
+    if direction not in DIRECTION_SIGNS:
+        raise ValueError(
+            f'There is no direction {direction!r}; known are {tuple(DIRECTION_SIGNS)}.'
+        )
     where = resolve_device(device)
     data = as_volume(np.asarray(brain.dataobj, dtype=np.float32))
     grid = Grid.from_image(brain)

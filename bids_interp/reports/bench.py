@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_interp import __version__
 from bids_interp.bids.write import write_json, write_text, write_tsv
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.bench_words import GOALS, METRICS, dictionary, notes, verdict_of
 from bids_interp.settings import SALIENCY_METHODS
 
@@ -121,10 +122,7 @@ class Finder:
         found = self.rows.get((scenario, method, metric, 'both'))
         if found is not None:
             return found
-        sides = [
-            self.rows.get((scenario, method, metric, direction))
-            for direction in ('inject', 'remove')
-        ]
+        sides = [self.rows.get((scenario, method, metric, direction)) for direction in DIRECTIONS]
         there = [side for side in sides if side is not None]
         if not there:
             return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.evaluation.saliency import method_title
 from bids_interp.reports.assemble import data_uri
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
@@ -17,7 +18,6 @@ from bids_interp.reports.volumes import (
     PLANES,
     Volume,
     bounding_box,
-    brain_voxels,
     grey,
     load_volume,
     peak,
@@ -25,6 +25,7 @@ from bids_interp.reports.volumes import (
     spread_slices,
 )
 from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.spatial.mask import brain_voxels
 
 #: Slices of each plane.
 COUNTS = {'axial': 4, 'coronal': 3, 'sagittal': 2}
@@ -142,7 +143,7 @@ def draw_scenario(
         there.
     """
     pictures = []
-    for direction in ('inject', 'remove'):
+    for direction in DIRECTIONS:
         maps = _Maps.load(out, scores, methods, direction)
         if maps is not None:
             scale = SignedScale.fit(maps.main)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp import __version__
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json
 
 
@@ -122,7 +123,7 @@ def _region_rows(changes: list[Any]) -> list[dict[str, Any]]:
         return []
     largest = max(abs(change.volume_change_percent) for change in changes) or 1.0
     for row in rows.values():
-        for direction in ('inject', 'remove'):
+        for direction in DIRECTIONS:
             value = row[direction]
             row[f'{direction}_width'] = 0 if value is None else round(50 * abs(value) / largest, 1)
     ordered = sorted(rows.values(), key=lambda row: -abs(row['inject'] or row['remove'] or 0))

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.errors import ImageError
-from bids_interp.reports.files import DIRECTIONS, REMEDY, ScanFiles, read_json, unreadable
+from bids_interp.reports.files import REMEDY, ScanFiles, read_json, unreadable
 
 LOGGER = logging.getLogger('bids_interp.reports')
 

@@ -14,8 +14,6 @@ from bids_interp.errors import ImageError
 
 #: What helps when a derivative cannot be read.
 REMEDY = 'Delete it and run the participant level again, without --reports-only.'
-#: Directions of the simulation, in the order in which they are told.
-DIRECTIONS = ('inject', 'remove')
 BRAIN = 'desc-brain_T1w.nii.gz'
 PREDICTION = 'desc-explain_prediction.json'
 SALIENCY_METHODS = 'desc-methods_saliency.json'

@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.change_figures import MAP_COUNTS, Changes
-from bids_interp.reports.files import (
-    BRAIN,
-    DIRECTIONS,
-    SALIENCY_METHODS,
-    ScanFiles,
-    read_json,
-    sidecar,
-)
+from bids_interp.reports.files import BRAIN, SALIENCY_METHODS, ScanFiles, read_json, sidecar
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
 from bids_interp.reports.palette import SALIENCY_COLOURS, SignedScale
 from bids_interp.reports.regions import template_map
@@ -23,13 +17,13 @@ from bids_interp.reports.volumes import (
     PLANES,
     Volume,
     bounding_box,
-    brain_voxels,
     grey,
     load_like,
     load_volume,
     put_onto,
     spread_slices,
 )
+from bids_interp.spatial.mask import brain_voxels
 
 PLANES_SHOWN = ('axial', 'coronal')
 OURS = 'Simulation, log-Jacobian: to look more like “{positive}” this tissue {change}'

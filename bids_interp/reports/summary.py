@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.reports.dose_response import by_dose, flip_dose, read_response
 from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json, sidecar
 from bids_interp.reports.regions import RegionChange, read_regions, strongest
-from bids_interp.reports.response_figures import by_dose, flip_dose, read_response
 
 #: The classifiers do not agree when their probabilities lie further apart than this.
 DISAGREEMENT = 0.3

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.evaluation.classification import out_of_fold_metrics
 from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
@@ -130,7 +131,7 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
         row[direction]
         for fold in facts
         for row in fold['validity']
-        for direction in ('inject', 'remove')
+        for direction in DIRECTIONS
         if row[direction]
     ]
     metrics: dict[str, Any] = {
@@ -143,7 +144,7 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
                     for one, two in combinations(results, 2)
                 ]
             )
-            for direction in ('inject', 'remove')
+            for direction in DIRECTIONS
         },
     }
     chosen = [

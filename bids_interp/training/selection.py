@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
 from bids_interp.models.simulator import Simulator
@@ -186,5 +187,5 @@ def _validity(
             list(opponent.gaps[0]),
             cohort.grid,
         )
-    values = [row[side]['validity'] for row in rows for side in ('inject', 'remove') if row[side]]
+    values = [row[side]['validity'] for row in rows for side in DIRECTIONS if row[side]]
     return float(np.mean(values))

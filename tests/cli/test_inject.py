@@ -7,8 +7,9 @@ from click.testing import CliRunner
 
 from bids_interp.cli.tools import tools
 from bids_interp.cli.tools_inject import order_words
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.workflows import injecting
-from bids_interp.workflows.injection import EMBEDDED, Injection
+from bids_interp.workflows.injection import Injection
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_scenarios_and_effects_are_handed_on(run):
     assert settings.participant_label == ('01', '03')
     named = run('/in', '/out', '--effect', 'hippocampus')[2]
     assert named.scenario.changes['parahippocampal'] == -0.3
-    assert named.template == EMBEDDED
+    assert named.template == EMBEDDED_TEMPLATE
 
 
 def test_lists_may_stand_before_the_folders():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from bids_interp.errors import DeviceError, ImageError, ModelError
+from bids_interp.errors import ImageError, ModelError
 from bids_interp.models.bundle import ModelBundle
 from bids_interp.models.counterfactuals import counterfactual_metrics
 from bids_interp.models.explainer import (
@@ -15,7 +15,6 @@ from bids_interp.models.explainer import (
     explain,
     prepare_input,
     realise,
-    resolve_device,
     simulate,
 )
 from bids_interp.models.preprocessing import Preprocessing
@@ -189,13 +188,3 @@ def test_several_volumes_are_refused(brain, tiny_bundle):
     data, grid = brain
     with pytest.raises(ImageError, match='several volumes'):
         explain(nib.Nifti1Image(np.stack([data, data], axis=-1), grid.affine), tiny_bundle)
-
-
-def test_devices():
-    assert resolve_device('cpu') == 'cpu'
-    assert resolve_device('auto') in ('cpu', 'cuda')
-    with pytest.raises(DeviceError, match='tpu'):
-        resolve_device('tpu')
-    if not torch.cuda.is_available():
-        with pytest.raises(DeviceError, match='no CUDA device'):
-            resolve_device('cuda:0')

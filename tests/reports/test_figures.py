@@ -11,10 +11,10 @@ from PIL import Image
 
 from bids_interp.reports import draw_figures
 from bids_interp.reports.change_figures import load_changes
+from bids_interp.reports.dose_response import flip_dose, read_response
 from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.grid_figure import drawn_factor, load_movement
 from bids_interp.reports.regions import measure_regions, read_regions, strongest
-from bids_interp.reports.response_figures import flip_dose, read_response
 
 PREFIX = 'sub-01_run-1'
 

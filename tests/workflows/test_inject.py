@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.phantom.atlas import Atlas
 from bids_interp.phantom.effects import parse_effect
@@ -14,7 +15,7 @@ from bids_interp.phantom.scenarios import SCENARIOS, custom_scenario
 from bids_interp.settings import Settings
 from bids_interp.spatial import Grid
 from bids_interp.workflows.injecting import run_inject
-from bids_interp.workflows.injection import EMBEDDED, Injection, choose_effect, plan_injection
+from bids_interp.workflows.injection import Injection, choose_effect, plan_injection
 
 
 def rows(path):
@@ -54,7 +55,7 @@ def test_real_brain_and_a_damaged_one(shared_data, tmp_path, validate_bids, caps
         direction, sign = {'patient': ('remove', 1), 'control': ('inject', -1)}[person['group']]
         anat = truth_root / label / 'anat'
         pose = json.loads(
-            (anat / f'{label}_from-T1w_to-{EMBEDDED}_mode-image_xfm.json').read_text()
+            (anat / f'{label}_from-T1w_to-{EMBEDDED_TEMPLATE}_mode-image_xfm.json').read_text()
         )
         native = nib.load(anat / f'{label}_desc-truth{direction}_logjacobian.nii.gz')
         to_voxel = np.linalg.inv(pose['NativeToTemplate'] @ native.affine)
