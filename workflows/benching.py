@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bids_interp import __version__
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.preflight import preflight
 from bids_interp.bids.query import T1wRecord, collect
@@ -25,6 +25,7 @@ from bids_interp.bids.write import write_json
 from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.settings import Settings
+from bids_interp.version import __version__
 from bids_interp.workflows.benchmark import Benchmark
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.engine import configure_nipype, execute, run_nodes, start_engine
@@ -59,6 +60,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     """
     started = time.monotonic()
     start_logging(settings.verbose)
+    settings = with_head_template(settings)
     out = settings.output_dir.parent
     work_dir = _work_dir(settings, out)
     records = first_of_each(collect(settings))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from bids_interp import __version__
 from bids_interp.errors import UsageError
 from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.version import __version__
 
 #: Methods that are not saliency maps, and what they are.
 OTHER_METHODS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,14 +132,3 @@ def workflow_name(prefix: str) -> str:
     'sub_01_ses_a_wf'
     """
     return f'{prefix.replace("-", "_").replace("+", "plus")}_wf'
-
-
-def with_head_template(settings: Settings) -> Settings:
-    """Name the whole-head template, so that another one is not taken for the same method.
-
-    Which one is best may change between two runs; intermediate and finished files hold for the one
-    that they were made with.
-    """
-    from bids_interp.anatomical.templates import head_template_name
-
-    return replace(settings, template=head_template_name(settings.template))

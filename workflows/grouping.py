@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bids_interp import __version__
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.resources import available_cpus, prepare_caches
 from bids_interp.errors import InputDatasetError
 from bids_interp.settings import Settings
+from bids_interp.version import __version__
 from bids_interp.workflows.context import Engine
 from bids_interp.workflows.engine import configure_nipype, run_nodes, start_engine
 from bids_interp.workflows.logs import add_log_file, start_logging

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.injected import (
     TRUTH,
     People,
@@ -24,7 +25,7 @@ from bids_interp.bids.resources import available_cpus, available_memory_gb, prep
 from bids_interp.bids.write import write_tsv
 from bids_interp.errors import OutputError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, new_run_uuid, with_head_template
+from bids_interp.workflows.context import Engine, new_run_uuid
 from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
 from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
 from bids_interp.workflows.logs import start_logging

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bids_interp import __version__
 from bids_interp.bids.write import write_text
 from bids_interp.settings import Settings
+from bids_interp.version import __version__
 from bids_interp.workflows.context import Job, log_dir
 from bids_interp.workflows.verdict import EXCLUDED, FAILED, Outcome, Verdict, read_error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bids_interp import __version__
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.folders import check_space
 from bids_interp.bids.model_choice import check_contrast, open_model
@@ -16,12 +16,8 @@ from bids_interp.bids.preflight import preflight, render_table
 from bids_interp.bids.query import T1wRecord, collect
 from bids_interp.bids.resources import available_cpus, available_memory_gb, prepare_caches
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import (
-    Job,
-    RunContext,
-    new_run_uuid,
-    with_head_template,
-)
+from bids_interp.version import __version__
+from bids_interp.workflows.context import Job, RunContext, new_run_uuid
 from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.pages import (

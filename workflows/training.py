@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bids_interp import __version__
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.labels import LabelledImage, LabelTable, read_labels
 from bids_interp.bids.preflight import PreflightRow, preflight, render_table
@@ -18,7 +18,8 @@ from bids_interp.bids.resources import (
 )
 from bids_interp.errors import TrainingError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, with_head_template
+from bids_interp.version import __version__
+from bids_interp.workflows.context import Engine
 from bids_interp.workflows.engine import configure_nipype, execute, run_nodes, start_engine
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir

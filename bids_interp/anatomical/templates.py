@@ -14,6 +14,7 @@ from bids_interp.anatomical.conform import make_image
 from bids_interp.anatomical.stripped import foreground_mask
 from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError
+from bids_interp.settings import Settings
 
 # Whole heads with a brain mask, in the order of preference.
 HEAD_TEMPLATES = ('OASIS30ANTs', 'MNI152NLin2009cAsym', 'MNI152NLin6Asym')
@@ -50,6 +51,15 @@ def head_template_name(name: str | None = None) -> str:
     """
     there = (found for found in HEAD_TEMPLATES if _head_files(found, offline=True) is not None)
     return name or next(there, EMBEDDED_TEMPLATE)
+
+
+def with_head_template(settings: Settings) -> Settings:
+    """Return the settings with the whole-head template named.
+
+    Which template is best may change between two runs. Intermediate and finished files are valid
+    only for the template that they were made with.
+    """
+    return settings.replace(template=head_template_name(settings.template))
 
 
 def strip_template(name: str | None = None, *, offline: bool = True) -> StripTemplate:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from bids_interp import __version__
 from bids_interp.container import container
+from bids_interp.version import __version__
 
 SOFTWARE = 'bids_interp'
 RAW_LINK = 'raw'

@@ -11,12 +11,12 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from bids_interp import __version__
 from bids_interp.cli.argv import normalise
 from bids_interp.cli.options import all_options, list_names, value_names
 from bids_interp.cli.params import OTHER, GroupedCommand, Option
 from bids_interp.errors import BidsInterpError, UsageError
 from bids_interp.settings import LEVELS, Settings, parse_toml
+from bids_interp.version import __version__
 
 # What each analysis level runs: a function of the settings that returns the exit code.
 RUNNERS = {

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from bids_interp import __version__
 from bids_interp.cli.main import report_error
 from bids_interp.errors import BidsInterpError
+from bids_interp.version import __version__
 
 # Name of the tool: where its command is, and its line in the list.
 TOOLS = {

@@ -85,7 +85,7 @@ class GroupPlan:
 
     def common(self) -> dict[str, Any]:
         """Fields that every sidecar has."""
-        from bids_interp import __version__
+        from bids_interp.version import __version__
 
         content: dict[str, Any] = {
             'GeneratedBy': [{'Name': SOFTWARE, 'Version': __version__}],

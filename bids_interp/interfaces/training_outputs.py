@@ -135,9 +135,9 @@ def make_config(
     """Configuration of the bundle, from the cohort, the metrics and what the run knows."""
     import torch
 
-    from bids_interp import __version__
     from bids_interp.models.realism import intensity_statistics
     from bids_interp.training.assemble import make_salt, subject_folds
+    from bids_interp.version import __version__
 
     salt = make_salt(cohort, seed)
     simulator = {**facts.pop('simulator')}

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp import __version__
 from bids_interp.bids.write import write_json, write_text, write_tsv
 from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.bench_words import GOALS, METRICS, dictionary, notes, verdict_of
 from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.version import __version__
 
 COLUMNS = ('scenario', 'strength', 'seed', 'method', 'direction', 'metric', 'value', 'low', 'high')
 #: Columns of the page, where anything is known: of maps, and of simulations.

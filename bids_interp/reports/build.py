@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bids_interp import __version__
 from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json
+from bids_interp.version import __version__
 
 
 def build_report(

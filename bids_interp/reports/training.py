@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp import __version__
 from bids_interp.conventions import SIGN
 from bids_interp.reports.training_curves import Curves, read_curves
 from bids_interp.reports.training_sanity import sanity_words
@@ -24,6 +23,7 @@ from bids_interp.reports.training_words import (
     model_facts,
     verdict_of,
 )
+from bids_interp.version import __version__
 
 __all__ = ['read_curves', 'write_training_report']
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.names import output_name, sidecar_name
 from bids_interp.bids.reuse import FINGERPRINT, PREPARED_WITH, prepared_with
@@ -58,7 +59,7 @@ def prepare(source: Path, out: Path, settings: Settings) -> None:
     nib.save(nib.Nifti1Image((data > 0).astype(np.uint8), image.affine), mask)
     transform.write_text('# of an earlier run\n')
     facts = {
-        PREPARED_WITH: prepared_with(settings),
+        PREPARED_WITH: prepared_with(with_head_template(settings)),
         'Conformation': {FINGERPRINT: image_fingerprint(source)},
     }
     sidecar_name(t1w).write_text(json.dumps(facts))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.names import output_name, sidecar_name
 from bids_interp.bids.reuse import FINGERPRINT, PREPARED_WITH, prepared_with
@@ -115,7 +116,7 @@ def prepare(bids: Path, out: Path) -> None:
         sidecar_name(t1w).write_text(
             json.dumps(
                 {
-                    PREPARED_WITH: prepared_with(settings),
+                    PREPARED_WITH: prepared_with(with_head_template(settings)),
                     'Conformation': {FINGERPRINT: image_fingerprint(source)},
                 }
             )

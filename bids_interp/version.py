@@ -1,0 +1,3 @@
+"""Version of the package, free of imports."""
+
+__version__ = '0.1.0'
