@@ -17,6 +17,7 @@ from bids_interp.bids.model_choice import output_spaces
 from bids_interp.bids.query import T1wRecord
 from bids_interp.bids.reuse import prepared_with
 from bids_interp.settings import Settings
+from bids_interp.version import __version__
 from bids_interp.workflows.anatomical import anatomical_wf_of
 from bids_interp.workflows.context import RunContext, log_dir, send_crashes, workflow_name
 from bids_interp.workflows.derivatives import init_derivatives_wf
@@ -42,6 +43,7 @@ def work_key(settings: Settings, bundle: ModelBundle) -> str:
         settings.random_seed,
         [name for name, _ in settings.derivatives],
         bundle.version_hash,
+        __version__,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 

@@ -15,6 +15,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_interp.bids.explain_files import facts_key, field_files
 from bids_interp.bids.names import dose_label
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
 from bids_interp.conventions import DIRECTIONS
@@ -22,9 +23,9 @@ from bids_interp.interfaces.model import (
     ModelInputSpec,
     ModelInterface,
     NetworkInputSpec,
+    load_fields,
     load_image,
     load_matrix,
-    load_velocity,
 )
 
 
@@ -132,7 +133,7 @@ def summarise(answers: list[dict[str, Any]]) -> dict[str, Any]:
 
 class _SimulateOutputSpec(TraitedSpec):
     velocity = OutputMultiObject(File(exists=True), desc='velocity fields: inject, remove')
-    velocity_facts = File(exists=True, desc='JSON: one object per velocity field')
+    velocity_facts = File(exists=True, desc='JSON: an object for each direction')
 
 
 class Simulate(ModelInterface):
@@ -147,20 +148,19 @@ class Simulate(ModelInterface):
         bundle = self.open_model()
         simulation = simulate(bundle, *self.network_input())
         spread = simulation.velocity_sd
-        paths, facts = [], []
-        for direction in DIRECTIONS:
+        paths, facts = [], {}
+        for file in field_files():
+            direction = str(file.direction)
             velocity = simulation.velocity[direction]
-            paths.append(self.path(runtime, f'{direction}_velocity.nii.gz'))
+            paths.append(self.path(runtime, f'{file.stem}.nii.gz'))
             write_nifti(paths[-1], velocity, simulation.grid.affine, template=True)
             length = np.sqrt((velocity**2).sum(axis=0))[bundle.brain_mask]
             sd = np.sqrt((spread[direction] ** 2).sum(axis=0))[bundle.brain_mask]
-            facts.append(
-                {
-                    'SpeedMaxMM': float(length.max()),
-                    'SpeedMeanMM': float(length.mean()),
-                    'SDAcrossFoldsMeanMM': float(sd.mean()),
-                }
-            )
+            facts[facts_key(file)] = {
+                'SpeedMaxMM': float(length.max()),
+                'SpeedMeanMM': float(length.mean()),
+                'SDAcrossFoldsMeanMM': float(sd.mean()),
+            }
         self._results['velocity'] = paths
         self._results['velocity_facts'] = self.path(runtime, 'velocity_facts.json')
         write_json(self._results['velocity_facts'], facts)
@@ -191,12 +191,12 @@ class Counterfactual(ModelInterface):
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
-        fields = [load_velocity(path)[0] for path in self.inputs.velocity]
+        fields = load_fields(self.inputs.velocity)
         # Only the mean was written; a single fold has nobody else to be judged by.
         alone = explainer.simulate(bundle, image, folds, device) if len(folds) > 1 else None
         simulation = explainer.Simulation(
             bundle.grid,
-            dict(zip(DIRECTIONS, fields, strict=True)),
+            {direction: field for direction, (field, _) in fields.items()},
             alone.per_fold if alone else {},
             folds,
             bundle.field_kind,
