@@ -17,7 +17,7 @@ name=$(basename "$0"); cd "{state}" || exit 9
 case $name in
   sbatch|qsub|bsub)
     if [ -e refuse ]; then cat refuse >&2; exit 1; fi
-    id=$(( $(ls jobs/*.sh 2>/dev/null | wc -l) + 1 ))
+    id=$$ # jobs may be submitted side by side
     if [ -f "${{@: -1}}" ]; then cp "${{@: -1}}" jobs/$id.sh; else cat > jobs/$id.sh; fi
     setsid bash jobs/$id.sh > jobs/$id.log 2>&1 < /dev/null &
     echo $! > jobs/$id.pid
