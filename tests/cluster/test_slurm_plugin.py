@@ -16,6 +16,45 @@ pytestmark = pytest.mark.slow
 JOBS = {'interface': 'lo', 'cores': 1, 'memory': '4GB', 'walltime': '00:20:00'}
 
 
+# A workflow whose step takes long when it runs for the first time.
+SMALL = """
+import sys
+from pathlib import Path
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+
+from bids_interp.errors import WorkerLostError
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Engine, send_crashes
+from bids_interp.workflows.engine import configure_nipype, run_nodes
+
+
+def wait_once(path):
+    import time
+    from pathlib import Path
+
+    if not Path(path).exists():
+        Path(path).touch()
+        time.sleep(600)
+
+
+site = Path(sys.argv[1])
+(site / 'work').mkdir()
+settings = Settings(site / 'bids', site / 'out', use_plugin=site / 'plugin.yml')
+engine = Engine(settings, site / 'work', 'cpu', 1, 1, 4.0, 'run')
+configure_nipype(engine)
+workflow = pe.Workflow('small_wf', base_dir=str(site / 'work'))
+step = pe.Node(niu.Function(function=wait_once), name='step')
+step.inputs.path = str(site / 'begun')
+workflow.add_nodes([step])
+send_crashes(workflow, site / 'crashes')
+outcome = run_nodes(engine, workflow, site / 'crashes')
+lost = 'WorkerLostError' if WorkerLostError.default_advice in outcome.problem else ''
+print(outcome.status, outcome.step, lost)
+"""
+
+
 @pytest.fixture(scope='module')
 def bids(slurm, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One stripped made-up brain."""
@@ -92,28 +131,32 @@ def test_a_refusal_is_told(run, changes: dict, said: str) -> None:
     assert 'Traceback' not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(('signal', 'code'), [('KILL', 1), ('TERM', 0)])
-def test_a_job_that_ends_early(slurm, run, site: Path, signal: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ('signal', 'expected'), [('KILL', 'failed step WorkerLostError'), ('TERM', 'done')]
+)
+def test_a_job_that_ends_early(slurm, site: Path, signal: str, expected: str) -> None:
     """A worker that was killed fails its step; one that SLURM ends in order hands it over."""
     before, ended = len(_jobs(slurm)), threading.Event()
 
     def end() -> None:
         while not ended.is_set():
-            running = [job for job in _jobs(slurm)[before:] if job['JobState'] == 'RUNNING']
-            # A step has begun: both workers may have one.
-            if len(running) == 2 and list((site / 'work').glob('*/*/*/*/*_unfinished.json')):
-                for job in running:
-                    slurm.call('scancel', f'--signal={signal}', '--full', job['JobId'])
+            if (site / 'begun').exists():
+                (job,) = _jobs(slurm)[before:]
+                slurm.call('scancel', f'--signal={signal}', '--full', job['JobId'])
                 return
             time.sleep(0.2)
 
+    (site / 'plugin.yml').write_text(
+        yaml.safe_dump({'plugin': 'Dask', 'plugin_args': {'n_workers': 1, 'slurm': JOBS}})
+    )
+    (site / 'small.py').write_text(SMALL)
     thread = threading.Thread(target=end)
     thread.start()
-    done = run()
+    done = slurm.call(sys.executable, site / 'small.py', site)
     ended.set()
     thread.join()
-    assert done.returncode == code, done.stdout
-    assert 'Traceback' not in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].strip() == expected
     jobs = _jobs(slurm)[before:]
-    assert len(jobs) >= 2 + (code == 0)
+    assert len(jobs) == (2 if expected == 'done' else 1)
     assert not {'RUNNING', 'PENDING'} & set(_ended(slurm, jobs))
