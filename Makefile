@@ -68,7 +68,7 @@ test-container: $(READY)  ## build the image, then test it under Docker or Podma
 	[ $$code = 0 ] || exit $$code; \
 	BIDS_INTERP_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)
 
-test-slurm: $(READY)  ## test the job scripts and nipype's plugin under a real SLURM on this machine
+test-slurm: $(READY)  ## test the job scripts and the plugin Dask under a real SLURM on this machine
 	@$(PYTHON) tests/cluster/slurm.py check; code=$$?; \
 	if [ $$code = 69 ]; then echo 'test-slurm: nothing was tested, see above'; exit 0; fi; \
 	[ $$code = 0 ] || exit $$code; \

@@ -113,20 +113,10 @@ class WorkerLostError(BidsInterpError):
 
 
 class SchedulerError(BidsInterpError):
-    """The scheduler of a cluster refused a job, or does not answer."""
+    """No workers can be had: a scheduler cannot be reached, or refuses the jobs."""
 
     exit_code = 1
     default_advice = (
         'Change the options in the --use-plugin file to what the cluster allows, and run the same '
         'command again; finished work is kept.'
-    )
-
-
-class JobLostError(BidsInterpError):
-    """A job of a cluster ended without a result."""
-
-    exit_code = 1
-    default_advice = (
-        'This is usually the limit of memory or time: raise it in the --use-plugin file, and run '
-        'the same command again; finished work is kept.'
     )

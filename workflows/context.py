@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from bids_interp.bids.query import T1wRecord
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
-    from nipype.pipeline.engine import Workflow
+    from nipype.pipeline.engine import Node, Workflow
 
     from bids_interp.models.bundle import ModelBundle
 
@@ -108,13 +109,23 @@ def log_dir(settings: Settings, subject: str, run_uuid: str) -> Path:
     return settings.output_dir / f'sub-{subject}' / 'log' / run_uuid
 
 
+def walk_nodes(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Node]]:
+    """Give every node below a workflow, with the names that lead from the workflow to it."""
+    for name in dict.fromkeys(path.split('.')[0] for path in workflow.list_node_names()):
+        part = workflow.get_node(name)
+        if hasattr(part, 'list_node_names'):
+            yield from (((name, *names), node) for names, node in walk_nodes(part))
+        else:
+            yield (name,), part
+
+
 def send_crashes(workflow: Workflow, folder: Path) -> None:
     """Let every node of a workflow write its crash files into a folder.
 
     nipype gives a node the settings of its workflow only when it is made.
     """
     workflow.config['execution']['crashdump_dir'] = str(folder)
-    for node in workflow._get_all_nodes():
+    for _, node in walk_nodes(workflow):
         node.config = deepcopy(workflow.config)
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from traceback import walk_tb
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +86,8 @@ def run_nodes(engine: Engine, workflow: Workflow, crash_dir: Path) -> Outcome:
 
 def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, str]:
     """Run a workflow; whether it was interrupted, and what the engine complained about."""
-    from bids_interp.workflows.plugins import make_plugin
+    from bids_interp.workflows.nipype_internals import raised_on_reading_results
+    from bids_interp.workflows.plugin_file import make_plugin
 
     plugin: Any = make_plugin(
         engine.settings.use_plugin,
@@ -108,7 +108,7 @@ def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, 
         logger.error('Interrupted.')
     except Exception as error:
         trouble = read_error(str(error))
-        if _met_in_results(error):
+        if raised_on_reading_results(error):
             trouble = (
                 f'A file in the work directory {engine.work_dir} is missing or damaged '
                 f'({trouble}). Run the same command again, which repeats the step; if that does '
@@ -121,11 +121,6 @@ def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, 
         if hasattr(plugin, 'close'):
             plugin.close()
     return interrupted, trouble
-
-
-def _met_in_results(error: Exception) -> bool:
-    """Tell whether nipype met an error while it read the results of earlier steps."""
-    return any(frame.f_code.co_name == '_get_inputs' for frame, _ in walk_tb(error.__traceback__))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

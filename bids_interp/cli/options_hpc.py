@@ -92,10 +92,10 @@ def how() -> list[Option]:
         ),
         _option('--retries', HOW, 'Repetitions of a task that failed.', default=1, **number),
         _option(
-            '--requeues', HOW, 'Times a task that was ended goes back to the queue.',
+            '--requeues', HOW, 'Times a task that was ended goes back to the queue (SLURM).',
             default=3, **number,
         ),
-        _option('--grace', HOW, 'Seconds from warning to end.', default=120, **number),
+        _option('--grace', HOW, 'Seconds from warning to end (SLURM).', default=120, **number),
     ]  # fmt: skip
 
 

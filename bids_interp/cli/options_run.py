@@ -83,7 +83,7 @@ def machine() -> list[Option]:
             aliases=['--nipype-plugin-file', '--use_plugin'],
             group=MACHINE,
             metavar='FILE',
-            help='YAML file with plugin and plugin_args of nipype, for example for SLURM.',
+            help='YAML file with plugin (MultiProc, Linear or Dask) and plugin_args.',
         ),
         flag(
             '--resource-monitor',

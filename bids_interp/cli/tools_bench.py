@@ -96,7 +96,10 @@ def bench() -> None:
 @click.option('--nprocs', type=click.IntRange(1), help='CPUs used at once.')
 @click.option('--work-dir', type=click.Path(path_type=Path), metavar='DIR', help='For checkpoints.')
 @click.option(
-    '--use-plugin', type=click.Path(path_type=Path), metavar='FILE', help='nipype plugin (YAML).'
+    '--use-plugin',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help='YAML file of a plugin.',
 )
 @click.option('--offline', is_flag=True, help='Never ask the network for a template.')
 @click.option('--fast', is_flag=True, help='Trade accuracy of the registration for time.')

@@ -130,7 +130,10 @@ def order_words(args: Sequence[str], takes_value: Collection[str]) -> list[str]:
 )
 @click.option('--nprocs', type=click.IntRange(1), help='CPUs used at once.')
 @click.option(
-    '--use-plugin', type=click.Path(path_type=Path), metavar='FILE', help='nipype plugin (YAML).'
+    '--use-plugin',
+    type=click.Path(path_type=Path),
+    metavar='FILE',
+    help='YAML file of a plugin.',
 )
 @click.option('--overwrite', is_flag=True, help='Replace a dataset made with other settings.')
 def inject(

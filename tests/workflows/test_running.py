@@ -25,7 +25,12 @@ from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
 from bids_interp.workflows import engine as engines
 from bids_interp.workflows import verdict as judging
-from bids_interp.workflows.context import RunContext, log_dir, workflow_name
+from bids_interp.workflows.context import (
+    RunContext,
+    log_dir,
+    send_crashes,
+    workflow_name,
+)
 from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.plugin_file import read_plugin_file
 from bids_interp.workflows.running import Job
@@ -120,9 +125,7 @@ def make(job: Job, **images) -> tuple[Workflow, list[T1wRecord]]:
         start.inputs.value = 1
         step = pe.Node(niu.Function(function=function), name='step')
         single_wf.connect([(start, step, [('out', 'value')])])
-        crash_dir = log_dir(job.settings, record.subject, 'run')
-        for node in single_wf._get_all_nodes():
-            node.config = {'execution': {'crashdump_dir': str(crash_dir)}}
+        send_crashes(single_wf, log_dir(job.settings, record.subject, 'run'))
         workflow.add_nodes([single_wf])
     return workflow, records
 
@@ -372,7 +375,7 @@ def test_a_missing_result(
 @pytest.mark.parametrize(
     ('text', 'said'),
     [(None, 'cannot be read'), ('[1', 'cannot be read'), ('a: 1', 'plugin:'),
-     ('plugin: Slum', 'SLURM')],
+     ('plugin: Slum', 'MultiProc, Linear, Dask')],
 )  # fmt: skip
 def test_bad_plugin_files(tmp_path: Path, text: str | None, said: str) -> None:
     file = tmp_path / 'plugin.yml'
