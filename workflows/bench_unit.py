@@ -18,7 +18,7 @@ from bids_interp.phantom.scenarios import scenario as named_scenario
 from bids_interp.settings import SALIENCY_METHODS
 from bids_interp.training.recipe import PRESETS, make_recipe
 from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Run
 
 #: Added to the seed of a training that is repeated.
 OTHER_SEED = 1000
@@ -70,7 +70,7 @@ class Unit:
         What is run.
     files : BenchFiles
         Files and folders.
-    engine : Engine
+    run : Run
         Share of the machine.
     scenario, seed : str, int
         Which.
@@ -82,12 +82,12 @@ class Unit:
         self,
         benchmark: Benchmark,
         files: BenchFiles,
-        engine: Engine,
+        run: Run,
         scenario: str,
         seed: int,
         provenance: dict[str, Any],
     ) -> None:
-        self.benchmark, self.files, self.engine = benchmark, files, engine
+        self.benchmark, self.files, self.run = benchmark, files, run
         self.scenario, self.seed, self.provenance = scenario, seed, provenance
         null = named_scenario(scenario, benchmark.strength).null
         # Without a truth there are numbers of simulations alone.
@@ -95,7 +95,7 @@ class Unit:
         self.label = unit_name(self.name, seed, benchmark.strength)
         # Part of the names of nodes: lines of the log and crash files say what they are about.
         self.short = f'{self.name}_{seed}'
-        self.threads = max(1, engine.nprocs // benchmark.n_folds)
+        self.threads = max(1, run.nprocs // benchmark.n_folds)
         self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')
         self.maps: list[pe.Node] = []
         self.rows: list[pe.Node] = []
@@ -180,7 +180,7 @@ class Unit:
 
     def _training(self, method: str, recipe: dict[str, Any]) -> dict[str, Any]:
         """Inputs that all nodes have that train."""
-        device = self.engine.device
+        device = self.run.device
         return {
             'recipe': recipe,
             'recipe_digest': make_recipe(**recipe).digest(),

@@ -27,8 +27,8 @@ from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
 from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Engine
-from bids_interp.workflows.engine import configure_nipype, execute, run_nodes, start_engine
+from bids_interp.workflows.context import Run, start_run
+from bids_interp.workflows.engine import configure_nipype, execute, run_nodes
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin, choose_device
@@ -67,10 +67,10 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     check_brains(len(records), benchmark.n_folds)
     check_places(settings, work_dir)
     prepare_caches(work_dir)
-    engine = start_engine(settings, work_dir, choose_device(settings))
+    run = start_run(settings, work_dir, choose_device(settings))
     prepare_work_dir(work_dir, clean=False)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
-    add_log_file(out / 'logs' / f'{engine.run_uuid}.log')
+    add_log_file(out / 'logs' / f'{run.uuid}.log')
     logger.info(
         '%d brains, %s with seeds %s, %d replicates of each brain, voxels of %g mm; %s',
         len(records),
@@ -80,17 +80,17 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
         benchmark.spacing_mm,
         out,
     )
-    configure_nipype(engine)
+    configure_nipype(run)
     context = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
     _save_context(context, benchmark, settings.offline)
-    brains, problems = _prepare(settings, records, context, engine)
+    brains, problems = _prepare(settings, records, context, run)
     for problem in problems:
         logger.error('%s is left out: %s', problem.name, problem.problem)
     check_brains(len(brains), benchmark.n_folds)
     known = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
     files = _files(benchmark.data_digest(known), brains, context, work_dir, out)
-    provenance = _provenance(benchmark.table_digest(known), command, engine)
-    outcome = _run(benchmark, files, engine, provenance)
+    provenance = _provenance(benchmark.table_digest(known), command, run)
+    outcome = _run(benchmark, files, run, provenance)
     code = _tell(benchmark, out, outcome, _facts(settings, benchmark, brains), provenance)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return max(code, 1 if problems else 0)
@@ -143,7 +143,7 @@ def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:
 
 
 def _prepare(
-    settings: Settings, records: Sequence[T1wRecord], context: Path, engine: Engine
+    settings: Settings, records: Sequence[T1wRecord], context: Path, run: Run
 ) -> tuple[list[dict[str, Any]], list[Outcome]]:
     """Bring every brain to the template, once; what was prepared before is used again."""
     from bids_interp.workflows.train import init_training_inputs_wf
@@ -153,11 +153,11 @@ def _prepare(
     problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]
     bad = {problem.name for problem in problems}
     usable = [record for record in records if record.prefix not in bad]
-    found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, engine.nprocs)
+    found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     missing = [record for record in usable if record.prefix not in found]
     if missing:
         logger.info('%d of %d brains have to be prepared.', len(missing), len(usable))
-        base_dir = engine.work_dir / 'bench-brains'
+        base_dir = run.work_dir / 'bench-brains'
         workflow = init_training_inputs_wf(
             settings=settings,
             records=missing,
@@ -165,13 +165,13 @@ def _prepare(
             template=EMBEDDED_TEMPLATE,
             context=context,
             inputs_dir=base_dir / 'inputs',
-            engine=engine,
+            run=run,
             base_dir=base_dir,
             name='bench_brains_wf',
         )
-        verdict = execute(engine, workflow, missing)
+        verdict = execute(run, workflow, missing)
         problems += [outcome for outcome in verdict.outcomes if outcome.status != DONE]
-        found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, engine.nprocs)
+        found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     brains = [
         {'label': record.subject, **_brain_files(found[record.prefix])}
         for record in usable
@@ -199,33 +199,31 @@ def _files(
     return BenchFiles(table, context, base_dir / 'checkpoints', out, EMBEDDED_TEMPLATE)
 
 
-def _run(
-    benchmark: Benchmark, files: BenchFiles, engine: Engine, provenance: dict[str, Any]
-) -> Outcome:
+def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: dict[str, Any]) -> Outcome:
     from bids_interp.workflows.bench import init_bench_wf
 
-    crashes = files.out_dir / 'logs' / f'{engine.run_uuid}_crashes'
+    crashes = files.out_dir / 'logs' / f'{run.uuid}_crashes'
     workflow = init_bench_wf(
         benchmark=benchmark,
         files=files,
-        engine=engine,
+        run=run,
         base_dir=files.brains.parent,
         crash_dir=crashes,
         provenance=provenance,
     )
-    return run_nodes(engine, workflow, crashes)
+    return run_nodes(run, workflow, crashes)
 
 
-def _provenance(table: str, command: Sequence[str], engine: Engine) -> dict[str, Any]:
+def _provenance(table: str, command: Sequence[str], run: Run) -> dict[str, Any]:
     """What is kept with the scores: the run, and with which others they make a table."""
     import torch
 
     return {
-        'run': engine.run_uuid,
+        'run': run.uuid,
         'table': table,
         'command': ' '.join(command),
         'version': __version__,
-        'machine': f'{platform.machine()}, {engine.nprocs} processes, {engine.device}',
+        'machine': f'{platform.machine()}, {run.nprocs} processes, {run.device}',
         'software': f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
         'date': time.strftime('%Y-%m-%d'),
     }

@@ -16,8 +16,8 @@ from bids_interp.bids.resources import available_cpus, prepare_caches
 from bids_interp.errors import InputDatasetError
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
-from bids_interp.workflows.context import Engine
-from bids_interp.workflows.engine import configure_nipype, run_nodes, start_engine
+from bids_interp.workflows.context import Run, start_run
+from bids_interp.workflows.engine import configure_nipype, run_nodes
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin
@@ -55,9 +55,9 @@ def run_group(settings: Settings) -> int:
         return 0
     prepare_work_dir(work_dir, clean=settings.clean_workdir)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir})
-    engine = start_engine(settings, work_dir)
-    add_log_file(settings.output_dir / 'logs' / f'{engine.run_uuid}.log')
-    code = compute(plan, engine)
+    run = start_run(settings, work_dir)
+    add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
+    code = compute(plan, run)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return code
 
@@ -185,9 +185,9 @@ def describe(plan: GroupPlan) -> str:
     return '\n'.join(lines)
 
 
-def compute(plan: GroupPlan, engine: Engine) -> int:
+def compute(plan: GroupPlan, run: Run) -> int:
     """Run the workflow; 1 if a step of it failed or a map could not be read."""
-    configure_nipype(engine)
+    configure_nipype(run)
     from bids_interp.group.outputs import remove_stale
     from bids_interp.group.reading import find_places, names_of_maps
     from bids_interp.group.regions import find_regions, save_where
@@ -199,20 +199,20 @@ def compute(plan: GroupPlan, engine: Engine) -> int:
     regions = find_regions(places, choices['atlas'], labels, offline=choices['offline'])
     for path in remove_stale(plan):
         logger.info('%s is of an earlier run with other options; it was removed.', path.name)
-    base_dir = engine.work_dir / f'group-{plan.folder.name}'
+    base_dir = run.work_dir / f'group-{plan.folder.name}'
     base_dir.mkdir(parents=True, exist_ok=True)
-    crash_dir = engine.settings.output_dir / 'logs' / f'{engine.run_uuid}_crashes'
+    crash_dir = run.settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     workflow = init_group_wf(
         plan=plan.write(base_dir / 'plan.json'),
         where=save_where(base_dir / 'where.npz', places, regions),
         maps=names_of_maps(plan.included),
         voxelwise=choices['voxelwise'],
         null_models=bool(choices['null_models']),
-        nprocs=engine.nprocs,
+        nprocs=run.nprocs,
         crash_dir=crash_dir,
         base_dir=base_dir,
     )
-    outcome = run_nodes(engine, workflow, crash_dir)
+    outcome = run_nodes(run, workflow, crash_dir)
     if outcome.status == FAILED:
         where = f' in {outcome.step}' if outcome.step else ''
         details = f' Details: {outcome.crash_file}' if outcome.crash_file else ''

@@ -18,7 +18,7 @@ from bids_interp.bids.reuse import Prepared, find_prepared, prepared_with
 from bids_interp.bids.write import write_json
 from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Run
 from bids_interp.workflows.training_checks import check_enough, recipe_arguments
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SITE_COLUMNS = ('site', 'scanner', 'center', 'centre')
 
 
-def training_dir(settings: Settings, recipe: TrainingRecipe, engine: Engine) -> Path:
+def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
     """Part of the work directory that belongs to this dataset, preprocessing and grid."""
     parts = [
         read_description(settings.bids_dir),
@@ -39,7 +39,7 @@ def training_dir(settings: Settings, recipe: TrainingRecipe, engine: Engine) -> 
         str(settings.classifier_card and settings.classifier_card.read_text(encoding='utf-8')),
     ]
     digest = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:10]
-    return engine.work_dir / f'train-{digest}'
+    return run.work_dir / f'train-{digest}'
 
 
 def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
@@ -106,14 +106,14 @@ def make_plan(
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,
     bundle: Path,
-    engine: Engine,
+    run: Run,
 ) -> TrainPlan:
     """Write the table of the images and gather what the train workflow needs."""
     from bids_interp.workflows.train import TrainPlan
 
     usable = LabelTable(labels.target, tuple(images), labels.left_out)
     check_enough(usable, recipe.n_folds)
-    base_dir = training_dir(settings, recipe, engine)
+    base_dir = training_dir(settings, recipe, run)
     table = {**describe_images(settings, images), 'target': labels.target.to_dict()}
     digest = hashlib.sha256(
         json.dumps([table, settings.random_seed, recipe.digest(), classifier]).encode()
@@ -132,7 +132,7 @@ def make_plan(
         checkpoints=checkpoints,
         bundle=bundle,
         report_dir=settings.output_dir / 'training' / bundle.name,
-        facts=config_facts(settings, recipe, classifier, bundle.name, engine),
+        facts=config_facts(settings, recipe, classifier, bundle.name, run),
         classifier=classifier,
     )
 
@@ -142,7 +142,7 @@ def config_facts(
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,
     name: str,
-    engine: Engine,
+    run: Run,
 ) -> dict[str, Any]:
     """What the configuration of the bundle says of the run."""
     described = read_description(settings.bids_dir)
@@ -163,7 +163,7 @@ def config_facts(
             'dataset': described['Name'],
             'doi': described.get('DatasetDOI', ''),
             'covariates': list(settings.covariates),
-            'device': engine.device,
+            'device': run.device,
             'recipe': asdict(recipe),
         },
     }

@@ -22,7 +22,7 @@ REALISED = {
     ('simulated', 'template'): 'simulated_template',
     ('logjacobian', 'template'): 'logjacobian_template',
 }
-#: Output with the facts about the realised images of a space (JSON, see :func:`facts_key`).
+#: Output with the facts about the realised images of a space (JSON, by label).
 FACTS = {'native': 'native_facts', 'template': 'template_facts'}
 
 
@@ -36,19 +36,20 @@ class ExplainFile:
         Output of the explain workflow and input of the sink that carry it.
     space : {'native', 'template', 'model'}
         Grid of the image: the scan's own, the template's at 1 mm, or the model's.
-    direction : {'inject', 'remove'}, optional
-        Direction of the simulation.
-    dose : float, optional
-        Dose of the simulation, positive.
-    method : str, optional
-        Saliency method.
+    label : str
+        Name among the files of the field and value of ``desc-``; also the key of its facts in a
+        JSON file about several images.
+    direction : {'inject', 'remove', ''}
+        Direction of the simulation; empty for what is not a simulation.
+    dose : float
+        Dose of the simulation; 0 for a file that belongs to all doses.
     """
 
     field: str
     space: str
-    direction: str | None = None
-    dose: float | None = None
-    method: str | None = None
+    label: str
+    direction: str = ''
+    dose: float = 0.0
 
     @property
     def stem(self) -> str:
@@ -56,21 +57,17 @@ class ExplainFile:
 
         Examples
         --------
-        >>> ExplainFile('logjacobian_native', 'native', 'inject', 1.0).stem
+        >>> ExplainFile('logjacobian_native', 'native', 'inject100', 'inject', 1.0).stem
         'logjacobian_native_inject100'
         """
-        parts = [self.field]
-        if self.direction is not None:
-            label = self.direction if self.dose is None else dose_label(self.direction, self.dose)
-            parts.append(label)
-        if self.method is not None:
-            parts.append(self.method)
-        return '_'.join(parts)
+        return f'{self.field}_{self.label}'
 
 
 def field_files() -> tuple[ExplainFile, ...]:
     """Return the fields of the simulators, one for each direction."""
-    return tuple(ExplainFile(VELOCITY, 'model', direction) for direction in DIRECTIONS)
+    return tuple(
+        ExplainFile(VELOCITY, 'model', direction, direction=direction) for direction in DIRECTIONS
+    )
 
 
 def realised_files(quantity: str, space: str, doses: Sequence[float]) -> tuple[ExplainFile, ...]:
@@ -91,17 +88,12 @@ def realised_files(quantity: str, space: str, doses: Sequence[float]) -> tuple[E
     ['simulated_template_inject050', 'simulated_template_remove050']
     """
     return tuple(
-        ExplainFile(REALISED[quantity, space], space, direction, dose)
+        ExplainFile(REALISED[quantity, space], space, dose_label(direction, dose), direction, dose)
         for direction in DIRECTIONS
         for dose in doses
     )
 
 
 def saliency_files(methods: Sequence[str]) -> tuple[ExplainFile, ...]:
-    """Return the saliency maps, one for each method."""
-    return tuple(ExplainFile(SALIENCY, 'model', method=method) for method in methods)
-
-
-def facts_key(file: ExplainFile) -> str:
-    """Return the key of a file's facts: the same for all images of one simulation in one space."""
-    return file.stem.removeprefix(f'{file.field}_')
+    """Return the saliency maps; the label of each is the method."""
+    return tuple(ExplainFile(SALIENCY, 'model', method) for method in methods)

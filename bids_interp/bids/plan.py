@@ -12,7 +12,6 @@ from bids_interp.bids.explain_files import (
     REALISED,
     SALIENCY,
     VELOCITY,
-    facts_key,
     field_files,
     realised_files,
     saliency_files,
@@ -25,7 +24,7 @@ from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE
 
 #: Key of `learned` for a JSON file all of whose keys go into the sidecar.
 ALL_KEYS = '*'
-#: Key of `learned` for a JSON file that has, by the facts' key, an object for each image.
+#: Key of `learned` for a JSON file that has, by label, an object for each image.
 KEYS_OF_FILE = '#'
 
 
@@ -49,7 +48,7 @@ class PlannedOutput:
     stem : str, optional
         Name, without extension, that the file must have where it comes from
         (:attr:`bids_interp.bids.explain_files.ExplainFile.stem`).
-    facts_key : str, optional
+    label : str, optional
         Key of its facts in a JSON file about several images.
     optional : bool
         Whether it may turn out that there is no such file; a file of no bytes is then in its place
@@ -63,7 +62,7 @@ class PlannedOutput:
     learned: tuple[tuple[str, str], ...] = ()
     optional: bool = False
     stem: str | None = None
-    facts_key: str | None = None
+    label: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -271,7 +270,7 @@ def plan_explain(
                 template=True,
                 learned=(*membership, (KEYS_OF_FILE, 'velocity_facts')),
                 stem=file.stem,
-                facts_key=facts_key(file),
+                label=file.label,
             )
             for file in field_files()
         ],
@@ -293,7 +292,7 @@ def _plan_saliency(context: OutputContext, methods: Sequence[str]) -> Plan:
     membership = ((ALL_KEYS, 'membership'),)
     maps = [
         PlannedOutput(
-            context.name('saliency', space=context.template, desc=file.method),
+            context.name('saliency', space=context.template, desc=file.label),
             sidecar(
                 'saliency',
                 context.common,
@@ -305,7 +304,7 @@ def _plan_saliency(context: OutputContext, methods: Sequence[str]) -> Plan:
             learned=(*membership, (KEYS_OF_FILE, 'saliency_facts')),
             optional=True,
             stem=file.stem,
-            facts_key=facts_key(file),
+            label=file.label,
         )
         for file in saliency_files(methods)
     ]
@@ -341,12 +340,11 @@ def _plan_realised(
     for kind in ('simulated', 'logjacobian'):
         plan[REALISED[kind, place]] = [
             PlannedOutput(
-                context.name(kind, desc=facts_key(file), **spaced),
+                context.name(kind, desc=file.label, **spaced),
                 sidecar(
                     kind,
                     context.common,
-                    [context.own(key) for key in own_sources]
-                    + [context.velocity(str(file.direction))],
+                    [context.own(key) for key in own_sources] + [context.velocity(file.direction)],
                     direction=file.direction,
                     dose=file.dose,
                     Resolution=resolution,
@@ -355,7 +353,7 @@ def _plan_realised(
                 template=in_template,
                 learned=((ALL_KEYS, 'membership'), (KEYS_OF_FILE, FACTS[place])),
                 stem=file.stem,
-                facts_key=facts_key(file),
+                label=file.label,
             )
             for file in realised_files(kind, place, doses)
         ]

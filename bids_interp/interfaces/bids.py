@@ -93,7 +93,7 @@ class DerivativesSink(SimpleInterface):
             if isinstance(value, str) and value.endswith('.json'):
                 value = json.loads(Path(value).read_text(encoding='utf-8'))
             if key == KEYS_OF_FILE:
-                value = value[output['facts_key']]
+                value = value[output['label']]
             collected |= value if key in (ALL_KEYS, KEYS_OF_FILE) else {key: value}
         return collected
 

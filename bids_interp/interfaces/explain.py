@@ -15,7 +15,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.explain_files import facts_key, field_files
+from bids_interp.bids.explain_files import field_files
 from bids_interp.bids.names import dose_label
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
 from bids_interp.conventions import DIRECTIONS
@@ -150,13 +150,13 @@ class Simulate(ModelInterface):
         spread = simulation.velocity_sd
         paths, facts = [], {}
         for file in field_files():
-            direction = str(file.direction)
+            direction = file.direction
             velocity = simulation.velocity[direction]
             paths.append(self.path(runtime, f'{file.stem}.nii.gz'))
             write_nifti(paths[-1], velocity, simulation.grid.affine, template=True)
             length = np.sqrt((velocity**2).sum(axis=0))[bundle.brain_mask]
             sd = np.sqrt((spread[direction] ** 2).sum(axis=0))[bundle.brain_mask]
-            facts[facts_key(file)] = {
+            facts[file.label] = {
                 'SpeedMaxMM': float(length.max()),
                 'SpeedMeanMM': float(length.mean()),
                 'SDAcrossFoldsMeanMM': float(sd.mean()),

@@ -114,7 +114,7 @@ def load_fields(paths: Sequence[str]) -> dict[str, tuple[np.ndarray, Grid]]:
     for path, file in zip(paths, field_files(), strict=True):
         if Path(path).name.split('.')[0] != file.stem:
             raise ValueError(f'{path} is not the field of the direction {file.direction}.')
-        fields[str(file.direction)] = load_velocity(path)
+        fields[file.direction] = load_velocity(path)
     return fields
 
 

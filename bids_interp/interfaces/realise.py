@@ -15,7 +15,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.explain_files import facts_key, realised_files
+from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.write import write_json, write_nifti
 from bids_interp.interfaces.model import load_fields, load_image, load_matrix
 
@@ -61,7 +61,7 @@ class Realise(SimpleInterface):
         paths: dict[str, list[str]] = {'simulated': [], 'log_jacobian': []}
         facts = {}
         for image_file, map_file in zip(simulated, maps, strict=True):
-            velocity, velocity_grid = fields[str(map_file.direction)]
+            velocity, velocity_grid = fields[map_file.direction]
             done = realise(
                 velocity,
                 velocity_grid,
@@ -78,7 +78,7 @@ class Realise(SimpleInterface):
                 path = Path(runtime.cwd) / f'{file.stem}.nii.gz'
                 write_nifti(path, data, grid.affine, template=not is_native)
                 paths[name].append(str(path))
-            facts[facts_key(map_file)] = {
+            facts[map_file.label] = {
                 'VoxelsFolded': done.n_folded,
                 'DisplacementMaxMM': done.displacement_max_mm,
             }

@@ -6,7 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
-from bids_interp.bids.explain_files import facts_key, saliency_files
+from bids_interp.bids.explain_files import saliency_files
 from bids_interp.bids.write import no_map, write_json, write_nifti
 from bids_interp.interfaces.model import ModelInterface, NetworkInputSpec
 
@@ -42,13 +42,13 @@ class Saliency(ModelInterface):
         paths: list[str] = []
         facts: dict[str, dict[str, Any]] = {}
         for file in saliency_files(methods):
-            method = str(file.method)
+            method = file.label
             paths.append(self.path(runtime, f'{file.stem}.nii.gz'))
             if method in skipped:
                 no_map(paths[-1])
                 continue
             write_nifti(paths[-1], maps[method].map, maps[method].grid.affine, template=True)
-            facts[facts_key(file)] = describe(maps[method])
+            facts[file.label] = describe(maps[method])
         self._results['saliency'] = paths
         for name, content in (
             ('saliency_facts', facts),

@@ -26,7 +26,7 @@ from nipype.pipeline import engine as pe
 
 from bids_interp.errors import WorkerLostError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, send_crashes
+from bids_interp.workflows.context import Run, send_crashes
 from bids_interp.workflows.engine import configure_nipype, run_nodes
 
 
@@ -42,14 +42,14 @@ def wait_once(path):
 site = Path(sys.argv[1])
 (site / 'work').mkdir()
 settings = Settings(site / 'bids', site / 'out', use_plugin=site / 'plugin.yml')
-engine = Engine(settings, site / 'work', 'cpu', 1, 1, 4.0, 'run')
-configure_nipype(engine)
+run = Run(settings, site / 'work', 'cpu', 1, 1, 4.0, 'run')
+configure_nipype(run)
 workflow = pe.Workflow('small_wf', base_dir=str(site / 'work'))
 step = pe.Node(niu.Function(function=wait_once), name='step')
 step.inputs.path = str(site / 'begun')
 workflow.add_nodes([step])
 send_crashes(workflow, site / 'crashes')
-outcome = run_nodes(engine, workflow, site / 'crashes')
+outcome = run_nodes(run, workflow, site / 'crashes')
 lost = 'WorkerLostError' if WorkerLostError.default_advice in outcome.problem else ''
 print(outcome.status, outcome.step, lost)
 """

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.bids.explain_files import facts_key, realised_files
+from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.plan import PlannedOutput
 from bids_interp.interfaces.bids import DerivativesSink
 
@@ -19,7 +19,7 @@ PLAN = {
             f'sub-01/anat/sub-01_desc-{name}_T1w.nii.gz',
             {'Description': name},
             learned=(('#', 'facts'), ('SkullStripped', 'stripped')),
-            facts_key=name,
+            label=name,
         )
         for name in ('a', 'b')
     ],
@@ -103,11 +103,11 @@ def explain_plan(tmp_path) -> dict[str, list[PlannedOutput]]:
     return {
         'logjacobian_native': [
             PlannedOutput(
-                f'sub-01/anat/sub-01_desc-{facts_key(file)}_logjacobian.nii.gz',
+                f'sub-01/anat/sub-01_desc-{file.label}_logjacobian.nii.gz',
                 {'Direction': file.direction},
                 learned=(('#', 'native_facts'),),
                 stem=file.stem,
-                facts_key=facts_key(file),
+                label=file.label,
             )
             for file in files
         ]

@@ -15,7 +15,7 @@ from bids_interp.errors import ModelError, NothingToDoError, TemplateError
 from bids_interp.settings import Settings
 from bids_interp.workflows import running
 from bids_interp.workflows.base import init_bids_interp_wf, work_key
-from bids_interp.workflows.context import RunContext, workflow_name
+from bids_interp.workflows.context import Run, workflow_name
 from bids_interp.workflows.running import run_participant
 
 NAMES = ('sub-01_ses-a_run-1_T1w.nii.gz', 'sub-01_ses-a_run-2_T1w.nii.gz', 'sub-02_T1w.nii')
@@ -48,10 +48,8 @@ def derivatives(skeletons, tmp_path_factory: pytest.TempPathFactory) -> dict[tup
 
 
 def build(settings: Settings, bundle, device: str, tmp_path: Path):
-    context = RunContext(bundle, device, 2, 1, 'run')
-    return init_bids_interp_wf(
-        settings=settings, records=collect(settings), context=context, base_dir=tmp_path
-    )
+    run = Run(settings, tmp_path / 'work', device, 2, 1, 8.0, 'run')
+    return init_bids_interp_wf(run=run, bundle=bundle, records=collect(settings), base_dir=tmp_path)
 
 
 def test_a_brain_is_written_before_its_registration(dataset: Path, tiny_bundle, tmp_path) -> None:
@@ -125,9 +123,9 @@ def test_one_image_that_cannot_be_built_leaves_the_others(
     settings = Settings(dataset, tmp_path / 'out')
     failed = []
     workflow = base.init_bids_interp_wf(
-        settings=settings,
+        run=Run(settings, tmp_path / 'work', 'cpu', 1, 1, 8.0, 'run'),
+        bundle=tiny_bundle,
         records=collect(settings),
-        context=RunContext(tiny_bundle, 'cpu', 1, 1, 'run'),
         base_dir=tmp_path,
         on_error=lambda record, error: failed.append(record.prefix),
     )
@@ -205,7 +203,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Prefixes of the images that would be processed; nothing is."""
     prefixes: list[str] = []
 
-    def execute(job, workflow, records):
+    def execute(run, workflow, records):
         prefixes.extend(record.prefix for record in records)
         return running.Verdict([running.Outcome(record.prefix) for record in records])
 

@@ -16,7 +16,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from bids_interp.errors import SchedulerError, UsageError, WorkerLostError
 from bids_interp.settings import Settings
 from bids_interp.workflows import dask_plugin, plugin_file
-from bids_interp.workflows.context import Engine, send_crashes
+from bids_interp.workflows.context import Run, send_crashes
 from bids_interp.workflows.dask_plugin import (
     make_job_cluster,
     make_security,
@@ -67,8 +67,8 @@ def run(folder: Path, function, **arguments) -> Outcome:
     work.mkdir(exist_ok=True)
     file = write_plugin(folder, **arguments)
     settings = Settings(folder / 'bids', folder / 'out', use_plugin=file)
-    engine = Engine(settings, work, 'cpu', 2, 1, 8.0, 'run')
-    configure_nipype(engine)
+    run = Run(settings, work, 'cpu', 2, 1, 8.0, 'run')
+    configure_nipype(run)
     workflow = Workflow(name='small_wf')
     workflow.base_dir = str(work)
     start = pe.Node(niu.Function(function=add_one), name='start')
@@ -76,7 +76,7 @@ def run(folder: Path, function, **arguments) -> Outcome:
     step = pe.Node(niu.Function(function=function), name='step')
     workflow.connect([(start, step, [('out', 'value')])])
     send_crashes(workflow, folder / 'crashes')
-    return run_nodes(engine, workflow, folder / 'crashes')
+    return run_nodes(run, workflow, folder / 'crashes')
 
 
 def make(folder: Path, **arguments):

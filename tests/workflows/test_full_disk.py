@@ -16,7 +16,7 @@ from bids_interp.bids.query import T1wRecord
 from bids_interp.errors import OutputError
 from bids_interp.reports.montage import write_bytes
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, log_dir, send_crashes, workflow_name
+from bids_interp.workflows.context import Run, send_crashes, workflow_name
 from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.verdict import DONE, FAILED, FULL_DISK, Verdict
@@ -66,8 +66,8 @@ def run(
     """Write one map per image, of a number of slices of 16 KB."""
     work.mkdir(exist_ok=True)
     settings = Settings(work / 'bids', out)
-    engine = Engine(settings, work, 'cpu', 1, 1, 4.0, 'run')
-    configure_nipype(engine)
+    run = Run(settings, work, 'cpu', 1, 1, 4.0, 'run')
+    configure_nipype(run)
     workflow = Workflow(name='bids_interp_wf')
     workflow.base_dir = str(work)
     records = []
@@ -77,10 +77,10 @@ def run(
         sink = pe.Node(niu.Function(function=function), name='ds_explain')
         sink.inputs.trait_set(folder=str(out / f'sub-{label}'), voxels=count)
         single_wf.add_nodes([sink])
-        send_crashes(single_wf, log_dir(settings, label, 'run'))
+        send_crashes(single_wf, run.log_dir(label))
         workflow.add_nodes([single_wf])
         records.append(record)
-    return execute(engine, workflow, records)
+    return execute(run, workflow, records)
 
 
 def test_a_full_disk_fails_one_image(small_disk: Path, tmp_path: Path) -> None:

@@ -26,14 +26,12 @@ from bids_interp.settings import Settings
 from bids_interp.workflows import engine as engines
 from bids_interp.workflows import verdict as judging
 from bids_interp.workflows.context import (
-    RunContext,
-    log_dir,
+    Run,
     send_crashes,
     workflow_name,
 )
 from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.plugin_file import read_plugin_file
-from bids_interp.workflows.running import Job
 from bids_interp.workflows.verdict import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, Verdict
 from bids_interp.workflows.watched import WatchedMultiProcPlugin
 
@@ -103,16 +101,15 @@ def take_long(value):
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
+def job(tmp_path: Path) -> Run:
     settings = Settings(tmp_path / 'bids', tmp_path / 'out', work_dir=tmp_path / 'work')
-    context = RunContext(None, 'cpu', 2, 1, 'run')  # type: ignore[arg-type]
-    job = Job(settings, context, [], tmp_path / 'work', 8.0)
+    job = Run(settings, tmp_path / 'work', 'cpu', 2, 1, 8.0, 'run')
     (tmp_path / 'work').mkdir()
-    configure_nipype(job.engine)
+    configure_nipype(job)
     return job
 
 
-def make(job: Job, **images) -> tuple[Workflow, list[T1wRecord]]:
+def make(job: Run, **images) -> tuple[Workflow, list[T1wRecord]]:
     """Two nodes per image, the second of which runs the given function."""
     workflow = Workflow(name='bids_interp_wf')
     workflow.base_dir = str(job.work_dir)
@@ -125,17 +122,17 @@ def make(job: Job, **images) -> tuple[Workflow, list[T1wRecord]]:
         start.inputs.value = 1
         step = pe.Node(niu.Function(function=function), name='step')
         single_wf.connect([(start, step, [('out', 'value')])])
-        send_crashes(single_wf, log_dir(job.settings, record.subject, 'run'))
+        send_crashes(single_wf, job.log_dir(record.subject))
         workflow.add_nodes([single_wf])
     return workflow, records
 
 
-def run(job: Job, **images) -> Verdict:
+def run(job: Run, **images) -> Verdict:
     workflow, records = make(job, **images)
-    return execute(job.engine, workflow, records)
+    return execute(job, workflow, records)
 
 
-def run_files(job: Job) -> Verdict:
+def run_files(job: Run) -> Verdict:
     """Two images with two steps more: one keeps a file, which the next one reads."""
     workflow, records = make(job, a=add_one, b=add_one)
     for record in records:
@@ -145,7 +142,7 @@ def run_files(job: Job) -> Verdict:
         read = pe.Node(niu.Function(function=read_text), name='read')
         single_wf = workflow.get_node(workflow_name(record.prefix))
         single_wf.connect([(keep, read, [('out_file', 'path')])])
-    return execute(job.engine, workflow, records)
+    return execute(job, workflow, records)
 
 
 @pytest.fixture
@@ -162,7 +159,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Ca
     return read
 
 
-def test_done_once_is_not_done_again(job: Job, log: Callable[[], str]) -> None:
+def test_done_once_is_not_done_again(job: Run, log: Callable[[], str]) -> None:
     assert run(job, a=add_one, b=add_one).exit_code == 0
     assert 'done before' not in log()
     assert list(job.work_dir.glob('workers-*')) == []
@@ -185,7 +182,7 @@ def empty(path: Path) -> None:
     [(Path.unlink, 'kept.txt'), (cut, 'result_keep.pklz'), (empty, 'result_keep.pklz')],
 )
 def test_a_damaged_step_is_repeated(
-    job: Job, log: Callable[[], str], damage: Callable[[Path], None], name: str
+    job: Run, log: Callable[[], str], damage: Callable[[Path], None], name: str
 ) -> None:
     assert run_files(job).exit_code == 0
     step = job.work_dir / 'bids_interp_wf' / 'sub_a_wf' / 'keep'
@@ -199,7 +196,7 @@ def test_a_damaged_step_is_repeated(
     assert 'sub-b  done (4 of 4 steps were done before)' in text
 
 
-def test_a_work_directory_that_was_moved_is_whole(job: Job, log: Callable[[], str]) -> None:
+def test_a_work_directory_that_was_moved_is_whole(job: Run, log: Callable[[], str]) -> None:
     assert run_files(job).exit_code == 0
     moved = replace(job, work_dir=job.work_dir.rename(job.work_dir.with_name('moved')))
     log()
@@ -209,7 +206,7 @@ def test_a_work_directory_that_was_moved_is_whole(job: Job, log: Callable[[], st
     assert text.count('done (4 of 4 steps were done before)') == 2
 
 
-def test_damage_that_is_met_later_is_explained(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_that_is_met_later_is_explained(job: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_files(job).exit_code == 0
     empty(job.work_dir / 'bids_interp_wf' / 'sub_a_wf' / 'keep' / 'result_keep.pklz')
     monkeypatch.setattr(engines, 'forget_damaged', lambda workflow: None)
@@ -266,7 +263,7 @@ def test_a_run_leaves_the_folder_of_another_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_worker_fails_its_image_only(job: Job) -> None:
+def test_a_killed_worker_fails_its_image_only(job: Run) -> None:
     verdict = run(job, a=be_killed, b=wait)
     killed, other = verdict.outcomes
     assert killed.status == FAILED
@@ -277,7 +274,7 @@ def test_a_killed_worker_fails_its_image_only(job: Job) -> None:
     assert verdict.exit_code == 1
 
 
-def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Job) -> None:
+def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Run) -> None:
     verdict = run(job, a=fail, b=add_one, c=fill_disk)
     failed, other, full = verdict.outcomes
     assert failed.problem == '2.nii.gz is broken. Mend it.'
@@ -288,10 +285,10 @@ def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Job) -> None:
     assert verdict.exit_code == 1
 
 
-def test_stop_on_first_crash(job: Job) -> None:
+def test_stop_on_first_crash(job: Run) -> None:
     settings = job.settings.replace(stop_on_first_crash=True, nprocs=1)
-    job = Job(settings, RunContext(None, 'cpu', 1, 1, 'run'), [], job.work_dir, 8.0)  # type: ignore[arg-type]
-    configure_nipype(job.engine)
+    job = Run(settings, job.work_dir, 'cpu', 1, 1, 8.0, 'run')
+    configure_nipype(job)
     verdict = run(job, a=fail, b=take_long)
     assert verdict.interrupted
     assert [outcome.status for outcome in verdict.outcomes] == [FAILED, FAILED]
@@ -299,7 +296,7 @@ def test_stop_on_first_crash(job: Job) -> None:
     assert verdict.exit_code == 1
 
 
-def test_a_signal_ends_the_workers(job: Job) -> None:
+def test_a_signal_ends_the_workers(job: Run) -> None:
     def end_soon() -> None:
         while not list(job.work_dir.glob('bids_interp_wf/sub_a_wf/step')):
             time.sleep(0.05)
@@ -385,8 +382,8 @@ def test_bad_plugin_files(tmp_path: Path, text: str | None, said: str) -> None:
         read_plugin_file(file)
 
 
-def test_a_plugin_file_is_used(job: Job, tmp_path: Path) -> None:
+def test_a_plugin_file_is_used(job: Run, tmp_path: Path) -> None:
     file = tmp_path / 'plugin.yml'
     file.write_text('plugin: Linear\n')
-    job = Job(job.settings.replace(use_plugin=file), job.context, [], job.work_dir, 8.0)
+    job = replace(job, settings=job.settings.replace(use_plugin=file))
     assert run(job, a=add_one).exit_code == 0
