@@ -10,6 +10,7 @@ import networkx as nx
 import pytest
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.query import collect
 from bids_interp.errors import ModelError, NothingToDoError, TemplateError
 from bids_interp.settings import Settings
@@ -48,7 +49,7 @@ def derivatives(skeletons, tmp_path_factory: pytest.TempPathFactory) -> dict[tup
 
 
 def build(settings: Settings, bundle, device: str, tmp_path: Path):
-    run = Run(settings, tmp_path / 'work', device, 2, 1, 8.0, 'run')
+    run = Run(with_head_template(settings), tmp_path / 'work', device, 2, 1, 8.0, 'run')
     return init_bids_interp_wf(run=run, bundle=bundle, records=collect(settings), base_dir=tmp_path)
 
 
@@ -123,7 +124,7 @@ def test_one_image_that_cannot_be_built_leaves_the_others(
     settings = Settings(dataset, tmp_path / 'out')
     failed = []
     workflow = base.init_bids_interp_wf(
-        run=Run(settings, tmp_path / 'work', 'cpu', 1, 1, 8.0, 'run'),
+        run=Run(with_head_template(settings), tmp_path / 'work', 'cpu', 1, 1, 8.0, 'run'),
         bundle=tiny_bundle,
         records=collect(settings),
         base_dir=tmp_path,
