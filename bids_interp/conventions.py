@@ -13,3 +13,18 @@ ANATOMY_SIGN = (
     'positive = larger in the subject than in the template; negative = smaller; '
     'difference of volumes % = 100*(exp(logJ)-1)'
 )
+
+#: Saliency methods, as in file names; ``all`` stands for every one.
+SALIENCY_METHODS = (
+    'gradient',
+    'inputxgradient',
+    'integratedgradients',
+    'smoothgrad',
+    'guidedbackprop',
+    'deconvolution',
+    'gradcam',
+    'guidedgradcam',
+    'deeplift',
+    'gradientshap',
+    'occlusion',
+)

@@ -11,7 +11,7 @@ from bids_interp.reports.change_figures import MAP_COUNTS, Changes
 from bids_interp.reports.files import (
     BRAIN,
     DIRECTIONS,
-    SALIENCY_METHODS,
+    SALIENCY_SUMMARY,
     ScanFiles,
     read_json,
     sidecar,
@@ -44,7 +44,7 @@ MEANINGS = {
 
 def listed_methods(files: ScanFiles) -> dict[str, Any]:
     """Which saliency methods were asked for, and which do not apply; empty where none were."""
-    return read_json(next(iter(files.own(SALIENCY_METHODS)), None))
+    return read_json(next(iter(files.own(SALIENCY_SUMMARY)), None))
 
 
 def draw_saliency(files: ScanFiles, changes: Changes | None, positive: str) -> Path | None:
