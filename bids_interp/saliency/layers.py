@@ -92,7 +92,8 @@ def _feature_layer(calls: list[Call], member: set[nn.Module]) -> nn.Module | Non
     construction, and so would be the map.
     """
     chosen: nn.Module | None = None
-    following, size = False, ()
+    following = False
+    size: tuple[int, ...] = ()
     for layer, shape in calls:
         if layer not in member:
             continue
