@@ -21,3 +21,17 @@ DIRECTION_SIGNS = {'inject': 1.0, 'remove': -1.0}
 
 #: Name of the template whose brain ships inside nilearn.
 EMBEDDED_TEMPLATE = 'MNI152NLin2009aSym'
+#: Saliency methods, as in file names; ``all`` stands for every one.
+SALIENCY_METHODS = (
+    'gradient',
+    'inputxgradient',
+    'integratedgradients',
+    'smoothgrad',
+    'guidedbackprop',
+    'deconvolution',
+    'gradcam',
+    'guidedgradcam',
+    'deeplift',
+    'gradientshap',
+    'occlusion',
+)

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from bids_interp.conventions import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.settings_group import GroupChoices, check_group
 from bids_interp.settings_train import TrainChoices, check_target, check_train
@@ -16,20 +17,6 @@ LEVELS = ('participant', 'group', 'train')
 SKULL_STRIP = ('auto', 'force', 'skip')
 NATIVE_SPACE = 'T1w'
 TEMPLATE_SPACE = 'template'
-#: Saliency methods, as in file names; ``all`` stands for every one.
-SALIENCY_METHODS = (
-    'gradient',
-    'inputxgradient',
-    'integratedgradients',
-    'smoothgrad',
-    'guidedbackprop',
-    'deconvolution',
-    'gradcam',
-    'guidedgradcam',
-    'deeplift',
-    'gradientshap',
-    'occlusion',
-)
 
 _PATHS = (
     'bids_dir',
@@ -97,8 +84,8 @@ class Settings(TrainChoices, GroupChoices):
     doses : tuple of float
         Doses in (0, 1] at which images are written; each is injected and removed.
     saliency : tuple of str
-        Saliency maps of the classifier to write as well, of :data:`SALIENCY_METHODS`; ``all`` for
-        every one.
+        Saliency maps of the classifier to write as well, of
+        :data:`bids_interp.conventions.SALIENCY_METHODS`; ``all`` for every one.
     work_dir : Path, optional
         Folder of intermediate results; ``work`` in the current folder if not given.
     nprocs, omp_nthreads : int, optional

@@ -26,7 +26,7 @@ HEAVY = {
     'sklearn',
     'torch',
 }
-METHOD_ROOMS = ['spatial', 'models', 'training', 'evaluation', 'phantom']
+METHOD_ROOMS = ['spatial', 'models', 'training', 'evaluation', 'saliency', 'phantom']
 
 
 def _loaded_after(code: str, folder: Path) -> set[str]:

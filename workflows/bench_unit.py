@@ -10,12 +10,12 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.conventions import SALIENCY_METHODS
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold, SimulateFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, WriteScenario
 from bids_interp.interfaces.training import TrainFold
 from bids_interp.phantom.scenarios import scenario as named_scenario
-from bids_interp.settings import SALIENCY_METHODS
 from bids_interp.training.recipe import PRESETS, make_recipe
 from bids_interp.workflows.benchmark import Benchmark
 from bids_interp.workflows.context import Run

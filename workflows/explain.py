@@ -76,7 +76,7 @@ def init_explain_wf(
         ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
     saliency : sequence of str
         Saliency methods whose maps are made as well, of
-        :data:`bids_interp.settings.SALIENCY_METHODS`.
+        :data:`bids_interp.conventions.SALIENCY_METHODS`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
     omp_nthreads : int

@@ -150,26 +150,3 @@ def basis_ceiling(truth: np.ndarray, mask: np.ndarray, simulator: Simulator) -> 
         again = simulator.evaluate_spline(coefficients)
         projected = log_jacobian(exponential(again, grid), grid)[0, 0].numpy()
     return ncc(projected, truth, mask)
-
-
-def reliable_voxels(maps: np.ndarray, mask: np.ndarray, threshold: float = RELEVANT) -> float:
-    """Share of the brain where the maps of all folds have one sign and a mean above a threshold.
-
-    Parameters
-    ----------
-    maps : numpy.ndarray
-        (folds, X, Y, Z) mean log-Jacobian of each fold.
-    mask : numpy.ndarray
-        (X, Y, Z) bool.
-    threshold : float
-        On the absolute mean.
-
-    Examples
-    --------
-    >>> maps = np.array([[[[0.1, 0.1]]], [[[0.1, -0.1]]]])
-    >>> reliable_voxels(maps, np.ones((1, 1, 2), bool))
-    0.5
-    """
-    agree = np.abs(np.sign(maps).sum(axis=0)) == len(maps)
-    strong = np.abs(maps.mean(axis=0)) > threshold
-    return float((agree & strong)[mask].mean())

@@ -12,10 +12,16 @@ import numpy as np
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.sidecars import SIGN
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
+from bids_interp.evaluation.stability import (
+    MAGNITUDE,
+    SAME_SIGN,
+    reliable_voxels,
+    sign_agreement,
+)
 from bids_interp.group.describe import Described
 from bids_interp.group.plan import GroupPlan, file_label, training_folds
 from bids_interp.group.reading import Places
-from bids_interp.group.stream import MAGNITUDE, SAME_SIGN, Running, reliable, sign_agreement
+from bids_interp.group.stream import Running
 
 #: Clusters smaller than this are not listed, mm^3.
 CLUSTER_MM3 = 100.0
@@ -75,7 +81,7 @@ def write_maps(plan: GroupPlan, described: Described, places: Places) -> dict[st
     counts = {}
     for group, running in described.groups.items():
         # Models at chance agree, too: three folds have one sign in a quarter of all voxels.
-        voxels = reliable(running, agreement) & plan.warranted
+        voxels = reliable_voxels(running.mean, running.same_sign, agreement) & plan.warranted
         counts[group] = int(voxels.sum())
         content = {'mean': running.mean, 'samesign': running.same_sign, 'reliable': voxels}
         if running.n > 1:

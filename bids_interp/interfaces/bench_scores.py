@@ -86,6 +86,7 @@ class ScoreScenario(SimpleInterface):
         _add_classifiers(scores, answers)
         if not known.null and 'ours' in joined:
             self._add_ceiling(scores, cohort)
+        reasons = {k: v for part in parts for k, v in (part.skipped | part.replaced).items()}
         folder = Path(runtime.cwd)
         for row in images:
             row['name'] = cohort.names[row.pop('image')]
@@ -96,9 +97,9 @@ class ScoreScenario(SimpleInterface):
             'n_brains': len(np.unique(cohort.families)),
             'n_explained': max((len(one.images) for one in joined.values()), default=0),
             'grid': cohort.grid.to_dict(),
-            'skipped': {name: why for part in parts for name, why in part.skipped.items()},
-            'replaced': {name: why for part in parts for name, why in part.replaced.items()},
-            'rows': scores.rows,
+            'skipped': {name: why for name, why in reasons.items() if name not in joined},
+            'replaced': {name: why for name, why in reasons.items() if name in joined},
+            'rows': [row.to_dict() for row in scores.rows],
         }
         self._results['scores'] = str(write_json(folder / 'scores.json', content))
         self._results['images'] = str(write_json(folder / 'images.json', images))
@@ -127,14 +128,13 @@ class ScoreScenario(SimpleInterface):
 
         arguments = make_recipe(**self.inputs.recipe).simulator.network_arguments()
         simulator = Simulator(cohort.grid, cohort.mask, **arguments)
-        found = [row for row in scores.rows if (row['method'], row['metric']) == _OURS]
-        for row in found:
-            direction = row['direction']
+        for row in [row for row in scores.rows if (row.method, row.metric) == _OURS]:
+            direction = row.direction
             if f'truth.{direction}' not in scores.maps:
                 continue
             ceiling = basis_ceiling(scores.maps[f'truth.{direction}'], cohort.mask, simulator)
             scores.add('ours', 'ceiling', direction, ceiling)
-            share = Estimate(*(row[key] / ceiling for key in ('value', 'low', 'high')))
+            share = Estimate(row.value / ceiling, row.low / ceiling, row.high / ceiling)
             scores.add('ours', 'ncc_over_ceiling', direction, share)
 
 

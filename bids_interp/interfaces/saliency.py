@@ -31,7 +31,7 @@ class Saliency(ModelInterface):
     output_spec = _SaliencyOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.saliency import fold_mean_saliency, method_title
+        from bids_interp.saliency.maps import fold_mean_saliency, method_title
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
@@ -73,7 +73,7 @@ def describe(saliency: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    saliency : bids_interp.evaluation.saliency.SaliencyMap
+    saliency : bids_interp.saliency.maps.SaliencyMap
         Mean over the folds.
 
     Returns

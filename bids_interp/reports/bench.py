@@ -9,12 +9,23 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.write import write_json, write_text, write_tsv
-from bids_interp.conventions import DIRECTIONS
+from bids_interp.conventions import DIRECTIONS, SALIENCY_METHODS
+from bids_interp.evaluation.method_maps import OURS
 from bids_interp.reports.bench_words import GOALS, METRICS, dictionary, notes, verdict_of
-from bids_interp.settings import SALIENCY_METHODS
 from bids_interp.version import __version__
 
-COLUMNS = ('scenario', 'strength', 'seed', 'method', 'direction', 'metric', 'value', 'low', 'high')
+COLUMNS = (
+    'scenario',
+    'strength',
+    'seed',
+    'method',
+    'classifier',
+    'direction',
+    'metric',
+    'value',
+    'low',
+    'high',
+)
 #: Columns of the page, where anything is known: of maps, and of simulations.
 OF_MAPS = (
     'ncc_group',
@@ -91,7 +102,8 @@ def table_rows(scores: Sequence[Mapping[str, Any]]) -> list[Row]:
             row = {**{key: one[key] for key in ('scenario', 'strength', 'seed')}, **found}
             row = {key: np.nan if row[key] is None else row[key] for key in COLUMNS}
             rows.append(row)
-            names = ('scenario', 'strength', 'method', 'direction', 'metric')
+            # Maps of different networks have no common mean.
+            names = ('scenario', 'strength', 'method', 'classifier', 'direction', 'metric')
             groups.setdefault(tuple(row[name] for name in names), []).append(row)
     for own in groups.values():
         if len(own) > 1:
@@ -134,13 +146,20 @@ class Finder:
         found = self.get(scenario, method, metric)
         return float('nan') if found is None else float(found['value'])
 
+    def classifier(self, scenario: str, method: str) -> str:
+        """Network that the rows of a method are about; empty for methods that need none."""
+        names = (
+            row['classifier'] for key, row in self.rows.items() if key[:2] == (scenario, method)
+        )
+        return next(names, '')
+
 
 def best_saliency(finder: Finder, scenario: str, methods: Sequence[str]) -> str | None:
-    """The saliency method with the largest group NCC."""
+    """Find the saliency method with the largest group NCC among those that explain ours."""
     known = {
         name: finder.value(scenario, name, 'ncc_group')
         for name in methods
-        if name in SALIENCY_METHODS
+        if name in SALIENCY_METHODS and finder.classifier(scenario, name) == OURS
     }
     known = {name: value for name, value in known.items() if np.isfinite(value)}
     return max(known, key=lambda name: known[name]) if known else None
@@ -212,6 +231,7 @@ def scenario_table(
     rows = [
         {
             'method': method,
+            'classifier': finder.classifier(scenario, method),
             'cells': [
                 {
                     'text': number(finder.get(scenario, method, metric), metric),

@@ -70,8 +70,11 @@ def _scenario(section: Section) -> list[str]:
     )
     parts.append(f'{planted} Out-of-fold AUC: {answers}.')
     for table in section['tables']:
-        headings = ['method', *(metric.title for metric in table['headings'])]
-        rows = [[row['method'], *(_cell(cell) for cell in row['cells'])] for row in table['rows']]
+        headings = ['method', 'classifier', *(metric.title for metric in table['headings'])]
+        rows = [
+            [row['method'], row['classifier'], *(_cell(cell) for cell in row['cells'])]
+            for row in table['rows']
+        ]
         parts.append(_table(headings, rows))
     for key, words in (
         ('skipped', 'Not applicable'),

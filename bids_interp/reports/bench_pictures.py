@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.conventions import DIRECTIONS
-from bids_interp.evaluation.saliency import method_title
+from bids_interp.conventions import DIRECTIONS, SALIENCY_METHODS
 from bids_interp.reports.assemble import data_uri
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
 from bids_interp.reports.palette import SALIENCY_COLOURS, SignedScale
@@ -24,7 +23,7 @@ from bids_interp.reports.volumes import (
     put_onto,
     spread_slices,
 )
-from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.saliency.maps import method_title
 from bids_interp.spatial.mask import brain_voxels
 
 #: Slices of each plane.

@@ -16,7 +16,7 @@ from bids_interp.errors import ImageError
 REMEDY = 'Delete it and run the participant level again, without --reports-only.'
 BRAIN = 'desc-brain_T1w.nii.gz'
 PREDICTION = 'desc-explain_prediction.json'
-SALIENCY_METHODS = 'desc-methods_saliency.json'
+SALIENCY_SUMMARY = 'desc-methods_saliency.json'
 COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
 #: Tables of an image, and the columns that they must have.
 TABLES = {
@@ -163,7 +163,7 @@ class ScanFiles:
     def damaged(self) -> list[ImageError]:
         """What is there of the answers and tables but cannot be read."""
         errors = []
-        for ending in (PREDICTION, SALIENCY_METHODS, *TABLES):
+        for ending in (PREDICTION, SALIENCY_SUMMARY, *TABLES):
             path = self.native(ending)
             if path is None:
                 continue

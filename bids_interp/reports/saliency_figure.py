@@ -9,7 +9,13 @@ import numpy as np
 
 from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.change_figures import MAP_COUNTS, Changes
-from bids_interp.reports.files import BRAIN, SALIENCY_METHODS, ScanFiles, read_json, sidecar
+from bids_interp.reports.files import (
+    BRAIN,
+    SALIENCY_SUMMARY,
+    ScanFiles,
+    read_json,
+    sidecar,
+)
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
 from bids_interp.reports.palette import SALIENCY_COLOURS, SignedScale
 from bids_interp.reports.regions import template_map
@@ -38,7 +44,7 @@ MEANINGS = {
 
 def listed_methods(files: ScanFiles) -> dict[str, Any]:
     """Which saliency methods were asked for, and which do not apply; empty where none were."""
-    return read_json(next(iter(files.own(SALIENCY_METHODS)), None))
+    return read_json(next(iter(files.own(SALIENCY_SUMMARY)), None))
 
 
 def draw_saliency(files: ScanFiles, changes: Changes | None, positive: str) -> Path | None:

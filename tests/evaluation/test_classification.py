@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import TrainingError
-from bids_interp.evaluation.classification import OutOfFold, out_of_fold_metrics
+from bids_interp.evaluation.classification import (
+    OutOfFold,
+    brier,
+    calibration_error,
+    out_of_fold_metrics,
+    recalls,
+    reliability,
+)
 from bids_interp.evaluation.out_of_fold import (
     class_scores,
     out_of_fold_rows,
@@ -257,3 +264,32 @@ def test_verdict(kind: str, key: str, name: str) -> None:
     no = verdict_sentence({**metrics, 'permutation_p': 0.0501})
     assert no.startswith('Not above chance: ')
     assert no.endswith('p = 0.050. No explanation is warranted.')
+
+
+def test_a_class_without_images_has_no_recall() -> None:
+    found = recalls(np.array([0, 1, 2, 2]), np.array([0, 0, 2, 0]), 3)
+    np.testing.assert_allclose(found, [1 / 3, np.nan, 1])
+
+
+def test_brier_by_hand() -> None:
+    two = np.array([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]])
+    assert brier(two, np.array([0, 0, 1])) == pytest.approx((0.04 + 0.36 + 0.01) / 3)
+    # With one class alone, too.
+    assert brier(two, np.array([0, 0, 0])) == pytest.approx((0.04 + 0.36 + 0.81) / 3)
+    three = np.array([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
+    wanted = (0.3**2 + 0.2**2 + 0.1**2 + 0.3**2 + 0.7**2 + 0.4**2) / 2
+    assert brier(three, np.array([0, 1])) == pytest.approx(wanted)
+
+
+def test_bins_of_calibration_by_hand() -> None:
+    probability = np.array([0.05, 0.1, 0.12, 0.18, 0.93])
+    outcome = np.array([False, True, True, False, True])
+    # A probability on an edge belongs to the lower bin.
+    found = reliability(probability, outcome)
+    assert [(row['low'], row['n'], row['frequency']) for row in found] == [
+        (0.0, 2, 0.5),
+        (0.1, 2, 0.5),
+        (0.9, 1, 1.0),
+    ]
+    gaps = 2 * abs(0.075 - 0.5) + 2 * abs(0.15 - 0.5) + 0.07
+    assert calibration_error(probability, outcome) == pytest.approx(gaps / 5)

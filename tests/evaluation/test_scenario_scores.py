@@ -5,7 +5,7 @@ import pytest
 
 from bids_interp.evaluation.method_maps import LOG_JACOBIAN, SIGNED, SIZE, MethodMaps
 from bids_interp.evaluation.scenario_scores import MEANS, Known, score_scenario
-from bids_interp.evaluation.truth import best_of_smoothing, reliable_voxels, score_map
+from bids_interp.evaluation.truth import best_of_smoothing, score_map
 from bids_interp.spatial import Grid
 
 GRID = Grid((10, 12, 10), np.diag([4.0, 4.0, 4.0, 1.0]))
@@ -27,8 +27,9 @@ def known(null: bool = False) -> Known:
     return Known(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK)
 
 
-def method(volumes: np.ndarray, kind: str = LOG_JACOBIAN) -> MethodMaps:
-    return MethodMaps(kind, np.arange(12), FOLDS, volumes[:, MASK].astype(np.float32))
+def method(volumes: np.ndarray, kind: str = LOG_JACOBIAN, classifier: str = '') -> MethodMaps:
+    values = volumes[:, MASK].astype(np.float32)
+    return MethodMaps(kind, np.arange(12), FOLDS, values, classifier)
 
 
 def noisy(size: float, seed: int) -> np.ndarray:
@@ -40,9 +41,9 @@ def pick(rows, method: str, metric: str, direction: str = 'both') -> dict:
     (found,) = [
         row
         for row in rows
-        if (row['method'], row['metric'], row['direction']) == (method, metric, direction)
+        if (row.method, row.metric, row.direction) == (method, metric, direction)
     ]
-    return found
+    return found.to_dict()
 
 
 def image_rows(value: float) -> list[dict]:
@@ -96,12 +97,12 @@ def test_unsigned_maps_are_smoothed_where_that_helps(scores):
 
 
 def test_only_log_jacobians_have_an_off_target_change(scores):
-    found = {row['method'] for row in scores.rows if row['metric'] == 'off_target_percent'}
+    found = {row.method for row in scores.rows if row.metric == 'off_target_percent'}
     assert found == {'ours'}
     signs = {
-        row['method']
+        row.method
         for row in scores.rows
-        if np.isfinite(row['value']) and row['metric'] == 'sign_accuracy'
+        if np.isfinite(row.value) and row.metric == 'sign_accuracy'
     }
     assert signs == {'ours', 'tbm'}
 
@@ -112,7 +113,7 @@ def test_gains_are_paired(scores):
     assert gain['value'] == pytest.approx(values[0]['value'] - values[1]['value'])
     assert 0 < gain['low'] <= gain['value'] <= gain['high']
     assert not [
-        row for row in scores.rows if row['metric'].startswith('gain') and row['method'] == 'ours'
+        row for row in scores.rows if row.metric.startswith('gain') and row.method == 'ours'
     ]
 
 
@@ -127,7 +128,7 @@ def test_numbers_of_images_are_averaged(scores):
     assert pick(scores.rows, 'ours', 'crosses', 'inject')['value'] == 0.5
     assert pick(scores.rows, 'ours', 'crosses', 'remove')['value'] == 1.5
     assert pick(scores.rows, 'ours', 'crosses')['value'] == 1.0
-    assert not [row for row in scores.rows if row['metric'] == 'roi_error_percent']
+    assert not [row for row in scores.rows if row.metric == 'roi_error_percent']
 
 
 def test_the_group_maps_are_kept(scores):
@@ -139,8 +140,13 @@ def test_the_group_maps_are_kept(scores):
 def test_where_nothing_is_planted_only_what_is_found_counts():
     volumes = np.zeros((12, *GRID.shape))
     volumes[:, 5, 5, 5] = 0.1
+    # Two folds against one.
     volumes[FOLDS == 0, 4, 5, 5] = 0.3
     volumes[FOLDS == 1, 4, 5, 5] = -0.1
+    # All folds agree, but only one of the two images in each.
+    volumes[:, 6, 5, 5] = np.where(FAMILIES < 3, 0.3, -0.1)
+    # Just below two percent.
+    volumes[:, 5, 6, 5] = 0.0199
     maps = {
         'ours': method(volumes),
         'gradient': method(volumes, SIZE),
@@ -148,12 +154,25 @@ def test_where_nothing_is_planted_only_what_is_found_counts():
     }
     rows = score_scenario(maps, {}, known(null=True), draws=20).rows
     metrics = {'reliable_percent', 'agreeing_percent', 'off_target_percent'}
-    assert {row['metric'] for row in rows} == metrics
+    assert {row.metric for row in rows} == metrics
     found = pick(rows, 'ours', 'reliable_percent', 'inject')['value']
     assert found == pytest.approx(100 / MASK.sum())
-    folds = np.stack([volumes[(fold == FOLDS) & (LABELS == 0)].mean(0) for fold in range(3)])
-    assert found == pytest.approx(100 * reliable_voxels(folds, MASK))
-    assert {row['method'] for row in rows} == {'ours'}
+    assert {row.method for row in rows} == {'ours'}
+
+
+def test_every_row_names_the_network_that_it_is_about():
+    maps = {
+        'ours': method(noisy(0.02, 1), classifier='ours'),
+        'gradient': method(noisy(0.2, 3), SIZE, 'ours'),
+        'deeplift': method(noisy(0.2, 5), SIZE, 'sfcn'),
+        'tbm': method(noisy(0.4, 2), SIGNED),
+    }
+    rows = score_scenario(maps, {'ours': image_rows(0.5)}, known(), draws=20).rows
+    found = {row.method: {r.classifier for r in rows if r.method == row.method} for row in rows}
+    assert found == {'ours': {'ours'}, 'gradient': {'ours'}, 'deeplift': {'sfcn'}, 'tbm': {''}}
+    assert {row.metric for row in rows if row.method == 'deeplift'} >= {
+        'ncc_group', 'ncc_single', 'gain_ncc_group', 'average_precision'
+    }  # fmt: skip
 
 
 def test_a_classifier_at_chance_has_no_reliable_voxel():

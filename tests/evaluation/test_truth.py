@@ -6,7 +6,6 @@ import pytest
 from bids_interp.evaluation.truth import (
     basis_ceiling,
     best_of_smoothing,
-    reliable_voxels,
     score_map,
     volume_change_error,
 )
@@ -95,11 +94,3 @@ def test_what_the_basis_can_hold():
     ceiling = basis_ceiling(narrow_truth, EVERYWHERE, wide)
     assert ceiling > 0.9
     assert basis_ceiling(narrow_truth, EVERYWHERE, coarse) < ceiling - 0.05
-
-
-def test_reliable_voxels_need_every_fold():
-    rng = np.random.default_rng(1)
-    same = np.stack([TRUTH + 0.001 * rng.normal(size=GRID.shape) for _ in range(3)])
-    share = (np.abs(TRUTH) > 0.02).mean()
-    assert reliable_voxels(same, EVERYWHERE) == pytest.approx(share, abs=0.01)
-    assert reliable_voxels(np.stack([TRUTH, -TRUTH, TRUTH]), EVERYWHERE) == 0.0

@@ -7,6 +7,7 @@ import pytest
 
 from bids_interp.errors import ImageError, TemplateError, UsageError
 from bids_interp.evaluation.scores import ncc
+from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
 from bids_interp.group.describe import describe_maps
 from bids_interp.group.plan import file_label
 from bids_interp.group.reading import Places, find_places, names_of_maps, read_map
@@ -18,7 +19,7 @@ from bids_interp.group.regions import (
     save_where,
 )
 from bids_interp.group.roi_tables import group_rows, wide_columns, wide_rows
-from bids_interp.group.stream import Running, merged, reliable, sign_agreement
+from bids_interp.group.stream import Running, merged
 
 
 def test_welford_is_mean_and_sd() -> None:
@@ -54,9 +55,11 @@ def test_reliable_needs_size_subjects_and_folds() -> None:
     running = Running(4)
     for values in ([0.1, 0.01, 0.3, 0.1], [0.1, 0.01, -0.1, 0.1]):
         running.add(np.array(values))
-    np.testing.assert_array_equal(reliable(running, None), [True, False, False, True])
+    found = reliable_voxels(running.mean, running.same_sign, None)
+    np.testing.assert_array_equal(found, [True, False, False, True])
     agreement = np.array([1.0, 1, 1, 0.5])
-    np.testing.assert_array_equal(reliable(running, agreement), [True, False, False, False])
+    found = reliable_voxels(running.mean, running.same_sign, agreement)
+    np.testing.assert_array_equal(found, [True, False, False, False])
 
 
 def test_noise_is_not_reliable() -> None:
@@ -67,7 +70,8 @@ def test_noise_is_not_reliable() -> None:
         folds.append(np.mean(part, axis=0))
         for values in part:
             running.add(values)
-    assert reliable(running, sign_agreement(np.array(folds))).mean() < 0.01
+    agreement = sign_agreement(np.array(folds))
+    assert reliable_voxels(running.mean, running.same_sign, agreement).mean() < 0.01
 
 
 @pytest.fixture
@@ -90,7 +94,8 @@ def test_the_mean_map_shows_the_truth(cohort, chosen, made_up) -> None:
     assert described.agreement is not None
     hippocampus = regions.names.index(('hippocampus', 'left'))
     assert described.means[:, hippocampus].mean() < -0.1
-    assert reliable(described.groups[''], described.agreement).any()
+    everybody = described.groups['']
+    assert reliable_voxels(everybody.mean, everybody.same_sign, described.agreement).any()
 
 
 def test_traces_of_interpolation_are_not_brain(make_cohort, chosen, made_up) -> None:

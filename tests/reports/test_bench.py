@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from bids_interp.conventions import SALIENCY_METHODS
 from bids_interp.reports.bench import (
     Finder,
     check_goals,
@@ -17,7 +18,6 @@ from bids_interp.reports.bench import (
 )
 from bids_interp.reports.bench_pictures import title_of
 from bids_interp.reports.bench_words import GOALS, METRICS, verdict_of
-from bids_interp.settings import SALIENCY_METHODS
 
 FACTS = {
     'dataset': 'made-up <brains>',
@@ -41,6 +41,7 @@ ORIGIN = {
     'software': 'none',
     'date': '2030-01-01',
 }
+EXPLAINED = {'ipmi2021': 'ipmi2021', 'gradcam': 'sfcn', 'tbm': ''}
 RECIPE = {
     'classifier': {'architecture': 'robust', 'steps': 10, 'batch': 8},
     'simulator': {'capacity': 'template', 'template_steps': 5, 'steps': 3, 'batch': 2},
@@ -48,8 +49,10 @@ RECIPE = {
 
 
 def row(method: str, metric: str, value: float | None, direction: str = 'both') -> dict:
+    explained = EXPLAINED.get(method, 'ours')
     ends = {'low': None, 'high': None} if value is None else {'low': value - 1, 'high': value + 1}
-    return {'method': method, 'metric': metric, 'direction': direction, 'value': value, **ends}
+    about = {'method': method, 'classifier': explained, 'metric': metric, 'direction': direction}
+    return {**about, 'value': value, **ends}
 
 
 def scores(scenario: str = 'S1', seed: int = 0, shift: float = 0.0, null: bool = False) -> dict:
@@ -65,6 +68,10 @@ def scores(scenario: str = 'S1', seed: int = 0, shift: float = 0.0, null: bool =
         row('ipmi2021', 'n_folded', 12.0),
         row('ipmi2021', 'ncc_group', None),
         row('ours', 'auc', 0.9),
+        row('tbm', 'ncc_group', 0.1),
+        # Of another network, and better than any saliency map of ours.
+        row('gradcam', 'ncc_group', 0.7),
+        row('gradcam', 'gain_ncc_group', 0.1 + shift),
     ]
     if null:
         rows = [row('ours', 'reliable_percent', 0.5)]
@@ -75,7 +82,7 @@ def scores(scenario: str = 'S1', seed: int = 0, shift: float = 0.0, null: bool =
         'purpose': 'a test',
         'changes': {} if null else {'hippocampus': -0.15},
         'null': null,
-        'methods': ['gradient', 'ours', 'smoothgrad', 'ipmi2021'],
+        'methods': ['gradient', 'ours', 'smoothgrad', 'ipmi2021', 'gradcam', 'tbm'],
         'skipped': {'deeplift': 'no <rule>'},
         'replaced': {'gradcam': 'no <layer>'},
         'provenance': ORIGIN,
@@ -102,6 +109,18 @@ def test_every_run_behind_the_table_is_named():
     ]
 
 
+def test_seeds_of_different_networks_have_no_common_mean():
+    other = scores(seed=1)
+    for one in other['rows']:
+        one['classifier'] = 'sfcn' if one['method'] == 'gradient' else one['classifier']
+    rows = table_rows([scores(), other])
+    seeds = {
+        name: {r['seed'] for r in rows if r['method'] == name}
+        for name in ('gradient', 'smoothgrad')
+    }
+    assert seeds == {'gradient': {0, 1}, 'smoothgrad': {0, 1, 'mean'}}
+
+
 def test_one_seed_is_its_own_mean():
     assert {r['seed'] for r in table_rows([scores()])} == {0}
 
@@ -119,7 +138,7 @@ def test_goals_are_checked_where_they_hold():
     by = {(r['title'], r['scenario']): r for r in rows}
     assert by['Group NCC', 'S1']['verdict'] == 'floor met'
     assert ('Group NCC', 'S3') not in by
-    gain = by['Gain over the best saliency method (smoothgrad)', 'S3']
+    gain = by['Gain over the best saliency method, same classifier (smoothgrad)', 'S3']
     assert (gain['number'], gain['verdict']) == ('0.20 (-0.80 to 1.20)', 'floor met')
     assert by['Off-target change, %', 'S1']['verdict'] == 'missed'
     assert by['Voxels with det <= 0', 'S1']['verdict'] == 'aim met'
@@ -130,7 +149,15 @@ def test_goals_are_checked_where_they_hold():
 def test_the_best_of_a_column_is_marked_whichever_way_is_better():
     finder = Finder(table_rows([scores()]))
     table = scenario_table(finder, 'S1', scores()['methods'], ('ncc_group', 'n_folded'))
-    assert [row['method'] for row in table['rows']][:3] == ['ours', 'smoothgrad', 'gradient']
+    assert [row['method'] for row in table['rows']][:4] == [
+        'ours',
+        'gradcam',
+        'smoothgrad',
+        'gradient',
+    ]
+    assert {row['method']: row['classifier'] for row in table['rows']} == {
+        **dict.fromkeys(('ours', 'smoothgrad', 'gradient'), 'ours'), **EXPLAINED
+    }  # fmt: skip
     marked = {row['method']: [cell['best'] for cell in row['cells']] for row in table['rows']}
     assert marked['ours'] == [True, True]
     assert marked['ipmi2021'] == [False, False]
@@ -157,6 +184,10 @@ def test_table_and_page_are_written_without_maps(tmp_path):
     levels = json.loads((tmp_path / 'table.json').read_text())
     assert set(rows[0]) == set(levels)
     assert rows[9]['value'] == 'n/a'
+    named = {row['method']: row['classifier'] for row in rows}
+    assert named['gradcam'] == 'sfcn'
+    assert named['tbm'] == 'n/a'
+    assert set(named.values()) <= {*levels['classifier']['Levels'], 'n/a'}
     for words in (
         'Missing: S4, seed 0',
         'hippocampus -15 %',
@@ -172,7 +203,9 @@ def test_table_and_page_are_written_without_maps(tmp_path):
     for words in (
         '**Missing: S4, seed 0.**',
         'Planted: hippocampus -15 %. Out-of-fold AUC: ours 0.90 (-0.10 to 1.90), p .',
-        '| ours | **0.80 (-0.20 to 1.80)** |',
+        '| ours | ours | **0.80 (-0.20 to 1.80)** |',
+        '| gradcam | sfcn | 0.70 (-0.30 to 1.70) |',
+        '| tbm |  | 0.10 (-0.90 to 1.10) |',
         'Not applicable: deeplift (no <rule>).',
         '| Group NCC | S1 | 0.80 (-0.20 to 1.80) | 0.75 | 0.9 | floor met |',
     ):

@@ -1,4 +1,4 @@
-"""The table of saliency methods: what each measures, its sign, and when it applies."""
+"""The table of saliency methods: what each measures, and its sign."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bids_interp.evaluation.saliency_methods import (
+from bids_interp.saliency.methods import (
     Request,
     deconvolution,
     deep_lift,
@@ -21,7 +21,6 @@ from bids_interp.evaluation.saliency_methods import (
     occlusion,
     smooth_gradient,
 )
-from bids_interp.evaluation.saliency_probe import Probe
 
 _BRIGHTNESS = 'positive = a brighter voxel raises the score; negative = a brighter voxel lowers it'
 _SHARE = 'positive = the voxel raises the score, compared with the baseline; negative = lowers it'
@@ -49,8 +48,6 @@ class Method:
         Whether the image is compared with the baseline.
     complete : bool
         Whether the map should add up to the difference of the scores of image and baseline.
-    misfit : callable
-        Probe to the reason why the method does not apply; empty where it does.
     """
 
     title: str
@@ -60,15 +57,6 @@ class Method:
     run: Callable[[Request], torch.Tensor]
     compared: bool = False
     complete: bool = False
-    misfit: Callable[[Probe], str] = lambda probe: ''
-
-
-def _without_features(probe: Probe) -> str:
-    return '' if probe.feature_layers() else 'the network has no convolution layer to look at'
-
-
-def _without_both(probe: Probe) -> str:
-    return probe.without_relu() or _without_features(probe)
 
 
 METHODS: dict[str, Method] = {
@@ -92,7 +80,6 @@ METHODS: dict[str, Method] = {
         _BRIGHTNESS + '; only positive gradients pass a ReLU backwards',
         GRADIENT_UNITS,
         guided_backprop,
-        misfit=Probe.without_relu,
     ),
     'deconvolution': Method(
         'Deconvolution',
@@ -100,7 +87,6 @@ METHODS: dict[str, Method] = {
         _BRIGHTNESS + '; only positive gradients pass a ReLU backwards, also where it was closed',
         GRADIENT_UNITS,
         deconvolution,
-        misfit=Probe.without_single_relu,
     ),
     'gradcam': Method(
         'Grad-CAM',
@@ -108,7 +94,6 @@ METHODS: dict[str, Method] = {
         'positive = features at this place raise the score; negative = they lower it',
         SCORE_UNITS,
         grad_cam,
-        misfit=_without_features,
     ),
     'guidedgradcam': Method(
         'Guided Grad-CAM',
@@ -116,7 +101,6 @@ METHODS: dict[str, Method] = {
         'guided backpropagation times the positive part of Grad-CAM; ' + _BRIGHTNESS,
         'logit^2 / class gap / unit of normalised intensity',
         guided_grad_cam,
-        misfit=_without_both,
     ),
     'deeplift': Method(
         'DeepLift',
@@ -126,7 +110,6 @@ METHODS: dict[str, Method] = {
         deep_lift,
         compared=True,
         complete=True,
-        misfit=Probe.without_deeplift_rule,
     ),
     'gradientshap': Method(
         'GradientShap', 'attribution', _SHARE, SCORE_UNITS, gradient_shap, compared=True

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bids_interp.evaluation.saliency_probe import DEEPLIFT_LAYERS
+from bids_interp.errors import ModelError
+from bids_interp.saliency.layers import feature_layers, layer_calls
 from bids_interp.spatial import Grid
 
 #: Points of a path, and noisy copies of the image, that one map averages over.
@@ -28,6 +30,35 @@ BATCH = 4
 #: Edge of the cube that is occluded, and the usual distance between cubes, in mm.
 WINDOW_MM = 24.0
 STRIDE_MM = 12.0
+#: Maps whose largest difference is below this share of the largest value are the same map.
+SAME = 1e-4
+#: A map that should add up to a difference of scores may miss it by this share of its size.
+COMPLETE = 1e-3
+#: Layers whose gradient Captum's DeepLift replaces (``captum.attr._core.deep_lift``).
+DEEPLIFT_LAYERS = (
+    nn.ReLU,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softplus,
+    nn.MaxPool1d,
+    nn.MaxPool2d,
+    nn.MaxPool3d,
+    nn.Softmax,
+)
+
+
+class SaliencyUnsupported(ModelError):
+    """A saliency method does not apply to a network.
+
+    Attributes
+    ----------
+    message : str
+        The reason, without the name of the method.
+    """
+
+    default_advice = ''
 
 
 @dataclass(frozen=True)
@@ -42,18 +73,32 @@ class Request:
         (1, 1, X, Y, Z).
     grid : Grid
         Their grid.
-    layers : sequence of torch.nn.Module
-        Layers of Grad-CAM, whose maps are added.
     stride_mm : float
         Distance between the cubes of the occlusion.
+    target_layer : torch.nn.Module, optional
+        Layer of Grad-CAM; the last convolution, with its normalisation and activation, where not
+        given.
     """
 
     score: nn.Module
     image: torch.Tensor
     baseline: torch.Tensor
     grid: Grid
-    layers: Sequence[nn.Module]
     stride_mm: float = STRIDE_MM
+    target_layer: nn.Module | None = None
+
+    def feature_layers(self) -> list[nn.Module]:
+        """Layers of Grad-CAM, whose maps are added."""
+        layers = [self.target_layer] if self.target_layer else []
+        layers = layers or feature_layers(self.score, self.image)
+        if not layers:
+            raise SaliencyUnsupported('the network has no convolution layer to look at')
+        return layers
+
+    def difference(self) -> float:
+        """Score of the image minus score of the baseline."""
+        with torch.no_grad():
+            return float(self.score(self.image)) - float(self.score(self.baseline))
 
 
 def gradient(request: Request) -> torch.Tensor:
@@ -98,46 +143,47 @@ def guided_backprop(request: Request) -> torch.Tensor:
     """Gradient with only positive parts at each ReLU."""
     from captum.attr import GuidedBackprop
 
-    return GuidedBackprop(request.score).attribute(request.image)
+    return _need_relu(request, GuidedBackprop(request.score).attribute(request.image))
 
 
 def deconvolution(request: Request) -> torch.Tensor:
     """The same, also through closed ReLUs."""
     from captum.attr import Deconvolution
 
-    return Deconvolution(request.score).attribute(request.image)
+    _need_single_calls(request, (nn.ReLU,))
+    return _need_relu(request, Deconvolution(request.score).attribute(request.image))
 
 
 def grad_cam(request: Request) -> torch.Tensor:
     """Features of the last convolution, weighed by their mean gradient."""
-    return _upsampled(request, _weighted_features(request))
+    from captum.attr import LayerAttribution, LayerGradCam
 
-
-def _weighted_features(request: Request) -> torch.Tensor:
-    """Grad-CAM at the resolution of the features; the parts of an ensemble add up."""
-    from captum.attr import LayerGradCam
-
-    maps = [LayerGradCam(request.score, layer).attribute(request.image) for layer in request.layers]
-    return torch.stack(maps).sum(dim=0)
-
-
-def _upsampled(request: Request, coarse: torch.Tensor) -> torch.Tensor:
-    from captum.attr import LayerAttribution
-
-    return LayerAttribution.interpolate(coarse, tuple(request.image.shape[2:]), 'trilinear')
+    # The parts of an ensemble add up.
+    maps = [
+        LayerGradCam(request.score, layer).attribute(request.image)
+        for layer in request.feature_layers()
+    ]
+    size = tuple(request.image.shape[2:])
+    return LayerAttribution.interpolate(torch.stack(maps).sum(dim=0), size, 'trilinear')
 
 
 def guided_grad_cam(request: Request) -> torch.Tensor:
     """Guided backpropagation times the positive part of Grad-CAM."""
-    # Captum's own product knows one layer only.
-    positive = _upsampled(request, _weighted_features(request).relu())
-    return guided_backprop(request) * positive
+    from captum.attr import GuidedGradCam
+
+    guided_backprop(request)  # Says whether the network has ReLUs to guide.
+    maps = [
+        GuidedGradCam(request.score, layer).attribute(request.image, interpolate_mode='trilinear')
+        for layer in request.feature_layers()
+    ]
+    return torch.stack(maps).sum(dim=0)
 
 
 def deep_lift(request: Request) -> torch.Tensor:
     """DeepLift's rescale rule."""
     from captum.attr import DeepLift
 
+    _need_single_calls(request, DEEPLIFT_LAYERS)
     # Captum 0.9 takes a stale gradient where two layers of its list follow each other, such as ELU
     # and pooling (its issue 1104); a copy of the tensor between them gives each its own.
     hooks = [
@@ -146,10 +192,41 @@ def deep_lift(request: Request) -> torch.Tensor:
         if isinstance(layer, DEEPLIFT_LAYERS)
     ]
     try:
-        return DeepLift(request.score).attribute(request.image, baselines=request.baseline)
+        found = DeepLift(request.score).attribute(request.image, baselines=request.baseline)
     finally:
         for hook in hooks:
             hook.remove()
+    found = found.detach()
+    plain = gradient(request) * (request.image - request.baseline)
+    error = abs(float(found.sum()) - request.difference())
+    if _same(found, plain) and error > COMPLETE * float(found.abs().sum()):
+        raise SaliencyUnsupported(
+            'the non-linear steps of the network are not layers with a rule of DeepLift, so that '
+            'the map is the plain gradient times the difference'
+        )
+    return found
+
+
+def _need_relu(request: Request, found: torch.Tensor) -> torch.Tensor:
+    """Refuse the plain gradient under another name.
+
+    Captum replaces the gradient of ``torch.nn.ReLU`` layers alone, and says nothing where a network
+    has none.
+    """
+    if _same(found, gradient(request)):
+        raise SaliencyUnsupported('the network has no ReLU layers: the map is the plain gradient')
+    return found
+
+
+def _same(found: torch.Tensor, plain: torch.Tensor) -> bool:
+    return float((found - plain).abs().max()) <= SAME * float(plain.abs().max())
+
+
+def _need_single_calls(request: Request, kinds: tuple[type[nn.Module], ...]) -> None:
+    """Refuse a network that calls a layer twice, of which Captum may confuse the calls."""
+    calls = Counter(layer for layer, _ in layer_calls(request.score, request.image))
+    if any(number > 1 for layer, number in calls.items() if isinstance(layer, kinds)):
+        raise SaliencyUnsupported('the network uses one activation layer at several places')
 
 
 def gradient_shap(request: Request) -> torch.Tensor:

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
+from bids_interp.conventions import SALIENCY_METHODS
 from bids_interp.errors import ModelError
-from bids_interp.evaluation.saliency_methods import STRIDE_MM, Request, repeatable
-from bids_interp.evaluation.saliency_probe import Probe, probe
-from bids_interp.evaluation.saliency_table import METHODS as _TABLE
-from bids_interp.evaluation.saliency_table import Method
 from bids_interp.models.bundle import FoldModels, ModelBundle
+from bids_interp.saliency.methods import STRIDE_MM, Request, SaliencyUnsupported, repeatable
+from bids_interp.saliency.table import METHODS, Method
 from bids_interp.spatial import Grid
-
-#: Names of the methods, as in file names.
-METHODS: tuple[str, ...] = tuple(_TABLE)
-
-
-class SaliencyUnsupported(ModelError):
-    """A saliency method does not apply to a network.
-
-    Attributes
-    ----------
-    message : str
-        The reason, without the name of the method.
-    """
-
-    default_advice = ''
 
 
 @dataclass(frozen=True)
@@ -41,7 +24,7 @@ class SaliencyMap:
     Parameters
     ----------
     method : str
-        One of :data:`METHODS`.
+        One of :data:`bids_interp.conventions.SALIENCY_METHODS`.
     map : numpy.ndarray
         (X, Y, Z) float32, signed.
     grid : Grid
@@ -68,12 +51,12 @@ class SaliencyMap:
     @property
     def title(self) -> str:
         """Name of the method for people."""
-        return _TABLE[self.method].title
+        return METHODS[self.method].title
 
     @property
     def units(self) -> str:
         """Units of a map that was divided by the class gap."""
-        return _TABLE[self.method].units
+        return METHODS[self.method].units
 
 
 class _Score(nn.Module):
@@ -120,7 +103,7 @@ def method_title(method: str) -> str:
     >>> method_title('gradcam')
     'Grad-CAM'
     """
-    return _TABLE[method].title
+    return METHODS[method].title
 
 
 def saliency_map(
@@ -141,7 +124,7 @@ def saliency_map(
     Parameters
     ----------
     method : str
-        One of :data:`METHODS`.
+        One of :data:`bids_interp.conventions.SALIENCY_METHODS`.
     score : torch.nn.Module
         Maps (B, 1, X, Y, Z) to (B, 1) or (B,), in evaluation mode and on ``device``.
     image : torch.Tensor
@@ -170,63 +153,52 @@ def saliency_map(
     ModelError
         If the score is not one number per image, or the image does not fit the grid.
     """
-    if method not in _TABLE:
+    if method not in METHODS:
         raise ModelError(
             f'There is no saliency method {method!r}.', f'Known: {", ".join(METHODS)}.'
         )
     if tuple(image.shape) != (1, 1, *grid.shape):
         raise ModelError(f'An image of {tuple(image.shape)} does not fit a grid of {grid.shape}.')
-    wanted, wrapped = _TABLE[method], _Score(score)
+    wanted = METHODS[method]
     shown = image.detach().to(device).clone()
     compared = torch.zeros_like(shown) if baseline is None else baseline.detach().to(device)
-    found = probe(wrapped, shown)
-    _need_support(method, wanted, found, target_layer)
-    layers = found.feature_layers() if target_layer is None else [target_layer]
-    request = Request(wrapped, shown, compared, grid, layers, stride_mm)
+    request = Request(_Score(score), shown, compared, grid, stride_mm, target_layer)
     with repeatable(seed, device):
-        attribution = wanted.run(request).detach()
-    values = attribution[0, 0].float().cpu().numpy()
-    if not np.isfinite(values).all():
-        raise SaliencyUnsupported('the map has values that are not finite')
+        values = _tried(wanted, request)
     words = ''
     if wanted.compared:
         words = 'image of zeros' if baseline is None else baseline_name
-    return SaliencyMap(
-        method,
-        values,
-        grid,
-        wanted.kind,
-        wanted.sign,
-        words,
-        _completeness_error(request, values) if wanted.complete else None,
-    )
+    error = float(values.sum(dtype=np.float64)) - request.difference() if wanted.complete else None
+    return SaliencyMap(method, values, grid, wanted.kind, wanted.sign, words, error)
 
 
-def _need_support(
-    method: str, wanted: Method, found: Probe, target_layer: nn.Module | None
-) -> None:
-    if method != 'occlusion' and not found.differentiable:
-        raise SaliencyUnsupported('the network gives no gradient')
-    # A layer that the caller names need not be found.
-    named = target_layer is not None and method in ('gradcam', 'guidedgradcam')
-    reason = wanted.misfit(found)
-    if named:
-        reason = found.without_relu() if method == 'guidedgradcam' else ''
-    if reason:
-        raise SaliencyUnsupported(reason)
+def _tried(wanted: Method, request: Request) -> np.ndarray:
+    """Map (X, Y, Z) of a method, refused where it does not run or gives no map of the image.
 
-
-@torch.no_grad()
-def _completeness_error(request: Request, values: np.ndarray) -> float:
-    scores = [float(request.score(image)) for image in (request.image, request.baseline)]
-    return float(values.sum(dtype=np.float64)) - (scores[0] - scores[1])
+    What a method needs of a network is not asked beforehand: the answer is looked at.
+    """
+    try:
+        found = wanted.run(request).detach()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = (str(error).splitlines() or [''])[0]
+        raise SaliencyUnsupported(f'it ended with {type(error).__name__}: {first}') from error
+    if found.shape != request.image.shape:
+        raise SaliencyUnsupported(f'the map has the shape {tuple(found.shape)}')
+    values = found[0, 0].float().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise SaliencyUnsupported('the map has values that are not finite')
+    # An image that is its own baseline differs from it nowhere: zeros are the answer.
+    same = wanted.compared and torch.equal(request.image, request.baseline)
+    if np.ptp(values) == 0 and not same:
+        raise SaliencyUnsupported('the map has the same value everywhere')
+    return values
 
 
 def fold_mean_saliency(
     bundle: ModelBundle,
     image: torch.Tensor,
     folds: Sequence[int],
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = SALIENCY_METHODS,
     seed: int = 0,
     device: str = 'cpu',
 ) -> tuple[dict[str, SaliencyMap], dict[str, str]]:
@@ -244,7 +216,7 @@ def fold_mean_saliency(
     folds : sequence of int
         Folds that may explain the subject.
     methods : sequence of str
-        Of :data:`METHODS`.
+        Of :data:`bids_interp.conventions.SALIENCY_METHODS`.
     seed : int
         Of the methods that draw random numbers; the same for every fold.
     device : str
@@ -255,7 +227,7 @@ def fold_mean_saliency(
     maps : dict of str to SaliencyMap
         By method.
     skipped : dict of str to str
-        Methods that do not apply, or in which Captum or PyTorch failed, and why.
+        Methods that do not apply, or in which Captum or PyTorch failed, and the reason.
 
     Raises
     ------
@@ -267,31 +239,70 @@ def fold_mean_saliency(
     maps: dict[str, SaliencyMap] = {}
     skipped: dict[str, str] = {}
     for method in methods:
-        with reason_kept(method, skipped):
+        try:
             maps[method] = _fold_mean(bundle, image, folds, method, seed, device)
+        except SaliencyUnsupported as reason:
+            # A network that Captum stumbles over must not cost the results that do not need it.
+            skipped[method] = reason.message
     return maps, skipped
 
 
-@contextmanager
-def reason_kept(method: str, skipped: dict[str, str]) -> Iterator[None]:
-    """Write down why a method does not apply, or where Captum or PyTorch failed, and go on.
-
-    A network that Captum stumbles over must not cost the results that do not need it.
+def saliency_values(
+    method: str,
+    classifier: nn.Module,
+    images: torch.Tensor,
+    grid: Grid,
+    mask: np.ndarray,
+    baseline: torch.Tensor,
+    seed: int,
+    device: str = 'cpu',
+    stride_mm: float = STRIDE_MM,
+) -> np.ndarray:
+    """Saliency maps of images by one method, inside a mask.
 
     Parameters
     ----------
     method : str
-        Name of the method.
-    skipped : dict of str to str
-        Takes the reason.
+        One of :data:`bids_interp.conventions.SALIENCY_METHODS`.
+    classifier : torch.nn.Module
+        In evaluation mode, on ``device``.
+    images : torch.Tensor
+        (N, 1, X, Y, Z).
+    grid, mask : Grid, numpy.ndarray
+        Of the images.
+    baseline : torch.Tensor
+        (1, 1, X, Y, Z) mean image of the negative class.
+    seed : int
+        Of the methods that draw random numbers.
+    device : str
+        Of the network.
+    stride_mm : float
+        Distance between the cubes of the occlusion.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N, V) float32.
+
+    Raises
+    ------
+    SaliencyUnsupported
+        If the method does not apply to the classifier for one of the images.
     """
-    try:
-        yield
-    except SaliencyUnsupported as reason:
-        skipped[method] = reason.message
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = (str(error).splitlines() or [''])[0]
-        skipped[method] = f'it ended with {type(error).__name__}: {first}'
+    maps = [
+        saliency_map(
+            method,
+            classifier,
+            image[None],
+            grid,
+            baseline=baseline,
+            seed=seed,
+            device=device,
+            stride_mm=stride_mm,
+        ).map[mask]
+        for image in images
+    ]
+    return np.stack(maps).astype(np.float32)
 
 
 def _fold_mean(
