@@ -92,25 +92,7 @@ def test_positionals_without_choices(words: str) -> None:
 
 
 def test_the_words_of_another_program_are_left_alone() -> None:
-    words = [
-        'slurm',
-        '--participant-label',
-        '01',
-        '02',
-        '/bids',
-        '/out',
-        '--',
-        '--dose',
-        '0.5',
-        '1',
-        '/x',
-    ]
-    options = ['--participant-label', '01', '--participant-label', '02']
+    rest = ['--dose', '0.5', '1', '/x']
+    words = ['slurm', '--participant-label', '01', '02', '/bids', '/out', '--', *rest]
     done = normalise(words, VALUES, 3, has_rest=True)
-    assert done == [*options, '--', 'slurm', '/bids', '/out', *rest]
-
-
-def test_missing_positionals_are_not_made_up() -> None:
-    options, places = split('/bids --participant-label 01 02')
-    assert options == LABELS
-    assert places == ['/bids']
+    assert done == [*LABELS, '--', 'slurm', '/bids', '/out', *rest]
