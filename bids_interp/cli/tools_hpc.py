@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bids_interp.cli.main import given_options
 from bids_interp.cli.options_hpc import SCHEDULERS, hpc_options
 from bids_interp.cli.params import Command
+from bids_interp.errors import UsageError
 
 if TYPE_CHECKING:
     from bids_interp.boilerplate.job_plan import JobPlan, Resources
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 def hpc_callback(**given: Any) -> None:
     """Write the scripts and, with ``--submit``, submit them."""
     from bids_interp.boilerplate.jobs import SUBMIT_FILE, render
-    from bids_interp.errors import UsageError
     from bids_interp.workflows import jobs
 
     if given['dry_run'] and given['submit']:
         raise UsageError('--dry-run and --submit exclude each other.', 'Remove one of them.')
+    _refuse_unused(given)
     plan, selection, disk = make_plan(given)
     jobs.check_sources(plan)
     texts = render(plan)
@@ -44,6 +46,21 @@ def hpc_callback(**given: Any) -> None:
         click.echo(jobs.submit(plan.jobs_dir, plan.scheduler), nl=False)
     else:
         click.echo(f'Submit with: bash {shlex.quote(str(plan.jobs_dir / SUBMIT_FILE))}')
+
+
+def _refuse_unused(given: dict[str, Any]) -> None:
+    """Refuse options of jobs or programs that will not run."""
+    unused = {
+        'with --no-group': not given['group'] and ('group_', 'dependency'),
+        'without --train-options': given['train_options'] is None and ('train_',),
+        f'with --engine {given["engine"]}': given['engine'] != 'none' and ('program',),
+    }
+    for option in given_options(click.get_current_context()):
+        for reason, names in unused.items():
+            if names and str(option.name).startswith(names):
+                raise UsageError(
+                    f'{option.flag_name} has no effect {reason}.', 'Remove the option.'
+                )
 
 
 def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, float]]:
