@@ -17,7 +17,6 @@ DEMONSTRATION_NOTE = (
     'Made with the demonstration model of bids_interp, which was trained on simulated changes: '
     'it shows how the software works and says nothing about any disease or person.'
 )
-RESEARCH_NOTE = 'Research use only; not for diagnosis.'
 
 
 class ModelIdentity(Protocol):

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from sklearn.metrics import average_precision_score
 
 from bids_interp.evaluation.scores import ncc, sign_accuracy
 from bids_interp.models.simulator import Simulator
 from bids_interp.phantom.poisson import gradient_velocity
-from bids_interp.spatial import Grid, exponential, log_jacobian, resample, smooth
+from bids_interp.spatial import exponential, log_jacobian, resample, smooth
 
 #: Voxels whose truth is larger than this have to be found, with the right sign.
 RELEVANT = 0.02
@@ -97,19 +96,6 @@ def _iou(strength: np.ndarray, relevant: np.ndarray) -> float:
     top = np.zeros(len(strength), bool)
     top[np.argsort(strength, kind='stable')[-count:]] = True
     return float((top & relevant).sum() / (top | relevant).sum())
-
-
-def best_of_smoothing(
-    estimate: np.ndarray, truth: np.ndarray, mask: np.ndarray, grid: Grid
-) -> MapScores:
-    """Score an unsigned map as it is and smoothed, and keep the better NCC.
-
-    Generous to the saliency methods: which of both it is, is decided with the truth.
-    """
-    sigma = SALIENCY_SMOOTHING_MM / grid.spacing
-    candidates = [np.abs(estimate), gaussian_filter(np.abs(estimate).astype(np.float64), sigma)]
-    scored = [score_map(one, truth, mask, signed=False) for one in candidates]
-    return max(scored, key=lambda scores: scores.ncc)
 
 
 def volume_change_error(estimate: np.ndarray, truth: np.ndarray, region: np.ndarray) -> float:

@@ -144,13 +144,15 @@ def test_other_text_is_refused(text):
         parse_itk_text(text)
 
 
-def test_images_survive_the_way_to_ants_and_back(shapes):
+def test_ants_sees_the_same_voxels_at_the_same_places(shapes):
     shape = (10, 12, 14)
     affine = shapes.affine_for('LSP', (1.5, 2.0, 2.5), shape, (3, 4, 5), (12, -8, 30))
     data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    back = ants_tools.to_nifti(ants_tools.to_ants(nib.Nifti1Image(data, affine)))
-    assert np.allclose(back.affine, affine, atol=1e-5)
-    assert np.array_equal(np.asarray(back.dataobj), data)
+    image = ants_tools.to_ants(nib.Nifti1Image(data, affine))
+    assert np.array_equal(image.numpy(), data)
+    voxel = (2, 7, 5)
+    lps = image.origin + image.direction @ (np.asarray(image.spacing) * voxel)
+    assert lps * [-1, -1, 1] == pytest.approx(nib.affines.apply_affine(affine, voxel), abs=1e-4)
 
 
 def test_resampling_keeps_the_place_and_adds_no_negative_values(shapes, template):

@@ -6,7 +6,7 @@ import torch
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.anatomy import sample_anatomy
-from bids_interp.phantom.atrophy import carry, plan_atrophy
+from bids_interp.phantom.atrophy import plan_atrophy
 from bids_interp.phantom.regions import region_mask
 from bids_interp.phantom.sham import sham
 from bids_interp.phantom.subject import subject_displacement, subject_truth
@@ -17,7 +17,6 @@ from bids_interp.spatial import (
     exponential,
     flow_log_jacobian,
     log_jacobian,
-    resample,
     warp,
 )
 
@@ -114,25 +113,6 @@ def test_effect_that_folds_is_refused_with_the_largest():
 def test_impossible_plans_are_refused(changes, absorb, word):
     with pytest.raises(UsageError, match=word):
         plan_atrophy(GRID_3MM, changes, absorb)
-
-
-def test_carried_through_an_affine_the_truth_is_transported_plainly(plan):
-    angle = 0.2
-    native_to_template = np.eye(4)
-    native_to_template[:3, :3] = np.array(
-        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
-    ) @ np.diag([1.1, 0.95, 1.05])
-    native_to_template[:3, 3] = [3, -4, 5]
-    native = Grid(
-        (80, 90, 80), np.diag([2.2, 2.2, 2.2, 1]) + np.outer([-88, -110, -90, 0], [0, 0, 0, 1])
-    )
-    carried = carry(plan, native, native_to_template)
-    expected = resample(
-        torch.from_numpy(plan.log_jacobian())[None, None], GRID_3MM, native, native_to_template
-    )[0, 0].numpy()
-    got = carried.log_jacobian()
-    assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.99
-    assert np.sqrt(((got - expected) ** 2).mean()) < 0.1 * expected.std()
 
 
 def test_sham_moves_as_far_but_changes_no_volume(plan):

@@ -26,12 +26,13 @@ pytestmark = pytest.mark.slow
 
 TEMPLATE = 'MNI152NLin2009aSym'
 COUNT = 12
-OPTIONS = (
+SIMULATOR_OPTIONS = (
     *('--label', 'group', '--positive', 'patient', '--preset', 'fast', '--folds', '2'),
-    *('--classifier-steps', '26', '--simulator-steps', '2', '--resolution', '8'),
+    *('--simulator-steps', '2'),
     *('--nprocs', '1', '--omp-nthreads', '1', '--device', 'cpu', '--offline'),
     *('--skip-bids-validation', '--covariates', 'sex'),
 )
+OPTIONS = (*SIMULATOR_OPTIONS, '--classifier-steps', '26', '--resolution', '8')
 
 
 @dataclass(frozen=True)
@@ -345,7 +346,7 @@ def test_a_classifier_brought_along(new_place, tmp_path: Path) -> None:
     (tmp_path / 'card.json').write_text(json.dumps(card))
     place = new_place('given')
     options = ('--classifier', tmp_path / 'given.pt2', '--classifier-card', tmp_path / 'card.json')
-    assert place.train(*options) == 0
+    assert place.train(*options, base=SIMULATOR_OPTIONS) == 0
     path = place.out / 'models' / 'group'
     assert not list(path.glob('*_classifier.safetensors'))
     bundle = load_bundle(path)
