@@ -80,7 +80,7 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
     )
     rows = []
     for scan, score, value, group in zip(scans, scores, values, groups, strict=True):
-        observed = scan.prediction.get('Observed') or {}
+        observed = scan.prediction.observed if scan.prediction else None
         rows.append(
             {
                 'participant_id': f'sub-{scan.subject}',
@@ -91,8 +91,8 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
                 'score_dose': score.value,
                 'score': value,
                 'explained': score.fit,
-                'logit': observed.get('LogitMean'),
-                'probability': observed.get('ProbabilityMean'),
+                'logit': observed.logit_mean if observed else None,
+                'probability': observed.probability_mean if observed else None,
                 VOLUME: brain_volume_ml(scan),
                 **{
                     table_name(column): plan.columns.values[column].get(scan.prefix)
@@ -170,7 +170,7 @@ def _model(
     rows, single = _without_singles(rows, columns.group, keys)
     variables = {name: [row[key] for row in rows] for name, key in keys.items()}
     required = columns.chosen if columns.asked else ()
-    if plan.choices.get('group_asked'):
+    if plan.choices.group_asked:
         required = (columns.group, *required)
     first = {columns.group: columns.negative} if columns.negative else {}
     found: dict[str, Any] = {'score': score, 'effects': [], 'n': 0, 'not_tested': ''}
@@ -199,7 +199,7 @@ def _model(
         effects = fit_terms(
             values,
             design,
-            draws=plan.choices['permutations'],
+            draws=plan.choices.permutations,
             seed=plan.seed,
             spreads=_spreads(plan, design),
         )
@@ -236,7 +236,7 @@ def _spreads(plan: GroupPlan, design: Design) -> dict[str, float]:
     """
     if not any(scan.in_training for scan in plan.included):
         return {}
-    names = {plan.columns.group, str(plan.target.get('label', ''))}
+    names = {plan.columns.group, plan.target.label}
     return {term.name: float(SPREAD) for term in design.terms if term.name in names}
 
 

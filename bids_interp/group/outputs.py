@@ -130,7 +130,7 @@ def remove_stale(plan: GroupPlan) -> list[Path]:
     """
     groups = sorted(set(plan.groups.values()))
     labels = {file_label(group, groups) for group in groups}
-    columns = {file_label(column, [column]) for column in plan.choices['voxelwise']}
+    columns = {file_label(column, [column]) for column in plan.choices.voxelwise}
     stale = [*plan.folder.glob('change*.tsv'), *plan.folder.glob('change*.json')]
     for path in plan.folder.glob('group-*_space-*'):
         if path.name.split('_')[0].removeprefix('group-') not in labels:
@@ -138,7 +138,7 @@ def remove_stale(plan: GroupPlan) -> list[Path]:
     for path in plan.folder.glob('*_statmap.*'):
         name = path.name.partition('_desc-')[2].partition('_')[0]
         is_wanted = (
-            bool(plan.choices['null_models'])
+            bool(plan.choices.null_models)
             if name.endswith('BeyondChance')
             else any(name.endswith(f'On{column}') for column in columns)
         )

@@ -60,11 +60,10 @@ def logit_rows(plan: GroupPlan) -> list[dict[str, Any]]:
     groups = plan.groups
     rows = []
     for scan in plan.included:
-        observed = (scan.prediction.get('Observed') or {}).get('LogitMean')
-        after = {
-            name: facts.get('LogitMean')
-            for name, facts in (scan.prediction.get('Simulated') or {}).items()
-        }
+        answers = scan.prediction
+        observed = answers.observed.logit_mean if answers else None
+        simulated = answers.simulated if answers else {}
+        after = {name: answer.logit_mean for name, answer in simulated.items()}
         row = {'image': scan.prefix, 'group': groups.get(scan.prefix, 'all'), 'observed': observed}
         rows.append({**row, **after})
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +168,7 @@ def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldRes
     outputs = predict_outputs(network, cohort.images[fold.validation])[:, 0]
     centre = class_centre(outputs, cohort.labels[fold.validation], cohort.target, 0)
     gap = result.trained.class_gap
-    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, list) else gap)
+    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, Sequence) else gap)
 
 
 class _SaliencyInputSpec(_ExplainInputSpec):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -19,6 +18,8 @@ from nipype.interfaces.base import (
 from bids_interp.bids.names import DIRECTIONS, dose_label
 from bids_interp.bids.write import write_json, write_nifti
 from bids_interp.interfaces.model import load_image, load_matrix, load_velocity
+from bids_interp.models.prediction import MapFacts
+from bids_interp.records import to_plain
 
 
 class _RealiseInputSpec(BaseInterfaceInputSpec):
@@ -54,7 +55,8 @@ class Realise(SimpleInterface):
         is_native = isdefined(self.inputs.to_template)
         matrix = load_matrix(self.inputs.to_template) if is_native else None
         image, grid = load_image(self.inputs.image)
-        results: dict[str, list[Any]] = {'simulated': [], 'log_jacobian': [], 'facts': []}
+        written: dict[str, list[str]] = {'simulated': [], 'log_jacobian': []}
+        facts: list[MapFacts] = []
         for direction, path in zip(DIRECTIONS, self.inputs.velocity, strict=True):
             velocity, velocity_grid = load_velocity(path)
             for dose in self.inputs.doses:
@@ -64,13 +66,8 @@ class Realise(SimpleInterface):
                 for name, data in (('simulated', done.image), ('log_jacobian', done.log_jacobian)):
                     file = Path(runtime.cwd) / f'{dose_label(direction, dose)}_{name}.nii.gz'
                     write_nifti(file, data, grid.affine, template=not is_native)
-                    results[name].append(str(file))
-                results['facts'].append(
-                    {
-                        'VoxelsFolded': done.n_folded,
-                        'DisplacementMaxMM': done.displacement_max_mm,
-                    }
-                )
-        facts = Path(runtime.cwd) / 'facts.json'
-        self._results = {**results, 'facts': str(write_json(facts, results['facts']))}
+                    written[name].append(str(file))
+                facts.append(MapFacts(done.n_folded, done.displacement_max_mm))
+        path = write_json(Path(runtime.cwd) / 'facts.json', to_plain(facts))
+        self._results = {**written, 'facts': str(path)}
         return runtime

@@ -77,7 +77,7 @@ def assemble(
         outputs[fold.test] = result.test_outputs
         _measure_test(cohort, fold, result)
         temperature = result.trained.temperature
-        scale = temperature[0] if isinstance(temperature, list) else temperature
+        scale = temperature[0] if isinstance(temperature, Sequence) else temperature
         calibrated[fold.test] = probabilities(result.test_outputs, scale, cohort.target)
     target = cohort.target
     if target.kind == 'regression':
@@ -163,9 +163,9 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def subject_folds(cohort: Cohort, fold_of: np.ndarray, salt: str) -> dict[str, list[int]]:
+def subject_folds(cohort: Cohort, fold_of: np.ndarray, salt: str) -> dict[str, Sequence[int]]:
     """Salted identities of all training subjects, each with the folds that may explain it."""
-    known = {}
+    known: dict[str, Sequence[int]] = {}
     for index, keys in enumerate(cohort.keys):
         for key in keys:
             known[salted(salt, key)] = [int(fold_of[index])]
