@@ -9,11 +9,13 @@ from dataclasses import MISSING, Field, field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bids_interp.errors import BidsInterpError
 
 T = TypeVar('T')
+#: A number that may be NaN, which JSON does not have: there it is null.
+Measured = Annotated[float, 'null is NaN']
 _KEY = 'key'
 _SIMPLE: dict[type, tuple[type, ...]] = {
     str: (str,),
@@ -132,7 +134,7 @@ def _key_of(item: Field[Any]) -> str:
 
 @cache
 def _types_of(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+    return get_type_hints(kind, include_extras=True)
 
 
 def _record(kind: type[T], plain: object, place: str, open_ended: bool = False) -> T:
@@ -162,6 +164,8 @@ def _value(kind: Any, plain: Any, place: str) -> Any:
     if kind in (Any, object):
         return plain
     origin, arguments = get_origin(kind), get_args(kind)
+    if kind == Measured:
+        return _value(float, float('nan') if plain is None else plain, place)
     if origin in (Union, types.UnionType):
         return _one_of(arguments, plain, place)
     if origin in (list, tuple, Sequence):

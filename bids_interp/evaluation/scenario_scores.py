@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from bids_interp.evaluation.bench_records import ImageScores, Score
 from bids_interp.evaluation.group_ncc import (
     GroupAgreement,
     draw_weights,
@@ -75,28 +75,26 @@ class ScenarioScores:
 
     Parameters
     ----------
-    rows : list of dict
-        ``method``, ``metric``, ``direction``, ``value``, ``low``, ``high``.
+    rows : list of Score
+        The numbers.
     maps : dict of numpy.ndarray
         ``<method>.<direction>`` to the group map (X, Y, Z) float32; the method ``truth`` is there,
         too.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Score] = field(default_factory=list)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, method: str, metric: str, direction: str, found: Estimate | float) -> None:
         """Add a row; a number without an interval has NaN for its ends."""
         if not isinstance(found, Estimate):
             found = Estimate(float(found), float('nan'), float('nan'))
-        self.rows.append(
-            {'method': method, 'metric': metric, 'direction': direction, **found.to_dict()}
-        )
+        self.rows.append(Score(method, metric, direction, found.value, found.low, found.high))
 
 
 def score_scenario(
     maps: Mapping[str, MethodMaps],
-    images: Mapping[str, Sequence[Mapping[str, Any]]],
+    images: Mapping[str, Sequence[ImageScores]],
     known: Known,
     *,
     draws: int = 1000,
@@ -114,7 +112,7 @@ def score_scenario(
     maps : mapping
         Method to its maps.
     images : mapping
-        Method to rows of :func:`bids_interp.evaluation.explaining.explain_image`.
+        Method to scores of :func:`bids_interp.evaluation.explaining.explain_image`.
     known : Known
         Truths, and who belongs together.
     draws, seed : int
@@ -251,15 +249,15 @@ def _add_null(
 def _add_means(
     scores: ScenarioScores,
     method: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ImageScores],
     known: Known,
     weights: np.ndarray,
 ) -> None:
     """Means over the images, each direction on its own and both together."""
-    families = known.families[[int(row['image']) for row in rows]]
-    directions = np.array([row['direction'] for row in rows])
+    families = known.families[[row.image for row in rows]]
+    directions = np.array([row.direction for row in rows])
     for metric in MEANS:
-        values = np.array([_number(row[metric]) for row in rows])
+        values = np.array([getattr(row, metric) for row in rows])
         if not np.isfinite(values).any():
             continue
         for direction in (*DIRECTIONS, BOTH):
@@ -267,8 +265,3 @@ def _add_means(
             if np.isfinite(values[chosen]).any():
                 drawn = family_mean(values[chosen], families[chosen], weights)
                 scores.add(method, metric, direction, interval(drawn[0], drawn[1:]))
-
-
-def _number(value: Any) -> float:
-    """A value of a row; JSON has no NaN."""
-    return float('nan') if value is None else float(value)

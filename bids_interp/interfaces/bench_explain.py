@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.write import write_json
 from bids_interp.errors import ModelError
+from bids_interp.records import to_plain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,11 +128,11 @@ class SimulateFold(_Explain):
                 cohort.mask,
             )
             maps.append(log_j[cohort.mask])
-            rows.append({'method': inputs.method, 'fold': inputs.index, **row})
+            rows.append(replace(row, method=inputs.method, fold=inputs.index))
         values = {inputs.method: np.stack(maps)}
         kinds = {inputs.method: LOG_JACOBIAN}
         self.keep(runtime, FoldMaps(inputs.index, images, values, kinds))
-        self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', rows))
+        self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', to_plain(rows)))
         return runtime
 
 
