@@ -134,7 +134,12 @@ def tiny_bundle(
     import numpy as np
     import torch
 
-    from bids_interp.models.bundle_schema import BundleConfig, ClassifierConfig, SimulatorConfig
+    from bids_interp.models.bundle_schema import (
+        BundleConfig,
+        ClassifierConfig,
+        FoldMetrics,
+        SimulatorConfig,
+    )
     from bids_interp.models.bundle_writing import TrainedFold, save_bundle
     from bids_interp.models.classifier import build_classifier
     from bids_interp.models.preprocessing import Preprocessing
@@ -159,7 +164,7 @@ def tiny_bundle(
             network = build_classifier('robust', grid.shape, **classifier['arguments'])
             simulate = Simulator(grid, mask, **simulator)
             torch.nn.init.normal_(simulate.template, std=0.3)
-        metrics = {'auc': 0.5}
+        metrics = FoldMetrics(4, 2, 2)
         folds.append(TrainedFold(network.state_dict(), simulate.state_dict(), 1.0, 2.0, metrics))
     config = BundleConfig(
         name='tiny',

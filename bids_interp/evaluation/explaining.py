@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -195,9 +196,27 @@ def explain_image(
     )
 
 
+class _Transfer(TypedDict):
+    transfer_right_way: float
+    transfer_crosses: float
+
+
+class _Volumes(TypedDict):
+    volume_right_way: float
+    volume_crosses: float
+    roi_error_percent: float
+    realism: float
+
+
+class _Deformation(TypedDict):
+    n_folded: float
+    reversibility_rmse: float
+    minimality_mm: float
+
+
 def _transfer(
     other: Witness | None, index: int, pull_back: torch.Tensor, sign: float, grid: Grid
-) -> dict[str, float]:
+) -> _Transfer:
     if other is None:
         return {'transfer_right_way': float('nan'), 'transfer_crosses': float('nan')}
     before, after = other.change(index, pull_back, grid)
@@ -209,7 +228,7 @@ def _transfer(
 
 def _anatomical(
     anatomy: Anatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
-) -> dict[str, float]:
+) -> _Volumes:
     """What happens to the volumes of regions."""
     sign = 1.0 if label == 0 else -1.0
     regions = anatomy.of(index, grid)
@@ -232,7 +251,7 @@ def _geometrical(
     backward: torch.Tensor,
     grid: Grid,
     mask: np.ndarray,
-) -> dict[str, float]:
+) -> _Deformation:
     """Folds, reversibility (units of the input) and size of a simulation inside the brain."""
     inside = torch.from_numpy(mask)[None, None]
     returned = warp(warp(image, backward, grid), forward, grid)

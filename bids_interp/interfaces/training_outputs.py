@@ -271,21 +271,22 @@ def fold_rows(
 def fold_facts(cohort: Cohort, index: int, result: FoldResult) -> dict[str, Any]:
     """Row of the report's table of folds."""
     metrics = result.trained.metrics
-    simulator = metrics['simulator']
-    row = {
+    row: dict[str, Any] = {
         'fold': index,
-        'training': metrics['n_train'],
-        'validation': metrics['n_validation'],
-        'test': metrics['n_test'],
+        'training': metrics.n_train,
+        'validation': metrics.n_validation,
+        'test': metrics.n_test,
     }
-    if 'test_auc' in metrics:
-        row['test AUC'] = round(metrics['test_auc'], 3)
-    first = simulator['validity'][0]
-    for direction in ('inject', 'remove'):
-        if first[direction]:
-            row[f'validity, {direction}'] = round(first[direction]['validity'], 3)
-    if 'minimality' in simulator:
-        row['minimality'] = simulator['minimality']
+    if metrics.test_auc is not None:
+        row['test AUC'] = round(metrics.test_auc, 3)
+    if metrics.simulator is None:
+        return row
+    first = metrics.simulator.validity[0]
+    for direction, side in (('inject', first.inject), ('remove', first.remove)):
+        if side is not None:
+            row[f'validity, {direction}'] = round(side.validity, 3)
+    if metrics.simulator.minimality is not None:
+        row['minimality'] = metrics.simulator.minimality
     return row
 
 

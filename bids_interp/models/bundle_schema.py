@@ -161,6 +161,106 @@ class IntensityStatistics:
 
 
 @dataclass(frozen=True)
+class DirectionValidity:
+    """Effect of held-out simulations of one direction.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    validity : float
+        Share that crosses the midpoint of the classes.
+    effectiveness : float
+        Median shift in the direction asked for, over the class gap.
+    """
+
+    n: int
+    validity: float
+    effectiveness: float
+
+
+@dataclass(frozen=True)
+class ContrastValidity:
+    """Effect of held-out simulations for one contrast; None for a direction without images."""
+
+    contrast: str
+    inject: DirectionValidity | None
+    remove: DirectionValidity | None
+
+    @property
+    def sides(self) -> list[DirectionValidity]:
+        """The directions that have images."""
+        return [side for side in (self.inject, self.remove) if side is not None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A weight of minimality that was tried, and what it was judged by.
+
+    Parameters
+    ----------
+    minimality : float
+        The weight.
+    split_half_ncc : float
+        Agreement of the maps of two halves of the training images.
+    validity : float
+        Mean validity on the validation split.
+    """
+
+    minimality: float
+    split_half_ncc: float
+    validity: float
+
+
+@dataclass(frozen=True)
+class SimulatorMetrics:
+    """Measurements of the simulator of a fold.
+
+    Parameters
+    ----------
+    minimality : float, optional
+        Weight that was chosen; the published simulator has none.
+    selection : sequence of Candidate, optional
+        Weights that were tried.
+    audit_ncc : float, optional
+        Agreement of the map with that of a simulator trained without transformations.
+    validity : sequence of ContrastValidity
+        Effect of simulations on the validation split.
+    """
+
+    minimality: float | None = None
+    selection: Sequence[Candidate] | None = None
+    audit_ncc: float | None = None
+    validity: Sequence[ContrastValidity] = ()
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate that was chosen, where several were tried."""
+        return next((c for c in self.selection or () if c.minimality == self.minimality), None)
+
+
+@dataclass(frozen=True)
+class FoldMetrics:
+    """Measurements of one fold.
+
+    Parameters
+    ----------
+    n_train, n_validation, n_test : int
+        Number of images in each split.
+    simulator : SimulatorMetrics, optional
+        Measurements of the simulator.
+    test_auc : float, optional
+        Area under the curve of the classifier on the test split, of two classes.
+    """
+
+    n_train: int
+    n_validation: int
+    n_test: int
+    simulator: SimulatorMetrics | None = None
+    test_auc: float | None = None
+
+
+@dataclass(frozen=True)
 class FoldConfig:
     """One fold: its files and its calibration.
 
@@ -169,7 +269,7 @@ class FoldConfig:
     temperature, class_gap : float, or sequence of float
         See :class:`bids_interp.models.bundle.FoldModels`; one for each contrast where there are
         several.
-    metrics : dict
+    metrics : FoldMetrics
         Measurements of this fold.
     classifier, simulator : str
         Names of files; empty for a classifier that is code.
@@ -177,7 +277,7 @@ class FoldConfig:
 
     temperature: float | Sequence[float]
     class_gap: float | Sequence[float]
-    metrics: dict[str, Any]
+    metrics: FoldMetrics
     classifier: str
     simulator: str
 

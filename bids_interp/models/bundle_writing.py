@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from bids_interp.models.bundle import (
     mean_image_key,
     sha256_of,
 )
-from bids_interp.models.bundle_schema import CONFIG, BundleConfig, FoldConfig
+from bids_interp.models.bundle_schema import CONFIG, BundleConfig, FoldConfig, FoldMetrics
 
 
 @dataclass
@@ -36,15 +35,15 @@ class TrainedFold:
         State dictionaries.
     temperature, class_gap : float, or list of float
         See :class:`FoldModels`; one for each contrast where there are several.
-    metrics : dict
-        Of this fold.
+    metrics : FoldMetrics
+        Measurements of this fold.
     """
 
     classifier: dict[str, torch.Tensor]
     simulator: dict[str, torch.Tensor]
     temperature: float | Sequence[float]
     class_gap: float | Sequence[float]
-    metrics: dict[str, Any]
+    metrics: FoldMetrics
 
 
 def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision: bool) -> None:

@@ -75,15 +75,13 @@ def fold_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
         'n_validation': 'validation',
         'n_test': 'test',
         'test_auc': 'test AUC',
-        'test_r': 'test r',
     }
     rows = []
     for index, fold in enumerate(folds):
-        numbers = fold.metrics
         row = {'fold': str(index)}
         for key, name in names.items():
-            if numbers.get(key) is not None:
-                value = numbers[key]
+            value = getattr(fold.metrics, key)
+            if value is not None:
                 row[name] = f'{value:.2f}' if isinstance(value, float) else str(value)
         rows.append(row)
     same = {tuple(row) for row in rows}

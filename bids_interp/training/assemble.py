@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +14,7 @@ from bids_interp.evaluation.classification import out_of_fold_metrics
 from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
+from bids_interp.models.bundle_schema import SimulatorMetrics
 from bids_interp.models.fingerprint import salted
 from bids_interp.training.calibration import probabilities
 from bids_interp.training.cohort import Cohort
@@ -112,7 +113,8 @@ def assemble(
 def _measure_test(cohort: Cohort, fold: Fold, result: FoldResult) -> None:
     labels = cohort.labels[fold.test]
     if cohort.target.kind == 'binary' and len(np.unique(labels)) == 2:
-        result.trained.metrics['test_auc'] = auc(result.test_outputs[:, 0], labels)
+        area = auc(result.test_outputs[:, 0], labels)
+        result.trained.metrics = replace(result.trained.metrics, test_auc=area)
 
 
 def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str, Any]:
@@ -125,17 +127,11 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
         ``effectiveness``, means over folds, contrasts and directions; and what the folds were
         chosen by.
     """
-    facts = [result.trained.metrics['simulator'] for result in results]
-    sides = [
-        row[direction]
-        for fold in facts
-        for row in fold['validity']
-        for direction in ('inject', 'remove')
-        if row[direction]
-    ]
+    measured = [result.trained.metrics.simulator or SimulatorMetrics() for result in results]
+    sides = [side for fold in measured for row in fold.validity for side in row.sides]
     metrics: dict[str, Any] = {
-        'validity': _mean([side['validity'] for side in sides]),
-        'effectiveness': _mean([side['effectiveness'] for side in sides]),
+        'validity': _mean([side.validity for side in sides]),
+        'effectiveness': _mean([side.effectiveness for side in sides]),
         'fold_ncc': {
             direction: _mean(
                 [
@@ -146,16 +142,12 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
             for direction in ('inject', 'remove')
         },
     }
-    chosen = [
-        row['split_half_ncc']
-        for fold in facts
-        for row in fold.get('selection', ())
-        if row['minimality'] == fold['minimality']
-    ]
+    chosen = [fold.chosen.split_half_ncc for fold in measured if fold.chosen]
     if chosen:
         metrics['split_half_ncc'] = _mean(chosen)
-    if all('audit_ncc' in fold for fold in facts):
-        metrics['audit_ncc'] = _mean([fold['audit_ncc'] for fold in facts])
+    audits = [fold.audit_ncc for fold in measured if fold.audit_ncc is not None]
+    if len(audits) == len(measured):
+        metrics['audit_ncc'] = _mean(audits)
     return metrics
 
 

@@ -25,6 +25,7 @@ from bids_interp.group.plan import Choices, GroupPlan, folder_name, training_fol
 from bids_interp.group.reading import find_places
 from bids_interp.group.responses import logit_rows, response_rows
 from bids_interp.group.voxelwise import coarse_places, max_t, voxelwise_glm
+from bids_interp.models.prediction import ExplainedTarget
 from bids_interp.settings import Settings
 
 
@@ -269,7 +270,8 @@ def test_too_many_groups_are_no_groups(patients, chosen) -> None:
 
 def test_what_a_regression_was_trained_for_is_a_covariate(patients, chosen) -> None:
     settings = Settings(patients.bids, patients.out, 'group')
-    columns = read_columns(settings, chosen(patients.out), {'kind': 'regression', 'label': 'age'})
+    target = ExplainedTarget(kind='regression', label='age')
+    columns = read_columns(settings, chosen(patients.out), target)
     assert columns.group == ''
     assert columns.chosen[0] == 'age'
 

@@ -59,7 +59,27 @@ def test_what_the_first_version_wrote_is_kept(tmp_path: Path, tiny_bundle: Model
             {
                 'temperature': [1.5, 2.0, 1],
                 'class_gap': [2.0, 3.0, 4.0],
-                'metrics': {'n_train': 4},
+                'metrics': {
+                    'n_train': 4,
+                    'n_validation': 2,
+                    'n_test': 2,
+                    'simulator': {
+                        'minimality': 0.5,
+                        'selection': [
+                            {'minimality': 0.5, 'split_half_ncc': 0.75, 'validity': 1.0},
+                            {'minimality': 1.0, 'split_half_ncc': 0.5, 'validity': 1.0},
+                        ],
+                        'audit_ncc': 0.25,
+                        'validity': [
+                            {
+                                'contrast': 'CN-MCI',
+                                'inject': {'n': 2, 'validity': 0.5, 'effectiveness': 1.5},
+                                'remove': None,
+                            }
+                        ],
+                    },
+                    'test_auc': 0.875,
+                },
                 'classifier': 'classifier.pt2',
                 'simulator': 'fold-0_simulator.safetensors',
             }
@@ -71,6 +91,7 @@ def test_what_the_first_version_wrote_is_kept(tmp_path: Path, tiny_bundle: Model
     assert json.loads(config.to_json()) == plain
     assert config.target.contrasts[2].name == 'MCI-AD'
     assert config.folds[0].temperature == [1.5, 2.0, 1]
+    assert config.folds[0].metrics.simulator.chosen.split_half_ncc == 0.75
 
 
 def _set(place: str, value: object) -> Callable[[Plain], None]:

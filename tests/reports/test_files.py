@@ -53,13 +53,13 @@ def sidecar_of(path: Path) -> Path:
 
 def test_who_made_it(tmp_path: Path) -> None:
     path = tmp_path / 'map.nii.gz'
-    assert is_of(path, {'ModelHash': 'b'})
+    assert is_of(path, 'b')
     sidecar_of(path).write_text('{}')
-    assert is_of(path, {'ModelHash': 'b'})
+    assert is_of(path, 'b')
     sidecar_of(path).write_text('{"ModelHash": "a"}')
-    assert is_of(path, {'ModelHash': 'a'})
-    assert not is_of(path, {'ModelHash': 'b'})
-    assert is_of(path, {})
+    assert is_of(path, 'a')
+    assert not is_of(path, 'b')
+    assert is_of(path, None)
 
 
 def test_maps_of_another_model_are_not_taken(derivatives: Path) -> None:

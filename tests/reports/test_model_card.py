@@ -33,7 +33,7 @@ FOLD = {
     'class_gap': 1.0,
     'classifier': '',
     'simulator': '',
-    'metrics': {'n_train': 40, 'n_test': 24, 'test_auc': 0.9},
+    'metrics': {'n_train': 40, 'n_validation': 8, 'n_test': 24, 'test_auc': 0.9},
 }
 AUC = {'value': 0.931, 'low': 0.85, 'high': 0.98}
 CONFIG: dict[str, Any] = MINIMAL | {
@@ -97,7 +97,7 @@ def test_numbers_are_those_of_the_configuration() -> None:
         '| Sensitivity | 0.75 | share of the positive class that is called positive |',
         '| Covariates alone | 0.88 (0.85 to 0.98) | 0.040 |',
         'Left out: mask (the same for all images).',
-        '| 2 | 40 | 24 | 0.90 |',
+        '| 2 | 40 | 8 | 24 | 0.90 |',
         '| Split-half agreement of the maps (NCC) | 0.83 |',
         '| Validity: answers turned at full dose, injected | 0.95 |',
         '**Research use only, not for diagnosis.**',
