@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.sidecars import Column
 
-CONFOUND_COLUMNS: dict[str, dict[str, Any]] = {
+CONFOUND_COLUMNS: dict[str, Column] = {
     'covariate': {'Description': 'Covariate.'},
     'group': {'Description': 'Group; "all" is everybody.'},
     'n': {'Description': 'Subjects with a value.'},

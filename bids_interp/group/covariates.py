@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bids_interp.bids.labels import as_numbers
 from bids_interp.bids.query import T1wRecord
@@ -201,7 +200,7 @@ def _check_groups(values: Mapping[str, str], column: str, asked: bool) -> None:
         )
 
 
-def missing_rows(columns: Columns, scans: Sequence[Scan]) -> list[dict[str, Any]]:
+def missing_rows(columns: Columns, scans: Sequence[Scan]) -> list[dict[str, str]]:
     """Table of the images that are in and lack a covariate or their group."""
     wanted = [c for c in (columns.group, *columns.chosen) if c]
     rows = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.sidecars import Column
 from bids_interp.evaluation.exchange import SPREAD
 from bids_interp.group.covariates import table_name
 from bids_interp.group.design import Design, make_design
@@ -18,7 +19,7 @@ from bids_interp.group.scans import Scan
 #: Name of the covariate that stands in for intracranial volume.
 VOLUME = 'brain_volume_ml'
 
-SCORE_COLUMNS: dict[str, dict[str, Any]] = {
+SCORE_COLUMNS: dict[str, Column] = {
     'participant_id': {'Description': 'Participant.'},
     'session_id': {'Description': 'Session.'},
     'image': {'Description': 'Name of the T1w image without suffix.'},
@@ -240,7 +241,7 @@ def _spreads(plan: GroupPlan, design: Design) -> dict[str, float]:
     return {term.name: float(SPREAD) for term in design.terms if term.name in names}
 
 
-EFFECT_COLUMNS: dict[str, dict[str, Any]] = {
+EFFECT_COLUMNS: dict[str, Column] = {
     'variable': {'Description': 'Variable of the model.'},
     'contrast': {'Description': 'What its effect compares.'},
     'n': {'Description': 'Complete subjects.'},
@@ -265,7 +266,7 @@ EFFECT_COLUMNS: dict[str, dict[str, Any]] = {
         "explain each other's training subjects."
     },
 }
-CHANGE_COLUMNS: dict[str, dict[str, Any]] = {
+CHANGE_COLUMNS: dict[str, Column] = {
     'participant_id': {'Description': 'Participant.'},
     'group': {'Description': 'Group at the first session.'},
     'from': {'Description': 'First session.'},

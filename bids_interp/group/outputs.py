@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.sidecars import SIGN
+from bids_interp.bids.sidecars import SIGN, Column
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
 from bids_interp.group.describe import Described
 from bids_interp.group.plan import GroupPlan, file_label, training_folds
@@ -193,7 +193,7 @@ def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
 
 
 #: Data dictionaries.
-CLUSTER_COLUMNS: dict[str, dict[str, Any]] = {
+CLUSTER_COLUMNS: dict[str, Column] = {
     'map': {'Description': 'Direction and dose in percent.'},
     'cluster': {'Description': 'Number of the cluster; letters mark further peaks in it.'},
     'x': {'Description': 'To the right.', 'Units': 'mm'},
@@ -203,7 +203,7 @@ CLUSTER_COLUMNS: dict[str, dict[str, Any]] = {
     'peak_pct': {'Description': 'Volume change at the peak.', 'Units': 'percent'},
     'size_mm3': {'Description': 'Size of the cluster; only in its first row.', 'Units': 'mm^3'},
 }
-INCLUSION_COLUMNS: dict[str, dict[str, Any]] = {
+INCLUSION_COLUMNS: dict[str, Column] = {
     'participant_id': {'Description': 'Participant.'},
     'session_id': {'Description': 'Session.'},
     'image': {'Description': 'Name of the T1w image without suffix.'},

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.sidecars import Column
 from bids_interp.group.plan import GroupPlan
 from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.response_figures import by_dose, read_response
 
-RESPONSE_COLUMNS: dict[str, dict[str, Any]] = {
+RESPONSE_COLUMNS: dict[str, Column] = {
     'group': {'Description': 'Group; "all" is everybody.'},
     'dose': {'Description': 'Negative: removed; 0: as scanned; positive: injected.', 'Units': '1'},
     'n': {'Description': 'Subjects.'},

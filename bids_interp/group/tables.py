@@ -100,7 +100,7 @@ def _described(facts: Facts) -> Described:
     )
 
 
-def _of_tables(plan: GroupPlan) -> dict[str, dict[str, Any]]:
+def _of_tables(plan: GroupPlan) -> dict[str, dict[str, str | None]]:
     """Group and covariates of each image."""
     columns = plan.columns
     names = {columns.group: columns.group} if columns.group else {}
