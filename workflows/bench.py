@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
@@ -14,6 +14,9 @@ from bids_interp.workflows.bench_unit import BenchFiles, Unit
 from bids_interp.workflows.benchmark import Benchmark
 from bids_interp.workflows.context import Run, send_crashes
 
+if TYPE_CHECKING:
+    from bids_interp.evaluation.bench_records import Provenance
+
 
 def init_bench_wf(
     *,
@@ -22,7 +25,7 @@ def init_bench_wf(
     run: Run,
     base_dir: Path,
     crash_dir: Path,
-    provenance: dict[str, Any],
+    provenance: Provenance,
     name: str = 'bench_wf',
 ) -> Workflow:
     """Train, explain and score every scenario with every seed.
@@ -41,7 +44,7 @@ def init_bench_wf(
         Share of the machine.
     base_dir, crash_dir : pathlib.Path
         Work directory of nipype, and where crash files go.
-    provenance : dict
+    provenance : Provenance
         Kept with all scores.
     name : str
         Name of the workflow.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import platform
 import sys
@@ -24,6 +23,7 @@ from bids_interp.bids.resources import (
 from bids_interp.bids.write import write_json
 from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, OutputError
+from bids_interp.records import read_record
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
 from bids_interp.workflows.benchmark import Benchmark
@@ -35,6 +35,7 @@ from bids_interp.workflows.plugin_file import check_plugin, choose_device
 from bids_interp.workflows.verdict import DONE, FAILED, Outcome
 
 if TYPE_CHECKING:
+    from bids_interp.evaluation.bench_records import Provenance, ScenarioRecord
     from bids_interp.workflows.bench_unit import BenchFiles
 
 logger = logging.getLogger('bids_interp')
@@ -199,7 +200,7 @@ def _files(
     return BenchFiles(table, context, base_dir / 'checkpoints', out, EMBEDDED_TEMPLATE)
 
 
-def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: dict[str, Any]) -> Outcome:
+def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: Provenance) -> Outcome:
     from bids_interp.workflows.bench import init_bench_wf
 
     crashes = files.out_dir / 'logs' / f'{run.uuid}_crashes'
@@ -214,19 +215,21 @@ def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: dict[str
     return run_nodes(run, workflow, crashes)
 
 
-def _provenance(table: str, command: Sequence[str], run: Run) -> dict[str, Any]:
+def _provenance(table: str, command: Sequence[str], run: Run) -> Provenance:
     """What is kept with the scores: the run, and with which others they make a table."""
     import torch
 
-    return {
-        'run': run.uuid,
-        'table': table,
-        'command': ' '.join(command),
-        'version': __version__,
-        'machine': f'{platform.machine()}, {run.nprocs} processes, {run.device}',
-        'software': f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
-        'date': time.strftime('%Y-%m-%d'),
-    }
+    from bids_interp.evaluation.bench_records import Provenance
+
+    return Provenance(
+        run=run.uuid,
+        table=table,
+        command=' '.join(command),
+        version=__version__,
+        machine=f'{platform.machine()}, {run.nprocs} processes, {run.device}',
+        software=f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
+        date=time.strftime('%Y-%m-%d'),
+    )
 
 
 def _facts(
@@ -246,14 +249,20 @@ def _facts(
     }
 
 
-def _comparable_scores(out: Path, table: str) -> dict[tuple[str, int], dict[str, Any]]:
+def _comparable_scores(out: Path, table: str) -> dict[tuple[str, int], ScenarioRecord]:
     """Scores in the output directory, of whatever run, that belong into one table."""
+    from bids_interp.evaluation.bench_records import ScenarioRecord
+
     found = {}
     for path in (out / 'scores').glob('*.json'):
-        content = json.loads(path.read_text(encoding='utf-8'))
-        if content.get('provenance', {}).get('table') == table:
-            found[content['scenario'], content['seed']] = content
+        record = read_record(ScenarioRecord, path, OutputError, 'Move it away, or delete it.')
+        if record.provenance is not None and record.provenance.table == table:
+            found[record.scenario, record.seed] = record
     return found
+
+
+def _run_of(record: ScenarioRecord) -> str:
+    return record.provenance.run if record.provenance else ''
 
 
 def _tell(
@@ -261,14 +270,14 @@ def _tell(
     out: Path,
     outcome: Outcome,
     facts: dict[str, Any],
-    provenance: dict[str, Any],
+    provenance: Provenance,
 ) -> int:
     """Write the table of this run and of comparable ones, and say what is missing."""
     from bids_interp.reports.bench import write_tables
 
     # What an earlier run has left must not stand for what this one could not make.
-    found = _comparable_scores(out, provenance['table'])
-    own = {unit for unit, one in found.items() if one['provenance']['run'] == provenance['run']}
+    found = _comparable_scores(out, provenance.table)
+    own = {unit for unit, one in found.items() if _run_of(one) == provenance.run}
     units = benchmark.units()
     missing = [f'{unit[0]}, seed {unit[1]}' for unit in units if unit not in own]
     if outcome.status == FAILED:

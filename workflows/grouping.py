@@ -71,7 +71,7 @@ def make_plan(settings: Settings) -> GroupPlan:
         If nothing is there, nobody is left, or the tables do not fit.
     """
     from bids_interp.group.covariates import read_columns
-    from bids_interp.group.plan import GroupPlan, folder_name
+    from bids_interp.group.plan import Choices, GroupPlan, folder_name
     from bids_interp.group.scans import choose_model, find_scans, in_order, select
 
     if not settings.bids_dir.is_dir():
@@ -84,24 +84,24 @@ def make_plan(settings: Settings) -> GroupPlan:
     n_folds = bundle.n_folds if bundle else None
     scans = select(scans, model, n_folds, settings.include_training)
     check_enough(scans)
-    target = next(scan for scan in scans if not scan.reason).prediction.get('Target') or {}
-    columns = read_columns(settings, scans, target)
-    choices = {
-        'group_asked': settings.group_by is not None,
-        'visits_by_name': by_name,
-        'include_training': settings.include_training,
-        'atlas': settings.atlas,
-        'atlas_labels': settings.atlas_labels,
-        'permutations': settings.permutations,
-        'voxelwise': list(settings.voxelwise),
-        'tfce': settings.tfce,
-        'null_models': list(settings.null_models),
-        'bundle': str(bundle.path) if bundle else None,
-        'contrast': settings.contrast,
-        'offline': settings.offline,
-        'nprocs': settings.nprocs or available_cpus(),
-        'random_seed': settings.random_seed,
-    }
+    prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
+    columns = read_columns(settings, scans, prediction.target)
+    choices = Choices(
+        random_seed=settings.random_seed,
+        group_asked=settings.group_by is not None,
+        visits_by_name=by_name,
+        include_training=settings.include_training,
+        atlas=settings.atlas,
+        atlas_labels=settings.atlas_labels,
+        permutations=settings.permutations,
+        voxelwise=tuple(settings.voxelwise),
+        tfce=settings.tfce,
+        null_models=tuple(settings.null_models),
+        bundle=bundle.path if bundle else None,
+        contrast=settings.contrast,
+        offline=settings.offline,
+        nprocs=settings.nprocs or available_cpus(),
+    )
     if settings.null_models and bundle is None:
         raise InputDatasetError(
             f'--null-models: the model {model[0]} ({model[1]}) itself is not at hand.',
@@ -176,7 +176,7 @@ def describe(plan: GroupPlan) -> str:
     for reason, names in reasons.items():
         shown = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
         lines.append(f'Left out: {shown}: {reason}.')
-    if plan.choices.get('visits_by_name'):
+    if plan.choices.visits_by_name:
         lines.append(
             'The dataset does not tell when some sessions were: they are in the order of their '
             'names (acq_time in sub-*_sessions.tsv or *_scans.tsv).'
@@ -195,8 +195,8 @@ def compute(plan: GroupPlan, run: Run) -> int:
 
     choices = plan.choices
     places = find_places(plan.included)
-    labels = choices['atlas_labels']
-    regions = find_regions(places, choices['atlas'], labels, offline=choices['offline'])
+    labels = choices.atlas_labels
+    regions = find_regions(places, choices.atlas, labels, offline=choices.offline)
     for path in remove_stale(plan):
         logger.info('%s is of an earlier run with other options; it was removed.', path.name)
     base_dir = run.work_dir / f'group-{plan.folder.name}'
@@ -206,8 +206,8 @@ def compute(plan: GroupPlan, run: Run) -> int:
         plan=plan.write(base_dir / 'plan.json'),
         where=save_where(base_dir / 'where.npz', places, regions),
         maps=names_of_maps(plan.included),
-        voxelwise=choices['voxelwise'],
-        null_models=bool(choices['null_models']),
+        voxelwise=choices.voxelwise,
+        null_models=bool(choices.null_models),
         nprocs=run.nprocs,
         crash_dir=crash_dir,
         base_dir=base_dir,

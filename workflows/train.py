@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -23,10 +23,14 @@ from bids_interp.interfaces.training import (
     TrainFold,
     TrainingInput,
 )
+from bids_interp.records import to_plain
 from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import anatomical_wf_of
 from bids_interp.workflows.context import Run, send_crashes, workflow_name
 from bids_interp.workflows.train_sanity import add_sanity
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class TrainPlan:
         Folder for checkpoints.
     bundle, report_dir : pathlib.Path
         Where the model and what describes it go.
-    facts : dict
+    facts : ModelFacts
         Of the configuration of the bundle.
     classifier : dict, optional
         Source of a given classifier.
@@ -64,7 +68,7 @@ class TrainPlan:
     checkpoints: Path
     bundle: Path
     report_dir: Path
-    facts: dict[str, Any]
+    facts: ModelFacts
     classifier: dict[str, Any] | None = None
 
 
@@ -236,7 +240,7 @@ def init_train_wf(
     assemble_model = pe.Node(
         AssembleModel(
             table=str(plan.table),
-            facts=plan.facts,
+            facts=to_plain(plan.facts),
             checkpoints=str(plan.checkpoints),
             bundle=str(plan.bundle),
             report_dir=str(plan.report_dir),

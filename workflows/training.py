@@ -170,8 +170,7 @@ def _tell(plan: TrainPlan, settings: Settings) -> None:
     from bids_interp.models.bundle import load_bundle
 
     bundle = load_bundle(plan.bundle, allow_code=settings.allow_code)
-    metrics = bundle.config['metrics']
-    warranted = metrics.get('explanation_warranted', True)
-    logger.log(logging.INFO if warranted else logging.WARNING, '%s', verdict_sentence(metrics))
+    level = logging.INFO if bundle.warranted else logging.WARNING
+    logger.log(level, '%s', verdict_sentence(bundle.config.metrics))
     click.echo(f'Model:  {plan.bundle}\nReport: {plan.report_dir / "report.html"}')
     click.echo(f'Explain with it: bids_interp BIDS_DIR OUT_DIR participant --model {plan.bundle}')

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from bids_interp.workflows.context import Run
 from bids_interp.workflows.training_checks import check_enough, recipe_arguments
 
 if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import ClassifierConfig, ModelFacts
     from bids_interp.training.recipe import TrainingRecipe
     from bids_interp.workflows.train import TrainPlan
 
@@ -143,37 +144,42 @@ def config_facts(
     classifier: dict[str, Any] | None,
     name: str,
     run: Run,
-) -> dict[str, Any]:
-    """What the configuration of the bundle says of the run."""
-    described = read_description(settings.bids_dir)
-    facts: dict[str, Any] = {
-        'name': name,
-        'license': settings.model_license or '',
-        'created': datetime.now(UTC).date().isoformat(),
-        'classifier': {
-            'architecture': recipe.classifier.architecture,
-            'arguments': {
-                **recipe.classifier.arguments,
-                **({'members': recipe.members} if recipe.members > 1 else {}),
-            },
-        },
-        'simulator': recipe.simulator.network_arguments(),
-        'training': {
-            'preset': settings.preset,
-            'dataset': described['Name'],
-            'doi': described.get('DatasetDOI', ''),
-            'covariates': list(settings.covariates),
-            'device': run.device,
-            'recipe': asdict(recipe),
-        },
-    }
-    if classifier is not None:
-        from bids_interp.models.card import ClassifierCard
+) -> ModelFacts:
+    """Facts of the run for the configuration of the bundle."""
+    from bids_interp.models.bundle_schema import ModelFacts, SimulatorConfig, TrainingFacts
 
-        card = ClassifierCard.read(settings.classifier_card or Path())
-        # Where the file lay does not matter: the bundle has it.
-        kept = {k: v for k, v in classifier.items() if k != 'location'}
-        if classifier['kind'] == 'module':
-            kept = classifier
-        facts['classifier'] = {'external': kept, 'card': card.to_dict()}
-    return facts
+    described = read_description(settings.bids_dir)
+    return ModelFacts(
+        name=name,
+        license=settings.model_license or '',
+        created=datetime.now(UTC).date().isoformat(),
+        classifier=_classifier_config(settings, recipe, classifier),
+        simulator=SimulatorConfig(**recipe.simulator.network_arguments()),
+        training=TrainingFacts(
+            preset=settings.preset,
+            dataset=described['Name'],
+            doi=described.get('DatasetDOI', ''),
+            covariates=list(settings.covariates),
+            device=run.device,
+            recipe=asdict(recipe),
+        ),
+    )
+
+
+def _classifier_config(
+    settings: Settings, recipe: TrainingRecipe, classifier: dict[str, Any] | None
+) -> ClassifierConfig:
+    from bids_interp.models.bundle_schema import ClassifierConfig, GivenClassifier
+    from bids_interp.models.card import ClassifierCard
+
+    if classifier is None:
+        members = {'members': recipe.members} if recipe.members > 1 else {}
+        return ClassifierConfig(
+            recipe.classifier.architecture, {**recipe.classifier.arguments, **members}
+        )
+    card = ClassifierCard.read(settings.classifier_card or Path())
+    given = GivenClassifier(**classifier)
+    if given.kind != 'module':
+        # The bundle holds the file, so its former place does not matter.
+        given = replace(given, location=None)
+    return ClassifierConfig(external=given, card=card)

@@ -213,7 +213,8 @@ def _queue() -> list[Option]:
             default=3, type=number,
         ),
         _option(
-            '--grace', QUEUE, 'Seconds between the warning and the end of the time limit (SLURM only).',
+            '--grace', QUEUE, 'Seconds between the warning and the end of the time limit (SLURM '
+            'only).',
             default=120, type=number,
         ),
     ]  # fmt: skip

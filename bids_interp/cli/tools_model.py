@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import ClassifierConfig
+    from bids_interp.models.target import Target
 
 
 @click.group()
@@ -19,7 +23,7 @@ def show(directory: str | None) -> None:
     from bids_interp.models.bundle import default_bundle_path, load_bundle
 
     bundle = load_bundle(directory or default_bundle_path())
-    target, metrics = bundle.full_target, bundle.config.get('metrics', {})
+    target, metrics = bundle.full_target, bundle.config.metrics
     spacing = ' x '.join(f'{size:g}' for size in bundle.grid.spacing)
     lines = {
         'Name': bundle.name,
@@ -30,8 +34,8 @@ def show(directory: str | None) -> None:
         'Verdict': _verdict(metrics),
         'Template': bundle.template,
         'Grid': f'{" x ".join(map(str, bundle.grid.shape))} voxels of {spacing} mm',
-        'Classifier': _classifier(bundle.config['classifier']),
-        'Simulator': bundle.config['simulator'].get('capacity', 'template'),
+        'Classifier': _classifier(bundle.config.classifier),
+        'Simulator': bundle.config.simulator.capacity or 'template',
         'Folds': str(bundle.n_folds),
         'Files': str(bundle.path),
     }
@@ -44,7 +48,7 @@ def show(directory: str | None) -> None:
             )
 
 
-def _sides(target: Any) -> str:
+def _sides(target: Target) -> str:
     """Classes, or mean and spread of a number."""
     if target.kind == 'regression':
         return f'mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
@@ -60,11 +64,11 @@ def _verdict(metrics: dict[str, Any]) -> str:
     )
 
 
-def _classifier(config: dict[str, Any]) -> str:
-    if 'external' in config:
-        return f'{config["card"]["name"]}, trained elsewhere ({config["external"]["kind"]})'
-    members = config.get('arguments', {}).get('members', 1)
-    return config['architecture'] + (f', {members} per fold' if members > 1 else '')
+def _classifier(config: ClassifierConfig) -> str:
+    if config.external is not None and config.card is not None:
+        return f'{config.card.name}, trained elsewhere ({config.external.kind})'
+    members = (config.arguments or {}).get('members', 1)
+    return str(config.architecture) + (f', {members} per fold' if members > 1 else '')
 
 
 @model.command(short_help='Check that the files of a model are intact.')

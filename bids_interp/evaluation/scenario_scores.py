@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from bids_interp.conventions import DIRECTIONS
+from bids_interp.evaluation.bench_records import ImageScores, Score
 from bids_interp.evaluation.group_ncc import (
     GroupAgreement,
     draw_weights,
@@ -68,49 +68,20 @@ class Known:
         return not self.truths.any()
 
 
-@dataclass(frozen=True)
-class ScoreRow:
-    """One number of the benchmark.
-
-    Parameters
-    ----------
-    method : str
-        What made the maps, or the classifier itself.
-    classifier : str
-        Network that the number is about; empty for methods that need none.
-    metric, direction : str
-        What was measured, in which simulations.
-    value, low, high : float
-        Number and interval; NaN for ends that it does not have.
-    """
-
-    method: str
-    classifier: str
-    metric: str
-    direction: str
-    value: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, str | float]:
-        """Plain types for JSON."""
-        return asdict(self)
-
-
 @dataclass
 class ScenarioScores:
     """Scores of one scenario.
 
     Parameters
     ----------
-    rows : list of ScoreRow
-        All numbers.
+    rows : list of Score
+        The numbers.
     maps : dict of numpy.ndarray
         ``<method>.<direction>`` to the group map (X, Y, Z) float32; the method ``truth`` is there,
         too.
     """
 
-    rows: list[ScoreRow] = field(default_factory=list)
+    rows: list[Score] = field(default_factory=list)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(
@@ -128,12 +99,14 @@ class ScenarioScores:
         if not isinstance(found, Estimate):
             found = Estimate(float(found), float('nan'), float('nan'))
         explained = method if classifier is None else classifier
-        self.rows.append(ScoreRow(method, explained, metric, direction, **found.to_dict()))
+        self.rows.append(
+            Score(method, explained, metric, direction, found.value, found.low, found.high)
+        )
 
 
 def score_scenario(
     maps: Mapping[str, MethodMaps],
-    images: Mapping[str, Sequence[Mapping[str, Any]]],
+    images: Mapping[str, Sequence[ImageScores]],
     known: Known,
     *,
     draws: int = 1000,
@@ -151,7 +124,7 @@ def score_scenario(
     maps : mapping
         Method to its maps.
     images : mapping
-        Method to rows of :func:`bids_interp.evaluation.explaining.explain_image`.
+        Method to scores of :func:`bids_interp.evaluation.explaining.explain_image`.
     known : Known
         Truths, and who belongs together.
     draws, seed : int
@@ -290,15 +263,15 @@ def _add_null(
 def _add_means(
     scores: ScenarioScores,
     method: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ImageScores],
     known: Known,
     weights: np.ndarray,
 ) -> None:
     """Means over the images, each direction on its own and both together."""
-    families = known.families[[int(row['image']) for row in rows]]
-    directions = np.array([row['direction'] for row in rows])
+    families = known.families[[row.image for row in rows]]
+    directions = np.array([row.direction for row in rows])
     for metric in MEANS:
-        values = np.array([_number(row[metric]) for row in rows])
+        values = np.array([getattr(row, metric) for row in rows])
         if not np.isfinite(values).any():
             continue
         for direction in (*DIRECTIONS, BOTH):
@@ -306,8 +279,3 @@ def _add_means(
             if np.isfinite(values[chosen]).any():
                 drawn = family_mean(values[chosen], families[chosen], weights)
                 scores.add(method, metric, direction, interval(drawn[0], drawn[1:]))
-
-
-def _number(value: Any) -> float:
-    """A value of a row; JSON has no NaN."""
-    return float('nan') if value is None else float(value)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.sidecars import SIGN
+from bids_interp.bids.sidecars import SIGN, Column
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
 from bids_interp.evaluation.stability import (
     MAGNITUDE,
@@ -136,7 +136,7 @@ def remove_stale(plan: GroupPlan) -> list[Path]:
     """
     groups = sorted(set(plan.groups.values()))
     labels = {file_label(group, groups) for group in groups}
-    columns = {file_label(column, [column]) for column in plan.choices['voxelwise']}
+    columns = {file_label(column, [column]) for column in plan.choices.voxelwise}
     stale = [*plan.folder.glob('change*.tsv'), *plan.folder.glob('change*.json')]
     for path in plan.folder.glob('group-*_space-*'):
         if path.name.split('_')[0].removeprefix('group-') not in labels:
@@ -144,7 +144,7 @@ def remove_stale(plan: GroupPlan) -> list[Path]:
     for path in plan.folder.glob('*_statmap.*'):
         name = path.name.partition('_desc-')[2].partition('_')[0]
         is_wanted = (
-            bool(plan.choices['null_models'])
+            bool(plan.choices.null_models)
             if name.endswith('BeyondChance')
             else any(name.endswith(f'On{column}') for column in columns)
         )
@@ -199,7 +199,7 @@ def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
 
 
 #: Data dictionaries.
-CLUSTER_COLUMNS: dict[str, dict[str, Any]] = {
+CLUSTER_COLUMNS: dict[str, Column] = {
     'map': {'Description': 'Direction and dose in percent.'},
     'cluster': {'Description': 'Number of the cluster; letters mark further peaks in it.'},
     'x': {'Description': 'To the right.', 'Units': 'mm'},
@@ -209,7 +209,7 @@ CLUSTER_COLUMNS: dict[str, dict[str, Any]] = {
     'peak_pct': {'Description': 'Volume change at the peak.', 'Units': 'percent'},
     'size_mm3': {'Description': 'Size of the cluster; only in its first row.', 'Units': 'mm^3'},
 }
-INCLUSION_COLUMNS: dict[str, dict[str, Any]] = {
+INCLUSION_COLUMNS: dict[str, Column] = {
     'participant_id': {'Description': 'Participant.'},
     'session_id': {'Description': 'Session.'},
     'image': {'Description': 'Name of the T1w image without suffix.'},

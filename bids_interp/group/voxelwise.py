@@ -107,10 +107,10 @@ def voxelwise_glm(
     if not _differ(target, design.blocks):
         reason = 'the maps of subjects whom the same folds explain do not differ (one template)'
         return {**facts, 'not_tested': reason}, {}, coarse
-    confounds, draws = design.matrix(column), int(plan.choices['permutations'])
+    confounds, draws = design.matrix(column), plan.choices.permutations
     t, p = max_t(target, term.columns[:, 0], confounds, design.blocks, draws=draws, seed=plan.seed)
     maps = {'t': t, 'p': p}
-    if plan.choices['tfce']:
+    if plan.choices.tfce:
         from nilearn.mass_univariate import permuted_ols
 
         found = permuted_ols(
@@ -121,7 +121,7 @@ def voxelwise_glm(
             n_perm=draws,
             two_sided_test=True,
             random_state=plan.seed,
-            n_jobs=plan.choices.get('nprocs', 1),
+            n_jobs=plan.choices.nprocs,
             masker=_masker(coarse),
             tfce=True,
             output_type='dict',

@@ -176,6 +176,7 @@ class TrainJudge(SimpleInterface):
 
         from bids_interp.device import resolve_device
         from bids_interp.interfaces.training import _tell
+        from bids_interp.models.bundle_schema import FoldMetrics
         from bids_interp.models.bundle_writing import TrainedFold
         from bids_interp.training.calibration import class_gaps
         from bids_interp.training.classifier import predict_outputs
@@ -196,7 +197,8 @@ class TrainJudge(SimpleInterface):
         outputs = predict_outputs(network, cohort.images[fold.validation])
         gaps = class_gaps(outputs, cohort.labels[fold.validation], cohort.target)
         weights = {name: value.clone() for name, value in network.state_dict().items()}
-        trained = TrainedFold(weights, {}, 1.0, gaps[0], {})
+        sizes = FoldMetrics(len(fold.train), len(fold.validation), len(fold.test))
+        trained = TrainedFold(weights, {}, 1.0, gaps[0], sizes)
         path = Path(runtime.cwd) / 'result.safetensors'
         answers = predict_outputs(network, cohort.images[fold.test])
         save_result(path, FoldResult(trained, answers, {}))

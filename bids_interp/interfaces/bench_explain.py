@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.write import write_json
 from bids_interp.errors import ModelError
+from bids_interp.records import to_plain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -125,11 +128,11 @@ class SimulateFold(_Explain):
                 cohort.mask,
             )
             maps.append(log_j[cohort.mask])
-            rows.append({'method': inputs.method, 'fold': inputs.index, **row})
+            rows.append(replace(row, method=inputs.method, fold=inputs.index))
         values = {inputs.method: np.stack(maps)}
         kinds, own_network = {inputs.method: LOG_JACOBIAN}, {inputs.method: inputs.method}
         self.keep(runtime, FoldMaps(inputs.index, images, values, kinds, own_network))
-        self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', rows))
+        self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', to_plain(rows)))
         return runtime
 
 
@@ -167,7 +170,7 @@ def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldRes
     outputs = predict_outputs(network, cohort.images[fold.validation])[:, 0]
     centre = class_centre(outputs, cohort.labels[fold.validation], cohort.target, 0)
     gap = result.trained.class_gap
-    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, list) else gap)
+    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, Sequence) else gap)
 
 
 class _SaliencyInputSpec(_ExplainInputSpec):

@@ -18,6 +18,8 @@ from nipype.interfaces.base import (
 from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.write import write_json, write_nifti
 from bids_interp.interfaces.model import load_fields, load_image, load_matrix
+from bids_interp.models.prediction import MapFacts
+from bids_interp.records import to_plain
 
 
 class _RealiseInputSpec(BaseInterfaceInputSpec):
@@ -59,7 +61,7 @@ class Realise(SimpleInterface):
         simulated = realised_files('simulated', space, self.inputs.doses)
         maps = realised_files('logjacobian', space, self.inputs.doses)
         paths: dict[str, list[str]] = {'simulated': [], 'log_jacobian': []}
-        facts = {}
+        facts: dict[str, MapFacts] = {}
         for image_file, map_file in zip(simulated, maps, strict=True):
             velocity, velocity_grid = fields[map_file.direction]
             done = realise(
@@ -78,10 +80,7 @@ class Realise(SimpleInterface):
                 path = Path(runtime.cwd) / f'{file.stem}.nii.gz'
                 write_nifti(path, data, grid.affine, template=not is_native)
                 paths[name].append(str(path))
-            facts[map_file.label] = {
-                'VoxelsFolded': done.n_folded,
-                'DisplacementMaxMM': done.displacement_max_mm,
-            }
-        facts_path = write_json(Path(runtime.cwd) / 'facts.json', facts)
+            facts[map_file.label] = MapFacts(done.n_folded, done.displacement_max_mm)
+        facts_path = write_json(Path(runtime.cwd) / 'facts.json', to_plain(facts))
         self._results = {**paths, 'facts': str(facts_path)}
         return runtime

@@ -47,7 +47,7 @@ def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool
     if archive.exists() and not overwrite:
         raise ModelError(f'{archive} exists already.', 'Give another name, or --overwrite.')
     bundle = load_bundle(directory)
-    names = [CONFIG, *sorted(_checked_names(bundle.config['files'], directory))]
+    names = [CONFIG, *sorted(_checked_names(bundle.config.files, directory))]
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f'.{archive.name}.{os.getpid()}.partial')
     try:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from bids_interp.conventions import DIRECTION_SIGNS
 from bids_interp.models.bundle import ModelBundle
-from bids_interp.models.explainer import FoldPrediction, apply_field, classify
+from bids_interp.models.explainer import (
+    FoldPrediction,
+    Response,
+    apply_field,
+    classify,
+)
 from bids_interp.spatial import compose, flow, forward_map, pull_back, warp
 
 
@@ -32,13 +36,13 @@ def has_crossed(probability: float, shift: float, direction: str) -> bool:
     return bool(sign * (probability - 0.5) > 0)
 
 
-def dose_monotonicity(rows: Sequence[Mapping[str, Any]], direction: str) -> float:
+def dose_monotonicity(rows: Sequence[Response], direction: str) -> float:
     """Share of consecutive doses between which the mean logit moves the right way.
 
     Parameters
     ----------
-    rows : sequence of mapping
-        Of :func:`bids_interp.models.explainer.dose_response`: ``direction``, ``dose``, ``logit``.
+    rows : sequence of Response
+        Of :func:`bids_interp.models.explainer.dose_response`.
     direction : {'inject', 'remove'}
         Up for inject, down for remove.
 
@@ -49,14 +53,16 @@ def dose_monotonicity(rows: Sequence[Mapping[str, Any]], direction: str) -> floa
 
     Examples
     --------
-    >>> rows = [{'direction': 'none', 'dose': 0.0, 'logit': 0.0}]
-    >>> rows += [{'direction': 'inject', 'dose': d, 'logit': z} for d, z in ((0.5, 2), (1, 1.5))]
+    >>> rows = [
+    ...     Response(direction, dose, 0, logit, 0.5, logit, logit)
+    ...     for direction, dose, logit in (('none', 0, 0), ('inject', 0.5, 2), ('inject', 1, 1.5))
+    ... ]
     >>> dose_monotonicity(rows, 'inject')
     0.5
     """
-    chosen = [row for row in rows if row['direction'] in ('none', direction)]
-    doses = sorted({row['dose'] for row in chosen})
-    means = [np.mean([row['logit'] for row in chosen if row['dose'] == dose]) for dose in doses]
+    chosen = [row for row in rows if row.direction in ('none', direction)]
+    doses = sorted({row.dose for row in chosen})
+    means = [np.mean([row.logit for row in chosen if row.dose == dose]) for dose in doses]
     steps = DIRECTION_SIGNS[direction] * np.diff(means)
     return float(np.mean(steps > 0)) if len(steps) else float('nan')
 

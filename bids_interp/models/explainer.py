@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -73,6 +72,33 @@ class Simulation:
 
 
 @dataclass(frozen=True)
+class Response:
+    """Answer of one fold at one dose: a row of the dose-response table.
+
+    Parameters
+    ----------
+    direction : {'none', 'inject', 'remove'}
+        Direction of the simulation; ``'none'`` is the observed image.
+    dose : float
+        Unsigned dose; 0 for the observed image.
+    fold : int
+        Number of the fold.
+    logit, probability : float
+        Its answer.
+    shift, shift_over_class_gap : float
+        Change of the logit, and the same divided by the gap between the classes.
+    """
+
+    direction: str
+    dose: float
+    fold: int
+    logit: float
+    probability: float
+    shift: float
+    shift_over_class_gap: float
+
+
+@dataclass(frozen=True)
 class Realisation:
     """A simulation carried out on one grid.
 
@@ -128,7 +154,12 @@ def prepare_input(
 ) -> torch.Tensor:
     """Classifier input (1, 1, X, Y, Z) of a stripped brain; see :func:`to_model_grid`."""
     return to_model_grid(
-        brain, native, native_to_template, bundle.grid, bundle.brain_mask, bundle.preprocessing
+        brain,
+        native,
+        native_to_template,
+        bundle.grid,
+        bundle.brain_mask,
+        bundle.config.preprocessing,
     )
 
 
@@ -194,15 +225,8 @@ def dose_response(
     simulation: Simulation,
     doses: Sequence[float] = DOSE_GRID,
     device: str = 'cpu',
-) -> list[dict[str, Any]]:
-    """Logits of every fold along the dose, from full removal to full injection.
-
-    Returns
-    -------
-    list of dict
-        ``direction``, ``dose`` (unsigned; 0 is the observed image, direction ``none``), ``fold``,
-        ``logit``, ``probability``, ``shift`` (change of the logit) and ``shift_over_class_gap``.
-    """
+) -> list[Response]:
+    """Logits of every fold along the dose, from full removal to full injection."""
     observed = {p.fold: p for p in classify(bundle, image, simulation.folds, device)}
     rows = [_response_row(bundle, observed, p, 'none', 0.0, device) for p in observed.values()]
     for direction, velocity in simulation.velocity.items():
@@ -220,17 +244,18 @@ def _response_row(
     direction: str,
     dose: float,
     device: str,
-) -> dict[str, Any]:
+) -> Response:
     shift = prediction.logit - observed[prediction.fold].logit
-    return {
-        'direction': direction,
-        'dose': float(dose),
-        'fold': prediction.fold,
-        'logit': prediction.logit,
-        'probability': prediction.probability,
-        'shift': shift,
-        'shift_over_class_gap': shift / bundle.fold(prediction.fold, device).class_gap,
-    }
+    gap = bundle.fold(prediction.fold, device).class_gap
+    return Response(
+        direction,
+        float(dose),
+        prediction.fold,
+        prediction.logit,
+        prediction.probability,
+        shift,
+        shift / gap,
+    )
 
 
 @torch.no_grad()

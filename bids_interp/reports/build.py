@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.conventions import DIRECTIONS
-from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json
+from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number
 from bids_interp.version import __version__
 
 
@@ -152,12 +152,10 @@ _NUMBERS = (
 
 def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
     """Heading and rows of the table of numbers; empty where there is none."""
-    from bids_interp.reports.summary import target_names
-
     table = files.table(COUNTERFACTUAL)
     if not table:
         return {}
-    positive = target_names(read_json(files.prediction))[1]
+    positive = files.target.positive
     used = [column for column in _NUMBERS if column[0] in table[0]]
     names = {'inject': 'injected', 'remove': 'removed'}
     rows = []

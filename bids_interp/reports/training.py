@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from bids_interp.reports.training_words import (
     verdict_of,
 )
 from bids_interp.version import __version__
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import BundleConfig
 
 __all__ = ['read_curves', 'write_training_report']
 
@@ -51,7 +54,7 @@ _ANSWERS = {
 def write_training_report(
     path: Path,
     *,
-    config: Mapping[str, Any],
+    config: BundleConfig,
     metrics: Mapping[str, Any],
     oof: Rows,
     curves: Curves,
@@ -69,8 +72,8 @@ def write_training_report(
     ----------
     path : pathlib.Path
         File to write, atomically.
-    config : mapping
-        Configuration of the bundle, see :func:`bids_interp.reports.model_card.model_card`.
+    config : BundleConfig
+        Configuration of the bundle.
     metrics : mapping
         Of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`.
     oof : sequence of mapping
@@ -104,7 +107,7 @@ def write_training_report(
     content = page.render(
         **_words(config, joint, confounds),
         maps=map_rows(maps),
-        mosaics=_mosaics(map_files or {}, str(config.get('template', ''))),
+        mosaics=_mosaics(map_files or {}, config.template),
         sanity=sanity_words(joint),
         folds=_table(folds_table),
         answers=_table(oof),
@@ -117,13 +120,13 @@ def write_training_report(
 
 
 def _words(
-    config: Mapping[str, Any], metrics: Mapping[str, Any], confounds: list[dict[str, Any]]
+    config: BundleConfig, metrics: Mapping[str, Any], confounds: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What the page says about the model, its numbers and their limits."""
     return {
-        'name': config.get('name') or 'a model',
-        'description': config.get('description') or '',
-        'demonstration': bool(config.get('demonstration')),
+        'name': config.name,
+        'description': config.description or '',
+        'demonstration': config.demonstration,
         'verdict': _verdict(metrics),
         'facts': model_facts(config),
         'cautions': _cautions(metrics, confounds),
@@ -240,7 +243,7 @@ def _mosaics(map_files: Mapping[str, Path], space: str) -> list[dict[str, str]]:
 
 
 def _pictures(
-    config: Mapping[str, Any],
+    config: BundleConfig,
     metrics: Mapping[str, Any],
     oof: Rows,
     curves: Curves,
@@ -251,7 +254,7 @@ def _pictures(
     from bids_interp.reports.training_figures import attempt, draw_confounds
 
     kind = metrics.get('kind', 'binary')
-    label = str((config.get('target') or {}).get('label') or 'value')
+    label = config.target.label or 'value'
     chance, name = (0.0, "Pearson's r") if kind == 'regression' else (0.5, 'AUC')
     name += ', mean over classes, within folds' if kind == 'multiclass' else ' within folds'
     shown = {'answers': '', 'confounds': ''}

@@ -76,6 +76,12 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     nib.save(nib.Nifti1Image(np.asarray(data), affine), path)
 
 
+def answer(logit: float) -> dict[str, Any]:
+    """Answer of all folds, as a prediction holds it."""
+    means = {'LogitMean': logit, 'ProbabilityMean': 0.5}
+    return {**means, 'LogitSD': 0.0, 'ProbabilitySD': 0.0, 'Folds': []}
+
+
 def write_scan(
     out: Path,
     subject: str,
@@ -131,8 +137,8 @@ def write_scan(
         'ExplanationWarranted': True,
         'InTrainingSet': in_training,
         'FoldsUsed': list(folds),
-        'Observed': {'LogitMean': expression, 'ProbabilityMean': 0.5},
-        'Simulated': {name: {'LogitMean': expression + 2} for name in names},
+        'Observed': answer(expression),
+        'Simulated': {name: answer(expression + 2) for name in names},
         **prediction,
     }
     (folder / f'{prefix}_desc-explain_prediction.json').write_text(json.dumps(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,10 +21,11 @@ from bids_interp.group.inference import (
     model_scores,
     score_rows,
 )
-from bids_interp.group.plan import GroupPlan, folder_name, training_folds
+from bids_interp.group.plan import Choices, GroupPlan, folder_name, training_folds
 from bids_interp.group.reading import find_places
 from bids_interp.group.responses import logit_rows, response_rows
 from bids_interp.group.voxelwise import coarse_places, max_t, voxelwise_glm
+from bids_interp.models.prediction import ExplainedTarget
 from bids_interp.settings import Settings
 
 
@@ -34,15 +36,15 @@ def plan_of(chosen, made_up):
     def make(cohort, **options) -> GroupPlan:
         settings = Settings(cohort.bids, cohort.out, 'group', **options)
         scans = chosen(cohort.out, include_training=settings.include_training)
-        target = scans[0].prediction['Target']
+        target = scans[0].prediction.target
         columns = read_columns(settings, scans, target)
-        choices = {
-            'random_seed': 1,
-            'include_training': settings.include_training,
-            'permutations': 300,
-            'tfce': settings.tfce,
-            'group_asked': settings.group_by is not None,
-        }
+        choices = Choices(
+            random_seed=1,
+            include_training=settings.include_training,
+            permutations=300,
+            tfce=settings.tfce,
+            group_asked=settings.group_by is not None,
+        )
         folder = cohort.out / 'group' / folder_name(made_up.model)
         return GroupPlan(cohort.out, folder, scans, columns, made_up.model, choices)
 
@@ -268,7 +270,8 @@ def test_too_many_groups_are_no_groups(patients, chosen) -> None:
 
 def test_what_a_regression_was_trained_for_is_a_covariate(patients, chosen) -> None:
     settings = Settings(patients.bids, patients.out, 'group')
-    columns = read_columns(settings, chosen(patients.out), {'kind': 'regression', 'label': 'age'})
+    target = ExplainedTarget(kind='regression', label='age')
+    columns = read_columns(settings, chosen(patients.out), target)
     assert columns.group == ''
     assert columns.chosen[0] == 'age'
 
@@ -402,7 +405,7 @@ def test_max_t_keeps_its_level_and_its_blocks() -> None:
 
 def test_clusters_can_be_enhanced(patients, plan_of) -> None:
     plan = plan_of(patients, voxelwise=('age',), tfce=True)
-    plan.choices['permutations'] = 5
+    plan = replace(plan, choices=replace(plan.choices, permutations=5))
     _, maps, coarse = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
     assert set(maps) == {'t', 'p', 'tfce', 'tfcep'}
     assert maps['tfcep'].shape == (int(coarse.inside.sum()),)

@@ -18,6 +18,7 @@ from bids_interp.interfaces.model import load_image, load_velocity
 from bids_interp.models.bundle import load_bundle
 from bids_interp.models.explainer import simulate
 from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.records import to_plain
 
 DOSES = [0.5, 1.0]
 
@@ -97,7 +98,7 @@ def test_classify_simulate_and_measure(tmp_path, network, tiny_bundle):
         velocity=simulated.velocity, observed=observed, doses=DOSES, **network
     ).run(cwd=str(tmp_path))
     prediction = json.loads(Path(done.outputs.prediction).read_text())
-    assert prediction['Target'] == tiny_bundle.target
+    assert prediction['Target'] == to_plain(tiny_bundle.target)
     assert prediction['FoldsUsed'] == [0, 1]
     assert set(prediction['Simulated']) == {'inject050', 'inject100', 'remove050', 'remove100'}
     folds = prediction['Observed']['Folds']

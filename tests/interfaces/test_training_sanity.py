@@ -102,7 +102,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_the_numbers_land_in_the_bundle_the_card_and_the_report(made) -> None:
     path, report = made
-    found = load_bundle(path).config['metrics']['sanity']
+    found = load_bundle(path).config.metrics['sanity']
     assert json.loads((report.parent / 'metrics.json').read_text())['sanity'] == found
     assert (found['limit'], found['fold'], found['steps']) == (0.2, 0, 2)
     text, card = report.read_text(), (path / 'README.md').read_text()
@@ -137,11 +137,11 @@ def test_maps_of_the_checks_and_of_the_agreement_of_the_folds(made) -> None:
 
 def test_the_bundle_describes_the_intensities_of_its_training_images(made) -> None:
     bundle = load_bundle(made[0])
-    known = bundle.config['training_intensities']
+    known = bundle.config.training_intensities
     cubes = brain_cubes(bundle.grid, bundle.brain_mask)
-    assert (known['n'], len(known['mean'])) == (COUNT, cubes.max() + 1)
+    assert (known.n, len(known.mean)) == (COUNT, cubes.max() + 1)
     images = make_cohort().images[:, 0].numpy()
-    assert known['mean'][0] == pytest.approx(images[:, cubes == 0].mean(), abs=1e-5)
-    assert known['sd'][-1] == pytest.approx(
+    assert known.mean[0] == pytest.approx(images[:, cubes == 0].mean(), abs=1e-5)
+    assert known.sd[-1] == pytest.approx(
         images[:, cubes == cubes.max()].mean(axis=1).std(ddof=1), abs=1e-5
     )

@@ -80,11 +80,11 @@ def test_dose_response_starts_at_the_observed_image(tiny_bundle, model_input):
     simulation = simulate(tiny_bundle, model_input, (0, 1))
     rows = dose_response(tiny_bundle, model_input, simulation, (0.5, 1.0))
     assert len(rows) == 2 * (1 + 2 * 2)
-    start = [row for row in rows if row['direction'] == 'none']
-    assert all(abs(row['shift']) < 1e-5 and row['dose'] == 0 for row in start)
-    assert any(abs(row['shift']) > 1e-4 for row in rows if row['dose'] == 1)
+    start = [row for row in rows if row.direction == 'none']
+    assert all(abs(row.shift) < 1e-5 and row.dose == 0 for row in start)
+    assert any(abs(row.shift) > 1e-4 for row in rows if row.dose == 1)
     for row in rows:
-        assert row['shift_over_class_gap'] == pytest.approx(row['shift'] / 2.0)
+        assert row.shift_over_class_gap == pytest.approx(row.shift / 2.0)
 
 
 def test_metrics_of_a_known_warp(tiny_bundle, model_input):
@@ -93,18 +93,18 @@ def test_metrics_of_a_known_warp(tiny_bundle, model_input):
     still = {name: np.zeros_like(v) for name, v in simulation.velocity.items()}
     nothing = type(simulation)(grid, still, simulation.per_fold, (0,))
     for row in counterfactual_metrics(tiny_bundle, model_input, nothing):
-        assert abs(row['shift']) < 1e-5
-        assert row['mean_abs_log_jacobian'] == 0
-        assert row['reversibility_rmse'] < 1e-6
-        assert row['displacement_max_mm'] == 0
+        assert abs(row.shift) < 1e-5
+        assert row.mean_abs_log_jacobian == 0
+        assert row.reversibility_rmse < 1e-6
+        assert row.displacement_max_mm == 0
     push = np.zeros_like(simulation.velocity['inject'])
     push[0] = 3.0
     pushed = type(simulation)(grid, {'inject': push, 'remove': -push}, {}, (0,))
     row = counterfactual_metrics(tiny_bundle, model_input, pushed)[0]
-    assert row['displacement_max_mm'] == pytest.approx(3.0, abs=1e-3)
-    assert row['minimality_mm'] == pytest.approx(3.0, abs=1e-3)
-    assert row['n_folded'] == 0
-    assert 0 < row['reversibility_rmse'] < 0.2
+    assert row.displacement_max_mm == pytest.approx(3.0, abs=1e-3)
+    assert row.minimality_mm == pytest.approx(3.0, abs=1e-3)
+    assert row.n_folded == 0
+    assert 0 < row.reversibility_rmse < 0.2
 
 
 def _shrinking(grid: Grid, centre: tuple[float, float, float], rate: float) -> np.ndarray:

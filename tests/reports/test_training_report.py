@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bids_interp.models.bundle_schema import (
+    BundleConfig,
+    ClassifierConfig,
+    SimulatorConfig,
+    TrainingFacts,
+)
+from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.target import Target
 from bids_interp.reports.training import write_training_report
 from bids_interp.reports.training_figures import mean_roc
+from bids_interp.spatial import Grid
 
 VOID = {'meta', 'link', 'img', 'br'}
 N = 24
@@ -91,14 +100,22 @@ def metrics(kind: str, p: float) -> dict[str, Any]:
     return found
 
 
-CONFIG = {
-    'name': 'mood <1>',
-    'created': '2026-11-22',
-    'version': '0.1.0',
-    'grid': {'shape': [4, 5, 6], 'affine': np.diag([4.0, 4, 4, 1]).tolist(), 'space': 'MNI'},
-    'target': {'kind': 'binary', 'label': 'group', 'negative': 'control', 'positive': 'depr'},
-    'training': {'seed': 0, 'preset': 'fast', 'dataset': 'ds0 & more', 'n_images': N},
-}
+CONFIG = BundleConfig(
+    name='mood <1>',
+    created='2026-11-22',
+    version='0.1.0',
+    grid=Grid((4, 5, 6), np.diag([4.0, 4, 4, 1]), 'MNI'),
+    template='MNI',
+    target=Target('binary', 'group', ('control', 'depr')),
+    preprocessing=Preprocessing(),
+    classifier=ClassifierConfig('robust'),
+    simulator=SimulatorConfig(),
+    training=TrainingFacts(seed=0, preset='fast', dataset='ds0 & more', n_images=N),
+    salt='',
+    metrics={},
+    folds=[],
+    files={},
+)
 CURVES = {
     f'fold-{fold}/classifier-a{stage}': [
         {'step': step, 'loss': 1 / (1 + step), 'validation_loss': 0.5, 'hinge': 0.1}
@@ -197,7 +214,7 @@ def test_numbers(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    page = write(tmp_path, config={}, metrics={}, oof=[], curves={}, folds_table=[])
+    page = write(tmp_path, metrics={}, oof=[], curves={}, folds_table=[])
     assert 'Not judged No out-of-fold metrics were kept.' in page.text
     for words in ('No answers were kept', 'No table of folds was kept', 'stage: not there'):
         assert words in page.text

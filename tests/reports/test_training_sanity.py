@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from bids_interp.models.bundle import default_bundle_path, load_bundle
 from bids_interp.reports.model_card import model_card
 from bids_interp.reports.training_sanity import sanity_words
 
@@ -58,8 +60,9 @@ def test_what_was_not_done_is_said() -> None:
 
 
 def test_the_card_has_a_section_only_where_something_was_checked() -> None:
-    card = model_card({'name': 'x', 'metrics': found()})
+    config = load_bundle(default_bundle_path()).config
+    card = model_card(replace(config, metrics=found()))
     assert '| All 5 layers are noise | -0.24 | between -0.2 and 0.2 | still there |\n' in card
     assert card.index('## Sanity of the maps') < card.index('## Intended use')
-    assert 'Sanity' not in model_card({'name': 'x', 'metrics': {}})
+    assert 'Sanity' not in model_card(replace(config, metrics={}))
     assert '\n\n\n' not in card

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError, UsageError
+from bids_interp.models.bundle_schema import Candidate
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 from bids_interp.training.calibration import (
@@ -272,18 +273,14 @@ class TestCalibration:
 class TestSelection:
     def test_the_most_reproducible_of_the_valid_ones(self) -> None:
         rows = [
-            {'minimality': 0.5, 'split_half_ncc': 0.70, 'validity': 1.0},
-            {'minimality': 1.0, 'split_half_ncc': 0.80, 'validity': 0.91},
-            {'minimality': 2.0, 'split_half_ncc': 0.95, 'validity': 0.89},
+            Candidate(0.5, 0.70, 1.0),
+            Candidate(1.0, 0.80, 0.91),
+            Candidate(2.0, 0.95, 0.89),
         ]
         assert choose(rows) == 1.0
         # Nobody reaches it: the best of them counts, not an absolute.
-        for row in rows:
-            row['validity'] *= 0.5
-        assert choose(rows) == 1.0
-        for row in rows:
-            row['validity'] = 0.0
-        assert choose(rows) == 2.0
+        assert choose([replace(row, validity=0.5 * row.validity) for row in rows]) == 1.0
+        assert choose([replace(row, validity=0.0) for row in rows]) == 2.0
 
     def test_halves_keep_families_and_classes(self) -> None:
         cohort = binary_cohort(64)

@@ -47,7 +47,7 @@ def test_dose_1_becomes_the_gap(strength: float) -> None:
     (factor,) = scale_to_dose(simulator, opponent, cohort, np.arange(16))
     torch.testing.assert_close(simulator.template, factor * pattern)
     (row,) = validity(Mass(), simulator, cohort.images, cohort.labels, BINARY, [gap], cohort.grid)
-    reached = np.mean([row[side]['effectiveness'] for side in ('inject', 'remove')])
+    reached = np.mean([side.effectiveness for side in row.sides])
     assert factor != 1
     assert reached == pytest.approx(1, abs=4 * CLOSE) or factor in FACTORS
 

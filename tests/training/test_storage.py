@@ -10,6 +10,12 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
+from bids_interp.models.bundle_schema import (
+    ContrastValidity,
+    DirectionValidity,
+    FoldMetrics,
+    SimulatorMetrics,
+)
 from bids_interp.models.bundle_writing import TrainedFold
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.training import storage
@@ -62,7 +68,9 @@ def test_folds(tmp_path: Path) -> None:
 def test_a_result(tmp_path: Path) -> None:
     # A view that is not contiguous, a counter that is no float, contrasts, and a None in metrics.
     weights = {'a.weight': torch.rand(4, 3).t(), 'a.count': torch.tensor(7)}
-    metrics = {'simulator': {'validity': [{'inject': None, 'remove': {'n': 3}}]}}
+    side = DirectionValidity(3, 0.5, 1.25)
+    moved = SimulatorMetrics(validity=[ContrastValidity('a-b', None, side)])
+    metrics = FoldMetrics(5, 3, 2, moved)
     trained = TrainedFold(weights, {'template': torch.rand(2, 3)}, 1.5, [1.0, 2.5], metrics)
     maps = {'inject': np.random.default_rng(0).random(GRID.shape).astype(np.float32)}
     result = FoldResult(trained, np.random.default_rng(1).random((5, 3)), maps)
@@ -79,7 +87,7 @@ def test_a_result(tmp_path: Path) -> None:
 
 
 def test_a_result_of_a_given_classifier_has_no_weights_of_it(tmp_path: Path) -> None:
-    trained = TrainedFold({}, {'template': torch.rand(2)}, 1.0, 2.0, {})
+    trained = TrainedFold({}, {'template': torch.rand(2)}, 1.0, 2.0, FoldMetrics(2, 1, 1))
     result = FoldResult(trained, np.zeros((1, 1)), {})
     storage.save_result(tmp_path / 'r.safetensors', result)
     assert storage.load_result(tmp_path / 'r.safetensors').trained.classifier == {}

@@ -169,10 +169,10 @@ def test_the_bundle_is_whole(first: Place) -> None:
     assert verify_bundle(path) == []
     bundle = load_bundle(path)
     assert (bundle.n_folds, bundle.demonstration, bundle.template) == (2, False, TEMPLATE)
-    assert bundle.target['positive'] == 'patient'
+    assert bundle.target.positive == 'patient'
     np.testing.assert_allclose(bundle.grid.spacing, 8)
-    assert bundle.config['training']['n_per_class'] == {'control': 6, 'patient': 6}
-    assert bundle.config['training']['covariates'] == ['sex']
+    assert bundle.config.training.n_per_class == {'control': 6, 'patient': 6}
+    assert bundle.config.training.covariates == ['sex']
     assert 'group' in (path / 'README.md').read_text()
 
 
@@ -195,7 +195,7 @@ def test_training_subjects_are_explained_by_their_test_fold_alone(first: Place) 
         assert row['fold'] not in row['validation_of'].split(',')
     stranger = bundle.membership('other voxels', 'Made-up brains', '99')
     assert (stranger.in_training, stranger.folds) == (False, (0, 1))
-    assert not any(label in json.dumps(bundle.config['subjects']) for label in ('sub-', 'Made-up'))
+    assert not any(label in json.dumps(bundle.config.subjects) for label in ('sub-', 'Made-up'))
 
 
 def test_tables_maps_and_report(first: Place) -> None:
@@ -301,7 +301,7 @@ def test_scans_that_cannot_be_used_are_left_out_and_named(template, tmp_path: Pa
     assert 'would both be written as sub-98' in said.out + said.err
     assert 'the label PD-01 may hold only letters and digits' in said.out + said.err
     config = load_bundle(place.out / 'models' / 'group').config
-    assert config['training']['n_images'] == COUNT
+    assert config.training.n_images == COUNT
 
 
 def test_a_loss_that_is_no_number_ends_with_its_message(
