@@ -11,6 +11,7 @@ from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.prepare import BrainOptions, prepare_brain
 from bids_interp.anatomical.refine import MaskSettings, refine
 from bids_interp.errors import ImageError
+from helpers import shapes
 
 
 @pytest.fixture(scope='module')
@@ -120,7 +121,7 @@ def test_the_border_is_found_from_a_warped_mask_that_is_off(head):
 
 
 @pytest.mark.slow
-def test_the_brain_of_a_turned_oblique_head_is_found(head, shapes, tmp_path, monkeypatch):
+def test_the_brain_of_a_turned_oblique_head_is_found(head, tmp_path, monkeypatch):
     """The whole way with the embedded template, from a head with other axes and another pose."""
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path / 'nothing'))
     monkeypatch.setattr('bids_interp.anatomical.alignment.WORK_MM', 4.0)

@@ -15,6 +15,7 @@ from bids_interp.bids import validation
 from bids_interp.bids.preflight import preflight, render_table
 from bids_interp.bids.query import collect
 from bids_interp.settings import Settings
+from helpers import skeletons
 
 BUNDLE = SimpleNamespace(name='tiny', demonstration=True)
 
@@ -73,7 +74,7 @@ BAD = {
 
 
 @pytest.fixture(scope='module')
-def rows(skeletons, tmp_path_factory: pytest.TempPathFactory):
+def rows(tmp_path_factory: pytest.TempPathFactory):
     """The rows of a dataset with one good image and one of each bad kind."""
     root = skeletons.make_dataset(tmp_path_factory.mktemp('bids'), 'sub-good_T1w.nii.gz')
     img = skeletons.make_image()
@@ -111,7 +112,7 @@ def test_a_participant_without_image_has_a_row(rows) -> None:
     assert 'no T1w image' in row.problems[0]
 
 
-def test_images_with_one_output_name_are_refused(skeletons, tmp_path: Path) -> None:
+def test_images_with_one_output_name_are_refused(tmp_path: Path) -> None:
     names = ('sub-09_T1w.nii', 'sub-10_T1w.nii', 'sub-10_T1w.nii.gz', 'sub-CTRL-01_T1w.nii')
     root = skeletons.make_dataset(tmp_path, *names)
     settings = Settings(root, '/out', skip_bids_validation=True)
@@ -134,7 +135,7 @@ def test_the_table_fits_the_terminal(rows, width: int) -> None:
     assert '4x4x4' in text
 
 
-def test_long_names_are_cut_not_wrapped(skeletons, tmp_path: Path) -> None:
+def test_long_names_are_cut_not_wrapped(tmp_path: Path) -> None:
     name = (
         'sub-verylonglabel01_ses-screening_acq-mprageaccelerated_rec-normalised_run-01_T1w.nii.gz'
     )
@@ -145,7 +146,7 @@ def test_long_names_are_cut_not_wrapped(skeletons, tmp_path: Path) -> None:
     assert text.splitlines()[2].endswith('yes')
 
 
-def test_derivatives_are_told(skeletons, tmp_path: Path) -> None:
+def test_derivatives_are_told(tmp_path: Path) -> None:
     root = skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz', 'sub-02_T1w.nii.gz')
     anat = tmp_path / 'prep' / 'sub-01' / 'anat'
     anat.mkdir(parents=True)
@@ -162,14 +163,14 @@ def test_derivatives_are_told(skeletons, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('mode', 'brain'), [('skip', 'stripped'), ('force', 'extract')])
-def test_modes_of_brain_extraction(skeletons, tmp_path: Path, mode: str, brain: str) -> None:
+def test_modes_of_brain_extraction(tmp_path: Path, mode: str, brain: str) -> None:
     root = skeletons.make_dataset(tmp_path, 'sub-01_T1w.nii.gz')
     settings = Settings(root, '/out', skull_strip_t1w=mode, skip_bids_validation=True)
     assert preflight(collect(settings), settings, BUNDLE)[0].facts.brain == brain
 
 
 def test_what_the_validator_finds_is_told_and_stops_nothing(
-    skeletons, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     if validation.find_validator() is None:
         pytest.skip('no BIDS validator is installed')

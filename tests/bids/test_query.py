@@ -11,6 +11,7 @@ import pytest
 from bids_interp.bids.query import collect, missing_subjects
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
+from helpers import skeletons
 
 NAMES = (
     'sub-01_ses-a_run-01_T1w.nii.gz',
@@ -23,7 +24,7 @@ NAMES = (
 
 
 @pytest.fixture(scope='module')
-def dataset(skeletons, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = skeletons.make_dataset(tmp_path_factory.mktemp('bids'), *NAMES, empty=True)
     (root / 'sub-03' / 'func').mkdir(parents=True)
     (root / 'sub-03' / 'func' / 'sub-03_task-rest_bold.nii.gz').write_bytes(b'')
@@ -96,7 +97,7 @@ def put(root: Path, *paths: str) -> Path:
     ],
 )
 def test_images_that_names_do_not_tell_apart(
-    skeletons, tmp_path: Path, paths: tuple[str, ...], said: str
+    tmp_path: Path, paths: tuple[str, ...], said: str
 ) -> None:
     """They come with the reason, and nobody else is taken for one of them."""
     good = ('sub-01_T1w.nii', 'sub-01_ses-1_T1w.nii')
@@ -112,7 +113,7 @@ def test_images_that_names_do_not_tell_apart(
     assert {f'sub-{r.subject}' for r in refused} == {path.split('/')[0] for path in paths}
 
 
-def test_what_bids_allows_is_not_refused(dataset: Path, skeletons, tmp_path: Path) -> None:
+def test_what_bids_allows_is_not_refused(dataset: Path, tmp_path: Path) -> None:
     names = (
         'sub-01_ses-1_task-rest_acq-a_ce-gad_rec-norm_run-1_echo-1_part-mag_chunk-1_T1w.nii.gz',
         'sub-01_ses-1_task-rest_acq-a_ce-gad_rec-norm_run-01_echo-1_part-mag_chunk-1_T1w.nii.gz',
@@ -133,7 +134,7 @@ def test_what_bids_allows_is_not_refused(dataset: Path, skeletons, tmp_path: Pat
     ],
 )
 def test_a_filter_chooses_one_of_two_with_the_same_name(
-    skeletons, tmp_path: Path, query: dict, other: str
+    tmp_path: Path, query: dict, other: str
 ) -> None:
     root = skeletons.make_dataset(tmp_path, 'sub-10_T1w.nii', other, empty=True)
     path = write_filter(tmp_path, {'t1w': query})
@@ -217,7 +218,7 @@ def test_a_participant_without_t1w(dataset: Path) -> None:
         collect(Settings(dataset, '/out', participant_label=('03',)))
 
 
-def test_not_a_dataset(tmp_path: Path, skeletons) -> None:
+def test_not_a_dataset(tmp_path: Path) -> None:
     for make, said in (
         (lambda: tmp_path / 'nowhere', 'not a folder'),
         (lambda: tmp_path, 'no dataset_description.json'),
@@ -234,14 +235,14 @@ def test_not_a_dataset(tmp_path: Path, skeletons) -> None:
             collect(Settings(root, '/out'))
 
 
-def test_the_doi_is_the_key(skeletons, tmp_path: Path) -> None:
+def test_the_doi_is_the_key(tmp_path: Path) -> None:
     root = skeletons.make_dataset(tmp_path, 'sub-01_T1w.nii.gz', empty=True)
     description = {'Name': 'x', 'BIDSVersion': '1.10.0', 'DatasetDOI': 'doi:10.1/y'}
     (root / 'dataset_description.json').write_text(json.dumps(description))
     assert collect(Settings(root, '/out'))[0].dataset_key == 'doi:10.1/y'
 
 
-def test_a_kept_index_notices_changes(skeletons, tmp_path: Path) -> None:
+def test_a_kept_index_notices_changes(tmp_path: Path) -> None:
     root = skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz', empty=True)
     other = skeletons.make_dataset(tmp_path / 'other', 'sub-07_T1w.nii.gz', empty=True)
     database = tmp_path / 'index'
@@ -253,7 +254,7 @@ def test_a_kept_index_notices_changes(skeletons, tmp_path: Path) -> None:
     assert found(other, bids_database_dir=database) == ['sub-07']
 
 
-def test_a_kept_index_without_desc_is_made_anew(skeletons, tmp_path: Path) -> None:
+def test_a_kept_index_without_desc_is_made_anew(tmp_path: Path) -> None:
     from bids.layout import BIDSLayout
 
     names = ('sub-01_T1w.nii', 'sub-01_desc-defaced_T1w.nii')

@@ -25,10 +25,11 @@ from bids_interp.group.reading import find_places
 from bids_interp.group.responses import logit_rows, response_rows
 from bids_interp.group.voxelwise import coarse_places, max_t, voxelwise_glm
 from bids_interp.settings import Settings
+from helpers import cohorts
 
 
 @pytest.fixture
-def plan_of(chosen, made_up):
+def plan_of(chosen):
     """The plan of a cohort, as the workflow makes it."""
 
     def make(cohort, **options) -> GroupPlan:
@@ -43,8 +44,10 @@ def plan_of(chosen, made_up):
             'tfce': settings.tfce,
             'group_asked': settings.group_by is not None,
         }
-        folder = cohort.out / 'group' / folder_name(made_up.model)
-        return GroupPlan(cohort.out, folder, scans, columns, made_up.model, choices)
+        folder = cohort.out / 'group' / folder_name((cohorts.MODEL, cohorts.DIGEST))
+        return GroupPlan(
+            cohort.out, folder, scans, columns, (cohorts.MODEL, cohorts.DIGEST), choices
+        )
 
     return make
 
@@ -317,7 +320,7 @@ def test_a_dose_response_without_probability(patients, plan_of) -> None:
     assert all(np.isfinite(row['logit']) and np.isnan(row['probability']) for row in rows)
 
 
-def test_voxelwise_model_has_the_group_in_it(patients, plan_of, made_up) -> None:
+def test_voxelwise_model_has_the_group_in_it(patients, plan_of) -> None:
     """Maps that differ by group alone do not follow a number that differs by group, too."""
     rng = np.random.default_rng(0)
     lines = ['participant_id\tgroup\tmmse']
@@ -325,9 +328,9 @@ def test_voxelwise_model_has_the_group_in_it(patients, plan_of, made_up) -> None
     for index, scan in enumerate(plan.included):
         group = patients.labels[index]
         lines.append(f'sub-{scan.subject}\t{group}\t{28 - 4 * (group == "patient") + rng.normal()}')
-        values = made_up.truth() * (1.5 if group == 'patient' else 1.0)
+        values = cohorts.truth() * (1.5 if group == 'patient' else 1.0)
         values = values + 0.02 * rng.standard_normal(values.shape)
-        made_up.save(scan.maps['inject100'], values.astype('f4'), made_up.grid().affine)
+        cohorts.save(scan.maps['inject100'], values.astype('f4'), cohorts.grid().affine)
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients, voxelwise=('mmse',))
     facts, _, _ = voxelwise_glm(plan, 'inject100', 'mmse', find_places(plan.included))
@@ -339,7 +342,7 @@ def test_voxelwise_model_has_the_group_in_it(patients, plan_of, made_up) -> None
     assert facts['not_tested'] == 'dose: determined by group'
 
 
-def test_voxelwise_model_on_a_number(patients, plan_of, made_up) -> None:
+def test_voxelwise_model_on_a_number(patients, plan_of) -> None:
     """Where the maps follow a number the model finds it, and only there."""
     rng = np.random.default_rng(0)
     lines = ['participant_id\tgroup\tduration']
@@ -347,9 +350,9 @@ def test_voxelwise_model_on_a_number(patients, plan_of, made_up) -> None:
     where = (slice(4, 8), slice(8, 12), slice(8, 12))
     for index, scan in enumerate(plan.included):
         lines.append(f'sub-{scan.subject}\t{patients.labels[index]}\t{index}')
-        values = made_up.truth() + 0.02 * rng.standard_normal(made_up.truth().shape)
+        values = cohorts.truth() + 0.02 * rng.standard_normal(cohorts.truth().shape)
         values[where] += 0.02 * index
-        made_up.save(scan.maps['inject100'], values.astype('f4'), made_up.grid().affine)
+        cohorts.save(scan.maps['inject100'], values.astype('f4'), cohorts.grid().affine)
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients, voxelwise=('duration',))
     places = find_places(plan.included)
@@ -408,19 +411,19 @@ def test_clusters_can_be_enhanced(patients, plan_of) -> None:
     assert maps['tfcep'].shape == (int(coarse.inside.sum()),)
 
 
-def test_maps_that_do_not_differ_are_not_tested(patients, plan_of, made_up) -> None:
+def test_maps_that_do_not_differ_are_not_tested(patients, plan_of) -> None:
     plan = plan_of(patients, voxelwise=('age',))
     for scan in plan.included:
-        made_up.save(scan.maps['inject100'], made_up.truth(), made_up.grid().affine)
+        cohorts.save(scan.maps['inject100'], cohorts.truth(), cohorts.grid().affine)
     facts, maps, _ = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
     assert 'do not differ' in facts['not_tested']
     assert maps == {}
 
 
-def test_fine_maps_are_tested_on_a_coarse_grid(made_up) -> None:
+def test_fine_maps_are_tested_on_a_coarse_grid() -> None:
     from bids_interp.group.reading import Places
 
-    grid = made_up.grid().with_spacing(1.0)
+    grid = cohorts.grid().with_spacing(1.0)
     coarse, step = coarse_places(Places(grid, np.ones(grid.shape, bool)))
     assert step == 3
     np.testing.assert_allclose(coarse.grid.spacing, 3)
@@ -434,9 +437,9 @@ def fake_bundle(maps: np.ndarray, digest: str, grid) -> SimpleNamespace:
     )
 
 
-def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch, made_up) -> None:
+def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch) -> None:
     rng = np.random.default_rng(0)
-    grid = made_up.grid()
+    grid = cohorts.grid()
     size = int(np.prod(grid.shape))
     shared = 0.3 * (np.arange(size) < 200)
     bundles = {

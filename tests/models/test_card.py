@@ -8,8 +8,7 @@ import pytest
 
 from bids_interp.errors import ModelError
 from bids_interp.models.card import ClassifierCard
-
-from .exports import CARD, SHAPE
+from helpers.exports import CARD, SHAPE
 
 
 def test_grid_of_a_card():

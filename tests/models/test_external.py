@@ -20,8 +20,7 @@ from bids_interp.models.external import (
     source_of,
 )
 from bids_interp.models.external_network import ExternalClassifier
-
-from .exports import CARD, SHAPE, export, seeded
+from helpers.exports import CARD, SHAPE, export, seeded
 
 
 def card_with(**changes: object) -> ClassifierCard:

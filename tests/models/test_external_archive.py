@@ -17,8 +17,7 @@ from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
 from bids_interp.errors import ModelError
 from bids_interp.models.external_archive import load_program
-
-from .exports import SHAPE, export, seeded
+from helpers.exports import SHAPE, export, seeded
 
 MODEL = 'models/model.json'
 WEIGHTS = 'data/weights/model_weights_config.json'

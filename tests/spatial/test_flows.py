@@ -8,8 +8,7 @@ import torch
 
 from bids_interp.spatial import Grid, compose, exponential, flow, invert, jacobian_determinant
 from bids_interp.spatial.flows import FIELD_KINDS, forward_map, pull_back
-
-from .grids import GRIDS
+from helpers.grids import GRIDS
 
 TESTED = [name for name in GRIDS if name != 'isotropic']
 

@@ -25,8 +25,7 @@ from bids_interp.training.paper import PaperRecipe
 from bids_interp.training.recipe import PRESETS, make_recipe, recipe_digest
 from bids_interp.training.selection import choose, halves
 from bids_interp.training.simulator import SimulatorRecipe
-
-from .balls import BINARY, SEVERAL, binary_cohort, regression_cohort
+from helpers.balls import BINARY, SEVERAL, binary_cohort, regression_cohort
 
 NUMBER = Target('regression', 'age', (), 50.0, 10.0)
 

@@ -20,8 +20,7 @@ from bids_interp.training.engine import LAST, StepTask, run_task
 from bids_interp.training.folds import Fold
 from bids_interp.training.paper import PaperSimulatorTask
 from bids_interp.training.progress import ProgressLines
-
-from .balls import CLASSIFIER, binary_cohort, folds_of
+from helpers.balls import CLASSIFIER, binary_cohort, folds_of
 
 STEPS = 24
 # A batch of 6 without layers that mix its images, so that any share of it computes the same.

@@ -20,8 +20,7 @@ from bids_interp.training.classifier import ClassifierRecipe, predict_outputs
 from bids_interp.training.fit import FoldRun, Place, train_classifier
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry, pooled_grid
 from bids_interp.training.recipe import make_recipe
-
-from .balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
+from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
 
 RECIPE = MorphometryRecipe()
 

@@ -19,8 +19,7 @@ from bids_interp.training.fit import FoldResult, Place, train_fold
 from bids_interp.training.folds import Fold
 from bids_interp.training.null_models import association, exchanged, layers_of, randomised
 from bids_interp.training.sanity import Sanity, check_fold
-
-from .balls import (
+from helpers.balls import (
     CLASSIFIER,
     RECIPE,
     SIMULATOR,

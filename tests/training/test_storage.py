@@ -16,8 +16,7 @@ from bids_interp.training import storage
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.fit import FoldResult
 from bids_interp.training.gather import gather, split
-
-from .balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
+from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
 
 
 @pytest.mark.parametrize('make', [binary_cohort, several_cohort, regression_cohort])

@@ -26,8 +26,7 @@ from bids_interp.training.folds import Fold
 from bids_interp.training.paper import PaperRecipe
 from bids_interp.training.selection import choose, select
 from bids_interp.training.simulator import Opponent
-
-from .balls import (
+from helpers.balls import (
     CLASSIFIER,
     GRID,
     RECIPE,

@@ -15,6 +15,7 @@ from bids_interp.settings import Settings
 from bids_interp.spatial import Grid
 from bids_interp.workflows.injecting import run_inject
 from bids_interp.workflows.injection import EMBEDDED, Injection, choose_effect, plan_injection
+from helpers import skeletons
 
 
 def rows(path):
@@ -68,7 +69,7 @@ def test_real_brain_and_a_damaged_one(shared_data, tmp_path, validate_bids, caps
     assert (out / 'participants.tsv').read_bytes() == kept
 
 
-def test_images_with_one_output_name_are_refused_and_the_others_go_on(skeletons, tmp_path, capsys):
+def test_images_with_one_output_name_are_refused_and_the_others_go_on(tmp_path, capsys):
     names = ('sub-10_T1w.nii', 'sub-10_T1w.nii.gz', 'sub-CTRL-01_T1w.nii')
     bids = skeletons.make_dataset(tmp_path / 'in', *names)
     skeletons.make_dataset(bids, 'sub-20_T1w.nii', empty=True)
@@ -83,7 +84,7 @@ def test_images_with_one_output_name_are_refused_and_the_others_go_on(skeletons,
     assert 'sub-20: failed in conform' in said
 
 
-def test_places_are_checked_before_anything_is_computed(skeletons, tmp_path):
+def test_places_are_checked_before_anything_is_computed(tmp_path):
     bids = skeletons.make_dataset(tmp_path / 'in', 'sub-01_T1w.nii.gz', 'sub-02_T1w.nii.gz')
     injection = Injection(SCENARIOS['S1'], replicates=2)
     with pytest.raises(OutputError, match='work directory .* is inside'):

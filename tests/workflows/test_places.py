@@ -21,10 +21,11 @@ from bids_interp.workflows.places import (
     is_ours,
     prepare_work_dir,
 )
+from helpers import skeletons
 
 
 @pytest.fixture
-def bids(skeletons, tmp_path: Path) -> Path:
+def bids(tmp_path: Path) -> Path:
     return skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz', empty=True)
 
 
@@ -60,7 +61,7 @@ def test_work_directory(bids: Path, tmp_path: Path) -> None:
     check_places(Settings(bids, out), out / 'work')
 
 
-def test_a_foreign_dataset_is_not_written_into(bids: Path, skeletons, tmp_path: Path) -> None:
+def test_a_foreign_dataset_is_not_written_into(bids: Path, tmp_path: Path) -> None:
     other = skeletons.make_dataset(tmp_path / 'other', 'sub-01_T1w.nii.gz', empty=True)
     with pytest.raises(OutputError, match='another dataset'):
         check_places(Settings(bids, other), tmp_path / 'work')

@@ -12,6 +12,7 @@ import pytest
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.settings import Settings
 from bids_interp.workflows.running import run_participant
+from helpers import skeletons
 
 SUBJECTS = ('01', '02')
 SPACED = 'space-MNI152NLin2009aSym_res-1'
@@ -19,7 +20,7 @@ RESPONSE = ('direction\tdose\tfold\tlogit\tprobability', 'none\t0\t0\t-1\t0.27')
 
 
 @pytest.fixture
-def settings(skeletons, tiny_bundle, tmp_path: Path) -> Settings:
+def settings(tiny_bundle, tmp_path: Path) -> Settings:
     """Two subjects with what the participant level writes, as small as can be."""
     names = [f'sub-{subject}_T1w.nii.gz' for subject in SUBJECTS]
     bids, out = skeletons.make_dataset(tmp_path / 'bids', *names), tmp_path / 'out'
