@@ -8,7 +8,7 @@ import pytest
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.conform import conform
-from bids_interp.anatomical.prepare import BrainOptions, prepare_brain
+from bids_interp.anatomical.prepare import NOT_BACKGROUND, BrainOptions, prepare_brain
 from bids_interp.anatomical.refine import MaskSettings, refine
 from bids_interp.errors import ImageError
 from helpers import shapes
@@ -51,7 +51,7 @@ def test_a_stripped_brain_is_taken_as_it_is(head, skull_strip):
     assert np.array_equal(
         np.asarray(prepared.brain.dataobj), np.asarray(brain.dataobj) * prepared.mask.dataobj
     )
-    assert prepared.facts['BrainMask'] == 'voxels that are not background'
+    assert prepared.facts['BrainMask'] == NOT_BACKGROUND
 
 
 def test_a_head_that_is_said_to_be_a_brain_is_refused(head):
