@@ -71,7 +71,7 @@ def test_growth_of_the_whole_is_no_expression() -> None:
     """Head size is taken out of the anatomy, so that a pattern of nothing else has no score."""
     grid = cohorts.grid()
     pattern = divergence(0.01 * grid.world_coordinates(), grid)[cohorts.brain()[1]]
-    with pytest.raises(ImageError, match='does not change'):
+    with pytest.raises(ImageError):
         fit_score(np.random.default_rng(0).standard_normal(len(pattern)), pattern)
 
 

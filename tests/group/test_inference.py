@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +24,7 @@ from bids_interp.group.inference import (
 from bids_interp.group.plan import GroupPlan, folder_name, training_folds
 from bids_interp.group.reading import find_places
 from bids_interp.group.responses import logit_rows, response_rows
-from bids_interp.group.voxelwise import coarse_places, max_t, voxelwise_glm
+from bids_interp.group.voxelwise import NO_DIFFERENCE, coarse_places, max_t, voxelwise_glm
 from bids_interp.settings import Settings
 from helpers import cohorts
 
@@ -74,7 +75,8 @@ def test_the_planted_difference_is_found(patients, plan_of) -> None:
     assert effect['p'] < 0.05
     assert effect['spread'] == pytest.approx(2**0.5)
     assert all(e['spread'] == 1 for e in model['effects'] if e['variable'] != 'group')
-    assert model['left_out'] == {'brain_volume_ml': 'the same for all 20 complete images'}
+    assert list(model['left_out']) == ['brain_volume_ml']
+    assert ' 20 ' in model['left_out']['brain_volume_ml']
     assert model['blocks'] == {'0': 10, '1': 10}
     controls = [row['score'] for row in rows if row['group'] == 'control']
     assert np.mean(controls) == pytest.approx(0, abs=1e-6)
@@ -129,11 +131,11 @@ def test_a_collinear_design_that_was_asked_for(patients, plan_of) -> None:
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients, group_by='group', covariates=('site',))
     rows, _ = score_rows(plan)
-    with pytest.raises(UsageError, match='site is determined by group'):
+    with pytest.raises(UsageError, match=r'\bsite\b.*\bgroup\b.* 20 '):
         model_scores(plan, rows)
     by_itself = plan_of(patients)
     left_out = model_scores(by_itself, rows)['left_out']
-    assert left_out['site'] == 'determined by group'
+    assert left_out['site'].endswith(' group')
 
 
 def test_a_group_with_one_member(patients, plan_of) -> None:
@@ -141,7 +143,7 @@ def test_a_group_with_one_member(patients, plan_of) -> None:
     table(patients, lines)
     plan = plan_of(patients)
     model = model_scores(plan, score_rows(plan)[0])
-    assert model['left_out']['group = x'] == 'this group has one member'
+    assert 'group = x' in model['left_out']
     assert model['n'] == 19
 
 
@@ -156,7 +158,7 @@ def test_a_group_with_one_complete_member(patients, plan_of) -> None:
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients)
     model = model_scores(plan, score_rows(plan)[0])
-    assert model['left_out']['group = patient'] == 'one of its 10 members has all variables'
+    assert ' 10 ' in model['left_out']['group = patient']
     assert 'group' not in {effect['variable'] for effect in model['effects']}
     assert model['n'] == 10
 
@@ -176,7 +178,7 @@ def test_sites_and_groups_that_are_written_as_numbers(patients, plan_of) -> None
     assert plan_of(patients, covariates=('batch',)).columns.levels == ('group',)
     (patients.bids / 'participants.json').write_text('{"batch": {"Levels": {"1": "first"}}}')
     assert plan_of(patients, covariates=('batch',)).columns.levels == ('group', 'batch')
-    with pytest.raises(UsageError, match='its values are no numbers'):
+    with pytest.raises(UsageError, match='--voxelwise batch'):
         plan_of(patients, voxelwise=('batch',))
 
 
@@ -187,7 +189,7 @@ def test_one_age_that_is_no_number(patients, plan_of) -> None:
     assert plan_of(patients).columns.values['age']['sub-03'] == '89'
     lines[3] = 'sub-03\tpatient\told\tF'
     table(patients, '\n'.join(lines) + '\n')
-    with pytest.raises(InputDatasetError, match="age of sub-03 is 'old'") as caught:
+    with pytest.raises(InputDatasetError, match="age .*sub-03 .*'old'") as caught:
         plan_of(patients)
     assert 'participants.json' in caught.value.advice
 
@@ -235,7 +237,7 @@ def test_few_subjects_are_described_but_not_tested(make_cohort, plan_of) -> None
 
 def test_a_table_that_names_nobody_present(patients, plan_of) -> None:
     table(patients, 'participant_id\tgroup\nsub-elsewhere\tpatient\n')
-    with pytest.raises(InputDatasetError, match='names none of the 20 subjects') as caught:
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv .*\b20\b.*sub-01') as caught:
         plan_of(patients)
     assert '--labels' in caught.value.advice
 
@@ -243,21 +245,21 @@ def test_a_table_that_names_nobody_present(patients, plan_of) -> None:
 def test_no_table_at_all(patients, plan_of) -> None:
     (patients.bids / 'participants.tsv').unlink()
     assert plan_of(patients).columns.group == ''
-    with pytest.raises(InputDatasetError, match=r'participants\.tsv is not there'):
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv'):
         plan_of(patients, group_by='group')
 
 
 def test_columns_that_do_not_fit(patients, plan_of) -> None:
-    with pytest.raises(UsageError, match="Did you mean 'group'"):
+    with pytest.raises(UsageError, match="--group-by 'groups'.*'group'"):
         plan_of(patients, group_by='groups')
-    with pytest.raises(UsageError, match='--voxelwise sex: its values are no numbers'):
+    with pytest.raises(UsageError, match='--voxelwise sex'):
         plan_of(patients, voxelwise=('sex',))
     lines = ['participant_id\tcode'] + [f'sub-{n:02d}\tc{n}' for n in range(1, 25)]
     many = '\n'.join(lines) + '\n'
     table(patients, many)
     assert plan_of(patients, group_by='code').columns.group == 'code'
     table(patients, many + 'sub-01\tother\n')
-    with pytest.raises(InputDatasetError, match='more than one value'):
+    with pytest.raises(InputDatasetError, match=r'code .*sub-01: c1, other'):
         plan_of(patients, group_by='code')
 
 
@@ -265,7 +267,7 @@ def test_too_many_groups_are_no_groups(patients, chosen) -> None:
     from bids_interp.group.covariates import _check_groups
 
     values = {f'sub-{n}': str(n) for n in range(30)}
-    with pytest.raises(UsageError, match='30 different values'):
+    with pytest.raises(UsageError, match='--group-by age .*30'):
         _check_groups(values, 'age', True)
 
 
@@ -339,7 +341,7 @@ def test_voxelwise_model_has_the_group_in_it(patients, plan_of) -> None:
     coded(patients, 'dose', {'patient': '1', 'control': '0'})
     plan = plan_of(patients, voxelwise=('dose',))
     facts, _, _ = voxelwise_glm(plan, 'inject100', 'dose', find_places(plan.included))
-    assert facts['not_tested'] == 'dose: determined by group'
+    assert re.fullmatch(r'dose: .* group', facts['not_tested'])
 
 
 def test_voxelwise_model_on_a_number(patients, plan_of) -> None:
@@ -416,7 +418,7 @@ def test_maps_that_do_not_differ_are_not_tested(patients, plan_of) -> None:
     for scan in plan.included:
         cohorts.save(scan.maps['inject100'], cohorts.truth(), cohorts.grid().affine)
     facts, maps, _ = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
-    assert 'do not differ' in facts['not_tested']
+    assert facts['not_tested'] == NO_DIFFERENCE
     assert maps == {}
 
 
@@ -456,7 +458,7 @@ def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch) -> None:
     chance, _, _ = null.beyond_chance(Path('null0'), names[1:])
     assert chance['p'] > 0.05
     assert not chance['enough']
-    with pytest.raises(ModelError, match='the model itself'):
+    with pytest.raises(ModelError, match='--null-models true '):
         null.beyond_chance(Path('true'), ['true'])
 
 
