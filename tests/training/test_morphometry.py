@@ -89,7 +89,7 @@ def test_recipes_choose_how_a_classifier_is_fitted() -> None:
     other = make_recipe('fast', architecture='morphometric', simulator_steps=9).simulator
     assert other.template_steps == 9
     assert make_recipe('fast').simulator.template_optimizer == 'adamw'
-    with pytest.raises(UsageError, match='without steps'):
+    with pytest.raises(UsageError, match='morphometric'):
         make_recipe('fast', architecture='morphometric', classifier_steps=7)
     assert isinstance(make_recipe('fast', architecture='sfcn').classifier, ClassifierRecipe)
 
