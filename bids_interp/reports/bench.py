@@ -165,6 +165,7 @@ def check_goals(finder: Finder, scores: Sequence[Mapping[str, Any]]) -> list[Row
             name = f' ({method})' if goal.method == 'saliency' else ''
             rows.append(
                 {
+                    'metric': goal.metric,
                     'title': goal.title + name,
                     'scenario': scenario,
                     'number': number(found, goal.metric),

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: Warning of a card whose classifiers are not above chance.
+NOT_WARRANTED = (
+    'These classifiers are not above chance: their maps explain nothing and must not be '
+    'interpreted.'
+)
+#: Value of a licence that the configuration does not name.
+NO_LICENSE = 'not stated'
+
 
 def model_card(config: Mapping[str, Any]) -> str:
     """Write the model card of a bundle from its configuration.
@@ -54,10 +62,10 @@ def model_card(config: Mapping[str, Any]) -> str:
         name=config.get('name') or 'model',
         demonstration=bool(config.get('demonstration')),
         description=config.get('description') or '',
-        license=config.get('license') or 'not stated',
+        license=config.get('license') or NO_LICENSE,
         facts=model_facts(config),
         verdict=verdict_of(metrics),
-        warranted=metrics.get('explanation_warranted'),
+        warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
         rows=metric_rows(metrics),
         confounds=confound_rows(metrics)[1:],
         left_out=left_out_text(metrics),
