@@ -119,15 +119,11 @@ def test_the_report_is_one_file_that_needs_no_network(done) -> None:
     page = (folder / 'report.html').read_text()
     outside = re.findall(r'(?:src|href)="((?!data:|#)[^"]*)"', page)
     assert outside == []
-    for words in (
-        'The groups differ in the expression score',
-        'Who is in, who is not, and why',
-        'Confounds',
-        'Viewer of the mean map',
-        'not offered',
-        'explained by another contrast or version of the model tiny (another)',
-    ):
-        assert words in page
+    assert 'data-tone="yes"' in page
+    assert {'who', 'maps', 'viewer', 'regions', 'scores', 'limits'} <= set(
+        re.findall(r'id="([\w-]+)"', page)
+    )
+    assert 'tiny (another)' in page
     assert page.count('src="data:image/') >= 10
     assert 'not there.' not in page
 
@@ -176,7 +172,7 @@ def test_models_at_chance_have_no_reliable_voxel(tmp_path: Path) -> None:
         mask = next(cohort.out.rglob('space-*_desc-inject100_stat-reliable_mask.nii.gz'))
         counts[warranted] = int(np.asarray(nib.load(mask).dataobj).sum())
         report = next((cohort.out / 'group').rglob('report.html')).read_text()
-        assert ('No explanation is warranted' in report) is not warranted
+        assert ('data-tone="no"' in report) is not warranted
     assert counts[True] > 0
     assert counts[False] == 0
 
@@ -189,18 +185,18 @@ def test_a_damaged_map_ends_with_code_one_and_is_named(tmp_path: Path, capsys) -
     cohorts.save(path, data, cohorts.grid().affine)
     (cohort.bids / 'participants.tsv').unlink()
     assert run_group(settings_of(cohort, tmp_path / 'work')) == 1
-    assert 'sub-02: a map of it cannot be read' in capsys.readouterr().out
+    assert re.search(r'\bsub-02: ', capsys.readouterr().out)
     folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
     row = read_table(folder / 'inclusion.tsv')[1]
     assert row['included'] == 'false'
-    assert 'not finite' in row['reason']
-    assert 'not finite' in (folder / 'report.html').read_text()
+    assert path.name in row['reason']
+    assert path.name in (folder / 'report.html').read_text()
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
     assert run_group(settings_of(cohort, tmp_path / 'work', dry_run=True)) == 0
-    assert '2 subjects of the model tiny' in capsys.readouterr().out
+    assert re.search(r'\b2 .*\btiny\b', capsys.readouterr().out)
     assert not (cohort.out / 'group').exists()
 
 
@@ -208,7 +204,7 @@ def test_one_subject_is_no_group(tmp_path: Path) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient']))
     cohorts.write_scan(cohort.out, 'other', ModelHash='another')
     settings = settings_of(cohort, tmp_path / 'work')
-    with pytest.raises(InputDatasetError, match='needs at least two') as caught:
+    with pytest.raises(InputDatasetError, match='^1 ') as caught:
         run_group(settings)
     assert 'sub-01' in str(caught.value) or 'sub-other' in str(caught.value)
 
@@ -216,7 +212,7 @@ def test_one_subject_is_no_group(tmp_path: Path) -> None:
 def test_no_derivatives(tmp_path: Path) -> None:
     (tmp_path / 'bids').mkdir()
     settings = Settings(tmp_path / 'bids', tmp_path / 'out', 'group', work_dir=tmp_path / 'work')
-    with pytest.raises(NothingToDoError, match='no explained image'):
+    with pytest.raises(NothingToDoError, match=re.escape(str(tmp_path / 'out'))):
         run_group(settings)
 
 
@@ -230,7 +226,7 @@ def test_an_atlas_that_is_not_there(tmp_path: Path) -> None:
 
 def test_null_models_need_the_model_itself(tmp_path: Path) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
-    with pytest.raises(InputDatasetError, match='not at hand'):
+    with pytest.raises(InputDatasetError, match=r'--null-models.*tiny \(abcdef123456\)'):
         run_group(settings_of(cohort, tmp_path / 'work', null_models=('x',)))
 
 
@@ -238,8 +234,8 @@ def test_null_models_need_the_model_itself(tmp_path: Path) -> None:
     ('options', 'words'),
     [
         ({'permutations': 10}, '--permutations'),
-        ({'atlas_labels': 'x.tsv'}, '--atlas-labels needs --atlas'),
-        ({'tfce': True}, '--tfce needs --voxelwise'),
+        ({'atlas_labels': 'x.tsv'}, '--atlas-labels .*--atlas'),
+        ({'tfce': True}, '--tfce .*--voxelwise'),
     ],
 )
 def test_choices_that_contradict_each_other(options, words) -> None:
