@@ -58,18 +58,18 @@ test: lint  ## lint, then every test (those on real scans where ../shared is the
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 image:  ## the container image, by Docker or Buildah (see docs/containers.md)
-	$(PYTHON) tests/containers/image.py $(IMAGE) $(IMAGE_ARGS)
+	$(PYTHON) tests/helpers/image.py $(IMAGE) $(IMAGE_ARGS)
 
 # Exit code 69 says that this machine has no means for it, after having said which.
 test-container: $(READY)  ## build the image, then test it under Docker or Podman, and Apptainer
 	@$(BIN)/hadolint Dockerfile
-	@$(PYTHON) tests/containers/image.py $(IMAGE) $(IMAGE_ARGS); code=$$?; \
+	@$(PYTHON) tests/helpers/image.py $(IMAGE) $(IMAGE_ARGS); code=$$?; \
 	if [ $$code = 69 ]; then echo 'test-container: nothing was tested, see above'; exit 0; fi; \
 	[ $$code = 0 ] || exit $$code; \
 	BIDS_INTERP_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/containers $(PYTEST_ARGS)
 
 test-slurm: $(READY)  ## test the job scripts and the plugin Dask under a real SLURM on this machine
-	@$(PYTHON) tests/cluster/slurm.py check; code=$$?; \
+	@$(PYTHON) tests/helpers/slurm.py check; code=$$?; \
 	if [ $$code = 69 ]; then echo 'test-slurm: nothing was tested, see above'; exit 0; fi; \
 	[ $$code = 0 ] || exit $$code; \
 	BIDS_INTERP_SLURM=1 $(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -56,13 +55,9 @@ def repository() -> Path:
 @pytest.fixture(scope='session')
 def skeletons() -> ModuleType:
     """The module with ``make_dataset`` and ``make_image``: datasets without brains."""
-    spec = spec_from_file_location('skeletons', ROOT / 'tests' / 'skeletons.py')
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules['skeletons'] = module
-    spec.loader.exec_module(module)
-    return module
+    from helpers import skeletons
+
+    return skeletons
 
 
 @pytest.fixture(scope='session')

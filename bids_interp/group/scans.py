@@ -21,6 +21,19 @@ PREDICTION = '_desc-explain_prediction.json'
 FURTHER = 'another image of the subject stands for it'
 #: Note of an image that is in although the folds that explain it have seen it.
 TRAINED_WITH = 'the model was trained with it'
+#: Note of a training subject that is in, because the folds that explain it have not seen it.
+HELD_OUT = 'training subject, explained by folds without it'
+#: Reasons of subjects and images that the participant level has not, or not wholly, explained.
+ABSENT = 'not in the derivatives'
+UNEXPLAINED = 'no explanation yet: its processing failed or has not ended'
+NO_MAP = 'no map in template space (--output-spaces template)'
+STALE_MAPS = (
+    'its maps in template space were made with another model than its prediction: '
+    'run the participant level again'
+)
+#: Reasons of images whose maps do not lie on the grid of the others, or of each other.
+OTHER_GRID = 'its maps lie on another grid'
+OWN_GRIDS = 'its own maps lie on different grids'
 _MAP = re.compile(r'_space-([a-zA-Z0-9]+)_.*?desc-((?:inject|remove)\d{3})_logjacobian\.nii\.gz$')
 _VELOCITY = re.compile(r'_space-([a-zA-Z0-9]+)_res-model_desc-inject_velocity\.nii\.gz$')
 
@@ -150,11 +163,9 @@ def find_scans(
         read = [_read_scan(path, subject) for path in found]
         scans += [scan for scan in read if not visits or scan.session in visits]
         if not found:
-            reason = 'no explanation yet: its processing failed or has not ended'
-            scans.append(Scan(folder.name, subject, '', folder, reason=reason))
+            scans.append(Scan(folder.name, subject, '', folder, reason=UNEXPLAINED))
     for subject in sorted(wanted - {scan.subject for scan in scans}):
-        reason = 'not in the derivatives'
-        scans.append(Scan(f'sub-{subject}', subject, '', output_dir, reason=reason))
+        scans.append(Scan(f'sub-{subject}', subject, '', output_dir, reason=ABSENT))
     if not any(scan.prediction for scan in scans):
         raise NothingToDoError(
             f'{output_dir} holds no explained image.',
@@ -218,10 +229,7 @@ def _read_scan(path: Path, subject: str) -> Scan:
     if not scan.folds:
         return scan.left_out('its prediction does not say which folds explain it')
     if not maps and velocity is None:
-        if is_stale:
-            reason = 'its maps in template space were made with another model than its prediction'
-            return scan.left_out(f'{reason}: run the participant level again')
-        return scan.left_out('no map in template space (--output-spaces template)')
+        return scan.left_out(STALE_MAPS if is_stale else NO_MAP)
     return scan
 
 
@@ -279,7 +287,7 @@ def select(
     kept = [_check_model(scan, model) for scan in scans]
     kept = _of_most(kept, 'version', 'made by version {} of bids_interp; the others by {}')
     kept = [_with_grid(scan) for scan in kept]
-    kept = _of_most(kept, 'grid', 'its maps lie on another grid')
+    kept = _of_most(kept, 'grid', OTHER_GRID)
     chosen: list[Scan] = []
     there: set[str] = set()
     for scan in kept:
@@ -293,7 +301,7 @@ def select(
             else:
                 scan = scan.left_out(f'{TRAINED_WITH} (--include-training)')
         elif not scan.reason and scan.in_training:
-            scan = replace(scan, note='training subject, explained by folds without it')
+            scan = replace(scan, note=HELD_OUT)
         if not scan.reason and scan.subject in there:
             scan = scan.left_out(FURTHER)
         if not scan.reason:
@@ -338,7 +346,7 @@ def _with_grid(scan: Scan) -> Scan:
         affine = tuple(float(value) for value in image.affine.round(3).ravel() + 0.0)
         grids.add((scan.space, tuple(image.shape[:3]), affine))
     if len(grids) > 1:
-        return scan.left_out('its own maps lie on different grids')
+        return scan.left_out(OWN_GRIDS)
     return replace(scan, grid=grids.pop())
 
 

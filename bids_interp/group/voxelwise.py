@@ -19,6 +19,8 @@ from bids_interp.spatial.grid import Grid
 SPACING = 3.0
 #: Exchanges in one product of matrices; memory is this times columns times voxels.
 BATCH = 20
+#: Reason not to test maps that are the same for every subject of a block.
+NO_DIFFERENCE = 'the maps of subjects whom the same folds explain do not differ (one template)'
 
 
 def coarse_places(places: Places) -> tuple[Places, int]:
@@ -105,7 +107,7 @@ def voxelwise_glm(
         return {**facts, 'not_tested': reason}, {}, coarse
     target = values[design.rows]
     if not _differ(target, design.blocks):
-        reason = 'the maps of subjects whom the same folds explain do not differ (one template)'
+        reason = NO_DIFFERENCE
         return {**facts, 'not_tested': reason}, {}, coarse
     confounds, draws = design.matrix(column), plan.choices.permutations
     t, p = max_t(target, term.columns[:, 0], confounds, design.blocks, draws=draws, seed=plan.seed)

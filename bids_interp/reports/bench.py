@@ -197,6 +197,7 @@ def check_goals(finder: Finder, scores: Sequence[ScenarioRecord]) -> list[dict[s
             name = f' ({method})' if goal.method == 'saliency' else ''
             rows.append(
                 {
+                    'metric': goal.metric,
                     'title': goal.title + name,
                     'scenario': scenario,
                     'number': number(found, goal.metric),

@@ -160,11 +160,12 @@ def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
     names = {'inject': 'injected', 'remove': 'removed'}
     rows = []
     for row in table:
-        cells = [f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}']
+        simulation = f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}'
+        cells = []
         for name, _, form in used:
             value = number(row[name])
             yes_no = {'true': 'yes', 'false': 'no'}.get(row[name].lower(), 'n/a')
-            cells.append(form.format(value) if value is not None else yes_no)
-        rows.append(cells)
-    headings = ['Simulation', *(heading.format(positive=positive) for _, heading, _ in used)]
+            cells.append((name, form.format(value) if value is not None else yes_no))
+        rows.append({'simulation': simulation, 'cells': cells})
+    headings = [heading.format(positive=positive) for _, heading, _ in used]
     return {'headings': headings, 'rows': rows}

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bids_interp.models.bundle_schema import BundleConfig, FoldConfig
 
+#: Warning of a card whose classifiers are not above chance.
+NOT_WARRANTED = (
+    'These classifiers are not above chance: their maps explain nothing and must not be '
+    'interpreted.'
+)
+#: Value of a licence that the configuration does not name.
+NO_LICENSE = 'not stated'
+
 
 def model_card(config: BundleConfig) -> str:
     """Write the model card of a bundle from its configuration.
@@ -53,10 +61,10 @@ def model_card(config: BundleConfig) -> str:
         name=config.name,
         demonstration=config.demonstration,
         description=config.description or '',
-        license=config.license or 'not stated',
+        license=config.license or NO_LICENSE,
         facts=model_facts(config),
         verdict=verdict_of(metrics),
-        warranted=metrics.get('explanation_warranted'),
+        warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
         rows=metric_rows(metrics),
         confounds=confound_rows(metrics)[1:],
         left_out=left_out_text(metrics),

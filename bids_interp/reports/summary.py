@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,13 @@ DISAGREEMENT = 0.3
 #: A brain and the template go together by less than this where they are no alike brains: noise in
 #: the shape of a brain comes to less than 0.2, real ones with little contrast to 0.3.
 UNLIKE = 0.25
+
+
+class Caution(NamedTuple):
+    """What limits the reading of a report: its name, which the page carries, and a sentence."""
+
+    name: str
+    text: str
 
 
 @dataclass
@@ -46,7 +53,7 @@ class Summary:
         Largest dose that was tried in that direction.
     shrinking, growing : list of RegionChange
         Strongest regions in that direction.
-    cautions : list of str
+    cautions : list of Caution
         What limits the reading.
     demonstration : bool
         Made with the demonstration model.
@@ -66,7 +73,7 @@ class Summary:
     largest_dose: float = 1.0
     shrinking: list[RegionChange] = field(default_factory=list)
     growing: list[RegionChange] = field(default_factory=list)
-    cautions: list[str] = field(default_factory=list)
+    cautions: list[Caution] = field(default_factory=list)
     demonstration: bool = False
     finished: bool = False
 
@@ -118,8 +125,8 @@ def summarise(files: ScanFiles) -> Summary:
     regions = read_regions(files)
     summary.shrinking, summary.growing = strongest(regions, summary.direction)
     conformation = brain.get('Conformation') or {}
-    warnings = conformation.get('Warnings', [])
-    summary.cautions = [*_cautions(files, summary, prediction), *warnings]
+    summary.cautions = _cautions(files, summary, prediction)
+    summary.cautions += [Caution('input', text) for text in conformation.get('Warnings', [])]
     return summary
 
 
@@ -200,42 +207,45 @@ def _inside_correlation(files: ScanFiles) -> float | None:
     return number((read_json(path).get('Registration') or {}).get('correlation_inside'))
 
 
-def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[str]:
-    """Sentences that limit the reading, most important first."""
+def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[Caution]:
+    """List what limits the reading, most important first."""
     cautions = []
     if prediction and not prediction.warranted:
-        cautions.append(
+        text = (
             'On people it had not seen, this classifier was not better than chance: '
             'no explanation is warranted.'
         )
+        cautions.append(Caution('chance', text))
     if prediction and prediction.in_training:
-        cautions.append(
-            'This scan was in the training set; only folds not trained with it speak here.'
-            if prediction.held_out is not False
-            else 'The classifier was trained with this scan: what is shown is partly what it '
-            'memorised.'
+        held_out = 'This scan was in the training set; only folds not trained with it speak here.'
+        seen = (
+            'The classifier was trained with this scan: what is shown is partly what it memorised.'
         )
+        is_held_out = prediction.held_out is not False
+        cautions.append(Caution('held-out', held_out) if is_held_out else Caution('seen', seen))
     alike = _inside_correlation(files)
     if alike is not None and alike < UNLIKE:
-        cautions.append(
+        text = (
             f'Inside its outline this brain hardly looks like the template '
             f'(correlation {alike:.2f}): check the mask, and whether this is a T1w brain.'
         )
+        cautions.append(Caution('unlike', text))
     values = summary.probabilities
     if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):
-        cautions.append(
-            f'The folds do not agree: probabilities from {min(values):.2f} to {max(values):.2f}.'
-        )
+        text = f'The folds do not agree: probabilities from {min(values):.2f} to {max(values):.2f}.'
+        cautions.append(Caution('folds', text))
     if summary.finished and summary.flip is None and not summary.values:
-        cautions.append(
+        text = (
             f'No dose up to {summary.largest_dose:g} turned the answer: read the map as what the '
             'classifier looks at, not as what would change its mind.'
         )
+        cautions.append(Caution('unturned', text))
     for row in files.table(COUNTERFACTUAL):
         folded = number(row.get('n_folded'))
         if folded:
-            cautions.append(
+            text = (
                 f'{folded:.0f} voxels fold in the simulation “{row.get("direction")}” at dose '
                 f'{row.get("dose")}: do not trust the map there.'
             )
+            cautions.append(Caution('folded', text))
     return cautions

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_interp.conventions import SIGN
+from bids_interp.evaluation.verdict import is_above_chance
+from bids_interp.reports.summary import Caution
 from bids_interp.reports.training_curves import Curves, read_curves
 from bids_interp.reports.training_sanity import sanity_words
 from bids_interp.reports.training_words import (
@@ -145,38 +147,41 @@ def _verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
     if not sentence:
         return {'head': 'Not judged', 'rest': 'No out-of-fold metrics were kept.', 'tone': 'open'}
     head, _, rest = sentence.partition(': ')
-    tone = 'no' if head.startswith('Not') else 'yes'
+    tone = {True: 'yes', False: 'no', None: 'open'}[is_above_chance(metrics)]
     return {'head': head, 'rest': rest[:1].upper() + rest[1:], 'tone': tone}
 
 
-def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> list[str]:
+def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> list[Caution]:
     """What limits the reading of these numbers."""
     told = []
     if metrics.get('explanation_warranted') is False:
-        told.append(
+        text = (
             'The classifiers are not above chance. Maps made with them explain nothing; reports of '
             'subjects say so too.'
         )
+        told.append(Caution('chance', text))
     merit, chance = ('r', 0.0) if 'pearson_r' in metrics else ('AUC', 0.5)
     for row in confounds:
         low = row['estimate'].get('low')
         if row['kind'] in ('covariates', 'mask') and low is not None and low > chance:
-            told.append(
+            text = (
                 f'{row["name"]}: {merit} {row["text"]}. The classifiers may have learned this '
                 'rather than the target.'
             )
+            told.append(Caution(row['kind'], text))
     counts = np.array(list((metrics.get('n_per_class') or {}).values()), dtype=float)
     brier = (metrics.get('brier') or {}).get('value')
     if brier is not None and counts.sum():
         shares = counts / counts.sum()
         ignorant = float(1 - (shares**2).sum()) / (2 if len(counts) == 2 else 1)
         if brier >= ignorant:
-            told.append(
+            text = (
                 'Probabilities are no better than always saying how frequent each class is '
                 f'(Brier score {brier:.2f} against {ignorant:.2f}).'
             )
+            told.append(Caution('brier', text))
     if left_out_text(metrics):
-        told.append(left_out_text(metrics))
+        told.append(Caution('left-out', left_out_text(metrics)))
     return told
 
 

@@ -105,7 +105,7 @@ def verdict_of(metrics: Mapping[str, Any]) -> str:
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows of name, value with interval, and meaning, of the metrics that are there."""
+    """Rows of key, name, value with interval, and meaning, of the metrics that are there."""
     rows = []
     for key, (name, meaning) in MEASURES.items():
         if metrics.get(key) is None:
@@ -114,13 +114,15 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
             name, meaning = 'AUC, mean over classes', 'each class against the rest, within folds'
         if key == 'ece' and 'ece_bins' in metrics:
             meaning = f'probability against frequency in {metrics["ece_bins"]} equal-width bins'
-        rows.append({'name': name, 'value': estimate_text(metrics[key]), 'meaning': meaning})
+        row = {'key': key, 'name': name, 'value': estimate_text(metrics[key])}
+        rows.append({**row, 'meaning': meaning})
     for key, name in (('auc_per_class', 'AUC'), ('sensitivity_per_class', 'Sensitivity')):
         for label, estimate in (metrics.get(key) or {}).items():
-            row = {'name': f'{name}, {label}', 'value': estimate_text(estimate)}
+            row = {'key': key, 'name': f'{name}, {label}', 'value': estimate_text(estimate)}
             rows.append({**row, 'meaning': 'this class against the rest'})
     if metrics.get('permutation_p') is not None:
-        row = {'name': 'Permutation p', 'value': p_text(metrics['permutation_p'])}
+        value = p_text(metrics['permutation_p'])
+        row = {'key': 'permutation_p', 'name': 'Permutation p', 'value': value}
         rows.append({**row, 'meaning': 'one-sided; labels exchanged within folds'})
     return rows
 

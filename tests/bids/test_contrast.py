@@ -28,7 +28,7 @@ def out_dir(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize('version', ['abc', 'abc-2'])
 def test_another_contrast_is_refused(out_dir: Path, version: str) -> None:
-    with pytest.raises(UsageError, match='another contrast of dx than CN-AD'):
+    with pytest.raises(UsageError, match='dx .*CN-AD'):
         check_contrast(out_dir, a_bundle(version))
 
 

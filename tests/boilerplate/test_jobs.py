@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -312,7 +313,7 @@ def test_several_arrays_where_one_is_too_small(plan: JobPlan, fake) -> None:
     assert labels == ['d', 'e']
     beyond = run(plan, 'participant-3.sbatch', SLURM_ARRAY_TASK_ID='2')
     assert beyond.returncode == 2
-    assert 'has no line 6' in beyond.stderr
+    assert re.search(r'participants\.txt .*\b6\b', beyond.stderr)
 
 
 def test_the_group_job_waits_for_all_arrays_and_these_for_the_training(plan: JobPlan, fake) -> None:
@@ -352,9 +353,9 @@ def test_what_is_missing_on_a_node_is_named(plan: JobPlan, fake) -> None:
     done = run(replace(plan, read_only=(absent,)), SLURM_ARRAY_TASK_ID='1')
     assert (done.returncode, str(absent) in done.stderr) == (2, True)
     done = run(replace(plan, train=Resources(8, 32, 600)), SLURM_ARRAY_TASK_ID='1')
-    assert (done.returncode, 'no trained model' in done.stderr) == (2, True)
+    assert (done.returncode, f'{plan.output_dir}/models' in done.stderr) == (2, True)
     done = run(plan)
-    assert (done.returncode, 'no array index' in done.stderr) == (2, True)
+    assert (done.returncode, 'array' in done.stderr) == (2, True)
     (plan.output_dir.parent / 'out').touch()
     done = run(plan, SLURM_ARRAY_TASK_ID='1')
     assert (done.returncode, str(plan.output_dir) in done.stderr) == (2, True)
@@ -395,16 +396,16 @@ def test_setup_comes_first_and_the_command_cannot_leave_its_comment(plan: JobPla
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'scheduler': 'slrum'}, 'scheduler must be one of slurm'),
-        ({'engine': 'rkt'}, '--engine must be one of'),
-        ({'image': None}, 'needs --image'),
-        ({'engine': 'none'}, 'takes no --image'),
-        ({'scheduler': 'sge', 'dependency': 'afterok'}, 'not for its success'),
-        ({'bids_dir': Path('/data/a:b')}, 'a colon or a comma'),
-        ({'work_dir': Path('/usr')}, 'would hide'),
-        ({'jobs_dir': Path('/a\nb')}, 'line break'),
-        ({'account': 'x\n#SBATCH --uid=0'}, 'no name that a scheduler knows'),
-        ({'scheduler_options': ('--a\nrm',)}, 'line break'),
+        ({'scheduler': 'slrum'}, "slurm, .*'slrum'"),
+        ({'engine': 'rkt'}, "--engine .*'rkt'"),
+        ({'image': None}, '--engine apptainer .*--image'),
+        ({'engine': 'none'}, '--engine none .*--image'),
+        ({'scheduler': 'sge', 'dependency': 'afterok'}, 'SGE .*--dependency'),
+        ({'bids_dir': Path('/data/a:b')}, '^/data/a:b '),
+        ({'work_dir': Path('/usr')}, '^/usr '),
+        ({'jobs_dir': Path('/a\nb')}, r'/a\\nb'),
+        ({'account': 'x\n#SBATCH --uid=0'}, '#SBATCH --uid=0'),
+        ({'scheduler_options': ('--a\nrm',)}, r'--a\\nrm'),
     ],
 )
 def test_impossible_plans_are_refused(plan: JobPlan, changes, message: str) -> None:

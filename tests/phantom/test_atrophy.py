@@ -91,9 +91,7 @@ def test_effect_that_folds_is_refused_with_the_largest():
     grid = Grid(
         (40, 48, 40), np.array([[4, 0, 0, -78], [0, 4, 0, -112], [0, 0, 4, -70], [0, 0, 0, 1]])
     )
-    with pytest.raises(
-        UsageError, match=r'cannot be planted without folding.*hippocampus -\d'
-    ) as caught:
+    with pytest.raises(UsageError, match=r'hippocampus -95%?.*hippocampus -\d') as caught:
         plan_atrophy(grid, {'hippocampus': -0.95})
     share = float(caught.value.advice.split('hippocampus -')[1].split('%')[0]) / 100
     assert 0.3 < share < 0.95
@@ -103,11 +101,11 @@ def test_effect_that_folds_is_refused_with_the_largest():
 @pytest.mark.parametrize(
     ('changes', 'absorb', 'word'),
     [
-        ({}, 'ventricles', 'No region'),
-        ({'hippocampus': -1.0}, 'ventricles', 'more than -1'),
-        ({'ventricles_left': 0.2}, 'ventricles', 'both change and absorb'),
-        ({'hippocampus': -0.1}, 'air', 'Absorbers: ventricles'),
-        ({'hippo': -0.1}, 'ventricles', 'no region called'),
+        ({}, 'ventricles', '(?i)region'),
+        ({'hippocampus': -1.0}, 'ventricles', 'hippocampus .*-100%'),
+        ({'ventricles_left': 0.2}, 'ventricles', 'ventricles_left .* ventricles'),
+        ({'hippocampus': -0.1}, 'air', "'air'.*: ventricles"),
+        ({'hippo': -0.1}, 'ventricles', "'hippo'"),
     ],
 )
 def test_impossible_plans_are_refused(changes, absorb, word):
@@ -165,9 +163,9 @@ def test_healthy_subject_has_no_truth_and_needs_the_plans_grid(plan):
     assert not healthy.log_jacobian.any()
     own = exponential(-torch.from_numpy(anatomy)[None], GRID_3MM)[0].numpy()
     np.testing.assert_allclose(healthy.displacement, own, atol=1e-5)
-    with pytest.raises(UsageError, match='another grid'):
+    with pytest.raises(UsageError, match='grid'):
         subject_displacement(None, plan, 1.0, GRID_3MM.with_spacing(4.0))
-    with pytest.raises(UsageError, match='no direction'):
+    with pytest.raises(UsageError, match="'sideways'"):
         subject_truth(None, plan, 1.0, 'sideways')
 
 
@@ -182,8 +180,8 @@ def test_anatomy_is_the_same_on_every_grid_and_does_not_fold():
 
 
 def test_anatomy_that_would_fold_or_leave_the_box_is_refused():
-    with pytest.raises(UsageError, match='would fold'):
+    with pytest.raises(UsageError, match=r'\b10 mm'):
         sample_anatomy(GRID_3MM, np.random.default_rng(0), amplitude_mm=10)
     big = Grid((128, 128, 128), np.diag([3.0, 3, 3, 1]))
-    with pytest.raises(UsageError, match='beyond the box'):
+    with pytest.raises(UsageError, match=r'\[-?\d.*\] .*\[\d.*\] mm'):
         sample_anatomy(big, np.random.default_rng(0))

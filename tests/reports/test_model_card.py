@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bids_interp.evaluation.verdict import verdict_sentence
 from bids_interp.models.bundle import default_bundle_path, load_bundle
 from bids_interp.models.bundle_schema import BundleConfig
+from bids_interp.models.target import Target
 from bids_interp.records import from_plain
-from bids_interp.reports.model_card import model_card
+from bids_interp.reports.model_card import NO_LICENSE, NOT_WARRANTED, model_card
+from bids_interp.reports.training_words import MEASURES, left_out_text, map_rows, target_text
 from bids_interp.spatial import Grid
 
 MINIMAL: dict[str, Any] = {
@@ -64,10 +67,11 @@ CONFIG: dict[str, Any] = MINIMAL | {
         'permutation_p_fixed_models': 0.0005,
         'explanation_warranted': True,
         'covariates': {'auc': AUC | {'value': 0.88}, 'permutation_p': 0.04, 'left_out': {}},
-        'mask': {'left_out': {'mask': 'the same for all images'}},
+        'mask': {'left_out': {'mask': 'constant'}},
         'simulator': {'split_half_ncc': 0.83, 'validity': {'inject': 0.95}},
     },
 }
+MAPS = map_rows(CONFIG['metrics']['simulator'])
 
 
 def card_of(config: dict[str, Any]) -> str:
@@ -84,8 +88,7 @@ def test_numbers_are_those_of_the_configuration() -> None:
     for line in (
         '# mood',
         'Depression # or not',
-        '> **Above chance: out-of-fold AUC 0.93 (95 % interval 0.85 to 0.98), '
-        'permutation p = 0.0005.**',
+        f'> **{verdict_sentence(CONFIG["metrics"])}**',
         '| Data | OpenNeuro ds002748 |',
         '| Size | 72 images, 70 families |',
         '| Target | “group”: a\\|b (positive) against hc (negative) |',
@@ -94,17 +97,17 @@ def test_numbers_are_those_of_the_configuration() -> None:
         '| Grid | 48 x 58 x 50 voxels of 4 mm, MNI152NLin2009aSym |',
         '| Made | 2026-11-22 with bids_interp 0.1.0 |',
         '| Licence | CC0-1.0 |',
-        '| Sensitivity | 0.75 | share of the positive class that is called positive |',
+        f'| Sensitivity | 0.75 | {MEASURES["sensitivity"][1]} |',
         '| Covariates alone | 0.88 (0.85 to 0.98) | 0.040 |',
-        'Left out: mask (the same for all images).',
+        left_out_text(CONFIG['metrics']),
         '| 2 | 40 | 8 | 24 | 0.90 |',
-        '| Split-half agreement of the maps (NCC) | 0.83 |',
-        '| Validity: answers turned at full dose, injected | 0.95 |',
-        '**Research use only, not for diagnosis.**',
+        *(f'| {row["name"]} | {row["value"]} |' for row in MAPS),
         '    bids_interp BIDS_DIR OUTPUT_DIR participant --model THIS_FOLDER',
     ):
         assert line in card.splitlines(), line
-    assert 'must not be interpreted' not in card
+    assert [row['value'] for row in MAPS] == ['0.83', '0.95']
+    assert NOT_WARRANTED not in card
+    assert '**Research use only' in card
     assert 'SHA-256' in card
 
 
@@ -122,17 +125,18 @@ def test_markdown_is_whole(config: dict[str, Any]) -> None:
 
 def test_missing_keys_leave_lines_out() -> None:
     card = card_of(MINIMAL)
-    assert '| Licence | not stated |' in card
+    assert f'| {NO_LICENSE} |' in card
     for word in ('None', 'nan', 'Seed', 'AUC', 'chance', '√2', 'The maps', '| Folds'):
-        assert word not in card.replace('above chance may', ''), word
+        assert word not in card.split('## Intended use')[0], word
 
 
 def test_not_above_chance_is_said() -> None:
     changed = {'permutation_p': 0.38, 'explanation_warranted': False}
     card = card_of(CONFIG | {'metrics': CONFIG['metrics'] | changed})
-    assert '> **Not above chance: out-of-fold AUC 0.93' in card
-    assert 'No explanation is warranted.**' in card
-    assert 'their maps explain nothing and must not be interpreted' in card
+    verdict = verdict_sentence(CONFIG['metrics'] | changed)
+    assert verdict != verdict_sentence(CONFIG['metrics'])
+    assert f'> **{verdict}**' in card
+    assert NOT_WARRANTED in card
 
 
 def test_regression_and_demonstration() -> None:
@@ -140,15 +144,16 @@ def test_regression_and_demonstration() -> None:
     target = {'kind': 'regression', 'label': 'age'}
     metrics['covariates'] = {'pearson_r': AUC}
     card = card_of(MINIMAL | {'demonstration': True, 'target': target, 'metrics': metrics})
-    assert "> **Not above chance: out-of-fold Pearson's r 0.93" in card
-    assert '| Target | “age”, a number |' in card
+    assert f'> **{verdict_sentence(metrics)}**' in card
+    assert f'| Target | {target_text(Target.from_dict(target))} |' in card
     assert '| | r | p |' in card
-    assert 'A demonstration, not a model of any disease.' in card
+    assert '**A demonstration' in card
+    assert '**A demonstration' not in card_of(CONFIG)
 
 
 def test_card_of_the_packaged_model() -> None:
     """An older configuration, with other keys, gives a card as well."""
     card = model_card(load_bundle(default_bundle_path()).config)
     assert '# demonstration-hippocampus' in card
-    assert 'out-of-fold AUC 0.97 (95 % interval 0.93 to 0.99)' in card
-    assert '| Injected, Group map against the known truth (NCC) | 0.85 |' in card
+    assert re.search(r'AUC 0\.97 \(95 %.*0\.93 to 0\.99\)', card)
+    assert '(NCC) | 0.85 |' in card

@@ -11,8 +11,7 @@ from bids_interp.evaluation.validity import validity
 from bids_interp.models.simulator import Simulator
 from bids_interp.training.dose import CLOSE, FACTORS, evenly, scale_to_dose
 from bids_interp.training.simulator import Opponent
-
-from .balls import BINARY, GRID, binary_cohort, regression_cohort, several_cohort
+from helpers.balls import BINARY, GRID, binary_cohort, regression_cohort, several_cohort
 
 
 class Mass(nn.Module):

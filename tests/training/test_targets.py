@@ -26,8 +26,7 @@ from bids_interp.training.folds import Fold
 from bids_interp.training.paper import PaperRecipe
 from bids_interp.training.selection import choose, select
 from bids_interp.training.simulator import Opponent
-
-from .balls import (
+from helpers.balls import (
     CLASSIFIER,
     GRID,
     RECIPE,
@@ -184,7 +183,8 @@ def test_the_outline_is_where_a_z_score_is_not_zero(pair) -> None:
     made = assemble(
         replace(cohort, images=images), folds, results, covariates={}, site=None, seed=0
     )
-    assert made.metrics['mask'] == {'left_out': {'mask': 'the same for all images'}}
+    assert list(made.metrics['mask']) == ['left_out']
+    assert list(made.metrics['mask']['left_out']) == ['mask']
 
 
 @pytest.mark.parametrize('given', [{'site': 'place'}, {'site': None, 'categories': ['place']}])
@@ -337,7 +337,7 @@ def test_an_unsuitable_grid_is_refused_before_the_classifier_is_trained(
         grid=replace(GRID, shape=(16, 16, 12)),
     )
     recipe = replace(RECIPE, simulator=PaperRecipe())
-    with pytest.raises(UsageError, match='multiples of 16, not 16 x 16 x 12') as caught:
+    with pytest.raises(UsageError, match=r'\b16\b.* 16 x 16 x 12\b') as caught:
         trained(cohort, folds_of(cohort)[0], tmp_path, recipe)
     assert '--grid-size' in caught.value.advice
     assert '--classifier-card' in caught.value.advice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -133,9 +134,9 @@ def test_the_maps_and_numbers_of_the_images_are_kept(place: Place) -> None:
 
 def test_the_page_needs_nothing_else(place: Place) -> None:
     page = (place.out / 'table.html').read_text()
-    assert 'Tuned on S3 with seed 0 only.' in page
+    assert re.search('S3 .*seed 0', page)
     assert 'ventricles +30 %' in page
-    assert 'sham warp against untouched' in page
+    assert 'sham warp' in page
     assert page.count('<img') == 2
     assert 'src="http' not in page
     assert '<td>deeplift</td><td>sfcn</td>' in page
@@ -149,7 +150,7 @@ def test_words_and_pictures_are_there_for_documents(place: Place) -> None:
     }
     text = (place.out / 'table.md').read_text()
     assert '## S4: expansion' in text
-    assert 'Planted: ventricles +30 %.' in text
+    assert 'ventricles +30 %' in text
 
 
 def test_a_second_run_trains_nothing(place: Place) -> None:
@@ -191,6 +192,6 @@ def test_results_stay_until_new_ones_are_there(place: Place, monkeypatch) -> Non
     # Other draws: what was scored before cannot be used again.
     code, output = place.run('--scenarios', 'S4', '--methods', 'difference', '--draws', '22')
     assert code == 1
-    assert 'Not finished: S4, seed 0.' in output
+    assert 'S4, seed 0' in output
     assert kept.read_text() == before
     assert place.table() == table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.settings import Settings
 from bids_interp.workflows.running import run_participant
+from bids_interp.workflows.verdict import Outcome, Verdict
+from helpers import skeletons
 
 SUBJECTS = ('01', '02')
 SPACED = 'space-MNI152NLin2009aSym_res-1'
@@ -27,7 +30,7 @@ RESPONSE = ('direction\tdose\tfold\tlogit\tprobability', 'none\t0\t0\t-1\t0.27')
 
 
 @pytest.fixture
-def settings(skeletons, tiny_bundle, tmp_path: Path) -> Settings:
+def settings(tiny_bundle, tmp_path: Path) -> Settings:
     """Two subjects with what the participant level writes, as small as can be."""
     names = [f'sub-{subject}_T1w.nii.gz' for subject in SUBJECTS]
     bids, out = skeletons.make_dataset(tmp_path / 'bids', *names), tmp_path / 'out'
@@ -67,7 +70,8 @@ def test_derivatives_that_are_whole_make_all_reports(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_participant(settings) == 0
-    assert 'All 2 images are done.' in capsys.readouterr().out
+    head = Verdict([Outcome(f'sub-{subject}') for subject in SUBJECTS]).lines()[0]
+    assert head in capsys.readouterr().out
     for subject in SUBJECTS:
         name = f'sub-{subject}_desc-injectLogJacobian_T1w.png'
         assert (settings.output_dir / f'sub-{subject}' / 'figures' / name).is_file()
@@ -90,10 +94,10 @@ def test_a_damaged_derivative_fails_its_image_alone(
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
     assert run_participant(settings) == 1
     told = capsys.readouterr().out
-    assert '1 of 2 images are done; exit code 1.' in told
+    assert re.search(r'\b1 of 2 .*\b1\.$', told, re.MULTILINE)
     line = next(line for line in told.splitlines() if 'sub-01: failed' in line)
     assert name in line
-    assert told.count(f'{name} cannot be read') == 1
+    assert told.count(name) == 1
     assert 'Traceback' not in told
     assert name in (settings.output_dir / 'sub-01.html').read_text(encoding='utf-8')
     assert name not in (settings.output_dir / 'sub-02.html').read_text(encoding='utf-8')
@@ -108,6 +112,6 @@ def test_an_image_whose_page_cannot_be_made_fails_alone(
     (anat / 'sub-01_desc-preproc_T1w.json').write_text('{"Conformation": "old"}')
     assert run_participant(settings.replace(verbose=1)) == 1
     told = capsys.readouterr().out
-    assert "sub-01: failed: AttributeError: 'str' object has no attribute 'get'" in told
+    assert 'sub-01: failed: AttributeError: ' in told
     assert 'Traceback' in told
     assert (settings.output_dir / 'sub-02.html').is_file()

@@ -9,7 +9,8 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from types import ModuleType
+
+from helpers import image
 
 SUITE = 'sid'
 PACKAGES = 'apptainer,squashfuse,fuse3,ca-certificates'
@@ -48,15 +49,10 @@ exec apptainer "$@"' bash "$@"
 """
 
 
-def set_up(image: ModuleType) -> Path:
+def set_up() -> Path:
     """Return the program to call: ``apptainer``, or a script that runs it in its tree.
 
     The script runs it as an ordinary user; ``APPTAINER_AS=root`` in the environment as root.
-
-    Parameters
-    ----------
-    image : module
-        The one beside this, which knows where things are kept and makes trees of Debian.
 
     Raises
     ------

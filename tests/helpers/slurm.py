@@ -1,6 +1,6 @@
 """A real SLURM with one node, on this machine's loopback address alone.
 
-``python3 tests/cluster/slurm.py start FOLDER`` prints what to export; ``stop FOLDER`` ends it. All
+``python3 tests/helpers/slurm.py start FOLDER`` prints what to export; ``stop FOLDER`` ends it. All
 its state lies in FOLDER; ``check`` only looks whether it can be started. Exit code 69: SLURM's
 programs are not installed, or this is not root.
 """

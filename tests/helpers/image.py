@@ -1,4 +1,4 @@
-"""Build the image: ``python3 tests/containers/image.py TAG [options of the builder]``.
+"""Build the image: ``python3 tests/helpers/image.py TAG [options of the builder]``.
 
 Docker where its daemon answers, else Buildah. Where the base image is not at hand and cannot be
 pulled, it is made from Debian's packages with debootstrap. pip's configuration of this machine, its

@@ -1,6 +1,6 @@
 """Train a fold of balls in a process of its own, which may be told to die on the way.
 
-Usage: ``python fold_in_a_process.py DIRECTORY TASK STAGE STEP``.
+Usage: ``python -m helpers.fold_process DIRECTORY TASK STAGE STEP``.
 """
 
 from __future__ import annotations
@@ -9,34 +9,23 @@ import os
 import signal
 import sys
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 from bids_interp.training import fit
 from bids_interp.training.engine import run_task
+from helpers.balls import SHORT, binary_cohort, folds_of
 
 SEED, EVERY = 5, 8
 
 
-def balls() -> Any:
-    """The module beside this one."""
-    spec = spec_from_file_location('balls', Path(__file__).with_name('balls.py'))
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def train(directory: Path) -> fit.FoldResult:
     """Train a fold with all stages; checkpoints are frequent."""
-    made = balls()
-    cohort = made.binary_cohort()
+    cohort = binary_cohort()
     fit.run_task = partial(run_task, checkpoint_every=EVERY)
     try:
         return fit.train_fold(
-            cohort, made.folds_of(cohort)[0], 0, made.SHORT, fit.Place(directory), seed=SEED
+            cohort, folds_of(cohort)[0], 0, SHORT, fit.Place(directory), seed=SEED
         )
     finally:
         fit.run_task = run_task
