@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class BidsInterpError(Exception):
     """Base of every error that the user can do something about.
@@ -30,7 +32,7 @@ class BidsInterpError(Exception):
     def __str__(self) -> str:
         return f'{self.message} {self.advice}'.strip()
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         # Errors cross process borders with nipype's workers.
         return type(self), (self.message, self.advice)
 
