@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bids_interp.models.explainer import explain
     from bids_interp.spatial.jacobian import log_jacobian
 
-__version__ = '0.1.0'
+__version__ = '0.2.0.dev0'
 __all__ = ['explain', 'load_model', 'log_jacobian']
 
 _EXPORTS = {
