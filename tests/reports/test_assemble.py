@@ -60,7 +60,7 @@ def test_slices_lie_inside_the_mask_and_name_their_place() -> None:
     heights = [float(tile.text.split()[2]) for tile in row.tiles]
     assert heights == sorted(heights)
     assert all(-28 + 2 * 10 <= height < -28 + 2 * 20 for height in heights)
-    assert all(len(tile.lines) == 1 for tile in row.tiles)
+    assert all(len(tile.outlines) == 1 for tile in row.tiles)
 
 
 def test_the_table_as_markdown_has_one_line_a_goal(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
+from bids_interp.bids.labels import LabelledImage
 from bids_interp.bids.query import T1wRecord
 from bids_interp.errors import ImageError
 from bids_interp.settings import Settings
@@ -15,6 +18,8 @@ from bids_interp.workflows.group import init_group_wf
 from bids_interp.workflows.inject import init_inject_wf
 from bids_interp.workflows.pages import is_done
 from bids_interp.workflows.progress import Progress, count_nodes
+from bids_interp.workflows.train_sanity import add_sanity
+from bids_interp.workflows.training_plan import describe_images
 
 
 def _group_wf(folder: Path, voxelwise: list[str], null_models: bool) -> pe.Workflow:
@@ -128,3 +133,44 @@ def test_an_image_is_done_when_its_prediction_is_written(tmp_path: Path) -> None
     assert is_done(settings, 'sub-01_ses-a')
     assert not is_done(settings, 'sub-01_ses-b')
     assert not is_done(settings, 'sub-02')
+
+
+def test_sanity_checks_wait_for_their_fold(tmp_path: Path) -> None:
+    fields = {'gather_cohort': ['cohort', 'folds'], 'assemble_model': ['sanity']}
+    fields |= {f'train_fold_{index}': ['result'] for index in (0, 1)}
+    workflow = pe.Workflow('train_wf')
+    workflow.add_nodes(
+        [pe.Node(niu.IdentityInterface(fields=names), name=name) for name, names in fields.items()]
+    )
+    add_sanity(workflow, 1, tmp_path, {}, {'mem_gb': 2.5})
+    node = workflow.get_node('sanity_fold_1')
+    assert node.mem_gb == 2.5
+    assert node.inputs.index == 1
+    sources = {source.name for source, _ in workflow._graph.in_edges(node)}
+    targets = {target.name for _, target in workflow._graph.out_edges(node)}
+    assert (sources, targets) == ({'gather_cohort', 'train_fold_1'}, {'assemble_model'})
+
+
+def _labelled(path: Path, subject: str, family: str, age: str) -> LabelledImage:
+    record = T1wRecord(path, subject, None, {'sub': subject}, 'ds')
+    return LabelledImage(record, 1.0, family, {'age': age, 'site': 'x'})
+
+
+def test_a_copied_scan_has_the_key_of_its_original(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = []
+    for subject in ('01', '02'):
+        path = tmp_path / f'{subject}.nii'
+        nib.Nifti1Image(rng.random((4, 5, 6), np.float32), np.eye(4)).to_filename(path)
+        images.append(_labelled(path, subject, f'f{subject}', '30'))
+    copy = tmp_path / 'copy.nii.gz'
+    nib.load(tmp_path / '01.nii').to_filename(copy)
+    images.append(_labelled(copy, '03', 'f01', '31'))
+    settings = Settings(tmp_path, tmp_path / 'out', covariates=('age', 'site'), nprocs=1)
+    known = describe_images(settings, images)
+    voxels = [key[0] for key in known['keys']]
+    assert voxels[0] == voxels[2] != voxels[1]
+    assert len({key[1] for key in known['keys']}) == 3
+    assert known['families'] == ['f01', 'f02', 'f01']
+    assert known['covariates']['age'] == ['30', '30', '31']
+    assert known['site'] == 'site'
