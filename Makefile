@@ -20,7 +20,7 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 READY := $(VENV)/.ready-$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint image test-container test-slurm benchmark docs clean
+.PHONY: help venv demo test lint mutants image test-container test-slurm benchmark docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,6 +56,9 @@ lint: $(READY)  ## formatting, lint rules, types, import rules
 
 test: lint  ## lint, then every test (those on real scans where ../shared is there)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+mutants: $(READY)  ## one-line changes that the tests must notice; writes docs/mutants.md
+	$(BIN)/python tests/mutants.py
 
 image:  ## the container image, by Docker or Buildah (see docs/containers.md)
 	$(PYTHON) tests/containers/image.py $(IMAGE) $(IMAGE_ARGS)

@@ -72,7 +72,9 @@ def test_every_fold_predicts(tiny_bundle, model_input):
     predictions = classify(tiny_bundle, model_input, (0, 1))
     assert [p.fold for p in predictions] == [0, 1]
     for p in predictions:
-        assert p.probability == pytest.approx(1 / (1 + np.exp(-p.logit)), abs=1e-5)
+        temperature = tiny_bundle.config['folds'][p.fold]['temperature']
+        assert p.probability == pytest.approx(1 / (1 + np.exp(-p.logit / temperature)), abs=1e-5)
+        assert abs(p.probability - 1 / (1 + np.exp(-p.logit * temperature))) > 1e-3
     with pytest.raises(ModelError, match='nothing may explain it'):
         classify(tiny_bundle, model_input, ())
 
@@ -85,7 +87,8 @@ def test_dose_response_starts_at_the_observed_image(tiny_bundle, model_input):
     assert all(abs(row['shift']) < 1e-5 and row['dose'] == 0 for row in start)
     assert any(abs(row['shift']) > 1e-4 for row in rows if row['dose'] == 1)
     for row in rows:
-        assert row['shift_over_class_gap'] == pytest.approx(row['shift'] / 2.0)
+        gap = tiny_bundle.config['folds'][row['fold']]['class_gap']
+        assert row['shift_over_class_gap'] == pytest.approx(row['shift'] / gap)
 
 
 def test_metrics_of_a_known_warp(tiny_bundle, model_input):
