@@ -8,11 +8,11 @@ command choose the changes whose module or description holds one of them; nothin
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +28,14 @@ TABLE = ROOT / 'docs' / 'mutants.md'
 COPIED = ('bids_interp', 'workflows', 'boilerplate', 'tests', 'docs', 'pyproject.toml', 'setup.cfg')
 WORKERS = 2
 LIMIT_S = 300
+UNCHANGED_LIMIT_S = 1800
+#: Every run is a fork of a process that holds these libraries, whose import takes most of its time.
+SERVER = multiprocessing.get_context('forkserver')
+PRELOADED = (
+    'ants', 'lightning.pytorch', 'nibabel', 'nilearn.image', 'nilearn.mass_univariate', 'pytest',
+    'safetensors.torch', 'scipy.ndimage', 'scipy.stats', 'sklearn.linear_model', 'torch',
+)  # fmt: skip
+SINGLE = {'OMP_NUM_THREADS': '1', 'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS': '1', 'COLUMNS': '400'}
 #: Exit codes of pytest: a failed test is what kills; a run that could not start does not.
 PASSED, FAILED = 0, 1
 HEAD = """# Mutants
@@ -122,19 +130,29 @@ def copy_tree(target: Path) -> Path:
     return target
 
 
-def run_tests(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """Run tests in a copy until one fails; Python takes the package from the current folder."""
-    options = ['-x', '-q', '-rfE', '-p', 'no:cacheprovider', '--tb=no']
-    single = {'OMP_NUM_THREADS': '1', 'PYTHONDONTWRITEBYTECODE': '1', 'COLUMNS': '400'}
-    return subprocess.run(
-        [sys.executable, '-m', 'pytest', *options, *tests],
-        cwd=tree,
-        env={**os.environ, **single},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+def pytest_in(tree: Path, tests: tuple[str, ...], output: Path) -> None:
+    """Be the process of some tests: its package is that of a copy, its words go to a file."""
+    with output.open('w') as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    os.chdir(tree)
+    sys.path.insert(0, str(tree))
+    sys.dont_write_bytecode = True
+    import pytest
+
+    options = ['-x', '-q', '-rfE', '-p', 'no:cacheprovider', '--tb=line']
+    sys.exit(pytest.main([*options, *tests]))
+
+
+def run_tests(tree: Path, tests: tuple[str, ...], limit: float) -> tuple[int | None, str]:
+    """Run tests in a copy until one fails; exit code (None for a run without end) and words."""
+    output = tree.with_suffix('.txt')
+    process = SERVER.Process(target=pytest_in, args=(tree, tests, output))
+    process.start()
+    process.join(limit)
+    code = process.exitcode
+    process.kill()
+    return code, output.read_text(encoding='utf-8', errors='replace')
 
 
 def try_mutant(mutant: Mutant, trees: SimpleQueue[Path]) -> Result:
@@ -144,22 +162,31 @@ def try_mutant(mutant: Mutant, trees: SimpleQueue[Path]) -> Result:
     whole = file.read_text(encoding='utf-8')
     try:
         file.write_text(mutant.mutated(whole), encoding='utf-8')
-        done = run_tests(tree, mutant.tests)
-        outcome = {PASSED: 'survived', FAILED: 'killed'}.get(done.returncode, 'not run')
-        failed = re.search(
-            r'^(?:FAILED|ERROR) \S*/(\S+?)(?:\[.*?\])?(?: - .*)?$', done.stdout, re.M
-        )
-        killer = failed[1] if failed else ''
-        if outcome == 'not run':
-            sys.stderr.write(done.stdout[-2000:] + done.stderr[-2000:])
-    except subprocess.TimeoutExpired:
-        outcome, killer = 'not run', ''
+        code, words = run_tests(tree, mutant.tests, LIMIT_S)
     finally:
         file.write_text(whole, encoding='utf-8')
         trees.put(tree)
-    result = Result(outcome, killer, time.monotonic() - start)
-    say(f'{outcome:9}{result.seconds:6.1f} s  {mutant.module}: {mutant.what}  {killer}')
+    outcome = {PASSED: 'survived', FAILED: 'killed'}.get(code, 'not run')
+    failed = re.search(r'^(?:FAILED|ERROR) \S*/(\S+?)(?:\[.*?\])?(?: - .*)?$', words, re.M)
+    result = Result(
+        outcome,
+        failed[1] if failed and outcome == 'killed' else '',
+        time.monotonic() - start,
+    )
+    say(f'{outcome:9}{result.seconds:6.1f} s  {mutant.module}: {mutant.what}  {result.killer}')
+    if outcome == 'not run':
+        say(words[-4000:])
     return result
+
+
+def run_unchanged(tests: tuple[str, ...], trees: SimpleQueue[Path]) -> bool:
+    """Run tests without any change; what fails is told."""
+    tree = trees.get()
+    code, words = run_tests(tree, tests, UNCHANGED_LIMIT_S)
+    trees.put(tree)
+    if code != PASSED:
+        say(f'Tests fail without any change:\n{words[-8000:]}')
+    return code == PASSED
 
 
 def page(mutants: list[Mutant], results: list[Result], seconds: float) -> str:
@@ -183,18 +210,18 @@ def main() -> int:
     everything = read_mutants()
     mutants = [m for m in everything if not words or any(w in m.module + m.what for w in words)]
     start = time.monotonic()
+    os.environ.update(SINGLE)
+    SERVER.set_forkserver_preload(list(PRELOADED))
     with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
         trees: SimpleQueue[Path] = SimpleQueue()
         for number in range(WORKERS):
             trees.put(copy_tree(Path(folder) / str(number)))
         tests = tuple(sorted({test for mutant in mutants for test in mutant.tests}))
-        tree = trees.get()
-        unchanged = run_tests(tree, tests)
-        trees.put(tree)
-        if unchanged.returncode != PASSED:
-            say(f'The tests fail without any change:\n{unchanged.stdout[-4000:]}')
-            return 1
+        parts = [tests[number::WORKERS] for number in range(min(WORKERS, len(tests)))]
         with ThreadPoolExecutor(WORKERS) as pool:
+            if not all(list(pool.map(lambda part: run_unchanged(part, trees), parts))):
+                return 1
+            say(f'The tests pass without any change ({time.monotonic() - start:.0f} s).')
             results = list(pool.map(lambda mutant: try_mutant(mutant, trees), mutants))
     if not words:
         TABLE.write_text(page(mutants, results, time.monotonic() - start), encoding='utf-8')

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from queue import SimpleQueue
 
 import pytest
 
-
-@pytest.fixture(scope='module')
-def runner(repository: Path) -> ModuleType:
-    spec = spec_from_file_location('mutants', repository / 'tests' / 'mutants.py')
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules['mutants'] = module
-    spec.loader.exec_module(module)
-    return module
+from tests.mutants import Mutant, page, read_mutants, try_mutant
 
 
-def test_the_list_fits_the_tree(runner: ModuleType, repository: Path) -> None:
-    mutants = runner.read_mutants()
+def test_the_list_fits_the_tree(repository: Path) -> None:
+    mutants = read_mutants()
     assert len(mutants) >= 60
     rooms = Counter(mutant.room for mutant in mutants)
     assert set(rooms) == {'spatial', 'models', 'training', 'group', 'bids', 'anatomical'}
     assert min(rooms.values()) >= 10
     for mutant in mutants:
         compile(mutant.mutated(mutant.file(repository).read_text()), mutant.module, 'exec')
-        assert all((repository / test).exists() for test in mutant.tests), mutant
+        for test in mutant.tests:
+            path, _, name = test.partition('::')
+            assert f'def {name}' in (repository / path).read_text(), test
 
 
 @pytest.mark.parametrize('old', ['nowhere', 'a = ', 'a = 1\nb'])
-def test_a_part_that_does_not_occur_once_in_a_line_is_an_error(
-    runner: ModuleType, old: str
-) -> None:
-    mutant = runner.Mutant('wrong', 'bids_interp.made_up', old, 'c', ())
+def test_a_part_that_does_not_occur_once_in_a_line_is_an_error(old: str) -> None:
+    mutant = Mutant('wrong', 'bids_interp.made_up', old, 'c', ())
     with pytest.raises(ValueError, match='exactly once'):
         mutant.mutated('a = 1\nb = 2\na = 3\n')
 
@@ -50,20 +39,21 @@ def test_a_part_that_does_not_occur_once_in_a_line_is_an_error(
         ('assert f(', 'not run', ''),
     ],
 )
-def test_outcomes(runner: ModuleType, tmp_path: Path, test: str, outcome: str, killer: str) -> None:
+def test_outcomes(tmp_path: Path, test: str, outcome: str, killer: str) -> None:
     """Of a change from a square to a double, with tests that see it, do not, or cannot run."""
-    module = tmp_path / 'made_up' / 'room.py'
-    module.parent.mkdir()
+    tree = tmp_path / 'tree'
+    module = tree / 'made_up' / 'room.py'
+    module.parent.mkdir(parents=True)
     module.write_text('def f(x):\n    return x**2\n')
-    (tmp_path / 'tests').mkdir()
+    (tree / 'tests').mkdir()
     text = f'from made_up.room import f\n\n\ndef test_it():\n    {test}\n'
-    (tmp_path / 'tests' / 'test_made_up.py').write_text(text)
-    trees = runner.SimpleQueue()
-    trees.put(tmp_path)
-    mutant = runner.Mutant('a double', 'made_up.room', 'x**2', '2 * x', ('tests',))
-    result = runner.try_mutant(mutant, trees)
+    (tree / 'tests' / 'test_made_up.py').write_text(text)
+    trees: SimpleQueue[Path] = SimpleQueue()
+    trees.put(tree)
+    mutant = Mutant('a double', 'made_up.room', 'x**2', '2 * x', ('tests',))
+    result = try_mutant(mutant, trees)
     assert (result.outcome, result.killer) == (outcome, killer)
     assert module.read_text() == 'def f(x):\n    return x**2\n'
-    row = runner.page([mutant], [result], 60).splitlines()[-1]
+    row = page([mutant], [result], 60).splitlines()[-1]
     assert row.count(' | ') == 4
     assert ('test_made_up.py' in row) is (outcome == 'killed')

@@ -202,3 +202,26 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match='no CUDA device'):
             resolve_device('cuda:0')
+
+
+def test_tissue_that_grows_out_of_the_brain_is_not_cut_off(brain, tiny_bundle):
+    """What lies at the rim moves outwards by 20 mm, far beyond the voxels that were brain."""
+    data, grid = brain
+    small = np.zeros_like(data)
+    small[18:26, 22:30, 18:26] = 1.0
+    push = np.zeros((3, *tiny_bundle.grid.shape), np.float32)
+    push[1] = 20.0
+    result = realise(push, tiny_bundle.grid, 1.0, small, grid)
+    assert result.displacement_max_mm == pytest.approx(20.0, abs=0.1)
+    assert result.image.sum() == pytest.approx(small.sum(), rel=0.02)
+    centres = [
+        (grid.world_coordinates()[1] * image).sum() / image.sum() for image in (small, result.image)
+    ]
+    assert centres[1] - centres[0] == pytest.approx(20.0, abs=0.2)
+
+
+def test_shifts_are_in_units_of_the_mean_gap(tiny_bundle, model_input):
+    simulation = simulate(tiny_bundle, model_input, (0, 1))
+    for row in counterfactual_metrics(tiny_bundle, model_input, simulation):
+        # Gaps of 1.5 and 4.
+        assert row['shift_over_class_gap'] == pytest.approx(row['shift'] / 2.75)
