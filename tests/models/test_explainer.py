@@ -10,6 +10,7 @@ from bids_interp.errors import DeviceError, ImageError, ModelError
 from bids_interp.models.bundle import ModelBundle
 from bids_interp.models.counterfactuals import counterfactual_metrics
 from bids_interp.models.explainer import (
+    apply_field,
     classify,
     dose_response,
     explain,
@@ -225,3 +226,26 @@ def test_shifts_are_in_units_of_the_mean_gap(tiny_bundle, model_input):
     for row in counterfactual_metrics(tiny_bundle, model_input, simulation):
         # Gaps of 1.5 and 4.
         assert row['shift_over_class_gap'] == pytest.approx(row['shift'] / 2.75)
+
+
+def test_injecting_and_removing_ask_for_opposite_doses(tiny_bundle, model_input):
+    simulation = simulate(tiny_bundle, model_input, (0, 1))
+    for direction, sign in (('inject', 1.0), ('remove', -1.0)):
+        for index, field in enumerate(simulation.per_fold[direction]):
+            with torch.no_grad():
+                wanted = tiny_bundle.fold(index).field(model_input, torch.tensor([sign]))
+            np.testing.assert_array_equal(field, wanted[0].numpy())
+        mean = simulation.per_fold[direction].mean(axis=0)
+        np.testing.assert_array_equal(simulation.velocity[direction], mean)
+    assert np.abs(simulation.velocity['inject'] - simulation.velocity['remove']).max() > 0.1
+
+
+def test_half_a_dose_is_half_a_field(model_input, tiny_bundle):
+    """A push of 16 mm, two voxels, is one voxel at half the dose."""
+    push = np.zeros((3, *tiny_bundle.grid.shape), np.float32)
+    push[2] = 16.0
+    for dose, voxels in ((0.5, 1), (1.0, 2)):
+        moved = apply_field(model_input, push, dose, tiny_bundle.grid, 'velocity')
+        inner = moved[..., 4:-4]
+        wanted = torch.roll(model_input, voxels, dims=-1)[..., 4:-4]
+        torch.testing.assert_close(inner, wanted, atol=1e-3, rtol=0)
