@@ -57,6 +57,19 @@ def test_the_observed_order_is_one_of_all(draws: int) -> None:
     assert corrected[1] > corrected[0]
 
 
+def test_what_a_covariate_explains_is_not_exchanged() -> None:
+    """One subject of extreme age has an extreme score; carried elsewhere, it would be all noise."""
+    rng = np.random.default_rng(7)
+    x, age = np.tile([-1.0, 1.0], 20), rng.standard_normal(40)
+    age[0] = 60.0
+    score = 20 * age + 0.25 * x + rng.standard_normal(40)
+    full = np.column_stack([np.ones(40), age, x])
+    f, p = freedman_lane(score, full[:, :2], full, np.zeros(40), draws=2000, seed=0)
+    wanted = stats.f.sf(f, 1, 37)
+    assert 0.05 < wanted < 0.4
+    assert p == pytest.approx(wanted, abs=0.04)
+
+
 def test_a_spread_multiplies_the_standard_deviation_of_the_null() -> None:
     """F values of the null are multiplied by its square."""
     rng = np.random.default_rng(3)

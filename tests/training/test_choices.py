@@ -260,8 +260,8 @@ class TestCalibration:
         assert class_gaps(outputs, labels, SEVERAL) == [9, 7, 4]
 
     def test_one_image_that_is_far_off_does_not_make_the_gap(self) -> None:
-        outputs = np.array([[-1.0], [-2.0], [-90.0], [1.0], [2.0], [3.0], [4.0], [70.0]])
-        assert class_gaps(outputs, np.array([0] * 3 + [1] * 5), BINARY) == [15.0]
+        outputs = np.array([[-1.0], [-2.0], [-9.0], [1.0], [2.0], [3.0], [4.0], [10.0]])
+        assert class_gaps(outputs, np.array([0] * 3 + [1] * 5), BINARY) == [5.0]
 
     def test_gaps_of_a_useless_classifier_and_of_a_missing_class(self) -> None:
         outputs = np.array([[2.0, 0, 0], [0, 0, 2.0]])
