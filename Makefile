@@ -25,7 +25,7 @@ CONSTRAINTS := $(if $(filter-out latest,$(DEPENDENCIES)),-c requirements/$(DEPEN
 READY := $(VENV)/.ready-$(TORCH)-$(DEPENDENCIES)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-minimum coverage lint image test-container test-slurm benchmark docs clean
+.PHONY: help venv demo test test-minimum coverage lint mutants image test-container test-slurm benchmark docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -72,6 +72,9 @@ test-minimum:  ## the quick tests with the oldest versions that setup.cfg allows
 coverage: $(READY)  ## every test, with the share of statements that they run, by room
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python .ci/coverage_by_room.py
+
+mutants: $(READY)  ## one-line changes that the tests must notice; writes docs/mutants.md
+	$(BIN)/python tests/mutants.py
 
 image:  ## the container image, by Docker or Buildah (see docs/containers.md)
 	$(PYTHON) tests/helpers/image.py $(IMAGE) $(IMAGE_ARGS)

@@ -125,7 +125,10 @@ def template_brain() -> nib.Nifti1Image:
 def tiny_bundle(
     template_brain: nib.Nifti1Image, tmp_path_factory: pytest.TempPathFactory
 ) -> ModelBundle:
-    """Two folds of untrained networks on an 8 mm grid: quick, and wrong about everything."""
+    """Two folds of untrained networks on an 8 mm grid: quick, and wrong about everything.
+
+    Temperatures and class gaps of the folds differ, and none is 1.
+    """
     import numpy as np
     import torch
 
@@ -153,14 +156,14 @@ def tiny_bundle(
     }
     simulator = {'capacity': 'residual', 'smoothing_mm': 12.0, 'width': 4}
     folds = []
-    for seed in range(2):
+    for seed, (temperature, gap) in enumerate(((2.0, 1.5), (0.5, 4.0))):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = build_classifier('robust', grid.shape, **classifier['arguments'])
             simulate = Simulator(grid, mask, **simulator)
             torch.nn.init.normal_(simulate.template, std=0.3)
-        metrics = FoldMetrics(4, 2, 2)
-        folds.append(TrainedFold(network.state_dict(), simulate.state_dict(), 1.0, 2.0, metrics))
+        weights = network.state_dict(), simulate.state_dict()
+        folds.append(TrainedFold(*weights, temperature, gap, FoldMetrics(4, 2, 2)))
     config = BundleConfig(
         name='tiny',
         demonstration=True,

@@ -79,6 +79,7 @@ def test_both_forms_and_the_type_are_written(tmp_path):
     assert written.get_data_dtype() == np.float32
     assert np.allclose(written.get_qform(), written.get_sform(), atol=1e-3)
     assert int(written.header['qform_code']) == int(written.header['sform_code']) == 1
+    assert written.header.get_xyzt_units()[0] == 'mm'
     assert list(tmp_path.glob('.*')) == []
 
 

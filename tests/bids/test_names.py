@@ -83,3 +83,12 @@ def test_doses_that_three_digits_cannot_name_are_refused(dose):
 def test_only_the_two_directions_have_names():
     with pytest.raises(ValueError, match='direction'):
         names.dose_label('sideways', 1.0)
+
+
+def test_the_dose_of_a_name_is_rounded_to_percent():
+    """0.29 times 100 is 28.999... as a computer has it."""
+    assert [names.dose_label('inject', dose) for dose in (0.29, 0.57, 1.0)] == [
+        'inject029',
+        'inject057',
+        'inject100',
+    ]

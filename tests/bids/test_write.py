@@ -152,6 +152,23 @@ def test_a_copied_mask_becomes_bytes(tmp_path):
     assert (image.get_fdata() == 1).all()
 
 
+def test_a_copied_mask_is_rounded(tmp_path):
+    """Resampled masks are nearly 0 and nearly 1."""
+    values = np.array([0.02, 0.4, 0.6, 0.98], dtype=np.float32).reshape(4, 1, 1)
+    nib.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / 'm.nii.gz')
+    path = write.copy_nifti(
+        tmp_path / 'm.nii.gz', tmp_path / 'r.nii.gz', template=False, dtype=np.uint8
+    )
+    assert nib.load(path).get_fdata().ravel().tolist() == [0, 0, 1, 1]
+
+
+def test_json_keeps_the_order_and_has_null_for_what_is_no_number(tmp_path):
+    content = {'Sources': ['b', 'a'], 'Dose': np.float32(0.5), 'A': [float('inf'), float('nan')]}
+    text = write.write_json(tmp_path / 'a.json', content).read_text()
+    assert json.loads(text) == {'Sources': ['b', 'a'], 'Dose': 0.5, 'A': [None, None]}
+    assert list(json.loads(text)) == ['Sources', 'Dose', 'A']
+
+
 def test_tables_use_the_words_of_bids(tmp_path):
     rows = [
         {'a': 0.1 + 0.2, 'b': np.float32('nan'), 'c': True},

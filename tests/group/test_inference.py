@@ -413,6 +413,10 @@ def test_clusters_can_be_enhanced(patients, plan_of) -> None:
     _, maps, coarse = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
     assert set(maps) == {'t', 'p', 'tfce', 'tfcep'}
     assert maps['tfcep'].shape == (int(coarse.inside.sum()),)
+    # Of five exchanges and the observed order.
+    assert maps['tfcep'].min() >= 1 / 6 - 1e-6
+    assert maps['tfcep'].max() <= 1
+    assert maps['tfcep'][np.abs(maps['tfce']).argmax()] == pytest.approx(maps['tfcep'].min())
 
 
 def test_maps_that_do_not_differ_are_not_tested(patients, plan_of) -> None:

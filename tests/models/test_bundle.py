@@ -194,3 +194,23 @@ def test_whom_a_given_classifier_was_trained_with_is_recognised(tiny_bundle):
     assert known.folds == tuple(range(bundle.n_folds))
     assert not bundle.membership('0' * 64, 'doi:10.1/x', '08').in_training
     assert card_subjects(ClassifierConfig('robust'), 'salt') is None
+
+
+def test_identities_are_salted():
+    """The same subject of two bundles cannot be recognised from one in the other."""
+    assert salted('a grain', 'subject:ds1/01') != salted('another', 'subject:ds1/01')
+    assert salted('a grain', 'subject:ds1/01') == salted('a grain', 'subject:ds1/01')
+
+
+def test_each_contrast_has_its_own_temperature_and_gap(copied: Path):
+    config = json.loads((copied / 'config.json').read_text())
+    folds = [
+        {**fold, 'temperature': [1.5, 2.5, 0.5], 'class_gap': [3.0, 7.0, 4.0]}
+        for fold in config['folds']
+    ]
+    edit(copied, folds=folds, target=SEVERAL)
+    found = {}
+    for name in ('CN-MCI', 'CN-AD', 'MCI-AD'):
+        models = load_bundle(copied, name).fold(0)
+        found[name] = models.temperature, models.class_gap
+    assert found == {'CN-MCI': (1.5, 3.0), 'CN-AD': (2.5, 7.0), 'MCI-AD': (0.5, 4.0)}

@@ -12,6 +12,7 @@ from bids_interp.errors import ImageError, ModelError
 from bids_interp.models.bundle import ModelBundle
 from bids_interp.models.counterfactuals import counterfactual_metrics
 from bids_interp.models.explainer import (
+    apply_field,
     classify,
     dose_response,
     explain,
@@ -73,7 +74,9 @@ def test_every_fold_predicts(tiny_bundle, model_input):
     predictions = classify(tiny_bundle, model_input, (0, 1))
     assert [p.fold for p in predictions] == [0, 1]
     for p in predictions:
-        assert p.probability == pytest.approx(1 / (1 + np.exp(-p.logit)), abs=1e-5)
+        temperature = tiny_bundle.config.folds[p.fold].temperature
+        assert p.probability == pytest.approx(1 / (1 + np.exp(-p.logit / temperature)), abs=1e-5)
+        assert abs(p.probability - 1 / (1 + np.exp(-p.logit * temperature))) > 1e-3
     with pytest.raises(ModelError, match='fold'):
         classify(tiny_bundle, model_input, ())
 
@@ -86,7 +89,8 @@ def test_dose_response_starts_at_the_observed_image(tiny_bundle, model_input):
     assert all(abs(row.shift) < 1e-5 and row.dose == 0 for row in start)
     assert any(abs(row.shift) > 1e-4 for row in rows if row.dose == 1)
     for row in rows:
-        assert row.shift_over_class_gap == pytest.approx(row.shift / 2.0)
+        gap = tiny_bundle.config.folds[row.fold].class_gap
+        assert row.shift_over_class_gap == pytest.approx(row.shift / gap)
 
 
 def test_metrics_of_a_known_warp(tiny_bundle, model_input):
@@ -190,3 +194,49 @@ def test_several_volumes_are_refused(brain, tiny_bundle):
     data, grid = brain
     with pytest.raises(ImageError, match=r', 2\)'):
         explain(nib.Nifti1Image(np.stack([data, data], axis=-1), grid.affine), tiny_bundle)
+
+
+def test_tissue_that_grows_out_of_the_brain_is_not_cut_off(brain, tiny_bundle):
+    """What lies at the rim moves outwards by 20 mm, far beyond the voxels that were brain."""
+    data, grid = brain
+    small = np.zeros_like(data)
+    small[18:26, 22:30, 18:26] = 1.0
+    push = np.zeros((3, *tiny_bundle.grid.shape), np.float32)
+    push[1] = 20.0
+    result = realise(push, tiny_bundle.grid, 1.0, small, grid)
+    assert result.displacement_max_mm == pytest.approx(20.0, abs=0.1)
+    assert result.image.sum() == pytest.approx(small.sum(), rel=0.02)
+    centres = [
+        (grid.world_coordinates()[1] * image).sum() / image.sum() for image in (small, result.image)
+    ]
+    assert centres[1] - centres[0] == pytest.approx(20.0, abs=0.2)
+
+
+def test_shifts_are_in_units_of_the_mean_gap(tiny_bundle, model_input):
+    simulation = simulate(tiny_bundle, model_input, (0, 1))
+    for row in counterfactual_metrics(tiny_bundle, model_input, simulation):
+        # Gaps of 1.5 and 4.
+        assert row.shift_over_class_gap == pytest.approx(row.shift / 2.75)
+
+
+def test_injecting_and_removing_ask_for_opposite_doses(tiny_bundle, model_input):
+    simulation = simulate(tiny_bundle, model_input, (0, 1))
+    for direction, sign in (('inject', 1.0), ('remove', -1.0)):
+        for index, field in enumerate(simulation.per_fold[direction]):
+            with torch.no_grad():
+                wanted = tiny_bundle.fold(index).field(model_input, torch.tensor([sign]))
+            np.testing.assert_array_equal(field, wanted[0].numpy())
+        mean = simulation.per_fold[direction].mean(axis=0)
+        np.testing.assert_array_equal(simulation.velocity[direction], mean)
+    assert np.abs(simulation.velocity['inject'] - simulation.velocity['remove']).max() > 0.1
+
+
+def test_half_a_dose_is_half_a_field(model_input, tiny_bundle):
+    """A push of 16 mm, two voxels, is one voxel at half the dose."""
+    push = np.zeros((3, *tiny_bundle.grid.shape), np.float32)
+    push[2] = 16.0
+    for dose, voxels in ((0.5, 1), (1.0, 2)):
+        moved = apply_field(model_input, push, dose, tiny_bundle.grid, 'velocity')
+        inner = moved[..., 4:-4]
+        wanted = torch.roll(model_input, voxels, dims=-1)[..., 4:-4]
+        torch.testing.assert_close(inner, wanted, atol=1e-3, rtol=0)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bids_interp.errors import ModelError
 from bids_interp.models.classifier import CLASSIFIERS, build_classifier
 from bids_interp.models.condconv import CondConv3d
-from bids_interp.models.simulator import CAPACITIES, Simulator
+from bids_interp.models.simulator import CAPACITIES, Simulator, direction_code
 from bids_interp.spatial import Grid, exponential, log_jacobian
 
 GRID = Grid((18, 20, 16), np.diag([8.0, 8.0, 8.0, 1.0]), 'template')
@@ -120,3 +120,24 @@ def test_random_simulator_does_not_fold():
 def test_unknown_capacity():
     with pytest.raises(ModelError, match='condconv'):
         Simulator(GRID, MASK, 'huge')
+
+
+@pytest.mark.parametrize('width', [12.0, 20.0])
+def test_a_velocity_has_the_smoothness_asked_for(width: float):
+    """A single coefficient becomes a Gaussian; the spline adds a third of a squared step."""
+    grid = Grid((41, 41, 41), np.diag([4.0, 4.0, 4.0, 1.0]))
+    simulator = Simulator(grid, np.ones(grid.shape, bool), smoothing_mm=width)
+    step = float(simulator.lattice.spacing[0])
+    with torch.no_grad():
+        simulator.template[0, 0, 10, 10, 10] = 1.0
+        velocity = simulator(torch.zeros(1, 1, *grid.shape), torch.ones(1))[0, 0].numpy()
+    along = np.arange(41) * 4.0
+    profile = velocity.sum(axis=(1, 2))
+    centre = (along * profile).sum() / profile.sum()
+    spread = np.sqrt(((along - centre) ** 2 * profile).sum() / profile.sum())
+    assert spread == pytest.approx(np.sqrt(width**2 + step**2 / 3), rel=0.08)
+
+
+def test_codes_of_the_two_directions():
+    code = direction_code(torch.tensor([1.0, -1.0]), contrast=1, contrasts=2)
+    assert code.tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from bids_interp.errors import ImageError, ModelError
-from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing, as_volume
+from bids_interp.models.preprocessing import (
+    NORMALISATIONS,
+    Preprocessing,
+    as_volume,
+    to_model_grid,
+)
+from bids_interp.spatial import Grid
 
 
 @pytest.fixture
@@ -32,7 +38,10 @@ def test_the_gain_of_the_scanner_does_not_matter(name: str, brain: torch.Tensor)
 
 def test_ranges(brain: torch.Tensor):
     assert Preprocessing('minmax').normalise(brain).max() == 1
-    assert Preprocessing('percentile').normalise(brain).max() <= 1.3
+    # What is brighter than the percentile is brighter than 1, up to the ceiling.
+    assert Preprocessing('percentile').normalise(brain).max() == pytest.approx(1.02, abs=0.01)
+    low = Preprocessing('percentile', percentile=20.0).normalise(brain)
+    assert low.max() == pytest.approx(1.3)
     inside = Preprocessing('zscore').normalise(brain)[brain > 0]
     torch.testing.assert_close(inside.mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(inside.std(), torch.tensor(1.0), atol=1e-4, rtol=0)
@@ -69,3 +78,14 @@ def test_what_is_no_volume_is_refused(image: np.ndarray, words: str):
 def test_unknown_normalisation():
     with pytest.raises(ModelError, match='histogram'):
         Preprocessing('histogram')
+
+
+def test_what_lies_outside_the_mask_of_the_model_is_background():
+    """A generous mask of the subject is no shortcut."""
+    grid = Grid((10, 10, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
+    mask = np.zeros(grid.shape, bool)
+    mask[2:8, 2:8, 2:8] = True
+    rng = np.random.default_rng(0)
+    generous = rng.uniform(500, 900, grid.shape).astype(np.float32)
+    image = to_model_grid(generous, grid, np.eye(4), grid, mask, Preprocessing())[0, 0].numpy()
+    assert ((image > 0) == mask).all()

@@ -16,6 +16,7 @@ def test_image_keeps_geometry(name: str, tmp_path):
     assert Grid.from_image(image).matches(grid)
     np.testing.assert_allclose(image.get_qform(), image.get_sform(), atol=1e-3)
     assert int(image.header['sform_code']) == 1
+    assert image.header.get_xyzt_units()[0] == 'mm'
 
 
 def test_template_space_says_so():

@@ -23,6 +23,7 @@ from bids_interp.training.calibration import (
 from bids_interp.training.folds import make_folds
 from bids_interp.training.grids import mask_on, model_grid
 from bids_interp.training.paper import PaperRecipe
+from bids_interp.training.randomness import step_generators
 from bids_interp.training.recipe import PRESETS, make_recipe, recipe_digest
 from bids_interp.training.selection import choose, halves
 from bids_interp.training.simulator import SimulatorRecipe
@@ -258,6 +259,10 @@ class TestCalibration:
         # large-middle: 3 - (-6); large-small: 1 - (-6); middle-small: 1 - (-3).
         assert class_gaps(outputs, labels, SEVERAL) == [9, 7, 4]
 
+    def test_one_image_that_is_far_off_does_not_make_the_gap(self) -> None:
+        outputs = np.array([[-1.0], [-2.0], [-9.0], [1.0], [2.0], [3.0], [4.0], [10.0]])
+        assert class_gaps(outputs, np.array([0] * 3 + [1] * 5), BINARY) == [5.0]
+
     def test_gaps_of_a_useless_classifier_and_of_a_missing_class(self) -> None:
         outputs = np.array([[2.0, 0, 0], [0, 0, 2.0]])
         # Standard deviations of the three scores: +-1, +-2 and +-1.
@@ -299,3 +304,15 @@ class TestSelection:
         assert len(one) == len(two) == 20
         assert not set(cohort.families[one]) & set(cohort.families[two])
         assert torch.is_tensor(cohort.images[one])
+
+
+def test_every_step_draws_anew_and_a_repeated_step_the_same() -> None:
+    def drawn(*parts: object) -> tuple[float, float, float]:
+        rng, generator = step_generators(*parts)
+        return float(rng.random()), float(torch.rand(1, generator=generator)), float(torch.rand(1))
+
+    steps = [drawn(1, 'template', step) for step in (0, 1, 1)]
+    assert steps[1] == steps[2]
+    others = [drawn(2, 'template', 1), drawn(1, 'residual', 1), steps[0]]
+    for one, two in zip(steps[1], np.transpose(others), strict=True):
+        assert one not in two

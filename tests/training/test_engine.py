@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,20 @@ def test_a_checkpoint_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
         AtomicCheckpointIO().save_checkpoint({'step': torch.tensor(step)}, path)
     assert torch.load(path, weights_only=True)['step'] == 2
     assert [file.name for file in tmp_path.iterdir()] == [LAST]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a power cut a renamed file whose bytes were not written would be empty."""
+    done = []
+    for name in ('fsync', 'replace'):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            checkpoints.os, name, lambda *given, n=name, real=real: (done.append(n), real(*given))
+        )
+    AtomicCheckpointIO().save_checkpoint({'step': torch.tensor(1)}, tmp_path / LAST)
+    assert done == ['fsync', 'replace']
 
 
 def test_the_last_good_checkpoint_survives_a_loss_that_is_no_number(
