@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.cli.main import command
-from bids_interp.cli.options_group import grouping
-from bids_interp.cli.options_run import machine, other, running
-from bids_interp.cli.options_train import training
+from bids_interp.cli.app import command
+from bids_interp.cli.options.execution import machine, other, running
+from bids_interp.cli.options.group import grouping
+from bids_interp.cli.options.train import training
 from bids_interp.errors import UsageError
-from bids_interp.settings_group import MIN_PERMUTATIONS, GroupChoices, check_group
-from bids_interp.settings_train import TrainChoices, check_target, check_train
+from bids_interp.settings.group import MIN_PERMUTATIONS, GroupChoices, check_group
+from bids_interp.settings.train import TrainChoices, check_target, check_train
 
 
 @pytest.mark.parametrize(
