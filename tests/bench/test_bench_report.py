@@ -20,9 +20,9 @@ from bids_interp.bench.goals import GOALS, METRICS, verdict_of
 from bids_interp.bench.pictures import title_of
 from bids_interp.bench.records import Provenance, ScenarioRecord, Score
 from bids_interp.bids.write.atomic import write_json
+from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import OutputError
 from bids_interp.records import read_record, to_plain
-from bids_interp.settings import SALIENCY_METHODS
 from bids_interp.spatial import Grid
 
 FACTS = {

@@ -20,8 +20,7 @@ from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask
 from bids_interp.training.loop.engine import StepTask
 from bids_interp.training.losses import minimality
 from bids_interp.training.simulator import Opponent, SimulatorTask, make_simulator
-
-from .balls import CLASSIFIER, GRID, SIMULATOR, binary_cohort, several_cohort
+from helpers.balls import CLASSIFIER, GRID, SIMULATOR, binary_cohort, several_cohort
 
 EVERYBODY = np.arange(16)
 
