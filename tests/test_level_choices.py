@@ -82,7 +82,7 @@ def test_only_an_architecture_is_not_a_given_classifier() -> None:
     assert TrainChoices(classifier_module='a:b').given_classifier
 
 
-@pytest.mark.parametrize('options', [grouping, training, machine, running, other])
+@pytest.mark.parametrize('options', [grouping, training, machine, running, parts])
 def test_options_belong_to_the_command_and_have_a_heading(options) -> None:
     listed = options()
     names = [option.name for option in listed]
