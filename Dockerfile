@@ -38,7 +38,6 @@ RUN --mount=type=secret,id=pipconf,target=/etc/pip.conf,required=false \
     || { echo "No ${torch}: name an index that has it with --build-arg TORCH_INDEX=URL," \
          "or build with --build-arg DEVICE=cuda." >&2; exit 1; }
 COPY setup.cfg pyproject.toml README.md LICENSE MANIFEST.in ./
-COPY bids_interp/__init__.py bids_interp/
 RUN --mount=type=secret,id=pipconf,target=/etc/pip.conf,required=false \
     --mount=type=secret,id=cabundle,target=/run/secrets/cabundle,required=false \
     --mount=type=bind,from=wheels,target=/wheels \

@@ -21,7 +21,8 @@ import numpy as np
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain import Extraction, extract_brain
 from bids_interp.anatomical.conform import conform
-from bids_interp.anatomical.templates import EMBEDDED, strip_template
+from bids_interp.anatomical.templates import strip_template
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 
 mpl.use('Agg')
 import matplotlib.pyplot as plt
@@ -111,7 +112,7 @@ def main() -> None:
         img, _ = conform(path)
         img = correct_bias(img, threads=options.threads)
         real, seconds = extract(img, None, options.threads)
-        embedded, more = extract(img, EMBEDDED, options.threads)
+        embedded, more = extract(img, EMBEDDED_TEMPLATE, options.threads)
         masks = [np.asarray(found.mask.dataobj) > 0.5 for found in (real, embedded)]
         subject = path.name.split('_')[0]
         draw(img, masks, options.out / f'mask-{subject}.png')

@@ -37,6 +37,7 @@ from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.registration import register_brain
 from bids_interp.anatomical.resample import resample_to_template
 from bids_interp.anatomical.templates import brain_template
+from bids_interp.conventions import DIRECTION_SIGNS as DIRECTIONS
 from bids_interp.evaluation.scores import (
     auc,
     bootstrap_by_family,
@@ -45,8 +46,14 @@ from bids_interp.evaluation.scores import (
     sign_accuracy,
 )
 from bids_interp.models.bundle import ModelBundle
+from bids_interp.models.bundle_schema import (
+    BundleConfig,
+    ClassifierConfig,
+    SimulatorConfig,
+    TrainingFacts,
+)
 from bids_interp.models.bundle_writing import save_bundle
-from bids_interp.models.explainer import DIRECTIONS, simulate
+from bids_interp.models.explainer import simulate
 from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
@@ -250,34 +257,36 @@ def write_bundle(
     metrics = classifier_metrics(logits, fold_of, cohort)
     controls = cohort.images[torch.from_numpy(cohort.labels == 0)]
     salt = hashlib.sha256(b'bids_interp demonstration').hexdigest()[:16]
-    config = {
-        'name': 'demonstration-hippocampus',
-        'demonstration': True,
-        'description': 'Planted shrinkage of hippocampus and amygdala; no disease.',
-        'license': 'CC0-1.0',
-        'created': datetime.now(UTC).date().isoformat(),
-        'version': bids_interp.__version__,
-        'grid': GRID.to_dict(),
-        'template': TEMPLATE,
-        'target': TARGET.to_dict(),
-        'preprocessing': PREPROCESSING.to_dict(),
-        'classifier': {'architecture': CLASSIFIER.architecture, 'arguments': CLASSIFIER.arguments},
-        'simulator': SIMULATOR.network_arguments(),
-        'training': {
-            'seed': SEED,
-            'effect': asdict(EFFECT),
-            'severity': SEVERITY,
-            'classifier': asdict(CLASSIFIER),
-            'simulator': asdict(SIMULATOR),
-        },
-        'salt': salt,
-        'subjects': {
+    config = BundleConfig(
+        name='demonstration-hippocampus',
+        demonstration=True,
+        description='Planted shrinkage of hippocampus and amygdala; no disease.',
+        license='CC0-1.0',
+        created=datetime.now(UTC).date().isoformat(),
+        version=bids_interp.__version__,
+        grid=GRID,
+        template=TEMPLATE,
+        target=TARGET,
+        preprocessing=PREPROCESSING,
+        classifier=ClassifierConfig(CLASSIFIER.architecture, CLASSIFIER.arguments),
+        simulator=SimulatorConfig(**SIMULATOR.network_arguments()),
+        training=TrainingFacts(
+            seed=SEED,
+            effect=asdict(EFFECT),
+            severity=SEVERITY,
+            classifier=asdict(CLASSIFIER),
+            simulator=asdict(SIMULATOR),
+        ),
+        salt=salt,
+        subjects={
             salted(salt, key): [int(fold_of[np.flatnonzero(cohort.families == family)[0]])]
             for family, base in enumerate(bases)
             for key in base_keys(base)
         },
-        'metrics': metrics,
-    }
+        metrics=metrics,
+        folds=[],
+        files={},
+    )
     trained = [result.trained for result in results]
     mean = controls.mean(dim=0)[0].numpy()
 
@@ -341,9 +350,9 @@ def map_scores(bundle: ModelBundle, planted: Planted, fold_of: np.ndarray) -> di
     return scores
 
 
-def model_card(config: dict[str, Any], n_brains: int, n_images: int) -> str:
+def model_card(config: BundleConfig, n_brains: int, n_images: int) -> str:
     """The README of the bundle; every number comes from the configuration."""
-    metrics, maps = config['metrics'], config['metrics']['maps']
+    metrics, maps = config.metrics, config.metrics['maps']
     changes = ', '.join(f'{name} {change:+.0%}' for name, change in EFFECT.changes.items())
     rows = '\n'.join(
         f'| {direction} | {row["n"]} | {row["group_ncc"]:.2f} | {row["group_sign_accuracy"]:.2f} | '
@@ -354,7 +363,7 @@ def model_card(config: dict[str, Any], n_brains: int, n_images: int) -> str:
         for direction, row in maps.items()
     )
     area = metrics['auc']
-    return f"""# {config['name']}
+    return f"""# {config.name}
 
 **A demonstration, not a model of any disease.** It was trained to find a change of volume that
 was planted into healthy and other brains by a computer ({changes}; taken up by the
@@ -363,13 +372,13 @@ scan has no meaning for the person scanned. Research use only, never diagnosis.
 
 | | |
 |---|---|
-| Made by | `benchmarks/train_demo_model.py`, bids_interp {config['version']}, {config['created']} |
+| Made by | `benchmarks/train_demo_model.py`, bids_interp {config.version}, {config.created} |
 | Machine | {platform.machine()}, PyTorch {torch.__version__}, one thread a fold |
 | Data | {n_brains} brains of OpenNeuro ds002748 (CC0) at 2 mm and the MNI152NLin2009aSym brain |
 | Images | {n_images}: smooth warps of these brains, half planted, half sham |
 | Grid | {GRID.shape[0]} x {GRID.shape[1]} x {GRID.shape[2]} voxels of 4 mm, {TEMPLATE} |
 | Networks | {FOLDS} folds of a small robust CNN and a {SIMULATOR.capacity} simulator |
-| Licence | {config['license']} |
+| Licence | {config.license} |
 
 ## How good is it
 

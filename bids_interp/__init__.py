@@ -5,7 +5,7 @@ that ``import bids_interp`` stays quick.
 
 >>> import bids_interp
 >>> sorted(bids_interp.__all__)
-['explain', 'load_model', 'log_jacobian']
+['__version__', 'explain', 'load_model', 'log_jacobian']
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bids_interp.version import __version__
+
 if TYPE_CHECKING:
     from bids_interp.models.bundle import load_bundle as load_model
     from bids_interp.models.explainer import explain
     from bids_interp.spatial.jacobian import log_jacobian
 
-__version__ = '0.1.0'
-__all__ = ['explain', 'load_model', 'log_jacobian']
+__all__ = ['__version__', 'explain', 'load_model', 'log_jacobian']
 
 _EXPORTS = {
     'explain': ('bids_interp.models.explainer', 'explain'),

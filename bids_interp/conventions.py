@@ -13,3 +13,25 @@ ANATOMY_SIGN = (
     'positive = larger in the subject than in the template; negative = smaller; '
     'difference of volumes % = 100*(exp(logJ)-1)'
 )
+
+#: Directions of a simulation, in the order of files and tables.
+DIRECTIONS = ('inject', 'remove')
+#: Sign of the dose in each direction.
+DIRECTION_SIGNS = {'inject': 1.0, 'remove': -1.0}
+
+#: Name of the template whose brain ships inside nilearn.
+EMBEDDED_TEMPLATE = 'MNI152NLin2009aSym'
+#: Saliency methods, as in file names; ``all`` stands for every one.
+SALIENCY_METHODS = (
+    'gradient',
+    'inputxgradient',
+    'integratedgradients',
+    'smoothgrad',
+    'guidedbackprop',
+    'deconvolution',
+    'gradcam',
+    'guidedgradcam',
+    'deeplift',
+    'gradientshap',
+    'occlusion',
+)

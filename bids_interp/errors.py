@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class BidsInterpError(Exception):
     """Base of every error that the user can do something about.
@@ -30,7 +32,7 @@ class BidsInterpError(Exception):
     def __str__(self) -> str:
         return f'{self.message} {self.advice}'.strip()
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         # Errors cross process borders with nipype's workers.
         return type(self), (self.message, self.advice)
 
@@ -113,20 +115,10 @@ class WorkerLostError(BidsInterpError):
 
 
 class SchedulerError(BidsInterpError):
-    """The scheduler of a cluster refused a job, or does not answer."""
+    """No workers can be had: a scheduler cannot be reached, or refuses the jobs."""
 
     exit_code = 1
     default_advice = (
         'Change the options in the --use-plugin file to what the cluster allows, and run the same '
         'command again; finished work is kept.'
-    )
-
-
-class JobLostError(BidsInterpError):
-    """A job of a cluster ended without a result."""
-
-    exit_code = 1
-    default_advice = (
-        'This is usually the limit of memory or time: raise it in the --use-plugin file, and run '
-        'the same command again; finished work is kept.'
     )

@@ -1,4 +1,4 @@
-"""The settings of one run: one frozen dataclass, handed on explicitly, kept as TOML."""
+"""Settings of a run: one frozen dataclass, passed explicitly and saved as TOML."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from bids_interp.conventions import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.settings_group import GroupChoices, check_group
 from bids_interp.settings_train import TrainChoices, check_target, check_train
@@ -16,20 +17,6 @@ LEVELS = ('participant', 'group', 'train')
 SKULL_STRIP = ('auto', 'force', 'skip')
 NATIVE_SPACE = 'T1w'
 TEMPLATE_SPACE = 'template'
-#: Saliency methods, as in file names; ``all`` stands for every one.
-SALIENCY_METHODS = (
-    'gradient',
-    'inputxgradient',
-    'integratedgradients',
-    'smoothgrad',
-    'guidedbackprop',
-    'deconvolution',
-    'gradcam',
-    'guidedgradcam',
-    'deeplift',
-    'gradientshap',
-    'occlusion',
-)
 
 _PATHS = (
     'bids_dir',
@@ -66,30 +53,30 @@ _LISTS = (
 
 @dataclass(frozen=True)
 class Settings(TrainChoices, GroupChoices):
-    """Everything that the user can choose for one run.
+    """Everything that the user can choose for a run.
 
     Parameters
     ----------
     bids_dir, output_dir : Path
         Input dataset and folder of the derivatives.
     analysis_level : {'participant', 'group', 'train'}
-        What is done.
+        Analysis level.
     participant_label, session_label : tuple of str
         Labels without ``sub-`` and ``ses-``; empty means all.
     fail_on_missing : bool
-        End before computing when a requested participant is not in the dataset.
+        Stop before computing if a requested participant is missing.
     bids_filter_file, bids_database_dir : Path, optional
-        pybids filters (JSON) and a folder for the index of the dataset.
+        JSON file with pybids filters, and folder of the index of the dataset.
     skip_bids_validation : bool
-        Do not check the input dataset against BIDS.
+        Do not run the BIDS validator.
     derivatives : tuple of (str, Path)
-        Named folders with preprocessed T1w images and brain masks.
+        Names and folders of derivatives with preprocessed T1w images and brain masks.
     model : Path, optional
         Model bundle; :func:`bids_interp.bids.model_choice.choose_model` has the order of search.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     skull_strip_t1w : {'auto', 'force', 'skip'}
-        Whether the brain is extracted; ``auto`` looks whether that was done before.
+        Whether to extract the brain; ``auto`` skips images that are already skull-stripped.
     template : str, optional
         TemplateFlow name of the whole-head template for brain extraction.
     output_spaces : tuple of str
@@ -97,22 +84,22 @@ class Settings(TrainChoices, GroupChoices):
     doses : tuple of float
         Doses in (0, 1] at which images are written; each is injected and removed.
     saliency : tuple of str
-        Saliency maps of the classifier to write as well, of :data:`SALIENCY_METHODS`; ``all`` for
-        every one.
+        Saliency maps of the classifier to write as well, of
+        :data:`bids_interp.conventions.SALIENCY_METHODS`; ``all`` for every one.
     work_dir : Path, optional
         Folder of intermediate results; ``work`` in the current folder if not given.
     nprocs, omp_nthreads : int, optional
-        Processes at once, and threads of each; taken from the machine's limits if not given.
+        CPUs, and threads per process; taken from the limits of the machine if not given.
     mem_gb : float, optional
         Memory for all processes together, in GB of 10^9 bytes.
     random_seed : int
-        Seed of everything random.
+        Random seed.
     offline : bool
-        Never touch the network; only templates already on this machine are used.
+        Do not use the network; only templates on this machine are used.
     fast : bool
         Trade accuracy and reproducibility of the registration for time.
     contrast : str, optional
-        Which pair of classes is explained, for a model of several.
+        Pair of classes to explain, for a model of several classes.
     """
 
     bids_dir: Path
@@ -169,11 +156,11 @@ class Settings(TrainChoices, GroupChoices):
         _check(self)
 
     def replace(self, **changes: Any) -> Settings:
-        """Return a copy with some fields changed (and checked)."""
+        """Return a checked copy with changed fields."""
         return replace(self, **changes)
 
     def to_toml(self) -> str:
-        """Return the settings as TOML; fields that are not set are left out.
+        """Return the settings as TOML, without those that are not set.
 
         Examples
         --------
@@ -192,7 +179,7 @@ class Settings(TrainChoices, GroupChoices):
 
     @classmethod
     def from_toml(cls, text: str, **changes: Any) -> Settings:
-        """Return the settings kept by :meth:`to_toml`; `changes` win over the text.
+        """Return the settings saved by :meth:`to_toml`; `changes` take precedence.
 
         Examples
         --------
@@ -204,12 +191,12 @@ class Settings(TrainChoices, GroupChoices):
 
 
 def parse_toml(text: str, source: str = 'the settings') -> dict[str, Any]:
-    """Return the fields kept in a TOML text.
+    """Return the settings in a TOML text.
 
     Raises
     ------
     UsageError
-        If the text is not TOML or has a key that is no setting.
+        If the text is not TOML, or a key is not a setting.
     """
     try:
         values = tomllib.loads(text)
@@ -239,7 +226,7 @@ def _check_types(settings: Settings) -> None:
 
 
 def _check(settings: Settings) -> None:
-    """Raise UsageError if a value is impossible."""
+    """Refuse impossible values."""
     _check_types(settings)
     check_train(settings)
     check_group(settings)
@@ -253,26 +240,28 @@ def _check(settings: Settings) -> None:
     ):
         for label in labels:
             if not label.isalnum():
-                raise UsageError(f'{option}: {label!r} is not a BIDS label (letters and digits).')
+                raise UsageError(f'{option} {label!r} may contain only letters and digits.')
     if not settings.output_spaces:
-        raise UsageError('--output-spaces must name at least one space.')
+        raise UsageError('--output-spaces requires at least one space.')
     if not settings.doses:
-        raise UsageError('--dose must give at least one number.')
+        raise UsageError('--dose requires at least one number.')
     for dose in settings.doses:
         if isinstance(dose, bool) or not isinstance(dose, (int, float)) or not 0 < dose <= 1:
             raise UsageError(
-                f'--dose must be a number in (0, 1], not {dose!r}; every dose is both injected '
-                'and removed.'
+                f'--dose must be a number in (0, 1], not {dose!r}. At each dose the pattern is '
+                'injected and removed.'
             )
         if abs(dose * 100 - round(dose * 100)) > 1e-6:
-            raise UsageError(f'--dose has steps of 0.01 (it is part of file names), not {dose}.')
+            raise UsageError(
+                f'--dose must be a multiple of 0.01, not {dose}, because file names contain it.'
+            )
     object.__setattr__(settings, 'doses', tuple(sorted({float(d) for d in settings.doses})))
     object.__setattr__(settings, 'saliency', _saliency_methods(settings.saliency))
     kind, _, index = settings.device.partition(':')
     if kind not in ('auto', 'cpu', 'cuda') or (':' in settings.device and kind != 'cuda'):
         raise UsageError(f'--device must be auto, cpu, cuda or cuda:N, not {settings.device!r}.')
     if ':' in settings.device and not index.isdigit():
-        raise UsageError(f'--device cuda:N needs a number, not {settings.device!r}.')
+        raise UsageError(f'--device cuda:N requires a number, not {settings.device!r}.')
     for name in ('nprocs', 'omp_nthreads', 'mem_gb'):
         value = getattr(settings, name)
         if value is not None and not value > 0:
@@ -282,14 +271,16 @@ def _check(settings: Settings) -> None:
 
 
 def _saliency_methods(wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the methods in their own order; spelling with capitals or hyphens is understood."""
+    """Return the methods in a fixed order; capitals and hyphens do not matter."""
     names = [str(name).lower().replace('-', '').replace('_', '') for name in wanted]
     for name, given in zip(names, wanted, strict=True):
         if name not in (*SALIENCY_METHODS, 'all'):
             close = get_close_matches(name, SALIENCY_METHODS, n=1)
             hint = f' Did you mean {close[0]}?' if close else ''
             known = ', '.join(SALIENCY_METHODS)
-            raise UsageError(f'--saliency knows no {given!r}.{hint} Methods: {known}; or all.')
+            raise UsageError(
+                f'--saliency {given!r} is unknown.{hint} Known methods: {known}, or all.'
+            )
     return tuple(name for name in SALIENCY_METHODS if name in names or 'all' in names)
 
 

@@ -1,4 +1,4 @@
-"""What the user can choose for the ``group`` level."""
+"""Settings of the ``group`` level."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from pathlib import Path
 
 from bids_interp.errors import UsageError
 
-#: Permutations below this number cannot reach p < 0.05 with any certainty.
+#: Fewer permutations cannot establish p < 0.05 with any certainty.
 MIN_PERMUTATIONS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupChoices:
-    """Choices of the ``group`` level.
+    """Settings of the ``group`` level.
 
     Parameters
     ----------
     group_by : str, optional
-        Column of participants.tsv; maps and tables are made of each of its values too.
+        Column of participants.tsv that defines the groups.
     include_training : bool
-        Also take subjects that the models which explain them were trained with.
+        Include subjects whose model was trained on them.
     atlas : str, optional
-        Regions: a label image, or ``NAME`` of an atlas in TemplateFlow; the embedded coarse
-        regions if not given.
+        Label image, or name of an atlas in TemplateFlow; the embedded coarse regions if not
+        given.
     atlas_labels : Path, optional
-        Table (TSV) with ``index`` and ``name`` of the regions of the atlas.
+        Table (TSV) with ``index`` and ``name`` of the regions.
     permutations : int
-        Draws of each permutation test.
+        Number of permutations per test.
     voxelwise : tuple of str
         Numeric columns for an exploratory voxel-wise GLM of the maps.
     tfce : bool
-        Threshold-free cluster enhancement in the voxel-wise GLM.
+        Use threshold-free cluster enhancement in the voxel-wise GLM.
     null_models : tuple of str
-        Bundles that were trained with permuted labels.
+        Bundles trained on permuted labels.
     """
 
     group_by: str | None = None
@@ -47,12 +47,12 @@ class GroupChoices:
 
 
 def check_group(choices: GroupChoices) -> None:
-    """Refuse choices of the ``group`` level that are impossible.
+    """Refuse impossible settings of the ``group`` level.
 
     Raises
     ------
     UsageError
-        With the option and what to do.
+        With the option and its remedy.
     """
     paths = tuple(str(Path(path).expanduser().absolute()) for path in choices.null_models)
     object.__setattr__(choices, 'null_models', paths)
@@ -61,6 +61,6 @@ def check_group(choices: GroupChoices) -> None:
             f'--permutations must be at least {MIN_PERMUTATIONS}, not {choices.permutations}.'
         )
     if choices.atlas_labels is not None and choices.atlas is None:
-        raise UsageError('--atlas-labels needs --atlas: the image that the labels belong to.')
+        raise UsageError('--atlas-labels requires --atlas, the image that the labels describe.')
     if choices.tfce and not choices.voxelwise:
-        raise UsageError('--tfce needs --voxelwise COLUMN...: it belongs to that test.')
+        raise UsageError('--tfce requires --voxelwise COLUMN..., the test that it is part of.')

@@ -1,4 +1,4 @@
-"""What the user can choose for the ``train`` level."""
+"""Settings of the ``train`` level."""
 
 from __future__ import annotations
 
@@ -12,62 +12,64 @@ PRESETS = ('default', 'fast', 'ipmi2021')
 CAPACITIES = ('template', 'residual', 'condconv')
 ARCHITECTURES = ('robust', 'morphometric', 'sfcn', 'ipmi2021')
 
+#: Settings without effect on a trained classifier: its card has the grid, and it is not trained.
+SET_BY_CARD = ('resolution', 'grid_size', 'members', 'classifier_steps')
+
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainChoices:
-    """Choices of the ``train`` level.
+    """Settings of the ``train`` level.
 
     Parameters
     ----------
     label : str, optional
-        Column of the labels; must be given for training.
+        Column of the labels; required for training.
     positive, negative : str, optional
         Values of the two classes.
     classes : tuple of str
-        Values of several classes, the reference first.
+        Values of three or more classes, the reference class first.
     regression : bool
         The label is a number.
     labels : Path, optional
-        Table (TSV) to take instead of participants.tsv and sessions.tsv.
+        Table (TSV) that replaces participants.tsv and sessions.tsv.
     covariates : tuple of str
-        Columns that the folds are balanced by and that are reported as confounds.
+        Columns used to balance the folds and reported as potential confounds.
     family : str, optional
-        Column that says who belongs together (siblings, several images of one brain).
+        Column that identifies related images (siblings, several images of one brain).
     allow_unlabelled : bool
-        Leave images without a label out instead of ending.
+        Skip images without a label.
     preset : {'default', 'fast', 'ipmi2021'}
-        Where the recipe starts from.
+        Recipe that the other settings change.
     capacity : {'template', 'residual', 'condconv'}, optional
-        Of the simulator.
+        Capacity of the simulator.
     classifier : str, optional
-        Architecture of the registry, or file with a trained classifier (``.pt2``,
-        ``.safetensors``).
+        Architecture to train, or file with a trained classifier (``.pt2``, ``.safetensors``).
     classifier_card : Path, optional
-        JSON that describes a given classifier.
+        JSON that describes a trained classifier.
     classifier_module : str, optional
-        ``module:attribute`` of a given classifier; executes its code.
+        ``module:attribute`` of a trained classifier; executes its code.
     allow_code : bool
-        Allow that.
+        Allow the code of ``classifier_module`` to be executed.
     folds, members : int, optional
-        Folds of the cross-validation, classifiers of each fold.
+        Number of cross-validation folds, and of classifiers per fold.
     resolution : float, optional
         Voxel size of the model's grid in mm.
     grid_size : int, optional
         Voxels of the model's grid along each axis.
     classifier_steps, simulator_steps, batch_size : int, optional
-        Of the trainings.
+        Training steps of the two networks, and images per step.
     devices_per_fold : int
-        GPUs (or CPU processes) that share each batch of a fold.
+        GPUs (or CPU processes) that share the batches of a fold.
     model_name : str, optional
-        Name of the bundle below OUTPUT_DIR/models; the label where it is not given.
+        Name of the bundle in OUTPUT_DIR/models; the label if it is not given.
     model_license : str, optional
         Licence of the model, for its card.
     sanity : bool
-        Check on the first fold that maps are destroyed with the classifier or the labels.
+        Check on the first fold that maps disappear if the classifier or the labels are randomised.
     overwrite : bool
-        Replace a bundle of that name.
+        Replace an existing bundle of that name.
     """
 
     label: str | None = None
@@ -100,19 +102,19 @@ class TrainChoices:
 
     @property
     def given_classifier(self) -> bool:
-        """Whether a classifier was brought along, so that only simulators are trained."""
+        """Whether the user brings a trained classifier, so that only simulators are trained."""
         return self.classifier_module is not None or (
             self.classifier is not None and self.classifier not in ARCHITECTURES
         )
 
 
 def check_train(choices: TrainChoices) -> None:
-    """Refuse choices of the ``train`` level that are impossible.
+    """Refuse impossible settings of the ``train`` level.
 
     Raises
     ------
     UsageError
-        With the option and what to do.
+        With the option and its remedy.
     """
     for option, value, known in (
         ('--preset', choices.preset, PRESETS),
@@ -121,70 +123,92 @@ def check_train(choices: TrainChoices) -> None:
         if value not in known:
             listed = ', '.join(name for name in known if name)
             raise UsageError(f'{option} must be one of {listed}, not {value!r}.')
-    for name in (
-        'folds',
-        'members',
-        'resolution',
-        'grid_size',
-        'classifier_steps',
-        'simulator_steps',
-        'batch_size',
-        'devices_per_fold',
-    ):
+    for name in (*SET_BY_CARD, 'folds', 'simulator_steps', 'batch_size', 'devices_per_fold'):
         value = getattr(choices, name)
         if value is not None and not value > 0:
-            raise UsageError(f'--{name.replace("_", "-")} must be positive, not {value}.')
+            raise UsageError(f'{_option(name)} must be positive, not {value}.')
     if choices.folds is not None and choices.folds < 2:
-        raise UsageError('--folds must be at least 2: who trains a model is not explained by it.')
+        raise UsageError(
+            '--folds must be at least 2, because a subject is never explained by a model it was '
+            'trained on.'
+        )
     if choices.model_name is not None:
         _check_name('--model-name', choices.model_name)
 
 
+def _option(name: str) -> str:
+    return f'--{name.replace("_", "-")}'
+
+
 def _check_name(option: str, name: str, advice: str | None = None) -> None:
-    """Refuse what cannot be the name of a model's folder: one in another is not found later."""
+    """Refuse a model name that is not a plain folder name: bundles are not found in subfolders."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f'{option} {name!r} is no file name of letters, digits, dots, hyphens and underscores.',
+            f'{option} {name!r} may contain only letters, digits, dots, hyphens and underscores.',
             advice,
         )
 
 
 def check_target(choices: TrainChoices) -> None:
-    """Refuse contradictory statements on what is trained; only for the ``train`` level.
+    """Refuse missing or contradictory settings of what is trained, at the ``train`` level.
 
     Raises
     ------
     UsageError
-        With the option and what to do.
+        With the option and its remedy.
     """
     if not choices.label:
         raise UsageError(
-            'train needs --label COLUMN: the column of participants.tsv that says who has what.',
-            'For example --label group --positive patient --negative control.',
+            'The train level requires --label COLUMN, the column of participants.tsv with the '
+            'labels.',
+            'For example: --label group --positive patient --negative control.',
         )
     if choices.model_name is None:
-        _check_name('--label', choices.label, 'Name the model yourself: --model-name NAME.')
+        _check_name('--label', choices.label, 'Choose another name of the model with --model-name.')
     kinds = {
         '--positive': choices.positive is not None,
         '--classes': bool(choices.classes),
         '--regression': choices.regression,
     }
-    said = [option for option, is_given in kinds.items() if is_given]
-    if len(said) > 1:
-        raise UsageError(f'{" and ".join(said)} contradict each other: give one of them.')
+    given = [option for option, is_given in kinds.items() if is_given]
+    if len(given) > 1:
+        raise UsageError(f'{" and ".join(given)} exclude each other.', 'Give one of them.')
     if choices.negative is not None and choices.positive is None:
-        raise UsageError('--negative needs --positive.')
+        raise UsageError('--negative requires --positive.')
     if choices.positive is not None and choices.positive == choices.negative:
-        raise UsageError(f'--positive and --negative are the same: {choices.positive!r}.')
+        raise UsageError(f'--positive and --negative must differ; both are {choices.positive!r}.')
     if choices.classes and (
         len(choices.classes) < 3 or len(set(choices.classes)) < len(choices.classes)
     ):
         raise UsageError(
-            '--classes needs at least three different values.',
-            'For two use --positive and --negative.',
+            '--classes requires at least three different values.',
+            'For two classes use --positive and --negative.',
         )
-    if choices.given_classifier and choices.classifier_card is None:
+    _check_classifier(choices)
+
+
+def _check_classifier(choices: TrainChoices) -> None:
+    """Refuse settings that a trained classifier needs, excludes or decides itself."""
+    if not choices.given_classifier:
+        if choices.classifier_card is not None:
+            raise UsageError(
+                '--classifier-card describes a trained classifier, but none is given.',
+                'Give one with --classifier FILE or --classifier-module MODULE:NAME.',
+            )
+        return
+    if choices.classifier_card is None:
         raise UsageError(
-            'A classifier of your own needs --classifier-card FILE.json.',
+            'Your own classifier requires --classifier-card FILE.json.',
             'docs/own-classifier.md has an example.',
+        )
+    if choices.classifier is not None and choices.classifier_module is not None:
+        raise UsageError(
+            '--classifier and --classifier-module exclude each other.', 'Give one of them.'
+        )
+    ignored = [_option(name) for name in SET_BY_CARD if getattr(choices, name) is not None]
+    if ignored:
+        raise UsageError(
+            f'With your own classifier, {", ".join(ignored)} has no effect: its card sets the '
+            'grid, and the classifier is not trained.',
+            'Remove the option.',
         )

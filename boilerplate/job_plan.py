@@ -87,9 +87,9 @@ class JobPlan:
     max_running, max_array : int
         Tasks at once (0 for no limit), and tasks of one array.
     retries, requeues : int
-        How often a failed task is run again at once, and one that was ended by a signal later.
+        How often a failed task is run again at once, and one that SLURM has ended later.
     grace_s : int
-        Seconds between the warning and the end of the job's time.
+        Seconds between SLURM's warning and the end of the job's time.
     node_scratch : str, optional
         Folder on the node's own disk, such as ``$TMPDIR``, in place of `work_dir`.
     delete_work : bool

@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from bids_interp import __version__
 from bids_interp.boilerplate.job_plan import SCHEDULERS, JobPlan, Resources, bound_paths
+from bids_interp.version import __version__
 
 LIST_FILE = 'participants.txt'
 SUBMIT_FILE = 'submit.sh'

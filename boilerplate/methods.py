@@ -8,9 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from bids_interp import __version__
 from bids_interp.bids.write import write_text
 from bids_interp.boilerplate.bibliography import BIBLIOGRAPHY, full, references, short
+from bids_interp.version import __version__
 
 _CITATION = re.compile(r'\[(-?@[^\]]+)\]')
 _KEY = re.compile(r'@([\w:.-]*\w)')

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -56,13 +55,9 @@ def repository() -> Path:
 @pytest.fixture(scope='session')
 def skeletons() -> ModuleType:
     """The module with ``make_dataset`` and ``make_image``: datasets without brains."""
-    spec = spec_from_file_location('skeletons', ROOT / 'tests' / 'skeletons.py')
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules['skeletons'] = module
-    spec.loader.exec_module(module)
-    return module
+    from helpers import skeletons
+
+    return skeletons
 
 
 @pytest.fixture(scope='session')
@@ -137,10 +132,17 @@ def tiny_bundle(
     import numpy as np
     import torch
 
+    from bids_interp.models.bundle_schema import (
+        BundleConfig,
+        ClassifierConfig,
+        FoldMetrics,
+        SimulatorConfig,
+    )
     from bids_interp.models.bundle_writing import TrainedFold, save_bundle
     from bids_interp.models.classifier import build_classifier
     from bids_interp.models.preprocessing import Preprocessing
     from bids_interp.models.simulator import Simulator
+    from bids_interp.models.target import Target
     from bids_interp.spatial import Grid, resample
 
     fine = Grid.from_image(template_brain, space='MNI152NLin2009aSym')
@@ -160,26 +162,21 @@ def tiny_bundle(
             network = build_classifier('robust', grid.shape, **classifier['arguments'])
             simulate = Simulator(grid, mask, **simulator)
             torch.nn.init.normal_(simulate.template, std=0.3)
-        metrics = {'auc': 0.5}
         weights = network.state_dict(), simulate.state_dict()
-        folds.append(TrainedFold(*weights, temperature, gap, metrics))
-    config = {
-        'name': 'tiny',
-        'demonstration': True,
-        'grid': grid.to_dict(),
-        'template': grid.space,
-        'target': {
-            'kind': 'binary',
-            'label': 'group',
-            'negative': 'control',
-            'positive': 'patient',
-        },
-        'preprocessing': Preprocessing().to_dict(),
-        'classifier': classifier,
-        'simulator': simulator,
-        'salt': 'a grain',
-        'subjects': {},
-        'metrics': {'auc': 0.5, 'explanation_warranted': True},
-    }
+        folds.append(TrainedFold(*weights, temperature, gap, FoldMetrics(4, 2, 2)))
+    config = BundleConfig(
+        name='tiny',
+        demonstration=True,
+        grid=grid,
+        template=grid.space,
+        target=Target('binary', 'group', ('control', 'patient')),
+        preprocessing=Preprocessing(),
+        classifier=ClassifierConfig(**classifier),
+        simulator=SimulatorConfig(**simulator),
+        salt='a grain',
+        metrics={'auc': 0.5, 'explanation_warranted': True},
+        folds=[],
+        files={},
+    )
     path = tmp_path_factory.mktemp('bundle') / 'tiny'
     return save_bundle(path, config, folds, mask, mean, '# tiny\n\nUntrained, for tests.\n')

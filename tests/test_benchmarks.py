@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
+from helpers.scripts import load_script
+
 
 @pytest.fixture(scope='module')
 def measure(repository: Path):
-    path = repository / 'benchmarks' / 'measure.py'
-    spec = importlib.util.spec_from_file_location('measure', path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['measure'] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules['measure']
+    return load_script(repository / 'benchmarks' / 'measure.py')
 
 
 CHILD = 'held = bytearray(200_000_000); print("held", flush=True); input()'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -14,18 +13,13 @@ from torch import nn
 
 from bids_interp.models.card import ClassifierCard
 from bids_interp.models.external import check_classifier, load_external, source_of
+from helpers.scripts import load_script
 
 
 @pytest.fixture(scope='module')
 def example(repository: Path) -> ModuleType:
     """The script that exports a network."""
-    file = repository / 'examples' / 'export_monai_densenet.py'
-    spec = spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(repository / 'examples' / 'export_monai_densenet.py')
 
 
 def _accepted(folder: Path) -> nn.Module:

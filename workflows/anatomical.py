@@ -6,6 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.interfaces.anatomical import Conform, PrepareBrain, RegisterBrain
 from bids_interp.settings import Settings
 
@@ -27,7 +28,7 @@ def init_anatomical_wf(
     *,
     skull_strip: str = 'auto',
     strip_template: str | None = None,
-    model_template: str = 'MNI152NLin2009aSym',
+    model_template: str = EMBEDDED_TEMPLATE,
     omp_nthreads: int = 1,
     random_seed: int = 0,
     fast: bool = False,

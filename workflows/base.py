@@ -17,8 +17,9 @@ from bids_interp.bids.model_choice import output_spaces
 from bids_interp.bids.query import T1wRecord
 from bids_interp.bids.reuse import prepared_with
 from bids_interp.settings import Settings
+from bids_interp.version import __version__
 from bids_interp.workflows.anatomical import anatomical_wf_of
-from bids_interp.workflows.context import RunContext, log_dir, send_crashes, workflow_name
+from bids_interp.workflows.context import Run, send_crashes, workflow_name
 from bids_interp.workflows.derivatives import init_derivatives_wf
 from bids_interp.workflows.explain import init_explain_wf
 from bids_interp.workflows.report import init_report_wf
@@ -42,15 +43,16 @@ def work_key(settings: Settings, bundle: ModelBundle) -> str:
         settings.random_seed,
         [name for name, _ in settings.derivatives],
         bundle.version_hash,
+        __version__,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
 def init_bids_interp_wf(
     *,
-    settings: Settings,
+    run: Run,
+    bundle: ModelBundle,
     records: Sequence[T1wRecord],
-    context: RunContext,
     base_dir: Path,
     on_error: Callable[[T1wRecord, Exception], None] | None = None,
     name: str = 'bids_interp_wf',
@@ -59,12 +61,12 @@ def init_bids_interp_wf(
 
     Parameters
     ----------
-    settings : Settings
-        Choices of the user.
+    run : Run
+        Choices of the user, and the share of the machine.
+    bundle : ModelBundle
+        The model that applies.
     records : sequence of T1wRecord
         Images; each gets a workflow named by :func:`workflow_name`.
-    context : RunContext
-        Model, device and threads.
     base_dir : Path
         Work directory of nipype.
     on_error : callable, optional
@@ -78,9 +80,9 @@ def init_bids_interp_wf(
     for record in records:
         try:
             single_wf = init_single_t1w_wf(
-                settings=settings,
+                run=run,
+                bundle=bundle,
                 record=record,
-                context=context,
                 name=workflow_name(record.prefix),
             )
         except Exception as error:
@@ -88,29 +90,26 @@ def init_bids_interp_wf(
                 raise
             on_error(record, error)
             continue
-        crash_dir = log_dir(settings, record.subject, context.run_uuid)
-        send_crashes(single_wf, crash_dir)
+        send_crashes(single_wf, run.log_dir(record.subject))
         workflow.add_nodes([single_wf])
     return workflow
 
 
-def init_single_t1w_wf(
-    *, settings: Settings, record: T1wRecord, context: RunContext, name: str
-) -> Workflow:
+def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name: str) -> Workflow:
     """Take one T1w image to derivatives and report.
 
     Parameters
     ----------
-    settings : Settings
-        Choices of the user.
+    run : Run
+        Choices of the user, and the share of the machine.
+    bundle : ModelBundle
+        The model that applies.
     record : T1wRecord
         The image.
-    context : RunContext
-        Model, device and threads.
     name : str
         Name of the workflow.
     """
-    bundle = context.bundle
+    settings = run.settings
     spaces = output_spaces(settings, bundle.template)
     workflow = Workflow(name=name)
     inputnode = pe.Node(
@@ -119,7 +118,7 @@ def init_single_t1w_wf(
     inputnode.inputs.t1w = str(record.path)
     inputnode.inputs.t1w_derivative = _optional(record.derivative_t1w)
     inputnode.inputs.mask = _optional(record.derivative_mask)
-    anatomical_wf = anatomical_wf_of(settings, bundle.template, context.omp_nthreads)
+    anatomical_wf = anatomical_wf_of(settings, bundle.template, run.omp_nthreads)
     explain_wf = init_explain_wf(
         bundle=bundle,
         dataset_key=record.dataset_key,
@@ -127,8 +126,8 @@ def init_single_t1w_wf(
         doses=settings.doses,
         output_spaces=spaces,
         saliency=settings.saliency,
-        device=context.device,
-        omp_nthreads=context.omp_nthreads,
+        device=run.device,
+        omp_nthreads=run.omp_nthreads,
         random_seed=settings.random_seed,
         offline=settings.offline,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
@@ -12,17 +12,20 @@ from bids_interp.interfaces.bench import PlanChange
 from bids_interp.workflows.bench_sham import ShamCheck
 from bids_interp.workflows.bench_unit import BenchFiles, Unit
 from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Engine, send_crashes
+from bids_interp.workflows.context import Run, send_crashes
+
+if TYPE_CHECKING:
+    from bids_interp.evaluation.bench_records import Provenance
 
 
 def init_bench_wf(
     *,
     benchmark: Benchmark,
     files: BenchFiles,
-    engine: Engine,
+    run: Run,
     base_dir: Path,
     crash_dir: Path,
-    provenance: dict[str, Any],
+    provenance: Provenance,
     name: str = 'bench_wf',
 ) -> Workflow:
     """Train, explain and score every scenario with every seed.
@@ -37,11 +40,11 @@ def init_bench_wf(
         What is run.
     files : BenchFiles
         Files and folders.
-    engine : Engine
+    run : Run
         Share of the machine.
     base_dir, crash_dir : pathlib.Path
         Work directory of nipype, and where crash files go.
-    provenance : dict
+    provenance : Provenance
         Kept with all scores.
     name : str
         Name of the workflow.
@@ -55,17 +58,17 @@ def init_bench_wf(
                 strength=benchmark.strength,
                 template=files.template,
                 spacing_mm=benchmark.spacing_mm,
-                offline=engine.settings.offline,
+                offline=run.settings.offline,
             ),
             name=f'plan_{scenario}',
             mem_gb=2.0,
         )
         units = [
-            Unit(benchmark, files, engine, scenario, seed, provenance) for seed in benchmark.seeds
+            Unit(benchmark, files, run, scenario, seed, provenance) for seed in benchmark.seeds
         ]
         if benchmark.check_sham and scenario == benchmark.scenarios[0]:
             seed = benchmark.seeds[0]
-            units.append(ShamCheck(benchmark, files, engine, scenario, seed, provenance))
+            units.append(ShamCheck(benchmark, files, run, scenario, seed, provenance))
         for unit in units:
             workflow.connect([(plan, unit.build(), [('plan', f'{unit.short}_plant.plan')])])
     send_crashes(workflow, crash_dir)

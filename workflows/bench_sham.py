@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
 from bids_interp.workflows.bench_unit import Unit
 from bids_interp.workflows.benchmark import SHAM
+
+if TYPE_CHECKING:
+    from bids_interp.evaluation.bench_records import ScenarioFacts
 
 
 class ShamCheck(Unit):
@@ -47,10 +51,10 @@ class ShamCheck(Unit):
         """Folder of the checkpoints; shams after another scenario are other images."""
         return super().folder(f'{method}-{self.scenario}')
 
-    def _facts(self) -> dict[str, Any]:
-        return {
-            **super()._facts(),
-            'purpose': 'images with a sham warp against untouched ones; no classifier may tell',
-            'changes': {},
-            'methods': [],
-        }
+    def _facts(self) -> ScenarioFacts:
+        return replace(
+            super()._facts(),
+            purpose='images with a sham warp against untouched ones; no classifier may tell',
+            changes={},
+            methods=[],
+        )

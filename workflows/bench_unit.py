@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.conventions import SALIENCY_METHODS
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold, SimulateFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, WriteScenario
 from bids_interp.interfaces.training import TrainFold
 from bids_interp.phantom.scenarios import scenario as named_scenario
-from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.records import to_plain
 from bids_interp.training.recipe import PRESETS, make_recipe
 from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Run
+
+if TYPE_CHECKING:
+    from bids_interp.evaluation.bench_records import Provenance, ScenarioFacts
 
 #: Added to the seed of a training that is repeated.
 OTHER_SEED = 1000
@@ -70,24 +74,24 @@ class Unit:
         What is run.
     files : BenchFiles
         Files and folders.
-    engine : Engine
+    run : Run
         Share of the machine.
     scenario, seed : str, int
         Which.
-    provenance : dict
-        Kept with the scores: run, command, machine and so on.
+    provenance : Provenance
+        Kept with the scores.
     """
 
     def __init__(
         self,
         benchmark: Benchmark,
         files: BenchFiles,
-        engine: Engine,
+        run: Run,
         scenario: str,
         seed: int,
-        provenance: dict[str, Any],
+        provenance: Provenance,
     ) -> None:
-        self.benchmark, self.files, self.engine = benchmark, files, engine
+        self.benchmark, self.files, self.run = benchmark, files, run
         self.scenario, self.seed, self.provenance = scenario, seed, provenance
         null = named_scenario(scenario, benchmark.strength).null
         # Without a truth there are numbers of simulations alone.
@@ -95,7 +99,7 @@ class Unit:
         self.label = unit_name(self.name, seed, benchmark.strength)
         # Part of the names of nodes: lines of the log and crash files say what they are about.
         self.short = f'{self.name}_{seed}'
-        self.threads = max(1, engine.nprocs // benchmark.n_folds)
+        self.threads = max(1, run.nprocs // benchmark.n_folds)
         self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')
         self.maps: list[pe.Node] = []
         self.rows: list[pe.Node] = []
@@ -180,7 +184,7 @@ class Unit:
 
     def _training(self, method: str, recipe: dict[str, Any]) -> dict[str, Any]:
         """Inputs that all nodes have that train."""
-        device = self.engine.device
+        device = self.run.device
         return {
             'recipe': recipe,
             'recipe_digest': make_recipe(**recipe).digest(),
@@ -249,13 +253,15 @@ class Unit:
             'classifiers': numbers,
             'recipe': self.benchmark.recipe,
             'draws': self.benchmark.draws,
-            'facts': self._facts(),
+            'facts': to_plain(self._facts()),
             'random_seed': self.seed,
         }
         score = pe.Node(ScoreScenario(**inputs), name=f'{self.short}_score', mem_gb=4.0)
         write = pe.Node(
             WriteScenario(
-                out_dir=str(self.files.out_dir), name=self.label, provenance=self.provenance
+                out_dir=str(self.files.out_dir),
+                name=self.label,
+                provenance=to_plain(self.provenance),
             ),
             name=f'{self.short}_write',
             mem_gb=0.5,
@@ -276,21 +282,23 @@ class Unit:
                 self.workflow.connect([(node, merge, [(output, f'in{number}')])])
             self.workflow.connect([(merge, score, [('out', field)])])
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self) -> ScenarioFacts:
+        from bids_interp.evaluation.bench_records import ScenarioFacts
+
         benchmark, scenario = self.benchmark, named_scenario(self.scenario, self.benchmark.strength)
         recipes = {'ours': benchmark.recipe, 'ipmi2021': benchmark.paper, 'sfcn': benchmark.judge}
-        return {
-            'scenario': self.name,
-            'seed': self.seed,
-            'strength': benchmark.strength,
-            'purpose': scenario.purpose,
-            'changes': scenario.changes,
-            'replicates': benchmark.replicates,
-            'anatomy_mm': benchmark.anatomy_mm,
-            'spacing_mm': benchmark.spacing_mm,
-            'stride_mm': benchmark.stride_mm,
-            'n_folds': benchmark.n_folds,
-            'draws': benchmark.draws,
-            'methods': self.methods,
-            'recipes': {name: asdict(make_recipe(**recipe)) for name, recipe in recipes.items()},
-        }
+        return ScenarioFacts(
+            scenario=self.name,
+            seed=self.seed,
+            strength=benchmark.strength,
+            purpose=scenario.purpose,
+            changes=scenario.changes,
+            replicates=benchmark.replicates,
+            anatomy_mm=benchmark.anatomy_mm,
+            spacing_mm=benchmark.spacing_mm,
+            stride_mm=benchmark.stride_mm,
+            n_folds=benchmark.n_folds,
+            draws=benchmark.draws,
+            methods=self.methods,
+            recipes={name: asdict(make_recipe(**recipe)) for name, recipe in recipes.items()},
+        )

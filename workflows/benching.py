@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import platform
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bids_interp import __version__
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.preflight import preflight
 from bids_interp.bids.query import T1wRecord, collect
@@ -22,22 +21,24 @@ from bids_interp.bids.resources import (
     prepare_caches,
 )
 from bids_interp.bids.write import write_json
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, OutputError
+from bids_interp.records import read_record
 from bids_interp.settings import Settings
+from bids_interp.version import __version__
 from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Engine
-from bids_interp.workflows.engine import configure_nipype, execute, run_nodes, start_engine
+from bids_interp.workflows.context import Run, start_run
+from bids_interp.workflows.engine import configure_nipype, execute, run_nodes
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin, choose_device
 from bids_interp.workflows.verdict import DONE, FAILED, Outcome
 
 if TYPE_CHECKING:
+    from bids_interp.evaluation.bench_records import Provenance, ScenarioRecord
     from bids_interp.workflows.bench_unit import BenchFiles
 
 logger = logging.getLogger('bids_interp')
-
-TEMPLATE = 'MNI152NLin2009aSym'
 
 
 def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] = ()) -> int:
@@ -60,16 +61,17 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     """
     started = time.monotonic()
     start_logging(settings.verbose)
+    settings = with_head_template(settings)
     out = settings.output_dir.parent
     work_dir = _work_dir(settings, out)
     records = first_of_each(collect(settings))
     check_brains(len(records), benchmark.n_folds)
     check_places(settings, work_dir)
     prepare_caches(work_dir)
-    engine = start_engine(settings, work_dir, choose_device(settings))
+    run = start_run(settings, work_dir, choose_device(settings))
     prepare_work_dir(work_dir, clean=False)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
-    add_log_file(out / 'logs' / f'{engine.run_uuid}.log')
+    add_log_file(out / 'logs' / f'{run.uuid}.log')
     logger.info(
         '%d brains, %s with seeds %s, %d replicates of each brain, voxels of %g mm; %s',
         len(records),
@@ -79,17 +81,17 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
         benchmark.spacing_mm,
         out,
     )
-    configure_nipype(engine)
+    configure_nipype(run)
     context = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
     _save_context(context, benchmark, settings.offline)
-    brains, problems = _prepare(settings, records, context, engine)
+    brains, problems = _prepare(settings, records, context, run)
     for problem in problems:
         logger.error('%s is left out: %s', problem.name, problem.problem)
     check_brains(len(brains), benchmark.n_folds)
     known = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
     files = _files(benchmark.data_digest(known), brains, context, work_dir, out)
-    provenance = _provenance(benchmark.table_digest(known), command, engine)
-    outcome = _run(benchmark, files, engine, provenance)
+    provenance = _provenance(benchmark.table_digest(known), command, run)
+    outcome = _run(benchmark, files, run, provenance)
     code = _tell(benchmark, out, outcome, _facts(settings, benchmark, brains), provenance)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return max(code, 1 if problems else 0)
@@ -136,13 +138,13 @@ def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:
     from bids_interp.training.recipe import make_recipe
     from bids_interp.training.storage import save_context
 
-    template = brain_template(TEMPLATE, offline=offline)
-    grid, mask = model_grid(template, TEMPLATE, benchmark.spacing_mm, benchmark.cube)
+    template = brain_template(EMBEDDED_TEMPLATE, offline=offline)
+    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, benchmark.spacing_mm, benchmark.cube)
     save_context(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
 
 
 def _prepare(
-    settings: Settings, records: Sequence[T1wRecord], context: Path, engine: Engine
+    settings: Settings, records: Sequence[T1wRecord], context: Path, run: Run
 ) -> tuple[list[dict[str, Any]], list[Outcome]]:
     """Bring every brain to the template, once; what was prepared before is used again."""
     from bids_interp.workflows.train import init_training_inputs_wf
@@ -152,25 +154,25 @@ def _prepare(
     problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]
     bad = {problem.name for problem in problems}
     usable = [record for record in records if record.prefix not in bad]
-    found = look_for_prepared(settings, usable, TEMPLATE, engine.nprocs)
+    found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     missing = [record for record in usable if record.prefix not in found]
     if missing:
         logger.info('%d of %d brains have to be prepared.', len(missing), len(usable))
-        base_dir = engine.work_dir / 'bench-brains'
+        base_dir = run.work_dir / 'bench-brains'
         workflow = init_training_inputs_wf(
             settings=settings,
             records=missing,
             prepared={},
-            template=TEMPLATE,
+            template=EMBEDDED_TEMPLATE,
             context=context,
             inputs_dir=base_dir / 'inputs',
-            engine=engine,
+            run=run,
             base_dir=base_dir,
             name='bench_brains_wf',
         )
-        verdict = execute(engine, workflow, missing)
+        verdict = execute(run, workflow, missing)
         problems += [outcome for outcome in verdict.outcomes if outcome.status != DONE]
-        found = look_for_prepared(settings, usable, TEMPLATE, engine.nprocs)
+        found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     brains = [
         {'label': record.subject, **_brain_files(found[record.prefix])}
         for record in usable
@@ -195,39 +197,39 @@ def _files(
     base_dir = work_dir / f'bench-{digest}'
     base_dir.mkdir(parents=True, exist_ok=True)
     table = write_json(base_dir / 'brains.json', list(brains))
-    return BenchFiles(table, context, base_dir / 'checkpoints', out, TEMPLATE)
+    return BenchFiles(table, context, base_dir / 'checkpoints', out, EMBEDDED_TEMPLATE)
 
 
-def _run(
-    benchmark: Benchmark, files: BenchFiles, engine: Engine, provenance: dict[str, Any]
-) -> Outcome:
+def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: Provenance) -> Outcome:
     from bids_interp.workflows.bench import init_bench_wf
 
-    crashes = files.out_dir / 'logs' / f'{engine.run_uuid}_crashes'
+    crashes = files.out_dir / 'logs' / f'{run.uuid}_crashes'
     workflow = init_bench_wf(
         benchmark=benchmark,
         files=files,
-        engine=engine,
+        run=run,
         base_dir=files.brains.parent,
         crash_dir=crashes,
         provenance=provenance,
     )
-    return run_nodes(engine, workflow, crashes)
+    return run_nodes(run, workflow, crashes)
 
 
-def _provenance(table: str, command: Sequence[str], engine: Engine) -> dict[str, Any]:
+def _provenance(table: str, command: Sequence[str], run: Run) -> Provenance:
     """What is kept with the scores: the run, and with which others they make a table."""
     import torch
 
-    return {
-        'run': engine.run_uuid,
-        'table': table,
-        'command': ' '.join(command),
-        'version': __version__,
-        'machine': f'{platform.machine()}, {engine.nprocs} processes, {engine.device}',
-        'software': f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
-        'date': time.strftime('%Y-%m-%d'),
-    }
+    from bids_interp.evaluation.bench_records import Provenance
+
+    return Provenance(
+        run=run.uuid,
+        table=table,
+        command=' '.join(command),
+        version=__version__,
+        machine=f'{platform.machine()}, {run.nprocs} processes, {run.device}',
+        software=f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
+        date=time.strftime('%Y-%m-%d'),
+    )
 
 
 def _facts(
@@ -247,14 +249,20 @@ def _facts(
     }
 
 
-def _comparable_scores(out: Path, table: str) -> dict[tuple[str, int], dict[str, Any]]:
+def _comparable_scores(out: Path, table: str) -> dict[tuple[str, int], ScenarioRecord]:
     """Scores in the output directory, of whatever run, that belong into one table."""
+    from bids_interp.evaluation.bench_records import ScenarioRecord
+
     found = {}
     for path in (out / 'scores').glob('*.json'):
-        content = json.loads(path.read_text(encoding='utf-8'))
-        if content.get('provenance', {}).get('table') == table:
-            found[content['scenario'], content['seed']] = content
+        record = read_record(ScenarioRecord, path, OutputError, 'Move it away, or delete it.')
+        if record.provenance is not None and record.provenance.table == table:
+            found[record.scenario, record.seed] = record
     return found
+
+
+def _run_of(record: ScenarioRecord) -> str:
+    return record.provenance.run if record.provenance else ''
 
 
 def _tell(
@@ -262,14 +270,14 @@ def _tell(
     out: Path,
     outcome: Outcome,
     facts: dict[str, Any],
-    provenance: dict[str, Any],
+    provenance: Provenance,
 ) -> int:
     """Write the table of this run and of comparable ones, and say what is missing."""
     from bids_interp.reports.bench import write_tables
 
     # What an earlier run has left must not stand for what this one could not make.
-    found = _comparable_scores(out, provenance['table'])
-    own = {unit for unit, one in found.items() if one['provenance']['run'] == provenance['run']}
+    found = _comparable_scores(out, provenance.table)
+    own = {unit for unit, one in found.items() if _run_of(one) == provenance.run}
     units = benchmark.units()
     missing = [f'{unit[0]}, seed {unit[1]}' for unit in units if unit not in own]
     if outcome.status == FAILED:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from bids_interp import __version__
+from bids_interp.conventions import SALIENCY_METHODS
 from bids_interp.errors import UsageError
-from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.version import __version__
 
 #: Methods that are not saliency maps, and what they are.
 OTHER_METHODS = {
@@ -24,6 +24,8 @@ OTHER_METHODS = {
     'exact': 'mean difference of the exact volumes of the training images: no competitor',
 }
 METHODS = (*OTHER_METHODS, *SALIENCY_METHODS)
+#: Version of the rows of the scores; those of another version make another table.
+ROWS = 2
 #: Images of each brain, and the standard deviation of the velocity of their anatomies in mm. With
 #: much fewer or much more different images even exact volumes (method `exact`) do not show the
 #: planted change, so that no method could.
@@ -158,7 +160,7 @@ class Benchmark:
     def table_digest(self, brains: Sequence[dict[str, Any]]) -> str:
         """Name of everything that scenarios, seeds and methods of one table have in common."""
         parts = [self.data_digest(brains), self.recipe, self.paper, self.judge]
-        return _digest([*parts, self.explained, self.draws, self.stride_mm])
+        return _digest([*parts, self.explained, self.draws, self.stride_mm, ROWS])
 
 
 def _digest(parts: Any) -> str:

@@ -1,52 +1,29 @@
-"""What all builders of a run share."""
+"""The run: settings, share of the machine, and names of logs and workflows."""
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_interp.bids.preflight import PreflightRow
-from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.resources import available_cpus, available_memory_gb
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
-    from nipype.pipeline.engine import Workflow
-
-    from bids_interp.models.bundle import ModelBundle
+    from nipype.pipeline.engine import Node, Workflow
 
 
-@dataclass(frozen=True)
-class RunContext:
-    """What the builders need besides the settings.
-
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model that applies.
-    device : str
-        ``cpu``, ``cuda`` or ``cuda:N``.
-    nprocs : int
-        Processes at once.
-    omp_nthreads : int
-        Threads of each.
-    run_uuid : str
-        Name of this run, in the folders of its logs.
-    """
-
-    bundle: ModelBundle
-    device: str
-    nprocs: int
-    omp_nthreads: int
-    run_uuid: str
+#: Most threads that one node uses unless more are requested.
+MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
-class Engine:
-    """What runs a workflow: settings, and the share of the machine.
+class Run:
+    """One run: the user's choices, its share of the machine, and its name in the logs.
 
     Parameters
     ----------
@@ -57,11 +34,11 @@ class Engine:
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
     nprocs, omp_nthreads : int
-        Processes at once, and threads of each.
+        Number of processes at once, and of threads in each node.
     mem_gb : float
-        Memory for all processes together.
-    run_uuid : str
-        Name of this run, in the folders of its logs.
+        Memory for all processes together, in GB of 10^9 bytes.
+    uuid : str
+        Name of this run in the folders of its logs.
     """
 
     settings: Settings
@@ -70,42 +47,53 @@ class Engine:
     nprocs: int
     omp_nthreads: int
     mem_gb: float
-    run_uuid: str
+    uuid: str
+
+    def log_dir(self, subject: str) -> Path:
+        """Return the folder of a subject's logs."""
+        return log_dir(self.settings.output_dir, subject, self.uuid)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run, all of it checked: nothing in here can be a mistake of the user any more."""
+def start_run(
+    settings: Settings, work_dir: Path, device: str = 'cpu', omp_nthreads: int | None = None
+) -> Run:
+    """Return a new run with its share of the machine.
 
-    settings: Settings
-    context: RunContext
-    rows: list[PreflightRow]
-    work_dir: Path
-    mem_gb: float
-
-    @property
-    def engine(self) -> Engine:
-        """What runs its workflow."""
-        context = self.context
-        return Engine(
-            self.settings,
-            self.work_dir,
-            context.device,
-            context.nprocs,
-            context.omp_nthreads,
-            self.mem_gb,
-            context.run_uuid,
-        )
-
-    @property
-    def records(self) -> list[T1wRecord]:
-        """Images that can be computed."""
-        return [row.record for row in self.rows if row.record is not None and row.usable]
+    Parameters
+    ----------
+    settings : Settings
+        Choices of the user; they win over what the machine has.
+    work_dir : Path
+        Folder of intermediate results.
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    omp_nthreads : int, optional
+        Threads of each node; those of the settings, or one, if not given.
+    """
+    return Run(
+        settings,
+        work_dir,
+        device,
+        settings.nprocs or available_cpus(),
+        omp_nthreads or min(settings.omp_nthreads or 1, MAX_THREADS),
+        settings.mem_gb or available_memory_gb(),
+        new_run_uuid(),
+    )
 
 
-def log_dir(settings: Settings, subject: str, run_uuid: str) -> Path:
+def log_dir(output_dir: Path, subject: str, run_uuid: str) -> Path:
     """Return the folder of a subject's logs of one run."""
-    return settings.output_dir / f'sub-{subject}' / 'log' / run_uuid
+    return output_dir / f'sub-{subject}' / 'log' / run_uuid
+
+
+def walk_nodes(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Node]]:
+    """Give every node below a workflow, with the names that lead from the workflow to it."""
+    for name in dict.fromkeys(path.split('.')[0] for path in workflow.list_node_names()):
+        part = workflow.get_node(name)
+        if hasattr(part, 'list_node_names'):
+            yield from (((name, *names), node) for names, node in walk_nodes(part))
+        else:
+            yield (name,), part
 
 
 def send_crashes(workflow: Workflow, folder: Path) -> None:
@@ -114,7 +102,7 @@ def send_crashes(workflow: Workflow, folder: Path) -> None:
     nipype gives a node the settings of its workflow only when it is made.
     """
     workflow.config['execution']['crashdump_dir'] = str(folder)
-    for node in workflow._get_all_nodes():
+    for _, node in walk_nodes(workflow):
         node.config = deepcopy(workflow.config)
 
 
@@ -132,14 +120,3 @@ def workflow_name(prefix: str) -> str:
     'sub_01_ses_a_wf'
     """
     return f'{prefix.replace("-", "_").replace("+", "plus")}_wf'
-
-
-def with_head_template(settings: Settings) -> Settings:
-    """Name the whole-head template, so that another one is not taken for the same method.
-
-    Which one is best may change between two runs; intermediate and finished files hold for the one
-    that they were made with.
-    """
-    from bids_interp.anatomical.templates import head_template_name
-
-    return replace(settings, template=head_template_name(settings.template))

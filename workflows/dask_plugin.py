@@ -1,4 +1,4 @@
-"""Nodes on the workers of a dask cluster: here, anywhere, or as jobs of SLURM."""
+"""Nodes on the workers of a dask cluster: on this machine, in jobs of a cluster, or anywhere."""
 
 from __future__ import annotations
 
@@ -6,121 +6,132 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from nipype.pipeline.plugins.base import DistributedPluginBase
-from nipype.pipeline.plugins.multiproc import run_node
-
 from bids_interp.errors import SchedulerError, WorkerLostError
-from bids_interp.workflows.plugin_file import check_dask
-from bids_interp.workflows.watched import CrashesAnyway, failure
+from bids_interp.workflows.nipype_internals import DistributedPlugin, failure, run_node
+from bids_interp.workflows.plugin_file import JOB_CLUSTERS, check_dask, job_cluster, uses_tls
 
 logger = logging.getLogger('bids_interp')
 
 #: Memory that a worker is thought to need.
 WORKER_GB = 3.0
-#: Seconds without any worker after which the jobs are given up.
-WORKER_SECONDS = 120.0
+#: Workers in jobs of a cluster, unless the file says otherwise.
+N_JOBS = 4
+#: Seconds without any worker after which the nodes are given up; jobs may wait in a queue.
+WORKER_SECONDS, QUEUE_SECONDS = 120.0, 24 * 3600.0
+#: Seconds until jobs are submitted again that a scheduler has refused.
+RETRY_SECONDS = 60.0
 #: Seconds to reach a scheduler.
 CONNECT_SECONDS = 30.0
+#: Status pages of dask are only for this machine.
+PAGES = '127.0.0.1:0'
+
+# A node that ended its worker would end the next one too; nodes start processes; and ANTs keeps a
+# worker from telling that it lives.
+SETTINGS = {
+    'distributed.scheduler.allowed-failures': 0,
+    'distributed.worker.daemon': False,
+    'distributed.scheduler.worker-ttl': '60 minutes',
+}
 
 
-class DaskPlugin(CrashesAnyway, DistributedPluginBase):
-    """Run each node on a worker of dask, one node per worker and thread.
+class DaskPlugin(DistributedPlugin):
+    """Run each node on a worker of dask, one node at a time on each.
 
     Parameters
     ----------
     plugin_args : dict
-        One of ``scheduler`` (address of a cluster that runs), ``slurm`` (arguments of
-        ``dask_jobqueue.SLURMCluster``) and neither (workers on this machine); ``n_workers``;
-        ``memory_limit`` of a worker on this machine, at which dask ends it; ``worker_timeout``
-        in seconds. ``nprocs``, ``mem_gb`` and ``scratch`` are what this machine allows.
+        See docs/plugins.md. Workers are on this machine, unless ``scheduler`` is the address of a
+        cluster that runs, or one of :data:`~bids_interp.workflows.plugin_file.JOB_CLUSTERS` holds
+        the arguments of a cluster of dask-jobqueue. ``nprocs``, ``mem_gb`` and ``scratch`` are
+        what this machine allows.
 
     Raises
     ------
     UsageError
-        If dask is not installed or the arguments do not fit together.
+        If a package is missing or the arguments do not fit together.
     SchedulerError
-        If no cluster can be reached.
+        If no cluster can be reached, or it refuses the jobs.
     """
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
         check_dask(plugin_args)
-        self._patience = float(plugin_args.get('worker_timeout', WORKER_SECONDS))
+        self._kind = job_cluster(plugin_args)
+        patience = QUEUE_SECONDS if self._kind else WORKER_SECONDS
+        self._patience = float(plugin_args.get('worker_timeout', patience))
         self._open = ExitStack()
         self._futures: dict[int, Any] = {}
         self._names: dict[int, str] = {}
-        self._next = 0
         self._seen = time.monotonic()
         self._asked = 0.0
         try:
-            self.client = self._connect(plugin_args)
-        except (OSError, ValueError, TypeError) as error:
-            self._open.close()
+            self._connect(plugin_args)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            self.close()
+            words = ' '.join(str(error).split())
             raise SchedulerError(
-                f'No dask cluster: {error}.', 'Look at the --use-plugin file.'
+                f'No dask cluster: {words}.', 'Check the --use-plugin file.'
             ) from error
 
-    def _connect(self, arguments: Mapping[str, Any]) -> Any:
+    def _connect(self, arguments: Mapping[str, Any]) -> None:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
-        # A node that ended its worker would end the next one too; nodes start processes.
-        quiet = {
-            'distributed.scheduler.allowed-failures': 0,
-            'distributed.worker.daemon': False,
-            'distributed.scheduler.worker-ttl': '60 minutes',
-        }
-        self._open.enter_context(dask.config.set(quiet))
+        self._open.enter_context(dask.config.set(SETTINGS))
+        security = self._security(arguments)
         if 'scheduler' in arguments:
-            cluster: Any = str(arguments['scheduler'])
-        elif 'slurm' in arguments:
-            cluster = self._open.enter_context(_slurm_cluster(arguments['slurm']))
-            cluster.scale(int(arguments.get('n_workers', 4)))
+            self.cluster: Any = str(arguments['scheduler'])
+        elif self._kind:
+            self.n_jobs = int(arguments.get('n_workers', N_JOBS))
+            self.cluster = make_job_cluster(self._kind, arguments, security)
+            self._open.enter_context(self.cluster)
+            self.n_jobs = submit_jobs(self.cluster, self.n_jobs)
         else:
-            fitting = max(1, min(arguments['nprocs'], int(arguments['mem_gb'] / WORKER_GB)))
-            cluster = LocalCluster(
-                n_workers=int(arguments.get('n_workers', fitting)),
-                threads_per_worker=1,
-                memory_limit=arguments.get('memory_limit', 0),
-                dashboard_address=None,
-                local_directory=arguments.get('scratch'),
-                silence_logs=logging.CRITICAL,
-            )
-            self._open.enter_context(cluster)
-        return self._open.enter_context(
-            Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
+            self.cluster = self._open.enter_context(_local_cluster(arguments, security))
+        self.client = self._open.enter_context(
+            Client(self.cluster, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
         )
 
-    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
-        self._next += 1
-        self._names[self._next] = node.fullname
+    def _security(self, arguments: Mapping[str, Any]) -> Any:
+        if not uses_tls(arguments):
+            return None
+        if isinstance(arguments.get('tls'), Mapping):
+            return make_security(arguments['tls'])
+        folder = TemporaryDirectory(
+            prefix='dask-tls-', dir=arguments['scratch'], ignore_cleanup_errors=True
+        )
+        return make_security(write_credentials(Path(self._open.enter_context(folder))))
+
+    def submit(self, task: int, node: Any, updatehash: bool) -> None:
+        """Hand a node to dask."""
+        self._names[task] = node.fullname
         if not self._futures:
             self._seen = time.monotonic()
-        self._futures[self._next] = self.client.submit(
-            run_node, node, updatehash, self._next, pure=False
-        )
-        return self._next
+        self._futures[task] = self.client.submit(run_node, node, updatehash, task, pure=False)
 
-    def _get_result(self, taskid: int) -> dict[str, Any] | None:
+    def result(self, task: int) -> dict[str, Any] | None:
+        """Return the result of a node, or None while it waits or runs."""
         from distributed import CancelledError
         from distributed.scheduler import KilledWorker
 
-        future, name = self._futures[taskid], self._names[taskid]
+        future, name = self._futures[task], self._names[task]
         if not future.done():
             if self._is_deserted():
-                return failure(taskid, WorkerLostError(f'No worker of dask was left for {name}.'))
+                return failure(task, WorkerLostError(f'No worker of dask was left for {name}.'))
             return None
         if future.status == 'finished':
             return future.result()
         error = future.exception() if future.status == 'error' else CancelledError()
         if isinstance(error, KilledWorker | CancelledError):
             error = WorkerLostError(f'The worker of dask that ran {name} was killed.')
-        return failure(taskid, error)
+        return failure(task, error)
 
     def _is_deserted(self) -> bool:
-        """Tell whether there has been no worker for too long."""
+        """Tell whether there has been no worker for too long; replace jobs that have ended."""
         now = time.monotonic()
         if now - self._asked > 1:
             self._asked = now
@@ -128,10 +139,17 @@ class DaskPlugin(CrashesAnyway, DistributedPluginBase):
             with suppress(OSError):
                 if self.client.status == 'running' and self.client.ncores():
                     self._seen = now
+            if self._kind and len(self.cluster.workers) < self.n_jobs:
+                try:
+                    self.n_jobs = submit_jobs(self.cluster, self.n_jobs)
+                except RuntimeError as error:
+                    logger.warning('The scheduler refuses new jobs: %s', error)
+                    self._asked = now + RETRY_SECONDS
         return now - self._seen > self._patience
 
-    def _clear_task(self, taskid: int) -> None:
-        self._futures.pop(taskid).release()
+    def forget(self, task: int) -> None:
+        """Release the result of a node."""
+        self._futures.pop(task).release()
 
     def close(self) -> None:
         """Leave the cluster; end it where it is our own."""
@@ -139,8 +157,153 @@ class DaskPlugin(CrashesAnyway, DistributedPluginBase):
         self._open.close()
 
 
-def _slurm_cluster(arguments: Mapping[str, Any]) -> Any:
-    from dask_jobqueue import SLURMCluster
+def make_security(tls: Mapping[str, Any]) -> Any:
+    """Return credentials made of files: one certificate serves client, scheduler and workers.
 
-    # One node at a time in each worker, which changes the folder of its process.
-    return SLURMCluster(**{'cores': 1, 'processes': 1, 'memory': '4GB', **arguments})
+    Parameters
+    ----------
+    tls : mapping
+        Paths of PEM files: ``ca_file``, ``cert``, and ``key`` unless the certificate holds it.
+
+    Returns
+    -------
+    distributed.Security
+        It refuses connections that are not encrypted.
+    """
+    from distributed import Security
+
+    roles = {
+        f'tls_{role}_{part}': str(tls[part])
+        for role in ('client', 'scheduler', 'worker')
+        for part in ('cert', 'key')
+        if part in tls
+    }
+    return Security(require_encryption=True, tls_ca_file=str(tls['ca_file']), **roles)
+
+
+def write_credentials(folder: Path) -> dict[str, str]:
+    """Make credentials for one run and write them as files that only their owner can read.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder that the jobs see too.
+
+    Returns
+    -------
+    dict of str to str
+        What :func:`make_security` takes.
+    """
+    from distributed import Security
+
+    made = Security.temporary()
+    texts = {'ca_file': made.tls_ca_file, 'cert': made.tls_worker_cert, 'key': made.tls_worker_key}
+    files = {name: folder / f'{name}.pem' for name in texts}
+    for name, path in files.items():
+        path.touch(mode=0o600)
+        path.write_text(texts[name])
+    return {name: str(path) for name, path in files.items()}
+
+
+def _local_cluster(arguments: Mapping[str, Any], security: Any) -> Any:
+    from distributed import LocalCluster
+
+    fitting = max(1, min(arguments['nprocs'], int(arguments['mem_gb'] / WORKER_GB)))
+    return LocalCluster(
+        host='127.0.0.1',
+        n_workers=int(arguments.get('n_workers', fitting)),
+        threads_per_worker=1,
+        memory_limit=arguments.get('memory_limit', 0),
+        dashboard_address=PAGES,
+        worker_dashboard_address=PAGES,
+        local_directory=arguments.get('scratch'),
+        security=security,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def make_job_cluster(kind: str, arguments: Mapping[str, Any], security: Any) -> Any:
+    """Return a cluster of dask-jobqueue that has no jobs yet.
+
+    Parameters
+    ----------
+    kind : str
+        Key of :data:`~bids_interp.workflows.plugin_file.JOB_CLUSTERS`.
+    arguments : mapping
+        Of the plugin.
+    security : distributed.Security, optional
+        Credentials, in files that the jobs see too.
+    """
+    import dask_jobqueue
+
+    if security is None:
+        logger.warning(
+            'tls is off: whoever reaches the dask scheduler can run programs in your name.'
+        )
+    given = dict(arguments[kind])
+    defaults = {
+        'cores': 1,
+        'processes': 1,
+        'memory': '4GB',
+        'log_directory': str(Path(arguments['scratch'], 'dask-logs')),
+    }
+    # A node changes the folder of its process: each worker runs one node at a time.
+    given['worker_extra_args'] = [
+        *given.get('worker_extra_args', []), '--nthreads', '1', '--dashboard-address', PAGES,
+    ]  # fmt: skip
+    given['job_script_prologue'] = [
+        'export DASK_DISTRIBUTED__WORKER__DAEMON=False', *given.get('job_script_prologue', []),
+    ]  # fmt: skip
+    given['scheduler_options'] = {'dashboard_address': PAGES, **given.get('scheduler_options', {})}
+    make = getattr(dask_jobqueue, JOB_CLUSTERS[kind][0])
+    return make(**{**defaults, **given}, security=security)
+
+
+def submit_jobs(cluster: Any, n_jobs: int) -> int:
+    """Submit jobs until a cluster has as many as it should have.
+
+    Parameters
+    ----------
+    cluster : dask_jobqueue.JobQueueCluster
+        Jobs that have ended are replaced.
+    n_jobs : int
+        Number of jobs.
+
+    Returns
+    -------
+    int
+        Number of jobs that it has; a scheduler may accept fewer than it was asked for.
+
+    Raises
+    ------
+    RuntimeError
+        With the words of the scheduler, if it refuses a job and no other is left.
+    """
+    from distributed.core import Status
+
+    async def submit() -> None:
+        while len(cluster.worker_spec) < n_jobs:
+            cluster.worker_spec.update(cluster.new_worker_spec())
+        await cluster
+
+    before, refusal = set(cluster.workers), None
+    try:
+        cluster.sync(submit)
+    except RuntimeError as error:
+        refusal = error
+    for name, job in list(cluster.workers.items()):
+        if not job.job_id:
+            job.status = Status.failed
+            del cluster.workers[name], cluster.worker_spec[name]
+    if refusal and not cluster.workers:
+        raise refusal
+    if refusal:
+        logger.warning('The scheduler accepted %d of %d jobs.', len(cluster.workers), n_jobs)
+    new = [job for name, job in cluster.workers.items() if name not in before]
+    if new:
+        logger.info(
+            'Jobs with workers of dask: %s; their logs are in %s.',
+            ' '.join(job.job_id for job in new),
+            new[0].log_directory,
+        )
+    return len(cluster.workers)

@@ -1,4 +1,4 @@
-"""The engine of a run: nipype's settings, its plugin, and what became of the nodes."""
+"""Execution of a graph: nipype's settings, its plugin, and what became of each image."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from traceback import walk_tb
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.resources import available_cpus, available_memory_gb, count_nodes_per_gpu
-from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, log_dir, new_run_uuid, workflow_name
+from bids_interp.bids.resources import count_nodes_per_gpu
+from bids_interp.workflows.context import Run, workflow_name
 from bids_interp.workflows.logs import nipype_level, quieten_nipype
 from bids_interp.workflows.places import forget_damaged
 from bids_interp.workflows.verdict import FAILED, Outcome, Verdict, read_error
@@ -29,23 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger('bids_interp')
 
 POLL_SECONDS = 0.1
-MAX_THREADS = 8
 
 
-def start_engine(settings: Settings, work_dir: Path, device: str = 'cpu') -> Engine:
-    """The share of the machine of a run whose nodes take one thread, unless more are asked for."""
-    return Engine(
-        settings,
-        work_dir,
-        device,
-        settings.nprocs or available_cpus(),
-        min(settings.omp_nthreads or 1, MAX_THREADS),
-        settings.mem_gb or available_memory_gb(),
-        new_run_uuid(),
-    )
-
-
-def execute(engine: Engine, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
+def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
     """Run the nodes and say what became of each image.
 
     Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
@@ -57,26 +41,26 @@ def execute(engine: Engine, workflow: Workflow, records: Sequence[T1wRecord]) ->
         {workflow_name(record.prefix): record.prefix for record in records},
         count_nodes(workflow),
     )
-    interrupted, trouble = _run(engine, workflow, progress)
+    interrupted, trouble = _run_graph(run, workflow, progress)
     outcomes = []
     for record in records:
-        crashes = log_dir(engine.settings, record.subject, engine.run_uuid)
+        crashes = run.log_dir(record.subject)
         outcome = progress.outcome(workflow_name(record.prefix), crashes)
         if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
             outcome.problem = trouble
-        report = engine.settings.output_dir / f'{record.prefix}.html'
+        report = run.settings.output_dir / f'{record.prefix}.html'
         outcome.report = report if report.is_file() else None
         outcomes.append(outcome)
     return Verdict(outcomes, interrupted)
 
 
-def run_nodes(engine: Engine, workflow: Workflow, crash_dir: Path) -> Outcome:
+def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:
     """Run a workflow that belongs to no single image and say what became of it."""
     from bids_interp.workflows.progress import Progress, count_nodes
 
     total = sum(count_nodes(workflow).values())
     progress = Progress({workflow.name: workflow.name.removesuffix('_wf')}, {workflow.name: total})
-    interrupted, trouble = _run(engine, workflow, progress)
+    interrupted, trouble = _run_graph(run, workflow, progress)
     outcome = progress.outcome(workflow.name, crash_dir)
     if interrupted:
         outcome.problem = 'it was interrupted.'
@@ -85,16 +69,17 @@ def run_nodes(engine: Engine, workflow: Workflow, crash_dir: Path) -> Outcome:
     return outcome
 
 
-def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, str]:
+def _run_graph(run: Run, workflow: Workflow, progress: Progress) -> tuple[bool, str]:
     """Run a workflow; whether it was interrupted, and what the engine complained about."""
-    from bids_interp.workflows.plugins import make_plugin
+    from bids_interp.workflows.nipype_internals import raised_on_reading_results
+    from bids_interp.workflows.plugin_file import make_plugin
 
     plugin: Any = make_plugin(
-        engine.settings.use_plugin,
-        nprocs=engine.nprocs,
-        mem_gb=engine.mem_gb,
-        n_gpu_procs=count_nodes_per_gpu(engine.device),
-        scratch=engine.work_dir,
+        run.settings.use_plugin,
+        nprocs=run.nprocs,
+        mem_gb=run.mem_gb,
+        n_gpu_procs=count_nodes_per_gpu(run.device),
+        scratch=run.work_dir,
         status_callback=progress.update,
     )
     interrupted, trouble = False, ''
@@ -108,24 +93,19 @@ def _run(engine: Engine, workflow: Workflow, progress: Progress) -> tuple[bool, 
         logger.error('Interrupted.')
     except Exception as error:
         trouble = read_error(str(error))
-        if _met_in_results(error):
+        if raised_on_reading_results(error):
             trouble = (
-                f'A file in the work directory {engine.work_dir} is missing or damaged '
+                f'A file in the work directory {run.work_dir} is missing or damaged '
                 f'({trouble}). Run the same command again, which repeats the step; if that does '
                 'not help, run it once with --clean-workdir.'
             )
         logger.debug('The engine ended with an error.', exc_info=error)
-        interrupted = engine.settings.stop_on_first_crash
+        interrupted = run.settings.stop_on_first_crash
     finally:
         signal.signal(signal.SIGTERM, previous)
         if hasattr(plugin, 'close'):
             plugin.close()
     return interrupted, trouble
-
-
-def _met_in_results(error: Exception) -> bool:
-    """Tell whether nipype met an error while it read the results of earlier steps."""
-    return any(frame.f_code.co_name == '_get_inputs' for frame, _ in walk_tb(error.__traceback__))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -134,9 +114,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def configure_nipype(engine: Engine) -> None:
+def configure_nipype(run: Run) -> None:
     """Set nipype's configuration: what is hashed, where it waits, what it writes."""
-    os.environ.setdefault('OMP_NUM_THREADS', str(engine.omp_nthreads))
+    os.environ.setdefault('OMP_NUM_THREADS', str(run.omp_nthreads))
     # Threads that spin while they wait make a busy machine many times slower.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     from nipype import config
@@ -150,10 +130,10 @@ def configure_nipype(engine: Engine) -> None:
             'check_version': 'false',
             'remove_unnecessary_outputs': 'false',
             'use_relative_paths': 'true',  # a work directory that was moved is still of use
-            'stop_on_first_crash': str(engine.settings.stop_on_first_crash).lower(),
+            'stop_on_first_crash': str(run.settings.stop_on_first_crash).lower(),
         },
-        'monitoring': {'enabled': str(engine.settings.resource_monitor).lower()},
+        'monitoring': {'enabled': str(run.settings.resource_monitor).lower()},
     })  # fmt: skip
-    if engine.settings.resource_monitor:
+    if run.settings.resource_monitor:
         config.enable_resource_monitor()
-    quieten_nipype(nipype_level(engine.settings.verbose))
+    quieten_nipype(nipype_level(run.settings.verbose))

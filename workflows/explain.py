@@ -10,6 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.bids.explain_files import FACTS, REALISED, SALIENCY, VELOCITY
 from bids_interp.bids.plan import wants_space
 from bids_interp.conventions import ANATOMY_MM
 from bids_interp.interfaces.anatomical import MeasureAnatomy
@@ -31,18 +32,14 @@ OUTPUTS = [
     'model_input',
     'membership',
     'observed',
-    'velocity',
+    VELOCITY,
     'velocity_facts',
     'prediction',
     'dose_response',
     'counterfactual',
-    'simulated_native',
-    'logjacobian_native',
-    'native_facts',
-    'simulated_template',
-    'logjacobian_template',
-    'template_facts',
-    'saliency',
+    *REALISED.values(),
+    *FACTS.values(),
+    SALIENCY,
     'saliency_facts',
     'saliency_methods',
 ]
@@ -79,7 +76,7 @@ def init_explain_wf(
         ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
     saliency : sequence of str
         Saliency methods whose maps are made as well, of
-        :data:`bids_interp.settings.SALIENCY_METHODS`.
+        :data:`bids_interp.conventions.SALIENCY_METHODS`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
     omp_nthreads : int
@@ -120,16 +117,17 @@ def init_explain_wf(
     dose_response, counterfactual
         TSV tables.
     velocity
-        Two files: inject, remove. ``velocity_facts`` (JSON) has one object for each.
+        Two files, see :func:`bids_interp.bids.explain_files.field_files`; ``velocity_facts``
+        (JSON) has an object for each direction.
     simulated_native, logjacobian_native, simulated_template, logjacobian_template
-        Lists of files: inject with each dose, then remove with each dose. Only those of the
-        spaces asked for are set. ``native_facts`` and ``template_facts`` (JSON) have one object
-        for each map.
+        Lists of files, see :func:`bids_interp.bids.explain_files.realised_files`. Only those of
+        the spaces asked for are set. ``native_facts`` and ``template_facts`` (JSON) have an object
+        for each direction and dose.
     saliency, saliency_facts, saliency_methods
         Of :class:`bids_interp.interfaces.saliency.Saliency`; only set if methods are asked for.
     """
     if device == 'auto':
-        from bids_interp.models.explainer import resolve_device
+        from bids_interp.device import resolve_device
 
         device = resolve_device(device)
     model = {
@@ -237,9 +235,9 @@ def _add_realisation(
         (workflow.get_node('inputnode'), realise, wanted[place]),
         (workflow.get_node('simulate'), realise, [('velocity', 'velocity')]),
         (realise, workflow.get_node('outputnode'), [
-            ('simulated', f'simulated_{place}'),
-            ('log_jacobian', f'logjacobian_{place}'),
-            ('facts', f'{place}_facts'),
+            ('simulated', REALISED['simulated', place]),
+            ('log_jacobian', REALISED['logjacobian', place]),
+            ('facts', FACTS[place]),
         ]),
     ])  # fmt: skip
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bids_interp import __version__
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.resources import available_cpus, prepare_caches
 from bids_interp.errors import InputDatasetError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine
-from bids_interp.workflows.engine import configure_nipype, run_nodes, start_engine
+from bids_interp.version import __version__
+from bids_interp.workflows.context import Run, start_run
+from bids_interp.workflows.engine import configure_nipype, run_nodes
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin
@@ -55,9 +55,9 @@ def run_group(settings: Settings) -> int:
         return 0
     prepare_work_dir(work_dir, clean=settings.clean_workdir)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir})
-    engine = start_engine(settings, work_dir)
-    add_log_file(settings.output_dir / 'logs' / f'{engine.run_uuid}.log')
-    code = compute(plan, engine)
+    run = start_run(settings, work_dir)
+    add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
+    code = compute(plan, run)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return code
 
@@ -71,7 +71,7 @@ def make_plan(settings: Settings) -> GroupPlan:
         If nothing is there, nobody is left, or the tables do not fit.
     """
     from bids_interp.group.covariates import read_columns
-    from bids_interp.group.plan import GroupPlan, folder_name
+    from bids_interp.group.plan import Choices, GroupPlan, folder_name
     from bids_interp.group.scans import choose_model, find_scans, in_order, select
 
     if not settings.bids_dir.is_dir():
@@ -84,24 +84,24 @@ def make_plan(settings: Settings) -> GroupPlan:
     n_folds = bundle.n_folds if bundle else None
     scans = select(scans, model, n_folds, settings.include_training)
     check_enough(scans)
-    target = next(scan for scan in scans if not scan.reason).prediction.get('Target') or {}
-    columns = read_columns(settings, scans, target)
-    choices = {
-        'group_asked': settings.group_by is not None,
-        'visits_by_name': by_name,
-        'include_training': settings.include_training,
-        'atlas': settings.atlas,
-        'atlas_labels': settings.atlas_labels,
-        'permutations': settings.permutations,
-        'voxelwise': list(settings.voxelwise),
-        'tfce': settings.tfce,
-        'null_models': list(settings.null_models),
-        'bundle': str(bundle.path) if bundle else None,
-        'contrast': settings.contrast,
-        'offline': settings.offline,
-        'nprocs': settings.nprocs or available_cpus(),
-        'random_seed': settings.random_seed,
-    }
+    prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
+    columns = read_columns(settings, scans, prediction.target)
+    choices = Choices(
+        random_seed=settings.random_seed,
+        group_asked=settings.group_by is not None,
+        visits_by_name=by_name,
+        include_training=settings.include_training,
+        atlas=settings.atlas,
+        atlas_labels=settings.atlas_labels,
+        permutations=settings.permutations,
+        voxelwise=tuple(settings.voxelwise),
+        tfce=settings.tfce,
+        null_models=tuple(settings.null_models),
+        bundle=bundle.path if bundle else None,
+        contrast=settings.contrast,
+        offline=settings.offline,
+        nprocs=settings.nprocs or available_cpus(),
+    )
     if settings.null_models and bundle is None:
         raise InputDatasetError(
             f'--null-models: the model {model[0]} ({model[1]}) itself is not at hand.',
@@ -176,7 +176,7 @@ def describe(plan: GroupPlan) -> str:
     for reason, names in reasons.items():
         shown = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
         lines.append(f'Left out: {shown}: {reason}.')
-    if plan.choices.get('visits_by_name'):
+    if plan.choices.visits_by_name:
         lines.append(
             'The dataset does not tell when some sessions were: they are in the order of their '
             'names (acq_time in sub-*_sessions.tsv or *_scans.tsv).'
@@ -185,9 +185,9 @@ def describe(plan: GroupPlan) -> str:
     return '\n'.join(lines)
 
 
-def compute(plan: GroupPlan, engine: Engine) -> int:
+def compute(plan: GroupPlan, run: Run) -> int:
     """Run the workflow; 1 if a step of it failed or a map could not be read."""
-    configure_nipype(engine)
+    configure_nipype(run)
     from bids_interp.group.outputs import remove_stale
     from bids_interp.group.reading import find_places, names_of_maps
     from bids_interp.group.regions import find_regions, save_where
@@ -195,24 +195,24 @@ def compute(plan: GroupPlan, engine: Engine) -> int:
 
     choices = plan.choices
     places = find_places(plan.included)
-    labels = choices['atlas_labels']
-    regions = find_regions(places, choices['atlas'], labels, offline=choices['offline'])
+    labels = choices.atlas_labels
+    regions = find_regions(places, choices.atlas, labels, offline=choices.offline)
     for path in remove_stale(plan):
         logger.info('%s is of an earlier run with other options; it was removed.', path.name)
-    base_dir = engine.work_dir / f'group-{plan.folder.name}'
+    base_dir = run.work_dir / f'group-{plan.folder.name}'
     base_dir.mkdir(parents=True, exist_ok=True)
-    crash_dir = engine.settings.output_dir / 'logs' / f'{engine.run_uuid}_crashes'
+    crash_dir = run.settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     workflow = init_group_wf(
         plan=plan.write(base_dir / 'plan.json'),
         where=save_where(base_dir / 'where.npz', places, regions),
         maps=names_of_maps(plan.included),
-        voxelwise=choices['voxelwise'],
-        null_models=bool(choices['null_models']),
-        nprocs=engine.nprocs,
+        voxelwise=choices.voxelwise,
+        null_models=bool(choices.null_models),
+        nprocs=run.nprocs,
         crash_dir=crash_dir,
         base_dir=base_dir,
     )
-    outcome = run_nodes(engine, workflow, crash_dir)
+    outcome = run_nodes(run, workflow, crash_dir)
     if outcome.status == FAILED:
         where = f' in {outcome.step}' if outcome.step else ''
         details = f' Details: {outcome.crash_file}' if outcome.crash_file else ''

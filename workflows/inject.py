@@ -13,30 +13,26 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from bids_interp.bids.injected import inherited_sidecar
 from bids_interp.bids.query import T1wRecord
 from bids_interp.interfaces.inject import Inject
-from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import anatomical_wf_of
-from bids_interp.workflows.context import log_dir, send_crashes, workflow_name
+from bids_interp.workflows.context import Run, send_crashes, workflow_name
 
 
 def init_inject_wf(
     *,
-    settings: Settings,
+    run: Run,
     records: Sequence[T1wRecord],
     replicates: Mapping[str, Sequence[Mapping[str, Any]]],
     injection: Mapping[str, Any],
     model_template: str,
-    omp_nthreads: int,
     base_dir: Path,
-    log_settings: Settings,
-    run_uuid: str,
     name: str = 'inject_wf',
 ) -> Workflow:
     """Plant a change into every T1w image, each on its own; those with a problem fail with it.
 
     Parameters
     ----------
-    settings : Settings
-        Input dataset and how images are prepared.
+    run : Run
+        Input dataset, how images are prepared, and where crash files go.
     records : sequence of T1wRecord
         Images; each gets a workflow named by
         :func:`bids_interp.workflows.context.workflow_name`.
@@ -47,14 +43,8 @@ def init_inject_wf(
         Inputs of :class:`bids_interp.interfaces.inject.Inject` that all images share.
     model_template : str
         Name of the brain template.
-    omp_nthreads : int
-        Threads of each node.
     base_dir : Path
         Work directory of nipype.
-    log_settings : Settings
-        Its output directory is where crash files go.
-    run_uuid : str
-        Name of this run.
     name : str
         Name of the workflow.
     """
@@ -68,16 +58,14 @@ def init_inject_wf(
             single_wf = _init_refusal_wf(record.problem, single_name)
         else:
             single_wf = init_inject_t1w_wf(
-                settings=settings,
+                run=run,
                 record=record,
                 replicates=replicates[record.subject],
                 injection=injection,
                 model_template=model_template,
-                omp_nthreads=omp_nthreads,
                 name=single_name,
             )
-        crash_dir = log_dir(log_settings, record.subject, run_uuid)
-        send_crashes(single_wf, crash_dir)
+        send_crashes(single_wf, run.log_dir(record.subject))
         workflow.add_nodes([single_wf])
     return workflow
 
@@ -99,30 +87,29 @@ def _refuse(problem: str) -> None:
 
 def init_inject_t1w_wf(
     *,
-    settings: Settings,
+    run: Run,
     record: T1wRecord,
     replicates: Sequence[Mapping[str, Any]],
     injection: Mapping[str, Any],
     model_template: str,
-    omp_nthreads: int,
     name: str,
 ) -> Workflow:
     """Make all replicates of one T1w image; parameters as in :func:`init_inject_wf`."""
     workflow = Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=['t1w']), name='inputnode')
     inputnode.inputs.t1w = str(record.path)
-    anatomical_wf = anatomical_wf_of(settings, model_template, omp_nthreads)
+    anatomical_wf = anatomical_wf_of(run.settings, model_template, run.omp_nthreads)
     inject = pe.Node(
         Inject(
             replicates=[dict(replicate) for replicate in replicates],
             entities=record.entities,
-            sidecar=inherited_sidecar(settings.bids_dir, record),
-            num_threads=omp_nthreads,
+            sidecar=inherited_sidecar(run.settings.bids_dir, record),
+            num_threads=run.omp_nthreads,
             **injection,
         ),
         name='inject',
         mem_gb=2.0,
-        n_procs=omp_nthreads,
+        n_procs=run.omp_nthreads,
     )
     workflow.connect([
         (inputnode, anatomical_wf, [('t1w', 'inputnode.t1w')]),

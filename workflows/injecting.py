@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.injected import (
     TRUTH,
     People,
@@ -20,12 +21,12 @@ from bids_interp.bids.injected import (
     write_people,
 )
 from bids_interp.bids.query import T1wRecord, collect, dataset_key, read_description
-from bids_interp.bids.resources import available_cpus, available_memory_gb, prepare_caches
+from bids_interp.bids.resources import available_cpus, prepare_caches
 from bids_interp.bids.write import write_tsv
 from bids_interp.errors import OutputError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, new_run_uuid, with_head_template
-from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
+from bids_interp.workflows.context import MAX_THREADS, start_run
+from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.injection import Injection, plan_injection, recipe_of
 from bids_interp.workflows.logs import start_logging
 from bids_interp.workflows.places import choose_work_dir, prepare_work_dir
@@ -119,23 +120,21 @@ def _compute(
 
     nprocs = settings.nprocs or available_cpus()
     threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
-    stamp = new_run_uuid()
     base_dir = work_dir / f'inject-{_work_key(settings, injection)}'
     base_dir.mkdir(parents=True, exist_ok=True)
     # Crash files stay out of the dataset.
     logs = settings.replace(output_dir=base_dir / 'logs')
-    memory = settings.mem_gb or available_memory_gb()
-    engine = Engine(logs, work_dir, 'cpu', nprocs, threads, memory, stamp)
-    configure_nipype(engine)
+    run = start_run(logs, work_dir, omp_nthreads=threads)
+    configure_nipype(run)
     from bids_interp.workflows.inject import init_inject_wf
 
-    plan_file = base_dir / f'plan-{stamp}.npz'
+    plan_file = base_dir / f'plan-{run.uuid}.npz'
     save_plan(plan_file, plan)
     replicates: dict[str, list[Mapping[str, Any]]] = {}
     for replicate in chosen:
         replicates.setdefault(replicate.family, []).append(replicate.to_dict())
     workflow = init_inject_wf(
-        settings=settings,
+        run=run,
         records=records,
         replicates=replicates,
         injection={
@@ -146,10 +145,7 @@ def _compute(
             'out_dir': str(settings.output_dir),
         },
         model_template=injection.template,
-        omp_nthreads=threads,
         base_dir=base_dir,
-        log_settings=logs,
-        run_uuid=stamp,
     )
     logger.info(
         '%d images, %d replicates each, up to %d processes; work directory %s',
@@ -159,7 +155,7 @@ def _compute(
         work_dir,
     )
     try:
-        return execute(engine, workflow, records)
+        return execute(run, workflow, records)
     finally:
         plan_file.unlink(missing_ok=True)
 

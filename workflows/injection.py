@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_interp.bids.query import T1wRecord
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger('bids_interp')
 
 #: The template that needs no file.
-EMBEDDED = 'MNI152NLin2009aSym'
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Injection:
     replicates: int = 1
     seed: int = 0
     anatomy_mm: float = 2.0
-    template: str = EMBEDDED
+    template: str = EMBEDDED_TEMPLATE
     atlas: Atlas | None = None
     overwrite: bool = False
 
@@ -103,7 +103,7 @@ def choose_effect(
     if atlas is None:
         if labels is not None:
             raise UsageError('--atlas-labels without --atlas.', 'Give the label image, too.')
-        return custom_scenario(parse_effect(effects)), template or EMBEDDED, None
+        return custom_scenario(parse_effect(effects)), template or EMBEDDED_TEMPLATE, None
     image: str | Path = atlas
     if ':' in atlas and not Path(atlas).exists():
         owner = atlas.split(':')[0]
@@ -118,7 +118,7 @@ def choose_effect(
     opened = open_atlas(image, labels)
     effect = parse_effect(effects, opened.index)
     check_names(opened, effect.changes)
-    return custom_scenario(effect), template or EMBEDDED, opened
+    return custom_scenario(effect), template or EMBEDDED_TEMPLATE, opened
 
 
 def recipe_of(

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_interp.bids.folders import check_writable
 from bids_interp.bids.preflight import bytes_needed
 from bids_interp.bids.query import T1wRecord, collect
-from bids_interp.bids.resources import check_writable
 from bids_interp.bids.write import write_text
 from bids_interp.boilerplate.job_plan import JobPlan, Resources, bound_paths
 from bids_interp.boilerplate.jobs import SUBMIT_FILE

@@ -6,18 +6,18 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_interp.bids.dataset import check_output
-from bids_interp.bids.provenance import container
-from bids_interp.bids.resources import check_writable, is_inside
+from bids_interp.bids.folders import check_writable, is_inside
+from bids_interp.container import container
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.settings import Settings
+from bids_interp.workflows.context import walk_nodes
 
 if TYPE_CHECKING:
-    from nipype.pipeline.engine import Node, Workflow
+    from nipype.pipeline.engine import Workflow
 
 logger = logging.getLogger('bids_interp')
 
@@ -125,20 +125,12 @@ def forget_damaged(workflow: Workflow) -> None:
     workflow : nipype.Workflow
         Its ``base_dir`` is set.
     """
-    for node, folder in _steps(workflow, Path(workflow.base_dir, workflow.name)):
+    for names, node in walk_nodes(workflow):
+        folder = Path(workflow.base_dir, workflow.name, *names)
         result = folder / f'result_{node.name}.pklz'
         if not node.interface.always_run and _is_finished(folder) and _is_damaged(result):
             logger.warning('%s is damaged or incomplete; the step is repeated.', folder)
             result.unlink(missing_ok=True)
-
-
-def _steps(workflow: Workflow, folder: Path) -> Iterator[tuple[Node, Path]]:
-    """Give every node below a workflow, and its folder."""
-    for part in workflow._graph.nodes():
-        if hasattr(part, 'interface'):
-            yield part, folder / part.name
-        else:
-            yield from _steps(part, folder / part.name)
 
 
 def _is_finished(folder: Path) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_interp.workflows.context import walk_nodes
+from bids_interp.workflows.nipype_internals import traceback_of
 from bids_interp.workflows.verdict import FAILED, Outcome, read_error
 
 logger = logging.getLogger('bids_interp')
@@ -26,7 +29,7 @@ class Progress:
 
     def __init__(self, images: Mapping[str, str], n_nodes: Mapping[str, int]) -> None:
         self.images = dict(images)
-        self.n_nodes = dict(n_nodes)
+        self.n_nodes = Counter(n_nodes)
         self.n_done = dict.fromkeys(images, 0)
         self.n_cached = dict.fromkeys(images, 0)
         self.failures: dict[str, Outcome] = {}
@@ -91,7 +94,7 @@ class Progress:
         step = failed.step
         crashes = sorted(crash_dir.glob(f'crash-*-{step}-*.txt')) if step else []
         # The file may be cut off where the disk is full, or be the only word of a job elsewhere.
-        traceback = getattr(self._broken.get(workflow), '_traceback', None)
+        traceback = traceback_of(self._broken.get(workflow))
         if crashes:
             failed.crash_file = crashes[-1]
             traceback = traceback or crashes[-1].read_text(errors='replace')
@@ -106,9 +109,9 @@ def count_nodes(workflow: Any) -> dict[str, int]:
     """Return the number of nodes to run of each part of a workflow."""
     from nipype.interfaces.utility import IdentityInterface
 
-    counts: dict[str, int] = {}
-    for name in workflow.list_node_names():
-        part = name.split('.')[0]
-        runs = not isinstance(workflow.get_node(name).interface, IdentityInterface)
-        counts[part] = counts.get(part, 0) + runs
-    return counts
+    runs = [
+        names[0]
+        for names, node in walk_nodes(workflow)
+        if not isinstance(node.interface, IdentityInterface)
+    ]
+    return dict(Counter(runs))

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from bids_interp import __version__
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
+from bids_interp.bids.folders import check_space
 from bids_interp.bids.model_choice import check_contrast, open_model
-from bids_interp.bids.preflight import preflight, render_table
+from bids_interp.bids.preflight import PreflightRow, preflight, render_table
 from bids_interp.bids.query import T1wRecord, collect
-from bids_interp.bids.resources import (
-    available_cpus,
-    available_memory_gb,
-    check_space,
-    prepare_caches,
-)
+from bids_interp.bids.resources import available_cpus, prepare_caches
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import (
-    Job,
-    RunContext,
-    new_run_uuid,
-    with_head_template,
-)
-from bids_interp.workflows.engine import MAX_THREADS, configure_nipype, execute
+from bids_interp.version import __version__
+from bids_interp.workflows.context import MAX_THREADS, Run, start_run
+from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.pages import (
     is_done,
@@ -47,7 +40,7 @@ logger = logging.getLogger('bids_interp')
 
 
 def run_participant(settings: Settings) -> int:
-    """Do the participant level and return its exit code.
+    """Run the participant level and return its exit code.
 
     Raises
     ------
@@ -56,17 +49,20 @@ def run_participant(settings: Settings) -> int:
     """
     started = time.monotonic()
     start_logging(settings.verbose)
-    job = prepare(with_head_template(settings))
-    click.echo(render_table(job.rows))
+    run, bundle, rows = prepare(with_head_template(settings))
+    click.echo(render_table(rows))
+    records = [row.record for row in rows if row.record is not None and row.usable]
     excluded = [
-        Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in job.rows if not row.usable
+        Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in rows if not row.usable
     ]
     if settings.dry_run:
-        verdict = Verdict([*(Outcome(record.prefix) for record in job.records), *excluded])
-        click.echo(f'Dry run: {len(job.records)} images would be processed; nothing was written.')
+        verdict = Verdict([*(Outcome(record.prefix) for record in records), *excluded])
+        click.echo(f'Dry run: {len(records)} images would be processed; nothing was written.')
         return verdict.exit_code
-    verdict = _compute(job, excluded)
-    order = {row.name: place for place, row in enumerate(job.rows)}
+    verdict = _compute(run, bundle, records, excluded)
+    if not (settings.reports_only or settings.boilerplate_only):
+        report_errors(run, verdict, {row.name for row in rows if row.record is not None})
+    order = {row.name: place for place, row in enumerate(rows)}
     verdict.outcomes.sort(key=lambda outcome: order[outcome.name])
     logger.info('%.0f s in all.', time.monotonic() - started)
     _tell(verdict)
@@ -81,15 +77,16 @@ def check_templates(settings: Settings, bundle: ModelBundle) -> None:
     TemplateError
         If one of them cannot be had.
     """
-    from bids_interp.anatomical.templates import EMBEDDED, brain_template, strip_template
+    from bids_interp.anatomical.templates import brain_template, strip_template
+    from bids_interp.conventions import EMBEDDED_TEMPLATE
 
-    if settings.template != EMBEDDED:
+    if settings.template != EMBEDDED_TEMPLATE:
         strip_template(settings.template, offline=settings.offline)
-    if bundle.template != EMBEDDED:
+    if bundle.template != EMBEDDED_TEMPLATE:
         brain_template(bundle.template, offline=settings.offline)
 
 
-def prepare(settings: Settings) -> Job:
+def prepare(settings: Settings) -> tuple[Run, ModelBundle, list[PreflightRow]]:
     """Check everything that can be checked before computing; write nothing but empty folders."""
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
@@ -101,7 +98,7 @@ def prepare(settings: Settings) -> Job:
     bundle = open_model(settings)
     check_contrast(settings.output_dir, bundle)
     nprocs = settings.nprocs or available_cpus()
-    threads = settings.omp_nthreads or min(nprocs, MAX_THREADS)
+    threads = min(settings.omp_nthreads or MAX_THREADS, nprocs)
     check_templates(settings, bundle)
     rows = preflight(records, settings, bundle, n_threads=nprocs)
     if not settings.dry_run:
@@ -111,9 +108,7 @@ def prepare(settings: Settings) -> Job:
             work_dir: sum(row.work_bytes for row in todo),
         })  # fmt: skip
         prepare_work_dir(work_dir, clean=settings.clean_workdir)
-    stamp = new_run_uuid()
-    context = RunContext(bundle, device, nprocs, min(threads, nprocs), stamp)
-    mem_gb = settings.mem_gb or available_memory_gb()
+    run = start_run(settings, work_dir, device, threads)
     logger.info(
         'Model %s (%s%s), computing on %s; up to %d processes, %d threads a node, %.1f GB; '
         'brains are found with %s; work directory %s',
@@ -121,56 +116,56 @@ def prepare(settings: Settings) -> Job:
         bundle.version_hash,
         '; a demonstration, not for research' if bundle.demonstration else '',
         device,
-        nprocs,
-        context.omp_nthreads,
-        mem_gb,
+        run.nprocs,
+        run.omp_nthreads,
+        run.mem_gb,
         settings.template,
         work_dir,
     )
-    return Job(settings, context, rows, work_dir, mem_gb)
+    return run, bundle, rows
 
 
-def _compute(job: Job, excluded: list[Outcome]) -> Verdict:
+def _compute(
+    run: Run, bundle: ModelBundle, records: Sequence[T1wRecord], excluded: list[Outcome]
+) -> Verdict:
     """Write the derivatives of all usable images."""
-    settings = job.settings
+    settings = run.settings
     roots = {'raw': settings.bids_dir, **dict(settings.derivatives)}
-    prepare_output(settings.output_dir, roots, job.context.bundle)
+    prepare_output(settings.output_dir, roots, bundle)
     if settings.reports_only:
-        outcomes = [report_of(job, record.prefix) for record in job.records]
+        outcomes = [report_of(run, record.prefix) for record in records]
         return Verdict([*outcomes, *excluded])
-    add_log_file(settings.output_dir / 'logs' / f'{job.context.run_uuid}.log')
-    keep_settings(job)
-    verdict = _run_workflow(job, excluded) if job.records else Verdict(excluded)
-    if not settings.boilerplate_only:
-        report_errors(job, verdict)
-    return verdict
+    add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
+    keep_settings(run, [record.subject for record in records])
+    return _run_workflow(run, bundle, records, excluded) if records else Verdict(excluded)
 
 
-def _run_workflow(job: Job, excluded: list[Outcome]) -> Verdict:
-    configure_nipype(job.engine)
+def _run_workflow(
+    run: Run, bundle: ModelBundle, records: Sequence[T1wRecord], excluded: list[Outcome]
+) -> Verdict:
+    configure_nipype(run)
     from bids_interp.workflows.base import init_bids_interp_wf, work_key
 
-    settings, failed = job.settings, []
+    settings, failed = run.settings, []
 
     def note(record: T1wRecord, error: Exception) -> None:
         logger.debug('%s', error, exc_info=error)
         failed.append(Outcome(record.prefix, FAILED, str(error), step='building the workflow'))
 
-    work = job.work_dir / f'bids_interp-{work_key(settings, job.context.bundle)}'
     workflow = init_bids_interp_wf(
-        settings=settings,
-        records=job.records,
-        context=job.context,
-        base_dir=work,
+        run=run,
+        bundle=bundle,
+        records=records,
+        base_dir=run.work_dir / f'bids_interp-{work_key(settings, bundle)}',
         on_error=note,
     )
-    write_methods(job, workflow)
+    write_methods(run, workflow)
     if settings.write_graph:
-        write_graph(workflow, settings.output_dir / 'logs' / f'{job.context.run_uuid}_graph.dot')
+        write_graph(workflow, settings.output_dir / 'logs' / f'{run.uuid}_graph.dot')
     if settings.boilerplate_only:
-        return Verdict([*(Outcome(record.prefix) for record in job.records), *excluded])
-    built = [r for r in job.records if r.prefix not in {outcome.name for outcome in failed}]
-    verdict = execute(job.engine, workflow, built)
+        return Verdict([*(Outcome(record.prefix) for record in records), *excluded])
+    built = [r for r in records if r.prefix not in {outcome.name for outcome in failed}]
+    verdict = execute(run, workflow, built)
     verdict.outcomes += [*failed, *excluded]
     return verdict
 

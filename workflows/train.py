@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -23,10 +23,14 @@ from bids_interp.interfaces.training import (
     TrainFold,
     TrainingInput,
 )
+from bids_interp.records import to_plain
 from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import anatomical_wf_of
-from bids_interp.workflows.context import Engine, log_dir, send_crashes, workflow_name
+from bids_interp.workflows.context import Run, send_crashes, workflow_name
 from bids_interp.workflows.train_sanity import add_sanity
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class TrainPlan:
         Folder for checkpoints.
     bundle, report_dir : pathlib.Path
         Where the model and what describes it go.
-    facts : dict
+    facts : ModelFacts
         Of the configuration of the bundle.
     classifier : dict, optional
         Source of a given classifier.
@@ -64,7 +68,7 @@ class TrainPlan:
     checkpoints: Path
     bundle: Path
     report_dir: Path
-    facts: dict[str, Any]
+    facts: ModelFacts
     classifier: dict[str, Any] | None = None
 
 
@@ -76,7 +80,7 @@ def init_training_inputs_wf(
     template: str,
     context: Path,
     inputs_dir: Path,
-    engine: Engine,
+    run: Run,
     base_dir: Path,
     name: str = 'training_inputs_wf',
 ) -> Workflow:
@@ -96,7 +100,7 @@ def init_training_inputs_wf(
         Grid, mask and intensities of the model.
     inputs_dir : pathlib.Path
         Where the inputs are kept, ``<prefix>.safetensors``.
-    engine : Engine
+    run : Run
         Share of the machine.
     base_dir : pathlib.Path
         Work directory of nipype.
@@ -107,9 +111,9 @@ def init_training_inputs_wf(
     workflow.base_dir = str(base_dir)
     for record in records:
         single_wf = _init_single_input_wf(
-            settings, record, prepared.get(record.prefix), template, context, inputs_dir, engine
+            settings, record, prepared.get(record.prefix), template, context, inputs_dir, run
         )
-        crash_dir = log_dir(settings, record.subject, engine.run_uuid)
+        crash_dir = run.log_dir(record.subject)
         send_crashes(single_wf, crash_dir)
         workflow.add_nodes([single_wf])
     return workflow
@@ -122,7 +126,7 @@ def _init_single_input_wf(
     template: str,
     context: Path,
     inputs_dir: Path,
-    engine: Engine,
+    run: Run,
 ) -> Workflow:
     workflow = Workflow(name=workflow_name(record.prefix))
     place = pe.Node(
@@ -153,7 +157,7 @@ def _init_single_input_wf(
     ):
         if path is not None:
             setattr(inputnode.inputs, field, str(path))
-    anatomical_wf = anatomical_wf_of(settings, template, engine.omp_nthreads)
+    anatomical_wf = anatomical_wf_of(settings, template, run.omp_nthreads)
     plan = plan_anatomical(
         OutputContext(
             source=record.path,
@@ -194,7 +198,7 @@ def init_train_wf(
     *,
     settings: Settings,
     plan: TrainPlan,
-    engine: Engine,
+    run: Run,
     base_dir: Path,
     name: str = 'train_wf',
 ) -> Workflow:
@@ -210,7 +214,7 @@ def init_train_wf(
         Choices of the user.
     plan : TrainPlan
         What is trained.
-    engine : Engine
+    run : Run
         Share of the machine.
     base_dir : pathlib.Path
         Work directory of nipype.
@@ -236,7 +240,7 @@ def init_train_wf(
     assemble_model = pe.Node(
         AssembleModel(
             table=str(plan.table),
-            facts=plan.facts,
+            facts=to_plain(plan.facts),
             checkpoints=str(plan.checkpoints),
             bundle=str(plan.bundle),
             report_dir=str(plan.report_dir),
@@ -250,19 +254,19 @@ def init_train_wf(
     merge_results = pe.Node(niu.Merge(plan.n_folds), name='merge_results')
     if settings.classifier_card is not None:
         given['classifier_card'] = str(settings.classifier_card)
-    threads = max(1, engine.nprocs // plan.n_folds)
+    threads = max(1, run.nprocs // plan.n_folds)
     computed: dict[str, Any] = {
         'recipe': plan.recipe,
         'recipe_digest': plan.recipe_digest,
         'allow_code': settings.allow_code,
-        'device': engine.device,
-        'use_gpu': engine.device.startswith('cuda'),
+        'device': run.device,
+        'use_gpu': run.device.startswith('cuda'),
         'n_devices': settings.devices_per_fold,
         'num_threads': threads,
         'random_seed': settings.random_seed,
         **given,
     }
-    n_procs = min(engine.nprocs, threads * settings.devices_per_fold)
+    n_procs = min(run.nprocs, threads * settings.devices_per_fold)
     share: dict[str, Any] = {'mem_gb': 2.5, 'n_procs': n_procs}
     for index in range(plan.n_folds):
         train_fold = pe.Node(
@@ -280,6 +284,6 @@ def init_train_wf(
     ])  # fmt: skip
     if settings.sanity:
         add_sanity(workflow, 0, plan.checkpoints.with_name('sanity'), computed, share)
-    crash_dir = settings.output_dir / 'logs' / f'{engine.run_uuid}_crashes'
+    crash_dir = settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     send_crashes(workflow, crash_dir)
     return workflow

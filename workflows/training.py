@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bids_interp import __version__
+from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.labels import LabelledImage, LabelTable, read_labels
 from bids_interp.bids.preflight import PreflightRow, preflight, render_table
@@ -18,8 +18,9 @@ from bids_interp.bids.resources import (
 )
 from bids_interp.errors import TrainingError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, with_head_template
-from bids_interp.workflows.engine import configure_nipype, execute, run_nodes, start_engine
+from bids_interp.version import __version__
+from bids_interp.workflows.context import Run, start_run
+from bids_interp.workflows.engine import configure_nipype, execute, run_nodes
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.places import check_places, choose_work_dir, prepare_work_dir
 from bids_interp.workflows.plugin_file import check_plugin, choose_device
@@ -77,18 +78,18 @@ def run_train(settings: Settings) -> int:
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0 if all(row.usable for row in rows) else 1
-    engine = start_engine(settings, work_dir, choose_device(settings))
+    run = start_run(settings, work_dir, choose_device(settings))
     logger.info(
         'Computing on %s; up to %d processes, %.1f GB; work directory %s',
-        engine.device,
-        engine.nprocs,
-        engine.mem_gb,
+        run.device,
+        run.nprocs,
+        run.mem_gb,
         work_dir,
     )
     prepare_work_dir(work_dir, clean=settings.clean_workdir)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
-    add_log_file(settings.output_dir / 'logs' / f'{engine.run_uuid}.log')
-    verdict, usable = _prepare_inputs(settings, labels, rows, recipe, classifier, engine)
+    add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
+    verdict, usable = _prepare_inputs(settings, labels, rows, recipe, classifier, run)
     code = verdict.exit_code
     for outcome in verdict.outcomes:
         if outcome.status != DONE:
@@ -96,8 +97,8 @@ def run_train(settings: Settings) -> int:
     if verdict.interrupted:
         logger.error('Interrupted; run the same command again to continue.')
         return 1
-    plan = make_plan(settings, labels, usable, recipe, classifier, bundle, engine)
-    _train(settings, plan, engine)
+    plan = make_plan(settings, labels, usable, recipe, classifier, bundle, run)
+    _train(settings, plan, run)
     _tell(plan, settings)
     return 1 if code else 0
 
@@ -108,13 +109,13 @@ def _prepare_inputs(
     rows: Sequence[PreflightRow],
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,
-    engine: Engine,
+    run: Run,
 ) -> tuple[Verdict, list[LabelledImage]]:
     """Bring all images onto the model's grid; a bad one is left out and named."""
-    configure_nipype(engine)
+    configure_nipype(run)
     from bids_interp.workflows.train import init_training_inputs_wf
 
-    base_dir = training_dir(settings, recipe, engine)
+    base_dir = training_dir(settings, recipe, run)
     base_dir.mkdir(parents=True, exist_ok=True)
     template = save_model_context(base_dir / 'context.safetensors', settings, recipe)
     excluded = [
@@ -123,7 +124,7 @@ def _prepare_inputs(
     bad = {outcome.name for outcome in excluded}
     images = [image for image in labels.images if image.record.prefix not in bad]
     records = [image.record for image in images]
-    prepared = look_for_prepared(settings, records, template, engine.nprocs)
+    prepared = look_for_prepared(settings, records, template, run.nprocs)
     if prepared:
         logger.info('%d of %d images were prepared before.', len(prepared), len(records))
     workflow = init_training_inputs_wf(
@@ -133,16 +134,16 @@ def _prepare_inputs(
         template=template,
         context=base_dir / 'context.safetensors',
         inputs_dir=base_dir / 'inputs',
-        engine=engine,
+        run=run,
         base_dir=base_dir,
     )
-    verdict = execute(engine, workflow, records)
+    verdict = execute(run, workflow, records)
     done = {outcome.name for outcome in verdict.of(DONE)}
     verdict.outcomes += excluded
     return verdict, [image for image in images if image.record.prefix in done]
 
 
-def _train(settings: Settings, plan: TrainPlan, engine: Engine) -> None:
+def _train(settings: Settings, plan: TrainPlan, run: Run) -> None:
     """Run the train workflow.
 
     Raises
@@ -152,11 +153,9 @@ def _train(settings: Settings, plan: TrainPlan, engine: Engine) -> None:
     """
     from bids_interp.workflows.train import init_train_wf
 
-    workflow = init_train_wf(
-        settings=settings, plan=plan, engine=engine, base_dir=plan.table.parent
-    )
-    crashes = settings.output_dir / 'logs' / f'{engine.run_uuid}_crashes'
-    outcome = run_nodes(engine, workflow, crashes)
+    workflow = init_train_wf(settings=settings, plan=plan, run=run, base_dir=plan.table.parent)
+    crashes = settings.output_dir / 'logs' / f'{run.uuid}_crashes'
+    outcome = run_nodes(run, workflow, crashes)
     if outcome.status == FAILED:
         where = f' in {outcome.step}' if outcome.step else ''
         details = f' Details: {outcome.crash_file}.' if outcome.crash_file else ''
@@ -171,8 +170,7 @@ def _tell(plan: TrainPlan, settings: Settings) -> None:
     from bids_interp.models.bundle import load_bundle
 
     bundle = load_bundle(plan.bundle, allow_code=settings.allow_code)
-    metrics = bundle.config['metrics']
-    warranted = metrics.get('explanation_warranted', True)
-    logger.log(logging.INFO if warranted else logging.WARNING, '%s', verdict_sentence(metrics))
+    level = logging.INFO if bundle.warranted else logging.WARNING
+    logger.log(level, '%s', verdict_sentence(bundle.config.metrics))
     click.echo(f'Model:  {plan.bundle}\nReport: {plan.report_dir / "report.html"}')
     click.echo(f'Explain with it: bids_interp BIDS_DIR OUT_DIR participant --model {plan.bundle}')

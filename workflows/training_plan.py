@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +16,20 @@ from bids_interp.bids.query import T1wRecord, read_description
 from bids_interp.bids.resources import available_cpus
 from bids_interp.bids.reuse import Prepared, find_prepared, prepared_with
 from bids_interp.bids.write import write_json
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Run
 from bids_interp.workflows.training_checks import check_enough, recipe_arguments
 
 if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import ClassifierConfig, ModelFacts
     from bids_interp.training.recipe import TrainingRecipe
     from bids_interp.workflows.train import TrainPlan
 
-TEMPLATE = 'MNI152NLin2009aSym'
 SITE_COLUMNS = ('site', 'scanner', 'center', 'centre')
 
 
-def training_dir(settings: Settings, recipe: TrainingRecipe, engine: Engine) -> Path:
+def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
     """Part of the work directory that belongs to this dataset, preprocessing and grid."""
     parts = [
         read_description(settings.bids_dir),
@@ -39,7 +40,7 @@ def training_dir(settings: Settings, recipe: TrainingRecipe, engine: Engine) -> 
         str(settings.classifier_card and settings.classifier_card.read_text(encoding='utf-8')),
     ]
     digest = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:10]
-    return engine.work_dir / f'train-{digest}'
+    return run.work_dir / f'train-{digest}'
 
 
 def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
@@ -55,10 +56,10 @@ def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -
         template = brain_template(card.grid.space, offline=settings.offline)
         save_context(path, card.grid, mask_on(template, card.grid), card.preprocessing)
         return card.grid.space
-    template = brain_template(TEMPLATE, offline=settings.offline)
-    grid, mask = model_grid(template, TEMPLATE, recipe.spacing_mm, recipe.cube)
+    template = brain_template(EMBEDDED_TEMPLATE, offline=settings.offline)
+    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, recipe.spacing_mm, recipe.cube)
     save_context(path, grid, mask, recipe.preprocessing)
-    return TEMPLATE
+    return EMBEDDED_TEMPLATE
 
 
 def look_for_prepared(
@@ -106,14 +107,14 @@ def make_plan(
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,
     bundle: Path,
-    engine: Engine,
+    run: Run,
 ) -> TrainPlan:
     """Write the table of the images and gather what the train workflow needs."""
     from bids_interp.workflows.train import TrainPlan
 
     usable = LabelTable(labels.target, tuple(images), labels.left_out)
     check_enough(usable, recipe.n_folds)
-    base_dir = training_dir(settings, recipe, engine)
+    base_dir = training_dir(settings, recipe, run)
     table = {**describe_images(settings, images), 'target': labels.target.to_dict()}
     digest = hashlib.sha256(
         json.dumps([table, settings.random_seed, recipe.digest(), classifier]).encode()
@@ -132,7 +133,7 @@ def make_plan(
         checkpoints=checkpoints,
         bundle=bundle,
         report_dir=settings.output_dir / 'training' / bundle.name,
-        facts=config_facts(settings, recipe, classifier, bundle.name, engine),
+        facts=config_facts(settings, recipe, classifier, bundle.name, run),
         classifier=classifier,
     )
 
@@ -142,38 +143,43 @@ def config_facts(
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,
     name: str,
-    engine: Engine,
-) -> dict[str, Any]:
-    """What the configuration of the bundle says of the run."""
-    described = read_description(settings.bids_dir)
-    facts: dict[str, Any] = {
-        'name': name,
-        'license': settings.model_license or '',
-        'created': datetime.now(UTC).date().isoformat(),
-        'classifier': {
-            'architecture': recipe.classifier.architecture,
-            'arguments': {
-                **recipe.classifier.arguments,
-                **({'members': recipe.members} if recipe.members > 1 else {}),
-            },
-        },
-        'simulator': recipe.simulator.network_arguments(),
-        'training': {
-            'preset': settings.preset,
-            'dataset': described['Name'],
-            'doi': described.get('DatasetDOI', ''),
-            'covariates': list(settings.covariates),
-            'device': engine.device,
-            'recipe': asdict(recipe),
-        },
-    }
-    if classifier is not None:
-        from bids_interp.models.card import ClassifierCard
+    run: Run,
+) -> ModelFacts:
+    """Facts of the run for the configuration of the bundle."""
+    from bids_interp.models.bundle_schema import ModelFacts, SimulatorConfig, TrainingFacts
 
-        card = ClassifierCard.read(settings.classifier_card or Path())
-        # Where the file lay does not matter: the bundle has it.
-        kept = {k: v for k, v in classifier.items() if k != 'location'}
-        if classifier['kind'] == 'module':
-            kept = classifier
-        facts['classifier'] = {'external': kept, 'card': card.to_dict()}
-    return facts
+    described = read_description(settings.bids_dir)
+    return ModelFacts(
+        name=name,
+        license=settings.model_license or '',
+        created=datetime.now(UTC).date().isoformat(),
+        classifier=_classifier_config(settings, recipe, classifier),
+        simulator=SimulatorConfig(**recipe.simulator.network_arguments()),
+        training=TrainingFacts(
+            preset=settings.preset,
+            dataset=described['Name'],
+            doi=described.get('DatasetDOI', ''),
+            covariates=list(settings.covariates),
+            device=run.device,
+            recipe=asdict(recipe),
+        ),
+    )
+
+
+def _classifier_config(
+    settings: Settings, recipe: TrainingRecipe, classifier: dict[str, Any] | None
+) -> ClassifierConfig:
+    from bids_interp.models.bundle_schema import ClassifierConfig, GivenClassifier
+    from bids_interp.models.card import ClassifierCard
+
+    if classifier is None:
+        members = {'members': recipe.members} if recipe.members > 1 else {}
+        return ClassifierConfig(
+            recipe.classifier.architecture, {**recipe.classifier.arguments, **members}
+        )
+    card = ClassifierCard.read(settings.classifier_card or Path())
+    given = GivenClassifier(**classifier)
+    if given.kind != 'module':
+        # The bundle holds the file, so its former place does not matter.
+        given = replace(given, location=None)
+    return ClassifierConfig(external=given, card=card)

@@ -14,14 +14,19 @@ import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import IO, Any
 
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
-
 from bids_interp.errors import WorkerLostError
 from bids_interp.workflows.logs import quieten_nipype
+from bids_interp.workflows.nipype_internals import (
+    ProcessPlugin,
+    failure,
+    pool_processes,
+    run_node,
+)
 
 logger = logging.getLogger('bids_interp')
 
@@ -83,21 +88,7 @@ def run_watched(node: Any, updatehash: bool, taskid: int, pids: str) -> dict[str
     return result
 
 
-class CrashesAnyway:
-    """Lets a run go on when the file about a crash cannot be written (the disk is full).
-
-    Goes before a plugin of nipype among the bases; the node keeps its traceback.
-    """
-
-    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
-        try:
-            return super()._report_crash(node, result=result)  # type: ignore[misc]
-        except OSError as error:
-            logger.error('No file about the failure of %s can be written: %s', node, error)
-            return ''
-
-
-class WatchedMultiProcPlugin(CrashesAnyway, MultiProcPlugin):
+class WatchedMultiProcPlugin(ProcessPlugin):
     """nipype's MultiProc that does not wait for ever when a worker is killed.
 
     When the system kills a worker (mostly for lack of memory), the job in it fails with
@@ -110,10 +101,8 @@ class WatchedMultiProcPlugin(CrashesAnyway, MultiProcPlugin):
     """
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
-        super().__init__(plugin_args=plugin_args)
-        # nipype's pool is not used: it has started no process yet.
-        self.pool: ProcessPoolExecutor
-        self.pool.shutdown(wait=False)
+        super().__init__(plugin_args)
+        self._folder = os.getcwd()
         self._context = mp.get_context('forkserver')
         self._context.set_forkserver_preload(list(PRELOAD))
         remove_left(Path(plugin_args['scratch']))
@@ -121,6 +110,7 @@ class WatchedMultiProcPlugin(CrashesAnyway, MultiProcPlugin):
         self._level = logging.getLogger('nipype.workflow').level
         self._processes: dict[int, Any] = {}
         self._jobs: dict[int, tuple[Any, bool]] = {}
+        self._results: dict[int, dict[str, Any]] = {}
         self._lost: set[int] = set()
         self.pool = self._new_pool()
 
@@ -128,82 +118,72 @@ class WatchedMultiProcPlugin(CrashesAnyway, MultiProcPlugin):
         return ProcessPoolExecutor(
             max_workers=self.processors,
             initializer=start_worker,
-            initargs=(self._cwd, self._level),
+            initargs=(self._folder, self._level),
             mp_context=self._context,
         )
 
-    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
-        self._taskid += 1
-        self._jobs[self._taskid] = (node, updatehash)
-        self._submit(self._taskid)
-        return self._taskid
-
-    def _submit(self, taskid: int) -> None:
-        node, updatehash = self._jobs[taskid]
-        arguments = (node, updatehash, taskid, str(self._pids))
+    def submit(self, task: int, node: Any, updatehash: bool) -> None:
+        """Run a node in a process of the pool; see :class:`ProcessPlugin`."""
+        self._jobs[task] = (node, updatehash)
+        arguments = (node, updatehash, task, str(self._pids))
         try:
             future = self.pool.submit(run_watched, *arguments)
         except BrokenProcessPool:
             self.pool.shutdown(wait=False)
             self.pool = self._new_pool()
             future = self.pool.submit(run_watched, *arguments)
-        future.taskid = taskid  # type: ignore[attr-defined]
-        self._processes.update(self.pool._processes or {})
-        self._task_obj[taskid] = future
-        future.add_done_callback(self._async_callback)
+        self._processes.update(pool_processes(self.pool))
+        future.add_done_callback(partial(self._keep, task))
 
-    def _async_callback(self, args: Future) -> None:
-        taskid = args.taskid  # type: ignore[attr-defined]
-        if args.cancelled():
+    def _keep(self, task: int, future: Future) -> None:
+        if future.cancelled():
             return
-        error = args.exception()
+        error = future.exception()
         if error is None:
-            self._taskresult[taskid] = args.result()
+            self._results[task] = future.result()
         elif isinstance(error, BrokenProcessPool):
-            self._lost.add(taskid)
+            self._lost.add(task)
         else:
-            self._taskresult[taskid] = failure(taskid, error)
+            self._results[task] = failure(task, error)
 
-    def _get_result(self, taskid: int) -> dict[str, Any] | None:
-        if taskid in self._lost:
+    def result(self, task: int) -> dict[str, Any] | None:
+        """Return the result of a task, or None while it runs."""
+        if task in self._lost:
             self._settle_lost()
-        return self._taskresult.get(taskid)
+        return self._results.get(task)
 
     def _settle_lost(self) -> None:
         """Fail the jobs whose worker was killed; run the others of the pool again."""
         time.sleep(0.2)  # until the pool has failed all its jobs
         lost, self._lost = sorted(self._lost), set()
-        killed = [taskid for taskid in lost if self._was_killed(taskid)] or lost
-        for taskid in lost:
-            node = self._jobs[taskid][0]
-            (self._pids / str(taskid)).unlink(missing_ok=True)
-            if taskid in killed:
+        killed = [task for task in lost if self._was_killed(task)] or lost
+        for task in lost:
+            node, updatehash = self._jobs[task]
+            (self._pids / str(task)).unlink(missing_ok=True)
+            if task in killed:
                 error = WorkerLostError(f'The process that ran {node.fullname} was killed.')
-                self._taskresult[taskid] = failure(taskid, error)
+                self._results[task] = failure(task, error)
             else:
                 logger.warning('%s runs again: another process was killed.', node.fullname)
-                self._submit(taskid)
+                self.submit(task, node, updatehash)
 
-    def _was_killed(self, taskid: int) -> bool:
+    def _was_killed(self, task: int) -> bool:
         """Tell whether the worker of a job was killed (the pool ends the others by SIGTERM)."""
         try:
-            pid = int((self._pids / str(taskid)).read_text())
+            pid = int((self._pids / str(task)).read_text())
         except (OSError, ValueError):
             return False  # it had not started
         process = self._processes.get(pid)
         return process is None or process.exitcode not in (None, -signal.SIGTERM)
 
-    def _clear_task(self, taskid: int) -> None:
-        super()._clear_task(taskid)
-        self._jobs.pop(taskid, None)
-        self._taskresult.pop(taskid, None)
-
-    def _postrun_check(self) -> None:
-        self.close()
+    def forget(self, task: int) -> None:
+        """Release what is kept of a task that has ended."""
+        self._jobs.pop(task, None)
+        self._results.pop(task, None)
 
     def close(self) -> None:
         """End all workers now, whatever they do."""
-        processes = dict(self.pool._processes or {})
+        processes = pool_processes(self.pool)
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes.values():
             process.kill()
@@ -233,12 +213,3 @@ def remove_left(scratch: Path) -> None:
         with suppress(OSError), (folder / LOCK).open('r+') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def failure(taskid: int, error: BaseException) -> dict[str, Any]:
-    """Return what a plugin of nipype takes as the result of a job that failed."""
-    kind = type(error)
-    line = f'{kind.__module__}.{kind.__qualname__}: {error}\n'
-    # The traceback in a worker: it knows the first error, where others came of it.
-    before = [f'{error.__cause__}\n'] if error.__cause__ else []
-    return {'result': None, 'traceback': [*before, line], 'taskid': taskid}

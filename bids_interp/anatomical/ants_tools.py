@@ -19,7 +19,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bids_interp.anatomical.conform import make_image
 from bids_interp.anatomical.itk import FLIP, itk_text, lps_parameters_to_ras
 
 THREADS_VARIABLE = 'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'
@@ -70,14 +69,6 @@ def to_ants(img: nib.Nifti1Image) -> Any:
         spacing=[float(v) for v in spacing],
         direction=affine[:3, :3] / spacing,
     )
-
-
-def to_nifti(image: Any) -> nib.Nifti1Image:
-    """Return an ANTs image as NIfTI (float32, RAS+ affine)."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.asarray(image.direction) * np.asarray(image.spacing)
-    affine[:3, 3] = image.origin
-    return make_image(np.asarray(image.numpy(), dtype=np.float32), FLIP @ affine)
 
 
 def at_spacing(img: nib.Nifti1Image, mm: float) -> Any:

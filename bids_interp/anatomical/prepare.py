@@ -15,6 +15,9 @@ from bids_interp.anatomical.stripped import foreground_mask, stripped_evidence
 from bids_interp.anatomical.templates import brain_mask_of, strip_template
 from bids_interp.errors import ImageError
 
+#: Source of the mask, in the sidecar, of a brain that was extracted before.
+NOT_BACKGROUND = 'voxels that are not background'
+
 
 @dataclass(frozen=True)
 class BrainOptions:
@@ -100,7 +103,7 @@ def prepare_brain(
     if given_mask is not None and options.skull_strip != 'force':
         mask, facts['BrainMask'] = load_mask(given_mask, img), 'given'
     elif stripped:
-        mask, facts['BrainMask'] = nonzero_mask(img, name), 'voxels that are not background'
+        mask, facts['BrainMask'] = nonzero_mask(img, name), NOT_BACKGROUND
     if not corrected:
         img = correct_bias(img, mask=mask, threads=options.threads)
         facts['BiasCorrection'] = 'N4'

@@ -12,10 +12,10 @@ from scipy import ndimage
 
 from bids_interp.anatomical.conform import make_image
 from bids_interp.anatomical.stripped import foreground_mask
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError
+from bids_interp.settings import Settings
 
-EMBEDDED = 'MNI152NLin2009aSym'
-NILEARN_FILE = 'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
 # Whole heads with a brain mask, in the order of preference.
 HEAD_TEMPLATES = ('OASIS30ANTs', 'MNI152NLin2009cAsym', 'MNI152NLin6Asym')
 
@@ -50,7 +50,16 @@ def head_template_name(name: str | None = None) -> str:
         else the embedded one.
     """
     there = (found for found in HEAD_TEMPLATES if _head_files(found, offline=True) is not None)
-    return name or next(there, EMBEDDED)
+    return name or next(there, EMBEDDED_TEMPLATE)
+
+
+def with_head_template(settings: Settings) -> Settings:
+    """Return the settings with the whole-head template named.
+
+    Which template is best may change between two runs. Intermediate and finished files are valid
+    only for the template that they were made with.
+    """
+    return settings.replace(template=head_template_name(settings.template))
 
 
 def strip_template(name: str | None = None, *, offline: bool = True) -> StripTemplate:
@@ -70,7 +79,7 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
         If a template given by name cannot be had.
     """
     chosen = head_template_name(name)
-    if chosen != EMBEDDED:
+    if chosen != EMBEDDED_TEMPLATE:
         files = _head_files(chosen, offline=offline or name is None)
         if files is None:
             raise TemplateError(
@@ -80,11 +89,11 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
         return StripTemplate(chosen, *_checked(head, mask, files), 'templateflow')
     from bids_interp.phantom.head import synthetic_head
 
-    head, mask = synthetic_head(brain_template(EMBEDDED), spacing_mm=2.0)
-    return StripTemplate(EMBEDDED, head, mask, 'synthetic')
+    head, mask = synthetic_head(brain_template(EMBEDDED_TEMPLATE), spacing_mm=2.0)
+    return StripTemplate(EMBEDDED_TEMPLATE, head, mask, 'synthetic')
 
 
-def brain_template(name: str = EMBEDDED, *, offline: bool = True) -> nib.Nifti1Image:
+def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> nib.Nifti1Image:
     """Return the brain of a template at 1 mm: float32, 0 outside of the brain, RAS+ axes.
 
     Raises
@@ -92,14 +101,14 @@ def brain_template(name: str = EMBEDDED, *, offline: bool = True) -> nib.Nifti1I
     TemplateError
         If it is neither embedded nor in TemplateFlow's folder.
     """
-    if name == EMBEDDED:
+    if name == EMBEDDED_TEMPLATE:
         return _embedded_brain()
     files = _flow_files(name, ('res-01', 'res-1'), offline)
     if files is None:
         raise TemplateError(
             f'The brain of template {name} at 1 mm is not in {flow_home()}.',
             'Fetch it once with a network connection, or use a model made for '
-            f'{EMBEDDED}, which needs none.',
+            f'{EMBEDDED_TEMPLATE}, which needs none.',
         )
     head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
     data = np.asarray(head.dataobj, dtype=np.float32) * (np.asarray(mask.dataobj) > 0.5)
@@ -113,13 +122,10 @@ def flow_home() -> Path:
 
 
 def _embedded_brain() -> nib.Nifti1Image:
-    import nilearn
+    from bids_interp.phantom.head import embedded_brain
 
-    path = Path(nilearn.__file__).parent / 'datasets' / 'data' / NILEARN_FILE
-    if not path.is_file():
-        raise TemplateError(f'{path} is missing.', 'Reinstall nilearn.')
-    img = nib.load(path)
-    return make_image(np.asarray(img.dataobj, dtype=np.float32), img.affine, 4)
+    image = embedded_brain()
+    return make_image(np.asarray(image.dataobj, dtype=np.float32), image.affine, 4)
 
 
 def _head_files(name: str, offline: bool) -> tuple[Path, Path] | None:

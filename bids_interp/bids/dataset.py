@@ -33,7 +33,7 @@ IGNORED = (
 )
 
 _README_TITLE = '# Derivatives of bids_interp'
-_README = (
+README = (
     _README_TITLE
     + """
 
@@ -206,4 +206,4 @@ def _write_bidsignore(path: Path) -> None:
 def _write_readme(path: Path) -> None:
     if path.exists() and not path.read_text(encoding='utf-8').startswith(_README_TITLE):
         return
-    write_text(path, _README)
+    write_text(path, README)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.names import SOURCE_ENTITIES
+from bids_interp.bids.entities import SOURCE_ENTITIES
 from bids_interp.errors import UsageError
 
 # Queries of fMRIPrep's filter files: one file can serve several apps.

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bids_interp import __version__
 from bids_interp.bids.dataset import BIDS_VERSION, DESCRIPTION
+from bids_interp.bids.folders import check_writable, is_inside
 from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.resources import check_writable, is_inside
 from bids_interp.bids.write import write_json, write_text, write_tsv
 from bids_interp.errors import InputDatasetError, OutputError
+from bids_interp.version import __version__
 
 GENERATOR = 'bids_interp inject'
 RECIPE = 'inject.json'

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.tables import Tables, is_category
+from bids_interp.bids.tables import Tables, as_numbers, is_category
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.models.target import Target
 from bids_interp.settings import Settings
@@ -254,22 +254,6 @@ def _refuse_two_classes(
             f'These participants are in more than one class of {target.label}:\n{_listed(torn)}\n',
             'Choose one session of each with --session-label, or leave them out.',
         )
-
-
-def as_numbers(values: Sequence[str | None]) -> np.ndarray | None:
-    """Values (N,) as floats, NaN where missing; None if one is no number.
-
-    Examples
-    --------
-    >>> as_numbers(['1', None, '2.5'])
-    array([1. , nan, 2.5])
-    >>> as_numbers(['M', 'F']) is None
-    True
-    """
-    try:
-        return np.array([math.nan if v is None else float(v) for v in values])
-    except ValueError:
-        return None
 
 
 def strata(images: Sequence[LabelledImage], columns: Sequence[str]) -> list[np.ndarray]:

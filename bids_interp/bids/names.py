@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bids_interp.conventions import ANATOMY_MM
-from bids_interp.errors import InputDatasetError
-
-#: BIDS entities of a source T1w image that its derivatives keep: key in file names -> pybids name.
-SOURCE_ENTITIES = {
-    'sub': 'subject',
-    'ses': 'session',
-    'task': 'task',
-    'acq': 'acquisition',
-    'ce': 'ceagent',
-    'rec': 'reconstruction',
-    'run': 'run',
-    'echo': 'echo',
-    'part': 'part',
-    'chunk': 'chunk',
-}
+from bids_interp.bids.entities import source_entities
+from bids_interp.conventions import ANATOMY_MM, DIRECTIONS
 
 _PREFIX = (
     'sub-{subject}[_ses-{session}][_task-{task}][_acq-{acquisition}][_ce-{ceagent}]'
@@ -57,41 +42,6 @@ KINDS: dict[str, dict[str, str]] = {
     'dose_response': {'desc': 'doseresponse', 'suffix': 'stats', 'extension': '.tsv'},
     'counterfactual': {'desc': 'counterfactual', 'suffix': 'stats', 'extension': '.tsv'},
 }
-
-DIRECTIONS = ('inject', 'remove')
-
-_PAIR = re.compile(r'^([a-z]+)-([a-zA-Z0-9+]+)$')
-
-
-def source_entities(path: str | Path) -> dict[str, str]:
-    """Read the entities that derivatives keep from the name of a source image.
-
-    Parameters
-    ----------
-    path : path
-        A BIDS file; only its name matters.
-
-    Returns
-    -------
-    dict
-        pybids entity names and their values as written (``run-01`` stays ``'01'``).
-
-    Raises
-    ------
-    InputDatasetError
-        If the name has no ``sub-<label>``.
-
-    Examples
-    --------
-    >>> source_entities('sub-01_ses-a_run-01_T1w.nii.gz')
-    {'subject': '01', 'session': 'a', 'run': '01'}
-    """
-    name = Path(path).name
-    pairs = (_PAIR.match(part) for part in name.split('.')[0].split('_'))
-    found = {pair[1]: pair[2] for pair in pairs if pair and pair[1] in SOURCE_ENTITIES}
-    if 'sub' not in found:
-        raise InputDatasetError(f'{path} is not a BIDS file name: it has no sub-<label>.')
-    return {SOURCE_ENTITIES[key]: found[key] for key in SOURCE_ENTITIES if key in found}
 
 
 def dose_label(direction: str, dose: float) -> str:

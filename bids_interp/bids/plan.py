@@ -7,13 +7,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.names import DIRECTIONS, dose_label, output_name
+from bids_interp.bids.explain_files import (
+    FACTS,
+    REALISED,
+    SALIENCY,
+    VELOCITY,
+    field_files,
+    realised_files,
+    saliency_files,
+)
+from bids_interp.bids.names import output_name
 from bids_interp.bids.provenance import bids_uri
 from bids_interp.bids.sidecars import SOURCE_KINDS, is_standard_template, sidecar
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE
 
-#: Metadata key that stands for "put all keys of this JSON file into the sidecar".
+#: Key of `learned` for a JSON file all of whose keys go into the sidecar.
 ALL_KEYS = '*'
+#: Key of `learned` for a JSON file that has, by label, an object for each image.
+KEYS_OF_FILE = '#'
 
 
 @dataclass(frozen=True)
@@ -31,8 +43,13 @@ class PlannedOutput:
     dtype : str, optional
         Type on disk that a NIfTI image must have.
     learned : list of (str, str)
-        What is learned on the way: key of the sidecar (or :data:`ALL_KEYS`) and the name of the
-        input of the sink that has it.
+        What is learned on the way: key of the sidecar (or :data:`ALL_KEYS`, or
+        :data:`KEYS_OF_FILE`) and the name of the input of the sink that has it.
+    stem : str, optional
+        Name, without extension, that the file must have where it comes from
+        (:attr:`bids_interp.bids.explain_files.ExplainFile.stem`).
+    label : str, optional
+        Key of its facts in a JSON file about several images.
     optional : bool
         Whether it may turn out that there is no such file; a file of no bytes is then in its place
         (:func:`bids_interp.bids.write.no_map`).
@@ -44,6 +61,8 @@ class PlannedOutput:
     dtype: str | None = None
     learned: tuple[tuple[str, str], ...] = ()
     optional: bool = False
+    stem: str | None = None
+    label: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
@@ -237,21 +256,23 @@ def plan_explain(
                 template=True,
             )
         ],
-        'velocity': [
+        VELOCITY: [
             PlannedOutput(
-                context.name(context.field_kind, space=template, desc=direction),
+                context.name(context.field_kind, space=template, desc=file.direction),
                 sidecar(
                     context.field_kind,
                     common,
                     context.sources('velocity'),
-                    direction=direction,
+                    direction=file.direction,
                     Resolution=context.model_resolution,
                     SpatialReference=context.reference(),
                 ),
                 template=True,
-                learned=(*membership, (ALL_KEYS, 'velocity_facts')),
+                learned=(*membership, (KEYS_OF_FILE, 'velocity_facts')),
+                stem=file.stem,
+                label=file.label,
             )
-            for direction in DIRECTIONS
+            for file in field_files()
         ],
     }
     for kind in ('prediction', 'dose_response', 'counterfactual'):
@@ -271,7 +292,7 @@ def _plan_saliency(context: OutputContext, methods: Sequence[str]) -> Plan:
     membership = ((ALL_KEYS, 'membership'),)
     maps = [
         PlannedOutput(
-            context.name('saliency', space=context.template, desc=method),
+            context.name('saliency', space=context.template, desc=file.label),
             sidecar(
                 'saliency',
                 context.common,
@@ -280,17 +301,19 @@ def _plan_saliency(context: OutputContext, methods: Sequence[str]) -> Plan:
                 SpatialReference=context.reference(),
             ),
             template=True,
-            learned=(*membership, (ALL_KEYS, 'saliency_facts')),
+            learned=(*membership, (KEYS_OF_FILE, 'saliency_facts')),
             optional=True,
+            stem=file.stem,
+            label=file.label,
         )
-        for method in methods
+        for file in saliency_files(methods)
     ]
     summary = PlannedOutput(
         context.name('saliency_methods'),
         sidecar('saliency_methods', context.common, context.sources('saliency_methods')),
         learned=membership,
     )
-    return {'saliency': maps, 'saliency_methods': [summary]}
+    return {SALIENCY: maps, 'saliency_methods': [summary]}
 
 
 def wants_space(output_spaces: Sequence[str], place: str, template: str) -> bool:
@@ -315,22 +338,23 @@ def _plan_realised(
     resolution = 'Isotropic voxels of 1 mm.' if in_template else None
     plan: Plan = {}
     for kind in ('simulated', 'logjacobian'):
-        plan[f'{kind}_{place}'] = [
+        plan[REALISED[kind, place]] = [
             PlannedOutput(
-                context.name(kind, desc=dose_label(direction, dose), **spaced),
+                context.name(kind, desc=file.label, **spaced),
                 sidecar(
                     kind,
                     context.common,
-                    [context.own(key) for key in own_sources] + [context.velocity(direction)],
-                    direction=direction,
-                    dose=dose,
+                    [context.own(key) for key in own_sources] + [context.velocity(file.direction)],
+                    direction=file.direction,
+                    dose=file.dose,
                     Resolution=resolution,
                     SpatialReference=reference,
                 ),
                 template=in_template,
-                learned=((ALL_KEYS, 'membership'), (ALL_KEYS, f'{place}_facts')),
+                learned=((ALL_KEYS, 'membership'), (KEYS_OF_FILE, FACTS[place])),
+                stem=file.stem,
+                label=file.label,
             )
-            for direction in DIRECTIONS
-            for dose in doses
+            for file in realised_files(kind, place, doses)
         ]
     return plan

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from bids_interp import __version__
+from bids_interp.container import container
+from bids_interp.version import __version__
 
 SOFTWARE = 'bids_interp'
 RAW_LINK = 'raw'
@@ -16,7 +17,6 @@ DEMONSTRATION_NOTE = (
     'Made with the demonstration model of bids_interp, which was trained on simulated changes: '
     'it shows how the software works and says nothing about any disease or person.'
 )
-RESEARCH_NOTE = 'Research use only; not for diagnosis.'
 
 
 class ModelIdentity(Protocol):
@@ -85,37 +85,6 @@ def generated_by(bundle: ModelIdentity | None = None) -> list[dict[str, Any]]:
         software,
         {'Name': bundle.name, 'Version': bundle.version_hash, 'Description': described},
     ]
-
-
-def container(environment: Mapping[str, str] | None = None) -> dict[str, str] | None:
-    """Name the container that the program runs in, from its environment.
-
-    Parameters
-    ----------
-    environment : mapping, optional
-        Environment variables; those of the process by default. ``BIDS_INTERP_CONTAINER_TAG`` is
-        set inside the project's image.
-
-    Returns
-    -------
-    dict or None
-        ``Type`` and ``Tag`` as BIDS has them; None outside of containers.
-
-    Examples
-    --------
-    >>> container({'APPTAINER_NAME': 'bids_interp.sif'})
-    {'Type': 'apptainer', 'Tag': 'bids_interp.sif'}
-    """
-    known = os.environ if environment is None else environment
-    tag = known.get('BIDS_INTERP_CONTAINER_TAG')
-    for kind in ('apptainer', 'singularity'):
-        image = known.get(f'{kind.upper()}_NAME')
-        if image:
-            return {'Type': kind, 'Tag': tag or Path(image).name}
-    if tag:
-        is_podman = known.get('container') == 'podman'
-        return {'Type': 'podman' if is_podman else 'docker', 'Tag': tag}
-    return None
 
 
 def bids_uri(path: str | Path, out_dir: str | Path, roots: Mapping[str, str | Path]) -> str:
@@ -190,23 +159,3 @@ def dataset_links(
         is_near = relative.parts[:3] != ('..', '..', '..')
         links[name] = relative.as_posix() if is_near or name not in dois else f'doi:{dois[name]}'
     return links
-
-
-def bind_advice(path: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Say how a container sees a folder of the host; empty outside of containers.
-
-    Examples
-    --------
-    >>> bind_advice(Path('/bids'), {'APPTAINER_NAME': 'bids_interp.sif'})
-    'A container sees only folders that are bound: apptainer run --bind HOST_FOLDER:/bids ...'
-    >>> bind_advice(Path('/bids'), {})
-    ''
-    """
-    found = container(environment)
-    if found is None:
-        return ''
-    kind = found['Type']
-    option = '--bind' if kind in ('apptainer', 'singularity') else '-v'
-    return (
-        f'A container sees only folders that are bound: {kind} run {option} HOST_FOLDER:{path} ...'
-    )

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_interp.bids.entities import SOURCE_ENTITIES
 from bids_interp.bids.filters import load_filters
-from bids_interp.bids.names import SOURCE_ENTITIES
 from bids_interp.bids.precomputed import find_precomputed
-from bids_interp.bids.provenance import bind_advice
+from bids_interp.container import bind_advice
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
 

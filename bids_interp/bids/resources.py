@@ -1,22 +1,18 @@
-"""What this process may use: CPUs, memory, GPU, disk, and folders that can be written to."""
+"""CPUs and memory that this process may use, and where libraries keep their caches."""
 
 from __future__ import annotations
 
 import os
 import re
 import resource
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from bids_interp.bids.provenance import bind_advice, container
-from bids_interp.errors import DeviceError, OutputError
+from bids_interp.container import container
+from bids_interp.device import visible_gpus
 
 CGROUP = Path('/sys/fs/cgroup')
-# Files that a GPU driver makes; without them PyTorch need not be imported to know that there is
-# no GPU, which saves seconds.
-GPU_FILES = ('/dev/nvidiactl', '/dev/nvidia0', '/dev/dxg', '/dev/kfd')
 SHARE_OF_MEMORY = 0.9
 # Variables of jobs: the first that is set counts. Those of PBS and SGE have names that others
 # use too, so that the job's id must be there as well.
@@ -26,7 +22,6 @@ JOB_CPUS = (
     ('JOB_ID', ('NSLOTS',)),
     ('LSB_JOBID', ('LSB_DJOB_NUMPROC', 'LSB_MAX_NUM_PROCESSORS')),
 )
-JOB_GPUS = ('CUDA_VISIBLE_DEVICES', 'SLURM_STEP_GPUS', 'SLURM_JOB_GPUS')
 
 
 def available_cpus(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROUP) -> int:
@@ -59,21 +54,6 @@ def available_memory_gb(environ: Mapping[str, str] = os.environ, cgroup: Path = 
     # PBS and SGE limit the address space of processes; infinity is negative.
     limits.append(resource.getrlimit(resource.RLIMIT_AS)[0] / 1e9)
     return SHARE_OF_MEMORY * min(limit for limit in limits if limit > 0)
-
-
-def visible_gpus(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Return how many GPUs a job was given; None if nothing is said about it.
-
-    Examples
-    --------
-    >>> visible_gpus({'CUDA_VISIBLE_DEVICES': '0,3'}), visible_gpus({'CUDA_VISIBLE_DEVICES': ''})
-    (2, 0)
-    """
-    for name in JOB_GPUS:
-        if name in environ:
-            words = [word.strip() for word in environ[name].split(',')]
-            return sum(word not in ('', '-1', 'NoDevFiles', 'none', 'void') for word in words)
-    return None
 
 
 def _cgroup_cpus(cgroup: Path) -> list[float]:
@@ -113,121 +93,6 @@ def _read(path: Path) -> str:
 def _read_number(path: Path) -> int | None:
     text = _read(path).strip()
     return int(text) if text.lstrip('-').isdigit() else None
-
-
-def resolve_device(device: str) -> str:
-    """Return the device to compute on; PyTorch is not imported where there can be no GPU.
-
-    Parameters
-    ----------
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises
-    ------
-    DeviceError
-        If a GPU is asked for and is not there.
-    """
-    if device == 'cpu':
-        return device
-    given = visible_gpus()
-    if given is not None and given <= int(device.partition(':')[2] or 0):
-        if device == 'auto':
-            return 'cpu'
-        raise DeviceError(
-            f'--device {device} was asked for, but this job may use {given} GPUs '
-            '(CUDA_VISIBLE_DEVICES or the scheduler says so).',
-            'Ask the scheduler for a GPU (SLURM: --gres=gpu:1), or use --device cpu.',
-        )
-    if any(os.path.exists(path) for path in GPU_FILES):
-        from bids_interp.models.explainer import resolve_device as ask_torch
-
-        return ask_torch(device)
-    if device == 'auto':
-        return 'cpu'
-    advice = 'Use --device auto or --device cpu.'
-    if container() is not None:
-        advice += ' A container sees a GPU with docker run --gpus all, or apptainer run --nv.'
-    raise DeviceError(f'--device {device} was asked for, but no GPU driver is seen here.', advice)
-
-
-def check_writable(folder: Path, what: str, *, create: bool = True) -> None:
-    """Make a folder if it is not there, and find out whether files can be written in it.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    what : str
-        What it is for, used in the error.
-    create : bool
-        Make it; otherwise only the rights of what exists are looked at.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be made or written to.
-    """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise OutputError(f'The {what} {folder} cannot be made: {existing} is not a folder.')
-    if not create:
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise OutputError(
-                f'The {what} {folder} cannot be written to.', bind_advice(folder) or None
-            )
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(b'0' * 4096)
-    except OSError as error:
-        raise OutputError(
-            f'The {what} {folder} cannot be written to: {error.strerror or error}.',
-            bind_advice(folder) or None,
-        ) from error
-
-
-def check_space(needs: Mapping[Path, int]) -> None:
-    """Compare what is needed with what is free, per file system.
-
-    Parameters
-    ----------
-    needs : dict of Path to int
-        Bytes that will be written below each existing folder.
-
-    Raises
-    ------
-    OutputError
-        If a file system has too little free space.
-    """
-    by_device: dict[int, int] = {}
-    for folder, size in needs.items():
-        device = folder.stat().st_dev
-        by_device[device] = by_device.get(device, 0) + size
-        free = shutil.disk_usage(folder).free
-        if free < by_device[device]:
-            raise OutputError(
-                f'{folder} has {free / 1e6:.0f} MB free; '
-                f'about {by_device[device] / 1e6:.0f} MB are needed.',
-                'Free space, or choose other folders for the output and with --work-dir.',
-            )
-
-
-def is_inside(path: Path, folder: Path) -> bool:
-    """Tell whether a path is the folder or below it, links followed.
-
-    Examples
-    --------
-    >>> is_inside(Path('/data/bids/out'), Path('/data/bids'))
-    True
-    >>> is_inside(Path('/data/bids-out'), Path('/data/bids'))
-    False
-    """
-    path, folder = path.resolve(), folder.resolve()
-    return path == folder or folder in path.parents
 
 
 def prepare_caches(work_dir: Path, environ: dict[str, str] | os._Environ = os.environ) -> None:

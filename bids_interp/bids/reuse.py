@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_interp import __version__
 from bids_interp.bids.names import output_name, sidecar_name
 from bids_interp.bids.query import T1wRecord
 from bids_interp.settings import NATIVE_SPACE, Settings
+from bids_interp.version import __version__
 
 #: Key in the sidecar of the preprocessed image.
 PREPARED_WITH = 'PreparedWith'
@@ -36,13 +36,20 @@ class Prepared:
 
 
 def prepared_with(settings: Settings) -> dict[str, Any]:
-    """Return what decides how a brain is prepared, beside the image."""
-    from bids_interp.anatomical.templates import head_template_name
+    """Return what decides how a brain is prepared, beside the image.
 
+    Raises
+    ------
+    ValueError
+        If the settings do not name the whole-head template: which one is best may change between
+        two runs.
+    """
+    if settings.template is None:
+        raise ValueError('The settings do not name the whole-head template.')
     return {
         'Version': __version__,
         'SkullStrip': settings.skull_strip_t1w,
-        'StripTemplate': head_template_name(settings.template),
+        'StripTemplate': settings.template,
         'Fast': settings.fast,
         'RandomSeed': settings.random_seed,
         'Derivatives': [name for name, _ in settings.derivatives],

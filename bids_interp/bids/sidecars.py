@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from bids_interp.conventions import ANATOMY_MM, ANATOMY_SIGN, SIGN
 
@@ -182,8 +183,16 @@ def sidecar(
     return {**content, **common, **COLUMNS.get(kind, {})}
 
 
-def _column(description: str, units: str | None = None, **levels: str) -> dict[str, Any]:
-    column: dict[str, Any] = {'Description': description}
+class Column(TypedDict, total=False):
+    """A column of a table, as data dictionaries of BIDS describe it."""
+
+    Description: str
+    Units: str
+    Levels: Mapping[str, str]
+
+
+def _column(description: str, units: str | None = None, **levels: str) -> Column:
+    column: Column = {'Description': description}
     if units:
         column['Units'] = units
     if levels:
@@ -208,7 +217,7 @@ _SHIFT = {
 }
 
 #: Data dictionaries of the tables.
-COLUMNS: dict[str, dict[str, dict[str, Any]]] = {
+COLUMNS: dict[str, dict[str, Column]] = {
     'dose_response': {
         **_SIMULATION,
         'fold': _column('Number of the fold whose classifier answers, from 0.'),

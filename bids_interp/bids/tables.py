@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+
+import numpy as np
 
 from bids_interp.bids.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
@@ -161,3 +165,19 @@ def _known(rows: list[Row], column: str) -> list[str]:
 def is_missing(value: str) -> bool:
     """Whether a cell says that there is no value."""
     return value.lower() in MISSING
+
+
+def as_numbers(values: Sequence[str | None]) -> np.ndarray | None:
+    """Values (N,) as floats, NaN where missing; None if one is no number.
+
+    Examples
+    --------
+    >>> as_numbers(['1', None, '2.5'])
+    array([1. , nan, 2.5])
+    >>> as_numbers(['M', 'F']) is None
+    True
+    """
+    try:
+        return np.array([math.nan if v is None else float(v) for v in values])
+    except ValueError:
+        return None

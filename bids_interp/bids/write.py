@@ -60,12 +60,15 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+#: Advice where no byte is free.
+FULL_ADVICE = 'The disk or the quota is full: free some space and run the same command again.'
+
+
 def _explained(error: OSError, path: Path) -> OutputError:
     if isinstance(error, OutputError):
         return error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = 'The disk or the quota is full: free some space and run the same command again.'
-        return OutputError(f'{path} cannot be written: {error.strerror}.', advice)
+        return OutputError(f'{path} cannot be written: {error.strerror}.', FULL_ADVICE)
     return OutputError(f'{path} cannot be written: {error.strerror or error}.')
 
 

@@ -1,21 +1,20 @@
-"""Options of ``bids_interp`` that a job is to run with: checked now, not by a thousand tasks."""
+"""Options of ``bids_interp`` for the jobs of a cluster, checked before any job is submitted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bids_interp.cli.argv import normalise
-from bids_interp.cli.main import command, settings_of
-from bids_interp.cli.options import list_names, read_derivatives, value_names
-from bids_interp.cli.params import Option
+from bids_interp.cli.main import command, given_options, settings_of
+from bids_interp.cli.params import FileOrName, NamedFolder, Option
 from bids_interp.errors import UsageError
-from bids_interp.settings import LEVELS, Settings, parse_toml
+from bids_interp.settings import Settings
 
-# What the jobs set themselves, and how it is asked for.
+# Options that the jobs set themselves, and the options of the tool that do it.
 _OWNED = {
     'participant_label': '--participant-label before the --',
     'nprocs': '--cpus',
@@ -24,13 +23,7 @@ _OWNED = {
     'mem_in_gb': '--mem',
     'work_dir': '--work-dir before the --',
 }
-# Options whose values are paths, though they are not declared as such; the last two may be names.
-_PATHS = ('derivatives', 'null_models')
-_PERHAPS = ('atlas', 'classifier')
-_CONFIG_PATHS = (
-    'bids_filter_file', 'bids_database_dir', 'model', 'labels', 'classifier_card', 'atlas_labels',
-    'use_plugin',
-)  # fmt: skip
+_PATH_TYPES = (click.Path, NamedFolder, FileOrName)
 
 
 @dataclass(frozen=True)
@@ -40,9 +33,9 @@ class AppOptions:
     Parameters
     ----------
     words : tuple of str
-        With absolute paths.
+        The options with absolute paths.
     settings : Settings
-        What they mean.
+        The settings they result in.
     read_only, writable : tuple of Path
         Files and folders that they name.
     """
@@ -60,7 +53,7 @@ def read_app_options(
     level: str,
     participant_label: Sequence[str] = (),
 ) -> AppOptions:
-    """Check options with the command line of ``bids_interp`` and find the paths in them.
+    """Parse options with the command line of ``bids_interp`` and find the paths in them.
 
     Parameters
     ----------
@@ -71,102 +64,90 @@ def read_app_options(
     level : {'participant', 'group', 'train'}
         The level.
     participant_label : sequence of str
-        Participants, for the settings alone: every task gets its own.
+        Participants, for the settings only: every task gets its own.
 
     Raises
     ------
     UsageError
-        If one is wrong, is set by the jobs, or names a path that is not there.
+        If an option is wrong, is set by the jobs, or names a path that does not exist.
     """
-    options = [param for param in command.params if isinstance(param, click.Option)]
-    ordered = normalise(
-        [str(bids_dir), str(output_dir), level, *words],
-        list_names(option for option in options if isinstance(option, Option)),
-        value_names(options, lambda option: getattr(option, 'is_list', False)),
-        LEVELS,
-    )
     try:
-        context = command.make_context('bids_interp', list(ordered))
+        context = command.make_context(
+            'bids_interp', [str(bids_dir), str(output_dir), level, *words]
+        )
     except click.exceptions.Exit as error:
-        raise UsageError('--help and --version are no options for a job.') from error
+        raise UsageError('--help and --version are not options of a job.') from error
     except click.UsageError as error:
-        raise UsageError(
-            f'Options of bids_interp {level}: {error.format_message()}',
-            'See `bids_interp --help`.',
-        ) from error
-    settings = settings_of(context, context.params)
+        raise UsageError(f'Options of bids_interp {level}: {error.format_message()}') from error
+    given = given_options(context)
+    for option in given:
+        if option.name in _OWNED:
+            raise UsageError(
+                f'{option.flag_name} is set by the jobs.', f'Use {_OWNED[str(option.name)]}.'
+            )
+    settings = settings_of(context)
     if participant_label:
         settings = settings.replace(participant_label=tuple(participant_label))
-    paths = _Paths(settings.output_dir)
-    if '--' in ordered:
-        ordered = ordered[: ordered.index('--')]
-    kept = tuple(_rewrite(iter(ordered), options, paths))
-    return AppOptions(kept, settings, tuple(paths.read_only), tuple(paths.writable))
+    kept = tuple(word for option, value in given.items() for word in _words(option, value))
+    read_only, writable = _paths(given, settings)
+    return AppOptions(kept, settings, read_only, writable)
 
 
-class _Paths:
-    """Collects what a container must see."""
-
-    def __init__(self, output_dir: Path) -> None:
-        self.output_dir = output_dir
-        self.read_only: list[Path] = []
-        self.writable: list[Path] = []
-
-    def add(self, name: str, option: str, text: str) -> str:
-        """Return a path as an absolute one, and note it."""
-        path = Path(text).expanduser().absolute()
-        if name == 'bids_database_dir':
-            self.writable.append(path)
-        elif path.exists():
-            self.read_only.append(path)
-        elif self.output_dir not in path.parents:  # a job before may make what is there
-            raise UsageError(f'{option} {path} is not there.', 'Check the path.')
-        return str(path)
+def _words(option: Option, value: Any) -> Iterator[str]:
+    """Words of an option and its values, with absolute paths."""
+    if option.count:
+        yield f'-{"v" * value}'
+    elif option.is_flag:
+        yield option.flag_name if value else option.secondary_opts[0]
+    else:
+        for item in value if option.multiple else [value]:
+            yield option.flag_name
+            yield _text(option, item)
 
 
-def _rewrite(words: Iterator[str], options: Sequence[click.Option], paths: _Paths) -> Iterator[str]:
-    """Yield the words with absolute paths."""
-    by_name = {name: o for o in options for name in (*o.opts, *o.secondary_opts)}
-    for word in words:
-        name, equals, value = word.partition('=') if word.startswith('--') else (word, '', '')
-        option = by_name.get(name)
-        yield name
-        if option is None and set(name) == {'-', 'v'}:
-            continue  # -vv
-        if option is None:
-            raise UsageError(
-                f'Options of bids_interp: write {word!r} in full, such as --derivatives PATH.'
-            )
-        if option.name in _OWNED:
-            raise UsageError(f'{name} is set by the jobs.', f'Use {_OWNED[option.name]}.')
-        if option.is_flag or option.count:
+def _text(option: Option, value: Any) -> str:
+    if isinstance(option.type, NamedFolder):
+        return f'{value[0]}={_absolute(value[1])}'
+    if isinstance(value, float):
+        return str(value).removesuffix('.0')
+    path = _path(option, value)
+    return str(value if path is None else path)
+
+
+def _path(option: Option, value: Any) -> Path | None:
+    """Absolute path in a value; None if it is something else."""
+    if isinstance(option.type, NamedFolder):
+        return _absolute(value[1])
+    if isinstance(option.type, click.Path):
+        return _absolute(value)
+    if isinstance(option.type, FileOrName) and _absolute(value).exists():
+        return _absolute(value)
+    return None
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _paths(
+    given: dict[Option, Any], settings: Settings
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Paths that a container must see: of the settings, also from a file, and that file."""
+    read_only: list[Path] = []
+    writable: list[Path] = []
+    options = [param for param in command.params if isinstance(param, Option)]
+    for option in options:
+        value = getattr(settings, str(option.name), given.get(option))
+        if option.name in _OWNED or value is None or not isinstance(option.type, _PATH_TYPES):
             continue
-        if not equals:
-            value = next(words)
-        yield _absolute(option, name, value, paths)
-
-
-def _absolute(option: click.Option, name: str, value: str, paths: _Paths) -> str:
-    kind = str(option.name)
-    if kind == 'derivatives':
-        ((label, path),) = read_derivatives(None, option, [value])  # type: ignore[arg-type]
-        return f'{label}={paths.add(kind, name, path)}'
-    if kind == 'config_file':
-        _read_config(Path(value).expanduser(), paths)
-    is_path = isinstance(option.type, click.Path) or kind in _PATHS
-    if is_path or (kind in _PERHAPS and Path(value).expanduser().exists()):
-        return paths.add(kind, name, value)
-    return value
-
-
-def _read_config(path: Path, paths: _Paths) -> None:
-    """Note the paths in a settings file; they are absolute already."""
-    try:
-        kept = parse_toml(path.read_text(encoding='utf-8'), f'--config-file {path}')
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f'--config-file {path} cannot be read: {error}.') from error
-    for key in _CONFIG_PATHS:
-        if key in kept:
-            paths.add(key, f'{key} of {path}', kept[key])
-    for folder in (*kept.get('derivatives', {}).values(), *kept.get('null_models', ())):
-        paths.add('derivatives', f'a folder of {path}', folder)
+        for item in value if option.multiple else [value]:
+            path = _path(option, item)
+            if path is None:
+                continue
+            if option.name == 'bids_database_dir':
+                writable.append(path)
+            elif path.exists():
+                read_only.append(path)
+            elif settings.output_dir not in path.parents:  # an earlier job may write it there
+                raise UsageError(f'{option.flag_name} {path} does not exist.', 'Check the path.')
+    return tuple(read_only), tuple(writable)

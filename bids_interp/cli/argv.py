@@ -1,4 +1,4 @@
-"""Lists on the command line, the way BIDS Apps are called.
+"""Order of the words on a command line, as BIDS Apps accept it.
 
 click wants one option per value; users of BIDS Apps write ``--participant-label 01 02 03``, before
 or after the positional arguments. The words are put in click's order before click sees them.
@@ -6,15 +6,20 @@ or after the positional arguments. The words are put in click's order before cli
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+#: Number of values of an option that takes a list.
+MANY = -1
 
 
 def normalise(
     argv: Sequence[str],
-    lists: Collection[str],
-    takes_value: Collection[str],
-    levels: Collection[str],
-    n_positional: int = 3,
+    n_values: Mapping[str, int],
+    n_positional: int,
+    *,
+    last: Collection[str] = (),
+    has_rest: bool = False,
 ) -> list[str]:
     """Repeat list options for each of their values and move the positionals to the end.
 
@@ -22,79 +27,90 @@ def normalise(
     ----------
     argv : sequence of str
         Words of the command line, without the program.
-    lists : collection of str
-        Options that take one or more values.
-    takes_value : collection of str
-        Other options that take exactly one value.
-    levels : collection of str
-        What the last positional may be; tells where a list before the positionals ends.
+    n_values : mapping of str to int
+        Number of values of each option that takes any; ``MANY`` for a list.
     n_positional : int
-        How many positionals there must be.
+        Number of positionals.
+    last : collection of str
+        Choices of the last positional, if it has choices; they show where a list ends.
+    has_rest : bool
+        Whether the words after ``--`` are not positionals, but belong to another program.
 
     Returns
     -------
     list of str
-        Words that click understands.
+        Words in click's order.
 
     Examples
     --------
-    >>> normalise(['--label', '01', '02', '/bids', '/out', 'go', '-v'], ['--label'], [], ['go'])
-    ['--label', '01', '--label', '02', '-v', '--', '/bids', '/out', 'go']
-    >>> normalise(['/bids', '/out', 'go', '--label', '01', '02'], ['--label'], [], ['go'])
-    ['--label', '01', '--label', '02', '--', '/bids', '/out', 'go']
+    >>> normalise(['--label', '01', '02', '/in', 'go', '-v'], {'--label': MANY}, 2, last=['go'])
+    ['--label', '01', '--label', '02', '-v', '--', '/in', 'go']
+    >>> normalise(['/in', '--label', '01', '02', '--range', '1', '2'],
+    ...           {'--label': MANY, '--range': 2}, 1)
+    ['--label', '01', '--label', '02', '--range', '1', '2', '--', '/in']
     """
-    options, runs, positionals = _split(argv, lists, takes_value)
-    _give_back(runs, positionals, levels, n_positional)
-    words: list[str] = []
-    for item in options:
-        if isinstance(item, _Run):
-            if not item.values:
-                return [*words, item.option]  # click says that its value is missing
-            for _, value in item.values:
-                words += [item.option, value]
-        else:
-            words.append(item)
-    ordered = [word for _, word in sorted(positionals)]
-    return [*words, '--', *ordered] if ordered else words
+    words = list(argv)
+    end = words.index('--') if '--' in words else len(words)
+    given, bare = _split(words[:end], n_values)
+    rest = list(enumerate(words))[end + 1 :]
+    if not has_rest:
+        bare, rest = bare + rest, []
+    _give_back([one for one in given if one.takes == MANY], bare, n_positional, last)
+    options: list[str] = []
+    for one in given:
+        options += one.words()
+        if not one.is_complete:
+            return options  # click reports the missing value of the last option
+    positionals = [word for _, word in sorted(bare) + rest]
+    return [*options, '--', *positionals] if positionals else options
 
 
-class _Run:
-    """A list option and the words that follow it, each with its place in the command line."""
+@dataclass
+class _Given:
+    """An option and its values, each with its place on the command line."""
 
-    def __init__(self, option: str) -> None:
-        self.option = option
-        self.values: list[tuple[int, str]] = []
+    name: str
+    takes: int
+    values: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.values) >= abs(self.takes)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it can give back a value."""
+        return len(self.values) > 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next word is a value of this option, whatever it looks like."""
+        return self.takes != MANY and not self.is_complete
+
+    def words(self) -> list[str]:
+        values = [value for _, value in self.values]
+        if self.takes == MANY and values:
+            return [word for value in values for word in (self.name, value)]
+        return [self.name, *values]
 
 
 def _split(
-    argv: Sequence[str], lists: Collection[str], takes_value: Collection[str]
-) -> tuple[list[str | _Run], list[_Run], list[tuple[int, str]]]:
-    """Sort words into options (with runs of list values in place) and bare words."""
-    options: list[str | _Run] = []
-    runs: list[_Run] = []
+    words: Sequence[str], n_values: Mapping[str, int]
+) -> tuple[list[_Given], list[tuple[int, str]]]:
+    """Sort words into options with their values and bare words."""
+    given: list[_Given] = []
     bare: list[tuple[int, str]] = []
-    current: _Run | None = None
-    value_next = False
-    for place, word in enumerate(argv):
-        if word == '--':
-            bare += list(enumerate(argv))[place + 1 :]
-            break
-        if value_next:
-            options.append(word)
-            value_next = False
-        elif word in lists:
-            current = _Run(word)
-            runs.append(current)
-            options.append(current)
+    for place, word in enumerate(words):
+        current = given[-1] if given else None
+        if current and current.is_open:
+            current.values.append((place, word))
         elif _is_option(word):
-            current = None
-            options.append(word)
-            value_next = word in takes_value
-        elif current is not None:
+            given.append(_Given(word, n_values.get(word, 0)))
+        elif current and current.takes == MANY:
             current.values.append((place, word))
         else:
             bare.append((place, word))
-    return options, runs, bare
+    return given, bare
 
 
 def _is_option(word: str) -> bool:
@@ -102,31 +118,20 @@ def _is_option(word: str) -> bool:
 
 
 def _give_back(
-    runs: list[_Run],
-    positionals: list[tuple[int, str]],
-    levels: Collection[str],
-    n_positional: int,
+    lists: Sequence[_Given], bare: list[tuple[int, str]], n_positional: int, last: Collection[str]
 ) -> None:
-    """Take the positionals that are missing from the tails of the lists that swallowed them."""
-    missing = n_positional - len(positionals)
-    if missing <= 0:
-        return
-    last = next((i for i in reversed(range(len(runs))) if _ends_with(runs[i], levels)), None)
-    if last is None and runs and any(word in levels for _, word in positionals):
-        last = len(runs) - 1  # the level stands by itself; folders were swallowed before it
-    if last is None:
-        return
-    if _ends_with(runs[last], levels):
-        positionals.append(runs[last].values.pop())
+    """Move the positionals that lists have swallowed to the bare words."""
+    missing = n_positional - len(bare)
+    if missing > 0 and last and not any(word in last for _, word in bare):
+        ends = [i for i, one in enumerate(lists) if one.is_long and one.values[-1][1] in last]
+        if not ends:
+            return
+        lists = lists[: ends[-1] + 1]
+        bare.append(lists[-1].values.pop())
         missing -= 1
-    while missing > 0:
-        long = [run for run in runs[: last + 1] if len(run.values) > 1]
-        paths = [run for run in long if '/' in run.values[-1][1]]
+    for _ in range(missing):
+        long = [one for one in lists if one.is_long]
         if not long:
             return
-        positionals.append((paths or long)[-1].values.pop())
-        missing -= 1
-
-
-def _ends_with(run: _Run, levels: Collection[str]) -> bool:
-    return len(run.values) > 1 and run.values[-1][1] in levels
+        paths = [one for one in long if '/' in one.values[-1][1]]
+        bare.append((paths or long)[-1].values.pop())

@@ -4,66 +4,73 @@ from __future__ import annotations
 
 import click
 
-from bids_interp.cli.params import Option, flag, path_option
+from bids_interp.cli.params import GROUP, FileOrName, Option, OptionGroup, flag, path_option
 from bids_interp.settings_group import MIN_PERMUTATIONS
 
-GROUP = 'Group'
+ANALYSIS = OptionGroup('Group analysis', (GROUP,))
 
 
 def grouping() -> list[Option]:
-    """Return the options of the ``group`` level; ``--covariates`` and ``--labels`` hold too."""
+    """Return the options of the ``group`` level; it also uses ``--covariates`` and ``--labels``."""
     return [
         Option(
             ['--group-by'],
             aliases=['--group_by'],
-            group=GROUP,
+            group=ANALYSIS,
             metavar='COLUMN',
-            show_default="the model's own column, if there",
-            help='Column of participants.tsv: maps and tables of each of its values, and the '
-            'difference that is tested.',
+            show_default='the label of the model, if the column exists',
+            help='Column of participants.tsv that defines the groups. Each group is summarised, '
+            'and differences between groups are tested.',
         ),
         flag(
             '--include-training',
-            group=GROUP,
-            help='Also describe subjects that their models were trained with (not held out).',
+            group=ANALYSIS,
+            help='Include subjects whose model was trained on them (no fold held them out).',
         ),
         Option(
             ['--atlas'],
-            group=GROUP,
-            metavar='FILE|NAME',
-            show_default='coarse embedded regions',
-            help="Regions: an image of integers in the model's template space, or the name of an "
-            'atlas in TemplateFlow.',
+            group=ANALYSIS,
+            type=FileOrName(),
+            show_default='the embedded coarse regions',
+            help="Atlas of the regions: a label image in the model's template space, or the name "
+            'of an atlas in TemplateFlow.',
         ),
         path_option(
             '--atlas-labels',
-            group=GROUP,
+            group=ANALYSIS,
             metavar='FILE',
-            help='Table (TSV) with the columns index and name of that atlas.',
+            help='TSV table with the columns index and name for the label image of --atlas.',
         ),
         Option(
             ['--permutations'],
-            group=GROUP,
+            group=ANALYSIS,
             type=click.IntRange(MIN_PERMUTATIONS),
             default=5000,
-            help='Draws of each permutation test.',
+            help='Number of permutations per test.',
         ),
         Option(
             ['--voxelwise'],
-            group=GROUP,
+            group=ANALYSIS,
             is_list=True,
             metavar='COLUMN...',
             show_default='none',
-            help='Exploratory voxel-wise GLM of the maps on these numbers (max-T).',
+            help='Numeric columns for an exploratory voxel-wise GLM of the maps (max-T '
+            'correction).',
         ),
-        flag('--tfce', group=GROUP, help='With threshold-free cluster enhancement (slow).'),
+        flag(
+            '--tfce',
+            group=ANALYSIS,
+            help='Use threshold-free cluster enhancement in the voxel-wise GLM (slow).',
+        ),
         Option(
             ['--null-models'],
             aliases=['--null_models'],
-            group=GROUP,
+            group=ANALYSIS,
             is_list=True,
+            type=click.Path(),
             metavar='DIR...',
             show_default='none',
-            help='Model bundles trained with permuted labels: is the pattern beyond chance?',
+            help='Model bundles trained on permuted labels, to test whether the pattern exceeds '
+            'chance.',
         ),
     ]

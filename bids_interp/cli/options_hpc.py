@@ -8,17 +8,18 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.params import Memory, Option, flag
+from bids_interp.cli.options import shared_options
+from bids_interp.cli.params import Memory, Option, OptionGroup, flag
 
 SCHEDULERS = ('slurm', 'pbs', 'torque', 'sge', 'lsf')
 ENGINES = ('apptainer', 'singularity', 'docker', 'podman', 'none')
-WHO, HOW, NEEDS, PLACES, JOBS = (
-    'What is processed',
-    'How it runs',
-    'What a job asks for',
-    'Folders',
-    'Scripts',
-)
+
+LEVELS = OptionGroup('Levels to run')
+PROGRAM = OptionGroup('Container and environment')
+RESOURCES = OptionGroup('Resources of a job')
+QUEUE = OptionGroup('Scheduler')
+FOLDERS = OptionGroup('Folders')
+SCRIPTS = OptionGroup('Scripts')
 
 
 class Duration(click.ParamType):
@@ -40,116 +41,225 @@ class Duration(click.ParamType):
             return max(1, int(short[1]) * {'min': 1, 'h': 60, 'd': 1440}[short[2]])
         clock = re.fullmatch(r'(?:(\d+)-)?(\d+):(\d\d):(\d\d)', text)
         if clock is None:
-            self.fail(f'{value!r} is not a time such as 90min, 4h, 2d or 04:00:00.', param, ctx)
+            self.fail(f'{value!r} is not a time, such as 90min, 4h, 2d or 04:00:00.', param, ctx)
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         return max(1, 1440 * days + 60 * hours + minutes + (seconds > 0))
 
 
-def _option(name: str, group: str, text: str, **attrs: Any) -> Option:
+def _option(name: str, group: OptionGroup, text: str, **attrs: Any) -> Option:
     attrs.setdefault('show_default', attrs.get('default') is not None)
     return Option([name], group=group, help=text, **attrs)
 
 
-def _path(name: str, group: str, text: str, **attrs: Any) -> Option:
-    return _option(name, group, text, type=click.Path(path_type=Path), metavar='PATH', **attrs)
+def _path(name: str, group: OptionGroup, text: str, **attrs: Any) -> Option:
+    attrs = {'type': click.Path(path_type=Path), 'metavar': 'PATH', **attrs}
+    return _option(name, group, text, **attrs)
 
 
-def who() -> list[Option]:
-    """Return the options of who is processed."""
+def hpc_options() -> list[Option]:
+    """Return all options."""
     return [
-        _option('--participant-label', WHO, 'Only these.', multiple=True, metavar='LABEL...'),
-        flag('--only-missing', group=WHO, help='Leave out participants that are finished.'),
-        _option('--group/--no-group', WHO, 'A job for the group level.', default=True),
-        _option('--group-options', WHO, 'Its options, in one word.', default='', metavar='TEXT'),
-        _option('--train-options', WHO, 'Train first, with these options.', metavar='TEXT'),
+        *shared_options('participant_label'),
+        *_levels(),
+        *_program(),
+        *_resources(),
+        *_queue(),
+        *_folders(),
+        *_scripts(),
     ]
 
 
-def how() -> list[Option]:
-    """Return the options of how it runs."""
-    number = {'type': click.IntRange(0), 'show_default': True}
+def _levels() -> list[Option]:
     return [
-        _option('--image', HOW, 'Image of the container.', metavar='IMAGE'),
-        _option('--engine', HOW, 'Runs it.', type=click.Choice(ENGINES), default='apptainer'),
-        _path('--program', HOW, 'With --engine none: bids_interp; that of this environment.'),
+        flag('--only-missing', group=LEVELS, help='Skip participants that are already finished.'),
         _option(
-            '--setup', HOW, 'Shell line before, such as "module load apptainer".', multiple=True
+            '--group/--no-group', LEVELS, 'Whether to run the group level afterwards.', default=True
+        ),
+        _option(
+            '--group-options',
+            LEVELS,
+            'Options of the group level, in quotes: "--group-by sex".',
+            default='',
+            show_default=False,
+            metavar='TEXT',
+        ),
+        _option(
+            '--train-options',
+            LEVELS,
+            'Run the train level first, with these options: "--label group --positive patient".',
+            metavar='TEXT',
         ),
         _option(
             '--dependency',
-            HOW,
-            'Whether the group job waits for the end of all participants, or for their success.',
+            LEVELS,
+            'When the group level starts: once all participants have ended (afterany), or only if '
+            'all succeeded (afterok).',
             type=click.Choice(('afterany', 'afterok')),
             default='afterany',
         ),
-        _option('--max-running', HOW, 'Tasks at once; 0: no limit.', default=0, **number),
-        _option(
-            '--max-array',
-            HOW,
-            'Tasks of one array; there are several where more are needed.',
-            type=click.IntRange(1),
-            default=1000,
-        ),
-        _option('--retries', HOW, 'Repetitions of a task that failed.', default=1, **number),
-        _option(
-            '--requeues', HOW, 'Times a task that was ended goes back to the queue.',
-            default=3, **number,
-        ),
-        _option('--grace', HOW, 'Seconds from warning to end.', default=120, **number),
-    ]  # fmt: skip
-
-
-def needs() -> list[Option]:
-    """Return the options of what a job asks for."""
-    positive = click.IntRange(1)
-    return [
-        _option('--cpus', NEEDS, 'Cores of a task; else estimated.', type=positive),
-        _option('--mem', NEEDS, 'Memory of a task; else estimated.', type=Memory()),
-        _option('--time', NEEDS, 'Time of a task; else estimated.', type=Duration()),
-        _option('--gpus', NEEDS, 'GPUs of a task.', type=click.IntRange(0), default=0),
-        _option('--group-mem', NEEDS, 'Memory of the group job.', type=Memory()),
-        _option('--group-time', NEEDS, 'Time of the group job.', type=Duration()),
-        _option('--train-cpus', NEEDS, 'Cores of the training.', type=positive),
-        _option('--train-mem', NEEDS, 'Memory of the training.', type=Memory()),
-        _option('--train-time', NEEDS, 'Time of the training.', type=Duration()),
-        _option('--train-gpus', NEEDS, 'GPUs of the training.', type=click.IntRange(0)),
-        _option('--partition', NEEDS, 'Partition or queue.', metavar='NAME'),
-        _option('--gpu-partition', NEEDS, 'The one with GPUs.', metavar='NAME'),
-        _option('--account', NEEDS, 'Account or project.', metavar='NAME'),
-        _option('--qos', NEEDS, 'Quality of service (SLURM).', metavar='NAME'),
-        _option(
-            '--parallel-environment', NEEDS, 'Of SGE, for cores of one machine.',
-            default='smp', metavar='NAME',
-        ),
-        _option(
-            '--scheduler-option', NEEDS, 'Further option of the scheduler: "--exclude=node7".',
-            multiple=True, metavar='TEXT',
-        ),
-    ]  # fmt: skip
-
-
-def places() -> list[Option]:
-    """Return the options of the folders."""
-    return [
-        _path('--work-dir', PLACES, 'Intermediate results, on scratch; else in OUTPUT_DIR.'),
-        _option(
-            '--node-scratch',
-            PLACES,
-            "Intermediate results on the node's own disk: $TMPDIR. A task that is run again on "
-            'another node starts from the beginning.',
-            metavar='PATH',
-        ),
-        flag('--delete-work', group=PLACES, help='Delete those of a task that succeeded.'),
-        _path('--templateflow', PLACES, 'Folder with templates; else those of the image.'),
-        _path('--bind', PLACES, 'Further folder that links in the data lead to.', multiple=True),
     ]
 
 
-def scripts() -> list[Option]:
-    """Return the options of the scripts."""
+def _program() -> list[Option]:
     return [
-        _path('--out', JOBS, 'Folder of the scripts.', default=Path('bids_interp-jobs')),
-        flag('--overwrite', group=JOBS, help='Replace other scripts in it.'),
-        flag('--dry-run', group=JOBS, help='Only print the scripts.'),
-        flag('--submit', group=JOBS, help='Submit the jobs.'),
+        _option(
+            '--engine',
+            PROGRAM,
+            'Container engine; none runs an installed bids_interp.',
+            type=click.Choice(ENGINES),
+            default='apptainer',
+        ),
+        _option(
+            '--image',
+            PROGRAM,
+            'Container image: a file, or a name such as docker://... Required unless --engine is '
+            'none.',
+            metavar='IMAGE',
+        ),
+        _path(
+            '--program',
+            PROGRAM,
+            'Path of bids_interp for --engine none.',
+            show_default='the one in this environment',
+        ),
+        _option(
+            '--setup',
+            PROGRAM,
+            'Shell command to run first, such as "module load apptainer". Repeatable.',
+            multiple=True,
+            metavar='COMMAND',
+        ),
+    ]
+
+
+def _resources() -> list[Option]:
+    positive = click.IntRange(1)
+    number = click.IntRange(0)
+    return [
+        _option(
+            '--cpus', RESOURCES, 'CPUs per participant.', type=positive, show_default='estimated'
+        ),
+        _option(
+            '--mem', RESOURCES, 'Memory per participant, with its unit: 8GB.', type=Memory(),
+            show_default='estimated',
+        ),
+        _option(
+            '--time', RESOURCES, 'Time per participant, with its unit: 90min, 4h, 04:00:00.',
+            type=Duration(), show_default='estimated',
+        ),
+        _option('--gpus', RESOURCES, 'GPUs per participant.', type=number, default=0),
+        _option(
+            '--group-mem', RESOURCES, 'Memory of the group level.', type=Memory(),
+            show_default='estimated',
+        ),
+        _option(
+            '--group-time', RESOURCES, 'Time of the group level.', type=Duration(),
+            show_default='estimated',
+        ),
+        _option(
+            '--train-cpus', RESOURCES, 'CPUs of the train level.', type=positive, show_default='8'
+        ),
+        _option(
+            '--train-mem', RESOURCES, 'Memory of the train level.', type=Memory(),
+            show_default='32GiB',
+        ),
+        _option(
+            '--train-time', RESOURCES, 'Time of the train level.', type=Duration(),
+            show_default='24h',
+        ),
+        _option(
+            '--train-gpus', RESOURCES, 'GPUs of the train level.', type=number,
+            show_default='1 if --gpu-partition is given, else 0',
+        ),
+    ]  # fmt: skip
+
+
+def _queue() -> list[Option]:
+    number = click.IntRange(0)
+    return [
+        _option('--partition', QUEUE, 'Partition or queue.', metavar='NAME'),
+        _option(
+            '--gpu-partition', QUEUE, 'Partition or queue of jobs with GPUs.', metavar='NAME',
+            show_default='as --partition',
+        ),
+        _option('--account', QUEUE, 'Account or project.', metavar='NAME'),
+        _option('--qos', QUEUE, 'Quality of service (SLURM only).', metavar='NAME'),
+        _option(
+            '--parallel-environment', QUEUE,
+            'Parallel environment for several cores on one machine (SGE only).',
+            default='smp', metavar='NAME',
+        ),
+        _option(
+            '--scheduler-option', QUEUE,
+            'Further option for the scheduler, such as "--exclude=node7". Repeatable.',
+            multiple=True, metavar='TEXT',
+        ),
+        _option(
+            '--max-running', QUEUE, 'Maximum number of tasks that run at once; 0 for no limit.',
+            default=0, type=number,
+        ),
+        _option(
+            '--max-array', QUEUE,
+            'Maximum number of tasks per job array; more participants are split into several.',
+            default=1000, type=click.IntRange(1),
+        ),
+        _option(
+            '--retries', QUEUE, 'Number of times a failed task is repeated at once.', default=1,
+            type=number,
+        ),
+        _option(
+            '--requeues', QUEUE,
+            'Number of times a task is requeued after the scheduler has stopped it (SLURM only).',
+            default=3, type=number,
+        ),
+        _option(
+            '--grace', QUEUE, 'Seconds between the warning and the end of the time limit (SLURM '
+            'only).',
+            default=120, type=number,
+        ),
+    ]  # fmt: skip
+
+
+def _folders() -> list[Option]:
+    return [
+        _path(
+            '--work-dir',
+            FOLDERS,
+            'Folder of intermediate results, on a shared file system.',
+            show_default='a hidden folder in OUTPUT_DIR',
+        ),
+        _option(
+            '--node-scratch',
+            FOLDERS,
+            "Folder of intermediate results on the node's own disk, such as '$TMPDIR'. A task that "
+            'is repeated on another node starts again from the beginning.',
+            metavar='PATH',
+        ),
+        flag(
+            '--delete-work',
+            group=FOLDERS,
+            help='Delete the intermediate results of each task that succeeds.',
+        ),
+        _path(
+            '--templateflow',
+            FOLDERS,
+            'TemplateFlow folder.',
+            show_default='the one in the image; TEMPLATEFLOW_HOME for --engine none',
+        ),
+        _path(
+            '--bind',
+            FOLDERS,
+            'Further folder to make visible in the container, for example the target of symbolic '
+            'links in the dataset. Repeatable.',
+            multiple=True,
+        ),
+    ]
+
+
+def _scripts() -> list[Option]:
+    return [
+        _path('--out', SCRIPTS, 'Folder of the scripts.', default=Path('bids_interp-jobs')),
+        flag('--overwrite', group=SCRIPTS, help='Replace other scripts in that folder.'),
+        flag('--dry-run', group=SCRIPTS, help='Print the scripts and write nothing.'),
+        flag('--submit', group=SCRIPTS, help='Submit the jobs.'),
     ]

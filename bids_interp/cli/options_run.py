@@ -1,19 +1,23 @@
-"""The options of ``bids_interp`` on where and how it runs."""
+"""The options of ``bids_interp`` on the machine and the run."""
 
 from __future__ import annotations
 
 import click
 
 from bids_interp.cli.params import (
-    MACHINE,
-    OTHER,
-    RUNNING,
+    PARTICIPANT,
+    TRAIN,
     Memory,
     Option,
+    OptionGroup,
     ScaledNumber,
     flag,
     path_option,
 )
+
+MACHINE = OptionGroup('Resources')
+RUNNING = OptionGroup('Run')
+PARTS = OptionGroup('Parts of a run', (PARTICIPANT,))
 
 
 def machine() -> list[Option]:
@@ -22,17 +26,18 @@ def machine() -> list[Option]:
         Option(
             ['--device'],
             group=MACHINE,
+            levels=(PARTICIPANT, TRAIN),
             metavar='[auto|cpu|cuda|cuda:N]',
             default='auto',
-            help='Where the networks run; auto takes a GPU if there is one.',
+            help='Device of the networks; auto uses a GPU if one is available.',
         ),
         Option(
             ['--nprocs'],
             aliases=['--nthreads', '--n-cpus', '--n_cpus', '--n-procs', '--n_procs', '--ncpus'],
             group=MACHINE,
             type=click.IntRange(1),
-            show_default="the CPUs of this job's limits",
-            help='CPUs used at once.',
+            show_default='all CPUs available to this job',
+            help='Number of CPUs.',
         ),
         Option(
             ['--omp-nthreads'],
@@ -40,28 +45,28 @@ def machine() -> list[Option]:
             group=MACHINE,
             type=click.IntRange(1),
             show_default='as --nprocs, at most 8',
-            help='Threads of one process.',
+            help='Maximum number of threads per process.',
         ),
         Option(
             ['--mem', 'mem_gb'],
             group=MACHINE,
             type=Memory(),
-            show_default="90 % of this job's limit",
-            help='Memory for all processes, with unit: 8GB, 8000MB.',
+            show_default='90 % of the memory available to this job',
+            help='Memory of all processes together, with its unit: 8GB, 8000MB.',
         ),
         Option(
             ['--mem-mb'],
             aliases=['--mem_mb'],
             group=MACHINE,
             type=ScaledNumber(1e-3),
-            help='The same in MB.',
+            help='The same in MB, without unit.',
         ),
         Option(
             ['--mem-gb', 'mem_in_gb'],
             group=MACHINE,
             aliases=['--mem_gb'],
             type=ScaledNumber(1.0),
-            help='The same in GB.',
+            help='The same in GB, without unit.',
         ),
         path_option(
             '-w',
@@ -70,7 +75,8 @@ def machine() -> list[Option]:
             group=MACHINE,
             metavar='DIR',
             show_default='./work',
-            help='Intermediate results; a second run with it continues where the first ended.',
+            help='Folder of intermediate results. A later run with the same folder continues '
+            'where this one stopped.',
         ),
         flag(
             '--clean-workdir',
@@ -83,13 +89,13 @@ def machine() -> list[Option]:
             aliases=['--nipype-plugin-file', '--use_plugin'],
             group=MACHINE,
             metavar='FILE',
-            help='YAML file with plugin and plugin_args of nipype, for example for SLURM.',
+            help='YAML file with plugin (MultiProc, Linear or Dask) and plugin_args.',
         ),
         flag(
             '--resource-monitor',
             aliases=['--resource_monitor'],
             group=MACHINE,
-            help='Record time and memory of every step (needs psutil).',
+            help='Record time and memory of each step (requires psutil).',
         ),
     ]
 
@@ -97,45 +103,67 @@ def machine() -> list[Option]:
 def running() -> list[Option]:
     """Return the options of the run."""
     return [
+        flag(
+            '--dry-run',
+            group=RUNNING,
+            help='Check the input, show what would be processed, and write nothing.',
+        ),
         path_option(
             '--config-file',
             aliases=['--config_file'],
             group=RUNNING,
             metavar='FILE',
-            help='Settings of an earlier run (TOML); options of the command line win.',
+            help='TOML file with the settings of an earlier run. Options on the command line take '
+            'precedence. Settings that belong to another level are ignored, with a note.',
         ),
-        flag('--dry-run', group=RUNNING, help='Only show what would be processed, and how.'),
-        flag('--write-graph', group=RUNNING, help='Write the workflow as a graph into logs/.'),
-        flag('--reports-only', group=RUNNING, help='Only make the reports, of what is there.'),
-        flag(
-            '--boilerplate-only',
-            aliases=['--boilerplate'],
+        Option(
+            ['--random-seed'],
+            aliases=['--random_seed'],
             group=RUNNING,
-            help='Only write the methods text.',
+            type=int,
+            default=20210628,
+            help='Random seed.',
         ),
-        flag(
-            '--md-only-boilerplate',
-            group=RUNNING,
-            help='Write the methods text as Markdown only (no HTML).',
-        ),
+        flag('--offline', group=RUNNING, help='Do not use the network.'),
         flag(
             '--stop-on-first-crash',
             aliases=['--stop_on_first_crash'],
             group=RUNNING,
-            help='End at the first error; the others are otherwise finished.',
+            help='Stop at the first error. By default the other images are still processed.',
         ),
+        Option(
+            ['-v', '--verbose'],
+            group=RUNNING,
+            count=True,
+            show_default=False,
+            help="Log more. -vv adds nipype's messages, -vvv its debug messages.",
+        ),
+        flag('--notrack', group=RUNNING, help='Accepted for compatibility: nothing is tracked.'),
     ]
 
 
-def other() -> list[Option]:
-    """Return what remains."""
+def parts() -> list[Option]:
+    """Return the options that rebuild or add single outputs."""
     return [
-        Option(
-            ['-v', '--verbose'],
-            group=OTHER,
-            count=True,
-            show_default=False,
-            help="Say more; -vv adds nipype's own messages, -vvv its debugging.",
+        flag(
+            '--reports-only',
+            group=PARTS,
+            help='Only rebuild the reports from existing derivatives.',
         ),
-        flag('--notrack', group=OTHER, help='Nothing: there is no telemetry to switch off.'),
+        flag(
+            '--boilerplate-only',
+            aliases=['--boilerplate'],
+            group=PARTS,
+            help='Only write the methods text.',
+        ),
+        flag(
+            '--md-only-boilerplate',
+            group=PARTS,
+            help='Write the methods text in Markdown only, without HTML.',
+        ),
+        flag(
+            '--write-graph',
+            group=PARTS,
+            help='Also write the workflow graph to OUTPUT_DIR/logs.',
+        ),
     ]

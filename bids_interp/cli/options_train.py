@@ -2,63 +2,100 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from bids_interp.cli.params import Option, flag, path_option
+from bids_interp.cli.params import (
+    GROUP,
+    PARTICIPANT,
+    TRAIN,
+    FileOrName,
+    Option,
+    OptionGroup,
+    flag,
+    path_option,
+)
 from bids_interp.settings_train import CAPACITIES, PRESETS
 
-DATA = 'Training: data'
-METHOD = 'Training: method'
-OWN = 'Training: a classifier of your own'
+LABELS = OptionGroup('Training: labels', (TRAIN,))
+METHOD = OptionGroup('Training: method', (TRAIN,))
+BUNDLE = OptionGroup('Training: model bundle', (TRAIN,))
+OWN = OptionGroup('Training: your own classifier', (TRAIN,))
+
+BY_PRESET = 'set by --preset'
 
 
-def _number(name: str, kind: click.ParamType, help_text: str, shown: str) -> Option:
-    return Option([name], group=METHOD, type=kind, show_default=shown, help=help_text)
+def _number(name: str, kind: click.ParamType, text: str, default: str = BY_PRESET) -> Option:
+    return Option([name], group=METHOD, type=kind, show_default=default, help=text)
 
 
-def _text(name: str, group: str, metavar: str, help_text: str, shown: str | bool = False) -> Option:
-    return Option([name], group=group, metavar=metavar, show_default=shown, help=help_text)
-
-
-def _words(name: str, help_text: str) -> Option:
-    return Option([name], group=DATA, is_list=True, metavar='NAME...', help=help_text)
+def _text(name: str, group: OptionGroup, metavar: str, text: str, **attrs: Any) -> Option:
+    attrs.setdefault('show_default', False)
+    return Option([name], group=group, metavar=metavar, help=text, **attrs)
 
 
 def training() -> list[Option]:
     """Return the options of the ``train`` level."""
-    return [*_data(), *_method(), *_own()]
+    return [*_labels(), *_method(), *_own(), *_bundle()]
 
 
-def _data() -> list[Option]:
+def _labels() -> list[Option]:
     return [
-        _text('--label', DATA, 'COLUMN', 'Column of participants.tsv (or sessions.tsv) to learn.'),
-        _text('--positive', DATA, 'VALUE', 'Value of the positive class: what is injected.'),
+        _text(
+            '--label',
+            LABELS,
+            'COLUMN',
+            'Column of participants.tsv (or sessions.tsv) with the labels. Required.',
+        ),
+        _text(
+            '--positive', LABELS, 'VALUE', 'Value of the positive class (the pattern to inject).'
+        ),
         _text(
             '--negative',
-            DATA,
+            LABELS,
             'VALUE',
             'Value of the negative class.',
-            'the other value, where there are just two',
+            show_default='the other value, if the column has two',
         ),
-        _words('--classes', 'Values of three or more classes, the reference first.'),
-        flag('--regression', group=DATA, help='The label is a number, such as a score.'),
+        _text(
+            '--classes',
+            LABELS,
+            'VALUE...',
+            'Values of three or more classes, the reference class first.',
+            is_list=True,
+        ),
+        flag('--regression', group=LABELS, help='Predict a number, such as a score.'),
         path_option(
             '--labels',
-            group=DATA,
+            group=LABELS,
+            levels=(GROUP, TRAIN),
             metavar='FILE',
-            help='Table (TSV with participant_id, and session_id where labels differ between '
-            'sessions) to take in place of those of the dataset.',
+            help='TSV table that replaces the tables of the dataset. Columns: participant_id, '
+            'session_id if values differ between sessions, and the columns used.',
         ),
-        _words('--covariates', 'Columns that folds are balanced by; reported as confounds.'),
+        _text(
+            '--covariates',
+            LABELS,
+            'COLUMN...',
+            'Columns used to balance the folds and reported as potential confounds; the group '
+            'level adjusts its tests for them.',
+            is_list=True,
+            levels=(GROUP, TRAIN),
+        ),
         _text(
             '--family',
-            DATA,
+            LABELS,
             'COLUMN',
-            'Column of who belongs together (siblings, images made of one brain): never on two '
-            'sides of a fold.',
-            'the participant',
+            'Column that identifies related images (siblings, copies of one brain); they always '
+            'stay in the same fold.',
+            show_default='the participant',
         ),
-        flag('--allow-unlabelled', group=DATA, help='Leave out images without a label.'),
+        flag(
+            '--allow-unlabelled',
+            group=LABELS,
+            help='Skip images without a label. By default they are an error.',
+        ),
     ]
 
 
@@ -69,45 +106,42 @@ def _method() -> list[Option]:
             group=METHOD,
             type=click.Choice(PRESETS),
             default='default',
-            help='default: 3 mm, 5 folds. fast: 4 mm, 3 folds, one change for all subjects. '
-            'ipmi2021: the published method, for comparison.',
+            help='default: 3 mm, 5 folds. fast: 4 mm, 3 folds, capacity template. ipmi2021: the '
+            'published method, for comparison.',
         ),
         Option(
             ['--capacity'],
             group=METHOD,
             type=click.Choice(CAPACITIES),
-            show_default='of the preset',
-            help='Simulator: one change for all (template), or with a share of each subject.',
+            show_default=BY_PRESET,
+            help='What the simulator can express: template is one change for all subjects; '
+            'residual and condconv add a change that depends on the subject.',
         ),
-        _number('--folds', click.IntRange(2), 'Folds of the cross-validation.', 'of the preset'),
-        _number('--members', click.IntRange(1), 'Classifiers of each fold.', '1'),
+        _number('--folds', click.IntRange(2), 'Number of cross-validation folds.'),
+        _number('--members', click.IntRange(1), 'Number of classifiers per fold.', '1'),
+        _number('--resolution', click.FLOAT, "Voxel size of the model's grid in mm."),
         _number(
-            '--resolution', click.FLOAT, "Voxel size of the model's grid, mm.", 'of the preset'
+            '--grid-size',
+            click.IntRange(8),
+            "Number of voxels of the model's grid along each axis.",
+            'fits the brain',
         ),
-        _number('--grid-size', click.IntRange(8), 'Voxels along each axis.', 'as the brain needs'),
-        _number(
-            '--classifier-steps', click.IntRange(1), 'Steps of the classifier.', 'of the preset'
-        ),
-        _number('--simulator-steps', click.IntRange(1), 'Steps of the simulator.', 'of the preset'),
-        _number('--batch-size', click.IntRange(2), 'Images a step.', 'of the preset'),
+        _number('--classifier-steps', click.IntRange(1), 'Training steps of the classifier.'),
+        _number('--simulator-steps', click.IntRange(1), 'Training steps of the simulator.'),
+        _number('--batch-size', click.IntRange(2), 'Images per training step.'),
         Option(
             ['--devices-per-fold'],
             group=METHOD,
             type=click.IntRange(1),
             default=1,
-            help='GPUs that share each batch of a fold.',
-        ),
-        _text(
-            '--model-name', METHOD, 'NAME', 'Folder of the model below OUTPUT_DIR/models.', 'label'
+            help='Number of GPUs that share the batches of a fold.',
         ),
         flag(
             '--sanity',
             group=METHOD,
-            help='Check on the first fold that maps vanish with the classifier and the labels: '
-            'about as long as two more folds.',
+            help='Check on the first fold that the maps disappear if the classifier or the labels '
+            'are randomised. Takes as long as about two more folds.',
         ),
-        _text('--model-license', METHOD, 'TEXT', 'Licence of the model, for its card.'),
-        flag('--overwrite', group=METHOD, help='Replace a model of that name.'),
     ]
 
 
@@ -117,17 +151,42 @@ def _own() -> list[Option]:
             '--classifier',
             OWN,
             'NAME|FILE',
-            'Architecture (robust, morphometric, sfcn, ipmi2021), or a trained classifier: a .pt2 '
-            'of torch.export, or .safetensors of an architecture. Then only simulators are '
-            'trained.',
-            'robust',
+            'Architecture to train (robust, morphometric, sfcn, ipmi2021), or the file of a '
+            'trained classifier: .pt2 (torch.export), or .safetensors (weights of an '
+            'architecture). With a file only the simulators are trained.',
+            type=FileOrName(),
+            show_default='robust',
         ),
-        path_option('--classifier-card', group=OWN, metavar='FILE', help='JSON that describes it.'),
+        path_option(
+            '--classifier-card',
+            group=OWN,
+            metavar='FILE',
+            help='JSON file that describes the trained classifier.',
+        ),
         _text(
             '--classifier-module',
             OWN,
             'MODULE:NAME',
-            'Python code of a trained classifier; needs --allow-code.',
+            'Trained classifier as Python code; requires --allow-code.',
         ),
-        flag('--allow-code', group=OWN, help='Import and run the code of --classifier-module.'),
+        flag(
+            '--allow-code',
+            group=OWN,
+            levels=(PARTICIPANT, TRAIN),
+            help='Allow Python code of a classifier (--classifier-module) to be imported and run.',
+        ),
+    ]
+
+
+def _bundle() -> list[Option]:
+    return [
+        _text(
+            '--model-name',
+            BUNDLE,
+            'NAME',
+            'Name of the model; it is written to OUTPUT_DIR/models/NAME.',
+            show_default='the value of --label',
+        ),
+        _text('--model-license', BUNDLE, 'TEXT', 'Licence of the model, for its model card.'),
+        flag('--overwrite', group=BUNDLE, help='Replace an existing model of that name.'),
     ]

@@ -1,21 +1,37 @@
-"""Options that are shown in groups, and values with units."""
+"""Options with help groups and levels, parameter types, and the command that uses them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-WHAT = 'What is processed'
-METHOD = 'Model and method'
-MACHINE = 'Machine'
-RUNNING = 'Running'
-OTHER = 'Other'
+from bids_interp.cli.argv import MANY, normalise
+from bids_interp.settings import LEVELS
 
-_UNITS = {'': None, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
-_BINARY = {'K': 1024 / 1e9, 'M': 1024**2 / 1e9, 'G': 1024**3 / 1e9, 'T': 1024**4 / 1e9}
+PARTICIPANT, GROUP, TRAIN = LEVELS
+
+_UNITS = {'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
+_BINARY = {unit: 1024**power / 1e9 for power, unit in enumerate('KMGT', start=1)}
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """A group of options in the help text.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    levels : tuple of str
+        Levels of ``bids_interp`` that use the options, unless an option names its own.
+    """
+
+    title: str
+    levels: tuple[str, ...] = LEVELS
 
 
 class Memory(click.ParamType):
@@ -37,12 +53,11 @@ class Memory(click.ParamType):
             return value
         match = re.fullmatch(r'\s*(\d+(?:\.\d*)?)\s*([KMGT]?)(i?)B?\s*', str(value), re.IGNORECASE)
         if match is None:
-            self.fail(f'{value!r} is not an amount of memory such as 8GB or 8000MB.', param, ctx)
+            self.fail(f'{value!r} is not an amount of memory, such as 8GB or 8000MB.', param, ctx)
         number, unit, binary = match.groups()
-        factor = _BINARY.get(unit.upper()) if binary else _UNITS[unit.upper()]
-        if factor is None:
-            self.fail(f'{value!r} has no unit: say {number}GB or {number}MB.', param, ctx)
-        return float(number) * factor
+        if not unit:
+            self.fail(f'{value!r} has no unit. Write {number}GB or {number}MB.', param, ctx)
+        return float(number) * (_BINARY if binary else _UNITS)[unit.upper()]
 
 
 class ScaledNumber(click.ParamType):
@@ -61,29 +76,83 @@ class ScaledNumber(click.ParamType):
             self.fail(f'{value!r} is not a number.', param, ctx)
 
 
+class FileOrName(click.ParamType):
+    """A file, or the name of something that is not a file."""
+
+    name = 'FILE|NAME'
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text; the settings decide which of the two it is."""
+        return str(value)
+
+
+class NamedFolder(click.ParamType):
+    """``[NAME=]PATH``; the name defaults to that of the folder.
+
+    Examples
+    --------
+    >>> NamedFolder().convert('fmriprep=/prep', None, None)
+    ('fmriprep', '/prep')
+    >>> NamedFolder().convert('/data/smriprep', None, None)
+    ('smriprep', '/data/smriprep')
+    """
+
+    name = '[NAME=]PATH'
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        """Return name and path."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, path = value.partition('=')
+        if equals and '/' not in name:
+            return name, path
+        return value.rstrip('/').rsplit('/', 1)[-1], value
+
+
 class Option(click.Option):
-    """An option with a heading in the help text and spellings that the help does not list."""
+    """An option of a help group, with spellings that the help does not list.
+
+    Parameters
+    ----------
+    param_decls : sequence of str
+        Spellings that the help lists, and the name of the value if it differs.
+    group : OptionGroup
+        Where the help lists it.
+    levels : tuple of str, optional
+        Levels that use it, if they are not those of the group.
+    aliases : sequence of str
+        Further spellings.
+    is_list : bool
+        Whether it takes several values: ``--option A B C``.
+    **attrs
+        Arguments of :class:`click.Option`.
+    """
 
     def __init__(
         self,
         param_decls: Sequence[str],
         *,
-        group: str,
+        group: OptionGroup,
+        levels: tuple[str, ...] | None = None,
         aliases: Sequence[str] = (),
         is_list: bool = False,
         **attrs: Any,
     ) -> None:
-        given = [d for d in param_decls if d.isidentifier()]
-        name = given[0] if given else next(d for d in param_decls if d.startswith('--'))
-        name = name.lstrip('-').split('/')[0].replace('-', '_')
-        attrs.setdefault('show_default', True)
+        attrs = {'show_default': True, **attrs}
         if is_list:
-            attrs.update(multiple=True, show_default=attrs['show_default'])
-        decls = [d for d in param_decls if not d.isidentifier()]
-        super().__init__([name, *decls, *aliases], **attrs)
+            attrs['multiple'] = True
+        super().__init__([*param_decls, *aliases], **attrs)
         self.group = group
+        self.levels = levels or group.levels
         self.aliases = frozenset(aliases)
         self.is_list = is_list
+        if isinstance(self.type, click.IntRange) and self.metavar is None:
+            self.metavar = 'INTEGER'  # click's own is INTEGER RANGE
+
+    @property
+    def flag_name(self) -> str:
+        """First long spelling."""
+        return next(name for name in self.opts if name.startswith('--'))
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the line of the help text, without the aliases."""
@@ -97,7 +166,7 @@ class Option(click.Option):
 
 def path_option(*names: str, **attrs: Any) -> Option:
     """Return an option that takes a file or folder."""
-    return Option(names, type=click.Path(), metavar=attrs.pop('metavar', 'PATH'), **attrs)
+    return Option(names, **{'type': click.Path(), 'metavar': 'PATH', **attrs})
 
 
 def flag(*names: str, **attrs: Any) -> Option:
@@ -105,16 +174,80 @@ def flag(*names: str, **attrs: Any) -> Option:
     return Option(names, is_flag=True, show_default=False, **attrs)
 
 
-class GroupedCommand(click.Command):
-    """A command whose help text shows its options under their headings."""
+def split_commas(ctx: click.Context, param: click.Parameter, value: Iterable[str]) -> tuple:
+    """Return the values of a list option, also if they are separated by commas."""
+    return tuple(part for item in value for part in item.split(',') if part)
+
+
+class HelpFormatter(click.HelpFormatter):
+    """Help text without line breaks inside the name of an option."""
+
+    def write_text(self, text: str) -> None:
+        """Write a paragraph."""
+        super().write_text(_glued(text))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        """Write a list of options."""
+        super().write_dl([(name, _glued(text)) for name, text in rows], *args, **kwargs)
+
+    def getvalue(self) -> str:
+        """Return the text."""
+        return super().getvalue().replace(_GLUE, '-')
+
+
+_GLUE = '\N{NON-BREAKING HYPHEN}'
+
+
+def _glued(text: str) -> str:
+    return re.sub(r'--[a-z-]+', lambda match: match[0].replace('-', _GLUE), text)
+
+
+class _Context(click.Context):
+    formatter_class = HelpFormatter
+
+
+class Command(click.Command):
+    """A command with lists as in BIDS Apps, and options in groups in its help text."""
+
+    context_class = _Context
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Bring the words into click's order and parse them."""
+        positionals = [param for param in self.params if isinstance(param, click.Argument)]
+        single = [param for param in positionals if param.nargs == 1]
+        choices = getattr(single[-1].type, 'choices', ()) if single else ()
+        n_values = {
+            name: MANY if getattr(param, 'is_list', False) else param.nargs
+            for param in self.params
+            if isinstance(param, click.Option) and not (param.is_flag or param.count)
+            for name in param.opts
+        }
+        ordered = normalise(
+            args, n_values, len(single), last=choices, has_rest=len(positionals) > len(single)
+        )
+        return super().parse_args(ctx, ordered)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, one section per group in order of appearance."""
+        """Write the options in their groups, in order of appearance."""
+        has_levels = any(param.name == 'analysis_level' for param in self.params)
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
-            if record is not None:
-                sections.setdefault(getattr(param, 'group', 'Other'), []).append(record)
+            if record is None:
+                continue
+            heading = 'Help'
+            if isinstance(param, Option):
+                heading = param.group.title
+                if has_levels:
+                    heading += f' ({_words(param.group.levels)})'
+                    if param.levels != param.group.levels:
+                        record = (record[0], f'{record[1]}  [{_words(param.levels)} only]')
+            sections.setdefault(heading, []).append(record)
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records, col_max=28)
+
+
+def _words(levels: tuple[str, ...]) -> str:
+    """Levels in words, for the help text."""
+    return 'all levels' if levels == LEVELS else ' and '.join(levels)

@@ -1,4 +1,4 @@
-"""``bids_interp_tools``: what does not fit the form of a BIDS App."""
+"""``bids_interp_tools``: commands that do not fit the form of a BIDS App."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from typing import Any
 
 import click
 
-from bids_interp import __version__
 from bids_interp.cli.main import report_error
 from bids_interp.errors import BidsInterpError
+from bids_interp.version import __version__
 
-# Name of the tool: where its command is, and its line in the list.
+# Name of a command: its module and attribute, and its line in the help text.
 TOOLS = {
-    'bench': ('bids_interp.cli.tools_bench:bench', 'Hold all methods against a known truth.'),
-    'demo': ('bids_interp.cli.tools_demo:demo', 'The main job on two made-up heads.'),
-    'hpc': ('bids_interp.cli.tools_hpc:hpc', 'Write the job scripts of a dataset for a cluster.'),
-    'inject': ('bids_interp.cli.tools_inject:inject', 'Plant a known change into scans.'),
-    'model': ('bids_interp.cli.tools_model:model', 'Look into a model, verify it, hand it on.'),
+    'bench': (
+        'bids_interp.cli.tools_bench:bench',
+        'Compare all methods with a known ground truth.',
+    ),
+    'demo': ('bids_interp.cli.tools_demo:demo', 'Try bids_interp on two synthetic heads.'),
+    'hpc': ('bids_interp.cli.tools_hpc:hpc', 'Write job scripts for a cluster.'),
+    'inject': (
+        'bids_interp.cli.tools_inject:inject',
+        'Add a known volume change to real scans.',
+    ),
+    'model': ('bids_interp.cli.tools_model:model', 'Show, verify, export or import a model.'),
     'phantom': (
         'bids_interp.cli.tools_phantom:phantom',
-        'Make heads or blobs with a known effect.',
+        'Make a synthetic dataset with a known effect.',
     ),
 }
 
@@ -53,11 +59,11 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list from the table, so that the help text imports nothing."""
-        with formatter.section('Tools'):
+        with formatter.section('Commands'):
             formatter.write_dl([(name, self.tools[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a tool; errors that the user can mend end with their message and exit code."""
+        """Run a command; errors that the user can fix end it with their message and exit code."""
         try:
             return super().invoke(ctx)
         except BidsInterpError as error:
@@ -68,11 +74,14 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     tools=TOOLS,
-    context_settings={'help_option_names': ['-h', '--help']},
+    context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 100},
 )
-@click.version_option(__version__, prog_name='bids_interp_tools')
+@click.version_option(__version__, prog_name='bids_interp_tools', message='%(prog)s %(version)s')
 def tools() -> None:
-    """Tools around bids_interp: a demonstration, phantoms with known truth, model bundles."""
+    """Companion commands of bids_interp: demonstration, known-truth data, models and clusters.
+
+    `bids_interp_tools COMMAND --help` explains a command.
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""``bids_interp_tools demo``: the main job on made-up heads."""
+"""``bids_interp_tools demo``: the participant level on synthetic heads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import click
 
 @click.command()
 @click.argument('out', metavar='OUT', type=click.Path(path_type=Path))
-@click.option('--seed', default=7, show_default=True, help='Seed of the made-up heads.')
-@click.option('--nprocs', type=click.IntRange(1), help='CPUs used at once.')
+@click.option('--seed', default=7, show_default=True, help='Random seed of the synthetic heads.')
+@click.option(
+    '--nprocs',
+    type=click.IntRange(1),
+    metavar='INTEGER',
+    show_default='all CPUs available to this job',
+    help='Number of CPUs.',
+)
 def demo(out: Path, seed: int, nprocs: int | None) -> None:
-    """Make two whole heads in OUT/bids, one with a planted atrophy, and explain them.
+    """Make two synthetic heads in OUT/bids, one with atrophy, and explain them.
 
-    The derivatives and the reports go to OUT/derivatives. The packaged model is a demonstration:
-    it shows how the program works and says nothing about any disease.
+    The derivatives and reports are written to OUT/derivatives. The packaged model is for
+    demonstration only and says nothing about any disease.
     """
     from bids_interp.phantom.dataset import make_phantom_dataset
     from bids_interp.settings import Settings

@@ -1,4 +1,4 @@
-"""``bids_interp_tools hpc``: write the job scripts of a dataset for a cluster."""
+"""``bids_interp_tools hpc``: write job scripts for a cluster."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bids_interp.cli.options_hpc import SCHEDULERS, how, needs, places, scripts, who
-from bids_interp.cli.params import GroupedCommand
-from bids_interp.cli.tools_inject import order_words
+from bids_interp.cli.main import given_options
+from bids_interp.cli.options_hpc import SCHEDULERS, hpc_options
+from bids_interp.cli.params import Command
+from bids_interp.errors import UsageError
 
 if TYPE_CHECKING:
     from bids_interp.boilerplate.job_plan import JobPlan, Resources
@@ -22,44 +23,14 @@ if TYPE_CHECKING:
     from bids_interp.workflows.jobs import Selection
 
 
-class _HpcCommand(GroupedCommand):
-    """``SCHEDULER BIDS_DIR OUTPUT_DIR``, lists as in BIDS Apps, and other words behind ``--``."""
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Return the pieces of the usage line."""
-        options, *positionals = super().collect_usage_pieces(ctx)
-        return [*positionals, options, '[-- OPTIONS OF bids_interp]']
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Bring the words into click's order; what is behind ``--`` is the app's own."""
-        own, rest = args, []
-        if '--' in args:
-            place = args.index('--')
-            own, rest = args[:place], args[place + 1 :]
-        if own and not own[0].startswith('-'):
-            takes_value = {
-                name
-                for param in self.params
-                if isinstance(param, click.Option) and not param.is_flag
-                for name in param.opts
-                if name != '--participant-label'
-            }
-            scheduler, words = own[0], order_words(own[1:], takes_value)
-            place = words.index('--') if '--' in words else len(words)
-            own = [*words[:place], '--', scheduler, *words[place + 1 :]]
-        extra = super().parse_args(ctx, own)
-        ctx.params['app_options'] = tuple(rest)
-        return extra
-
-
 def hpc_callback(**given: Any) -> None:
-    """Write the scripts, and submit them if asked for."""
+    """Write the scripts and, with ``--submit``, submit them."""
     from bids_interp.boilerplate.jobs import SUBMIT_FILE, render
-    from bids_interp.errors import UsageError
     from bids_interp.workflows import jobs
 
     if given['dry_run'] and given['submit']:
-        raise UsageError('--dry-run and --submit contradict each other.', 'Leave one out.')
+        raise UsageError('--dry-run and --submit exclude each other.', 'Remove one of them.')
+    _refuse_unused(given)
     plan, selection, disk = make_plan(given)
     jobs.check_sources(plan)
     texts = render(plan)
@@ -77,8 +48,23 @@ def hpc_callback(**given: Any) -> None:
         click.echo(f'Submit with: bash {shlex.quote(str(plan.jobs_dir / SUBMIT_FILE))}')
 
 
+def _refuse_unused(given: dict[str, Any]) -> None:
+    """Refuse options of jobs or programs that will not run."""
+    unused = {
+        'with --no-group': not given['group'] and ('group_', 'dependency'),
+        'without --train-options': given['train_options'] is None and ('train_',),
+        f'with --engine {given["engine"]}': given['engine'] != 'none' and ('program',),
+    }
+    for option in given_options(click.get_current_context()):
+        for reason, names in unused.items():
+            if names and str(option.name).startswith(names):
+                raise UsageError(
+                    f'{option.flag_name} has no effect {reason}.', 'Remove the option.'
+                )
+
+
 def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, float]]:
-    """Find the participants and decide what the jobs say.
+    """Find the participants and plan the jobs.
 
     Parameters
     ----------
@@ -88,7 +74,7 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
     Returns
     -------
     tuple of JobPlan, Selection, (float, float)
-        The plan, who is processed, and gigabytes of outputs and of work directories.
+        The plan, the selected participants, and gigabytes of outputs and of work directories.
     """
     from bids_interp.boilerplate.job_plan import JobPlan
     from bids_interp.cli.app_options import read_app_options
@@ -96,8 +82,9 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
     from bids_interp.workflows.places import MARKER
 
     bids, out = (Path(given[name]).expanduser().absolute() for name in ('bids_dir', 'output_dir'))
-    labels = tuple(x for value in given['participant_label'] for x in value.split(',') if x)
-    app = read_app_options(given['app_options'], bids, out, 'participant', labels)
+    app = read_app_options(
+        given['app_options'], bids, out, 'participant', given['participant_label']
+    )
     group = train = None
     if given['group']:
         group = read_app_options(shlex.split(given['group_options']), bids, out, 'group')
@@ -149,7 +136,7 @@ def _resources(
     selection: Selection,
     shapes: list[tuple[int, ...]],
 ) -> tuple[Resources, Resources | None, Resources | None]:
-    """Resources of a participant, of the group and of the training."""
+    """Resources of a participant, the group level and the train level."""
     from bids_interp.workflows import jobs
 
     def finish(part: Resources, prefix: str) -> Resources:
@@ -185,8 +172,8 @@ def _resources(
 
 
 def _surroundings(given: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[Path]]:
-    """Variables that the jobs get, and the folders in them."""
-    # An image has templates of its own, which those of the caller would hide.
+    """Environment variables of the jobs, and the folders that they name."""
+    # An image has its own templates, which the ones of the caller would hide.
     own = os.environ.get('TEMPLATEFLOW_HOME', '') if given['engine'] == 'none' else ''
     named = {
         'TEMPLATEFLOW_HOME': given['templateflow'] or (own if Path(own).is_dir() else ''),
@@ -205,7 +192,7 @@ def _image(given: dict[str, Any]) -> str | None:
 
 
 def _own_program() -> Path:
-    """``bids_interp`` beside the Python that runs this."""
+    """Path of ``bids_interp`` beside the running Python."""
     beside = Path(sys.executable).with_name('bids_interp')
     return beside if beside.exists() else Path(shutil.which('bids_interp') or beside)
 
@@ -215,13 +202,13 @@ def _absolute(path: Any) -> Path:
 
 
 def _summary(plan: JobPlan, selection: Selection, disk: tuple[float, float]) -> list[str]:
-    """What is told before the scripts are written."""
+    """Lines that summarise the jobs."""
     lines = [
         f'{len(plan.participants)} participants, {len(selection.records)} T1w images; '
         f'about {disk[0]:.1f} GB of output and {disk[1]:.1f} GB of intermediate results.'
     ]
     if selection.done:
-        lines.append(f'{len(selection.done)} participants are finished and left out.')
+        lines.append(f'{len(selection.done)} finished participants are skipped.')
     for name, part in (
         ('Each participant', plan.participant),
         ('Group', plan.group),
@@ -230,27 +217,27 @@ def _summary(plan: JobPlan, selection: Selection, disk: tuple[float, float]) -> 
         if part is not None:
             gpus = f', {part.gpus} GPU' if part.gpus else ''
             lines.append(
-                f'{name}: {part.cpus} cores, {part.mem_gb} GiB{gpus}, at most '
+                f'{name}: {part.cpus} CPUs, {part.mem_gb} GiB{gpus}, at most '
                 f'{part.minutes // 60}:{part.minutes % 60:02d} h.'
             )
     return lines
 
 
-hpc = _HpcCommand(
+hpc = Command(
     'hpc',
     callback=hpc_callback,
     params=[
         click.Argument(['scheduler'], type=click.Choice(SCHEDULERS)),
         click.Argument(['bids_dir'], metavar='BIDS_DIR'),
         click.Argument(['output_dir'], metavar='OUTPUT_DIR'),
-        *who(),
-        *how(),
-        *needs(),
-        *places(),
-        *scripts(),
+        click.Argument(
+            ['app_options'], nargs=-1, required=False, metavar='[-- OPTIONS OF bids_interp]'
+        ),
+        *hpc_options(),
     ],
-    help='Write the job scripts of BIDS_DIR for a cluster: an array with one participant per '
-    'task, and the group level behind it.\n\nEvery task runs `bids_interp BIDS_DIR OUTPUT_DIR '
-    'participant` in a container, with the options behind --, and the cores and memory that the '
-    'scheduler gave it.',
+    help='Write job scripts that run bids_interp on BIDS_DIR: a job array with one participant per '
+    'task, followed by the group level.\n\nEach task runs `bids_interp BIDS_DIR OUTPUT_DIR '
+    'participant` in a container, with the options after -- and the CPUs and memory that the '
+    'scheduler has granted. Options of the other levels go into --group-options and '
+    '--train-options.',
 )

@@ -1,25 +1,29 @@
-"""``bids_interp_tools model``: look into a model bundle, verify it, hand it on."""
+"""``bids_interp_tools model``: show, verify, export or import a model bundle."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import ClassifierConfig
+    from bids_interp.models.target import Target
 
 
 @click.group()
 def model() -> None:
-    """Look into a model bundle, verify that its files are intact, or hand it on as one file."""
+    """Show, verify, export or import a model bundle."""
 
 
-@model.command()
+@model.command(short_help='Describe a model.')
 @click.argument('directory', metavar='[DIR]', type=click.Path(), required=False)
 def show(directory: str | None) -> None:
-    """Say what the model in DIR is; without DIR, the packaged demonstration model."""
+    """Describe the model in DIR, or the packaged demonstration model if DIR is not given."""
     from bids_interp.models.bundle import default_bundle_path, load_bundle
 
     bundle = load_bundle(directory or default_bundle_path())
-    target, metrics = bundle.full_target, bundle.config.get('metrics', {})
+    target, metrics = bundle.full_target, bundle.config.metrics
     spacing = ' x '.join(f'{size:g}' for size in bundle.grid.spacing)
     lines = {
         'Name': bundle.name,
@@ -30,8 +34,8 @@ def show(directory: str | None) -> None:
         'Verdict': _verdict(metrics),
         'Template': bundle.template,
         'Grid': f'{" x ".join(map(str, bundle.grid.shape))} voxels of {spacing} mm',
-        'Classifier': _classifier(bundle.config['classifier']),
-        'Simulator': bundle.config['simulator'].get('capacity', 'template'),
+        'Classifier': _classifier(bundle.config.classifier),
+        'Simulator': bundle.config.simulator.capacity or 'template',
         'Folds': str(bundle.n_folds),
         'Files': str(bundle.path),
     }
@@ -44,7 +48,7 @@ def show(directory: str | None) -> None:
             )
 
 
-def _sides(target: Any) -> str:
+def _sides(target: Target) -> str:
     """Classes, or mean and spread of a number."""
     if target.kind == 'regression':
         return f'mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
@@ -52,23 +56,25 @@ def _sides(target: Any) -> str:
 
 
 def _verdict(metrics: dict[str, Any]) -> str:
-    """Whether it is better than chance, as it was found when it was trained."""
+    """Whether the model was better than chance when it was trained."""
     if metrics.get('verdict'):
         return str(metrics['verdict'])
-    return 'no explanation is warranted' if not metrics.get('explanation_warranted', True) else '-'
+    return (
+        'explanations are not warranted' if not metrics.get('explanation_warranted', True) else '-'
+    )
 
 
-def _classifier(config: dict[str, Any]) -> str:
-    if 'external' in config:
-        return f'{config["card"]["name"]}, brought along ({config["external"]["kind"]})'
-    members = config.get('arguments', {}).get('members', 1)
-    return config['architecture'] + (f', {members} of each fold' if members > 1 else '')
+def _classifier(config: ClassifierConfig) -> str:
+    if config.external is not None and config.card is not None:
+        return f'{config.card.name}, trained elsewhere ({config.external.kind})'
+    members = (config.arguments or {}).get('members', 1)
+    return str(config.architecture) + (f', {members} per fold' if members > 1 else '')
 
 
-@model.command()
+@model.command(short_help='Check that the files of a model are intact.')
 @click.argument('directory', metavar='DIR', type=click.Path())
 def verify(directory: str) -> None:
-    """Check every file of the model in DIR against its recorded SHA-256 and load it."""
+    """Check every file of the model in DIR against its SHA-256, and load the model."""
     from bids_interp.models.bundle import load_bundle, verify_bundle
 
     problems = verify_bundle(directory)
@@ -82,26 +88,26 @@ def verify(directory: str) -> None:
     click.echo(f'{directory}: {bundle.name} {bundle.version_hash} is intact.')
 
 
-@model.command()
+@model.command(short_help='Write a model to a ZIP file.')
 @click.argument('directory', metavar='DIR', type=click.Path())
 @click.argument('archive', metavar='FILE.zip', type=click.Path())
-@click.option('--overwrite', is_flag=True, help='Replace FILE.zip.')
+@click.option('--overwrite', is_flag=True, help='Replace an existing FILE.zip.')
 def export(directory: str, archive: str, overwrite: bool) -> None:
-    """Write the model in DIR, after a check of its files, as one FILE.zip."""
+    """Check the model in DIR and write it to FILE.zip."""
     from bids_interp.models.bundle_archive import archive_hash, export_bundle
 
     path = export_bundle(directory, archive, overwrite=overwrite)
     click.echo(f'{path}\nSHA-256: {archive_hash(path)}')
 
 
-@model.command('import')
+@model.command('import', short_help='Unpack a model from a ZIP file.')
 @click.argument('archive', metavar='FILE.zip', type=click.Path())
 @click.argument('directory', metavar='DIR', type=click.Path())
-@click.option('--overwrite', is_flag=True, help='Replace the model in DIR.')
+@click.option('--overwrite', is_flag=True, help='Replace an existing model in DIR.')
 def import_(archive: str, directory: str, overwrite: bool) -> None:
-    """Unpack the model of FILE.zip into the new folder DIR, such as OUTPUT_DIR/models/NAME.
+    """Unpack the model in FILE.zip into the new folder DIR, such as OUTPUT_DIR/models/NAME.
 
-    Nothing of it is unpickled or run. Names, sizes and hashes of all files are checked.
+    Names, sizes and hashes of all files are checked. Nothing is unpickled or executed.
     """
     from bids_interp.models.bundle_archive import import_bundle
 

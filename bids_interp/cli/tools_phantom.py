@@ -1,4 +1,4 @@
-"""``bids_interp_tools phantom``: heads or blobs with a known effect."""
+"""``bids_interp_tools phantom``: synthetic heads or blobs with a known effect."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _BLOBS_ONLY = ('dim', 'variant')
     type=click.Choice(['head', 'blobs']),
     default='head',
     show_default=True,
-    help='Whole heads, or small images with look-alike blobs.',
+    help='head: synthetic whole heads. blobs: small images with blobs.',
 )
 @click.option('--n', 'number', default=8, show_default=True, help='Number of subjects.')
 @click.option(
     '--effect',
     default='hippocampus',
     show_default=True,
-    help='Name of an effect (hippocampus, hippocampus_mild, thalamus_left, ventricles, frontal, '
-    'distributed, none), or regions with their volume change: thalamus_left=-0.2,absorb=shell.',
+    help='Heads only: a named effect (hippocampus, hippocampus_mild, thalamus_left, ventricles, '
+    'frontal, distributed, none), or regions and their volume changes, such as '
+    'thalamus_left=-0.2,absorb=shell.',
 )
 @click.option(
     '--severity',
@@ -34,24 +35,30 @@ _BLOBS_ONLY = ('dim', 'variant')
     default=(0.7, 1.3),
     show_default=True,
     metavar='LOW HIGH',
-    help='Range of the severities of the patients; 1 is the effect as it is named.',
+    help='Range of the severities of the patients; 1 is the effect as named.',
 )
-@click.option('--fraction', default=0.5, show_default=True, help='Share of patients.')
-@click.option('--seed', default=0, show_default=True, help='The same seed gives the same files.')
-@click.option('--spacing', default=1.5, show_default=True, help='Voxel size in mm, 1 to 4.')
-@click.option('--stripped', is_flag=True, help='Write skull-stripped brains instead of heads.')
+@click.option('--fraction', default=0.5, show_default=True, help='Fraction of patients.')
+@click.option('--seed', default=0, show_default=True, help='Random seed.')
 @click.option(
-    '--dim', type=click.Choice(['2', '3']), default='2', show_default=True, help='Of the blobs.'
+    '--spacing', default=1.5, show_default=True, help='Heads only: voxel size in mm, 1 to 4.'
+)
+@click.option('--stripped', is_flag=True, help='Heads only: write skull-stripped brains.')
+@click.option(
+    '--dim',
+    type=click.Choice(['2', '3']),
+    default='2',
+    show_default=True,
+    help='Blobs only: number of dimensions.',
 )
 @click.option(
     '--variant',
     type=click.Choice(['plain', 'xor', 'intensity', 'null']),
     default='plain',
     show_default=True,
-    help='What differs between the groups of blobs: two sizes, whether exactly one of two blobs '
-    'is small, intensity only, or nothing.',
+    help='Blobs only: difference between the groups. plain: the sizes of two blobs. xor: whether '
+    'exactly one of two blobs is small. intensity: intensity only. null: none.',
 )
-@click.option('--overwrite', is_flag=True, help='Replace an earlier phantom dataset in OUT.')
+@click.option('--overwrite', is_flag=True, help='Replace an existing phantom dataset in OUT.')
 @click.pass_context
 def phantom(
     context: click.Context,
@@ -68,9 +75,9 @@ def phantom(
     variant: str,
     overwrite: bool,
 ) -> None:
-    """Write a BIDS dataset of made-up heads, or of blobs, to OUT; patients carry a known effect.
+    """Write a synthetic BIDS dataset to OUT, in which patients have a known effect.
 
-    OUT/derivatives/truth holds the exact log-Jacobian maps and what else is known.
+    OUT/derivatives/truth holds the ground truth, such as the exact log-Jacobian maps.
     """
     _refuse(context, _HEAD_ONLY if kind == 'blobs' else _BLOBS_ONLY, kind)
     if kind == 'blobs':
@@ -106,8 +113,8 @@ def phantom(
 
 
 def _refuse(context: click.Context, names: tuple[str, ...], kind: str) -> None:
-    """Options of the other kind of phantom are a mistake."""
+    """Refuse options of the other kind of phantom."""
     default = click.core.ParameterSource.DEFAULT
     for name in names:
         if context.get_parameter_source(name) is not default:
-            raise click.UsageError(f'--{name} does not go with --kind {kind}.')
+            raise click.UsageError(f'--kind {kind} does not use --{name}.')

@@ -1,15 +1,10 @@
-"""What a simulation has to beat: saliency, class means and tensor-based morphometry."""
+"""Baselines that need no classifier: class means and tensor-based morphometry."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
-from torch import nn
 
-from bids_interp.evaluation.saliency import reason_kept, saliency_map
-from bids_interp.evaluation.saliency_methods import STRIDE_MM
 from bids_interp.models.morphometric import VolumeMeasure
 from bids_interp.spatial import Grid, log_jacobian, smooth
 
@@ -132,63 +127,3 @@ def registered_volumes(
         for part in images.split(batch)
     ]
     return torch.cat(found).numpy()
-
-
-def saliency_values(
-    methods: Sequence[str],
-    classifier: nn.Module,
-    images: torch.Tensor,
-    grid: Grid,
-    mask: np.ndarray,
-    baseline: torch.Tensor,
-    seed: int,
-    device: str = 'cpu',
-    stride_mm: float = STRIDE_MM,
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Saliency maps of images by several methods.
-
-    Parameters
-    ----------
-    methods : sequence of str
-        Of :data:`bids_interp.evaluation.saliency.METHODS`.
-    classifier : torch.nn.Module
-        In evaluation mode, on ``device``.
-    images : torch.Tensor
-        (N, 1, X, Y, Z).
-    grid, mask : Grid, numpy.ndarray
-        Of the images.
-    baseline : torch.Tensor
-        (1, 1, X, Y, Z) mean image of the negative class.
-    seed : int
-        Of the methods that draw random numbers.
-    device : str
-        Of the network.
-    stride_mm : float
-        Distance between the cubes of the occlusion.
-
-    Returns
-    -------
-    values : dict of numpy.ndarray
-        Method to (N, V) float32 inside the mask.
-    skipped : dict of str
-        Methods that do not apply to the classifier, or failed on an image, and why.
-    """
-    values: dict[str, np.ndarray] = {}
-    skipped: dict[str, str] = {}
-    for method in methods:
-        with reason_kept(method, skipped):
-            maps = [
-                saliency_map(
-                    method,
-                    classifier,
-                    image[None],
-                    grid,
-                    baseline=baseline,
-                    seed=seed,
-                    device=device,
-                    stride_mm=stride_mm,
-                ).map[mask]
-                for image in images
-            ]
-            values[method] = np.stack(maps).astype(np.float32)
-    return values, skipped

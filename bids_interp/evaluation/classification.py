@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss, confusion_matrix, recall_score
 
 from bids_interp.errors import TrainingError
 from bids_interp.evaluation.exchange import permutation_test
@@ -17,13 +19,11 @@ from bids_interp.evaluation.out_of_fold import (
     within_fold_auc,
 )
 from bids_interp.evaluation.regression import regression_metrics
-from bids_interp.evaluation.scores import Estimate, bootstrap_by_family
+from bids_interp.evaluation.scores import Estimate, bootstrap_by_family, bootstrap_measures
 from bids_interp.evaluation.verdict import LEVEL, verdict_sentence
 
 #: Equal-width bins of probability from 0 to 1 for the calibration error.
 ECE_BINS = 10
-
-Measure = Callable[[np.ndarray], float]
 
 
 def out_of_fold_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str, Any]:
@@ -157,75 +157,76 @@ def _classification_metrics(oof: OutOfFold, seed: int, draws: int) -> dict[str, 
         _or_nan(_macro_auc, scores[inside], truth[inside], oof.folds[inside])
         for inside in (oof.folds == fold for fold in np.unique(oof.folds))
     ]
-    for name, measure in _measures(oof, truth).items():
-        metrics[name] = _estimate(measure, oof.families, seed, draws)
+    measured = bootstrap_measures(lambda i: _measure(oof, truth, i), oof.families, seed, draws)
+    metrics |= {name: _with_value(estimate) for name, estimate in measured.items()}
     metrics['n_per_class'] = {
         name: int((truth == value).sum()) for value, name in enumerate(oof.classes)
     }
     metrics['ece_bins'] = ECE_BINS
-    metrics['reliability'] = reliability(*_confidence(oof, truth))
+    metrics['reliability'] = reliability(*_confidence(oof.probabilities, truth))
     if not binary:
         metrics |= _per_class(oof, scores, truth, seed, draws)
     metrics['per_site'] = _per_site(oof, scores, truth)
     return metrics
 
 
-def _measures(oof: OutOfFold, truth: np.ndarray) -> dict[str, Measure]:
-    """Functions of an index array."""
-    predicted = predicted_classes(oof.probabilities)
-    right = predicted == truth
-    observed = np.eye(len(oof.classes))[truth]
-    squares = ((oof.probabilities - observed) ** 2).sum(axis=1)
-    # With two classes Brier's score is taken of the positive class alone: half of the sum.
-    squares = squares / 2 if oof.kind == 'binary' else squares
-    confidence, outcome = _confidence(oof, truth)
-    measures: dict[str, Measure] = {
-        'balanced_accuracy': lambda i: balanced_accuracy(predicted[i], truth[i], len(oof.classes)),
-        'accuracy': lambda i: float(right[i].mean()),
-        'brier': lambda i: float(squares[i].mean()),
-        'ece': lambda i: calibration_error(confidence[i], outcome[i]),
+def _measure(oof: OutOfFold, truth: np.ndarray, index: np.ndarray) -> dict[str, float]:
+    """Numbers of some images, by name; NaN where a class has no image."""
+    truth, chances = truth[index], oof.probabilities[index]
+    predicted = predicted_classes(chances)
+    shares = recalls(predicted, truth, len(oof.classes))
+    measured = {
+        'balanced_accuracy': float(shares.mean()),
+        'accuracy': float((predicted == truth).mean()),
+        'brier': brier(chances, truth),
+        'ece': calibration_error(*_confidence(chances, truth)),
     }
     if oof.kind == 'binary':
-        measures['sensitivity'] = lambda i: recall(predicted[i], truth[i], 1)
-        measures['specificity'] = lambda i: recall(predicted[i], truth[i], 0)
-    return measures
+        return measured | {'sensitivity': float(shares[1]), 'specificity': float(shares[0])}
+    return measured
 
 
-def _confidence(oof: OutOfFold, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _confidence(chances: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Probability and outcome that calibration compares, (N,) each.
 
     Of the positive class, or, with more than two classes, of the most probable one.
     """
-    if oof.kind == 'binary':
-        return oof.probabilities[:, 1], truth == 1
-    return oof.probabilities.max(axis=1), predicted_classes(oof.probabilities) == truth
+    if chances.shape[1] == 2:
+        return chances[:, 1], truth == 1
+    return chances.max(axis=1), predicted_classes(chances) == truth
 
 
-def recall(predicted: np.ndarray, truth: np.ndarray, value: int) -> float:
-    """Share of the images of one class that are called so; ValueError where there are none."""
-    of_class = truth == value
-    if not of_class.any():
-        raise ValueError(f'No image of class {value}.')
-    return float((predicted[of_class] == value).mean())
+def recalls(predicted: np.ndarray, truth: np.ndarray, n_classes: int) -> np.ndarray:
+    """Share of the images of each class that are called so, (C,); NaN where there are none."""
+    labels = range(n_classes)
+    return np.asarray(
+        recall_score(truth, predicted, labels=labels, average=None, zero_division=np.nan)
+    )
 
 
-def balanced_accuracy(predicted: np.ndarray, truth: np.ndarray, n_classes: int) -> float:
-    """Mean of the recalls of all classes; ValueError where one has no image."""
-    return float(np.mean([recall(predicted, truth, value) for value in range(n_classes)]))
+def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Brier score of probabilities (N, C): of the positive class alone where there are two."""
+    if probabilities.shape[1] == 2:
+        return float(brier_score_loss(truth == 1, probabilities[:, 1]))
+    labels = range(probabilities.shape[1])
+    return float(brier_score_loss(truth, probabilities, labels=labels, scale_by_half=False))
 
 
 def reliability(probability: np.ndarray, outcome: np.ndarray) -> list[dict[str, float]]:
     """Mean probability and frequency of the outcome in the bins that are not empty."""
-    bins = np.minimum((probability * ECE_BINS).astype(int), ECE_BINS - 1)
+    frequency, mean = calibration_curve(outcome, probability, n_bins=ECE_BINS)
+    inner = np.linspace(0, 1, ECE_BINS + 1)[1:-1]
+    # As in calibration_curve, a probability on an edge belongs to the lower bin.
+    counts = np.bincount(np.searchsorted(inner, probability), minlength=ECE_BINS)
     return [
         {
             'low': used / ECE_BINS,
             'high': (used + 1) / ECE_BINS,
-            'n': int((bins == used).sum()),
-            'probability': float(probability[bins == used].mean()),
-            'frequency': float(outcome[bins == used].mean()),
+            'n': int(counts[used]),
+            'probability': float(mean[place]),
+            'frequency': float(frequency[place]),
         }
-        for used in np.unique(bins)
+        for place, used in enumerate(np.flatnonzero(counts))
     ]
 
 
@@ -242,9 +243,8 @@ def calibration_error(probability: np.ndarray, outcome: np.ndarray) -> float:
     return float(sum(gaps) / len(probability))
 
 
-def _estimate(measure: Measure, families: np.ndarray, seed: int, draws: int) -> dict[str, float]:
-    """Bootstrap; the interval holds the value, also of ECE, which grows when bins lose images."""
-    drawn = bootstrap_by_family(measure, families, seed, draws)
+def _with_value(drawn: Estimate) -> dict[str, float]:
+    """Interval that holds the value, also of ECE, which grows when bins lose images."""
     low, high = min(drawn.low, drawn.value), max(drawn.high, drawn.value)
     return Estimate(drawn.value, low, high).to_dict()
 
@@ -262,21 +262,25 @@ def _per_class(
 ) -> dict[str, Any]:
     """What is told for each of more than two classes."""
     predicted = predicted_classes(oof.probabilities)
-    areas, found = {}, {}
+    areas = {}
     for value, name in enumerate(oof.classes):
         column = scores[:, value]
 
         def area(i: np.ndarray, column: np.ndarray = column, value: int = value) -> float:
             return float(within_fold_auc(column[i], truth[i] == value, oof.folds[i]))
 
-        def share(i: np.ndarray, value: int = value) -> float:
-            return recall(predicted[i], truth[i], value)
+        areas[name] = _with_value(bootstrap_by_family(area, oof.families, seed, draws))
 
-        areas[name] = _estimate(area, oof.families, seed, draws)
-        found[name] = _estimate(share, oof.families, seed, draws)
-    confusion = np.zeros((len(oof.classes), len(oof.classes)), dtype=int)
-    np.add.at(confusion, (truth, predicted), 1)
-    return {'auc_per_class': areas, 'sensitivity_per_class': found, 'confusion': confusion}
+    def shares(i: np.ndarray) -> dict[str, float]:
+        found = recalls(predicted[i], truth[i], len(oof.classes))
+        return dict(zip(oof.classes, found.tolist(), strict=True))
+
+    found = bootstrap_measures(shares, oof.families, seed, draws)
+    return {
+        'auc_per_class': areas,
+        'sensitivity_per_class': {name: _with_value(one) for name, one in found.items()},
+        'confusion': confusion_matrix(truth, predicted, labels=range(len(oof.classes))),
+    }
 
 
 def _per_site(oof: OutOfFold, scores: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -292,8 +296,8 @@ def _per_site(oof: OutOfFold, scores: np.ndarray, truth: np.ndarray) -> dict[str
             'n': int(inside.sum()),
             'n_per_class': counts,
             'auc': _or_nan(_macro_auc, scores[inside], truth[inside], oof.folds[inside]),
-            'balanced_accuracy': _or_nan(
-                balanced_accuracy, predicted[inside], truth[inside], len(oof.classes)
+            'balanced_accuracy': float(
+                recalls(predicted[inside], truth[inside], len(oof.classes)).mean()
             ),
         }
     return table

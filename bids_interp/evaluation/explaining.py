@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
+from bids_interp.evaluation.bench_records import ImageScores
 from bids_interp.evaluation.truth import volume_change_error
 from bids_interp.evaluation.volume_judge import VolumeJudge, region_volumes, regions_of_image
 from bids_interp.phantom.regions import region_mask
@@ -149,7 +150,7 @@ def explain_image(
     truth: np.ndarray,
     grid: Grid,
     mask: np.ndarray,
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray, ImageScores]:
     """Simulate one image: controls get the pattern injected, patients have it removed.
 
     Parameters
@@ -171,11 +172,8 @@ def explain_image(
     -------
     log_jacobian : numpy.ndarray
         (X, Y, Z) at dose 1.
-    row : dict
-        ``crosses``, ``effectiveness``, ``monotone``, ``transfer_right_way``,
-        ``transfer_crosses``, ``volume_right_way``, ``volume_crosses``, ``roi_error_percent``,
-        ``n_folded``, ``reversibility_rmse``, ``minimality_mm``, ``realism``; shares are 0 or 1
-        for one image, NaN where something was not asked for.
+    scores : ImageScores
+        Its numbers.
     """
     sign = 1.0 if label == 0 else -1.0
     image = own.images[index : index + 1]
@@ -186,22 +184,39 @@ def explain_image(
         before, after = own.change(index, backward, grid)
         shifts.append(sign * (after - before))
     log_j = log_jacobian(forward, grid)[0, 0].numpy()
-    row: dict[str, Any] = {
-        'image': int(index),
-        'direction': 'inject' if label == 0 else 'remove',
-        'crosses': float(sign * (after - own.centre) > 0),
-        'effectiveness': shifts[-1] / own.gap,
-        'monotone': float(np.all(np.diff([0.0, *shifts]) > 0)),
+    return log_j, ImageScores(
+        image=int(index),
+        direction='inject' if label == 0 else 'remove',
+        crosses=float(sign * (after - own.centre) > 0),
+        effectiveness=shifts[-1] / own.gap,
+        monotone=float(np.all(np.diff([0.0, *shifts]) > 0)),
         **_transfer(other, index, backward, sign, grid),
         **_anatomical(anatomy, index, label, log_j, truth, grid),
         **_geometrical(image, forward, backward, grid, mask),
-    }
-    return log_j, row
+    )
+
+
+class _Transfer(TypedDict):
+    transfer_right_way: float
+    transfer_crosses: float
+
+
+class _Volumes(TypedDict):
+    volume_right_way: float
+    volume_crosses: float
+    roi_error_percent: float
+    realism: float
+
+
+class _Deformation(TypedDict):
+    n_folded: float
+    reversibility_rmse: float
+    minimality_mm: float
 
 
 def _transfer(
     other: Witness | None, index: int, pull_back: torch.Tensor, sign: float, grid: Grid
-) -> dict[str, float]:
+) -> _Transfer:
     if other is None:
         return {'transfer_right_way': float('nan'), 'transfer_crosses': float('nan')}
     before, after = other.change(index, pull_back, grid)
@@ -213,7 +228,7 @@ def _transfer(
 
 def _anatomical(
     anatomy: Anatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
-) -> dict[str, float]:
+) -> _Volumes:
     """What happens to the volumes of regions."""
     sign = 1.0 if label == 0 else -1.0
     regions = anatomy.of(index, grid)
@@ -236,7 +251,7 @@ def _geometrical(
     backward: torch.Tensor,
     grid: Grid,
     mask: np.ndarray,
-) -> dict[str, float]:
+) -> _Deformation:
     """Folds, reversibility (units of the input) and size of a simulation inside the brain."""
     inside = torch.from_numpy(mask)[None, None]
     returned = warp(warp(image, backward, grid), forward, grid)

@@ -14,9 +14,11 @@ from safetensors.numpy import save_file
 #: What a map holds: log-Jacobians; numbers whose sign means growth or shrinkage; or numbers of
 #: which only the size counts.
 LOG_JACOBIAN, SIGNED, SIZE = 'log-jacobian', 'signed', 'size'
+#: Networks that maps explain: the classifier under test, and the one of another family.
+OURS, JUDGE = 'ours', 'sfcn'
 
 #: What is no array in a file of maps.
-_FACTS = ('fold', 'kinds', 'skipped', 'replaced')
+_FACTS = ('fold', 'kinds', 'classifiers', 'skipped', 'replaced')
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,15 @@ class MethodMaps:
         (N,) the fold that explained each.
     values : numpy.ndarray
         (N, V) float32 values of the voxels inside the brain mask.
+    classifier : str
+        Network that the maps explain; empty for methods that need none.
     """
 
     kind: str
     images: np.ndarray
     folds: np.ndarray
     values: np.ndarray
+    classifier: str = ''
 
     @property
     def signed(self) -> bool:
@@ -60,16 +65,19 @@ class FoldMaps:
         Method to (N, V) float32.
     kinds : dict of str
         Method to what its values mean; only their size where it is not named.
+    classifiers : dict of str
+        Method to the network that it explains; methods that need none are not named.
     skipped : dict of str
         Method to the reason why there is no map of it.
     replaced : dict of str
-        Method to the reason why it explains another classifier than the others.
+        Method to the reason why it explains :data:`JUDGE` instead of :data:`OURS`.
     """
 
     fold: int
     images: np.ndarray
     values: dict[str, np.ndarray]
     kinds: dict[str, str] = field(default_factory=dict)
+    classifiers: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
 
@@ -94,7 +102,8 @@ class FoldMaps:
 def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
     """Put the folds of every method together.
 
-    A method that was skipped in one fold is left out: it would be scored on fewer brains.
+    A method that was skipped in one fold is left out, because it would be scored on fewer brains;
+    so is one that explains another network in one fold than in the others.
 
     Parameters
     ----------
@@ -110,12 +119,14 @@ def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
     joined = {}
     for method in dict.fromkeys(name for part in parts for name in part.values):
         own = [part for part in parts if method in part.values]
-        if len(own) < n_folds:
+        explained = {part.classifiers.get(method, '') for part in own}
+        if len(own) < n_folds or len(explained) > 1:
             continue
         joined[method] = MethodMaps(
             own[0].kinds.get(method, SIZE),
             np.concatenate([part.images for part in own]),
             np.concatenate([np.full(len(part.images), part.fold) for part in own]),
             np.concatenate([part.values[method] for part in own]),
+            *explained,
         )
     return joined

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import mean_absolute_error, r2_score
 
 from bids_interp.evaluation.exchange import permutation_test
 from bids_interp.evaluation.out_of_fold import OutOfFold, within_fold_correlation
-from bids_interp.evaluation.scores import bootstrap_by_family
+from bids_interp.evaluation.scores import bootstrap_by_family, bootstrap_measures
 
 
 def regression_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str, Any]:
@@ -30,24 +31,18 @@ def regression_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str
         ``per_site``.
     """
     truth, predicted, folds = oof.truth.astype(float), oof.outputs[:, 0], oof.folds
-    error = np.abs(predicted - truth)
-    baseline = np.abs(truth - _mean_of_others(truth, folds))
+    baseline = _mean_of_others(truth, folds)
 
-    def r_squared(i: np.ndarray) -> float:
-        spread = ((truth[i] - truth[i].mean()) ** 2).sum()
-        if spread == 0:
-            raise ValueError('All values are the same.')
-        return float(1 - (error[i] ** 2).sum() / spread)
+    def measure(i: np.ndarray) -> dict[str, float]:
+        # Where all values are the same, R2 is not finite and the draw is left out.
+        return {
+            'mae': float(mean_absolute_error(truth[i], predicted[i])),
+            'mae_of_mean': float(mean_absolute_error(truth[i], baseline[i])),
+            'r2': float(r2_score(truth[i], predicted[i], force_finite=False)),
+        }
 
-    measures = {
-        'mae': lambda i: float(error[i].mean()),
-        'mae_of_mean': lambda i: float(baseline[i].mean()),
-        'r2': r_squared,
-    }
-    metrics: dict[str, Any] = {
-        name: bootstrap_by_family(measure, oof.families, seed, draws).to_dict()
-        for name, measure in measures.items()
-    }
+    measured = bootstrap_measures(measure, oof.families, seed, draws)
+    metrics: dict[str, Any] = {name: found.to_dict() for name, found in measured.items()}
     metrics |= association(predicted, truth, folds, oof.families, seed, draws)
     metrics['r_rule'] = 'means of the folds taken away'
     metrics['r_per_fold'] = [
@@ -118,7 +113,7 @@ def _per_site(oof: OutOfFold, predicted: np.ndarray, truth: np.ndarray) -> dict[
         r = within_fold_correlation(predicted[inside], truth[inside], folds)
         table[str(site)] = {
             'n': int(inside.sum()),
-            'mae': float(np.abs(predicted - truth)[inside].mean()),
+            'mae': float(mean_absolute_error(truth[inside], predicted[inside])),
             'pearson_r': None if few else float(r),
         }
     return table

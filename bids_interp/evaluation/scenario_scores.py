@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from bids_interp.conventions import DIRECTIONS
+from bids_interp.evaluation.bench_records import ImageScores, Score
 from bids_interp.evaluation.group_ncc import (
     GroupAgreement,
     draw_weights,
     family_mean,
     interval,
 )
-from bids_interp.evaluation.method_maps import LOG_JACOBIAN, MethodMaps
+from bids_interp.evaluation.method_maps import LOG_JACOBIAN, OURS, MethodMaps
 from bids_interp.evaluation.scores import Estimate, ncc
-from bids_interp.evaluation.truth import SALIENCY_SMOOTHING_MM, reliable_voxels, score_map
+from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
+from bids_interp.evaluation.truth import SALIENCY_SMOOTHING_MM, score_map
 from bids_interp.spatial import Grid
 
-#: What the others are compared with.
-OURS = 'ours'
-DIRECTIONS = ('inject', 'remove')
 BOTH = 'both'
 #: Columns of the rows of the images whose means are reported.
 MEANS = (
@@ -75,28 +74,39 @@ class ScenarioScores:
 
     Parameters
     ----------
-    rows : list of dict
-        ``method``, ``metric``, ``direction``, ``value``, ``low``, ``high``.
+    rows : list of Score
+        The numbers.
     maps : dict of numpy.ndarray
         ``<method>.<direction>`` to the group map (X, Y, Z) float32; the method ``truth`` is there,
         too.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Score] = field(default_factory=list)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, method: str, metric: str, direction: str, found: Estimate | float) -> None:
-        """Add a row; a number without an interval has NaN for its ends."""
+    def add(
+        self,
+        method: str,
+        metric: str,
+        direction: str,
+        found: Estimate | float,
+        classifier: str | None = None,
+    ) -> None:
+        """Add a row; a number without an interval has NaN for its ends.
+
+        The classifier is the one named like the method, where none is given.
+        """
         if not isinstance(found, Estimate):
             found = Estimate(float(found), float('nan'), float('nan'))
+        explained = method if classifier is None else classifier
         self.rows.append(
-            {'method': method, 'metric': metric, 'direction': direction, **found.to_dict()}
+            Score(method, explained, metric, direction, found.value, found.low, found.high)
         )
 
 
 def score_scenario(
     maps: Mapping[str, MethodMaps],
-    images: Mapping[str, Sequence[Mapping[str, Any]]],
+    images: Mapping[str, Sequence[ImageScores]],
     known: Known,
     *,
     draws: int = 1000,
@@ -114,14 +124,14 @@ def score_scenario(
     maps : mapping
         Method to its maps.
     images : mapping
-        Method to rows of :func:`bids_interp.evaluation.explaining.explain_image`.
+        Method to scores of :func:`bids_interp.evaluation.explaining.explain_image`.
     known : Known
         Truths, and who belongs together.
     draws, seed : int
         Of the bootstrap.
     warranted : mapping, optional
         Method to whether its classifier is above chance; where it is not, no voxel is reliable, as
-        in the reports. Those not named are.
+        in the group reports. Those not named are.
     """
     scores = ScenarioScores()
     n_families = int(known.families.max()) + 1
@@ -134,7 +144,8 @@ def score_scenario(
     for method, own in compared.items():
         for metric in own if method != OURS and OURS in compared else ():
             gain = compared[OURS][metric] - own[metric]
-            scores.add(method, f'gain_{metric}', BOTH, interval(gain[0], gain[1:]))
+            estimate = interval(gain[0], gain[1:])
+            scores.add(method, f'gain_{metric}', BOTH, estimate, maps[method].classifier)
     for method, rows in images.items():
         _add_means(scores, method, rows, known, weights)
     return scores
@@ -166,13 +177,13 @@ def _score_method(
         single_ncc = family_mean(each, families, weights)
         group.append(group_ncc)
         single.append(single_ncc)
-        scores.add(method, 'ncc_group', direction, interval(group_ncc[0], group_ncc[1:]))
-        scores.add(method, 'ncc_single', direction, interval(single_ncc[0], single_ncc[1:]))
+        for metric, drawn in (('ncc_group', group_ncc), ('ncc_single', single_ncc)):
+            scores.add(method, metric, direction, interval(drawn[0], drawn[1:]), found.classifier)
         estimate, truth = (_volume(part.mean(axis=0), known.mask) for part in (values, wanted))
         detail = score_map(estimate, truth, known.mask, signed=found.signed).to_dict()
         for metric in ('sign_accuracy', 'average_precision', 'iou', 'off_target_percent'):
             if metric != 'off_target_percent' or found.kind == LOG_JACOBIAN:
-                scores.add(method, metric, direction, detail[metric])
+                scores.add(method, metric, direction, detail[metric], found.classifier)
         scores.maps[f'{method}.{direction}'] = estimate
         scores.maps[f'truth.{direction}'] = _volume(
             known.truths[images][:, known.mask].mean(axis=0), known.mask
@@ -181,7 +192,7 @@ def _score_method(
         return {}
     kept = {'ncc_group': np.mean(group, axis=0), 'ncc_single': np.mean(single, axis=0)}
     for metric, drawn in kept.items():
-        scores.add(method, metric, BOTH, interval(drawn[0], drawn[1:]))
+        scores.add(method, metric, BOTH, interval(drawn[0], drawn[1:]), found.classifier)
     return kept
 
 
@@ -233,15 +244,16 @@ def _add_null(
     above_chance: bool,
 ) -> None:
     """Where nothing is planted, nothing should be found."""
-    mean = _volume(found.values[chosen].mean(axis=0), known.mask)
+    values, folds = found.values[chosen], found.folds[chosen]
+    mean = _volume(values.mean(axis=0), known.mask)
     scores.maps[f'{method}.{direction}'] = mean
     if found.kind != LOG_JACOBIAN:
         return
-    folds = [
-        _volume(found.values[chosen & (found.folds == fold)].mean(axis=0), known.mask)
-        for fold in np.unique(found.folds[chosen])
-    ]
-    agreeing = 100 * reliable_voxels(np.stack(folds), known.mask)
+    of_folds = np.stack([values[folds == fold].mean(axis=0) for fold in np.unique(folds)])
+    reliable = reliable_voxels(
+        values.mean(axis=0), sign_agreement(values), sign_agreement(of_folds)
+    )
+    agreeing = 100 * float(reliable.mean())
     scores.add(method, 'agreeing_percent', direction, agreeing)
     scores.add(method, 'reliable_percent', direction, agreeing if above_chance else 0.0)
     changed = score_map(mean, np.zeros_like(mean), known.mask).off_target_percent
@@ -251,15 +263,15 @@ def _add_null(
 def _add_means(
     scores: ScenarioScores,
     method: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ImageScores],
     known: Known,
     weights: np.ndarray,
 ) -> None:
     """Means over the images, each direction on its own and both together."""
-    families = known.families[[int(row['image']) for row in rows]]
-    directions = np.array([row['direction'] for row in rows])
+    families = known.families[[row.image for row in rows]]
+    directions = np.array([row.direction for row in rows])
     for metric in MEANS:
-        values = np.array([_number(row[metric]) for row in rows])
+        values = np.array([getattr(row, metric) for row in rows])
         if not np.isfinite(values).any():
             continue
         for direction in (*DIRECTIONS, BOTH):
@@ -267,8 +279,3 @@ def _add_means(
             if np.isfinite(values[chosen]).any():
                 drawn = family_mean(values[chosen], families[chosen], weights)
                 scores.add(method, metric, direction, interval(drawn[0], drawn[1:]))
-
-
-def _number(value: Any) -> float:
-    """A value of a row; JSON has no NaN."""
-    return float('nan') if value is None else float(value)

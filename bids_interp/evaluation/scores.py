@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,20 +92,49 @@ def bootstrap_by_family(
     seed, draws, level
         Of the bootstrap.
     """
+
+    def measure(index: np.ndarray) -> dict[str, float]:
+        try:
+            return {'': statistic(index)}
+        except ValueError:
+            return {'': float('nan')}
+
+    drawn = bootstrap_measures(measure, families, seed, draws, level)['']
+    return Estimate(statistic(np.arange(len(families))), drawn.low, drawn.high)
+
+
+def bootstrap_measures(
+    measure: Callable[[np.ndarray], Mapping[str, float]],
+    families: np.ndarray,
+    seed: int,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> dict[str, Estimate]:
+    """Percentile intervals of several numbers from the same draws of families.
+
+    Parameters
+    ----------
+    measure : callable
+        Maps an array of indices to numbers by name; those that are not finite are left out.
+    families : numpy.ndarray
+        (N,) the units that are independent of each other.
+    seed, draws, level
+        Of the bootstrap.
+    """
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(families == family) for family in np.unique(families)]
-    values = []
+    drawn = []
     for _ in range(draws):
-        drawn = rng.integers(len(members), size=len(members))
-        try:
-            value = statistic(np.concatenate([members[i] for i in drawn]))
-        except ValueError:
-            continue
-        if np.isfinite(value):
-            values.append(value)
+        chosen = rng.integers(len(members), size=len(members))
+        drawn.append(measure(np.concatenate([members[i] for i in chosen])))
     tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail]) if values else (np.nan, np.nan)
-    return Estimate(statistic(np.arange(len(families))), float(low), float(high))
+    found = {}
+    for name, value in measure(np.arange(len(families))).items():
+        values = np.array([one[name] for one in drawn])
+        values = values[np.isfinite(values)]
+        low, high = np.quantile(values, [tail, 1 - tail]) if len(values) else (np.nan, np.nan)
+        found[name] = Estimate(float(value), float(low), float(high))
+    return found
 
 
 def permutation_p(scores: np.ndarray, labels: np.ndarray, seed: int, draws: int = 2000) -> float:

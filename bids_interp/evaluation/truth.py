@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from sklearn.metrics import average_precision_score
 
 from bids_interp.evaluation.scores import ncc, sign_accuracy
 from bids_interp.models.simulator import Simulator
 from bids_interp.phantom.poisson import gradient_velocity
-from bids_interp.spatial import Grid, exponential, log_jacobian, resample, smooth
+from bids_interp.spatial import exponential, log_jacobian, resample, smooth
 
 #: Voxels whose truth is larger than this have to be found, with the right sign.
 RELEVANT = 0.02
@@ -99,19 +98,6 @@ def _iou(strength: np.ndarray, relevant: np.ndarray) -> float:
     return float((top & relevant).sum() / (top | relevant).sum())
 
 
-def best_of_smoothing(
-    estimate: np.ndarray, truth: np.ndarray, mask: np.ndarray, grid: Grid
-) -> MapScores:
-    """Score an unsigned map as it is and smoothed, and keep the better NCC.
-
-    Generous to the saliency methods: which of both it is, is decided with the truth.
-    """
-    sigma = SALIENCY_SMOOTHING_MM / grid.spacing
-    candidates = [np.abs(estimate), gaussian_filter(np.abs(estimate).astype(np.float64), sigma)]
-    scored = [score_map(one, truth, mask, signed=False) for one in candidates]
-    return max(scored, key=lambda scores: scores.ncc)
-
-
 def volume_change_error(estimate: np.ndarray, truth: np.ndarray, region: np.ndarray) -> float:
     """Relative error of the volume change of a region, in percent of the true change.
 
@@ -150,26 +136,3 @@ def basis_ceiling(truth: np.ndarray, mask: np.ndarray, simulator: Simulator) -> 
         again = simulator.evaluate_spline(coefficients)
         projected = log_jacobian(exponential(again, grid), grid)[0, 0].numpy()
     return ncc(projected, truth, mask)
-
-
-def reliable_voxels(maps: np.ndarray, mask: np.ndarray, threshold: float = RELEVANT) -> float:
-    """Share of the brain where the maps of all folds have one sign and a mean above a threshold.
-
-    Parameters
-    ----------
-    maps : numpy.ndarray
-        (folds, X, Y, Z) mean log-Jacobian of each fold.
-    mask : numpy.ndarray
-        (X, Y, Z) bool.
-    threshold : float
-        On the absolute mean.
-
-    Examples
-    --------
-    >>> maps = np.array([[[[0.1, 0.1]]], [[[0.1, -0.1]]]])
-    >>> reliable_voxels(maps, np.ones((1, 1, 2), bool))
-    0.5
-    """
-    agree = np.abs(np.sign(maps).sum(axis=0)) == len(maps)
-    strong = np.abs(maps.mean(axis=0)) > threshold
-    return float((agree & strong)[mask].mean())

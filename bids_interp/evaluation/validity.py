@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
 
+from bids_interp.models.bundle_schema import ContrastValidity, DirectionValidity
 from bids_interp.models.paper import PaperSimulator
 from bids_interp.models.simulator import Simulator
 from bids_interp.models.target import Contrast, Target
@@ -88,22 +87,15 @@ def validity(
     target: Target,
     gaps: list[float],
     grid: Grid,
-) -> list[dict[str, Any]]:
+) -> list[ContrastValidity]:
     """Share of held-out simulations at dose 1 that cross to the other side, for each contrast.
 
     Images of the negative class are injected, those of the positive class removed (a regression
     has no classes: all images both ways, and crossing means moving by half a standard deviation).
-
-    Returns
-    -------
-    list of dict
-        For each contrast its ``contrast``, ``inject`` and ``remove``: ``n``, ``validity``
-        (crosses the midpoint of the classes), ``effectiveness`` (median shift in the direction
-        asked for, over the class gap). None where there is no image.
     """
     rows = []
     for number, contrast in enumerate(target.contrasts):
-        row: dict[str, Any] = {'contrast': contrast.name}
+        sides: dict[str, DirectionValidity | None] = {}
         all_scores = image_scores(classifier, images, contrast)
         centre = class_centre(all_scores, labels, target, number)
         for direction, sign, side in (
@@ -115,19 +107,17 @@ def validity(
             else:
                 chosen = np.flatnonzero(labels == target.classes.index(side))
             if not len(chosen):
-                row[direction] = None
+                sides[direction] = None
                 continue
             after = simulated_scores(
                 classifier, simulator, images[chosen], sign, contrast, number, grid
             )
             shift = sign * (after - all_scores[chosen])
             is_across = shift > 0.5 if target.kind == 'regression' else sign * (after - centre) > 0
-            row[direction] = {
-                'n': len(chosen),
-                'validity': float(is_across.mean()),
-                'effectiveness': float(np.median(shift)) / gaps[number],
-            }
-        rows.append(row)
+            sides[direction] = DirectionValidity(
+                len(chosen), float(is_across.mean()), float(np.median(shift)) / gaps[number]
+            )
+        rows.append(ContrastValidity(contrast.name, **sides))
     return rows
 
 

@@ -12,6 +12,17 @@ _NAMES = {'binary': ('AUC', 'auc'), 'multiclass': ('mean one-against-rest AUC', 
 _NAMES |= {'regression': ("Pearson's r", 'pearson_r')}
 
 
+def is_above_chance(metrics: Mapping[str, Any]) -> bool | None:
+    """Tell whether a classifier is above chance; None where nothing was measured.
+
+    >>> is_above_chance({'permutation_p': 0.38}), is_above_chance({})
+    (False, None)
+    """
+    p = metrics.get('permutation_p')
+    warranted = metrics.get('explanation_warranted', None if p is None else p < LEVEL)
+    return None if warranted is None else bool(warranted)
+
+
 def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     """Say whether a classifier is above chance, for log, model card and report.
 
@@ -32,7 +43,7 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     if estimate.get('low') is not None and estimate.get('high') is not None:
         numbers += f' (95 % interval {estimate["low"]:.2f} to {estimate["high"]:.2f})'
     numbers += f', permutation p = {p_text(p)}.'
-    if metrics.get('explanation_warranted', p < LEVEL):
+    if is_above_chance(metrics):
         return f'Above chance: {numbers}'
     return f'Not above chance: {numbers} No explanation is warranted.'
 

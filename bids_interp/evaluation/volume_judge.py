@@ -86,31 +86,3 @@ class VolumeJudge:
     def decide(self, volumes: np.ndarray) -> np.ndarray:
         """Logits (N,) of volumes (N, R)."""
         return np.asarray(self.model.decision_function(np.log(volumes)))
-
-
-def judged_validity(
-    judge: VolumeJudge, before: np.ndarray, after: np.ndarray, direction: str
-) -> dict[str, float]:
-    """How often simulations convince the judge.
-
-    Parameters
-    ----------
-    judge : VolumeJudge
-        Fitted with other brains.
-    before, after : numpy.ndarray
-        (N, R) volumes of the observed and of the simulated images.
-    direction : {'inject', 'remove'}
-        What was done to them.
-
-    Returns
-    -------
-    dict
-        ``right_way``: share whose logit moves the way asked for; ``across``: share that lies on
-        the wanted side afterwards.
-    """
-    sign = 1.0 if direction == 'inject' else -1.0
-    first, last = judge.decide(before), judge.decide(after)
-    return {
-        'right_way': float((sign * (last - first) > 0).mean()),
-        'across': float((sign * last > 0).mean()),
-    }

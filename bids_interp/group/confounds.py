@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.sidecars import Column
+from bids_interp.bids.tables import as_numbers
 
-CONFOUND_COLUMNS: dict[str, dict[str, Any]] = {
+CONFOUND_COLUMNS: dict[str, Column] = {
     'covariate': {'Description': 'Covariate.'},
     'group': {'Description': 'Group; "all" is everybody.'},
     'n': {'Description': 'Subjects with a value.'},

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from bids_interp.bids.labels import as_numbers
 from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.tables import Tables, is_category
+from bids_interp.bids.tables import Tables, as_numbers, is_category
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.group.scans import Scan
+from bids_interp.models.prediction import ExplainedTarget
 from bids_interp.settings import Settings
 
 #: Columns that are taken where nothing else is asked for.
@@ -72,12 +71,8 @@ class Columns:
         """Group of an image."""
         return self.values.get(self.group, {}).get(scan.prefix)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types."""
-        return {key: getattr(self, key) for key in self.__dataclass_fields__}
 
-
-def read_columns(settings: Settings, scans: Sequence[Scan], target: Mapping[str, Any]) -> Columns:
+def read_columns(settings: Settings, scans: Sequence[Scan], target: ExplainedTarget) -> Columns:
     """Read group and covariates of all images.
 
     Parameters
@@ -86,7 +81,7 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: Mapping[str,
         With ``group_by``, ``covariates``, ``voxelwise`` and ``labels``.
     scans : sequence of Scan
         All images that were found.
-    target : mapping
+    target : ExplainedTarget
         What the model was trained for, as in its predictions.
 
     Raises
@@ -117,11 +112,11 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: Mapping[str,
         for column in columns:
             if column:
                 tables.check_column(column, option)
-    group, label = settings.group_by or '', str(target.get('label') or '')
+    group, label = settings.group_by or '', target.label
     chosen = settings.covariates or tuple(c for c in tables.columns if c.lower() in USUAL)
     if not group and label in tables.columns:
         # Numbers make no groups: what a regression was trained for is a covariate.
-        group = '' if target.get('kind') == 'regression' else label
+        group = '' if target.kind == 'regression' else label
         chosen = chosen if group else (label, *chosen)
     chosen = tuple(c for c in dict.fromkeys(chosen) if c != group)
     wanted = dict.fromkeys((group, *chosen, *settings.voxelwise))
@@ -141,8 +136,8 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: Mapping[str,
                 f'--voxelwise {column}: its values are no numbers.',
                 'A difference between groups is tested on the expression score (--group-by).',
             )
-    own = {group: values.get(group, {})} if group == target.get('label') else {}
-    classes = {name: str(target.get(name, '')) for name in ('positive', 'negative')}
+    own = {group: values.get(group, {})} if group == target.label else {}
+    classes = {'positive': target.positive, 'negative': target.negative}
     found = set(own.get(group, {}).values())
     is_target = bool(own) and set(classes.values()) <= found
     return Columns(
@@ -204,7 +199,7 @@ def _check_groups(values: Mapping[str, str], column: str, asked: bool) -> None:
         )
 
 
-def missing_rows(columns: Columns, scans: Sequence[Scan]) -> list[dict[str, Any]]:
+def missing_rows(columns: Columns, scans: Sequence[Scan]) -> list[dict[str, str]]:
     """Table of the images that are in and lack a covariate or their group."""
     wanted = [c for c in (columns.group, *columns.chosen) if c]
     rows = []

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bids_interp.errors import ImageError
+from bids_interp.evaluation.stability import sign_agreement
 from bids_interp.group.reading import Places, has_map, read_map
 from bids_interp.group.regions import Regions
 from bids_interp.group.scans import Scan
-from bids_interp.group.stream import Running, merged, sign_agreement
+from bids_interp.group.stream import Running, merged
 
 logger = logging.getLogger('bids_interp')
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.tables import as_numbers
 from bids_interp.errors import UsageError
 
 #: Fewer residual degrees of freedom than this are not tested.
 MIN_DF = 5
+#: Reason of a variable that every image lacks.
+NO_VALUES = 'nobody has a value'
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,7 @@ def make_design(
     for name, values in variables.items():
         lacks = np.array([value is None for value in values])
         if lacks.all():
-            left_out[name] = 'nobody has a value'
+            left_out[name] = NO_VALUES
             continue
         if lacks.any():
             missing[name] = int(lacks.sum())

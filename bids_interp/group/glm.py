@@ -12,6 +12,8 @@ from bids_interp.group.design import MIN_DF, Design, Term
 
 #: Exchanges that are computed at once: memory is this times the number of subjects.
 BATCH = 500
+#: Reason not to test a design without a term.
+NO_VARIATION = 'no variable varies between the subjects'
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Effect:
 def why_not(design: Design) -> str:
     """Why the design cannot be tested; empty where it can."""
     if not design.terms:
-        return 'no variable varies between the subjects'
+        return NO_VARIATION
     df = len(design.rows) - design.matrix().shape[1]
     if df < MIN_DF:
         return (

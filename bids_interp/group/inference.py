@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.sidecars import Column
 from bids_interp.evaluation.exchange import SPREAD
 from bids_interp.group.covariates import table_name
 from bids_interp.group.design import Design, make_design
@@ -18,7 +19,7 @@ from bids_interp.group.scans import Scan
 #: Name of the covariate that stands in for intracranial volume.
 VOLUME = 'brain_volume_ml'
 
-SCORE_COLUMNS: dict[str, dict[str, Any]] = {
+SCORE_COLUMNS: dict[str, Column] = {
     'participant_id': {'Description': 'Participant.'},
     'session_id': {'Description': 'Session.'},
     'image': {'Description': 'Name of the T1w image without suffix.'},
@@ -80,7 +81,7 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
     )
     rows = []
     for scan, score, value, group in zip(scans, scores, values, groups, strict=True):
-        observed = scan.prediction.get('Observed') or {}
+        observed = scan.prediction.observed if scan.prediction else None
         rows.append(
             {
                 'participant_id': f'sub-{scan.subject}',
@@ -91,8 +92,8 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
                 'score_dose': score.value,
                 'score': value,
                 'explained': score.fit,
-                'logit': observed.get('LogitMean'),
-                'probability': observed.get('ProbabilityMean'),
+                'logit': observed.logit_mean if observed else None,
+                'probability': observed.probability_mean if observed else None,
                 VOLUME: brain_volume_ml(scan),
                 **{
                     table_name(column): plan.columns.values[column].get(scan.prefix)
@@ -170,7 +171,7 @@ def _model(
     rows, single = _without_singles(rows, columns.group, keys)
     variables = {name: [row[key] for row in rows] for name, key in keys.items()}
     required = columns.chosen if columns.asked else ()
-    if plan.choices.get('group_asked'):
+    if plan.choices.group_asked:
         required = (columns.group, *required)
     first = {columns.group: columns.negative} if columns.negative else {}
     found: dict[str, Any] = {'score': score, 'effects': [], 'n': 0, 'not_tested': ''}
@@ -199,7 +200,7 @@ def _model(
         effects = fit_terms(
             values,
             design,
-            draws=plan.choices['permutations'],
+            draws=plan.choices.permutations,
             seed=plan.seed,
             spreads=_spreads(plan, design),
         )
@@ -236,11 +237,11 @@ def _spreads(plan: GroupPlan, design: Design) -> dict[str, float]:
     """
     if not any(scan.in_training for scan in plan.included):
         return {}
-    names = {plan.columns.group, str(plan.target.get('label', ''))}
+    names = {plan.columns.group, plan.target.label}
     return {term.name: float(SPREAD) for term in design.terms if term.name in names}
 
 
-EFFECT_COLUMNS: dict[str, dict[str, Any]] = {
+EFFECT_COLUMNS: dict[str, Column] = {
     'variable': {'Description': 'Variable of the model.'},
     'contrast': {'Description': 'What its effect compares.'},
     'n': {'Description': 'Complete subjects.'},
@@ -265,7 +266,7 @@ EFFECT_COLUMNS: dict[str, dict[str, Any]] = {
         "explain each other's training subjects."
     },
 }
-CHANGE_COLUMNS: dict[str, dict[str, Any]] = {
+CHANGE_COLUMNS: dict[str, Column] = {
     'participant_id': {'Description': 'Participant.'},
     'group': {'Description': 'Group at the first session.'},
     'from': {'Description': 'First session.'},

@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.sidecars import SIGN
+from bids_interp.bids.sidecars import SIGN, Column
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
+from bids_interp.evaluation.stability import (
+    MAGNITUDE,
+    SAME_SIGN,
+    reliable_voxels,
+    sign_agreement,
+)
 from bids_interp.group.describe import Described
 from bids_interp.group.plan import GroupPlan, file_label, training_folds
 from bids_interp.group.reading import Places
-from bids_interp.group.stream import MAGNITUDE, SAME_SIGN, Running, reliable, sign_agreement
+from bids_interp.group.stream import Running
 
 #: Clusters smaller than this are not listed, mm^3.
 CLUSTER_MM3 = 100.0
@@ -75,7 +81,7 @@ def write_maps(plan: GroupPlan, described: Described, places: Places) -> dict[st
     counts = {}
     for group, running in described.groups.items():
         # Models at chance agree, too: three folds have one sign in a quarter of all voxels.
-        voxels = reliable(running, agreement) & plan.warranted
+        voxels = reliable_voxels(running.mean, running.same_sign, agreement) & plan.warranted
         counts[group] = int(voxels.sum())
         content = {'mean': running.mean, 'samesign': running.same_sign, 'reliable': voxels}
         if running.n > 1:
@@ -130,7 +136,7 @@ def remove_stale(plan: GroupPlan) -> list[Path]:
     """
     groups = sorted(set(plan.groups.values()))
     labels = {file_label(group, groups) for group in groups}
-    columns = {file_label(column, [column]) for column in plan.choices['voxelwise']}
+    columns = {file_label(column, [column]) for column in plan.choices.voxelwise}
     stale = [*plan.folder.glob('change*.tsv'), *plan.folder.glob('change*.json')]
     for path in plan.folder.glob('group-*_space-*'):
         if path.name.split('_')[0].removeprefix('group-') not in labels:
@@ -138,7 +144,7 @@ def remove_stale(plan: GroupPlan) -> list[Path]:
     for path in plan.folder.glob('*_statmap.*'):
         name = path.name.partition('_desc-')[2].partition('_')[0]
         is_wanted = (
-            bool(plan.choices['null_models'])
+            bool(plan.choices.null_models)
             if name.endswith('BeyondChance')
             else any(name.endswith(f'On{column}') for column in columns)
         )
@@ -193,7 +199,7 @@ def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
 
 
 #: Data dictionaries.
-CLUSTER_COLUMNS: dict[str, dict[str, Any]] = {
+CLUSTER_COLUMNS: dict[str, Column] = {
     'map': {'Description': 'Direction and dose in percent.'},
     'cluster': {'Description': 'Number of the cluster; letters mark further peaks in it.'},
     'x': {'Description': 'To the right.', 'Units': 'mm'},
@@ -203,7 +209,7 @@ CLUSTER_COLUMNS: dict[str, dict[str, Any]] = {
     'peak_pct': {'Description': 'Volume change at the peak.', 'Units': 'percent'},
     'size_mm3': {'Description': 'Size of the cluster; only in its first row.', 'Units': 'mm^3'},
 }
-INCLUSION_COLUMNS: dict[str, dict[str, Any]] = {
+INCLUSION_COLUMNS: dict[str, Column] = {
     'participant_id': {'Description': 'Participant.'},
     'session_id': {'Description': 'Session.'},
     'image': {'Description': 'Name of the T1w image without suffix.'},

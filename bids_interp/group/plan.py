@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bids_interp.bids.provenance import DEMONSTRATION_NOTE, SOFTWARE
 from bids_interp.bids.write import write_json
+from bids_interp.errors import InputDatasetError
 from bids_interp.group.covariates import Columns
-from bids_interp.group.reading import scan_from_dict, scan_to_dict
 from bids_interp.group.scans import FURTHER, TRAINED_WITH, Scan
+from bids_interp.models.prediction import ExplainedTarget, Prediction
+from bids_interp.records import read_record, to_plain
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Choices of the user that the nodes of the group level need.
+
+    Parameters
+    ----------
+    group_asked : bool
+        The user named the column of the groups.
+    visits_by_name : bool
+        Some sessions are in the order of their names alone.
+    include_training, atlas, atlas_labels, permutations, voxelwise, tfce, null_models, contrast, \
+    offline, nprocs, random_seed
+        See :class:`bids_interp.settings.Settings`.
+    bundle : pathlib.Path, optional
+        The model, where it is at hand.
+    """
+
+    random_seed: int
+    group_asked: bool = False
+    visits_by_name: bool = False
+    include_training: bool = False
+    atlas: str | None = None
+    atlas_labels: Path | None = None
+    permutations: int = 1000
+    voxelwise: tuple[str, ...] = ()
+    tfce: bool = False
+    null_models: tuple[str, ...] = ()
+    bundle: Path | None = None
+    contrast: str | None = None
+    offline: bool = False
+    nprocs: int = 1
 
 
 @dataclass(frozen=True)
@@ -30,9 +64,8 @@ class GroupPlan:
         Group and covariates.
     model : tuple of str
         Name and hash.
-    choices : dict
-        ``atlas``, ``atlas_labels``, ``offline``, ``permutations``, ``voxelwise``, ``tfce``,
-        ``null_models``, ``bundle``, ``include_training``, ``random_seed``, ``visits_by_name``.
+    choices : Choices
+        Choices of the user.
     """
 
     output_dir: Path
@@ -40,7 +73,7 @@ class GroupPlan:
     scans: Sequence[Scan]
     columns: Columns
     model: tuple[str, str]
-    choices: Mapping[str, Any] = field(default_factory=dict)
+    choices: Choices
 
     @property
     def included(self) -> list[Scan]:
@@ -53,14 +86,21 @@ class GroupPlan:
         return [scan for scan in self.scans if scan.reason in ('', FURTHER)]
 
     @property
-    def target(self) -> Mapping[str, Any]:
+    def _prediction(self) -> Prediction:
+        found = self.included[0].prediction
+        if found is None:
+            raise InputDatasetError(f'The prediction of {self.included[0].prefix} is missing.')
+        return found
+
+    @property
+    def target(self) -> ExplainedTarget:
         """What the model was trained for."""
-        return self.included[0].prediction.get('Target') or {}
+        return self._prediction.target
 
     @property
     def warranted(self) -> bool:
         """Whether the model is better than chance."""
-        return bool(self.included[0].prediction.get('ExplanationWarranted', True))
+        return self._prediction.warranted
 
     @property
     def trained_with(self) -> bool:
@@ -70,7 +110,7 @@ class GroupPlan:
     @property
     def demonstration(self) -> bool:
         """Whether the model only demonstrates the software."""
-        return bool(self.included[0].prediction.get('Demonstration'))
+        return bool(self._prediction.demonstration)
 
     @property
     def groups(self) -> dict[str, str]:
@@ -81,11 +121,11 @@ class GroupPlan:
     @property
     def seed(self) -> int:
         """Seed of everything random."""
-        return int(self.choices['random_seed'])
+        return self.choices.random_seed
 
     def common(self) -> dict[str, Any]:
         """Fields that every sidecar has."""
-        from bids_interp import __version__
+        from bids_interp.version import __version__
 
         content: dict[str, Any] = {
             'GeneratedBy': [{'Name': SOFTWARE, 'Version': __version__}],
@@ -102,33 +142,12 @@ class GroupPlan:
 
     def write(self, path: Path) -> Path:
         """Keep the plan as JSON."""
-        return write_json(
-            path,
-            {
-                'output_dir': str(self.output_dir),
-                'folder': str(self.folder),
-                'scans': [scan_to_dict(scan) for scan in self.scans],
-                'columns': self.columns.to_dict(),
-                'model': list(self.model),
-                'choices': dict(self.choices),
-            },
-        )
+        return write_json(path, to_plain(self))
 
     @classmethod
     def read(cls, path: str | Path) -> GroupPlan:
         """Undo :meth:`write`."""
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
-        columns = content['columns'] | {
-            key: tuple(content['columns'][key]) for key in ('chosen', 'levels')
-        }
-        return cls(
-            Path(content['output_dir']),
-            Path(content['folder']),
-            [scan_from_dict(scan) for scan in content['scans']],
-            Columns(**columns),
-            (content['model'][0], content['model'][1]),
-            content['choices'],
-        )
+        return read_record(cls, Path(path), InputDatasetError)
 
 
 def folder_name(model: tuple[str, str]) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bids_interp.errors import ImageError
 from bids_interp.group.scans import Scan
-from bids_interp.reports.volumes import brain_voxels
 from bids_interp.spatial.grid import Grid
+from bids_interp.spatial.mask import brain_voxels
 
 #: Brains that the mask is made of; more change nothing.
 MASK_BRAINS = 10
@@ -136,6 +135,8 @@ def find_places(scans: Sequence[Scan]) -> Places:
     """
     import nibabel as nib
 
+    if scans[0].grid is None:
+        raise ImageError(f'There is no map of {scans[0].prefix}.')
     space, shape, affine = scans[0].grid
     grid = Grid(shape, np.reshape(affine, (4, 4)), space)
     counts, n = np.zeros(shape, np.int32), 0
@@ -167,30 +168,3 @@ def _brain_on(scan: Scan, shape: Sequence[int]) -> Path | None:
         if path is not None and nib.load(path).shape[:3] == tuple(shape):
             return path
     return None
-
-
-def scan_to_dict(scan: Scan) -> dict[str, Any]:
-    """Plain types, for the nodes of a workflow."""
-    return {
-        **{key: getattr(scan, key) for key in ('prefix', 'subject', 'session', 'space')},
-        **{key: getattr(scan, key) for key in ('reason', 'note')},
-        'folder': str(scan.folder),
-        'prediction': dict(scan.prediction),
-        'maps': {name: str(path) for name, path in scan.maps.items()},
-        'velocity': str(scan.velocity) if scan.velocity else None,
-        'grid': list(scan.grid),
-    }
-
-
-def scan_from_dict(content: Mapping[str, Any]) -> Scan:
-    """Undo :func:`scan_to_dict`."""
-    grid = content['grid']
-    return Scan(
-        **{
-            **content,
-            'folder': Path(content['folder']),
-            'maps': {name: Path(path) for name, path in content['maps'].items()},
-            'velocity': Path(content['velocity']) if content['velocity'] else None,
-            'grid': (grid[0], tuple(grid[1]), tuple(grid[2])) if grid else (),
-        }
-    )

@@ -130,14 +130,13 @@ def find_regions(
 
 def embedded_regions(places: Places) -> Regions:
     """The coarse regions of the package; none where the template is not in MNI space."""
-    from bids_interp.phantom.regions import laterality, region_distance
-    from bids_interp.reports.regions import SHOWN
+    from bids_interp.phantom.regions import SHOWN_REGIONS, laterality, region_distance
 
     names: list[tuple[str, str]] = []
     masks: list[np.ndarray] = []
     if places.grid.space.startswith('MNI'):
         points = places.grid.world_coordinates()[:, places.inside]
-        for region in SHOWN:
+        for region in SHOWN_REGIONS:
             sides = ('midline',) if laterality(region) == 'midline' else ('left', 'right')
             for side in sides:
                 full = region if side == 'midline' else f'{region}_{side}'

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.sidecars import Column
 from bids_interp.group.plan import GroupPlan
+from bids_interp.reports.dose_response import by_dose, read_response
 from bids_interp.reports.files import ScanFiles
-from bids_interp.reports.response_figures import by_dose, read_response
 
-RESPONSE_COLUMNS: dict[str, dict[str, Any]] = {
+RESPONSE_COLUMNS: dict[str, Column] = {
     'group': {'Description': 'Group; "all" is everybody.'},
     'dose': {'Description': 'Negative: removed; 0: as scanned; positive: injected.', 'Units': '1'},
     'n': {'Description': 'Subjects.'},
@@ -60,11 +61,10 @@ def logit_rows(plan: GroupPlan) -> list[dict[str, Any]]:
     groups = plan.groups
     rows = []
     for scan in plan.included:
-        observed = (scan.prediction.get('Observed') or {}).get('LogitMean')
-        after = {
-            name: facts.get('LogitMean')
-            for name, facts in (scan.prediction.get('Simulated') or {}).items()
-        }
+        answers = scan.prediction
+        observed = answers.observed.logit_mean if answers else None
+        simulated = answers.simulated if answers else {}
+        after = {name: answer.logit_mean for name, answer in simulated.items()}
         row = {'image': scan.prefix, 'group': groups.get(scan.prefix, 'all'), 'observed': observed}
         rows.append({**row, **after})
     return rows

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 from scipy.spatial import cKDTree
 
+from bids_interp.bids.sidecars import Column
 from bids_interp.group.describe import Described
 from bids_interp.group.reading import Places
 from bids_interp.group.regions import Regions
@@ -237,7 +238,7 @@ _WORDS = {
 }
 
 #: Data dictionary of the table of the groups.
-GROUP_COLUMNS: dict[str, dict[str, Any]] = {
+GROUP_COLUMNS: dict[str, Column] = {
     'map': {'Description': 'Direction and dose in percent.'},
     'group': {'Description': 'Group; "all" is everybody.'},
     'n': {'Description': 'Subjects.'},
@@ -265,9 +266,9 @@ GROUP_COLUMNS: dict[str, dict[str, Any]] = {
 }
 
 
-def wide_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def wide_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     """Data dictionary of the table of the subjects."""
-    content = {}
+    content: dict[str, Column] = {}
     for column in rows[0] if rows else ():
         words, units = _WORDS.get(column.rsplit('_', 1)[-1], ('', ''))
         content[column] = {'Description': f'{words} of a region.', 'Units': units}

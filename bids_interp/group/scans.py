@@ -5,20 +5,35 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bids_interp.bids.visits import natural_key, order_visits
 from bids_interp.conventions import ANATOMY_MM
-from bids_interp.errors import InputDatasetError, NothingToDoError
-from bids_interp.reports.files import is_of, read_json
+from bids_interp.errors import ImageError, InputDatasetError, NothingToDoError
+from bids_interp.models.prediction import Prediction, read_prediction
+from bids_interp.reports.files import is_of
 
 PREDICTION = '_desc-explain_prediction.json'
 #: Reason of further images of one subject; they count for changes over time only.
 FURTHER = 'another image of the subject stands for it'
 #: Note of an image that is in although the folds that explain it have seen it.
 TRAINED_WITH = 'the model was trained with it'
+#: Note of a training subject that is in, because the folds that explain it have not seen it.
+HELD_OUT = 'training subject, explained by folds without it'
+#: Reasons of subjects and images that the participant level has not, or not wholly, explained.
+ABSENT = 'not in the derivatives'
+UNEXPLAINED = 'no explanation yet: its processing failed or has not ended'
+NO_MAP = 'no map in template space (--output-spaces template)'
+STALE_MAPS = (
+    'its maps in template space were made with another model than its prediction: '
+    'run the participant level again'
+)
+#: Reasons of images whose maps do not lie on the grid of the others, or of each other.
+OTHER_GRID = 'its maps lie on another grid'
+OWN_GRIDS = 'its own maps lie on different grids'
 _MAP = re.compile(r'_space-([a-zA-Z0-9]+)_.*?desc-((?:inject|remove)\d{3})_logjacobian\.nii\.gz$')
 _VELOCITY = re.compile(r'_space-([a-zA-Z0-9]+)_res-model_desc-inject_velocity\.nii\.gz$')
 
@@ -33,16 +48,16 @@ class Scan:
         Source entities of the image, and two of them; an empty session where there is none.
     folder : pathlib.Path
         Where its derivatives lie.
-    prediction : dict
-        Content of ``*_desc-explain_prediction.json``; empty where it is not there.
+    prediction : Prediction, optional
+        Content of ``*_desc-explain_prediction.json``; None where it is not there.
     maps : dict
         ``inject100`` etc. to the log-Jacobian in template space.
     velocity : pathlib.Path, optional
         Velocity field of ``inject`` on the grid of the model.
     space : str
         Name of the template.
-    grid : tuple
-        Shape and affine of the maps, rounded, so that grids can be compared.
+    grid : tuple, optional
+        Space, shape and affine of the maps, rounded, so that grids can be compared.
     reason : str
         Why it is left out; empty where it is not.
     note : str
@@ -53,41 +68,40 @@ class Scan:
     subject: str
     session: str
     folder: Path
-    prediction: Mapping[str, Any]
-    maps: Mapping[str, Path]
+    prediction: Prediction | None = None
+    maps: Mapping[str, Path] = field(default_factory=dict)
     velocity: Path | None = None
     space: str = ''
-    grid: tuple[Any, ...] = ()
+    grid: tuple[str, tuple[int, int, int], tuple[float, ...]] | None = None
     reason: str = ''
     note: str = ''
 
     @property
     def model(self) -> tuple[str, str]:
         """Name and hash of the model; the hash has the contrast in it."""
-        name, digest = (str(self.prediction.get(key, '')) for key in ('ModelName', 'ModelHash'))
-        return name, digest
+        if self.prediction is None:
+            return '', ''
+        return self.prediction.model_name or '', self.prediction.model_hash or ''
 
     @property
     def version(self) -> str:
         """Version of bids_interp that made the derivatives."""
-        made = self.prediction.get('GeneratedBy') or [{}]
-        return str(made[0].get('Version', ''))
+        return self.prediction.version if self.prediction else ''
 
     @property
     def folds(self) -> tuple[int, ...]:
         """Folds that explain it: none of their models was trained with it."""
-        return tuple(int(fold) for fold in self.prediction.get('FoldsUsed') or ())
+        return self.prediction.folds if self.prediction else ()
 
     @property
     def in_training(self) -> bool:
         """Whether the model, in any of its folds, was trained with the subject."""
-        return bool(self.prediction.get('InTrainingSet'))
+        return self.prediction is not None and self.prediction.in_training
 
     @property
     def held_out(self) -> bool | None:
         """Whether the folds that explain it have not seen it; None where nobody has noted it."""
-        found = self.prediction.get('HeldOut')
-        return None if found is None else bool(found)
+        return self.prediction.held_out if self.prediction else None
 
     @property
     def block(self) -> str:
@@ -111,7 +125,7 @@ class Scan:
 
     def _in_template(self, ending: str) -> Path | None:
         path = self.folder / f'{self.prefix}_space-{self.space}_{ending}.nii.gz'
-        return path if path.is_file() and is_of(path, self.prediction) else None
+        return path if path.is_file() and is_of(path, self.model[1]) else None
 
     def left_out(self, reason: str) -> Scan:
         """The same, left out for a reason; the first reason stays."""
@@ -149,11 +163,9 @@ def find_scans(
         read = [_read_scan(path, subject) for path in found]
         scans += [scan for scan in read if not visits or scan.session in visits]
         if not found:
-            reason = 'no explanation yet: its processing failed or has not ended'
-            scans.append(Scan(folder.name, subject, '', folder, {}, {}, reason=reason))
+            scans.append(Scan(folder.name, subject, '', folder, reason=UNEXPLAINED))
     for subject in sorted(wanted - {scan.subject for scan in scans}):
-        reason = 'not in the derivatives'
-        scans.append(Scan(f'sub-{subject}', subject, '', output_dir, {}, {}, reason=reason))
+        scans.append(Scan(f'sub-{subject}', subject, '', output_dir, reason=ABSENT))
     if not any(scan.prediction for scan in scans):
         raise NothingToDoError(
             f'{output_dir} holds no explained image.',
@@ -194,13 +206,15 @@ def in_order(scans: Sequence[Scan], bids_dir: Path) -> tuple[list[Scan], bool]:
 def _read_scan(path: Path, subject: str) -> Scan:
     prefix = path.name.removesuffix(PREDICTION)
     entities = dict(part.split('-', 1) for part in prefix.split('_') if '-' in part)
-    prediction = read_json(path)
+    prediction = None
+    with suppress(ImageError):
+        prediction = read_prediction(path)
     maps, space, velocity, is_stale = {}, '', None, False
     for file in sorted(path.parent.glob(f'{prefix}_space-*.nii.gz')):
         found, moved = _MAP.search(file.name), _VELOCITY.search(file.name)
         if not (found or moved):
             continue
-        if not is_of(file, prediction):
+        if prediction and not is_of(file, prediction.model_hash):
             # An earlier run with another model has left it.
             is_stale = True
         elif found:
@@ -215,10 +229,7 @@ def _read_scan(path: Path, subject: str) -> Scan:
     if not scan.folds:
         return scan.left_out('its prediction does not say which folds explain it')
     if not maps and velocity is None:
-        if is_stale:
-            reason = 'its maps in template space were made with another model than its prediction'
-            return scan.left_out(f'{reason}: run the participant level again')
-        return scan.left_out('no map in template space (--output-spaces template)')
+        return scan.left_out(STALE_MAPS if is_stale else NO_MAP)
     return scan
 
 
@@ -276,7 +287,7 @@ def select(
     kept = [_check_model(scan, model) for scan in scans]
     kept = _of_most(kept, 'version', 'made by version {} of bids_interp; the others by {}')
     kept = [_with_grid(scan) for scan in kept]
-    kept = _of_most(kept, 'grid', 'its maps lie on another grid')
+    kept = _of_most(kept, 'grid', OTHER_GRID)
     chosen: list[Scan] = []
     there: set[str] = set()
     for scan in kept:
@@ -290,7 +301,7 @@ def select(
             else:
                 scan = scan.left_out(f'{TRAINED_WITH} (--include-training)')
         elif not scan.reason and scan.in_training:
-            scan = replace(scan, note='training subject, explained by folds without it')
+            scan = replace(scan, note=HELD_OUT)
         if not scan.reason and scan.subject in there:
             scan = scan.left_out(FURTHER)
         if not scan.reason:
@@ -335,13 +346,13 @@ def _with_grid(scan: Scan) -> Scan:
         affine = tuple(float(value) for value in image.affine.round(3).ravel() + 0.0)
         grids.add((scan.space, tuple(image.shape[:3]), affine))
     if len(grids) > 1:
-        return scan.left_out('its own maps lie on different grids')
+        return scan.left_out(OWN_GRIDS)
     return replace(scan, grid=grids.pop())
 
 
 def inclusion_row(scan: Scan, group: str | None) -> dict[str, Any]:
     """Row of the table of who is in."""
-    is_known = bool(scan.prediction)
+    is_known = scan.prediction is not None
     return {
         'participant_id': f'sub-{scan.subject}',
         'session_id': f'ses-{scan.session}' if scan.session else None,

@@ -7,10 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-#: A voxel is reliable where at least this share of the subjects has the sign of the mean ...
-SAME_SIGN = 0.9
-#: ... and the mean change is at least this large (natural logarithm: two percent of volume).
-MAGNITUDE = 0.02
 #: Values that are updated together: few enough to stay in the cache of a core.
 CHUNK = 1 << 15
 
@@ -88,27 +84,3 @@ def merged(parts: Iterable[Running]) -> Running:
         total.negative += part.negative
         total.n = n
     return total
-
-
-def sign_agreement(means: np.ndarray) -> np.ndarray:
-    """Share of the folds (K, V) whose mean has the sign of the mean over folds, (V,).
-
-    Examples
-    --------
-    >>> sign_agreement(np.array([[1.0, -1.0], [2.0, 2.0], [3.0, -3.0], [4.0, -4.0]])).tolist()
-    [1.0, 0.75]
-    """
-    sign = np.sign(means.mean(axis=0))
-    agree = (np.sign(means) == sign).mean(axis=0)
-    return np.where(sign == 0, 0.0, agree)
-
-
-def reliable(running: Running, agreement: np.ndarray | None) -> np.ndarray:
-    """Voxels (V,) whose change is notable and of one sign over subjects and over folds.
-
-    The mean reaches :data:`MAGNITUDE`, at least :data:`SAME_SIGN` of the subjects have its sign,
-    and so have all folds where their agreement is known. It describes these subjects and these
-    models; it is no test.
-    """
-    voxels = (np.abs(running.mean) >= MAGNITUDE) & (running.same_sign >= SAME_SIGN)
-    return voxels if agreement is None else voxels & (agreement == 1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write import write_json, write_nifti
+from bids_interp.errors import InputDatasetError
 from bids_interp.group.confounds import CONFOUND_COLUMNS, confound_rows
 from bids_interp.group.covariates import missing_rows, table_name
 from bids_interp.group.describe import Described
@@ -37,6 +38,7 @@ from bids_interp.group.responses import RESPONSE_COLUMNS, logit_rows, response_r
 from bids_interp.group.roi_tables import GROUP_COLUMNS, wide_columns, wide_rows
 from bids_interp.group.scans import inclusion_row
 from bids_interp.group.voxelwise import voxelwise_glm
+from bids_interp.records import to_plain
 
 Facts = Mapping[str, Any]
 
@@ -98,7 +100,7 @@ def _described(facts: Facts) -> Described:
     )
 
 
-def _of_tables(plan: GroupPlan) -> dict[str, dict[str, Any]]:
+def _of_tables(plan: GroupPlan) -> dict[str, dict[str, str | None]]:
     """Group and covariates of each image."""
     columns = plan.columns
     names = {columns.group: columns.group} if columns.group else {}
@@ -191,9 +193,10 @@ def write_voxelwise(plan: GroupPlan, name: str, column: str, places: Places) -> 
 
 def write_pattern(plan: GroupPlan) -> dict[str, Any]:
     """Write the comparison with models of permuted labels."""
-    facts, volume, bundle = beyond_chance(
-        Path(plan.choices['bundle']), plan.choices['null_models'], plan.choices.get('contrast')
-    )
+    choices = plan.choices
+    if choices.bundle is None:
+        raise InputDatasetError('The model itself is needed.', 'Give its folder with --model.')
+    facts, volume, bundle = beyond_chance(choices.bundle, choices.null_models, choices.contrast)
     path = plan.folder / f'space-{bundle.template}_desc-injectBeyondChance_stat-p_statmap.nii.gz'
     words = (
         'p of the agreement of the folds on the injected pattern, against the largest agreement of '
@@ -218,7 +221,7 @@ def report_content(
     return {
         'model': plan.model,
         'space': places.grid.space,
-        'target': dict(plan.target),
+        'target': to_plain(plan.target),
         'demonstration': plan.demonstration,
         'warranted': plan.warranted,
         'held_out_only': not plan.trained_with,
@@ -228,7 +231,7 @@ def report_content(
         'covariates': [table_name(column) for column in plan.columns.chosen],
         'levels': [table_name(column) for column in plan.columns.levels],
         'reference': 'the controls' if plan.columns.negative else 'everybody',
-        'visits_by_name': bool(plan.choices.get('visits_by_name')),
+        'visits_by_name': plan.choices.visits_by_name,
         'n': len(plan.included),
         'maps': [
             {
@@ -249,7 +252,7 @@ def report_content(
         'logits': logit_rows(plan),
         'voxelwise': list(voxelwise),
         'pattern': dict(pattern),
-        'permutations': plan.choices['permutations'],
+        'permutations': plan.choices.permutations,
         **tables,
         'scores': scores,
     }

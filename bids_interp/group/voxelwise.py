@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.labels import as_numbers
+from bids_interp.bids.tables import as_numbers
 from bids_interp.errors import ImageError
 from bids_interp.group.design import MIN_DF, make_design
 from bids_interp.group.glm import residuals
@@ -19,6 +19,8 @@ from bids_interp.spatial.grid import Grid
 SPACING = 3.0
 #: Exchanges in one product of matrices; memory is this times columns times voxels.
 BATCH = 20
+#: Reason not to test maps that are the same for every subject of a block.
+NO_DIFFERENCE = 'the maps of subjects whom the same folds explain do not differ (one template)'
 
 
 def coarse_places(places: Places) -> tuple[Places, int]:
@@ -105,12 +107,12 @@ def voxelwise_glm(
         return {**facts, 'not_tested': reason}, {}, coarse
     target = values[design.rows]
     if not _differ(target, design.blocks):
-        reason = 'the maps of subjects whom the same folds explain do not differ (one template)'
+        reason = NO_DIFFERENCE
         return {**facts, 'not_tested': reason}, {}, coarse
-    confounds, draws = design.matrix(column), int(plan.choices['permutations'])
+    confounds, draws = design.matrix(column), plan.choices.permutations
     t, p = max_t(target, term.columns[:, 0], confounds, design.blocks, draws=draws, seed=plan.seed)
     maps = {'t': t, 'p': p}
-    if plan.choices['tfce']:
+    if plan.choices.tfce:
         from nilearn.mass_univariate import permuted_ols
 
         found = permuted_ols(
@@ -121,7 +123,7 @@ def voxelwise_glm(
             n_perm=draws,
             two_sided_test=True,
             random_state=plan.seed,
-            n_jobs=plan.choices.get('nprocs', 1),
+            n_jobs=plan.choices.nprocs,
             masker=_masker(coarse),
             tfce=True,
             output_type='dict',

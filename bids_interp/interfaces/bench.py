@@ -174,9 +174,10 @@ class TrainJudge(SimpleInterface):
     def _run_interface(self, runtime):
         import torch
 
+        from bids_interp.device import resolve_device
         from bids_interp.interfaces.training import _tell
+        from bids_interp.models.bundle_schema import FoldMetrics
         from bids_interp.models.bundle_writing import TrainedFold
-        from bids_interp.models.explainer import resolve_device
         from bids_interp.training.calibration import class_gaps
         from bids_interp.training.classifier import predict_outputs
         from bids_interp.training.fit import FoldResult, FoldRun, Place, train_classifier
@@ -196,7 +197,8 @@ class TrainJudge(SimpleInterface):
         outputs = predict_outputs(network, cohort.images[fold.validation])
         gaps = class_gaps(outputs, cohort.labels[fold.validation], cohort.target)
         weights = {name: value.clone() for name, value in network.state_dict().items()}
-        trained = TrainedFold(weights, {}, 1.0, gaps[0], {})
+        sizes = FoldMetrics(len(fold.train), len(fold.validation), len(fold.test))
+        trained = TrainedFold(weights, {}, 1.0, gaps[0], sizes)
         path = Path(runtime.cwd) / 'result.safetensors'
         answers = predict_outputs(network, cohort.images[fold.test])
         save_result(path, FoldResult(trained, answers, {}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.write import write_json
 from bids_interp.errors import ModelError
+from bids_interp.records import to_plain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -125,11 +128,11 @@ class SimulateFold(_Explain):
                 cohort.mask,
             )
             maps.append(log_j[cohort.mask])
-            rows.append({'method': inputs.method, 'fold': inputs.index, **row})
+            rows.append(replace(row, method=inputs.method, fold=inputs.index))
         values = {inputs.method: np.stack(maps)}
-        kinds = {inputs.method: LOG_JACOBIAN}
-        self.keep(runtime, FoldMaps(inputs.index, images, values, kinds))
-        self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', rows))
+        kinds, own_network = {inputs.method: LOG_JACOBIAN}, {inputs.method: inputs.method}
+        self.keep(runtime, FoldMaps(inputs.index, images, values, kinds, own_network))
+        self._results['rows'] = str(write_json(Path(runtime.cwd) / 'rows.json', to_plain(rows)))
         return runtime
 
 
@@ -167,7 +170,7 @@ def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldRes
     outputs = predict_outputs(network, cohort.images[fold.validation])[:, 0]
     centre = class_centre(outputs, cohort.labels[fold.validation], cohort.target, 0)
     gap = result.trained.class_gap
-    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, list) else gap)
+    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, Sequence) else gap)
 
 
 class _SaliencyInputSpec(_ExplainInputSpec):
@@ -182,26 +185,35 @@ class _SaliencyInputSpec(_ExplainInputSpec):
 class SaliencyFold(_Explain):
     """Saliency maps of the same classifier for the same images.
 
-    A method that does not apply to the classifier explains the one of another family, so that it is
-    not left out; the table says so.
+    A method that does not apply to the classifier explains the one of another family instead. Its
+    maps carry that network's name and are never compared as maps of our classifier.
     """
 
     input_spec = _SaliencyInputSpec
     output_spec = _ExplainOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.method_maps import FoldMaps
+        from bids_interp.evaluation.method_maps import JUDGE, OURS, FoldMaps
+        from bids_interp.saliency.methods import SaliencyUnsupported
 
-        inputs = self.inputs
+        inputs, method = self.inputs, self.inputs.method
         cohort, fold, images = self.open()
-        method = inputs.method
-        values, skipped = self._explain(inputs.result, inputs.recipe, cohort, fold, images)
-        replaced: dict[str, str] = {}
-        if method in skipped and isdefined(inputs.judge):
-            values, failed = self._explain(inputs.judge, inputs.judge_recipe, cohort, fold, images)
-            if not failed:
-                skipped, replaced = {}, skipped
-        maps = FoldMaps(inputs.index, images, values, {}, skipped, replaced)
+        networks = {OURS: (inputs.result, inputs.recipe)}
+        if isdefined(inputs.judge):
+            networks[JUDGE] = (inputs.judge, inputs.judge_recipe)
+        reasons: dict[str, str] = {}
+        maps = FoldMaps(inputs.index, images, {}, skipped=reasons)
+        for name, (result, recipe) in networks.items():
+            try:
+                values = self._explain(result, recipe, cohort, fold, images)
+            except SaliencyUnsupported as error:
+                # Of two reasons that of our classifier is reported.
+                reasons.setdefault(method, error.message)
+                continue
+            maps = FoldMaps(
+                inputs.index, images, {method: values}, {}, {method: name}, replaced=reasons
+            )
+            break
         self.keep(runtime, maps)
         return runtime
 
@@ -212,9 +224,9 @@ class SaliencyFold(_Explain):
         cohort: Cohort,
         fold: Fold,
         images: np.ndarray,
-    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """Maps of a trained classifier, or why there are none."""
-        from bids_interp.evaluation.baselines import saliency_values
+    ) -> np.ndarray:
+        """Maps (N, V) of a trained classifier."""
+        from bids_interp.saliency.maps import saliency_values
         from bids_interp.training.storage import load_result
 
         classifier, _ = load_networks(load_result(Path(result)), recipe, cohort)
@@ -222,7 +234,7 @@ class SaliencyFold(_Explain):
         stride = {'stride_mm': self.inputs.stride_mm} if given else {}
         controls = fold.train[cohort.labels[fold.train] == 0]
         return saliency_values(
-            [self.inputs.method],
+            self.inputs.method,
             classifier,
             cohort.images[images],
             cohort.grid,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
+from bids_interp.errors import OutputError
+from bids_interp.records import from_plain, read_record, to_plain
 
 if TYPE_CHECKING:
     from bids_interp.evaluation.scenario_scores import ScenarioScores
@@ -55,6 +59,7 @@ class ScoreScenario(SimpleInterface):
     def _run_interface(self, runtime):
         from safetensors.numpy import save_file
 
+        from bids_interp.evaluation.bench_records import ImageScores, ScenarioFacts, ScenarioRecord
         from bids_interp.evaluation.method_maps import FoldMaps, join_folds
         from bids_interp.evaluation.planting import load_known
         from bids_interp.evaluation.scenario_scores import Known, score_scenario
@@ -69,10 +74,14 @@ class ScoreScenario(SimpleInterface):
             list(given) if isdefined(given) else [] for given in (inputs.maps, inputs.rows)
         )
         parts = [FoldMaps.load(Path(path)) for path in found]
-        images = [row for path in files for row in json.loads(Path(path).read_text('utf-8'))]
-        by_method: dict[str, list[dict[str, Any]]] = {}
+        images = [
+            from_plain(ImageScores, row)
+            for path in files
+            for row in json.loads(Path(path).read_text('utf-8'))
+        ]
+        by_method: dict[str, list[ImageScores]] = {}
         for row in images:
-            by_method.setdefault(row['method'], []).append(row)
+            by_method.setdefault(row.method, []).append(row)
         joined = join_folds(parts)
         answers = self._answers(cohort, folds)
         scores = score_scenario(
@@ -86,22 +95,22 @@ class ScoreScenario(SimpleInterface):
         _add_classifiers(scores, answers)
         if not known.null and 'ours' in joined:
             self._add_ceiling(scores, cohort)
+        reasons = {k: v for part in parts for k, v in (part.skipped | part.replaced).items()}
         folder = Path(runtime.cwd)
-        for row in images:
-            row['name'] = cohort.names[row.pop('image')]
-        content = {
-            **inputs.facts,
-            'null': known.null,
-            'n_images': len(cohort),
-            'n_brains': len(np.unique(cohort.families)),
-            'n_explained': max((len(one.images) for one in joined.values()), default=0),
-            'grid': cohort.grid.to_dict(),
-            'skipped': {name: why for part in parts for name, why in part.skipped.items()},
-            'replaced': {name: why for part in parts for name, why in part.replaced.items()},
-            'rows': scores.rows,
-        }
-        self._results['scores'] = str(write_json(folder / 'scores.json', content))
-        self._results['images'] = str(write_json(folder / 'images.json', images))
+        record = ScenarioRecord(
+            **vars(from_plain(ScenarioFacts, inputs.facts)),
+            null=known.null,
+            n_images=len(cohort),
+            n_brains=len(np.unique(cohort.families)),
+            n_explained=max((len(one.images) for one in joined.values()), default=0),
+            grid=cohort.grid,
+            skipped={name: why for name, why in reasons.items() if name not in joined},
+            replaced={name: why for name, why in reasons.items() if name in joined},
+            rows=scores.rows,
+        )
+        named = [_named(to_plain(row), cohort.names) for row in images]
+        self._results['scores'] = str(write_json(folder / 'scores.json', to_plain(record)))
+        self._results['images'] = str(write_json(folder / 'images.json', named))
         brain = cohort.images[:, 0].mean(dim=0).numpy()
         save_file({**scores.maps, 'brain': brain}, folder / 'pictures.safetensors')
         self._results['pictures'] = str(folder / 'pictures.safetensors')
@@ -127,18 +136,23 @@ class ScoreScenario(SimpleInterface):
 
         arguments = make_recipe(**self.inputs.recipe).simulator.network_arguments()
         simulator = Simulator(cohort.grid, cohort.mask, **arguments)
-        found = [row for row in scores.rows if (row['method'], row['metric']) == _OURS]
-        for row in found:
-            direction = row['direction']
+        for row in [row for row in scores.rows if (row.method, row.metric) == _OURS]:
+            direction = row.direction
             if f'truth.{direction}' not in scores.maps:
                 continue
             ceiling = basis_ceiling(scores.maps[f'truth.{direction}'], cohort.mask, simulator)
             scores.add('ours', 'ceiling', direction, ceiling)
-            share = Estimate(*(row[key] / ceiling for key in ('value', 'low', 'high')))
+            share = Estimate(*(number / ceiling for number in (row.value, row.low, row.high)))
             scores.add('ours', 'ncc_over_ceiling', direction, share)
 
 
 _OURS = ('ours', 'ncc_group')
+
+
+def _named(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A row of the table of the images, with the name of the image in place of its number."""
+    number = row.pop('image')
+    return {**row, 'name': names[number]}
 
 
 def _add_classifiers(scores: ScenarioScores, answers: dict[str, dict[str, Any]]) -> None:
@@ -207,18 +221,19 @@ class WriteScenario(SimpleInterface):
     def _run_interface(self, runtime):
         from safetensors.numpy import load_file
 
-        from bids_interp.spatial import Grid
+        from bids_interp.evaluation.bench_records import Provenance, ScenarioRecord
 
         out, name = Path(self.inputs.out_dir), self.inputs.name
-        content = json.loads(Path(self.inputs.scores).read_text('utf-8'))
-        content['provenance'] = self.inputs.provenance
-        grid = Grid.from_dict(content['grid'])
+        record = replace(
+            read_record(ScenarioRecord, Path(self.inputs.scores), OutputError),
+            provenance=from_plain(Provenance, self.inputs.provenance),
+        )
         for key, values in load_file(self.inputs.pictures).items():
             path = out / 'maps' / f'{name}_{key.replace(".", "_")}.nii.gz'
-            write_nifti(path, values, grid.affine, template=True)
+            write_nifti(path, values, record.grid.affine, template=True)
         images = json.loads(Path(self.inputs.images).read_text('utf-8'))
         if images:
             write_tsv(out / 'images' / f'{name}.tsv', images)
         # Written last: it says that the rest is there.
-        self._results['scores'] = str(write_json(out / 'scores' / f'{name}.json', content))
+        self._results['scores'] = str(write_json(out / 'scores' / f'{name}.json', to_plain(record)))
         return runtime

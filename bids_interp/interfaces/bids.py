@@ -19,7 +19,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.plan import ALL_KEYS, Plan
+from bids_interp.bids.plan import ALL_KEYS, KEYS_OF_FILE, Plan
 from bids_interp.bids.write import copy_file, copy_nifti, is_no_map, write_json
 
 
@@ -40,8 +40,12 @@ class DerivativesSink(SimpleInterface):
     plan : dict
         Of :func:`bids_interp.bids.plan.plan_anatomical` or ``plan_explain``. Every key becomes an
         input that takes a file or a list of files, and everything that sidecars learn on the way
-        becomes an input that takes a value or a JSON file (an object, or a list with one object
-        per file).
+        becomes an input that takes a value or a JSON file.
+
+    Raises
+    ------
+    ValueError
+        If an input brings other files than the planned ones, or the same ones in another order.
     """
 
     input_spec = _SinkInputSpec
@@ -66,12 +70,11 @@ class DerivativesSink(SimpleInterface):
         written = []
         for name, outputs in self.inputs.plan.items():
             files = _as_list(self._value(name))
-            if len(files) != len(outputs):
-                raise ValueError(f'{name} brings {len(files)} files; {len(outputs)} are planned.')
-            for index, (file, output) in enumerate(zip(files, outputs, strict=True)):
+            check_identity(name, files, outputs)
+            for file, output in zip(files, outputs, strict=True):
                 if output['optional'] and is_no_map(file):
                     continue
-                metadata = {**output['metadata'], **self._learned(output['learned'], index)}
+                metadata = {**output['metadata'], **self._learned(output)}
                 written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))
         self._results['out_files'] = written
         return runtime
@@ -82,20 +85,42 @@ class DerivativesSink(SimpleInterface):
             raise ValueError(f'Nothing is connected to {name}.')
         return value
 
-    def _learned(self, learned: list[tuple[str, str]], index: int) -> dict[str, Any]:
-        """Collect what the sidecar of the ``index``-th file of an input learns."""
+    def _learned(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Collect what the sidecar of a file learns."""
         collected: dict[str, Any] = {}
-        for key, name in learned:
+        for key, name in output['learned']:
             value = self._value(name)
             if isinstance(value, str) and value.endswith('.json'):
                 value = json.loads(Path(value).read_text(encoding='utf-8'))
-                value = value[index] if isinstance(value, list) else value
-            collected |= value if key == ALL_KEYS else {key: value}
+            if key == KEYS_OF_FILE:
+                value = value[output['label']]
+            collected |= value if key in (ALL_KEYS, KEYS_OF_FILE) else {key: value}
         return collected
 
 
 def _as_list(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
+
+
+def check_identity(name: str, files: list[str], outputs: list[dict[str, Any]]) -> None:
+    """Compare the files of one input with the planned ones, by their names.
+
+    Raises
+    ------
+    ValueError
+        If their number, identity or order is another one.
+    """
+    planned = [output['stem'] for output in outputs]
+    if len(files) != len(planned):
+        raise ValueError(f'{name} brings {len(files)} files; {len(planned)} are planned.')
+    found = [Path(file).name.split('.')[0] for file in files]
+    wrong = [
+        f'{stem} (planned: {wanted})'
+        for stem, wanted in zip(found, planned, strict=True)
+        if wanted is not None and stem != wanted
+    ]
+    if wrong:
+        raise ValueError(f'{name} brings other files than planned: {", ".join(wrong)}.')
 
 
 def write_derivative(

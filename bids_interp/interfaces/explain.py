@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nipype.interfaces.base import (
@@ -15,16 +15,30 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.names import DIRECTIONS, dose_label
+from bids_interp.bids.explain_files import field_files
+from bids_interp.bids.names import dose_label
 from bids_interp.bids.write import write_json, write_nifti, write_tsv
+from bids_interp.conventions import DIRECTIONS
+from bids_interp.errors import ModelError
 from bids_interp.interfaces.model import (
     ModelInputSpec,
     ModelInterface,
     NetworkInputSpec,
+    load_fields,
     load_image,
     load_matrix,
-    load_velocity,
 )
+from bids_interp.models.prediction import (
+    Answer,
+    FieldFacts,
+    FoldAnswer,
+    Membership,
+    Prediction,
+)
+from bids_interp.records import read_record, to_plain
+
+if TYPE_CHECKING:
+    from bids_interp.models.explainer import Response
 
 
 class _PrepareInputInputSpec(ModelInputSpec):
@@ -61,14 +75,7 @@ class PrepareInput(ModelInterface):
             self._results['model_input'], image[0, 0].numpy(), bundle.grid.affine, template=True
         )
         self._results['membership'] = self.path(runtime, 'membership.json')
-        write_json(
-            self._results['membership'],
-            {
-                'InTrainingSet': membership.in_training,
-                'FoldsUsed': membership.folds,
-                'HeldOut': membership.held_out,
-            },
-        )
+        write_json(self._results['membership'], to_plain(membership))
         return runtime
 
 
@@ -88,50 +95,41 @@ class Classify(ModelInterface):
         bundle = self.open_model()
         image, folds, device = self.network_input()
         answers = [
-            {
-                'Fold': answer.fold,
-                'Logit': answer.logit,
-                'Probability': answer.probability,
-                'Temperature': bundle.fold(answer.fold, device).temperature,
-            }
+            FoldAnswer(
+                answer.fold,
+                answer.logit,
+                answer.probability,
+                temperature=bundle.fold(answer.fold, device).temperature,
+            )
             for answer in classify(bundle, image, folds, device)
         ]
         self._results['observed'] = self.path(runtime, 'observed.json')
-        write_json(self._results['observed'], summarise(answers))
+        write_json(self._results['observed'], to_plain(summarise(answers)))
         return runtime
 
 
-def summarise(answers: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(folds: Sequence[FoldAnswer]) -> Answer:
     """Add mean and standard deviation over the folds to the answers of each.
-
-    Parameters
-    ----------
-    answers : list of dict
-        ``Fold``, ``Logit``, ``Probability`` and more.
-
-    Returns
-    -------
-    dict
-        ``LogitMean``, ``LogitSD``, ``ProbabilityMean``, ``ProbabilitySD`` (0 for a single fold)
-        and ``Folds``, the answers.
 
     Examples
     --------
-    >>> answers = [{'Fold': 0, 'Logit': 1.0, 'Probability': 0.75}]
-    >>> summarise(answers)['LogitMean']
-    1.0
+    >>> summarise([FoldAnswer(0, 1.0, 0.75), FoldAnswer(1, 2.0, 0.85)]).logit_mean
+    1.5
     """
-    summary: dict[str, Any] = {}
-    for key in ('Logit', 'Probability'):
-        values = np.array([answer[key] for answer in answers])
-        summary[f'{key}Mean'] = float(values.mean())
-        summary[f'{key}SD'] = float(values.std())
-    return {**summary, 'Folds': answers}
+    logits = np.array([answer.logit for answer in folds])
+    probabilities = np.array([answer.probability for answer in folds], dtype=float)
+    return Answer(
+        logit_mean=float(logits.mean()),
+        logit_sd=float(logits.std()),
+        probability_mean=float(probabilities.mean()),
+        probability_sd=float(probabilities.std()),
+        folds=folds,
+    )
 
 
 class _SimulateOutputSpec(TraitedSpec):
     velocity = OutputMultiObject(File(exists=True), desc='velocity fields: inject, remove')
-    velocity_facts = File(exists=True, desc='JSON: one object per velocity field')
+    velocity_facts = File(exists=True, desc='JSON: an object for each direction')
 
 
 class Simulate(ModelInterface):
@@ -146,23 +144,20 @@ class Simulate(ModelInterface):
         bundle = self.open_model()
         simulation = simulate(bundle, *self.network_input())
         spread = simulation.velocity_sd
-        paths, facts = [], []
-        for direction in DIRECTIONS:
+        paths, facts = [], {}
+        for file in field_files():
+            direction = file.direction
             velocity = simulation.velocity[direction]
-            paths.append(self.path(runtime, f'{direction}_velocity.nii.gz'))
+            paths.append(self.path(runtime, f'{file.stem}.nii.gz'))
             write_nifti(paths[-1], velocity, simulation.grid.affine, template=True)
             length = np.sqrt((velocity**2).sum(axis=0))[bundle.brain_mask]
             sd = np.sqrt((spread[direction] ** 2).sum(axis=0))[bundle.brain_mask]
-            facts.append(
-                {
-                    'SpeedMaxMM': float(length.max()),
-                    'SpeedMeanMM': float(length.mean()),
-                    'SDAcrossFoldsMeanMM': float(sd.mean()),
-                }
+            facts[file.label] = FieldFacts(
+                float(length.max()), float(length.mean()), float(sd.mean())
             )
         self._results['velocity'] = paths
         self._results['velocity_facts'] = self.path(runtime, 'velocity_facts.json')
-        write_json(self._results['velocity_facts'], facts)
+        write_json(self._results['velocity_facts'], to_plain(facts))
         return runtime
 
 
@@ -190,12 +185,12 @@ class Counterfactual(ModelInterface):
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
-        fields = [load_velocity(path)[0] for path in self.inputs.velocity]
+        fields = load_fields(self.inputs.velocity)
         # Only the mean was written; a single fold has nobody else to be judged by.
         alone = explainer.simulate(bundle, image, folds, device) if len(folds) > 1 else None
         simulation = explainer.Simulation(
             bundle.grid,
-            dict(zip(DIRECTIONS, fields, strict=True)),
+            {direction: field for direction, (field, _) in fields.items()},
             alone.per_fold if alone else {},
             folds,
             bundle.field_kind,
@@ -206,55 +201,58 @@ class Counterfactual(ModelInterface):
         metrics = counterfactual_metrics(bundle, image, simulation, doses, device, responses)
         for name, rows in (('dose_response', responses), ('counterfactual', metrics)):
             self._results[name] = self.path(runtime, f'{name}.tsv')
-            write_tsv(self._results[name], rows)
-        observed = json.loads(Path(self.inputs.observed).read_text(encoding='utf-8'))
-        membership = json.loads(Path(self.inputs.membership).read_text(encoding='utf-8'))
-        content = {
-            'Target': bundle.target,
-            'ExplanationWarranted': bundle.warranted,
-            **membership,
-            'Observed': observed,
-            'Simulated': after_simulation(responses, observed, doses),
-        }
+            write_tsv(self._results[name], [to_plain(row) for row in rows])
+        observed = read_record(Answer, Path(self.inputs.observed), ModelError)
+        membership = read_record(Membership, Path(self.inputs.membership), ModelError)
+        prediction = Prediction(
+            target=bundle.target,
+            warranted=bundle.warranted,
+            in_training=membership.in_training,
+            folds=membership.folds,
+            held_out=membership.held_out,
+            observed=observed,
+            simulated=after_simulation(responses, observed, doses),
+        )
         self._results['prediction'] = self.path(runtime, 'prediction.json')
-        write_json(self._results['prediction'], content)
+        write_json(self._results['prediction'], to_plain(prediction))
         return runtime
 
 
 def after_simulation(
-    responses: list[dict[str, Any]], observed: dict[str, Any], doses: list[float]
-) -> dict[str, Any]:
+    responses: Sequence[Response], observed: Answer, doses: Sequence[float]
+) -> Mapping[str, Answer]:
     """Answers after each simulation, by direction and dose as in file names.
 
     Parameters
     ----------
-    responses : list of dict
-        Rows of :func:`bids_interp.models.explainer.dose_response`.
-    observed : dict
-        Of :func:`summarise`; has the temperature of each fold.
-    doses : list of float
+    responses : sequence of Response
+        Of :func:`bids_interp.models.explainer.dose_response`.
+    observed : Answer
+        Answer to the observed image; has the temperature of each fold.
+    doses : sequence of float
         Doses to list.
 
     Returns
     -------
-    dict
-        ``inject100`` etc. to what :func:`summarise` gives, with the ``Shift`` of each logit.
+    mapping
+        ``inject100`` etc. to the answer.
     """
-    temperatures = {answer['Fold']: answer['Temperature'] for answer in observed['Folds']}
-    listed = {}
-    for direction in DIRECTIONS:
-        for dose in doses:
-            rows = [
-                {
-                    'Fold': row['fold'],
-                    'Logit': row['logit'],
-                    'Probability': row['probability'],
-                    'Shift': row['shift'],
-                    'ShiftOverClassGap': row['shift_over_class_gap'],
-                    'Temperature': temperatures[row['fold']],
-                }
+    temperatures = {answer.fold: answer.temperature for answer in observed.folds}
+    return {
+        dose_label(direction, dose): summarise(
+            [
+                FoldAnswer(
+                    row.fold,
+                    row.logit,
+                    row.probability,
+                    row.shift,
+                    row.shift_over_class_gap,
+                    temperatures[row.fold],
+                )
                 for row in responses
-                if row['direction'] == direction and row['dose'] == dose
+                if row.direction == direction and row.dose == dose
             ]
-            listed[dose_label(direction, dose)] = summarise(rows)
-    return listed
+        )
+        for direction in DIRECTIONS
+        for dose in doses
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from nipype.interfaces.base import (
     SimpleInterface,
     traits,
 )
+
+from bids_interp.bids.explain_files import field_files
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +73,7 @@ class ModelInterface(SimpleInterface):
         """Input (1, 1, X, Y, Z), folds to use, and device."""
         import torch
 
-        from bids_interp.models.explainer import resolve_device
+        from bids_interp.device import resolve_device
 
         data, _ = load_image(self.inputs.model_input)
         membership = json.loads(Path(self.inputs.membership).read_text(encoding='utf-8'))
@@ -97,6 +100,22 @@ def load_velocity(path: str) -> tuple[np.ndarray, Grid]:
     """Velocity (3, X, Y, Z) in mm along world axes from a 5-D vector image, and its grid."""
     data, grid = load_image(path)
     return np.ascontiguousarray(np.moveaxis(data[..., 0, :], -1, 0)), grid
+
+
+def load_fields(paths: Sequence[str]) -> dict[str, tuple[np.ndarray, Grid]]:
+    """Load the simulators' fields by direction, as the node Simulate wrote them.
+
+    Raises
+    ------
+    ValueError
+        If the files are others, or in another order.
+    """
+    fields = {}
+    for path, file in zip(paths, field_files(), strict=True):
+        if Path(path).name.split('.')[0] != file.stem:
+            raise ValueError(f'{path} is not the field of the direction {file.direction}.')
+        fields[file.direction] = load_velocity(path)
+    return fields
 
 
 def load_matrix(path: str) -> np.ndarray:

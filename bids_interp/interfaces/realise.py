@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -16,9 +15,11 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.names import DIRECTIONS, dose_label
+from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.write import write_json, write_nifti
-from bids_interp.interfaces.model import load_image, load_matrix, load_velocity
+from bids_interp.interfaces.model import load_fields, load_image, load_matrix
+from bids_interp.models.prediction import MapFacts
+from bids_interp.records import to_plain
 
 
 class _RealiseInputSpec(BaseInterfaceInputSpec):
@@ -33,13 +34,14 @@ class _RealiseInputSpec(BaseInterfaceInputSpec):
 class _RealiseOutputSpec(TraitedSpec):
     simulated = OutputMultiObject(File(exists=True), desc='simulated brains')
     log_jacobian = OutputMultiObject(File(exists=True), desc='log-Jacobian maps')
-    facts = File(exists=True, desc='JSON: one object per map')
+    facts = File(exists=True, desc='JSON: an object for each direction and dose')
 
 
 class Realise(SimpleInterface):
     """Carry simulations out on one grid: in template space, or in the subject's own.
 
-    The files are in the order of the directions and, in each, of the doses.
+    Names and order of the files are those of
+    :func:`bids_interp.bids.explain_files.realised_files`.
     """
 
     input_spec = _RealiseInputSpec
@@ -54,23 +56,31 @@ class Realise(SimpleInterface):
         is_native = isdefined(self.inputs.to_template)
         matrix = load_matrix(self.inputs.to_template) if is_native else None
         image, grid = load_image(self.inputs.image)
-        results: dict[str, list[Any]] = {'simulated': [], 'log_jacobian': [], 'facts': []}
-        for direction, path in zip(DIRECTIONS, self.inputs.velocity, strict=True):
-            velocity, velocity_grid = load_velocity(path)
-            for dose in self.inputs.doses:
-                done = realise(
-                    velocity, velocity_grid, dose, image, grid, matrix, self.inputs.field_kind
-                )
-                for name, data in (('simulated', done.image), ('log_jacobian', done.log_jacobian)):
-                    file = Path(runtime.cwd) / f'{dose_label(direction, dose)}_{name}.nii.gz'
-                    write_nifti(file, data, grid.affine, template=not is_native)
-                    results[name].append(str(file))
-                results['facts'].append(
-                    {
-                        'VoxelsFolded': done.n_folded,
-                        'DisplacementMaxMM': done.displacement_max_mm,
-                    }
-                )
-        facts = Path(runtime.cwd) / 'facts.json'
-        self._results = {**results, 'facts': str(write_json(facts, results['facts']))}
+        fields = load_fields(self.inputs.velocity)
+        space = 'native' if is_native else 'template'
+        simulated = realised_files('simulated', space, self.inputs.doses)
+        maps = realised_files('logjacobian', space, self.inputs.doses)
+        paths: dict[str, list[str]] = {'simulated': [], 'log_jacobian': []}
+        facts: dict[str, MapFacts] = {}
+        for image_file, map_file in zip(simulated, maps, strict=True):
+            velocity, velocity_grid = fields[map_file.direction]
+            done = realise(
+                velocity,
+                velocity_grid,
+                map_file.dose,
+                image,
+                grid,
+                matrix,
+                self.inputs.field_kind,
+            )
+            for name, file, data in (
+                ('simulated', image_file, done.image),
+                ('log_jacobian', map_file, done.log_jacobian),
+            ):
+                path = Path(runtime.cwd) / f'{file.stem}.nii.gz'
+                write_nifti(path, data, grid.affine, template=not is_native)
+                paths[name].append(str(path))
+            facts[map_file.label] = MapFacts(done.n_folded, done.displacement_max_mm)
+        facts_path = write_json(Path(runtime.cwd) / 'facts.json', to_plain(facts))
+        self._results = {**paths, 'facts': str(facts_path)}
         return runtime

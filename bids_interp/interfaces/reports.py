@@ -14,7 +14,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp import __version__
+from bids_interp.version import __version__
 
 
 class _FiguresInputSpec(BaseInterfaceInputSpec):

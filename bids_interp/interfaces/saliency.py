@@ -6,6 +6,7 @@ from typing import Any
 
 from nipype.interfaces.base import File, TraitedSpec, traits
 
+from bids_interp.bids.explain_files import saliency_files
 from bids_interp.bids.write import no_map, write_json, write_nifti
 from bids_interp.interfaces.model import ModelInterface, NetworkInputSpec
 
@@ -19,7 +20,7 @@ class _SaliencyOutputSpec(TraitedSpec):
         File(exists=True),
         desc='maps in the order of the methods; a file of no bytes for one that does not apply',
     )
-    saliency_facts = File(exists=True, desc='JSON: one object per method')
+    saliency_facts = File(exists=True, desc='JSON: an object for each method')
     saliency_methods = File(exists=True, desc='JSON: which methods apply, and why others do not')
 
 
@@ -30,7 +31,7 @@ class Saliency(ModelInterface):
     output_spec = _SaliencyOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.saliency import fold_mean_saliency, method_title
+        from bids_interp.saliency.maps import fold_mean_saliency, method_title
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
@@ -39,15 +40,15 @@ class Saliency(ModelInterface):
             bundle, image, folds, methods, seed=self.inputs.random_seed, device=device
         )
         paths: list[str] = []
-        facts: list[dict[str, Any]] = []
-        for method in methods:
+        facts: dict[str, dict[str, Any]] = {}
+        for file in saliency_files(methods):
+            method = file.label
+            paths.append(self.path(runtime, f'{file.stem}.nii.gz'))
             if method in skipped:
-                paths.append(str(no_map(self.path(runtime, f'{method}_saliency.nii.gz'))))
-                facts.append({})
+                no_map(paths[-1])
                 continue
-            paths.append(self.path(runtime, f'{method}_saliency.nii.gz'))
             write_nifti(paths[-1], maps[method].map, maps[method].grid.affine, template=True)
-            facts.append(describe(maps[method]))
+            facts[file.label] = describe(maps[method])
         self._results['saliency'] = paths
         for name, content in (
             ('saliency_facts', facts),
@@ -72,7 +73,7 @@ def describe(saliency: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    saliency : bids_interp.evaluation.saliency.SaliencyMap
+    saliency : bids_interp.saliency.maps.SaliencyMap
         Mean over the folds.
 
     Returns

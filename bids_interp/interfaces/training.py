@@ -150,7 +150,7 @@ class TrainFold(SimpleInterface):
     def _run_interface(self, runtime):
         import torch
 
-        from bids_interp.models.explainer import resolve_device
+        from bids_interp.device import resolve_device
         from bids_interp.training.fit import Place, train_fold
         from bids_interp.training.recipe import make_recipe
         from bids_interp.training.storage import (

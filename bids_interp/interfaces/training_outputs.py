@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ from nipype.interfaces.base import isdefined
 from bids_interp.bids.tables import is_category
 from bids_interp.bids.write import write_json, write_nifti, write_text, write_tsv
 from bids_interp.conventions import SIGN
+from bids_interp.records import from_plain
 
 if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import BundleConfig, ClassifierConfig, ModelFacts
     from bids_interp.training.assemble import Assembled
     from bids_interp.training.cohort import Cohort
     from bids_interp.training.fit import FoldResult
@@ -62,6 +65,7 @@ def write_model(inputs: Any, sanity: Path | None = None) -> tuple[Path, Path]:
     bundle, report : pathlib.Path
         Folder of the bundle; HTML report.
     """
+    from bids_interp.models.bundle_schema import FoldConfig, ModelFacts
     from bids_interp.models.bundle_writing import save_bundle
     from bids_interp.reports.model_card import model_card
     from bids_interp.training.assemble import assemble
@@ -82,13 +86,19 @@ def write_model(inputs: Any, sanity: Path | None = None) -> tuple[Path, Path]:
     checked = None if sanity is None else load_sanity(sanity)
     if checked is not None:
         assembled.metrics['sanity'] = checked.metrics
-    config = make_config(cohort, assembled, dict(inputs.facts), inputs.random_seed)
-    described = {**config, 'folds': [{'metrics': r.trained.metrics} for r in results]}
+    config = make_config(
+        cohort, assembled, from_plain(ModelFacts, inputs.facts), inputs.random_seed
+    )
+    trained = [result.trained for result in results]
+    described = replace(
+        config,
+        folds=[FoldConfig(one.temperature, one.class_gap, one.metrics, '', '') for one in trained],
+    )
     given = inputs.classifier if isdefined(inputs.classifier) else None
     bundle = save_bundle(
         inputs.bundle,
         config,
-        [result.trained for result in results],
+        trained,
         cohort.mask,
         reference_images(cohort),
         model_card(described),
@@ -129,20 +139,19 @@ def reference_images(cohort: Cohort) -> np.ndarray:
     return np.stack([cohort.images[group].mean(dim=0)[0].numpy() for group in groups])
 
 
-def make_config(
-    cohort: Cohort, assembled: Assembled, facts: dict[str, Any], seed: int
-) -> dict[str, Any]:
-    """Configuration of the bundle, from the cohort, the metrics and what the run knows."""
+def make_config(cohort: Cohort, assembled: Assembled, facts: ModelFacts, seed: int) -> BundleConfig:
+    """Configuration of the bundle, from the cohort, the metrics and the facts of the run."""
     import torch
 
-    from bids_interp import __version__
+    from bids_interp.models.bundle_schema import BundleConfig
     from bids_interp.models.realism import intensity_statistics
     from bids_interp.training.assemble import make_salt, subject_folds
+    from bids_interp.version import __version__
 
     salt = make_salt(cohort, seed)
-    simulator = {**facts.pop('simulator')}
+    simulator = facts.simulator
     if len(cohort.target.contrasts) > 1:
-        simulator['contrasts'] = len(cohort.target.contrasts)
+        simulator = replace(simulator, contrasts=len(cohort.target.contrasts))
     counts = (
         {}
         if cohort.target.kind == 'regression'
@@ -151,44 +160,47 @@ def make_config(
             for number, name in enumerate(cohort.target.classes)
         }
     )
-    training = {
-        **facts.pop('training'),
-        'seed': seed,
-        'n_images': len(cohort),
-        'n_families': len(np.unique(cohort.families)),
-        'n_per_class': counts,
-        'versions': {
+    training = replace(
+        facts.training,
+        seed=seed,
+        n_images=len(cohort),
+        n_families=len(np.unique(cohort.families)),
+        n_per_class=counts,
+        versions={
             'bids_interp': __version__,
             'torch': torch.__version__,
             'python': platform.python_version(),
         },
-    }
-    return {
-        **facts,
-        'demonstration': False,
-        'version': __version__,
-        'grid': cohort.grid.to_dict(),
-        'template': cohort.grid.space,
-        'target': cohort.target.to_dict(),
-        'preprocessing': cohort.preprocessing.to_dict(),
-        'simulator': simulator,
-        'training': training,
-        'training_intensities': intensity_statistics(cohort.images, cohort.grid, cohort.mask),
-        'metrics': assembled.metrics,
-        'salt': salt,
-        'subjects': subject_folds(cohort, assembled.fold_of, salt),
-        **card_subjects(facts, salt),
-    }
+    )
+    return BundleConfig(
+        name=facts.name,
+        license=facts.license,
+        created=facts.created,
+        version=__version__,
+        grid=cohort.grid,
+        template=cohort.grid.space,
+        target=cohort.target,
+        preprocessing=cohort.preprocessing,
+        classifier=facts.classifier,
+        simulator=simulator,
+        training=training,
+        training_intensities=intensity_statistics(cohort.images, cohort.grid, cohort.mask),
+        salt=salt,
+        subjects=subject_folds(cohort, assembled.fold_of, salt),
+        classifier_subjects=card_subjects(facts.classifier, salt),
+        metrics=assembled.metrics,
+        folds=[],
+        files={},
+    )
 
 
-def card_subjects(facts: Mapping[str, Any], salt: str) -> dict[str, list[str]]:
-    """Salted identities of whom a given classifier was trained with, as its card says."""
+def card_subjects(classifier: ClassifierConfig, salt: str) -> list[str] | None:
+    """Salted identities of the training subjects of a given classifier, as its card names them."""
     from bids_interp.models.fingerprint import salted
 
-    known = facts['classifier'].get('card', {}).get('training_subjects', ())
-    return (
-        {'classifier_subjects': [salted(salt, f'subject:{who}') for who in known]} if known else {}
-    )
+    if classifier.card is None or not classifier.card.training_subjects:
+        return None
+    return [salted(salt, f'subject:{who}') for who in classifier.card.training_subjects]
 
 
 def write_tables(
@@ -197,7 +209,7 @@ def write_tables(
     folds: Sequence[Fold],
     results: Sequence[FoldResult],
     assembled: Assembled,
-    config: dict[str, Any],
+    config: BundleConfig,
     table: Mapping[str, Any],
     checkpoints: Path,
 ) -> Path:
@@ -259,21 +271,22 @@ def fold_rows(
 def fold_facts(cohort: Cohort, index: int, result: FoldResult) -> dict[str, Any]:
     """Row of the report's table of folds."""
     metrics = result.trained.metrics
-    simulator = metrics['simulator']
-    row = {
+    row: dict[str, Any] = {
         'fold': index,
-        'training': metrics['n_train'],
-        'validation': metrics['n_validation'],
-        'test': metrics['n_test'],
+        'training': metrics.n_train,
+        'validation': metrics.n_validation,
+        'test': metrics.n_test,
     }
-    if 'test_auc' in metrics:
-        row['test AUC'] = round(metrics['test_auc'], 3)
-    first = simulator['validity'][0]
-    for direction in ('inject', 'remove'):
-        if first[direction]:
-            row[f'validity, {direction}'] = round(first[direction]['validity'], 3)
-    if 'minimality' in simulator:
-        row['minimality'] = simulator['minimality']
+    if metrics.test_auc is not None:
+        row['test AUC'] = round(metrics.test_auc, 3)
+    if metrics.simulator is None:
+        return row
+    first = metrics.simulator.validity[0]
+    for direction, side in (('inject', first.inject), ('remove', first.remove)):
+        if side is not None:
+            row[f'validity, {direction}'] = round(side.validity, 3)
+    if metrics.simulator.minimality is not None:
+        row['minimality'] = metrics.simulator.minimality
     return row
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from nipype.interfaces.base import File, TraitedSpec
 
 from bids_interp.bids.write import write_json, write_nifti
-from bids_interp.conventions import SIGN
+from bids_interp.conventions import DIRECTIONS, SIGN
 from bids_interp.interfaces.training import TrainFold, _FoldInputSpec, _tell
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SanityFold(TrainFold):
     def _run_interface(self, runtime):
         import torch
 
-        from bids_interp.models.explainer import resolve_device
+        from bids_interp.device import resolve_device
         from bids_interp.training.fit import Place
         from bids_interp.training.recipe import make_recipe
         from bids_interp.training.sanity import check_fold
@@ -106,7 +106,7 @@ def write_sanity_maps(
     from bids_interp.evaluation.stability import stability_maps
 
     named: dict[str, tuple[np.ndarray, str]] = {}
-    for direction in ('inject', 'remove'):
+    for direction in DIRECTIONS:
         found = stability_maps([result.maps[direction] for result in results])
         for kind, words in _AGREEMENT.items():
             named[f'desc-{direction}_stat-{kind}'] = found[kind], words

@@ -6,12 +6,11 @@ Nothing in it is ever unpickled. ``config.json`` names every file with its SHA-2
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,38 +19,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bids_interp.errors import ModelError
+from bids_interp.models.bundle_schema import CONFIG, BundleConfig, read_config
 from bids_interp.models.classifier import build_classifier
 from bids_interp.models.fingerprint import salted, subject_keys
 from bids_interp.models.paper import PaperSimulator
-from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.prediction import ExplainedTarget, Membership
 from bids_interp.models.simulator import Simulator, build_simulator
 from bids_interp.models.target import Target
+from bids_interp.records import to_plain
 from bids_interp.spatial import Grid
 
-FORMAT = 1
-CONFIG = 'config.json'
 CONTEXT = 'context.safetensors'
 CARD = 'README.md'
-
-
-@dataclass(frozen=True)
-class Membership:
-    """Whether a subject was in the training set, and which folds may explain it.
-
-    Parameters
-    ----------
-    in_training : bool
-        The bundle was trained with this subject (or another warp of the same brain).
-    folds : tuple of int
-        Folds that explain it: those whose models have not seen it, which are all for a new
-        subject; all, too, where the classifier was brought along and has seen it.
-    held_out : bool
-        Whether these folds have not seen it.
-    """
-
-    in_training: bool
-    folds: tuple[int, ...]
-    held_out: bool = True
 
 
 @dataclass
@@ -120,7 +99,7 @@ class ModelBundle:
     ----------
     path : pathlib.Path
         The folder.
-    config : dict
+    config : BundleConfig
         Content of ``config.json``.
     contrast : int
         Which question is explained, of :attr:`Target.contrasts`.
@@ -129,7 +108,7 @@ class ModelBundle:
     """
 
     path: Path
-    config: dict[str, Any]
+    config: BundleConfig
     contrast: int = 0
     allow_code: bool = False
     _folds: dict[tuple[int, str], FoldModels] = field(default_factory=dict, repr=False)
@@ -137,12 +116,12 @@ class ModelBundle:
     @property
     def name(self) -> str:
         """Name of the model."""
-        return self.config['name']
+        return self.config.name
 
     @property
     def demonstration(self) -> bool:
         """Whether the model only demonstrates the software."""
-        return bool(self.config.get('demonstration', False))
+        return self.config.demonstration
 
     @cached_property
     def version_hash(self) -> str:
@@ -153,15 +132,15 @@ class ModelBundle:
         digest = sha256_of(self.path / CONFIG)[:12]
         return f'{digest}-{self.contrast}' if self.contrast else digest
 
-    @cached_property
+    @property
     def grid(self) -> Grid:
         """Grid of the classifier's input; its space is the template's name."""
-        return Grid.from_dict(self.config['grid'])
+        return self.config.grid
 
     @property
     def template(self) -> str:
         """Name of the template that brains are registered to."""
-        return self.config['template']
+        return self.config.template
 
     @property
     def contrast_name(self) -> str:
@@ -171,38 +150,39 @@ class ModelBundle:
     @property
     def field_kind(self) -> str:
         """What the simulators put out: ``'velocity'`` or ``'displacement'``."""
-        is_paper = self.config['simulator'].get('capacity') == 'ipmi2021'
+        is_paper = self.config.simulator.capacity == 'ipmi2021'
         return (PaperSimulator if is_paper else Simulator).field
 
-    @cached_property
+    @property
     def full_target(self) -> Target:
         """What is predicted, all classes and contrasts."""
-        return Target.from_dict(self.config['target'])
+        return self.config.target
 
     @property
-    def target(self) -> dict[str, Any]:
-        """What is explained: ``kind``, ``label``, and the two sides of the contrast."""
-        chosen = self.full_target.contrasts[self.contrast]
-        return {
-            **self.config['target'],
-            'negative': chosen.negative,
-            'positive': chosen.positive,
-        }
+    def target(self) -> ExplainedTarget:
+        """What is explained: the target, and the two sides of the contrast."""
+        target = self.full_target
+        chosen = target.contrasts[self.contrast]
+        is_number = target.kind == 'regression'
+        return ExplainedTarget(
+            kind=target.kind,
+            label=target.label,
+            classes=target.classes if target.kind == 'multiclass' else None,
+            mean=target.mean if is_number else None,
+            sd=target.sd if is_number else None,
+            negative=chosen.negative,
+            positive=chosen.positive,
+        )
 
     @property
     def n_folds(self) -> int:
         """Number of folds."""
-        return len(self.config['folds'])
+        return len(self.config.folds)
 
     @property
     def warranted(self) -> bool:
         """Whether the out-of-fold AUC was above chance, so that an explanation is warranted."""
-        return bool(self.config['metrics'].get('explanation_warranted', True))
-
-    @cached_property
-    def preprocessing(self) -> Preprocessing:
-        """Intensity normalisation."""
-        return Preprocessing(**self.config['preprocessing'])
+        return self.config.warranted
 
     @cached_property
     def _context(self) -> dict[str, torch.Tensor]:
@@ -246,31 +226,29 @@ class ModelBundle:
         return self._folds[key]
 
     def _load_fold(self, index: int, device: str) -> FoldModels:
-        entry = self.config['folds'][index]
-        classifier = self._load_classifier(self.path / entry['classifier'], device)
-        simulator = build_simulator(self.grid, self.brain_mask, self.config['simulator'])
-        _load_weights(simulator, self.path / entry['simulator'])
+        entry = self.config.folds[index]
+        classifier = self._load_classifier(self.path / entry.classifier, device)
+        simulator = build_simulator(self.grid, self.brain_mask, to_plain(self.config.simulator))
+        _load_weights(simulator, self.path / entry.simulator)
         simulator.to(device).eval().requires_grad_(False)
         return FoldModels(
             classifier,
             simulator,
-            _of_contrast(entry['temperature'], self.contrast),
-            _of_contrast(entry['class_gap'], self.contrast),
+            _of_contrast(entry.temperature, self.contrast),
+            _of_contrast(entry.class_gap, self.contrast),
             self.full_target.weights(device)[self.contrast],
             self.contrast,
         )
 
     def _load_classifier(self, path: Path, device: str) -> nn.Module:
-        wanted = self.config['classifier']
-        if 'external' in wanted:
-            from bids_interp.models.card import ClassifierCard
+        wanted = self.config.classifier
+        if wanted.external is not None and wanted.card is not None:
             from bids_interp.models.external import ExternalSource, load_external
 
-            source = ExternalSource(**{'location': str(path), **wanted['external']})
-            card = ClassifierCard.from_dict(wanted['card'])
-            return load_external(source, card, self.allow_code).to(device)
+            source = ExternalSource(**{'location': str(path), **to_plain(wanted.external)})
+            return load_external(source, wanted.card, self.allow_code).to(device)
         network = build_classifier(
-            wanted['architecture'], self.grid.shape, **wanted.get('arguments', {})
+            str(wanted.architecture), self.grid.shape, **(wanted.arguments or {})
         )
         _load_weights(network, path)
         return network.to(device).eval().requires_grad_(False)
@@ -287,14 +265,14 @@ class ModelBundle:
         participant : str
             Label without ``sub-``.
         """
-        known: dict[str, list[int]] = self.config.get('subjects', {})
+        known = self.config.subjects
         keys = subject_keys(fingerprint, dataset_key, participant)
-        digests = [salted(self.config['salt'], key) for key in keys]
+        digests = [salted(self.config.salt, key) for key in keys]
         for digest in digests:
             if digest in known:
                 return Membership(True, tuple(known[digest]))
         # Whom a given classifier was trained with, as its card says; the simulators have not.
-        is_known = not set(digests).isdisjoint(self.config.get('classifier_subjects', ()))
+        is_known = not set(digests).isdisjoint(self.config.classifier_subjects or ())
         return Membership(is_known, tuple(range(self.n_folds)), held_out=not is_known)
 
 
@@ -309,8 +287,8 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         raise ModelError(f'{path} does not fit its configuration: {error}.') from error
 
 
-def _of_contrast(value: float | list[float], contrast: int) -> float:
-    return float(value[contrast] if isinstance(value, list) else value)
+def _of_contrast(value: float | Sequence[float], contrast: int) -> float:
+    return float(value[contrast] if isinstance(value, Sequence) else value)
 
 
 def default_bundle_path() -> Path:
@@ -322,7 +300,7 @@ def verify_bundle(path: Path | str) -> list[str]:
     """List what is wrong with the files of a bundle; an empty list means that it is intact."""
     path = Path(path)
     problems = []
-    for name, digest in _read_config(path)['files'].items():
+    for name, digest in read_config(path).files.items():
         file = path / name
         if not file.is_file():
             problems.append(f'{file} is missing.')
@@ -331,31 +309,6 @@ def verify_bundle(path: Path | str) -> list[str]:
                 f'{file} is damaged or was changed: its SHA-256 is not the recorded one.'
             )
     return problems
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / CONFIG
-    if not path.is_dir():
-        raise ModelError(f'There is no model bundle at {path}.')
-    if not file.is_file():
-        raise ModelError(f'{path} is no model bundle: it has no {CONFIG}.')
-    try:
-        config = json.loads(file.read_text())
-    except (ValueError, OSError) as error:
-        raise ModelError(f'{file} cannot be read: {error}.') from error
-    missing = [
-        key
-        for key in ('format', 'name', 'grid', 'template', 'target', 'folds', 'files', 'salt')
-        if key not in config
-    ]
-    if missing:
-        raise ModelError(f'{file} lacks {", ".join(missing)}.')
-    if config['format'] != FORMAT:
-        raise ModelError(
-            f'{file} has bundle format {config["format"]}; this version reads {FORMAT}.',
-            'Use the version of bids_interp that made it, or train the model again.',
-        )
-    return config
 
 
 def load_bundle(
@@ -378,7 +331,7 @@ def load_bundle(
         If it is missing, damaged, of another format, or made for another grid.
     """
     path = Path(path)
-    config = _read_config(path)
+    config = read_config(path)
     problems = verify_bundle(path)
     if problems:
         raise ModelError(' '.join(problems))

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +20,10 @@ MODE = 0o644
 #: Largest configuration, and largest bundle, that is taken from an archive (bytes).
 MAX_CONFIG = 64 * 2**20
 MAX_TOTAL = 16 * 2**30
+#: File types of entries (bits of ``st_mode``): not said, or a regular file; links are others.
+_PLAIN = (0, 0o10)
+#: Exceptions of a damaged archive; a password is a RuntimeError, an odd name a ValueError.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
 
 
 def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool = False) -> Path:
@@ -42,7 +47,7 @@ def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool
     if archive.exists() and not overwrite:
         raise ModelError(f'{archive} exists already.', 'Give another name, or --overwrite.')
     bundle = load_bundle(directory)
-    names = [CONFIG, *sorted(_checked_names(bundle.config['files'], directory))]
+    names = [CONFIG, *sorted(_checked_names(bundle.config.files, directory))]
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f'.{archive.name}.{os.getpid()}.partial')
     try:
@@ -51,6 +56,7 @@ def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool
             for name in names:
                 entry = zipfile.ZipInfo(name, EPOCH)
                 entry.external_attr = MODE << 16
+                entry.file_size = (directory / name).stat().st_size
                 with (directory / name).open('rb') as source, target.open(entry, 'w') as sink:
                     shutil.copyfileobj(source, sink)
         os.replace(partial, archive)
@@ -92,7 +98,14 @@ def import_bundle(
     scratch.chmod(0o755)
     try:
         with zipfile.ZipFile(archive) as source:
-            _unpack(source, archive, scratch)
+            _check_entries(source, archive)
+            # zipfile writes plain files, never more bytes than an entry says, and checks their CRC.
+            source.extractall(scratch)
+            for entry in source.infolist():
+                if (scratch / entry.filename).stat().st_size != entry.file_size:
+                    raise ModelError(
+                        f'{archive}: {entry.filename!r} has another size than it says.'
+                    )
         problems = [problem.replace(f'{scratch}/', '') for problem in verify_bundle(scratch)]
         if problems:
             raise ModelError(f'{archive}: {" ".join(problems)}', 'Get the file again.')
@@ -100,7 +113,7 @@ def import_bundle(
         if directory.exists():
             shutil.rmtree(directory)
         os.replace(scratch, directory)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ModelError(f'{archive} cannot be read: {error}.', 'Get the file again.') from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -112,58 +125,36 @@ def _may_replace(directory: Path) -> bool:
     return not directory.is_symlink() and (directory / CONFIG).is_file()
 
 
-def _unpack(source: zipfile.ZipFile, archive: Path, folder: Path) -> None:
-    entries = source.infolist()
-    names = [entry.filename for entry in entries]
-    if CONFIG not in names:
+def _check_entries(source: zipfile.ZipFile, archive: Path) -> None:
+    """Refuse everything but the plain files that the configuration names, each once."""
+    entries = {entry.filename: entry for entry in source.infolist()}
+    if CONFIG not in entries:
         raise ModelError(f'{archive} holds no model bundle: it has no {CONFIG}.')
-    if len(set(names)) != len(names):
+    if len(entries) < len(source.infolist()):
         raise ModelError(f'{archive} has a file twice.')
-    wanted = {CONFIG, *_checked_names(_read_files(source, archive), archive)}
-    for name in sorted(set(names) ^ wanted):
-        what = 'is missing' if name in wanted else f'is not named by its {CONFIG}'
-        raise ModelError(f'{archive}: {name!r} {what}.', 'Get the file again.')
-    if sum(entry.file_size for entry in entries) > MAX_TOTAL:
+    if sum(entry.file_size for entry in entries.values()) > MAX_TOTAL:
         raise ModelError(f'{archive} is larger than {MAX_TOTAL // 2**30} GiB when unpacked.')
-    for entry in entries:
-        _copy(source, entry, folder / entry.filename, archive)
-
-
-def _read_files(source: zipfile.ZipFile, archive: Path) -> Any:
-    """Files that the configuration in an archive names."""
-    entry = source.getinfo(CONFIG)
-    if entry.file_size > MAX_CONFIG:
-        raise ModelError(f'{archive}: its {CONFIG} has {entry.file_size} bytes, which is absurd.')
-    try:
-        with source.open(entry) as stream:
-            return json.loads(stream.read(MAX_CONFIG + 1))['files']
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f'{archive}: its {CONFIG} cannot be read: {error}.') from error
+    if entries[CONFIG].file_size > MAX_CONFIG:
+        raise ModelError(f'The {CONFIG} in {archive} is larger than {MAX_CONFIG // 2**20} MiB.')
+    for name, entry in entries.items():
+        if entry.is_dir() or entry.external_attr >> 28 not in _PLAIN:
+            raise ModelError(f'{archive}: {name!r} is not a plain file.')
+    config = json.loads(source.read(CONFIG))
+    files = config.get('files') if isinstance(config, dict) else None
+    for name in sorted({CONFIG, *_checked_names(files, archive)} ^ set(entries)):
+        what = f'is not named by its {CONFIG}' if name in entries else 'is missing'
+        raise ModelError(f'{archive}: {name!r} {what}.', 'Get the file again.')
 
 
 def _checked_names(files: Any, where: Path) -> list[str]:
     """Names of files in the bundle's own folder, and of nothing else."""
     if not isinstance(files, dict):
-        raise ModelError(f'{where}: the files of its {CONFIG} are no table.')
+        raise ModelError(f'{where}: its {CONFIG} has no table of files.')
     for name in files:
-        is_plain = PurePosixPath(name).name == name and name not in ('', '.', '..')
-        if not is_plain or name.startswith('.') or name == CONFIG or set(name) & set('\\:\0'):
-            raise ModelError(f'{where}: {name!r} is no name of a file of a bundle.')
+        plain = name == PurePosixPath(name).name and not name.startswith('.')
+        if not plain or name in ('', CONFIG) or set(name) & set('\\:\0'):
+            raise ModelError(f'{where}: {name!r} cannot be the name of a file of a bundle.')
     return list(files)
-
-
-def _copy(source: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive: Path) -> None:
-    """Write one file, never more than its entry says."""
-    kind = entry.external_attr >> 28
-    if entry.is_dir() or kind not in (0, 0o10):
-        raise ModelError(f'{archive}: {entry.filename!r} is no plain file.')
-    left = entry.file_size
-    with source.open(entry) as stream, path.open('xb') as sink:
-        while chunk := stream.read(min(2**20, left + 1)):
-            left -= len(chunk)
-            if left < 0:
-                raise ModelError(f'{archive}: {entry.filename!r} is larger than it says.')
-            sink.write(chunk)
 
 
 def archive_hash(archive: Path | str) -> str:

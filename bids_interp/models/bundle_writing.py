@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +16,13 @@ from safetensors.torch import save_file
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle import (
     CARD,
-    CONFIG,
     CONTEXT,
-    FORMAT,
     ModelBundle,
     load_bundle,
     mean_image_key,
     sha256_of,
 )
+from bids_interp.models.bundle_schema import CONFIG, BundleConfig, FoldConfig, FoldMetrics
 
 
 @dataclass
@@ -37,15 +35,15 @@ class TrainedFold:
         State dictionaries.
     temperature, class_gap : float, or list of float
         See :class:`FoldModels`; one for each contrast where there are several.
-    metrics : dict
-        Of this fold.
+    metrics : FoldMetrics
+        Measurements of this fold.
     """
 
     classifier: dict[str, torch.Tensor]
     simulator: dict[str, torch.Tensor]
-    temperature: float | list[float]
-    class_gap: float | list[float]
-    metrics: dict[str, Any]
+    temperature: float | Sequence[float]
+    class_gap: float | Sequence[float]
+    metrics: FoldMetrics
 
 
 def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision: bool) -> None:
@@ -62,9 +60,22 @@ def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision:
     )
 
 
+def _write_fold(
+    folder: Path, index: int, fold: TrainedFold, given: str, half_precision: bool
+) -> FoldConfig:
+    """Write the weights of a fold; a given classifier has none of its own."""
+    names = {'classifier': given, 'simulator': ''}
+    for what in names:
+        weights = getattr(fold, what)
+        if weights:
+            names[what] = f'fold-{index}_{what}.safetensors'
+            _write_weights(folder / names[what], weights, half_precision)
+    return FoldConfig(fold.temperature, fold.class_gap, fold.metrics, **names)
+
+
 def save_bundle(
     path: Path | str,
-    config: dict[str, Any],
+    config: BundleConfig,
     folds: list[TrainedFold],
     brain_mask: np.ndarray,
     mean_image: np.ndarray,
@@ -80,8 +91,8 @@ def save_bundle(
     ----------
     path : path-like
         Folder to make.
-    config : dict
-        Everything but ``format``, ``folds`` and ``files``.
+    config : BundleConfig
+        Description of the model; its ``folds`` and ``files`` are filled in here.
     folds : list of TrainedFold
         One per fold.
     brain_mask : numpy.ndarray
@@ -110,7 +121,6 @@ def save_bundle(
     scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
     scratch.chmod(0o755)
     try:
-        config = {'format': FORMAT, **config, 'folds': []}
         context = {'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8))}
         for number, mean in enumerate(mean_image.reshape(-1, *brain_mask.shape)):
             context[mean_image_key(number)] = torch.from_numpy(mean.astype(np.float16))
@@ -119,25 +129,14 @@ def save_bundle(
         if classifier_file is not None:
             given = f'classifier{classifier_file.suffix}'
             shutil.copyfile(classifier_file, scratch / given)
-        for index, fold in enumerate(folds):
-            entry: dict[str, Any] = {
-                'temperature': fold.temperature,
-                'class_gap': fold.class_gap,
-                'metrics': fold.metrics,
-                'classifier': given,
-            }
-            for what in ('classifier', 'simulator'):
-                weights = getattr(fold, what)
-                if not weights:  # given, or code that is imported
-                    continue
-                entry[what] = f'fold-{index}_{what}.safetensors'
-                _write_weights(scratch / entry[what], weights, half_precision)
-            config['folds'].append(entry)
+        written = [
+            _write_fold(scratch, index, fold, given, half_precision)
+            for index, fold in enumerate(folds)
+        ]
         (scratch / CARD).write_text(card)
-        config['files'] = {
-            file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()
-        }
-        (scratch / CONFIG).write_text(json.dumps(config, indent=1) + '\n')
+        files = {file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()}
+        config = replace(config, folds=written, files=files)
+        (scratch / CONFIG).write_text(config.to_json())
         if path.exists():
             shutil.rmtree(path)
         os.replace(scratch, path)

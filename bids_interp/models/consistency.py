@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
+from bids_interp.conventions import DIRECTION_SIGNS
 from bids_interp.models.bundle import ModelBundle
-from bids_interp.models.explainer import DIRECTIONS, FoldPrediction, apply_field, classify
+from bids_interp.models.explainer import (
+    FoldPrediction,
+    Response,
+    apply_field,
+    classify,
+)
 from bids_interp.spatial import compose, flow, forward_map, pull_back, warp
 
 
@@ -25,19 +30,19 @@ def has_crossed(probability: float, shift: float, direction: str) -> bool:
     >>> has_crossed(float('nan'), -0.6, 'remove')
     True
     """
-    sign = DIRECTIONS[direction]
+    sign = DIRECTION_SIGNS[direction]
     if np.isnan(probability):
         return bool(sign * shift > 0.5)
     return bool(sign * (probability - 0.5) > 0)
 
 
-def dose_monotonicity(rows: Sequence[Mapping[str, Any]], direction: str) -> float:
+def dose_monotonicity(rows: Sequence[Response], direction: str) -> float:
     """Share of consecutive doses between which the mean logit moves the right way.
 
     Parameters
     ----------
-    rows : sequence of mapping
-        Of :func:`bids_interp.models.explainer.dose_response`: ``direction``, ``dose``, ``logit``.
+    rows : sequence of Response
+        Of :func:`bids_interp.models.explainer.dose_response`.
     direction : {'inject', 'remove'}
         Up for inject, down for remove.
 
@@ -48,15 +53,17 @@ def dose_monotonicity(rows: Sequence[Mapping[str, Any]], direction: str) -> floa
 
     Examples
     --------
-    >>> rows = [{'direction': 'none', 'dose': 0.0, 'logit': 0.0}]
-    >>> rows += [{'direction': 'inject', 'dose': d, 'logit': z} for d, z in ((0.5, 2), (1, 1.5))]
+    >>> rows = [
+    ...     Response(direction, dose, 0, logit, 0.5, logit, logit)
+    ...     for direction, dose, logit in (('none', 0, 0), ('inject', 0.5, 2), ('inject', 1, 1.5))
+    ... ]
     >>> dose_monotonicity(rows, 'inject')
     0.5
     """
-    chosen = [row for row in rows if row['direction'] in ('none', direction)]
-    doses = sorted({row['dose'] for row in chosen})
-    means = [np.mean([row['logit'] for row in chosen if row['dose'] == dose]) for dose in doses]
-    steps = DIRECTIONS[direction] * np.diff(means)
+    chosen = [row for row in rows if row.direction in ('none', direction)]
+    doses = sorted({row.dose for row in chosen})
+    means = [np.mean([row.logit for row in chosen if row.dose == dose]) for dose in doses]
+    steps = DIRECTION_SIGNS[direction] * np.diff(means)
     return float(np.mean(steps > 0)) if len(steps) else float('nan')
 
 
@@ -120,7 +127,7 @@ def composition_rmse(
     grid, kind = bundle.grid, bundle.field_kind
     first, backward = flow(0.5 * dose * field, grid, kind)
     halfway = warp(image, backward, grid)
-    again = mean_field(bundle, halfway, folds, DIRECTIONS[direction], device)
+    again = mean_field(bundle, halfway, folds, DIRECTION_SIGNS[direction], device)
     twice = compose(first, forward_map(0.5 * dose * again, grid, kind), grid)
     difference = twice - forward_map(dose * field, grid, kind)
     return rms_length(difference, bundle.brain_mask)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 
-from bids_interp.conventions import SIGN
-from bids_interp.errors import DeviceError, ModelError
+from bids_interp.conventions import DIRECTION_SIGNS, SIGN
+from bids_interp.device import resolve_device
+from bids_interp.errors import ModelError
 from bids_interp.models.bundle import ModelBundle
 from bids_interp.models.preprocessing import as_volume, to_model_grid
 from bids_interp.spatial import (
@@ -25,7 +25,6 @@ from bids_interp.spatial import (
 from bids_interp.spatial.jacobian import SMALLEST_DETERMINANT
 
 #: Sign of the dose of each direction.
-DIRECTIONS = {'inject': 1.0, 'remove': -1.0}
 DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
 #: Room around the brain's box where a field is integrated.
 BOX_MARGIN_MM = 2.0
@@ -70,6 +69,33 @@ class Simulation:
     def velocity_sd(self) -> dict[str, np.ndarray]:
         """Standard deviation over the folds, direction to (3, X, Y, Z)."""
         return {direction: maps.std(axis=0) for direction, maps in self.per_fold.items()}
+
+
+@dataclass(frozen=True)
+class Response:
+    """Answer of one fold at one dose: a row of the dose-response table.
+
+    Parameters
+    ----------
+    direction : {'none', 'inject', 'remove'}
+        Direction of the simulation; ``'none'`` is the observed image.
+    dose : float
+        Unsigned dose; 0 for the observed image.
+    fold : int
+        Number of the fold.
+    logit, probability : float
+        Its answer.
+    shift, shift_over_class_gap : float
+        Change of the logit, and the same divided by the gap between the classes.
+    """
+
+    direction: str
+    dose: float
+    fold: int
+    logit: float
+    probability: float
+    shift: float
+    shift_over_class_gap: float
 
 
 @dataclass(frozen=True)
@@ -123,34 +149,17 @@ class Explanation:
     predictions: tuple[FoldPrediction, ...]
 
 
-def resolve_device(device: str) -> str:
-    """Turn ``auto`` into ``cuda`` or ``cpu`` and check that a named device is there.
-
-    Raises
-    ------
-    DeviceError
-        If CUDA was asked for and there is none, or the name is not known.
-    """
-    if device == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device == 'cpu':
-        return device
-    kind, _, index = device.partition(':')
-    if kind != 'cuda' or (index and not index.isdigit()):
-        raise DeviceError(f'There is no device {device!r}.', 'Use auto, cpu, cuda or cuda:N.')
-    if not torch.cuda.is_available():
-        raise DeviceError(f'--device {device} was asked for, but no CUDA device can be used.')
-    if index and int(index) >= torch.cuda.device_count():
-        raise DeviceError(f'There is no {device}: {torch.cuda.device_count()} device(s) found.')
-    return device
-
-
 def prepare_input(
     brain: np.ndarray, native: Grid, native_to_template: np.ndarray, bundle: ModelBundle
 ) -> torch.Tensor:
     """Classifier input (1, 1, X, Y, Z) of a stripped brain; see :func:`to_model_grid`."""
     return to_model_grid(
-        brain, native, native_to_template, bundle.grid, bundle.brain_mask, bundle.preprocessing
+        brain,
+        native,
+        native_to_template,
+        bundle.grid,
+        bundle.brain_mask,
+        bundle.config.preprocessing,
     )
 
 
@@ -194,7 +203,7 @@ def simulate(
     """
     folds = _need_folds(folds)
     per_fold = {}
-    for direction, sign in DIRECTIONS.items():
+    for direction, sign in DIRECTION_SIGNS.items():
         dose = torch.tensor([sign], device=device)
         maps = [bundle.fold(i, device).field(image.to(device), dose)[0].cpu() for i in folds]
         per_fold[direction] = torch.stack(maps).numpy()
@@ -216,15 +225,8 @@ def dose_response(
     simulation: Simulation,
     doses: Sequence[float] = DOSE_GRID,
     device: str = 'cpu',
-) -> list[dict[str, Any]]:
-    """Logits of every fold along the dose, from full removal to full injection.
-
-    Returns
-    -------
-    list of dict
-        ``direction``, ``dose`` (unsigned; 0 is the observed image, direction ``none``), ``fold``,
-        ``logit``, ``probability``, ``shift`` (change of the logit) and ``shift_over_class_gap``.
-    """
+) -> list[Response]:
+    """Logits of every fold along the dose, from full removal to full injection."""
     observed = {p.fold: p for p in classify(bundle, image, simulation.folds, device)}
     rows = [_response_row(bundle, observed, p, 'none', 0.0, device) for p in observed.values()]
     for direction, velocity in simulation.velocity.items():
@@ -242,17 +244,18 @@ def _response_row(
     direction: str,
     dose: float,
     device: str,
-) -> dict[str, Any]:
+) -> Response:
     shift = prediction.logit - observed[prediction.fold].logit
-    return {
-        'direction': direction,
-        'dose': float(dose),
-        'fold': prediction.fold,
-        'logit': prediction.logit,
-        'probability': prediction.probability,
-        'shift': shift,
-        'shift_over_class_gap': shift / bundle.fold(prediction.fold, device).class_gap,
-    }
+    gap = bundle.fold(prediction.fold, device).class_gap
+    return Response(
+        direction,
+        float(dose),
+        prediction.fold,
+        prediction.logit,
+        prediction.probability,
+        shift,
+        shift / gap,
+    )
 
 
 @torch.no_grad()
@@ -354,8 +357,10 @@ def explain(
     ImageError
         If the image is no volume, or empty.
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f'There is no direction {direction!r}; known are {tuple(DIRECTIONS)}.')
+    if direction not in DIRECTION_SIGNS:
+        raise ValueError(
+            f'There is no direction {direction!r}; known are {tuple(DIRECTION_SIGNS)}.'
+        )
     where = resolve_device(device)
     data = as_volume(np.asarray(brain.dataobj, dtype=np.float32))
     grid = Grid.from_image(brain)

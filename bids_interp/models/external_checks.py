@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,35 @@ TOLERANCE = 1e-4
 GOLDEN_TOLERANCE = 1e-3
 
 
+class Check(StrEnum):
+    """Checks of a classifier, as errors name them."""
+
+    SHAPE = 'output shape'
+    FINITE = 'finite output'
+    DETERMINISM = 'determinism'
+    BATCH = 'independence of the batch'
+    KIND = 'the kind of output'
+    GRADIENT = 'the input gradient'
+    GOLDEN = 'the golden sample'
+
+
+class CheckError(ModelError):
+    """A classifier fails a check.
+
+    Attributes
+    ----------
+    check : Check
+        The one that it fails.
+    """
+
+    def __init__(self, message: str, advice: str | None, check: Check) -> None:
+        super().__init__(message, advice)
+        self.check = check
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, Check]]:
+        return type(self), (self.message, self.advice, self.check)
+
+
 def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | None = None) -> None:
     """Check that a classifier can be explained, on two brain-like blobs and the golden sample.
 
@@ -35,9 +65,10 @@ def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | No
 
     Raises
     ------
+    CheckError
+        Naming the check that fails.
     ModelError
-        Naming the check that fails: output shape, finite output, determinism, independence of
-        the batch, input gradient, kind of output, or golden sample.
+        If the golden sample cannot be read.
     """
     first = next(network.parameters(), torch.zeros(1))
     images = _blobs(card).to(first.device)
@@ -46,18 +77,18 @@ def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | No
         again = _answer(network, images, card)
         alone = torch.cat([_answer(network, image[None], card) for image in images])
     if not torch.isfinite(together).all():
-        raise _failed(card, 'finite output', 'it returns NaN or infinity for an image', '')
+        raise _failed(card, Check.FINITE, 'it returns NaN or infinity for an image', '')
     if _differ(together, again, TOLERANCE):
         raise _failed(
             card,
-            'determinism',
+            Check.DETERMINISM,
             'the same image gets another answer the second time',
             'Dropout or another random part is active: call model.eval() before the export.',
         )
     if _differ(together, alone, TOLERANCE):
         raise _failed(
             card,
-            'independence of the batch',
+            Check.BATCH,
             'an image alone gets another answer than in a batch',
             'Normalisation takes statistics of the batch: call model.eval() before the export.',
         )
@@ -81,8 +112,9 @@ def _blobs(card: ClassifierCard) -> torch.Tensor:
     return torch.stack([card.preprocessing.normalise(500.0 * image) for image in images])
 
 
-def _failed(card: ClassifierCard, check: str, what: str, advice: str) -> ModelError:
-    return ModelError(f'Classifier {card.name!r} fails the check of {check}: {what}.', advice)
+def _failed(card: ClassifierCard, check: Check, what: str, advice: str) -> CheckError:
+    message = f'Classifier {card.name!r} fails the check of {check}: {what}.'
+    return CheckError(message, advice, check)
 
 
 def _differ(one: torch.Tensor, other: torch.Tensor, tolerance: float) -> bool:
@@ -93,18 +125,18 @@ def _answer(network: nn.Module, images: torch.Tensor, card: ClassifierCard) -> t
     try:
         logits = network(images)
     except ModelError as error:
-        raise _failed(card, 'output shape', error.message.rstrip('.'), error.advice) from error
+        raise _failed(card, Check.SHAPE, error.message.rstrip('.'), error.advice) from error
     except Exception as error:  # whatever the network raises, the user has to see it
         raise _failed(
             card,
-            'output shape',
+            Check.SHAPE,
             f'it cannot take {len(images)} image(s) of {card.grid.shape}: {error}'.rstrip('.'),
             'Check input_shape and axis_order in the card, and that the batch size is free.',
         ) from error
     wanted = (len(images), card.target.n_outputs)
     if tuple(logits.shape) != wanted:
         raise _failed(
-            card, 'output shape', f'it returns {tuple(logits.shape)} instead of {wanted}', ''
+            card, Check.SHAPE, f'it returns {tuple(logits.shape)} instead of {wanted}', ''
         )
     return logits
 
@@ -118,20 +150,18 @@ def _check_kind(network: nn.Module, images: torch.Tensor, card: ClassifierCard) 
     within = bool(((said >= 0) & (said <= 1)).all())
     sums = bool(torch.allclose(said.sum(dim=1), torch.ones(len(said)).to(said), atol=1e-3))
     if card.output == 'probability' and not within:
-        raise _failed(
-            card, 'the kind of output', 'it returns values outside of 0 to 1', 'Say "logit".'
-        )
+        raise _failed(card, Check.KIND, 'it returns values outside of 0 to 1', 'Say "logit".')
     if card.softmaxed and not (within and sums):
         raise _failed(
             card,
-            'the kind of output',
+            Check.KIND,
             'its outputs are no probabilities that sum to one',
             'Take "softmaxed" out of the card.',
         )
     if card.output == 'multiclass' and not card.softmaxed and within and sums:
         raise _failed(
             card,
-            'the kind of output',
+            Check.KIND,
             'its outputs are probabilities that sum to one',
             'Say "softmaxed": true in the card.',
         )
@@ -147,16 +177,16 @@ def _check_gradient(network: nn.Module, images: torch.Tensor, card: ClassifierCa
     except RuntimeError as error:
         raise _failed(
             card,
-            'the input gradient',
+            Check.GRADIENT,
             f'there is none: {error}'.rstrip('.'),
             'Take no_grad, detach, rounding and arg-max out of the model.',
         ) from error
     if not torch.isfinite(gradient).all():
-        raise _failed(card, 'the input gradient', 'it is NaN or infinite', '')
+        raise _failed(card, Check.GRADIENT, 'it is NaN or infinite', '')
     if not (gradient.flatten(1).abs().amax(dim=1) > 0).any():
         raise _failed(
             card,
-            'the input gradient',
+            Check.GRADIENT,
             'it is zero everywhere',
             'A saturated probability has no gradient: export the logit instead.',
         )
@@ -173,12 +203,12 @@ def _check_golden(network: nn.Module, card: ClassifierCard, path: Path) -> None:
             said = inner(image.to(first.device)).cpu().float().flatten()
     except Exception as error:  # whatever the network raises, the user has to see it
         raise _failed(
-            card, 'the golden sample', f'{path}: {error}'.rstrip('.'), 'Is "input" (B, 1, X, Y, Z)?'
+            card, Check.GOLDEN, f'{path}: {error}'.rstrip('.'), 'Is "input" (B, 1, X, Y, Z)?'
         ) from error
     if said.shape != wanted.shape or _differ(said, wanted, GOLDEN_TOLERANCE):
         raise _failed(
             card,
-            'the golden sample',
+            Check.GOLDEN,
             f'{path} promises {wanted.tolist()[:4]}, but it returns {said.tolist()[:4]}',
             'This is not the network, or not the version of it, that the sample was made with.',
         )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 
+from bids_interp.models.bundle_schema import IntensityStatistics
 from bids_interp.spatial import Grid
 
 #: Edge of the cubes whose mean intensity is compared.
@@ -51,7 +49,9 @@ def cube_means(images: torch.Tensor, cubes: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-def intensity_statistics(images: torch.Tensor, grid: Grid, mask: np.ndarray) -> dict[str, Any]:
+def intensity_statistics(
+    images: torch.Tensor, grid: Grid, mask: np.ndarray
+) -> IntensityStatistics | None:
     """Statistics of a training cohort, for the configuration of a bundle.
 
     Parameters
@@ -63,23 +63,22 @@ def intensity_statistics(images: torch.Tensor, grid: Grid, mask: np.ndarray) -> 
 
     Returns
     -------
-    dict
-        ``edge_mm``, ``n``, and of each cube the ``mean`` over the images of its mean intensity and
-        the ``sd`` between them (divided by n - 1). Empty for fewer than two images.
+    IntensityStatistics or None
+        None for fewer than two images.
     """
     if len(images) < 2:
-        return {}
+        return None
     means = cube_means(images, brain_cubes(grid, mask))
-    return {
-        'edge_mm': EDGE_MM,
-        'n': len(images),
-        'mean': [round(float(value), 6) for value in means.mean(axis=0)],
-        'sd': [round(float(value), 6) for value in means.std(axis=0, ddof=1)],
-    }
+    return IntensityStatistics(
+        EDGE_MM,
+        len(images),
+        [round(float(value), 6) for value in means.mean(axis=0)],
+        [round(float(value), 6) for value in means.std(axis=0, ddof=1)],
+    )
 
 
 def distance_from_training(
-    image: torch.Tensor, statistics: Mapping[str, Any], grid: Grid, mask: np.ndarray
+    image: torch.Tensor, statistics: IntensityStatistics | None, grid: Grid, mask: np.ndarray
 ) -> float:
     """Root mean square z value of the mean intensities of the cubes of one image.
 
@@ -91,7 +90,7 @@ def distance_from_training(
     ----------
     image : torch.Tensor
         (1, 1, X, Y, Z).
-    statistics : mapping
+    statistics : IntensityStatistics, optional
         Of :func:`intensity_statistics`.
     grid, mask
         See :func:`brain_cubes`.
@@ -101,9 +100,9 @@ def distance_from_training(
     float
         NaN without statistics.
     """
-    if not statistics:
+    if statistics is None:
         return float('nan')
-    means = cube_means(image, brain_cubes(grid, mask, statistics['edge_mm']))[0]
-    mean, sd = (np.array(statistics[key]) for key in ('mean', 'sd'))
+    means = cube_means(image, brain_cubes(grid, mask, statistics.edge_mm))[0]
+    mean, sd = np.array(statistics.mean), np.array(statistics.sd)
     varies = sd > 0
     return float(np.sqrt(np.mean(((means - mean)[varies] / sd[varies]) ** 2)))

@@ -26,7 +26,6 @@ from bids_interp.spatial import (
     count_folded,
     exponential,
     log_jacobian,
-    refine_velocity,
 )
 
 #: What a change may be absorbed by; several share it in proportion to their volume.
@@ -153,35 +152,6 @@ def plan_atrophy(
     raise UsageError(
         f'The effect ({wanted}, absorbed by {absorb}) cannot be planted without folding.',
         f'The largest one that can on this grid is {largest}; or choose another absorber.',
-    )
-
-
-def carry(field: AtrophyField, grid: Grid, native_to_template: np.ndarray) -> AtrophyField:
-    """Carry a planned change into the space of one brain: v'(p) = L^-1 v(A p).
-
-    Parameters
-    ----------
-    field : AtrophyField
-        Planned on a template grid.
-    grid : Grid
-        The brain's own grid.
-    native_to_template : numpy.ndarray
-        4 x 4 from the brain's world to the template's, RAS+ mm.
-
-    Returns
-    -------
-    AtrophyField
-        On the brain's grid; one warp by its pull-back is the only resampling that is needed. Its
-        log-Jacobian is the template's, transported by plain resampling.
-    """
-    velocity = refine_velocity(field.velocity, field.grid, grid, native_to_template)[0]
-    return AtrophyField(
-        grid,
-        np.ascontiguousarray(velocity.numpy(), np.float32),
-        field.changes,
-        field.absorb,
-        field.absorbed,
-        field.rmse,
     )
 
 

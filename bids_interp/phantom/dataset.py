@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import UsageError
 from bids_interp.phantom.atrophy import AtrophyField, check_severity, plan_atrophy
 from bids_interp.phantom.effects import EFFECTS, Effect, parse_effect
@@ -19,7 +20,7 @@ from bids_interp.phantom.folder import (
     write_descriptions,
     write_json,
 )
-from bids_interp.phantom.head import TEMPLATE, head_grid, synthetic_head
+from bids_interp.phantom.head import head_grid, synthetic_head
 from bids_interp.phantom.scan import Scan, Studio, scan_subject
 from bids_interp.phantom.truth import truth_sidecar, truth_stem
 from bids_interp.spatial import Grid
@@ -108,7 +109,7 @@ def make_phantom_dataset(
 def _head(spacing_mm: float) -> tuple[np.ndarray, np.ndarray, Grid]:
     head, mask = synthetic_head(spacing_mm=spacing_mm)
     data, inside = (np.asarray(image.dataobj, np.float32) for image in (head, mask))
-    return data, inside, Grid.from_image(head, TEMPLATE)
+    return data, inside, Grid.from_image(head, EMBEDDED_TEMPLATE)
 
 
 @lru_cache(maxsize=4)
@@ -163,10 +164,12 @@ def _write_scan(root: Path, label: str, scan: Scan, studio: Studio) -> None:
     save(scan.grid, scan.brain_mask, truth / f'{label}_desc-brain_mask.nii.gz', np.uint8)
     write_json(truth / f'{label}_desc-brain_mask.json', {'Type': 'Brain', **source})
     pose = {'NativeToTemplate': scan.native_to_template.tolist(), 'Units': 'mm, RAS+'}
-    write_json(truth / f'{label}_from-T1w_to-{TEMPLATE}_mode-image_xfm.json', {**pose, **source})
+    write_json(
+        truth / f'{label}_from-T1w_to-{EMBEDDED_TEMPLATE}_mode-image_xfm.json', {**pose, **source}
+    )
     maps = (
         (None, scan.grid, scan.truth_native),
-        (TEMPLATE, studio.plan.grid, scan.truth_template),
+        (EMBEDDED_TEMPLATE, studio.plan.grid, scan.truth_template),
     )
     for space, grid, values in maps:
         if values is None:

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError, UsageError
 from bids_interp.phantom import head_parts as parts
 from bids_interp.phantom.regions import Ellipsoid
 from bids_interp.spatial import Grid, resample
 
 #: Name of the template whose brain nilearn carries.
-TEMPLATE = 'MNI152NLin2009aSym'
 _BRAIN_FILE = 'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
 #: Field of view of the head in MNI152 mm: low and high corner.
 FIELD_OF_VIEW = ((-94.0, -128.0, -154.0), (94.0, 118.0, 96.0))
@@ -56,7 +56,7 @@ def head_grid(spacing_mm: float) -> Grid:
     sizes = np.floor((high - low) / spacing_mm).astype(int) + 1
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     affine[:3, 3] = low
-    return Grid((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine, TEMPLATE)
+    return Grid((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine, EMBEDDED_TEMPLATE)
 
 
 def synthetic_head(

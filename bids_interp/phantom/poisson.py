@@ -36,7 +36,7 @@ def gradient_velocity(divergence: np.ndarray, grid: Grid) -> np.ndarray:
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
         raise UsageError(
             'The voxel axes of this grid are sheared.',
-            'Plan the change on the template grid and carry it over with `carry`.',
+            'Plan the change on the template grid.',
         )
     waves = [
         _second_difference(size) / step**2

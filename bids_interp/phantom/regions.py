@@ -82,6 +82,23 @@ class Region:
 CEREBRUM = Ellipsoid((0, -17, 9), (70, 90, 69))
 _INNER = Ellipsoid((0, -17, 9), (58, 78, 57))
 
+#: Anatomical structures among the regions; auxiliary shells are left out.
+SHOWN_REGIONS = (
+    'hippocampus',
+    'amygdala',
+    'parahippocampal',
+    'thalamus',
+    'caudate',
+    'putamen',
+    'pallidum',
+    'insula',
+    'ventricles',
+    'third_ventricle',
+    'fourth_ventricle',
+    'brainstem',
+    'cerebellum',
+)
+
 REGIONS: dict[str, Region] = {
     'hippocampus': Region(
         (

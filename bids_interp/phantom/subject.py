@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.errors import UsageError
 from bids_interp.phantom.atrophy import AtrophyField
 from bids_interp.spatial import Grid, compose, exponential, log_jacobian, warp
@@ -108,7 +109,7 @@ def subject_truth(
     numpy.ndarray
         (X, Y, Z) float32 on the plan's grid; positive = grows from observed to simulated.
     """
-    if direction not in ('inject', 'remove'):
+    if direction not in DIRECTIONS:
         raise UsageError(f'There is no direction {direction!r}.', "Give 'inject' or 'remove'.")
     anatomy = _anatomy_pull_back(anatomy_velocity, plan, plan.grid)
     signed = severity if direction == 'inject' else -severity

@@ -13,12 +13,12 @@ from bids_interp.reports.volumes import (
     DISPLAY_SPACING,
     Volume,
     bounding_box,
-    brain_voxels,
     grey,
     load_like,
     load_volume,
     spread_slices,
 )
+from bids_interp.spatial.mask import brain_voxels
 
 #: Slices of each plane: chosen so that the three rows have nearly the same height.
 COUNTS = {'axial': 7, 'coronal': 7, 'sagittal': 6}

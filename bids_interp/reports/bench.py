@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bids_interp import __version__
 from bids_interp.bids.write import write_json, write_text, write_tsv
+from bids_interp.conventions import DIRECTIONS, SALIENCY_METHODS
+from bids_interp.evaluation.bench_records import Provenance, ScenarioRecord, Score, TableRow
+from bids_interp.evaluation.method_maps import OURS
+from bids_interp.records import to_plain
 from bids_interp.reports.bench_words import GOALS, METRICS, dictionary, notes, verdict_of
-from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.version import __version__
 
-COLUMNS = ('scenario', 'strength', 'seed', 'method', 'direction', 'metric', 'value', 'low', 'high')
+COLUMNS = (
+    'scenario',
+    'strength',
+    'seed',
+    'method',
+    'classifier',
+    'direction',
+    'metric',
+    'value',
+    'low',
+    'high',
+)
 #: Columns of the page, where anything is known: of maps, and of simulations.
 OF_MAPS = (
     'ncc_group',
@@ -44,18 +59,24 @@ MEAN = 'mean'
 #: What may have answered, as it is named in the rows.
 CLASSIFIERS = ('ours', 'otherseed', 'ipmi2021', 'sfcn', 'sham')
 
-Row = dict[str, Any]
+
+@dataclass
+class Run:
+    """A run, and the scenarios that it scored."""
+
+    provenance: Provenance
+    scenarios: list[str] = field(default_factory=list)
 
 
-def write_tables(out: Path, scores: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Path:
+def write_tables(out: Path, scores: Sequence[ScenarioRecord], facts: Mapping[str, Any]) -> Path:
     """Write ``table.tsv``, its data dictionary, ``table.md``, ``table.html`` and pictures.
 
     Parameters
     ----------
     out : pathlib.Path
         Folder; group maps are read from its folder ``maps``.
-    scores : sequence of mapping
-        Of every scenario and seed, as ``scores/<name>.json`` holds them.
+    scores : sequence of ScenarioRecord
+        Of every scenario and seed.
     facts : mapping
         Numbers of brains and so on.
 
@@ -65,38 +86,48 @@ def write_tables(out: Path, scores: Sequence[Mapping[str, Any]], facts: Mapping[
         The page.
     """
     rows = table_rows(scores)
-    write_tsv(out / 'table.tsv', rows, COLUMNS)
+    write_tsv(out / 'table.tsv', [to_plain(row) for row in rows], COLUMNS)
     write_json(out / 'table.json', dictionary())
     return write_page(out, scores, rows, {**facts, 'runs': runs_of(scores)})
 
 
-def runs_of(scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Runs that made the scores, each with its scenarios, command and machine."""
-    runs: dict[str, dict[str, Any]] = {}
+def runs_of(scores: Sequence[ScenarioRecord]) -> list[Run]:
+    """Runs that made the scores."""
+    runs: dict[str, Run] = {}
     for one in scores:
-        origin = one['provenance']
-        own = runs.setdefault(origin['run'], {**origin, 'scenarios': []})['scenarios']
-        if one['scenario'] not in own:
-            own.append(one['scenario'])
+        if one.provenance is None:
+            continue
+        own = runs.setdefault(one.provenance.run, Run(one.provenance)).scenarios
+        if one.scenario not in own:
+            own.append(one.scenario)
     return list(runs.values())
 
 
-def table_rows(scores: Sequence[Mapping[str, Any]]) -> list[Row]:
+def table_rows(scores: Sequence[ScenarioRecord]) -> list[TableRow]:
     """All rows; where there are several seeds also their mean, smallest and largest value."""
-    rows: list[Row] = []
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    rows: list[TableRow] = []
+    groups: dict[tuple[str, ...], list[TableRow]] = {}
     for one in scores:
-        for found in one['rows']:
-            row = {**{key: one[key] for key in ('scenario', 'strength', 'seed')}, **found}
-            row = {key: np.nan if row[key] is None else row[key] for key in COLUMNS}
+        for found in one.rows:
+            row = TableRow(
+                **vars(found), scenario=one.scenario, strength=one.strength, seed=one.seed
+            )
             rows.append(row)
-            names = ('scenario', 'strength', 'method', 'direction', 'metric')
-            groups.setdefault(tuple(row[name] for name in names), []).append(row)
+            # Maps of different networks have no common mean.
+            names = (
+                row.scenario,
+                row.strength,
+                row.method,
+                row.classifier,
+                row.direction,
+                row.metric,
+            )
+            groups.setdefault(names, []).append(row)
     for own in groups.values():
         if len(own) > 1:
-            values = [row['value'] for row in own]
-            ends = {'value': np.mean(values), 'low': np.min(values), 'high': np.max(values)}
-            rows.append({**own[0], 'seed': MEAN, **{k: float(v) for k, v in ends.items()}})
+            values = [row.value for row in own]
+            mean, low, high = (float(f(values)) for f in (np.mean, np.min, np.max))
+            rows.append(replace(own[0], seed=MEAN, value=mean, low=low, high=high))
     return rows
 
 
@@ -105,93 +136,95 @@ class Finder:
 
     Parameters
     ----------
-    rows : sequence of dict
+    rows : sequence of TableRow
         Of :func:`table_rows`.
     """
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows: dict[tuple[str, ...], Row] = {}
+    def __init__(self, rows: Sequence[TableRow]) -> None:
+        self.rows: dict[tuple[str, ...], TableRow] = {}
         for row in rows:
-            names = ('scenario', 'method', 'metric', 'direction')
             # The mean comes after the seeds and takes their place.
-            self.rows[tuple(row[name] for name in names)] = row
+            self.rows[row.scenario, row.method, row.metric, row.direction] = row
 
-    def get(self, scenario: str, method: str, metric: str) -> Row | None:
+    def get(self, scenario: str, method: str, metric: str) -> TableRow | None:
         """Both directions together; the mean of the two where there is no such row."""
         found = self.rows.get((scenario, method, metric, 'both'))
         if found is not None:
             return found
-        sides = [
-            self.rows.get((scenario, method, metric, direction))
-            for direction in ('inject', 'remove')
-        ]
+        sides = [self.rows.get((scenario, method, metric, direction)) for direction in DIRECTIONS]
         there = [side for side in sides if side is not None]
         if not there:
             return None
-        ends = {key: float(np.mean([row[key] for row in there])) for key in ('value',)}
-        return {**there[0], 'direction': 'both', **ends, 'low': np.nan, 'high': np.nan}
+        value = float(np.mean([row.value for row in there]))
+        return replace(there[0], direction='both', value=value, low=np.nan, high=np.nan)
 
     def value(self, scenario: str, method: str, metric: str) -> float:
         """The number alone; NaN where there is none."""
         found = self.get(scenario, method, metric)
-        return float('nan') if found is None else float(found['value'])
+        return float('nan') if found is None else found.value
+
+    def classifier(self, scenario: str, method: str) -> str:
+        """Network that the rows of a method are about; empty for methods that need none."""
+        names = (row.classifier for key, row in self.rows.items() if key[:2] == (scenario, method))
+        return next(names, '')
 
 
 def best_saliency(finder: Finder, scenario: str, methods: Sequence[str]) -> str | None:
-    """The saliency method with the largest group NCC."""
+    """Find the saliency method with the largest group NCC among those that explain ours."""
     known = {
         name: finder.value(scenario, name, 'ncc_group')
         for name in methods
-        if name in SALIENCY_METHODS
+        if name in SALIENCY_METHODS and finder.classifier(scenario, name) == OURS
     }
     known = {name: value for name, value in known.items() if np.isfinite(value)}
     return max(known, key=lambda name: known[name]) if known else None
 
 
-def check_goals(finder: Finder, scores: Sequence[Mapping[str, Any]]) -> list[Row]:
+def check_goals(finder: Finder, scores: Sequence[ScenarioRecord]) -> list[dict[str, str]]:
     """Every goal in every scenario where it holds."""
     rows = []
     for goal in GOALS:
-        for scenario, null in dict.fromkeys((one['scenario'], one['null']) for one in scores):
+        for scenario, null in dict.fromkeys((one.scenario, one.null) for one in scores):
             if scenario not in goal.scenarios and (goal.scenarios or null):
                 continue
-            methods = [m for one in scores if one['scenario'] == scenario for m in one['methods']]
+            methods = [m for one in scores if one.scenario == scenario for m in one.methods]
             method: str | None = goal.method
             if method == 'saliency':
                 method = best_saliency(finder, scenario, methods)
             found = None if method is None else finder.get(scenario, method, goal.metric)
-            if found is None or not np.isfinite(found['value']):
+            if found is None or not np.isfinite(found.value):
                 continue
             name = f' ({method})' if goal.method == 'saliency' else ''
             rows.append(
                 {
+                    'metric': goal.metric,
                     'title': goal.title + name,
                     'scenario': scenario,
                     'number': number(found, goal.metric),
                     'floor': f'{goal.floor:g}',
                     'aim': f'{goal.aim:g}',
-                    'verdict': verdict_of(goal, found['value']),
+                    'verdict': verdict_of(goal, found.value),
                 }
             )
     return rows
 
 
-def number(row: Mapping[str, Any] | None, metric: str) -> str:
+def number(row: Score | None, metric: str) -> str:
     """Value and interval as text.
 
     Examples
     --------
-    >>> number({'value': 0.5, 'low': 0.25, 'high': 0.625}, 'ncc_group')
+    >>> number(Score('ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
     '0.50 (0.25 to 0.62)'
     >>> number(None, 'ncc_group')
     ''
     """
-    if row is None or not np.isfinite(row['value']):
+    if row is None or not np.isfinite(row.value):
         return ''
     digits = METRICS[metric].digits
-    text = f'{row["value"]:.{digits}f}'
-    if np.isfinite(row['low']) and np.isfinite(row['high']):
-        text += f' ({row["low"]:.{digits}f} to {row["high"]:.{digits}f})'
+    text = f'{row.value:.{digits}f}'
+    if np.isfinite(row.low) and np.isfinite(row.high):
+        text += f' ({row.low:.{digits}f} to {row.high:.{digits}f})'
     return text
 
 
@@ -214,6 +247,7 @@ def scenario_table(
     rows = [
         {
             'method': method,
+            'classifier': finder.classifier(scenario, method),
             'cells': [
                 {
                     'text': number(finder.get(scenario, method, metric), metric),
@@ -230,8 +264,8 @@ def scenario_table(
 
 def write_page(
     out: Path,
-    scores: Sequence[Mapping[str, Any]],
-    rows: Sequence[Row],
+    scores: Sequence[ScenarioRecord],
+    rows: Sequence[TableRow],
     facts: Mapping[str, Any],
 ) -> Path:
     """Write the page (one file, nothing outside it), its words as Markdown, and its pictures."""
@@ -242,9 +276,9 @@ def write_page(
 
     finder = Finder(rows)
     sections = []
-    for scenario in dict.fromkeys(one['scenario'] for one in scores):
-        own = [one for one in scores if one['scenario'] == scenario]
-        methods = list(dict.fromkeys(m for one in own for m in one['methods']))
+    for scenario in dict.fromkeys(one.scenario for one in scores):
+        own = [one for one in scores if one.scenario == scenario]
+        methods = list(dict.fromkeys(m for one in own for m in one.methods))
         tables = [
             scenario_table(finder, scenario, methods, metrics)
             for metrics in (OF_MAPS, OF_SIMULATIONS)
@@ -252,9 +286,9 @@ def write_page(
         sections.append(
             {
                 'name': scenario,
-                'purpose': own[0]['purpose'],
-                'changes': own[0]['changes'],
-                'null': own[0]['null'],
+                'purpose': own[0].purpose,
+                'changes': own[0].changes,
+                'null': own[0].null,
                 'tables': [table for table in tables if table['rows']],
                 'has_maps': bool(methods),
                 'classifiers': [
@@ -267,19 +301,17 @@ def write_page(
                     if finder.get(scenario, name, 'auc')
                 ],
                 'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
-                'skipped': own[0]['skipped'],
-                'replaced': own[0]['replaced'],
+                'skipped': own[0].skipped,
+                'replaced': own[0].replaced,
                 'pictures': draw_scenario(
                     out, own[0], [row['method'] for row in tables[0]['rows']]
                 ),
             }
         )
-    rivals = {
-        one['scenario']: best_saliency(finder, one['scenario'], one['methods']) for one in scores
-    }
+    rivals = {one.scenario: best_saliency(finder, one.scenario, one.methods) for one in scores}
     draw_summary(out, scores, rivals)
     goals = check_goals(finder, scores)
-    remarks = notes(facts, [one['recipes'] for one in scores])
+    remarks = notes(facts, [one.recipes for one in scores])
     write_markdown(out / 'table.md', facts, goals, sections, remarks)
     style = ''.join(
         (PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css', 'bench.css')
@@ -293,6 +325,6 @@ def write_page(
         goals=goals,
         notes=remarks,
         metrics=METRICS,
-        seeds=sorted({one['seed'] for one in scores}),
+        seeds=sorted({one.seed for one in scores}),
     )
     return write_text(out / 'table.html', content)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.write import write_text
+
+if TYPE_CHECKING:
+    from bids_interp.reports.bench import Run
 
 Section = Mapping[str, Any]
 
@@ -51,11 +54,12 @@ def write_markdown(
     return write_text(path, '\n\n'.join(parts) + '\n')
 
 
-def _run(run: Mapping[str, Any]) -> str:
+def _run(run: Run) -> str:
+    made = run.provenance
     return (
-        f'```bash\n{run["command"]}\n```\n\n'
-        f'{", ".join(run["scenarios"])}: {run["date"]}, bids_interp {run["version"]}, '
-        f'{run["software"]}; {run["machine"]}.'
+        f'```bash\n{made.command}\n```\n\n'
+        f'{", ".join(run.scenarios)}: {made.date}, bids_interp {made.version}, '
+        f'{made.software}; {made.machine}.'
     )
 
 
@@ -70,8 +74,11 @@ def _scenario(section: Section) -> list[str]:
     )
     parts.append(f'{planted} Out-of-fold AUC: {answers}.')
     for table in section['tables']:
-        headings = ['method', *(metric.title for metric in table['headings'])]
-        rows = [[row['method'], *(_cell(cell) for cell in row['cells'])] for row in table['rows']]
+        headings = ['method', 'classifier', *(metric.title for metric in table['headings'])]
+        rows = [
+            [row['method'], row['classifier'], *(_cell(cell) for cell in row['cells'])]
+            for row in table['rows']
+        ]
         parts.append(_table(headings, rows))
     for key, words in (
         ('skipped', 'Not applicable'),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bids_interp.evaluation.saliency import method_title
+from bids_interp.conventions import DIRECTIONS, SALIENCY_METHODS
+from bids_interp.evaluation.bench_records import ScenarioRecord
 from bids_interp.reports.assemble import data_uri
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
 from bids_interp.reports.palette import SALIENCY_COLOURS, SignedScale
@@ -17,14 +17,14 @@ from bids_interp.reports.volumes import (
     PLANES,
     Volume,
     bounding_box,
-    brain_voxels,
     grey,
     load_volume,
     peak,
     put_onto,
     spread_slices,
 )
-from bids_interp.settings import SALIENCY_METHODS
+from bids_interp.saliency.maps import method_title
+from bids_interp.spatial.mask import brain_voxels
 
 #: Slices of each plane.
 COUNTS = {'axial': 4, 'coronal': 3, 'sagittal': 2}
@@ -71,11 +71,11 @@ class _Maps:
 
     @classmethod
     def load(
-        cls, out: Path, scores: Mapping[str, Any], methods: Sequence[str], direction: str
+        cls, out: Path, scores: ScenarioRecord, methods: Sequence[str], direction: str
     ) -> _Maps | None:
         """Those of the truth and of methods, as far as they are there; None without any."""
-        strength = '' if scores['strength'] == 'moderate' else scores['strength']
-        name = f'{scores["scenario"]}{strength}_seed-{scores["seed"]}'
+        strength = '' if scores.strength == 'moderate' else scores.strength
+        name = f'{scores.scenario}{strength}_seed-{scores.seed}'
         if not (out / 'maps' / f'{name}_brain.nii.gz').is_file():
             return None
         brain = load_volume(out / 'maps' / f'{name}_brain.nii.gz', SPACING)
@@ -88,7 +88,7 @@ class _Maps:
             if path.is_file():
                 coarse = load_volume(path)
                 values[method] = put_onto(coarse.data, coarse.grid, brain) * inside
-        return cls(brain, inside, values, tuple(scores['replaced'])) if values else None
+        return cls(brain, inside, values, tuple(scores.replaced)) if values else None
 
     @property
     def main(self) -> np.ndarray:
@@ -122,7 +122,7 @@ class _Maps:
 
 
 def draw_scenario(
-    out: Path, scores: Mapping[str, Any], methods: Sequence[str]
+    out: Path, scores: ScenarioRecord, methods: Sequence[str]
 ) -> list[dict[str, str]]:
     """Draw the group maps of both directions into ``figures``.
 
@@ -130,7 +130,7 @@ def draw_scenario(
     ----------
     out : pathlib.Path
         Folder with ``maps``.
-    scores : mapping
+    scores : ScenarioRecord
         Of the scenario and seed that is drawn.
     methods : sequence of str
         In the order of the rows.
@@ -142,18 +142,18 @@ def draw_scenario(
         there.
     """
     pictures = []
-    for direction in ('inject', 'remove'):
+    for direction in DIRECTIONS:
         maps = _Maps.load(out, scores, methods, direction)
         if maps is not None:
             scale = SignedScale.fit(maps.main)
-            path = out / 'figures' / f'{scores["scenario"]}_{direction}.png'
+            path = out / 'figures' / f'{scores.scenario}_{direction}.png'
             draw_rows(maps.rows(scale, COUNTS), path, scale)
             pictures.append({'direction': direction, 'address': data_uri(path)})
     return pictures
 
 
 def draw_summary(
-    out: Path, scores: Sequence[Mapping[str, Any]], rivals: Mapping[str, str | None]
+    out: Path, scores: Sequence[ScenarioRecord], rivals: Mapping[str, str | None]
 ) -> Path | None:
     """Draw truth, ours, the best saliency method and ipmi2021 of every scenario with a truth.
 
@@ -161,7 +161,7 @@ def draw_summary(
     ----------
     out : pathlib.Path
         Folder with ``maps``; the picture is ``figures/summary.png``.
-    scores : sequence of mapping
+    scores : sequence of ScenarioRecord
         Of every scenario and seed; the first seed is drawn.
     rivals : mapping
         Scenario to its best saliency method.
@@ -173,13 +173,13 @@ def draw_summary(
     """
     found: dict[str, _Maps] = {}
     for one in scores:
-        if one['null'] or one['scenario'] in found:
+        if one.null or one.scenario in found:
             continue
-        rival = rivals.get(one['scenario'])
+        rival = rivals.get(one.scenario)
         methods = ['ours', *([rival] if rival else []), 'ipmi2021']
         maps = _Maps.load(out, one, methods, 'inject')
         if maps is not None:
-            found[one['scenario']] = maps
+            found[one.scenario] = maps
     if not found:
         return None
     scale = SignedScale.fit(*(maps.main for maps in found.values()))

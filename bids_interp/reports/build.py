@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bids_interp import __version__
-from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json
+from bids_interp.conventions import DIRECTIONS
+from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number
+from bids_interp.version import __version__
 
 
 def build_report(
@@ -122,7 +123,7 @@ def _region_rows(changes: list[Any]) -> list[dict[str, Any]]:
         return []
     largest = max(abs(change.volume_change_percent) for change in changes) or 1.0
     for row in rows.values():
-        for direction in ('inject', 'remove'):
+        for direction in DIRECTIONS:
             value = row[direction]
             row[f'{direction}_width'] = 0 if value is None else round(50 * abs(value) / largest, 1)
     ordered = sorted(rows.values(), key=lambda row: -abs(row['inject'] or row['remove'] or 0))
@@ -151,21 +152,20 @@ _NUMBERS = (
 
 def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
     """Heading and rows of the table of numbers; empty where there is none."""
-    from bids_interp.reports.summary import target_names
-
     table = files.table(COUNTERFACTUAL)
     if not table:
         return {}
-    positive = target_names(read_json(files.prediction))[1]
+    positive = files.target.positive
     used = [column for column in _NUMBERS if column[0] in table[0]]
     names = {'inject': 'injected', 'remove': 'removed'}
     rows = []
     for row in table:
-        cells = [f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}']
+        simulation = f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}'
+        cells = []
         for name, _, form in used:
             value = number(row[name])
             yes_no = {'true': 'yes', 'false': 'no'}.get(row[name].lower(), 'n/a')
-            cells.append(form.format(value) if value is not None else yes_no)
-        rows.append(cells)
-    headings = ['Simulation', *(heading.format(positive=positive) for _, heading, _ in used)]
+            cells.append((name, form.format(value) if value is not None else yes_no))
+        rows.append({'simulation': simulation, 'cells': cells})
+    headings = [heading.format(positive=positive) for _, heading, _ in used]
     return {'headings': headings, 'rows': rows}

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from bids_interp.reports.files import DIRECTIONS, ScanFiles
+from bids_interp.conventions import DIRECTIONS
+from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.montage import Row, Tile, draw_rows, sides_of
 from bids_interp.reports.palette import SignedScale
 from bids_interp.reports.volumes import (
@@ -17,13 +18,13 @@ from bids_interp.reports.volumes import (
     PLANES,
     Volume,
     bounding_box,
-    brain_voxels,
     grey,
     load_like,
     load_volume,
     peak,
     spread_slices,
 )
+from bids_interp.spatial.mask import brain_voxels
 
 MAP_COUNTS = {'axial': 8, 'coronal': 8, 'sagittal': 7}
 TITLES = {'remove': 'Pattern removed', 'scan': 'As scanned', 'inject': 'Pattern injected'}

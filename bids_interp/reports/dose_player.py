@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.change_figures import Changes, grey_window
-from bids_interp.reports.files import DIRECTIONS, ScanFiles
+from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.grid_figure import Movement, field_kind, load_field
 from bids_interp.reports.montage import write_bytes
 from bids_interp.reports.volumes import PLANES, Volume

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.errors import ImageError
-from bids_interp.reports.files import DIRECTIONS, REMEDY, ScanFiles, read_json, unreadable
+from bids_interp.reports.files import REMEDY, ScanFiles, unreadable
 
 LOGGER = logging.getLogger('bids_interp.reports')
 
@@ -44,7 +45,6 @@ def draw_figures(
         draw_registration,
     )
     from bids_interp.reports.response_figures import draw_dose_response
-    from bids_interp.reports.summary import target_names
 
     files = ScanFiles(Path(output_dir), prefix)
     # Several figures stop at the same file, which is told once.
@@ -58,7 +58,7 @@ def draw_figures(
             errors.setdefault(str(named), named)
             return None
 
-    positive = target_names(read_json(files.prediction))[1]
+    positive = files.target.positive
     tasks: list[Callable[[], Path | None]] = [
         lambda: draw_mask(files),
         lambda: draw_registration(files),

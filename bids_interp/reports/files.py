@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import ImageError
+from bids_interp.models.prediction import (
+    REMEDY,
+    ExplainedTarget,
+    Prediction,
+    read_prediction,
+)
 
-#: What helps when a derivative cannot be read.
-REMEDY = 'Delete it and run the participant level again, without --reports-only.'
-#: Directions of the simulation, in the order in which they are told.
-DIRECTIONS = ('inject', 'remove')
 BRAIN = 'desc-brain_T1w.nii.gz'
 PREDICTION = 'desc-explain_prediction.json'
-SALIENCY_METHODS = 'desc-methods_saliency.json'
+SALIENCY_SUMMARY = 'desc-methods_saliency.json'
 COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
 #: Tables of an image, and the columns that they must have.
 TABLES = {
@@ -91,9 +93,10 @@ class ScanFiles:
 
         An earlier run with another model may have left files that this one has not replaced.
         """
-        prediction = read_json(self.prediction)
+        prediction = self.read_prediction()
+        model_hash = prediction.model_hash if prediction else None
         found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
-        return [path for path in found if is_of(path, prediction)]
+        return [path for path in found if is_of(path, model_hash)]
 
     def template(self, ending: str, resolution: str = '1') -> Path | None:
         """A derivative in the space of the template, or nothing where it is not there."""
@@ -122,7 +125,8 @@ class ScanFiles:
         Where the prediction lists its simulations, maps of other doses are left out.
         """
         expression = re.compile(rf'_desc-({direction}(\d+))_{suffix}\.nii\.gz$')
-        simulated = read_json(self.prediction).get('Simulated')
+        prediction = self.read_prediction()
+        simulated = prediction.simulated if prediction else {}
         for spaced in ('space-*_res-1_', ''):
             found = {}
             for path in self.own(f'{spaced}desc-{direction}[0-9]*_{suffix}.nii.gz'):
@@ -152,8 +156,21 @@ class ScanFiles:
 
     @property
     def prediction(self) -> Path | None:
-        """What the classifier said."""
+        """File of the classifier's answers."""
         return self.native(PREDICTION)
+
+    def read_prediction(self) -> Prediction | None:
+        """Answers of the classifier; nothing where the file is missing or damaged."""
+        path = self.prediction
+        with suppress(ImageError):
+            return read_prediction(path) if path else None
+        return None
+
+    @property
+    def target(self) -> ExplainedTarget:
+        """What was explained; names of a made-up pair of classes without a prediction."""
+        prediction = self.read_prediction()
+        return prediction.target if prediction else ExplainedTarget()
 
     def table(self, ending: str) -> list[dict[str, str]]:
         """Rows of one of :data:`TABLES`; a missing or damaged table has none."""
@@ -165,19 +182,24 @@ class ScanFiles:
     def damaged(self) -> list[ImageError]:
         """What is there of the answers and tables but cannot be read."""
         errors = []
-        for ending in (PREDICTION, SALIENCY_METHODS, *TABLES):
+        for ending in (PREDICTION, SALIENCY_SUMMARY, *TABLES):
             path = self.native(ending)
             if path is None:
                 continue
             try:
-                load_table(path, TABLES[ending]) if ending in TABLES else load_json(path)
+                if ending in TABLES:
+                    load_table(path, TABLES[ending])
+                elif ending == PREDICTION:
+                    read_prediction(path)
+                else:
+                    load_json(path)
             except ImageError as error:
                 errors.append(error)
         return errors
 
 
-def is_of(path: Path, prediction: Mapping[str, Any]) -> bool:
-    """Whether a derivative was made with the model of a prediction, as its sidecar says.
+def is_of(path: Path, model_hash: str | None) -> bool:
+    """Whether a derivative was made with a model, as its sidecar says.
 
     One that does not name its model counts as made with it.
 
@@ -185,11 +207,10 @@ def is_of(path: Path, prediction: Mapping[str, Any]) -> bool:
     ----------
     path : pathlib.Path
         The derivative.
-    prediction : mapping
-        Content of ``*_desc-explain_prediction.json``.
+    model_hash : str, optional
+        Hash of the model; every derivative counts as made with it where it is not known.
     """
-    wanted = prediction.get('ModelHash')
-    return not wanted or sidecar(path).get('ModelHash') in (None, '', wanted)
+    return not model_hash or sidecar(path).get('ModelHash') in (None, '', model_hash)
 
 
 def unreadable(path: Path, reason: object) -> ImageError:

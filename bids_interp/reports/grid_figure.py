@@ -9,8 +9,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.change_figures import Changes
-from bids_interp.reports.files import DIRECTIONS, ScanFiles
+from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.montage import new_figure, save_png
 from bids_interp.reports.palette import DIRECTION_COLOURS, INK
 from bids_interp.reports.volumes import PLANES, Volume, grey

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bids_interp import __version__
 from bids_interp.reports.files import number
+from bids_interp.version import __version__
 
 logger = logging.getLogger('bids_interp.reports')
 

@@ -44,7 +44,8 @@ def load_mean(path: Path, space: str) -> tuple[Volume, np.ndarray]:
 
 def template_behind(space: str, like: Volume) -> np.ndarray:
     """Brain of the template on the grid of a map; zeros where the space is no MNI space."""
-    from bids_interp.anatomical.templates import EMBEDDED, brain_template
+    from bids_interp.anatomical.templates import brain_template
+    from bids_interp.conventions import EMBEDDED_TEMPLATE
     from bids_interp.errors import TemplateError
 
     if not space.startswith('MNI'):
@@ -52,7 +53,7 @@ def template_behind(space: str, like: Volume) -> np.ndarray:
     try:
         image = brain_template(space)
     except TemplateError:  # another MNI brain is near enough for a background
-        image = brain_template(EMBEDDED)
+        image = brain_template(EMBEDDED_TEMPLATE)
     return put_onto(np.asarray(image.dataobj), Grid.from_image(image), like)
 
 

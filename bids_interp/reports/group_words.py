@@ -7,6 +7,17 @@ from typing import Any
 
 Content = Mapping[str, Any]
 
+#: Sentences of the methods text: who explained the subjects, what entered the pattern, and what a
+#: test of the learned label needs.
+EXPLAINED_HELD_OUT = 'Only folds that were trained without a subject explained it.'
+EXPLAINED_SEEN = 'Some subjects were explained by folds that were trained with them.'
+PATTERN_HELD_OUT = ' and from folds without the subject; no label enters.'
+PATTERN_SEEN = '. The pattern was learned from the labels of subjects that are in.'
+WIDENED = (
+    'were widened by the square root of two, since the models of each fold have learned from the '
+    'labels of the others.'
+)
+
 #: Below this many subjects the report says that there are few.
 FEW = 10
 
@@ -180,9 +191,7 @@ def changes_of(content: Content) -> str:
 
 
 def _who_explained(content: Content) -> str:
-    if content['held_out_only']:
-        return 'Only folds that were trained without a subject explained it.'
-    return 'Some subjects were explained by folds that were trained with them.'
+    return EXPLAINED_HELD_OUT if content['held_out_only'] else EXPLAINED_SEEN
 
 
 def methods_of(content: Content) -> str:
@@ -203,11 +212,7 @@ def methods_of(content: Content) -> str:
         'coefficient, in its log-volumes minus a mean, of the change of log-volumes that the '
         'pattern makes (the divergence of its velocity), with an offset in the same fit. Pattern '
         'and mean come from other subjects'
-        + (
-            ' and from folds without the subject; no label enters.'
-            if content['held_out_only']
-            else '. The pattern was learned from the labels of subjects that are in.'
-        ),
+        + (PATTERN_HELD_OUT if content['held_out_only'] else PATTERN_SEEN),
     ]
     if terms:
         parts.append(
@@ -217,9 +222,5 @@ def methods_of(content: Content) -> str:
         )
         widened = [e['variable'] for e in model['effects'] if e['spread'] > 1]
         if widened:
-            parts[-1] += (
-                f' Null distribution and interval of {", ".join(widened)} were widened by the '
-                'square root of two, since the models of each fold have learned from the labels '
-                'of the others.'
-            )
+            parts[-1] += f' Null distribution and interval of {", ".join(widened)} {WIDENED}'
     return '\n\n'.join(parts)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import BundleConfig, FoldConfig
+
+#: Warning of a card whose classifiers are not above chance.
+NOT_WARRANTED = (
+    'These classifiers are not above chance: their maps explain nothing and must not be '
+    'interpreted.'
+)
+#: Value of a licence that the configuration does not name.
+NO_LICENSE = 'not stated'
 
 
-def model_card(config: Mapping[str, Any]) -> str:
+def model_card(config: BundleConfig) -> str:
     """Write the model card of a bundle from its configuration.
 
     Every number comes from the configuration; what is not in it is left out.
 
     Parameters
     ----------
-    config : mapping
-        ``config.json`` of the bundle: ``name``, ``demonstration``, ``description``, ``license``,
-        ``created``, ``version``, ``grid``, ``template``, ``target``, ``classifier``,
-        ``simulator``, ``training``, ``metrics`` (of
-        :func:`bids_interp.evaluation.classification.out_of_fold_metrics`, with ``covariates``,
-        ``mask`` and ``simulator`` where they were measured) and ``folds``.
+    config : BundleConfig
+        Configuration of the bundle.
 
     Returns
     -------
@@ -39,7 +46,7 @@ def model_card(config: Mapping[str, Any]) -> str:
         verdict_of,
     )
 
-    metrics = config.get('metrics') or {}
+    metrics = config.metrics
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=False,  # noqa: S701  # it is Markdown; cells are escaped below
@@ -51,40 +58,38 @@ def model_card(config: Mapping[str, Any]) -> str:
     )
     environment.filters['cell'] = _cell
     return environment.get_template('model_card.md.j2').render(
-        name=config.get('name') or 'model',
-        demonstration=bool(config.get('demonstration')),
-        description=config.get('description') or '',
-        license=config.get('license') or 'not stated',
+        name=config.name,
+        demonstration=config.demonstration,
+        description=config.description or '',
+        license=config.license or NO_LICENSE,
         facts=model_facts(config),
         verdict=verdict_of(metrics),
-        warranted=metrics.get('explanation_warranted'),
+        warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
         rows=metric_rows(metrics),
         confounds=confound_rows(metrics)[1:],
         left_out=left_out_text(metrics),
         maps=map_rows(metrics.get('simulator') or metrics.get('maps')),
         sanity=sanity_words(metrics),
-        folds=fold_rows(config.get('folds') or ()),
+        folds=fold_rows(config.folds),
         limits=limits_of(metrics),
-        target=config.get('target') or {},
+        target=config.target,
     )
 
 
-def fold_rows(folds: Any) -> list[dict[str, str]]:
+def fold_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
     """Images of the parts and test AUC of each fold, where the configuration has them."""
     names = {
         'n_train': 'training',
         'n_validation': 'validation',
         'n_test': 'test',
         'test_auc': 'test AUC',
-        'test_r': 'test r',
     }
     rows = []
     for index, fold in enumerate(folds):
-        numbers = fold.get('metrics') or {}
         row = {'fold': str(index)}
         for key, name in names.items():
-            if numbers.get(key) is not None:
-                value = numbers[key]
+            value = getattr(fold.metrics, key)
+            if value is not None:
                 row[name] = f'{value:.2f}' if isinstance(value, float) else str(value)
         rows.append(row)
     same = {tuple(row) for row in rows}

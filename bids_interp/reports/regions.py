@@ -7,28 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.reports.files import DIRECTIONS, ScanFiles, number, read_table
+from bids_interp.conventions import DIRECTIONS
+from bids_interp.reports.files import ScanFiles, number, read_table
 from bids_interp.reports.grid_figure import field_kind, load_field
 from bids_interp.reports.montage import write_bytes
 from bids_interp.reports.volumes import load_volume
 from bids_interp.spatial.grid import Grid
 
-#: Regions that are structures of their own; the phantom's auxiliary shells are left out.
-SHOWN = (
-    'hippocampus',
-    'amygdala',
-    'parahippocampal',
-    'thalamus',
-    'caudate',
-    'putamen',
-    'pallidum',
-    'insula',
-    'ventricles',
-    'third_ventricle',
-    'fourth_ventricle',
-    'brainstem',
-    'cerebellum',
-)
 LABELS = {
     'parahippocampal': 'parahippocampal cortex',
     'ventricles': 'lateral ventricle',
@@ -115,11 +100,11 @@ def measure_regions(files: ScanFiles) -> list[RegionChange]:
 
 
 def _masks(grid: Grid) -> dict[str, np.ndarray]:
-    from bids_interp.phantom.regions import laterality, region_distance
+    from bids_interp.phantom.regions import SHOWN_REGIONS, laterality, region_distance
 
     points = grid.world_coordinates()
     masks = {}
-    for region in SHOWN:
+    for region in SHOWN_REGIONS:
         if laterality(region) == 'midline':
             masks[f'{region}:midline'] = region_distance(region, points) < 0
             continue

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.reports.change_figures import MAP_COUNTS, Changes
 from bids_interp.reports.files import (
     BRAIN,
-    DIRECTIONS,
-    SALIENCY_METHODS,
+    SALIENCY_SUMMARY,
     ScanFiles,
     read_json,
     sidecar,
@@ -23,13 +23,13 @@ from bids_interp.reports.volumes import (
     PLANES,
     Volume,
     bounding_box,
-    brain_voxels,
     grey,
     load_like,
     load_volume,
     put_onto,
     spread_slices,
 )
+from bids_interp.spatial.mask import brain_voxels
 
 PLANES_SHOWN = ('axial', 'coronal')
 OURS = 'Simulation, log-Jacobian: to look more like “{positive}” this tissue {change}'
@@ -44,7 +44,7 @@ MEANINGS = {
 
 def listed_methods(files: ScanFiles) -> dict[str, Any]:
     """Which saliency methods were asked for, and which do not apply; empty where none were."""
-    return read_json(next(iter(files.own(SALIENCY_METHODS)), None))
+    return read_json(next(iter(files.own(SALIENCY_SUMMARY)), None))
 
 
 def draw_saliency(files: ScanFiles, changes: Changes | None, positive: str) -> Path | None:

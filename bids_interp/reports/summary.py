@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from bids_interp.models.prediction import ExplainedTarget, Origin, Prediction
+from bids_interp.records import RecordError, from_plain
+from bids_interp.reports.dose_response import by_dose, flip_dose, read_response
 from bids_interp.reports.files import COUNTERFACTUAL, ScanFiles, number, read_json, sidecar
 from bids_interp.reports.regions import RegionChange, read_regions, strongest
-from bids_interp.reports.response_figures import by_dose, flip_dose, read_response
 
 #: The classifiers do not agree when their probabilities lie further apart than this.
 DISAGREEMENT = 0.3
 #: A brain and the template go together by less than this where they are no alike brains: noise in
 #: the shape of a brain comes to less than 0.2, real ones with little contrast to 0.3.
 UNLIKE = 0.25
+
+
+class Caution(NamedTuple):
+    """What limits the reading of a report: its name, which the page carries, and a sentence."""
+
+    name: str
+    text: str
 
 
 @dataclass
@@ -43,7 +53,7 @@ class Summary:
         Largest dose that was tried in that direction.
     shrinking, growing : list of RegionChange
         Strongest regions in that direction.
-    cautions : list of str
+    cautions : list of Caution
         What limits the reading.
     demonstration : bool
         Made with the demonstration model.
@@ -63,7 +73,7 @@ class Summary:
     largest_dose: float = 1.0
     shrinking: list[RegionChange] = field(default_factory=list)
     growing: list[RegionChange] = field(default_factory=list)
-    cautions: list[str] = field(default_factory=list)
+    cautions: list[Caution] = field(default_factory=list)
     demonstration: bool = False
     finished: bool = False
 
@@ -93,60 +103,60 @@ class Summary:
         return sum((value > 0.5) == (self.mean > 0.5) for value in self.probabilities)
 
 
-def target_names(prediction: Mapping[str, Any]) -> tuple[str, str]:
-    """Names of the negative and the positive class.
-
-    >>> target_names({'Target': {'negative': 'young', 'positive': 'old'}})
-    ('young', 'old')
-    """
-    target = prediction.get('Target') or {}
-    return str(target.get('negative', 'control')), str(target.get('positive', 'patient'))
-
-
 def summarise(files: ScanFiles) -> Summary:
     """Gather the summary from the derivatives on disk; parts that are missing stay empty."""
-    prediction = read_json(files.prediction)
-    meta = {**sidecar(files.native('desc-doseresponse_stats.tsv')), **prediction}
-    negative, positive = target_names(meta)
-    summary = Summary(negative=negative, positive=positive)
+    prediction = files.read_prediction()
+    origin = prediction or _origin_of_responses(files)
+    target = prediction.target if prediction else ExplainedTarget()
+    summary = Summary(negative=target.negative, positive=target.positive)
     brain = sidecar(files.native('desc-preproc_T1w.nii.gz'))
-    summary.demonstration = _is_demonstration(files, {**brain, **meta})
-    summary.facts = _facts(files, brain, meta)
+    summary.demonstration = _is_demonstration(files, brain, origin)
+    summary.facts = _facts(files, brain, origin)
     rows = read_response(files)
     doses, values = by_dose(rows, 'probability')
     if 0.0 in doses:
         summary.probabilities = values[doses == 0.0][0].tolist()
-        summary.finished = bool(prediction)
+        summary.finished = prediction is not None
         summary.flip = flip_dose(rows)
         summary.direction = 'inject' if summary.mean <= 0.5 else 'remove'
         sign = 1 if summary.direction == 'inject' else -1
         summary.largest_dose = float(max(0.0, (sign * doses).max()))
-    _add_values(summary, rows, meta)
+    _add_values(summary, rows, target)
     regions = read_regions(files)
     summary.shrinking, summary.growing = strongest(regions, summary.direction)
     conformation = brain.get('Conformation') or {}
-    summary.cautions = _cautions(files, summary, meta) + list(conformation.get('Warnings', []))
+    summary.cautions = _cautions(files, summary, prediction)
+    summary.cautions += [Caution('input', text) for text in conformation.get('Warnings', [])]
     return summary
 
 
-def _add_values(summary: Summary, rows: list[dict[str, float]], meta: Mapping[str, Any]) -> None:
+def _origin_of_responses(files: ScanFiles) -> Origin:
+    """Model and folds of the dose responses, where there is no prediction that names them."""
+    with suppress(RecordError):
+        found = sidecar(files.native('desc-doseresponse_stats.tsv'))
+        return from_plain(Origin, found, open_ended=True)
+    return Origin()
+
+
+def _add_values(summary: Summary, rows: list[dict[str, float]], target: ExplainedTarget) -> None:
     """Predicted values of each fold, in units of the target, where the model is a regression."""
-    target = meta.get('Target') or {}
-    if target.get('kind') != 'regression':
+    if target.kind != 'regression':
         return
     doses, values = by_dose(rows, 'logit')
     if 0.0 not in doses:
         return
-    summary.label, summary.spread = str(target.get('label', '')), float(target.get('sd', 1.0))
-    middle = float(target.get('mean', 0.0))
+    summary.label, summary.spread = target.label, target.sd or 1.0
+    middle = target.mean or 0.0
     summary.values = (values[doses == 0.0][0] * summary.spread + middle).tolist()
     summary.finished = True
     summary.direction = 'inject'
 
 
-def _is_demonstration(files: ScanFiles, meta: Mapping[str, Any]) -> bool:
+def _is_demonstration(
+    files: ScanFiles, brain: Mapping[str, Any], origin: Prediction | Origin
+) -> bool:
     """From the sidecars; of a scan that has none, from the description of the dataset."""
-    own = meta.get('Demonstration')
+    own = brain.get('Demonstration') if origin.demonstration is None else origin.demonstration
     if own is not None:
         return bool(own)
     makers = read_json(files.output_dir / 'dataset_description.json').get('GeneratedBy', [])
@@ -174,28 +184,21 @@ def _mask(conformation: Mapping[str, Any]) -> str:
 
 
 def _facts(
-    files: ScanFiles, brain: Mapping[str, Any], meta: Mapping[str, Any]
+    files: ScanFiles, brain: Mapping[str, Any], origin: Prediction | Origin
 ) -> list[tuple[str, str]]:
     sources = [source for source in brain.get('Sources', []) if isinstance(source, str)]
     conformation = brain.get('Conformation') or {}
-    training = meta.get('InTrainingSet')
-    model = meta.get('ModelName')
+    training, model = origin.in_training, origin.model_name
     found = [
         ('Input', sources[0] if sources else f'{files.prefix}_T1w'),
         ('Voxels', _voxels(conformation)),
         ('Brain mask', _mask(conformation)),
         ('Template', files.template_name),
-        ('Model', f'{model} ({meta.get("ModelHash") or "no hash"})' if model else ''),
-        ('Model folds used', _list_folds(meta.get('FoldsUsed'))),
+        ('Model', f'{model} ({origin.model_hash or "no hash"})' if model else ''),
+        ('Model folds used', ', '.join(map(str, origin.folds or ()))),
         ('In the training set', '' if training is None else ('yes' if training else 'no')),
     ]
     return [(name, words) for name, words in found if words]
-
-
-def _list_folds(folds: Any) -> str:
-    if not isinstance(folds, list):
-        return ''
-    return ', '.join(map(str, folds))
 
 
 def _inside_correlation(files: ScanFiles) -> float | None:
@@ -204,42 +207,45 @@ def _inside_correlation(files: ScanFiles) -> float | None:
     return number((read_json(path).get('Registration') or {}).get('correlation_inside'))
 
 
-def _cautions(files: ScanFiles, summary: Summary, meta: Mapping[str, Any]) -> list[str]:
-    """Sentences that limit the reading, most important first."""
+def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[Caution]:
+    """List what limits the reading, most important first."""
     cautions = []
-    if meta.get('ExplanationWarranted') is False:
-        cautions.append(
+    if prediction and not prediction.warranted:
+        text = (
             'On people it had not seen, this classifier was not better than chance: '
             'no explanation is warranted.'
         )
-    if meta.get('InTrainingSet'):
-        cautions.append(
-            'This scan was in the training set; only folds not trained with it speak here.'
-            if meta.get('HeldOut', True)
-            else 'The classifier was trained with this scan: what is shown is partly what it '
-            'memorised.'
+        cautions.append(Caution('chance', text))
+    if prediction and prediction.in_training:
+        held_out = 'This scan was in the training set; only folds not trained with it speak here.'
+        seen = (
+            'The classifier was trained with this scan: what is shown is partly what it memorised.'
         )
+        is_held_out = prediction.held_out is not False
+        cautions.append(Caution('held-out', held_out) if is_held_out else Caution('seen', seen))
     alike = _inside_correlation(files)
     if alike is not None and alike < UNLIKE:
-        cautions.append(
+        text = (
             f'Inside its outline this brain hardly looks like the template '
             f'(correlation {alike:.2f}): check the mask, and whether this is a T1w brain.'
         )
+        cautions.append(Caution('unlike', text))
     values = summary.probabilities
     if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):
-        cautions.append(
-            f'The folds do not agree: probabilities from {min(values):.2f} to {max(values):.2f}.'
-        )
+        text = f'The folds do not agree: probabilities from {min(values):.2f} to {max(values):.2f}.'
+        cautions.append(Caution('folds', text))
     if summary.finished and summary.flip is None and not summary.values:
-        cautions.append(
+        text = (
             f'No dose up to {summary.largest_dose:g} turned the answer: read the map as what the '
             'classifier looks at, not as what would change its mind.'
         )
+        cautions.append(Caution('unturned', text))
     for row in files.table(COUNTERFACTUAL):
         folded = number(row.get('n_folded'))
         if folded:
-            cautions.append(
+            text = (
                 f'{folded:.0f} voxels fold in the simulation “{row.get("direction")}” at dose '
                 f'{row.get("dose")}: do not trust the map there.'
             )
+            cautions.append(Caution('folded', text))
     return cautions

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_interp import __version__
 from bids_interp.conventions import SIGN
+from bids_interp.evaluation.verdict import is_above_chance
+from bids_interp.reports.summary import Caution
 from bids_interp.reports.training_curves import Curves, read_curves
 from bids_interp.reports.training_sanity import sanity_words
 from bids_interp.reports.training_words import (
@@ -24,6 +25,10 @@ from bids_interp.reports.training_words import (
     model_facts,
     verdict_of,
 )
+from bids_interp.version import __version__
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import BundleConfig
 
 __all__ = ['read_curves', 'write_training_report']
 
@@ -51,7 +56,7 @@ _ANSWERS = {
 def write_training_report(
     path: Path,
     *,
-    config: Mapping[str, Any],
+    config: BundleConfig,
     metrics: Mapping[str, Any],
     oof: Rows,
     curves: Curves,
@@ -69,8 +74,8 @@ def write_training_report(
     ----------
     path : pathlib.Path
         File to write, atomically.
-    config : mapping
-        Configuration of the bundle, see :func:`bids_interp.reports.model_card.model_card`.
+    config : BundleConfig
+        Configuration of the bundle.
     metrics : mapping
         Of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`.
     oof : sequence of mapping
@@ -104,7 +109,7 @@ def write_training_report(
     content = page.render(
         **_words(config, joint, confounds),
         maps=map_rows(maps),
-        mosaics=_mosaics(map_files or {}, str(config.get('template', ''))),
+        mosaics=_mosaics(map_files or {}, config.template),
         sanity=sanity_words(joint),
         folds=_table(folds_table),
         answers=_table(oof),
@@ -117,13 +122,13 @@ def write_training_report(
 
 
 def _words(
-    config: Mapping[str, Any], metrics: Mapping[str, Any], confounds: list[dict[str, Any]]
+    config: BundleConfig, metrics: Mapping[str, Any], confounds: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What the page says about the model, its numbers and their limits."""
     return {
-        'name': config.get('name') or 'a model',
-        'description': config.get('description') or '',
-        'demonstration': bool(config.get('demonstration')),
+        'name': config.name,
+        'description': config.description or '',
+        'demonstration': config.demonstration,
         'verdict': _verdict(metrics),
         'facts': model_facts(config),
         'cautions': _cautions(metrics, confounds),
@@ -142,38 +147,41 @@ def _verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
     if not sentence:
         return {'head': 'Not judged', 'rest': 'No out-of-fold metrics were kept.', 'tone': 'open'}
     head, _, rest = sentence.partition(': ')
-    tone = 'no' if head.startswith('Not') else 'yes'
+    tone = {True: 'yes', False: 'no', None: 'open'}[is_above_chance(metrics)]
     return {'head': head, 'rest': rest[:1].upper() + rest[1:], 'tone': tone}
 
 
-def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> list[str]:
+def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> list[Caution]:
     """What limits the reading of these numbers."""
     told = []
     if metrics.get('explanation_warranted') is False:
-        told.append(
+        text = (
             'The classifiers are not above chance. Maps made with them explain nothing; reports of '
             'subjects say so too.'
         )
+        told.append(Caution('chance', text))
     merit, chance = ('r', 0.0) if 'pearson_r' in metrics else ('AUC', 0.5)
     for row in confounds:
         low = row['estimate'].get('low')
         if row['kind'] in ('covariates', 'mask') and low is not None and low > chance:
-            told.append(
+            text = (
                 f'{row["name"]}: {merit} {row["text"]}. The classifiers may have learned this '
                 'rather than the target.'
             )
+            told.append(Caution(row['kind'], text))
     counts = np.array(list((metrics.get('n_per_class') or {}).values()), dtype=float)
     brier = (metrics.get('brier') or {}).get('value')
     if brier is not None and counts.sum():
         shares = counts / counts.sum()
         ignorant = float(1 - (shares**2).sum()) / (2 if len(counts) == 2 else 1)
         if brier >= ignorant:
-            told.append(
+            text = (
                 'Probabilities are no better than always saying how frequent each class is '
                 f'(Brier score {brier:.2f} against {ignorant:.2f}).'
             )
+            told.append(Caution('brier', text))
     if left_out_text(metrics):
-        told.append(left_out_text(metrics))
+        told.append(Caution('left-out', left_out_text(metrics)))
     return told
 
 
@@ -240,7 +248,7 @@ def _mosaics(map_files: Mapping[str, Path], space: str) -> list[dict[str, str]]:
 
 
 def _pictures(
-    config: Mapping[str, Any],
+    config: BundleConfig,
     metrics: Mapping[str, Any],
     oof: Rows,
     curves: Curves,
@@ -251,7 +259,7 @@ def _pictures(
     from bids_interp.reports.training_figures import attempt, draw_confounds
 
     kind = metrics.get('kind', 'binary')
-    label = str((config.get('target') or {}).get('label') or 'value')
+    label = config.target.label or 'value'
     chance, name = (0.0, "Pearson's r") if kind == 'regression' else (0.5, 'AUC')
     name += ', mean over classes, within folds' if kind == 'multiclass' else ' within folds'
     shown = {'answers': '', 'confounds': ''}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+#: Verdicts on a map for a classifier that has unlearned everything.
+VANISHED, KEPT = 'vanished', 'still there'
+
 
 def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What the checks were, what they found, and what follows.
@@ -18,8 +21,9 @@ def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``rows`` (``name``, ``value``, ``wanted``, ``verdict``), ``head`` and ``notes``; empty where
-        nothing was checked.
+        ``rows`` (``check``, ``name``, ``value``, ``wanted``, ``verdict``), ``checked`` and ``kept``
+        (number of checks, and of those in which the map did not vanish), ``head`` and ``notes``;
+        empty where nothing was checked.
     """
     found = metrics.get('sanity')
     if not found:
@@ -30,31 +34,38 @@ def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
         name = _layers(row['layers'], row['of'])
         is_last = row['layers'] == row['of']
         rows.append(
-            _destroyed(name, row['ncc'], limit)
+            _destroyed('randomised', name, row['ncc'], limit)
             if is_last
-            else _shown(name, row['ncc'], 'on its way')
+            else _shown('randomised', name, row['ncc'], 'on its way')
         )
     if 'permuted_labels' in found:
         name = 'Classifier trained with exchanged labels'
-        rows.append(_destroyed(name, found['permuted_labels']['ncc'], limit))
+        rows.append(_destroyed('permuted_labels', name, found['permuted_labels']['ncc'], limit))
     if 'second_seed' in found:
         name = 'Classifier and simulator from another seed'
-        rows.append(_shown(name, found['second_seed']['ncc']))
+        rows.append(_shown('second_seed', name, found['second_seed']['ncc']))
     folds = (metrics.get('simulator') or {}).get('fold_ncc') or {}
     if folds.get('inject') is not None:
-        rows.append(_shown('Maps of two folds, mean over pairs', folds['inject']))
-    rows.append(_shown('Map of these checks and map of the fold', found['original_ncc']))
-    return {'rows': rows, 'head': _head(found), 'notes': _notes(found)}
+        rows.append(_shown('folds', 'Maps of two folds, mean over pairs', folds['inject']))
+    rows.append(
+        _shown('original', 'Map of these checks and map of the fold', found['original_ncc'])
+    )
+    checked = bool(found['randomised']) + ('permuted_labels' in found)
+    kept = len(found['above_limit'])
+    head = _head(checked, kept)
+    return {'rows': rows, 'checked': checked, 'kept': kept, 'head': head, 'notes': _notes(found)}
 
 
-def _destroyed(name: str, score: float, limit: float) -> dict[str, str]:
-    verdict = 'vanished' if abs(score) < limit else 'still there'
+def _destroyed(check: str, name: str, score: float, limit: float) -> dict[str, str]:
+    verdict = VANISHED if abs(score) < limit else KEPT
     wanted = f'between -{limit:g} and {limit:g}'
-    return {'name': name, 'value': f'{score:.2f}', 'wanted': wanted, 'verdict': verdict}
+    row = {'check': check, 'name': name, 'value': f'{score:.2f}'}
+    return {**row, 'wanted': wanted, 'verdict': verdict}
 
 
-def _shown(name: str, score: float, wanted: str = 'near 1') -> dict[str, str]:
-    return {'name': name, 'value': f'{score:.2f}', 'wanted': wanted, 'verdict': ''}
+def _shown(check: str, name: str, score: float, wanted: str = 'near 1') -> dict[str, str]:
+    row = {'check': check, 'name': name, 'value': f'{score:.2f}'}
+    return {**row, 'wanted': wanted, 'verdict': ''}
 
 
 def _layers(count: int, of: int) -> str:
@@ -68,15 +79,13 @@ def _layers(count: int, of: int) -> str:
     return 'Last layer is noise' if count == 1 else f'Last {count} of {of} layers are noise'
 
 
-def _head(found: Mapping[str, Any]) -> str:
-    n_checks = bool(found['randomised']) + ('permuted_labels' in found)
-    kept = len(found['above_limit'])
-    if not n_checks:
+def _head(checked: int, kept: int) -> str:
+    if not checked:
         return 'Nothing could be checked.'
     if not kept:
         return 'The map vanishes with what the classifier has learned, as it should.'
     return (
-        f'In {kept} of {n_checks} checks the map did not vanish: part of what it shows comes from '
+        f'In {kept} of {checked} checks the map did not vanish: part of what it shows comes from '
         'the images or the simulator, not from what the classifier has learned.'
     )
 

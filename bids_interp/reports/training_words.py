@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_interp.evaluation.verdict import p_text, verdict_sentence
+from bids_interp.spatial.grid import Grid
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle_schema import BundleConfig
+    from bids_interp.models.target import Target
 
 #: Keys of the metrics that have an interval: name and meaning, in the order in which they are told.
 MEASURES = {
@@ -100,7 +105,7 @@ def verdict_of(metrics: Mapping[str, Any]) -> str:
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows of name, value with interval, and meaning, of the metrics that are there."""
+    """Rows of key, name, value with interval, and meaning, of the metrics that are there."""
     rows = []
     for key, (name, meaning) in MEASURES.items():
         if metrics.get(key) is None:
@@ -109,13 +114,15 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
             name, meaning = 'AUC, mean over classes', 'each class against the rest, within folds'
         if key == 'ece' and 'ece_bins' in metrics:
             meaning = f'probability against frequency in {metrics["ece_bins"]} equal-width bins'
-        rows.append({'name': name, 'value': estimate_text(metrics[key]), 'meaning': meaning})
+        row = {'key': key, 'name': name, 'value': estimate_text(metrics[key])}
+        rows.append({**row, 'meaning': meaning})
     for key, name in (('auc_per_class', 'AUC'), ('sensitivity_per_class', 'Sensitivity')):
         for label, estimate in (metrics.get(key) or {}).items():
-            row = {'name': f'{name}, {label}', 'value': estimate_text(estimate)}
+            row = {'key': key, 'name': f'{name}, {label}', 'value': estimate_text(estimate)}
             rows.append({**row, 'meaning': 'this class against the rest'})
     if metrics.get('permutation_p') is not None:
-        row = {'name': 'Permutation p', 'value': p_text(metrics['permutation_p'])}
+        value = p_text(metrics['permutation_p'])
+        row = {'key': 'permutation_p', 'name': 'Permutation p', 'value': value}
         rows.append({**row, 'meaning': 'one-sided; labels exchanged within folds'})
     return rows
 
@@ -185,34 +192,33 @@ def map_rows(maps: Mapping[str, Any] | None, prefix: str = '') -> list[dict[str,
     return rows
 
 
-def grid_text(grid: Mapping[str, Any]) -> str:
+def grid_text(grid: Grid) -> str:
     """Size, spacing and space of a grid.
 
-    >>> grid_text({'shape': [4, 5, 6], 'affine': np.diag([-4, 4, 4, 1]).tolist(), 'space': 'MNI'})
+    >>> grid_text(Grid((4, 5, 6), np.diag([-4, 4, 4, 1]), 'MNI'))
     '4 x 5 x 6 voxels of 4 mm, MNI'
     """
-    text = ' x '.join(str(size) for size in grid['shape']) + ' voxels'
-    if 'affine' in grid:
-        sides = np.linalg.norm(np.asarray(grid['affine'], dtype=float)[:3, :3], axis=0)
-        sides = sides[:1] if np.allclose(sides, sides[0]) else sides
-        text += f' of {" x ".join(f"{side:.3g}" for side in sides)} mm'
-    return f'{text}, {grid["space"]}' if grid.get('space') else text
+    sides = grid.spacing[:1] if np.allclose(grid.spacing, grid.spacing[0]) else grid.spacing
+    size, spacing = ' x '.join(map(str, grid.shape)), ' x '.join(f'{side:.3g}' for side in sides)
+    text = f'{size} voxels of {spacing} mm'
+    return f'{text}, {grid.space}' if grid.space else text
 
 
-def target_text(target: Mapping[str, Any]) -> str:
-    """What is predicted.
+def target_text(target: Target) -> str:
+    """Describe what is predicted.
 
-    >>> target_text({'kind': 'binary', 'label': 'group', 'negative': 'hc', 'positive': 'depr'})
+    >>> from bids_interp.models.target import Target
+    >>> target_text(Target('binary', 'group', ('hc', 'depr')))
     '“group”: depr (positive) against hc (negative)'
-    >>> target_text({'kind': 'regression', 'label': 'age'})
+    >>> target_text(Target('regression', 'age'))
     '“age”, a number'
     """
-    name = f'“{target["label"]}”' if target.get('label') else 'the label'
-    if target.get('kind') == 'regression':
+    name = f'“{target.label}”' if target.label else 'the label'
+    if target.kind == 'regression':
         return f'{name}, a number'
-    if target.get('positive') is not None:
-        return f'{name}: {target["positive"]} (positive) against {target["negative"]} (negative)'
-    return f'{name}: ' + ', '.join(str(value) for value in target.get('classes') or ())
+    if target.kind == 'binary':
+        return f'{name}: {target.classes[1]} (positive) against {target.classes[0]} (negative)'
+    return f'{name}: ' + ', '.join(target.classes)
 
 
 def pairs_text(pairs: Any) -> str:
@@ -226,42 +232,38 @@ def pairs_text(pairs: Any) -> str:
     return ', '.join(map(str, pairs)) if isinstance(pairs, list | tuple) else str(pairs)
 
 
-def model_facts(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def model_facts(config: BundleConfig) -> list[tuple[str, str]]:
     """What was trained, on what and how; what the configuration does not tell is left out.
 
     Parameters
     ----------
-    config : mapping
+    config : BundleConfig
         Configuration of a model bundle.
     """
-    training = config.get('training') or {}
-    classifier, simulator = config.get('classifier') or {}, config.get('simulator') or {}
-    counts = [('n_images', 'images'), ('n_families', 'families')]
-    sizes = ', '.join(f'{training[key]} {word}' for key, word in counts if training.get(key))
-    folds = len(config.get('folds') or ())
+    from bids_interp.models.bundle_schema import TrainingFacts
+
+    training = config.training or TrainingFacts()
+    counts = [(training.n_images, 'images'), (training.n_families, 'families')]
+    made = [text for text in (config.created, config.version) if text]
     facts: list[tuple[str, Any]] = [
-        ('Data', training.get('dataset')),
-        ('Size', sizes),
-        ('Target', target_text(config['target']) if config.get('target') else None),
-        ('Images per class', training.get('n_per_class')),
-        ('Covariates', training.get('covariates')),
-        ('Folds', folds),
-        ('Grid', grid_text(config['grid']) if config.get('grid') else None),
-        ('Template', config.get('template')),
-        ('Preset', training.get('preset')),
-        ('Classifier', classifier.get('architecture')),
-        ('Simulator', simulator.get('capacity')),
-        ('Seed', training.get('seed')),
-        ('Machine', training.get('device')),
-        ('Made', ' with bids_interp '.join(_there(config, 'created', 'version'))),
-        ('Versions', training.get('versions')),
+        ('Data', training.dataset),
+        ('Size', ', '.join(f'{count} {word}' for count, word in counts if count)),
+        ('Target', target_text(config.target)),
+        ('Images per class', training.n_per_class),
+        ('Covariates', training.covariates),
+        ('Folds', len(config.folds)),
+        ('Grid', grid_text(config.grid)),
+        ('Template', config.template),
+        ('Preset', training.preset),
+        ('Classifier', config.classifier.architecture),
+        ('Simulator', config.simulator.capacity),
+        ('Seed', training.seed),
+        ('Machine', training.device),
+        ('Made', ' with bids_interp '.join(made)),
+        ('Versions', training.versions),
     ]
     return [
         (name, pairs_text(value))
         for name, value in facts
         if value or (name == 'Seed' and value == 0)
     ]
-
-
-def _there(mapping: Mapping[str, Any], *keys: str) -> list[str]:
-    return [str(mapping[key]) for key in keys if mapping.get(key)]

@@ -132,23 +132,6 @@ def put_onto(data: np.ndarray, grid: Grid, like: Volume) -> np.ndarray:
     return np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
 
 
-def brain_voxels(data: np.ndarray) -> np.ndarray:
-    """Voxels of a stripped brain; traces of interpolation around it do not count.
-
-    >>> data = np.zeros((9, 9, 9))
-    >>> data[2:7, 2:7, 2:7], data[4, 4, 4], data[0, 0, 0] = 100.0, 0.0, 1e-5
-    >>> int(brain_voxels(data).sum())
-    125
-    """
-    from scipy.ndimage import binary_fill_holes
-
-    positive = data[data > 0]
-    if positive.size == 0:
-        return np.zeros(data.shape, bool)
-    # Dark fluid inside the brain belongs to it.
-    return binary_fill_holes(data > 0.03 * float(np.percentile(positive, 99.5)))
-
-
 def bounding_box(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice, slice]:
     """Box around the true voxels, widened by a margin.
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from bids_interp.conventions import DIRECTIONS
 from bids_interp.evaluation.classification import out_of_fold_metrics
 from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
+from bids_interp.models.bundle_schema import SimulatorMetrics
 from bids_interp.models.fingerprint import salted
 from bids_interp.training.calibration import probabilities
 from bids_interp.training.cohort import Cohort
@@ -77,7 +79,7 @@ def assemble(
         outputs[fold.test] = result.test_outputs
         _measure_test(cohort, fold, result)
         temperature = result.trained.temperature
-        scale = temperature[0] if isinstance(temperature, list) else temperature
+        scale = temperature[0] if isinstance(temperature, Sequence) else temperature
         calibrated[fold.test] = probabilities(result.test_outputs, scale, cohort.target)
     target = cohort.target
     if target.kind == 'regression':
@@ -112,7 +114,8 @@ def assemble(
 def _measure_test(cohort: Cohort, fold: Fold, result: FoldResult) -> None:
     labels = cohort.labels[fold.test]
     if cohort.target.kind == 'binary' and len(np.unique(labels)) == 2:
-        result.trained.metrics['test_auc'] = auc(result.test_outputs[:, 0], labels)
+        area = auc(result.test_outputs[:, 0], labels)
+        result.trained.metrics = replace(result.trained.metrics, test_auc=area)
 
 
 def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str, Any]:
@@ -125,17 +128,11 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
         ``effectiveness``, means over folds, contrasts and directions; and what the folds were
         chosen by.
     """
-    facts = [result.trained.metrics['simulator'] for result in results]
-    sides = [
-        row[direction]
-        for fold in facts
-        for row in fold['validity']
-        for direction in ('inject', 'remove')
-        if row[direction]
-    ]
+    measured = [result.trained.metrics.simulator or SimulatorMetrics() for result in results]
+    sides = [side for fold in measured for row in fold.validity for side in row.sides]
     metrics: dict[str, Any] = {
-        'validity': _mean([side['validity'] for side in sides]),
-        'effectiveness': _mean([side['effectiveness'] for side in sides]),
+        'validity': _mean([side.validity for side in sides]),
+        'effectiveness': _mean([side.effectiveness for side in sides]),
         'fold_ncc': {
             direction: _mean(
                 [
@@ -143,19 +140,15 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
                     for one, two in combinations(results, 2)
                 ]
             )
-            for direction in ('inject', 'remove')
+            for direction in DIRECTIONS
         },
     }
-    chosen = [
-        row['split_half_ncc']
-        for fold in facts
-        for row in fold.get('selection', ())
-        if row['minimality'] == fold['minimality']
-    ]
+    chosen = [fold.chosen.split_half_ncc for fold in measured if fold.chosen]
     if chosen:
         metrics['split_half_ncc'] = _mean(chosen)
-    if all('audit_ncc' in fold for fold in facts):
-        metrics['audit_ncc'] = _mean([fold['audit_ncc'] for fold in facts])
+    audits = [fold.audit_ncc for fold in measured if fold.audit_ncc is not None]
+    if len(audits) == len(measured):
+        metrics['audit_ncc'] = _mean(audits)
     return metrics
 
 
@@ -163,9 +156,9 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def subject_folds(cohort: Cohort, fold_of: np.ndarray, salt: str) -> dict[str, list[int]]:
+def subject_folds(cohort: Cohort, fold_of: np.ndarray, salt: str) -> dict[str, Sequence[int]]:
     """Salted identities of all training subjects, each with the folds that may explain it."""
-    known = {}
+    known: dict[str, Sequence[int]] = {}
     for index, keys in enumerate(cohort.keys):
         for key in keys:
             known[salted(salt, key)] = [int(fold_of[index])]

@@ -13,6 +13,7 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
+from bids_interp.models.bundle_schema import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle_writing import TrainedFold
 from bids_interp.models.classifier import Ensemble
 from bids_interp.models.paper import PaperSimulator
@@ -170,20 +171,21 @@ def train_fold(
     opponent = run.opponent(members)
     kind = 'given' if external is not None else recipe_digest((recipe.classifier, recipe.members))
     folder = place.directory / f'classifier-{kind}'
-    simulator, facts = _train_simulator(run, recipe.simulator, opponent, network, folder)
+    simulator, measured = _train_simulator(run, recipe.simulator, opponent, network, folder)
     simulator.cpu().eval().requires_grad_(False)
     network.cpu()
     maps = _maps(run, simulator)
     if external is not None and isinstance(recipe.simulator, SimulatorRecipe):
         maps['audit'] = _audit_map(run, recipe.simulator, opponent, folder)
-        facts['audit_ncc'] = ncc(maps['audit'], maps['inject'], cohort.mask)
-    facts['validity'] = validity(network, simulator, held_out, labels, target, gaps, cohort.grid)
-    metrics = {
-        'n_train': len(fold.train),
-        'n_validation': len(fold.validation),
-        'n_test': len(fold.test),
-        'simulator': facts,
-    }
+        agreement = ncc(maps['audit'], maps['inject'], cohort.mask)
+        measured = replace(measured, audit_ncc=agreement)
+    moved = validity(network, simulator, held_out, labels, target, gaps, cohort.grid)
+    metrics = FoldMetrics(
+        len(fold.train),
+        len(fold.validation),
+        len(fold.test),
+        replace(measured, validity=moved),
+    )
     trained = TrainedFold(
         {} if external is not None else _weights(network),
         _weights(simulator),
@@ -244,7 +246,7 @@ def _train_simulator(
     opponent: Opponent,
     network: nn.Module,
     folder: Path,
-) -> tuple[Simulator | PaperSimulator, dict[str, Any]]:
+) -> tuple[Simulator | PaperSimulator, SimulatorMetrics]:
     """Train the simulator of a fold; also what it was chosen by."""
     if isinstance(recipe, PaperRecipe):
         published = PaperSimulator(run.cohort.grid, run.cohort.mask)
@@ -254,7 +256,7 @@ def _train_simulator(
         )
         own = folder / f'paper-{recipe_digest(recipe)}'
         run.place.run(paper_task, own, f'{run.name}, simulator')
-        return published, {}
+        return published, SimulatorMetrics()
     own = folder / f'simulator-{recipe_digest(recipe)}'
     selection = select(
         run.cohort,
@@ -268,10 +270,7 @@ def _train_simulator(
         tell=run.place.tell,
     )
     simulator = train_stages(run, selection.recipe, opponent, own)
-    facts: dict[str, Any] = {'minimality': selection.recipe.minimality}
-    if selection.rows:
-        facts['selection'] = selection.rows
-    return simulator, facts
+    return simulator, SimulatorMetrics(selection.recipe.minimality, selection.rows or None)
 
 
 def train_stages(

@@ -166,13 +166,14 @@ class _Battery:
     ) -> None:
         given = recipe.simulator
         base = given if isinstance(given, SimulatorRecipe) else SimulatorRecipe()
-        chosen = result.trained.metrics['simulator'].get('minimality', base.minimality)
+        measured = result.trained.metrics.simulator
+        chosen = measured.minimality if measured else None
         self.recipe = replace(
             base,
             capacity='template',
             residual_steps=0,
             candidates=(),
-            minimality=chosen,
+            minimality=base.minimality if chosen is None else chosen,
             template_steps=min(steps, base.template_steps),
         )
         self.cohort, self.fold, self.index, self.place = cohort, fold, index, place

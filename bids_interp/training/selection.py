@@ -7,10 +7,10 @@ believed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
+from bids_interp.models.bundle_schema import Candidate
 from bids_interp.models.simulator import Simulator
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.engine import run_task
@@ -40,7 +41,7 @@ class Selection(NamedTuple):
     """The recipe that was chosen, and what it was chosen by."""
 
     recipe: SimulatorRecipe
-    rows: list[dict[str, Any]]
+    rows: list[Candidate]
 
 
 def halves(cohort: Cohort, train: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,33 +136,22 @@ def select(
             simulator.cpu()
             maps.append(_maps(cohort, fold, simulator))
             reached.append(_validity(cohort, fold, opponent, classifier, simulator))
-        rows.append(
-            {
-                'minimality': weight,
-                'split_half_ncc': float(
-                    np.mean([ncc(one, two, cohort.mask) for one, two in zip(*maps, strict=True)])
-                ),
-                'validity': float(np.mean(reached)),
-            }
-        )
+        agreement = [ncc(one, two, cohort.mask) for one, two in zip(*maps, strict=True)]
+        rows.append(Candidate(weight, float(np.mean(agreement)), float(np.mean(reached))))
     return Selection(replace(recipe, minimality=choose(rows), candidates=()), rows)
 
 
-def choose(rows: list[dict[str, Any]]) -> float:
+def choose(rows: Sequence[Candidate]) -> float:
     """Weight of the most reproducible candidate among those that are valid enough.
 
     Examples
     --------
-    >>> choose([
-    ...     {'minimality': 0.5, 'split_half_ncc': 0.6, 'validity': 1.0},
-    ...     {'minimality': 1.0, 'split_half_ncc': 0.8, 'validity': 0.95},
-    ...     {'minimality': 9.0, 'split_half_ncc': 0.9, 'validity': 0.2},
-    ... ])
+    >>> choose([Candidate(0.5, 0.6, 1.0), Candidate(1.0, 0.8, 0.95), Candidate(9.0, 0.9, 0.2)])
     1.0
     """
-    enough = SUFFICIENT_VALIDITY * max(row['validity'] for row in rows)
-    valid = [row for row in rows if row['validity'] >= enough]
-    return float(max(valid, key=lambda row: row['split_half_ncc'])['minimality'])
+    enough = SUFFICIENT_VALIDITY * max(row.validity for row in rows)
+    valid = [row for row in rows if row.validity >= enough]
+    return max(valid, key=lambda row: row.split_half_ncc).minimality
 
 
 def _maps(cohort: Cohort, fold: Fold, simulator: Simulator) -> list[np.ndarray]:
@@ -186,5 +176,4 @@ def _validity(
             list(opponent.gaps[0]),
             cohort.grid,
         )
-    values = [row[side]['validity'] for row in rows for side in ('inject', 'remove') if row[side]]
-    return float(np.mean(values))
+    return float(np.mean([side.validity for row in rows for side in row.sides]))

@@ -38,7 +38,7 @@ class SimulatorRecipe:
         Learning rates of the two stages.
     template_optimizer : str
         Of the template, see :class:`bids_interp.training.engine.StepTask`.
-    roughness, minimality, cycle : float
+    roughness, minimality : float
         Weights of the terms beside the hinge.
     candidates : tuple of float
         Weights of minimality to choose from, see :mod:`bids_interp.training.selection`; where it is
@@ -60,7 +60,6 @@ class SimulatorRecipe:
     template_optimizer: str = 'adamw'
     roughness: float = 1.0
     minimality: float = 1.0
-    cycle: float = 0.0
     candidates: tuple[float, ...] = ()
     transformed: bool = True
     augmentation: Augmentation = SIMULATOR_AUGMENTATION
@@ -150,7 +149,7 @@ class SimulatorTask(StepTask):
             member.to(self.device)
 
     def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
-        """Hinge + roughness + minimality (+ cycle) on a batch with random doses."""
+        """Hinge, roughness and minimality on a batch with random doses."""
         recipe, grid = self.recipe, self.cohort.grid
         rng, generator = step_generators(self.seed, self.stage, self.global_step)
         contrast = self._draw(rng, len(self.cohort.target.contrasts))
@@ -170,12 +169,6 @@ class SimulatorTask(StepTask):
         rough = roughness(velocity, grid)
         small = minimality(forward, grid, self.mask)
         loss = hinge + recipe.roughness * rough + recipe.minimality * small
-        if recipe.cycle and self.stage == 'residual':
-            # There and back with the opposite direction seen from the simulated image.
-            simulated = warp(images, backward, grid)
-            back = self.simulator(simulated, -dose, contrast)
-            returned = warp(simulated, exponential(-back, grid), grid)
-            loss = loss + recipe.cycle * (returned - images).square().mean()
         self.log_dict({'hinge': hinge.detach(), 'rough': rough.detach(), 'log_j': small.detach()})
         return self.check_finite(loss)
 

@@ -13,9 +13,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from bids_interp.models.bundle_schema import FoldMetrics
 from bids_interp.models.bundle_writing import TrainedFold
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
+from bids_interp.records import from_plain, to_plain
 from bids_interp.spatial import Grid
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.fit import FoldResult
@@ -103,7 +105,7 @@ def save_result(path: Path, result: FoldResult) -> None:
     facts = {
         'temperature': trained.temperature,
         'class_gap': trained.class_gap,
-        'metrics': trained.metrics,
+        'metrics': to_plain(trained.metrics),
     }
     _save(path, tensors, facts)
 
@@ -120,7 +122,7 @@ def load_result(path: Path) -> FoldResult:
         part('simulator.'),
         facts['temperature'],
         facts['class_gap'],
-        facts['metrics'],
+        from_plain(FoldMetrics, facts['metrics']),
     )
     maps = {name: value.numpy() for name, value in part('map.').items()}
     return FoldResult(trained, tensors['test_outputs'].numpy(), maps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -101,7 +103,9 @@ def test_contradicting_forms_are_said_and_the_sform_is_used(tmp_path):
     nib.save(original, tmp_path / 'scan.nii.gz')
     img, report = conform(tmp_path / 'scan.nii.gz')
     assert centre_of_ball(img) == pytest.approx(MARK, abs=0.5)
-    assert 'mirrored' in ' '.join(report.warnings)
+    (warning,) = report.warnings
+    assert 'qform' in warning
+    assert 'sform' in warning
 
 
 def test_a_damaged_sform_gives_way_to_the_qform(tmp_path):
@@ -111,7 +115,8 @@ def test_a_damaged_sform_gives_way_to_the_qform(tmp_path):
     nib.save(original, tmp_path / 'scan.nii.gz')
     img, report = conform(tmp_path / 'scan.nii.gz')
     assert centre_of_ball(img) == pytest.approx(MARK, abs=0.5)
-    assert 'sform is singular' in ' '.join(report.warnings)
+    (warning,) = report.warnings
+    assert 'sform' in warning
 
 
 def test_one_volume_in_four_dimensions_is_made_three(tmp_path):
@@ -122,7 +127,8 @@ def test_one_volume_in_four_dimensions_is_made_three(tmp_path):
     )
     img, report = conform(tmp_path / 'scan.nii.gz')
     assert img.shape == SHAPE
-    assert 'one volume' in ' '.join(report.warnings)
+    (warning,) = report.warnings
+    assert '4-D' in warning
 
 
 def with_nan(data):
@@ -186,21 +192,21 @@ def flat(img):
 
 
 BAD = {
-    'nan': (lambda img: scan(fill=with_nan), 'NaN or infinite'),
-    'zero': (lambda img: scan(fill=np.zeros_like), 'is zero'),
-    'constant': (lambda img: scan(fill=np.ones_like), 'is 1'),
-    'forms': (without_forms, 'does not say how it lies in space'),
-    'volumes': (four_volumes, 'several volumes'),
-    'slice': (single_slice, 'not a volume'),
-    'flat': (flat, 'not a volume'),
-    'overflow': (overflowed, 'overflowed'),
-    'slope': (huge_slope, 'scl_slope 1e+38'),
-    'negative': (upside_down, 'negative scl_slope'),
-    'shear': (sheared, 'right angles'),
-    'complex': (complex_values, 'not plain numbers'),
-    'tiny': (scaled_affine(0.01), 'has voxels of'),
-    'huge': (scaled_affine(2.0), 'has voxels of'),
-    'mouse': (scaled_affine(0.1), 'no head'),
+    'nan': (lambda img: scan(fill=with_nan), r' 1 voxels?\b.*NaN'),
+    'zero': (lambda img: scan(fill=np.zeros_like), r'\bzero\b'),
+    'constant': (lambda img: scan(fill=np.ones_like), r'\b1\b(?!_)'),
+    'forms': (without_forms, r'sform.*qform'),
+    'volumes': (four_volumes, r'\(\d+, \d+, \d+, 4\)'),
+    'slice': (single_slice, r'\(\d+, \d+, 1\)'),
+    'flat': (flat, r'shape \(\d+, \d+\)'),
+    'overflow': (overflowed, r'int16.*-\d+.*\d+'),
+    'slope': (huge_slope, r'scl_slope 1e\+38'),
+    'negative': (upside_down, r'scl_slope \(-1\)'),
+    'shear': (sheared, r'\d\.\d{3}'),
+    'complex': (complex_values, 'complex64'),
+    'tiny': (scaled_affine(0.01), r'0\.04 x 0\.04 x 0\.04 mm'),
+    'huge': (scaled_affine(2.0), '8 x 8 x 8 mm'),
+    'mouse': (scaled_affine(0.1), r'\d+ x \d+ x \d+ mm'),
 }
 
 
@@ -220,7 +226,8 @@ def test_a_bad_image_is_refused_by_name(tmp_path, kind):
         nib.save(made, path)
     with pytest.raises(ImageError, match='sub-01_T1w') as caught:
         conform(path)
-    assert words in caught.value.message
+    message = caught.value.message.replace(str(path), '')
+    assert re.search(words, message), message
     assert caught.value.advice
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.conform import conform
-from bids_interp.anatomical.prepare import BrainOptions, prepare_brain
+from bids_interp.anatomical.prepare import NOT_BACKGROUND, BrainOptions, prepare_brain
 from bids_interp.anatomical.refine import MaskSettings, refine
 from bids_interp.errors import ImageError
+from helpers import shapes
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +51,7 @@ def test_a_stripped_brain_is_taken_as_it_is(head, skull_strip):
     assert np.array_equal(
         np.asarray(prepared.brain.dataobj), np.asarray(brain.dataobj) * prepared.mask.dataobj
     )
-    assert prepared.facts['BrainMask'] == 'voxels that are not background'
+    assert prepared.facts['BrainMask'] == NOT_BACKGROUND
 
 
 def test_a_head_that_is_said_to_be_a_brain_is_refused(head):
@@ -120,7 +121,7 @@ def test_the_border_is_found_from_a_warped_mask_that_is_off(head):
 
 
 @pytest.mark.slow
-def test_the_brain_of_a_turned_oblique_head_is_found(head, shapes, tmp_path, monkeypatch):
+def test_the_brain_of_a_turned_oblique_head_is_found(head, tmp_path, monkeypatch):
     """The whole way with the embedded template, from a head with other axes and another pose."""
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path / 'nothing'))
     monkeypatch.setattr('bids_interp.anatomical.alignment.WORK_MM', 4.0)

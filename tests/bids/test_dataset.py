@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -40,7 +41,8 @@ def test_a_new_output_directory_says_what_it_is(tmp_path, raw):
     out = tmp_path / 'study' / 'out'
     dataset.prepare_output(out, {'raw': raw}, Model())
     content = read(out)
-    assert content['Name'] == 'bids_interp derivatives of Heads'
+    assert 'bids_interp' in content['Name']
+    assert 'Heads' in content['Name']
     assert content['DatasetType'] == 'derivative'
     assert content['GeneratedBy'][0] == {'Name': 'bids_interp', 'Version': __version__}
     assert content['GeneratedBy'][1]['Name'] == 'toy'
@@ -51,9 +53,7 @@ def test_a_new_output_directory_says_what_it_is(tmp_path, raw):
     ]
     assert str(tmp_path) not in (out / 'dataset_description.json').read_text()
     assert '*_logjacobian.*' in (out / '.bidsignore').read_text().splitlines()
-    assert 'positive = local expansion' in (out / 'README.md').read_text().lower().replace(
-        '\n', ' '
-    )
+    assert '100 * (exp(logJ) - 1)' in (out / 'README.md').read_text()
 
 
 def test_a_second_run_changes_nothing(tmp_path, raw):
@@ -89,7 +89,7 @@ def test_another_model_and_a_users_lines_are_kept_side_by_side(tmp_path, raw):
     dataset.prepare_output(out, {'raw': raw}, Model())
     with (out / '.bidsignore').open('a') as stream:
         stream.write('mine.txt\n')
-    (out / 'README.md').write_text('My own words.\n')
+    (out / 'README.md').write_text('mine\n')
     dataset.prepare_output(out, {'raw': raw, 'prep': tmp_path / 'prep'}, Model('other', 'def'))
     names = [(entry['Name'], entry['Version']) for entry in read(out)['GeneratedBy']]
     assert names == [('bids_interp', __version__), ('toy', 'abc123'), ('other', 'def')]
@@ -97,7 +97,7 @@ def test_another_model_and_a_users_lines_are_kept_side_by_side(tmp_path, raw):
     lines = (out / '.bidsignore').read_text().splitlines()
     assert 'mine.txt' in lines
     assert len(lines) == len(set(lines))
-    assert (out / 'README.md').read_text() == 'My own words.\n'
+    assert (out / 'README.md').read_text() == 'mine\n'
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,9 @@ def test_another_model_and_a_users_lines_are_kept_side_by_side(tmp_path, raw):
 def test_somebody_elses_dataset_is_left_alone(tmp_path, raw, description):
     path = tmp_path / 'dataset_description.json'
     path.write_text(json.dumps(description))
-    with pytest.raises(OutputError, match=r'dataset_description\.json describes another dataset'):
+    with pytest.raises(OutputError, match=r'dataset_description\.json') as caught:
         dataset.prepare_output(tmp_path, {'raw': raw}, Model())
+    assert description['Name'] in caught.value.message
     assert json.loads(path.read_text()) == description
     assert not (tmp_path / '.bidsignore').exists()
 
@@ -125,19 +126,19 @@ def test_somebody_elses_dataset_is_left_alone(tmp_path, raw, description):
 @pytest.mark.parametrize('text', ['{"Name": ', '[1]'])
 def test_a_damaged_description_is_named(tmp_path, text):
     (tmp_path / 'dataset_description.json').write_text(text)
-    with pytest.raises(OutputError, match=r'dataset_description\.json .*Repair or remove'):
+    with pytest.raises(OutputError, match=r'dataset_description\.json'):
         dataset.check_output(tmp_path)
 
 
 def test_subjects_of_unknown_origin_are_left_alone(tmp_path):
     (tmp_path / 'sub-01').mkdir()
-    with pytest.raises(OutputError, match='whose they are'):
+    with pytest.raises(OutputError, match=r'dataset_description\.json'):
         dataset.check_output(tmp_path)
 
 
 def test_a_file_is_no_output_directory(tmp_path):
     (tmp_path / 'out').write_text('')
-    with pytest.raises(OutputError, match='is a file'):
+    with pytest.raises(OutputError, match=re.escape(str(tmp_path / 'out'))):
         dataset.check_output(tmp_path / 'out')
 
 
@@ -158,7 +159,7 @@ def test_nested_datasets_have_their_own_uris():
     uri = provenance.bids_uri('/d/derivatives/prep/sub-1/b.nii', out, roots)
     assert uri == 'bids:prep:sub-1/b.nii'
     assert provenance.bids_uri('/d/sub-1/c.nii', out, roots) == 'bids:raw:sub-1/c.nii'
-    with pytest.raises(ValueError, match='none of the known datasets'):
+    with pytest.raises(ValueError, match=r'/e/c\.nii'):
         provenance.bids_uri('/e/c.nii', out, roots)
 
 
@@ -185,6 +186,7 @@ def test_the_container_is_recorded(tmp_path, raw, monkeypatch):
 
 
 def test_only_a_demonstration_says_that_it_is_one():
-    assert 'nothing about any disease' in provenance.model_fields(Model())['DemonstrationNote']
+    note = provenance.model_fields(Model())['DemonstrationNote']
+    assert note == provenance.DEMONSTRATION_NOTE
     fields = provenance.model_fields(Model(demonstration=False))
     assert fields == {'ModelName': 'toy', 'ModelHash': 'abc123', 'Demonstration': False}

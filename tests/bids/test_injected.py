@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,14 @@ def test_folders_of_others_are_left_alone(tmp_path):
     bids, precious = tmp_path / 'in', tmp_path / 'precious'
     precious.mkdir()
     (precious / 'thesis.txt').write_text('years of work')
-    with pytest.raises(OutputError, match='left alone'):
+    with pytest.raises(OutputError, match=re.escape(str(precious))):
         check_target(precious, bids, RECIPE, overwrite=True)
     for inside in (bids, bids / 'out', tmp_path):
-        with pytest.raises(OutputError, match='inside one another'):
+        with pytest.raises(OutputError) as caught:
             check_target(inside, bids, RECIPE, overwrite=True)
-    with pytest.raises(OutputError, match='is a file'):
+        assert f' {inside} ' in caught.value.message
+        assert f' {bids} ' in caught.value.message
+    with pytest.raises(OutputError, match=r'thesis\.txt'):
         check_target(precious / 'thesis.txt', bids, RECIPE, overwrite=True)
     assert (precious / 'thesis.txt').exists()
 
@@ -104,10 +107,10 @@ def test_a_dataset_needs_no_participants_table_but_a_readable_one(tmp_path):
     write_people(tmp_path / 'out', People(), MADE)
     assert (tmp_path / 'out' / 'participants.tsv').read_text().count('\n') == 3
     (tmp_path / 'participants.tsv').write_text('name\tage\nsub-01\t39\n')
-    with pytest.raises(InputDatasetError, match='no column participant_id'):
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv.*participant_id'):
         read_people(tmp_path)
     (tmp_path / 'participants.tsv').write_bytes(b'participant_id\n\xff\xfe\n')
-    with pytest.raises(InputDatasetError, match='cannot be read'):
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv.*0xff'):
         read_people(tmp_path)
 
 

@@ -85,7 +85,8 @@ def with_sessions(bids: Path) -> list[T1wRecord]:
 def test_sessions_have_labels_of_their_own(bids: Path) -> None:
     table = read(bids, with_sessions(bids), label='diagnosis', allow_unlabelled=True)
     assert labels_of(table) == {'sub-01_ses-a': 0, 'sub-02_ses-a': 1}
-    assert table.left_out == {'sub-02_ses-b': 'no value of diagnosis'}
+    assert list(table.left_out) == ['sub-02_ses-b']
+    assert 'diagnosis' in table.left_out['sub-02_ses-b']
 
 
 def test_a_label_of_the_session_goes_before_that_of_the_participant(bids: Path) -> None:
@@ -109,8 +110,9 @@ def test_a_given_table_may_have_a_row_per_session(bids: Path) -> None:
 
 def test_a_subject_in_two_classes(bids: Path) -> None:
     records = [*with_sessions(bids), record('01', 'b')]
-    with pytest.raises(InputDatasetError, match=r'more than one class.*\n  sub-01: control, pat'):
+    with pytest.raises(InputDatasetError, match=r'\n  sub-01: control, patient\n') as caught:
         read(bids, records, label='diagnosis', allow_unlabelled=True)
+    assert '--session-label' in caught.value.advice
 
 
 def test_the_same_subject_twice_in_one_class_is_fine(bids: Path) -> None:
@@ -120,7 +122,7 @@ def test_the_same_subject_twice_in_one_class_is_fine(bids: Path) -> None:
 
 def test_contradictory_rows(bids: Path) -> None:
     (bids / 'participants.tsv').write_text(PEOPLE + 'sub-02\tpatient\t40\tM\tA\t1\n')
-    with pytest.raises(InputDatasetError, match=r'more than one value of group') as caught:
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv.* group ') as caught:
         read(bids)
     assert '  sub-02: control, patient' in str(caught.value)
     # Twice the same is no contradiction.
@@ -142,7 +144,7 @@ def test_missing_labels_are_listed(bids: Path, missing: str) -> None:
 
 
 def test_many_missing_labels_are_cut(bids: Path) -> None:
-    with pytest.raises(InputDatasetError, match='and 4 more') as caught:
+    with pytest.raises(InputDatasetError, match=r'\n  \D*\b4\b\D*\n') as caught:
         read(bids, [*RECORDS, *(record(f'x{n}') for n in range(24))])
     assert caught.value.message.count('sub-x') == 20
 
@@ -150,10 +152,13 @@ def test_many_missing_labels_are_cut(bids: Path) -> None:
 def test_a_class_that_was_not_asked_for_is_left_out(bids: Path) -> None:
     (bids / 'participants.tsv').write_text(PEOPLE + 'sub-05\tother\t1\tF\tC\t1\n')
     records = [*RECORDS, record('05')]
-    with pytest.raises(UsageError, match='which one is the negative class'):
+    with pytest.raises(UsageError, match='control, other, patient') as caught:
         read(bids, records)
+    assert '--negative' in caught.value.advice
+    assert '--positive' not in caught.value.advice
     table = read(bids, records, negative='control')
-    assert table.left_out == {'sub-05': 'group is other'}
+    assert list(table.left_out) == ['sub-05']
+    assert 'other' in table.left_out['sub-05']
     assert len(table.images) == 4
 
 
@@ -174,7 +179,7 @@ def test_a_number_is_predicted(bids: Path) -> None:
 
 
 def test_what_is_no_number_is_named(bids: Path) -> None:
-    with pytest.raises(InputDatasetError, match='no number for') as caught:
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv.* sex ') as caught:
         read(bids, label='sex', positive=None, regression=True)
     assert '  sub-01: F' in caught.value.message
     (bids / 'participants.tsv').write_text(PEOPLE.replace('3.5', 'inf'))
@@ -184,25 +189,25 @@ def test_what_is_no_number_is_named(bids: Path) -> None:
 
 def test_a_number_that_is_the_same_for_all(bids: Path) -> None:
     (bids / 'participants.tsv').write_text('participant_id\tscore\n01\t2\n02\t2.0\n')
-    with pytest.raises(InputDatasetError, match='score is the same for all'):
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv.* score '):
         read(bids, RECORDS[:2], label='score', positive=None, regression=True)
 
 
 def test_one_class_only(bids: Path) -> None:
-    with pytest.raises(InputDatasetError, match='one class only'):
+    with pytest.raises(InputDatasetError, match="group .*'patient'"):
         read(bids, [RECORDS[0], RECORDS[2]])
 
 
 @pytest.mark.parametrize(
     ('choices', 'words'),
     [
-        ({'label': 'grup'}, "--label 'grup' is no column.*Did you mean 'group'"),
-        ({'covariates': ('age', 'sexx')}, "--covariates 'sexx'.*Did you mean 'sex'"),
-        ({'family': 'family'}, "--family 'family'.*Did you mean 'family_id'"),
-        ({'positive': 'Patients'}, "--positive 'Patients'.*Did you mean 'patient'"),
-        ({'negative': 'contrl'}, "--negative 'contrl'.*Did you mean 'control'"),
+        ({'label': 'grup'}, "--label 'grup'.*'group'"),
+        ({'covariates': ('age', 'sexx')}, "--covariates 'sexx'.*'sex'"),
+        ({'family': 'family'}, "--family 'family'.*'family_id'"),
+        ({'positive': 'Patients'}, "--positive 'Patients'.*'patient'"),
+        ({'negative': 'contrl'}, "--negative 'contrl'.*'control'"),
         ({'positive': None, 'classes': ('control', 'patient', 'MCI')}, "--classes 'MCI'"),
-        ({'positive': None}, 'has the values control, patient: say what'),
+        ({'positive': None}, 'control, patient.*--regression'),
     ],
 )
 def test_mistakes_get_a_suggestion(bids: Path, choices: dict, words: str) -> None:
@@ -211,11 +216,12 @@ def test_mistakes_get_a_suggestion(bids: Path, choices: dict, words: str) -> Non
 
 
 def test_no_table(tmp_path: Path) -> None:
-    with pytest.raises(InputDatasetError, match='nothing says who has which label') as caught:
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv') as caught:
         read(tmp_path)
     assert caught.value.exit_code == 4
+    assert '--labels' in caught.value.advice
     (tmp_path / 'participants.tsv').write_text('subject,group\n01,a\n')
-    with pytest.raises(InputDatasetError, match='no column participant_id'):
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv.* participant_id'):
         read(tmp_path)
 
 
@@ -223,7 +229,7 @@ def test_a_table_of_another_encoding(bids: Path) -> None:
     (bids / 'participants.tsv').write_bytes(
         'participant_id\tgroup\n01\tm\xe4nner\n'.encode('cp1252')
     )
-    with pytest.raises(InputDatasetError, match='cannot be read as a table'):
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv.*0xe4'):
         read(bids)
 
 

@@ -11,6 +11,7 @@ import pytest
 from bids_interp.bids.query import collect, missing_subjects
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
+from helpers import skeletons
 
 NAMES = (
     'sub-01_ses-a_run-01_T1w.nii.gz',
@@ -23,7 +24,7 @@ NAMES = (
 
 
 @pytest.fixture(scope='module')
-def dataset(skeletons, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = skeletons.make_dataset(tmp_path_factory.mktemp('bids'), *NAMES, empty=True)
     (root / 'sub-03' / 'func').mkdir(parents=True)
     (root / 'sub-03' / 'func' / 'sub-03_task-rest_bold.nii.gz').write_bytes(b'')
@@ -66,7 +67,7 @@ def put(root: Path, *paths: str) -> Path:
     [
         (
             ('sub-10/anat/sub-10_T1w.nii', 'sub-10/anat/sub-10_T1w.nii.gz'),
-            r'sub-10_T1w\.nii and .*sub-10_T1w\.nii\.gz would both be written as sub-10\. Rename',
+            r'/sub-10_T1w\.nii .*/sub-10_T1w\.nii\.gz .* sub-10\..*--bids-filter-file',
         ),
         (
             (
@@ -74,29 +75,29 @@ def put(root: Path, *paths: str) -> Path:
                 'sub-12/anat/sub-12_T1w.nii',
                 'sub-12/anat/sub-12_mod-T1w_T1w.nii',
             ),
-            'would all be written as sub-12',
+            r'/sub-12_T1w\.nii, .* sub-12\..*--bids-filter-file',
         ),
         (
             ('sub-11/ses-1/anat/sub-11_T1w.nii', 'sub-11/ses-2/anat/sub-11_T1w.nii'),
-            r'lies in ses-([12]), but its name has no ses-\1',
+            r' ses-([12]),.* ses-\1\.',
         ),
         (
             ('sub-CTRL-01/anat/sub-CTRL-01_T1w.nii', 'sub-CTRL-02/anat/sub-CTRL-02_T1w.nii'),
-            'the label CTRL-0[12] may hold only letters and digits',
+            ' CTRL-0[12] ',
         ),
         (
             ('sub-PD_01/anat/sub-PD_01_T1w.nii', 'sub-PD_02/anat/sub-PD_02_T1w.nii'),
-            'the label PD_0[12] may hold only letters and digits',
+            ' PD_0[12] ',
         ),
-        (('sub-01.old/anat/sub-01_T1w.nii',), 'the label 01.old may hold only'),
-        (('sub-13/anat/sub-13_acq-my-own_T1w.nii',), 'the label my-own may hold only'),
-        (('sub-14/anat/sub-01_T1w.nii',), 'lies in sub-14, but its name has no sub-14'),
-        (('sub-01/ses-1/anat/sub-01_T1w.nii',), 'lies in ses-1, but its name has no ses-1'),
-        (('sub-14/anat/T1w.nii',), 'lies in sub-14, but its name has no sub-14'),
+        (('sub-01.old/anat/sub-01_T1w.nii',), r' 01\.old '),
+        (('sub-13/anat/sub-13_acq-my-own_T1w.nii',), ' my-own '),
+        (('sub-14/anat/sub-01_T1w.nii',), r' sub-14,.* sub-14\.'),
+        (('sub-01/ses-1/anat/sub-01_T1w.nii',), r' ses-1,.* ses-1\.'),
+        (('sub-14/anat/T1w.nii',), r' sub-14,.* sub-14\.'),
     ],
 )
 def test_images_that_names_do_not_tell_apart(
-    skeletons, tmp_path: Path, paths: tuple[str, ...], said: str
+    tmp_path: Path, paths: tuple[str, ...], said: str
 ) -> None:
     """They come with the reason, and nobody else is taken for one of them."""
     good = ('sub-01_T1w.nii', 'sub-01_ses-1_T1w.nii')
@@ -112,7 +113,7 @@ def test_images_that_names_do_not_tell_apart(
     assert {f'sub-{r.subject}' for r in refused} == {path.split('/')[0] for path in paths}
 
 
-def test_what_bids_allows_is_not_refused(dataset: Path, skeletons, tmp_path: Path) -> None:
+def test_what_bids_allows_is_not_refused(dataset: Path, tmp_path: Path) -> None:
     names = (
         'sub-01_ses-1_task-rest_acq-a_ce-gad_rec-norm_run-1_echo-1_part-mag_chunk-1_T1w.nii.gz',
         'sub-01_ses-1_task-rest_acq-a_ce-gad_rec-norm_run-01_echo-1_part-mag_chunk-1_T1w.nii.gz',
@@ -133,7 +134,7 @@ def test_what_bids_allows_is_not_refused(dataset: Path, skeletons, tmp_path: Pat
     ],
 )
 def test_a_filter_chooses_one_of_two_with_the_same_name(
-    skeletons, tmp_path: Path, query: dict, other: str
+    tmp_path: Path, query: dict, other: str
 ) -> None:
     root = skeletons.make_dataset(tmp_path, 'sub-10_T1w.nii', other, empty=True)
     path = write_filter(tmp_path, {'t1w': query})
@@ -160,7 +161,7 @@ def test_only_requested_subjects_are_indexed(dataset: Path, monkeypatch) -> None
 
 def test_sessions(dataset: Path) -> None:
     assert found(dataset, session_label=('ses-b',)) == ['sub-01_ses-b_acq-mprage']
-    with pytest.raises(NothingToDoError, match='There is .*a, b'):
+    with pytest.raises(NothingToDoError, match=r'\bc\b.*\ba, b\b'):
         collect(Settings(dataset, '/out', session_label=('c',)))
 
 
@@ -184,10 +185,10 @@ def test_filters(dataset: Path, tmp_path: Path, query: dict, expected: list[str]
     ('content', 'said'),
     [
         ({'t1w': {'aquisition': 'mprage'}}, 'acquisition'),
-        ({'t1': {'run': 1}}, "unknown query 't1'"),
-        ({'t1w': 'mprage'}, 'object of objects'),
-        ([1], 'object of objects'),
-        ('{', 'cannot be read'),
+        ({'t1': {'run': 1}}, "'t1'"),
+        ({'t1w': 'mprage'}, r'filter\.json.*\{"t1w": \{'),
+        ([1], r'filter\.json.*\{"t1w": \{'),
+        ('{', r'filter\.json.*line 1 column 2'),
     ],
 )
 def test_wrong_filters(dataset: Path, tmp_path: Path, content: object, said: str) -> None:
@@ -197,51 +198,52 @@ def test_wrong_filters(dataset: Path, tmp_path: Path, content: object, said: str
 
 def test_a_filter_that_matches_nothing(dataset: Path, tmp_path: Path) -> None:
     path = write_filter(tmp_path, {'t1w': {'acquisition': 'none'}})
-    with pytest.raises(NothingToDoError, match='matches none of the 5') as caught:
+    with pytest.raises(NothingToDoError, match=r'"none".*filter\.json.*\b5\b') as caught:
         collect(Settings(dataset, '/out', bids_filter_file=path))
     assert caught.value.exit_code == 3
 
 
 def test_unknown_participants_are_named_with_the_known(dataset: Path) -> None:
-    with pytest.raises(NothingToDoError, match='no participant 98, 99.*01, 02, 03, 10'):
+    with pytest.raises(NothingToDoError, match='98, 99.*01, 02, 03, 10'):
         collect(Settings(dataset, '/out', participant_label=('98', '99')))
     some = Settings(dataset, '/out', participant_label=('02', '99'))
     assert [record.prefix for record in collect(some)] == ['sub-02']
     assert missing_subjects(some) == ['99']
-    with pytest.raises(UsageError, match='no participant 99'):
+    with pytest.raises(UsageError, match=r'\b99\b'):
         collect(some.replace(fail_on_missing=True))
 
 
 def test_a_participant_without_t1w(dataset: Path) -> None:
-    with pytest.raises(InputDatasetError, match='no T1w image of sub-03'):
+    with pytest.raises(InputDatasetError, match='sub-03'):
         collect(Settings(dataset, '/out', participant_label=('03',)))
 
 
-def test_not_a_dataset(tmp_path: Path, skeletons) -> None:
+def test_not_a_dataset(tmp_path: Path) -> None:
     for make, said in (
-        (lambda: tmp_path / 'nowhere', 'not a folder'),
-        (lambda: tmp_path, 'no dataset_description.json'),
+        (lambda: tmp_path / 'nowhere', 'nowhere'),
+        (lambda: tmp_path, r'dataset_description\.json'),
     ):
         with pytest.raises(InputDatasetError, match=said) as caught:
             collect(Settings(make(), '/out'))
         assert caught.value.exit_code == 4
     root = skeletons.make_dataset(tmp_path / 'bids')
-    with pytest.raises(InputDatasetError, match='no folder sub-'):
+    with pytest.raises(InputDatasetError, match=re.escape(str(root))) as caught:
         collect(Settings(root, '/out'))
-    for text, said in (('{', 'as JSON'), ('[]', 'JSON object'), ('{"Name": "x"}', 'BIDSVersion')):
+    assert 'sub-<label>' in caught.value.message
+    for text, said in (('{', 'line 1 column 2'), ('[]', 'JSON'), ('{"Name": "x"}', 'BIDSVersion')):
         (root / 'dataset_description.json').write_text(text)
         with pytest.raises(InputDatasetError, match=said):
             collect(Settings(root, '/out'))
 
 
-def test_the_doi_is_the_key(skeletons, tmp_path: Path) -> None:
+def test_the_doi_is_the_key(tmp_path: Path) -> None:
     root = skeletons.make_dataset(tmp_path, 'sub-01_T1w.nii.gz', empty=True)
     description = {'Name': 'x', 'BIDSVersion': '1.10.0', 'DatasetDOI': 'doi:10.1/y'}
     (root / 'dataset_description.json').write_text(json.dumps(description))
     assert collect(Settings(root, '/out'))[0].dataset_key == 'doi:10.1/y'
 
 
-def test_a_kept_index_notices_changes(skeletons, tmp_path: Path) -> None:
+def test_a_kept_index_notices_changes(tmp_path: Path) -> None:
     root = skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz', empty=True)
     other = skeletons.make_dataset(tmp_path / 'other', 'sub-07_T1w.nii.gz', empty=True)
     database = tmp_path / 'index'
@@ -253,7 +255,7 @@ def test_a_kept_index_notices_changes(skeletons, tmp_path: Path) -> None:
     assert found(other, bids_database_dir=database) == ['sub-07']
 
 
-def test_a_kept_index_without_desc_is_made_anew(skeletons, tmp_path: Path) -> None:
+def test_a_kept_index_without_desc_is_made_anew(tmp_path: Path) -> None:
     from bids.layout import BIDSLayout
 
     names = ('sub-01_T1w.nii', 'sub-01_desc-defaced_T1w.nii')

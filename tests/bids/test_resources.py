@@ -1,4 +1,4 @@
-"""Limits of the machine, and which model applies."""
+"""Limits of the machine, and caches of libraries."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 
 from bids_interp.bids import resources
-from bids_interp.bids.model_choice import choose_model, output_spaces
-from bids_interp.errors import DeviceError, ModelError, OutputError, UsageError
-from bids_interp.settings import Settings
 
 
 @pytest.fixture
@@ -89,75 +86,6 @@ def test_memory_by_gpu_by_address_space_and_a_whole_node(
     assert resources.available_memory_gb({}, cgroup) == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize(
-    ('environ', 'count'),
-    [
-        ({}, None),
-        ({'CUDA_VISIBLE_DEVICES': 'GPU-1,GPU-2'}, 2),
-        ({'CUDA_VISIBLE_DEVICES': '-1'}, 0),
-        ({'CUDA_VISIBLE_DEVICES': 'NoDevFiles', 'SLURM_JOB_GPUS': '0'}, 0),
-        ({'SLURM_JOB_GPUS': '2,3,4'}, 3),
-    ],
-)
-def test_gpus_of_a_job(environ: dict[str, str], count: int | None) -> None:
-    assert resources.visible_gpus(environ) == count
-
-
-def test_a_job_without_a_gpu_on_a_machine_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, 'GPU_FILES', ('/dev/null',))
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    assert resources.resolve_device('auto') == 'cpu'
-    with pytest.raises(DeviceError, match='may use 0 GPUs') as caught:
-        resources.resolve_device('cuda')
-    assert '--gres' in caught.value.advice
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5')
-    with pytest.raises(DeviceError, match='may use 1 GPUs'):
-        resources.resolve_device('cuda:1')
-
-
-def test_devices_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, 'GPU_FILES', ())
-    assert resources.resolve_device('auto') == 'cpu'
-    assert resources.resolve_device('cpu') == 'cpu'
-    for device in ('cuda', 'cuda:3'):
-        with pytest.raises(DeviceError, match=device) as caught:
-            resources.resolve_device(device)
-        assert '--device' in caught.value.advice
-
-
-def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(resources, 'GPU_FILES', ('/dev/null',))
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert resources.resolve_device('auto') == 'cpu'
-    with pytest.raises(DeviceError):
-        resources.resolve_device('cuda')
-
-
-def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / 'file').write_text('')
-    for folder in (tmp_path / 'file', tmp_path / 'file' / 'below', Path('/proc/out')):
-        with pytest.raises(OutputError, match=str(folder)):
-            resources.check_writable(folder, 'output directory')
-    made = tmp_path / 'a' / 'b'
-    resources.check_writable(made, 'output directory', create=False)
-    assert not made.exists()
-    resources.check_writable(made, 'output directory')
-    assert list(made.iterdir()) == []
-
-
-def test_free_space(tmp_path: Path) -> None:
-    resources.check_space({tmp_path: 1000})
-    with pytest.raises(OutputError, match='MB free'):
-        resources.check_space({tmp_path: 10**18})
-    below = tmp_path / 'work'
-    below.mkdir()
-    half = int(0.6 * resources.shutil.disk_usage(tmp_path).free)
-    with pytest.raises(OutputError):  # two halves on one disk are one whole
-        resources.check_space({tmp_path: half, below: half})
-
-
 def test_caches_go_to_the_work_directory_only_without_a_home(tmp_path: Path) -> None:
     home = {'HOME': str(tmp_path)}
     resources.prepare_caches(tmp_path / 'work', home)
@@ -194,28 +122,3 @@ def test_temporary_files_where_nothing_else_can_be_written(
     resources.prepare_caches(tmp_path / 'work', environ)
     assert Path(environ['TMPDIR']).is_dir()
     assert tmp_path / 'work' in Path(environ['TMPDIR']).parents
-
-
-def test_the_order_of_models(tmp_path: Path) -> None:
-    settings = Settings('/bids', tmp_path)
-    environ = {'BIDS_INTERP_MODEL': '/of/the/environment'}
-    assert choose_model(settings, {}).name == 'demo_model'
-    assert choose_model(settings, environ) == Path('/of/the/environment')
-    first = tmp_path / 'models' / 'first'
-    first.mkdir(parents=True)
-    (tmp_path / 'models' / 'notes').mkdir()
-    (first / 'config.json').write_text('{}')
-    assert choose_model(settings, environ) == first
-    second = tmp_path / 'models' / 'second'
-    second.mkdir()
-    (second / 'config.json').write_text('{}')
-    with pytest.raises(ModelError, match='first, second'):
-        choose_model(settings, environ)
-    assert choose_model(settings.replace(model='/mine'), environ) == Path('/mine')
-
-
-def test_output_spaces() -> None:
-    settings = Settings('/bids', '/out', output_spaces=('MNI152X', 'template', 'T1w'))
-    assert output_spaces(settings, 'MNI152X') == ('template', 'T1w')
-    with pytest.raises(UsageError, match='fsaverage'):
-        output_spaces(settings.replace(output_spaces=('fsaverage',)), 'MNI152X')

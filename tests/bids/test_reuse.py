@@ -20,7 +20,7 @@ STEM = 'sub-01/ses-a/anat/sub-01_ses-a'
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(tmp_path / 'in', tmp_path / 'out')
+    return Settings(tmp_path / 'in', tmp_path / 'out', template=TEMPLATE)
 
 
 @pytest.fixture

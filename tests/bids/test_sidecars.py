@@ -78,12 +78,12 @@ def test_the_sign_of_the_maps_is_written_down():
     ]
     assert len(maps) == 8
     for output in maps:
-        assert output.metadata['Sign'].startswith('positive = local expansion from the observed')
+        assert output.metadata['Sign'].startswith('positive = local expansion')
         assert 'volume change % = 100*(exp(logJ)-1)' in output.metadata['Sign']
         assert output.metadata['Dose'] in (0.5, 1.0)
         assert output.metadata['Direction'] in names.DIRECTIONS
     anatomy = next(o for name, o in outputs.items() if 'desc-anatomy' in name)
-    assert anatomy.metadata['Sign'].startswith('positive = larger in the subject')
+    assert anatomy.metadata['Sign'].startswith('positive = larger')
     velocity = next(o for name, o in outputs.items() if name.endswith('inject_velocity.nii.gz'))
     assert velocity.metadata['Units'] == 'mm'
     assert 'RAS+' in velocity.metadata['Convention']

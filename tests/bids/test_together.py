@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.bids.dataset import DESCRIPTION, IGNORED, prepare_output
+from bids_interp.bids.dataset import DESCRIPTION, IGNORED, README, prepare_output
 from bids_interp.bids.write import write_json
 from bids_interp.boilerplate.methods import write_citation
 
@@ -38,7 +38,7 @@ def look(out: Path) -> None:
         lines = (out / '.bidsignore').read_text().splitlines()
         assert sorted(lines) == sorted(IGNORED)
     if (out / 'README.md').exists():
-        assert (out / 'README.md').read_text().rstrip().endswith('not for diagnosis.')
+        assert (out / 'README.md').read_text() == README
     if (out / 'logs' / 'CITATION.html').exists():
         assert (out / 'logs' / 'CITATION.html').read_text().endswith('</html>\n')
         assert (out / 'logs' / 'CITATION.md').read_text().count('A sentence.') == 400

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -107,12 +107,10 @@ def run(plan: JobPlan, script: str = 'participant.sbatch', **environment: str):
     )
 
 
-def run_and_end(
-    plan: JobPlan, fake, sent: int = signal.SIGTERM, script='participant.sbatch', **env
-):
-    """Send a signal to the script once its app runs; USR2 goes to the app too, as in SGE."""
+def run_and_end(plan: JobPlan, fake, **env: str):
+    """Send a signal to the script once its app runs."""
     process = subprocess.Popen(
-        ['bash', str(write(plan) / script)],
+        ['bash', str(write(plan) / 'participant.sbatch')],
         env={**os.environ, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -123,7 +121,7 @@ def run_and_end(
     while not ready.exists():
         assert process.poll() is None, process.stdout and process.stdout.read()
         time.sleep(0.01)
-    (os.killpg if sent == signal.SIGUSR2 else os.kill)(process.pid, sent)
+    process.terminate()
     output, _ = process.communicate(timeout=60)
     return process.returncode, output
 
@@ -158,10 +156,11 @@ def test_scripts_of_all_engines_are_valid_shell(plan: JobPlan, scheduler: str) -
         assert len(scripts) == 5
         for script in scripts:
             subprocess.run(['bash', '-n', str(script)], check=True, capture_output=True)
-            first, second = script.read_text().splitlines()[:2]
-            assert first == '#!/bin/bash'
-            assert second.startswith('# Made by bids_interp')
-            assert 'set -euo pipefail' in script.read_text()
+            lines = script.read_text().splitlines()
+            assert lines[0] == '#!/bin/bash'
+            assert lines[1].startswith('# Untested') == (scheduler != 'slurm')
+            assert any(line.startswith('# Made by bids_interp') for line in lines)
+            assert 'set -euo pipefail' in lines
 
 
 @pytest.mark.parametrize('scheduler', SCHEDULERS)
@@ -299,20 +298,6 @@ def test_an_ended_task_goes_back_to_the_queue(
     assert (['requeue', '9'] in fake.calls('scontrol')) == requeued
 
 
-def test_other_schedulers_are_asked_for_another_run_by_the_exit_code(plan: JobPlan, fake) -> None:
-    fake('apptainer', {'after_term': 1})
-    for scheduler, sent, field in (
-        ('sge', signal.SIGUSR2, {'RESTARTED': '1'}),
-        ('lsf', signal.SIGTERM, {'LSB_RESTART': 'Y'}),
-    ):
-        script, index = f'participant.{scheduler}', {'sge': 'SGE_TASK_ID', 'lsf': 'LSB_JOBINDEX'}
-        made = replace(plan, scheduler=scheduler)
-        for again, expected in (({}, 99), (field, 1)):
-            environment = {index[scheduler]: '1', **again}
-            assert run_and_end(made, fake, sent, script, **environment)[0] == expected
-            (fake.folder / 'ready').unlink()
-
-
 def test_several_arrays_where_one_is_too_small(plan: JobPlan, fake) -> None:
     fake('apptainer', 0)
     plan = replace(plan, participants=tuple('abcde'), max_array=2)
@@ -328,51 +313,27 @@ def test_several_arrays_where_one_is_too_small(plan: JobPlan, fake) -> None:
     assert labels == ['d', 'e']
     beyond = run(plan, 'participant-3.sbatch', SLURM_ARRAY_TASK_ID='2')
     assert beyond.returncode == 2
-    assert 'has no line 6' in beyond.stderr
+    assert re.search(r'participants\.txt .*\b6\b', beyond.stderr)
 
 
-ANSWERS = {
-    'slurm': ('sbatch', 'COUNT;cluster'),
-    'pbs': ('qsub', 'COUNT[].host'),
-    'torque': ('qsub', 'COUNT[].host'),
-    'sge': ('qsub', 'COUNT.1-2:1'),
-    'lsf': ('bsub', 'Job <COUNT> is submitted to default queue <normal>.'),
-}
-CONDITIONS = {
-    'slurm': [['--dependency=afterok:101'], ['--dependency=afterany:102:103']],
-    'pbs': [['-W', 'depend=afterok:101[].host'], ['-W', 'depend=afterany:102[].host:103[].host']],
-    'torque': [
-        ['-W', 'depend=afterok:101[].host'],
-        ['-W', 'depend=afteranyarray:102[].host:103[].host'],
-    ],
-    'sge': [['-hold_jid', '101'], ['-hold_jid', '102,103']],
-    'lsf': [['-w', 'done(101)'], ['-w', 'ended(102) && ended(103)']],
-}
-
-
-@pytest.mark.parametrize('scheduler', SCHEDULERS)
-def test_the_group_job_waits_for_all_arrays_and_these_for_the_training(
-    plan: JobPlan, fake, scheduler: str
-) -> None:
-    program, answer = ANSWERS[scheduler]
-    fake(program, answer)
-    made = replace(plan, scheduler=scheduler, max_array=2, train=Resources(8, 32, 600))
-    done = run(made, 'submit.sh')
+def test_the_group_job_waits_for_all_arrays_and_these_for_the_training(plan: JobPlan, fake) -> None:
+    fake('sbatch', 'COUNT;cluster')
+    done = run(replace(plan, max_array=2, train=Resources(8, 32, 600)), 'submit.sh')
     assert done.returncode == 0, done.stderr
-    suffix = answer.replace('COUNT', '').split(';')[0] if program == 'qsub' else ''
-    suffix = '' if scheduler == 'sge' else suffix
     assert done.stdout.splitlines() == [
-        f'submitted {name} {number}{suffix}'
-        for name, number in (
-            ('train', 101), ('participant-1', 102), ('participant-2', 103), ('group', 104)
-        )
+        'submitted train 101', 'submitted participant-1 102', 'submitted participant-2 103',
+        'submitted group 104',
     ]  # fmt: skip
-    train, first, second, group = fake.calls(program)
-    of_train, of_arrays = CONDITIONS[scheduler]
-    assert not any('depend' in word or word in ('-W', '-w', '-hold_jid') for word in train)
-    for words, condition in ((first, of_train), (second, of_train), (group, of_arrays)):
-        place = words.index(condition[0])
-        assert words[place : place + len(condition)] == condition
+    waiting = [
+        [word for word in words if word.startswith('--dependency')]
+        for words in fake.calls('sbatch')
+    ]
+    assert waiting == [
+        [],
+        ['--dependency=afterok:101'],
+        ['--dependency=afterok:101'],
+        ['--dependency=afterany:102:103'],
+    ]
 
 
 def test_the_limit_of_running_tasks_holds_for_all_arrays(plan: JobPlan, fake) -> None:
@@ -392,9 +353,9 @@ def test_what_is_missing_on_a_node_is_named(plan: JobPlan, fake) -> None:
     done = run(replace(plan, read_only=(absent,)), SLURM_ARRAY_TASK_ID='1')
     assert (done.returncode, str(absent) in done.stderr) == (2, True)
     done = run(replace(plan, train=Resources(8, 32, 600)), SLURM_ARRAY_TASK_ID='1')
-    assert (done.returncode, 'no trained model' in done.stderr) == (2, True)
+    assert (done.returncode, f'{plan.output_dir}/models' in done.stderr) == (2, True)
     done = run(plan)
-    assert (done.returncode, 'no array index' in done.stderr) == (2, True)
+    assert (done.returncode, 'array' in done.stderr) == (2, True)
     (plan.output_dir.parent / 'out').touch()
     done = run(plan, SLURM_ARRAY_TASK_ID='1')
     assert (done.returncode, str(plan.output_dir) in done.stderr) == (2, True)
@@ -435,16 +396,16 @@ def test_setup_comes_first_and_the_command_cannot_leave_its_comment(plan: JobPla
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'scheduler': 'slrum'}, 'scheduler must be one of slurm'),
-        ({'engine': 'rkt'}, '--engine must be one of'),
-        ({'image': None}, 'needs --image'),
-        ({'engine': 'none'}, 'takes no --image'),
-        ({'scheduler': 'sge', 'dependency': 'afterok'}, 'not for its success'),
-        ({'bids_dir': Path('/data/a:b')}, 'a colon or a comma'),
-        ({'work_dir': Path('/usr')}, 'would hide'),
-        ({'jobs_dir': Path('/a\nb')}, 'line break'),
-        ({'account': 'x\n#SBATCH --uid=0'}, 'no name that a scheduler knows'),
-        ({'scheduler_options': ('--a\nrm',)}, 'line break'),
+        ({'scheduler': 'slrum'}, "slurm, .*'slrum'"),
+        ({'engine': 'rkt'}, "--engine .*'rkt'"),
+        ({'image': None}, '--engine apptainer .*--image'),
+        ({'engine': 'none'}, '--engine none .*--image'),
+        ({'scheduler': 'sge', 'dependency': 'afterok'}, 'SGE .*--dependency'),
+        ({'bids_dir': Path('/data/a:b')}, '^/data/a:b '),
+        ({'work_dir': Path('/usr')}, '^/usr '),
+        ({'jobs_dir': Path('/a\nb')}, r'/a\\nb'),
+        ({'account': 'x\n#SBATCH --uid=0'}, '#SBATCH --uid=0'),
+        ({'scheduler_options': ('--a\nrm',)}, r'--a\\nrm'),
     ],
 )
 def test_impossible_plans_are_refused(plan: JobPlan, changes, message: str) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bids_interp.cli.argv import normalise
+from bids_interp.cli.argv import MANY, normalise
 
-LISTS = ('--participant-label', '--dose', '-d')
-VALUES = ('--nprocs', '-w')
+VALUES = {'--participant-label': MANY, '--dose': MANY, '-d': MANY, '--nprocs': 1, '-w': 1}
 LEVELS = ('participant', 'group', 'train')
 PLACES = ['/bids', '/out', 'participant']
 
 
 def split(words: str) -> tuple[list[str], list[str]]:
     """Options and positionals after the normalisation."""
-    done = normalise(words.split(), LISTS, VALUES, LEVELS)
+    done = normalise(words.split(), VALUES, 3, last=LEVELS)
     place = done.index('--') if '--' in done else len(done)
     return done[:place], done[place + 1 :]
 
@@ -74,12 +73,26 @@ def test_a_negative_number_is_a_value() -> None:
     assert options == ['--dose', '-0.5']
 
 
-def test_an_empty_list_is_left_for_click_to_refuse() -> None:
-    options, _ = split('/bids /out participant --participant-label')
-    assert options == ['--participant-label']
+@pytest.mark.parametrize('option', ['--participant-label', '--nprocs'])
+def test_a_missing_value_is_left_for_click_to_refuse(option: str) -> None:
+    assert normalise(['/bids', option], VALUES, 1) == [option]
 
 
-def test_missing_positionals_are_not_made_up() -> None:
-    options, places = split('/bids --participant-label 01 02')
-    assert options == LABELS
-    assert places == ['/bids']
+def test_two_values_stay_together() -> None:
+    values = {'--effect': MANY, '--severity': 2}
+    words = ['--effect', 'a=-1%', 'b=-2%', '--severity', '1', '2', 'in', 'out']
+    expected = ['--effect', 'a=-1%', '--effect', 'b=-2%', '--severity', '1', '2', '--', 'in', 'out']
+    assert normalise(words, values, 2) == expected
+
+
+@pytest.mark.parametrize('words', ['in out --effect a b', '--effect a b in out'])
+def test_positionals_without_choices(words: str) -> None:
+    expected = ['--effect', 'a', '--effect', 'b', '--', 'in', 'out']
+    assert normalise(words.split(), {'--effect': MANY}, 2) == expected
+
+
+def test_the_words_of_another_program_are_left_alone() -> None:
+    rest = ['--dose', '0.5', '1', '/x']
+    words = ['slurm', '--participant-label', '01', '02', '/bids', '/out', '--', *rest]
+    done = normalise(words, VALUES, 3, has_rest=True)
+    assert done == [*LABELS, '--', 'slurm', '/bids', '/out', *rest]

@@ -56,25 +56,25 @@ def test_the_output_is_asked_for(run):
 
 
 @pytest.mark.parametrize(
-    ('option', 'value', 'words'),
+    ('option', 'value', 'named'),
     [
-        ('--scenarios', 'S9', 'Did you mean S'),
-        ('--methods', 'gradcamm', 'Did you mean gradcam'),
-        ('--size', 'smal', 'Did you mean small'),
-        ('--strength', 'wild', 'Did you mean mild'),
-        ('--seeds', '-1', 'negative'),
-        ('--replicates', '1', 'control and as patient'),
-        ('--resolution', '40', '1 to 12 mm'),
+        ('--scenarios', 'S9', 'S1'),
+        ('--methods', 'gradcamm', 'gradcam'),
+        ('--size', 'smal', 'small'),
+        ('--strength', 'wild', 'mild'),
+        ('--seeds', '-1', '-1'),
+        ('--replicates', '1', '--replicates'),
+        ('--resolution', '40', '--resolution'),
         ('--recipe', '{"steps": 3}', 'steps'),
-        ('--recipe', '[1]', 'cannot be read'),
-        ('--recipe', '{"preset": "quick"}', 'no preset'),
+        ('--recipe', '[1]', '--recipe'),
+        ('--recipe', '{"preset": "quick"}', 'quick'),
         ('--paper-recipe', '{"capacity": "template"}', 'ipmi2021'),
     ],
 )
-def test_what_cannot_be_done_is_said(run, option, value, words):
+def test_impossible_requests_are_refused(run, option, value, named):
     result = run('/in', '--out', '/out', option, value)[0]
     assert result.exit_code == 2
-    assert words in ' '.join(result.output.split())
+    assert named in result.output
 
 
 def test_a_recipe_may_be_a_file(tmp_path):
@@ -82,7 +82,7 @@ def test_a_recipe_may_be_a_file(tmp_path):
     path.write_text('{"classifier_steps": 7}')
     assert read_recipe(str(path), '--recipe') == {'classifier_steps': 7}
     assert read_recipe(None, '--recipe') == {}
-    with pytest.raises(UsageError, match='cannot be read'):
+    with pytest.raises(UsageError, match='none.json'):
         read_recipe(str(tmp_path / 'none.json'), '--recipe')
 
 

@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from bids_interp.cli.tools import tools
-from bids_interp.cli.tools_inject import order_words
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.workflows import injecting
-from bids_interp.workflows.injection import EMBEDDED, Injection
+from bids_interp.workflows.injection import Injection
 
 
 @pytest.fixture
@@ -46,34 +46,37 @@ def test_scenarios_and_effects_are_handed_on(run):
     assert settings.participant_label == ('01', '03')
     named = run('/in', '/out', '--effect', 'hippocampus')[2]
     assert named.scenario.changes['parahippocampal'] == -0.3
-    assert named.template == EMBEDDED
+    assert named.template == EMBEDDED_TEMPLATE
 
 
-def test_lists_may_stand_before_the_folders():
-    assert order_words(['--participant-label', '01', '02', '/in', '/out'], [])[-3:] == [
-        '--',
-        '/in',
-        '/out',
-    ]
-    assert order_words(['/in', '/out', '--seed'], ['--seed'])[-1] == '/out'
+def test_lists_may_stand_before_the_folders(run):
+    words = '--participant-label 01 02 --effect hippocampus=-15% amygdala=-10% /in /out'
+    result, settings, injection = run(*words.split())
+    assert result.exit_code == 0, result.output
+    assert (settings.bids_dir, settings.output_dir) == (Path('/in'), Path('/out'))
+    assert settings.participant_label == ('01', '02')
+    assert injection.scenario.changes == {'hippocampus': -0.15, 'amygdala': -0.1}
+    assert run('/in', '/out', '--seed')[0].exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ('words', 'message'),
+    ('words', 'named'),
     [
-        ([], 'either --scenario or --effect'),
-        (['--scenario', 'S1', '--effect', 'ventricles'], 'either --scenario or --effect'),
-        (['--scenario', 'S9'], 'Scenarios: S1'),
-        (['--scenario', 'S1', '--atlas', 'x.nii.gz'], '--atlas goes with --effect'),
-        (['--effect', 'hippo=-15%'], 'no region called'),
-        (['--effect', 'hippocampus=-15%', '--atlas', '/none.nii.gz'], '/none.nii.gz'),
-        (['--effect', 'hippocampus=-15%', '--atlas-labels', 'x.tsv'], 'without --atlas'),
-        (['--effect', 'a=-5%', '--atlas', 'A:B', '--template', 'C'], 'A space, the template is C'),
-        (['--effect', 'a=-5%', '--atlas', 'A:B'], 'A:B names 0 atlases'),
+        ([], ['--scenario', '--effect']),
+        (['--scenario', 'S1', '--effect', 'ventricles'], ['--scenario', '--effect']),
+        (['--scenario', 'S9'], ['S9', 'S1']),
+        (['--scenario', 'S1', '--atlas', 'x.nii.gz'], ['--atlas', '--effect']),
+        (['--scenario', 'S1', '--atlas-labels', 'x.tsv'], ['--atlas-labels', '--effect']),
+        (['--effect', 'ventricles', '--strength', 'strong'], ['--strength', '--scenario']),
+        (['--effect', 'hippo=-15%'], ['hippo']),
+        (['--effect', 'hippocampus=-15%', '--atlas', '/none.nii.gz'], ['/none.nii.gz']),
+        (['--effect', 'hippocampus=-15%', '--atlas-labels', 'x.tsv'], ['--atlas-labels']),
+        (['--effect', 'a=-5%', '--atlas', 'A:B', '--template', 'C'], ['A', 'C']),
+        (['--effect', 'a=-5%', '--atlas', 'A:B'], ['A:B']),
     ],
 )
-def test_impossible_requests_are_refused(run, words, message):
+def test_impossible_requests_are_refused(run, words, named):
     result, settings, _ = run('/in', '/out', *words)
     assert result.exit_code == 2
-    assert message in result.output
+    assert all(name in result.output for name in named)
     assert settings is None

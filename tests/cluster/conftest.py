@@ -9,26 +9,16 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from helpers import slurm as cluster
 
 #: Seconds until jobs of these tests must have ended.
 PATIENCE = 1800
 #: States of a job that has not ended yet.
 MOVING = {'PENDING', 'CONFIGURING', 'RUNNING', 'COMPLETING', 'SUSPENDED', 'REQUEUED'}
-
-
-def load_module(path: Path) -> ModuleType:
-    """Import a module that stands beside the tests."""
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault(path.stem, module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -71,12 +61,11 @@ def slurm() -> Iterator[Slurm]:
     if os.environ.get('SLURM_CONF'):
         yield Slurm({})
         return
-    module = load_module(Path(__file__).with_name('slurm.py'))
     folder = Path('/tmp') / f'slurm-{uuid.uuid4().hex[:8]}'
     try:
-        yield Slurm(module.start(folder))
+        yield Slurm(cluster.start(folder))
     finally:
-        module.stop(folder)
+        cluster.stop(folder)
 
 
 @pytest.fixture(scope='session')

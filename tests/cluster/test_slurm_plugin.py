@@ -13,7 +13,45 @@ import yaml
 
 pytestmark = pytest.mark.slow
 
-QUICK = {'poll_seconds': 1, 'job_finished_timeout': 5, 'retry_timeout': 0}
+JOBS = {'interface': 'lo', 'cores': 1, 'memory': '4GB', 'walltime': '00:20:00'}
+
+
+# A workflow whose step takes long.
+SMALL = """
+import sys
+from pathlib import Path
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+
+from bids_interp.errors import WorkerLostError
+from bids_interp.settings import Settings
+from bids_interp.workflows.context import Run, send_crashes
+from bids_interp.workflows.engine import configure_nipype, run_nodes
+
+
+def take_long(path):
+    import time
+    from pathlib import Path
+
+    Path(path).touch()
+    time.sleep(600)
+
+
+site = Path(sys.argv[1])
+(site / 'work').mkdir()
+settings = Settings(site / 'bids', site / 'out', use_plugin=site / 'plugin.yml')
+run = Run(settings, site / 'work', 'cpu', 1, 1, 4.0, 'run')
+configure_nipype(run)
+workflow = pe.Workflow('small_wf', base_dir=str(site / 'work'))
+step = pe.Node(niu.Function(function=take_long), name='step')
+step.inputs.path = str(site / 'begun')
+workflow.add_nodes([step])
+send_crashes(workflow, site / 'crashes')
+outcome = run_nodes(run, workflow, site / 'crashes')
+lost = 'WorkerLostError' if WorkerLostError.default_advice in outcome.problem else ''
+print(outcome.status, outcome.step, lost)
+"""
 
 
 @pytest.fixture(scope='module')
@@ -27,87 +65,94 @@ def bids(slurm, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def run(slurm, bids: Path, site: Path, tiny_bundle):
-    """Run the participant level with a plugin; work and output stay between calls."""
+    """Run the participant level on jobs of SLURM; work and output stay between calls."""
 
-    def call(plugin: str, **arguments) -> subprocess.CompletedProcess[str]:
+    def call(**changes) -> subprocess.CompletedProcess[str]:
         file = site / 'plugin.yml'
-        file.write_text(yaml.safe_dump({'plugin': plugin, 'plugin_args': {**QUICK, **arguments}}))
+        arguments = {'n_workers': 2, 'slurm': {**JOBS, **changes}}
+        file.write_text(yaml.safe_dump({'plugin': 'Dask', 'plugin_args': arguments}))
         program = Path(sys.executable).with_name('bids_interp')
         return slurm.call(
             *(program, bids, site / 'out', 'participant', '--model', tiny_bundle.path),
             *('--work-dir', site / 'work', '--use-plugin', file, '--offline'),
-            *('--nprocs', '2', '--omp-nthreads', '1', '--doses', '1'),
+            *('--nprocs', '2', '--omp-nthreads', '1', '--doses', '1', '--fast'),
             LOGNAME='',
         )
 
     return call
 
 
-def _jobs(slurm) -> int:
-    """The number of the last job that SLURM knows."""
+def _jobs(slurm) -> list[dict[str, str]]:
+    """All jobs that SLURM remembers."""
     shown = slurm.call('scontrol', 'show', 'job', '--oneliner').stdout
-    return max((int(line.split()[0].partition('=')[2]) for line in shown.splitlines()
-                if line.startswith('JobId=')), default=0)  # fmt: skip
+    lines = (line for line in shown.splitlines() if line.startswith('JobId='))
+    return [dict(word.split('=', 1) for word in line.split() if '=' in word) for line in lines]
 
 
-@pytest.mark.parametrize('plugin', ['SLURM', 'SLURMGraph'])
-def test_every_step_is_a_job(slurm, run, site: Path, plugin: str) -> None:
-    before = _jobs(slurm)
-    done = run(plugin)
+def _ended(slurm, jobs: list[dict[str, str]]) -> list[str]:
+    """States of jobs after all of them have ended."""
+    slurm.wait([job['JobId'] for job in jobs])
+    return [state for job in jobs for state, _ in slurm.states(job['JobId'])]
+
+
+def test_steps_run_on_workers_in_jobs(slurm, run, site: Path) -> None:
+    before = len(_jobs(slurm))
+    done = run()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert 'The image is done.' in done.stdout
     assert (site / 'out' / 'sub-01.html').is_file()
     assert list((site / 'out').rglob('*_desc-inject100_logjacobian.nii.gz'))
-    jobs = _jobs(slurm) - before
-    assert jobs >= 8
-    shown = slurm.call('scontrol', 'show', 'job', '--oneliner').stdout
-    # realise_native asks for 2.5 GB = 2385 MiB.
-    assert 'MinMemoryNode=2385M' in shown
-    again = run(plugin)
+    jobs = _jobs(slurm)[before:]
+    assert len(jobs) == 2
+    # dask-jobqueue writes 4GB as SLURM counts it.
+    assert {job['MinMemoryNode'] for job in jobs} == {'4G'}
+    # The workers are cancelled when the last step is done, and their keys are gone.
+    assert set(_ended(slurm, jobs)) == {'CANCELLED'}
+    assert not list((site / 'work').glob('dask-tls-*'))
+    logs = ''.join(path.read_text() for path in (site / 'work' / 'dask-logs').iterdir())
+    assert 'tls://127.0.0.1' in logs
+    assert 'tcp://' not in logs
+    again = run()
     assert again.returncode == 0, again.stdout + again.stderr
-    # Only what is always looked at again: three sinks of files, figures and the report.
-    assert _jobs(slurm) - before - jobs <= 5
 
 
 @pytest.mark.parametrize(
-    ('plugin', 'options', 'said'),
+    ('changes', 'said'),
     [
-        ('SLURM', '--partition=nope', 'invalid partition'),
-        ('SLURMGraph', '--mem=900G', 'not available'),
+        ({'queue': 'nope'}, 'invalid partition'),
+        ({'memory': '900GB'}, 'not available'),
     ],
 )
-def test_a_refusal_is_told(run, plugin: str, options: str, said: str) -> None:
-    done = run(plugin, sbatch_args=options)
+def test_a_refusal_is_told(run, changes: dict, said: str) -> None:
+    done = run(**changes)
     assert done.returncode == 1
-    assert 'SLURM refused the job of' in done.stdout
-    assert said in done.stdout
-    assert '--use-plugin' in done.stdout
+    assert said in done.stdout + done.stderr
+    assert '--use-plugin' in done.stdout + done.stderr
     assert 'Traceback' not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize('plugin', ['SLURM', 'SLURMGraph'])
-def test_a_cancelled_job_is_told(slurm, run, plugin: str) -> None:
-    before, ended = _jobs(slurm), threading.Event()
+@pytest.mark.parametrize('signal', ['KILL', 'TERM'])
+def test_a_job_that_ends_early_fails_its_step(slurm, site: Path, signal: str) -> None:
+    """KILL is what a lack of memory brings; TERM comes at the time limit and from scancel."""
+    before, ended = len(_jobs(slurm)), threading.Event()
 
-    def queued(*options: str) -> list[str]:
-        shown = slurm.call('squeue', '-h', '-o', '%A', *options).stdout.split()
-        return [job for job in shown if int(job) > before]
-
-    def cancel() -> None:
+    def end() -> None:
         while not ended.is_set():
-            running = queued('-t', 'R')
-            if running:
-                slurm.call('scancel', '--signal=KILL', '--full', running[0])
-                slurm.call('scancel', running[0])
+            if (site / 'begun').exists():
+                (job,) = _jobs(slurm)[before:]
+                slurm.call('scancel', f'--signal={signal}', '--full', job['JobId'])
                 return
             time.sleep(0.2)
 
-    thread = threading.Thread(target=cancel)
+    (site / 'plugin.yml').write_text(
+        yaml.safe_dump({'plugin': 'Dask', 'plugin_args': {'n_workers': 1, 'slurm': JOBS}})
+    )
+    (site / 'small.py').write_text(SMALL)
+    thread = threading.Thread(target=end)
     thread.start()
-    done = run(plugin)
+    done = slurm.call(sys.executable, site / 'small.py', site)
     ended.set()
     thread.join()
-    assert done.returncode == 1, done.stdout
-    assert 'ended without a result' in done.stdout
-    assert 'Traceback' not in done.stdout + done.stderr
-    assert queued() == []
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == 'failed step WorkerLostError'
+    jobs = _jobs(slurm)[before:]
+    assert not {'RUNNING', 'PENDING'} & set(_ended(slurm, jobs))

@@ -14,11 +14,11 @@ import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from helpers import image
 
 #: A user whom neither the image nor this machine knows.
 STRANGER = 12345
@@ -72,17 +72,6 @@ class Engine:
         return json.loads(done.stdout)[0]
 
 
-def load_module(name: str) -> ModuleType:
-    """Import a module of this folder, which is no package."""
-    spec = spec_from_file_location(name, Path(__file__).with_name(f'{name}.py'))
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def documented(path: Path, *beginning: str) -> list[str]:
     """Return the words of the first command of a document that begins like this."""
     text = path.read_text().replace('\\\n', ' ')
@@ -100,12 +89,6 @@ def read_command() -> object:
 
 
 @pytest.fixture(scope='session')
-def load() -> object:
-    """Return :func:`load_module`, which keeps what it has loaded."""
-    return lambda name: sys.modules.get(name) or load_module(name)
-
-
-@pytest.fixture(scope='session')
 def image_name() -> str:
     """Name of the image under test."""
     name = os.environ.get('BIDS_INTERP_IMAGE')
@@ -115,9 +98,8 @@ def image_name() -> str:
 
 
 @pytest.fixture(scope='session')
-def engine(image_name: str, load) -> Engine:
+def engine(image_name: str) -> Engine:
     """Docker or Podman."""
-    image = load('image')
     return Engine(image.engine(), image_name, dict(image.environment()))
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers import image
+from helpers.apptainer import set_up
+
 pytestmark = pytest.mark.slow
 
 #: Seconds that one command may take; it hangs if it takes longer.
@@ -38,11 +41,10 @@ class Apptainer:
 
 
 @pytest.fixture(scope='module')
-def apptainer(engine, shared_folder: Path, load) -> Apptainer:
+def apptainer(engine, shared_folder: Path) -> Apptainer:
     """Convert the image by way of an archive, as docs/hpc.md says."""
-    image = load('image')
     try:
-        program = load('apptainer').set_up(image)
+        program = set_up()
     except image.Unavailable as error:
         pytest.skip(str(error))
     sif = image.CACHE / 'bids_interp.sif'

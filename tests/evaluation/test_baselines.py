@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-import torch
 from scipy.stats import ttest_ind
-from torch import nn
 
 from bids_interp.evaluation.baselines import (
     class_difference,
     exact_difference,
     morphometry_t_map,
-    saliency_values,
 )
 from bids_interp.spatial import Grid
 
@@ -45,53 +41,3 @@ def test_exact_volumes_of_patients_that_were_shrunk():
     fields = np.where(labels[:, None, None, None, None] == 1, outwards, 0.0).astype(np.float16)
     found = exact_difference(fields, labels, GRID, batch=2)
     np.testing.assert_allclose(found, -3 * np.log(1.1), atol=2e-3)
-
-
-class Weighted(nn.Module):
-    """A score whose gradient is known: the weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(216, 1)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.linear(image.flatten(1))
-
-
-def test_saliency_maps_lie_in_the_mask_and_reasons_are_kept():
-    torch.manual_seed(0)
-    network = Weighted().eval()
-    images = torch.rand(2, 1, *GRID.shape)
-    baseline = torch.zeros(1, 1, *GRID.shape)
-    methods = ['gradient', 'inputxgradient', 'gradcam']
-    values, skipped = saliency_values(methods, network, images, GRID, MASK, baseline, 0)
-    weights = network.linear.weight.detach().numpy().reshape(GRID.shape)
-    assert values['gradient'].shape == (2, MASK.sum())
-    np.testing.assert_allclose(values['gradient'][1], weights[MASK], rtol=1e-5)
-    product = weights[MASK] * images[1, 0].numpy()[MASK]
-    np.testing.assert_allclose(values['inputxgradient'][1], product, rtol=1e-5)
-    assert 'convolution' in skipped['gradcam']
-    assert set(values) == {'gradient', 'inputxgradient'}
-
-
-def test_a_method_that_breaks_costs_no_other(monkeypatch):
-    from bids_interp.evaluation import baselines
-
-    real = baselines.saliency_map
-
-    def breaks(method, *rest, **named):
-        if method == 'occlusion':
-            raise RuntimeError('broken\nat length')
-        return real(method, *rest, **named)
-
-    monkeypatch.setattr(baselines, 'saliency_map', breaks)
-    images = torch.rand(1, 1, *GRID.shape)
-    methods = ['occlusion', 'gradient']
-    values, skipped = saliency_values(methods, Weighted().eval(), images, GRID, MASK, images, 0)
-    assert list(values) == ['gradient']
-    assert skipped == {'occlusion': 'it ended with RuntimeError: broken'}
-    with pytest.raises(ValueError, match='odd'):
-        monkeypatch.setattr(
-            baselines, 'saliency_map', lambda *a, **k: (_ for _ in ()).throw(ValueError('odd'))
-        )
-        saliency_values(['gradient'], Weighted(), images, GRID, MASK, images, 0)

@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 from bids_interp.evaluation.classification import OutOfFold, out_of_fold_metrics
 from bids_interp.evaluation.exchange import exchange_labels, permutation_test
 from bids_interp.evaluation.out_of_fold import within_fold_auc
+from bids_interp.evaluation.verdict import verdict_sentence
 
 TWENTY = np.arange(20)
 
@@ -161,8 +162,9 @@ def test_a_signal_is_found_and_noise_is_not() -> None:
     strong = out_of_fold_metrics(answers(3.0 * truth - 1.5 + rng.normal(size=60)), 0, draws=50)
     assert strong['permutation_p'] == 1 / 2001
     assert strong['explanation_warranted']
-    assert strong['verdict'].startswith('Above chance: out-of-fold AUC 0.9')
+    assert strong['verdict'] == verdict_sentence(strong)
+    assert f'AUC {strong["auc"]["value"]:.2f}' in strong['verdict']
     noise = out_of_fold_metrics(answers(rng.normal(size=60)), 0, draws=50)
     assert noise['permutation_p'] > 0.05
-    assert noise['verdict'].endswith('No explanation is warranted.')
+    assert noise['verdict'] == verdict_sentence(noise)
     assert not noise['explanation_warranted']

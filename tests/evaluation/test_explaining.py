@@ -71,53 +71,53 @@ def explain(strength: float = 1.0, label: int = 0, truth: np.ndarray = TRUTH, ot
 def test_a_right_simulation_convinces_everybody():
     log_j, row = explain(other=OWN)
     np.testing.assert_allclose(log_j, TRUTH, atol=1e-6)
-    assert row['direction'] == 'inject'
+    assert row.direction == 'inject'
     for name in ('crosses', 'monotone', 'transfer_right_way', 'transfer_crosses'):
-        assert row[name] == 1.0, name
-    assert row['volume_right_way'] == row['volume_crosses'] == 1.0
-    assert row['roi_error_percent'] == pytest.approx(0, abs=1e-4)
-    assert row['n_folded'] == 0
-    assert 0 < row['reversibility_rmse'] < 0.03
+        assert getattr(row, name) == 1.0, name
+    assert row.volume_right_way == row.volume_crosses == 1.0
+    assert row.roi_error_percent == pytest.approx(0, abs=1e-4)
+    assert row.n_folded == 0
+    assert 0 < row.reversibility_rmse < 0.03
 
 
 def test_effectiveness_is_the_shift_over_the_class_gap():
     _, row = explain()
     before, after = OWN.change(0, exponential(-INWARDS, GRID), GRID)
-    assert row['effectiveness'] == pytest.approx((after - before) / 10.0)
+    assert row.effectiveness == pytest.approx((after - before) / 10.0)
     length = exponential(INWARDS, GRID)[0].square().sum(dim=0).sqrt().numpy()
-    assert row['minimality_mm'] == pytest.approx(length[MASK].mean(), rel=1e-5)
+    assert row.minimality_mm == pytest.approx(length[MASK].mean(), rel=1e-5)
 
 
 def test_a_wrong_direction_convinces_nobody():
     _, row = explain(-1.0, other=OWN)
     for name in ('crosses', 'monotone', 'transfer_right_way', 'volume_right_way', 'volume_crosses'):
-        assert row[name] == 0.0, name
-    assert row['effectiveness'] < 0
-    assert row['roi_error_percent'] > 150
+        assert getattr(row, name) == 0.0, name
+    assert row.effectiveness < 0
+    assert row.roi_error_percent > 150
 
 
 def test_patients_have_the_pattern_removed():
     log_j, row = explain(label=1, truth=-TRUTH)
-    assert row['direction'] == 'remove'
+    assert row.direction == 'remove'
     assert log_j[8, 8, 8] > 0
-    assert row['volume_right_way'] == 1.0
+    assert row.volume_right_way == 1.0
 
 
 def test_half_of_the_change_is_an_error_of_about_a_half():
     _, row = explain(0.5)
-    assert row['roi_error_percent'] == pytest.approx(50, abs=6)
+    assert row.roi_error_percent == pytest.approx(50, abs=6)
 
 
 def test_nothing_is_asked_where_nothing_is_planted():
     _, row = explain(truth=np.zeros_like(TRUTH))
-    assert np.isnan(row['roi_error_percent'])
-    assert np.isnan(row['transfer_crosses'])
+    assert np.isnan(row.roi_error_percent)
+    assert np.isnan(row.transfer_crosses)
 
 
 def test_volumes_that_nobody_has_are_not_realistic():
     _, fair = explain()
     _, extreme = explain(4.0)
-    assert extreme['realism'] < fair['realism'] <= 1.0
+    assert extreme.realism < fair.realism <= 1.0
 
 
 def test_folds_are_counted():
@@ -128,7 +128,7 @@ def test_folds_are_counted():
             return dose.view(-1, 1, 1, 1, 1) * 40 * torch.sin(POINTS)
 
     _, row = explain_image(Folding(), OWN, None, ANATOMY, 0, 0, TRUTH, GRID, MASK)
-    assert row['n_folded'] > 10
+    assert row.n_folded > 10
 
 
 def test_regions_that_change_come_first_and_once():

@@ -5,8 +5,6 @@ import pytest
 
 from bids_interp.evaluation.truth import (
     basis_ceiling,
-    best_of_smoothing,
-    reliable_voxels,
     score_map,
     volume_change_error,
 )
@@ -69,14 +67,6 @@ def test_only_the_mask_counts():
     assert score_map(spoilt, TRUTH, mask).ncc == pytest.approx(1.0)
 
 
-def test_smoothing_is_used_where_it_helps():
-    noisy = TRUTH + 0.4 * np.random.default_rng(0).normal(size=GRID.shape).astype(np.float32)
-    plain = score_map(noisy, TRUTH, EVERYWHERE, signed=False)
-    assert best_of_smoothing(noisy, TRUTH, EVERYWHERE, GRID).ncc > plain.ncc + 0.05
-    # Smoothing a perfect map only blurs it.
-    assert best_of_smoothing(TRUTH, TRUTH, EVERYWHERE, GRID).ncc == pytest.approx(1.0)
-
-
 def test_volume_change_error():
     region = np.zeros(GRID.shape)
     region[4:8] = 1.0
@@ -95,11 +85,3 @@ def test_what_the_basis_can_hold():
     ceiling = basis_ceiling(narrow_truth, EVERYWHERE, wide)
     assert ceiling > 0.9
     assert basis_ceiling(narrow_truth, EVERYWHERE, coarse) < ceiling - 0.05
-
-
-def test_reliable_voxels_need_every_fold():
-    rng = np.random.default_rng(1)
-    same = np.stack([TRUTH + 0.001 * rng.normal(size=GRID.shape) for _ in range(3)])
-    share = (np.abs(TRUTH) > 0.02).mean()
-    assert reliable_voxels(same, EVERYWHERE) == pytest.approx(share, abs=0.01)
-    assert reliable_voxels(np.stack([TRUTH, -TRUTH, TRUTH]), EVERYWHERE) == 0.0

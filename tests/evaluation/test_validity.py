@@ -89,26 +89,26 @@ def test_who_crosses_the_centre() -> None:
     # Scores of controls -3, -1, 0 and of patients 1, 3, 5: medians -1 and 3, so the centre is 1.
     images, labels = ramps(-3, -1, 0, 1, 3, 5), np.array([0, 0, 0, 1, 1, 1])
     (row,) = validity(READER, Shifter(-5.0), images, labels, BINARY, [4.0], GRID)
-    assert row['contrast'] == 'control-patient'
+    assert row.contrast == 'control-patient'
     # All move by 2.5: of -3, -1, 0 the last two cross 1, of 1, 3, 5 the first two.
-    assert row['inject']['n'] == row['remove']['n'] == 3
-    assert row['inject']['validity'] == pytest.approx(2 / 3)
-    assert row['remove']['validity'] == pytest.approx(2 / 3)
-    for side in ('inject', 'remove'):
-        assert row[side]['effectiveness'] == pytest.approx(2.5 / 4, abs=1e-4)
+    assert row.inject.n == row.remove.n == 3
+    assert row.inject.validity == pytest.approx(2 / 3)
+    assert row.remove.validity == pytest.approx(2 / 3)
+    for side in row.sides:
+        assert side.effectiveness == pytest.approx(2.5 / 4, abs=1e-4)
 
 
 def test_the_wrong_way_is_negative() -> None:
     images, labels = ramps(-2, 2), np.array([0, 1])
     (row,) = validity(READER, Shifter(2.0), images, labels, BINARY, [2.0], GRID)
-    assert row['inject']['validity'] == row['remove']['validity'] == 0
-    assert row['inject']['effectiveness'] == pytest.approx(-0.5, abs=1e-4)
+    assert row.inject.validity == row.remove.validity == 0
+    assert row.inject.effectiveness == pytest.approx(-0.5, abs=1e-4)
 
 
 def test_no_image_of_a_class() -> None:
     (row,) = validity(READER, Shifter(-5.0), ramps(0, 1), np.array([0, 0]), BINARY, [1.0], GRID)
-    assert row['remove'] is None
-    assert row['inject']['n'] == 2
+    assert row.remove is None
+    assert row.inject.n == 2
 
 
 def test_each_contrast_has_its_own_images_simulator_and_gap() -> None:
@@ -124,27 +124,25 @@ def test_each_contrast_has_its_own_images_simulator_and_gap() -> None:
         [1.0, 2.0, 4.0],
         GRID,
     )
-    assert [row['contrast'] for row in rows] == ['A-B', 'A-C', 'B-C']
+    assert [row.contrast for row in rows] == ['A-B', 'A-C', 'B-C']
     # Of (x - 6)^2 the logits are 9, 0, 9; shifted by 1 voxel 4, 1, 16; by 2: 1, 4, 25.
     # A-B (A is injected): -9 becomes 1 - 4 = -3, a shift of 6 over a gap of 1.
-    assert rows[0]['inject']['effectiveness'] == pytest.approx(6, abs=1e-3)
+    assert rows[0].inject.effectiveness == pytest.approx(6, abs=1e-3)
     # A-C: 0 becomes 25 - 1 = 24 over a gap of 2.
-    assert rows[1]['inject']['effectiveness'] == pytest.approx(12, abs=1e-3)
+    assert rows[1].inject.effectiveness == pytest.approx(12, abs=1e-3)
     # B-C: B is flat, nothing changes.
-    assert rows[2]['inject']['effectiveness'] == pytest.approx(0, abs=1e-3)
-    assert rows[0]['remove']['n'] == rows[2]['inject']['n'] == 1
+    assert rows[2].inject.effectiveness == pytest.approx(0, abs=1e-3)
+    assert rows[0].remove.n == rows[2].inject.n == 1
 
 
 def test_a_regression_moves_everybody_both_ways() -> None:
     # Crossing means half a standard deviation; the steep image moves by 0.75, the flat one by 0.3.
     images = torch.cat([ramps(0.0, slope=0.5), ramps(0.0, slope=0.2)])
     rows = validity(READER, Shifter(-3.0), images, np.array([40.0, 60.0]), NUMBER, [1.0], GRID)
-    for side in ('inject', 'remove'):
-        assert rows[0][side] == {
-            'n': 2,
-            'validity': 0.5,
-            'effectiveness': pytest.approx((0.75 + 0.3) / 2, abs=1e-4),
-        }
+    assert len(rows[0].sides) == 2
+    for side in rows[0].sides:
+        assert (side.n, side.validity) == (2, 0.5)
+        assert side.effectiveness == pytest.approx((0.75 + 0.3) / 2, abs=1e-4)
 
 
 class Scaler(nn.Module):

@@ -5,7 +5,6 @@ import pytest
 
 from bids_interp.evaluation.volume_judge import (
     VolumeJudge,
-    judged_validity,
     region_volumes,
     regions_of_image,
 )
@@ -44,9 +43,11 @@ def test_the_judge_knows_what_shrinks():
     volumes[labels == 1, 0] *= 0.7
     judge = VolumeJudge.fit(volumes, labels)
     controls = volumes[labels == 0]
-    shrunk = controls * [0.6, 1, 1]
-    assert judged_validity(judge, controls, shrunk, 'inject') == {'right_way': 1.0, 'across': 1.0}
-    other = judged_validity(judge, controls, controls * [1, 0.95, 1], 'inject')
-    assert other['across'] < 0.2
-    wrong = judged_validity(judge, controls, controls * [1.2, 1, 1], 'inject')
-    assert wrong == {'right_way': 0.0, 'across': 0.0}
+    before = judge.decide(controls)
+    shrunk = judge.decide(controls * [0.6, 1, 1])
+    assert (shrunk > before).all()
+    assert (shrunk > 0).all()
+    assert (judge.decide(controls * [1, 0.95, 1]) > 0).mean() < 0.2
+    grown = judge.decide(controls * [1.2, 1, 1])
+    assert (grown < before).all()
+    assert (grown < 0).all()

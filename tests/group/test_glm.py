@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from bids_interp.errors import UsageError
-from bids_interp.group.design import make_design
-from bids_interp.group.glm import fit_terms, freedman_lane, why_not
+from bids_interp.group.design import MIN_DF, NO_VALUES, make_design
+from bids_interp.group.glm import NO_VARIATION, fit_terms, freedman_lane, why_not
 
 
 def design_of(**variables):
@@ -129,33 +131,34 @@ def test_levels_that_are_written_as_numbers_make_no_slope() -> None:
 def test_levels_that_others_determine_in_part_are_told() -> None:
     site = ['a'] * 5 + ['b', 'c'] * 3
     design = make_design({'group': ['x'] * 5 + ['y'] * 6, 'site': site}, ['0'] * 11)
-    assert design.left_out == {'site': 'determined by group in some of its 3 levels'}
+    assert list(design.left_out) == ['site']
+    assert re.search(r'\bgroup\b.*\b3\b', design.left_out['site'])
 
 
 @pytest.mark.parametrize(
     ('variables', 'name', 'words'),
     [
-        ({'group': ['a', 'b'] * 5, 'age': ['60'] * 10}, 'age', 'the same for all'),
-        ({'group': ['a', 'b'] * 5, 'age': [None] * 10}, 'age', 'nobody has a value'),
-        ({'group': ['a', 'b'] * 5, 'dx': ['x', 'y'] * 5}, 'dx', 'determined by group'),
+        ({'group': ['a', 'b'] * 5, 'age': ['60'] * 10}, 'age', r'\b10\b'),
+        ({'group': ['a', 'b'] * 5, 'age': [None] * 10}, 'age', NO_VALUES),
+        ({'group': ['a', 'b'] * 5, 'dx': ['x', 'y'] * 5}, 'dx', r'\bgroup$'),
     ],
 )
 def test_what_cannot_be_in_the_model_is_left_out_and_told(variables, name, words) -> None:
     design = design_of(**variables)
-    assert words in design.left_out[name]
+    assert re.search(words, design.left_out[name])
     assert [term.name for term in design.terms] == ['group']
 
 
 def test_a_collinear_design_that_was_asked_for_is_an_error() -> None:
     variables = {'group': ['a', 'b'] * 5, 'site': ['x', 'y'] * 5}
-    with pytest.raises(UsageError, match='site is determined by group') as caught:
+    with pytest.raises(UsageError, match=r'\bsite\b.*\bgroup\b.* 10 ') as caught:
         make_design(variables, ['0'] * 10, required=['group', 'site'])
     assert '--covariates' in caught.value.advice
 
 
 def test_a_number_that_is_the_sum_of_others() -> None:
     age, years = np.arange(12.0), np.random.default_rng(0).normal(5, 1, 12)
-    with pytest.raises(UsageError, match='collinear'):
+    with pytest.raises(UsageError, match=r'\bonset\b.*\bage, years\b.* 12 '):
         make_design(
             {'age': age.tolist(), 'years': years.tolist(), 'onset': (age - years).tolist()},
             ['0'] * 12,
@@ -165,8 +168,8 @@ def test_a_number_that_is_the_sum_of_others() -> None:
 
 def test_too_few_are_not_tested() -> None:
     design = design_of(group=['a', 'b', 'a', 'b', 'a'])
-    assert 'degrees of freedom' in why_not(design)
-    assert why_not(design_of(group=['a'] * 10)) == 'no variable varies between the subjects'
+    assert [int(n) for n in re.findall(r'\d+', why_not(design))] == [5, 3, 2, MIN_DF]
+    assert why_not(design_of(group=['a'] * 10)) == NO_VARIATION
     assert why_not(design_of(group=['a', 'b'] * 5)) == ''
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,31 +22,34 @@ from bids_interp.group.inference import (
     model_scores,
     score_rows,
 )
-from bids_interp.group.plan import GroupPlan, folder_name, training_folds
+from bids_interp.group.plan import Choices, GroupPlan, folder_name, training_folds
 from bids_interp.group.reading import find_places
 from bids_interp.group.responses import logit_rows, response_rows
-from bids_interp.group.voxelwise import coarse_places, max_t, voxelwise_glm
+from bids_interp.group.voxelwise import NO_DIFFERENCE, coarse_places, max_t, voxelwise_glm
+from bids_interp.models.prediction import ExplainedTarget
 from bids_interp.settings import Settings
+from helpers import cohorts
 
 
 @pytest.fixture
-def plan_of(chosen, made_up):
+def plan_of(chosen):
     """The plan of a cohort, as the workflow makes it."""
 
     def make(cohort, **options) -> GroupPlan:
         settings = Settings(cohort.bids, cohort.out, 'group', **options)
         scans = chosen(cohort.out, include_training=settings.include_training)
-        target = scans[0].prediction['Target']
+        target = scans[0].prediction.target
         columns = read_columns(settings, scans, target)
-        choices = {
-            'random_seed': 1,
-            'include_training': settings.include_training,
-            'permutations': 300,
-            'tfce': settings.tfce,
-            'group_asked': settings.group_by is not None,
-        }
-        folder = cohort.out / 'group' / folder_name(made_up.model)
-        return GroupPlan(cohort.out, folder, scans, columns, made_up.model, choices)
+        choices = Choices(
+            random_seed=1,
+            include_training=settings.include_training,
+            permutations=300,
+            tfce=settings.tfce,
+            group_asked=settings.group_by is not None,
+        )
+        model = (cohorts.MODEL, cohorts.DIGEST)
+        folder = cohort.out / 'group' / folder_name(model)
+        return GroupPlan(cohort.out, folder, scans, columns, model, choices)
 
     return make
 
@@ -71,7 +76,8 @@ def test_the_planted_difference_is_found(patients, plan_of) -> None:
     assert effect['p'] < 0.05
     assert effect['spread'] == pytest.approx(2**0.5)
     assert all(e['spread'] == 1 for e in model['effects'] if e['variable'] != 'group')
-    assert model['left_out'] == {'brain_volume_ml': 'the same for all 20 complete images'}
+    assert list(model['left_out']) == ['brain_volume_ml']
+    assert ' 20 ' in model['left_out']['brain_volume_ml']
     assert model['blocks'] == {'0': 10, '1': 10}
     controls = [row['score'] for row in rows if row['group'] == 'control']
     assert np.mean(controls) == pytest.approx(0, abs=1e-6)
@@ -126,11 +132,11 @@ def test_a_collinear_design_that_was_asked_for(patients, plan_of) -> None:
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients, group_by='group', covariates=('site',))
     rows, _ = score_rows(plan)
-    with pytest.raises(UsageError, match='site is determined by group'):
+    with pytest.raises(UsageError, match=r'\bsite\b.*\bgroup\b.* 20 '):
         model_scores(plan, rows)
     by_itself = plan_of(patients)
     left_out = model_scores(by_itself, rows)['left_out']
-    assert left_out['site'] == 'determined by group'
+    assert left_out['site'].endswith(' group')
 
 
 def test_a_group_with_one_member(patients, plan_of) -> None:
@@ -138,7 +144,7 @@ def test_a_group_with_one_member(patients, plan_of) -> None:
     table(patients, lines)
     plan = plan_of(patients)
     model = model_scores(plan, score_rows(plan)[0])
-    assert model['left_out']['group = x'] == 'this group has one member'
+    assert 'group = x' in model['left_out']
     assert model['n'] == 19
 
 
@@ -153,7 +159,7 @@ def test_a_group_with_one_complete_member(patients, plan_of) -> None:
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients)
     model = model_scores(plan, score_rows(plan)[0])
-    assert model['left_out']['group = patient'] == 'one of its 10 members has all variables'
+    assert ' 10 ' in model['left_out']['group = patient']
     assert 'group' not in {effect['variable'] for effect in model['effects']}
     assert model['n'] == 10
 
@@ -173,7 +179,7 @@ def test_sites_and_groups_that_are_written_as_numbers(patients, plan_of) -> None
     assert plan_of(patients, covariates=('batch',)).columns.levels == ('group',)
     (patients.bids / 'participants.json').write_text('{"batch": {"Levels": {"1": "first"}}}')
     assert plan_of(patients, covariates=('batch',)).columns.levels == ('group', 'batch')
-    with pytest.raises(UsageError, match='its values are no numbers'):
+    with pytest.raises(UsageError, match='--voxelwise batch'):
         plan_of(patients, voxelwise=('batch',))
 
 
@@ -184,7 +190,7 @@ def test_one_age_that_is_no_number(patients, plan_of) -> None:
     assert plan_of(patients).columns.values['age']['sub-03'] == '89'
     lines[3] = 'sub-03\tpatient\told\tF'
     table(patients, '\n'.join(lines) + '\n')
-    with pytest.raises(InputDatasetError, match="age of sub-03 is 'old'") as caught:
+    with pytest.raises(InputDatasetError, match="age .*sub-03 .*'old'") as caught:
         plan_of(patients)
     assert 'participants.json' in caught.value.advice
 
@@ -232,7 +238,7 @@ def test_few_subjects_are_described_but_not_tested(make_cohort, plan_of) -> None
 
 def test_a_table_that_names_nobody_present(patients, plan_of) -> None:
     table(patients, 'participant_id\tgroup\nsub-elsewhere\tpatient\n')
-    with pytest.raises(InputDatasetError, match='names none of the 20 subjects') as caught:
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv .*\b20\b.*sub-01') as caught:
         plan_of(patients)
     assert '--labels' in caught.value.advice
 
@@ -240,21 +246,21 @@ def test_a_table_that_names_nobody_present(patients, plan_of) -> None:
 def test_no_table_at_all(patients, plan_of) -> None:
     (patients.bids / 'participants.tsv').unlink()
     assert plan_of(patients).columns.group == ''
-    with pytest.raises(InputDatasetError, match=r'participants\.tsv is not there'):
+    with pytest.raises(InputDatasetError, match=r'participants\.tsv'):
         plan_of(patients, group_by='group')
 
 
 def test_columns_that_do_not_fit(patients, plan_of) -> None:
-    with pytest.raises(UsageError, match="Did you mean 'group'"):
+    with pytest.raises(UsageError, match="--group-by 'groups'.*'group'"):
         plan_of(patients, group_by='groups')
-    with pytest.raises(UsageError, match='--voxelwise sex: its values are no numbers'):
+    with pytest.raises(UsageError, match='--voxelwise sex'):
         plan_of(patients, voxelwise=('sex',))
     lines = ['participant_id\tcode'] + [f'sub-{n:02d}\tc{n}' for n in range(1, 25)]
     many = '\n'.join(lines) + '\n'
     table(patients, many)
     assert plan_of(patients, group_by='code').columns.group == 'code'
     table(patients, many + 'sub-01\tother\n')
-    with pytest.raises(InputDatasetError, match='more than one value'):
+    with pytest.raises(InputDatasetError, match=r'code .*sub-01: c1, other'):
         plan_of(patients, group_by='code')
 
 
@@ -262,13 +268,14 @@ def test_too_many_groups_are_no_groups(patients, chosen) -> None:
     from bids_interp.group.covariates import _check_groups
 
     values = {f'sub-{n}': str(n) for n in range(30)}
-    with pytest.raises(UsageError, match='30 different values'):
+    with pytest.raises(UsageError, match='--group-by age .*30'):
         _check_groups(values, 'age', True)
 
 
 def test_what_a_regression_was_trained_for_is_a_covariate(patients, chosen) -> None:
     settings = Settings(patients.bids, patients.out, 'group')
-    columns = read_columns(settings, chosen(patients.out), {'kind': 'regression', 'label': 'age'})
+    target = ExplainedTarget(kind='regression', label='age')
+    columns = read_columns(settings, chosen(patients.out), target)
     assert columns.group == ''
     assert columns.chosen[0] == 'age'
 
@@ -317,7 +324,7 @@ def test_a_dose_response_without_probability(patients, plan_of) -> None:
     assert all(np.isfinite(row['logit']) and np.isnan(row['probability']) for row in rows)
 
 
-def test_voxelwise_model_has_the_group_in_it(patients, plan_of, made_up) -> None:
+def test_voxelwise_model_has_the_group_in_it(patients, plan_of) -> None:
     """Maps that differ by group alone do not follow a number that differs by group, too."""
     rng = np.random.default_rng(0)
     lines = ['participant_id\tgroup\tmmse']
@@ -325,9 +332,9 @@ def test_voxelwise_model_has_the_group_in_it(patients, plan_of, made_up) -> None
     for index, scan in enumerate(plan.included):
         group = patients.labels[index]
         lines.append(f'sub-{scan.subject}\t{group}\t{28 - 4 * (group == "patient") + rng.normal()}')
-        values = made_up.truth() * (1.5 if group == 'patient' else 1.0)
+        values = cohorts.truth() * (1.5 if group == 'patient' else 1.0)
         values = values + 0.02 * rng.standard_normal(values.shape)
-        made_up.save(scan.maps['inject100'], values.astype('f4'), made_up.grid().affine)
+        cohorts.save(scan.maps['inject100'], values.astype('f4'), cohorts.grid().affine)
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients, voxelwise=('mmse',))
     facts, _, _ = voxelwise_glm(plan, 'inject100', 'mmse', find_places(plan.included))
@@ -336,10 +343,10 @@ def test_voxelwise_model_has_the_group_in_it(patients, plan_of, made_up) -> None
     coded(patients, 'dose', {'patient': '1', 'control': '0'})
     plan = plan_of(patients, voxelwise=('dose',))
     facts, _, _ = voxelwise_glm(plan, 'inject100', 'dose', find_places(plan.included))
-    assert facts['not_tested'] == 'dose: determined by group'
+    assert re.fullmatch(r'dose: .* group', facts['not_tested'])
 
 
-def test_voxelwise_model_on_a_number(patients, plan_of, made_up) -> None:
+def test_voxelwise_model_on_a_number(patients, plan_of) -> None:
     """Where the maps follow a number the model finds it, and only there."""
     rng = np.random.default_rng(0)
     lines = ['participant_id\tgroup\tduration']
@@ -347,9 +354,9 @@ def test_voxelwise_model_on_a_number(patients, plan_of, made_up) -> None:
     where = (slice(4, 8), slice(8, 12), slice(8, 12))
     for index, scan in enumerate(plan.included):
         lines.append(f'sub-{scan.subject}\t{patients.labels[index]}\t{index}')
-        values = made_up.truth() + 0.02 * rng.standard_normal(made_up.truth().shape)
+        values = cohorts.truth() + 0.02 * rng.standard_normal(cohorts.truth().shape)
         values[where] += 0.02 * index
-        made_up.save(scan.maps['inject100'], values.astype('f4'), made_up.grid().affine)
+        cohorts.save(scan.maps['inject100'], values.astype('f4'), cohorts.grid().affine)
     table(patients, '\n'.join(lines) + '\n')
     plan = plan_of(patients, voxelwise=('duration',))
     places = find_places(plan.included)
@@ -402,7 +409,7 @@ def test_max_t_keeps_its_level_and_its_blocks() -> None:
 
 def test_clusters_can_be_enhanced(patients, plan_of) -> None:
     plan = plan_of(patients, voxelwise=('age',), tfce=True)
-    plan.choices['permutations'] = 5
+    plan = replace(plan, choices=replace(plan.choices, permutations=5))
     _, maps, coarse = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
     assert set(maps) == {'t', 'p', 'tfce', 'tfcep'}
     assert maps['tfcep'].shape == (int(coarse.inside.sum()),)
@@ -412,19 +419,19 @@ def test_clusters_can_be_enhanced(patients, plan_of) -> None:
     assert maps['tfcep'][np.abs(maps['tfce']).argmax()] == pytest.approx(maps['tfcep'].min())
 
 
-def test_maps_that_do_not_differ_are_not_tested(patients, plan_of, made_up) -> None:
+def test_maps_that_do_not_differ_are_not_tested(patients, plan_of) -> None:
     plan = plan_of(patients, voxelwise=('age',))
     for scan in plan.included:
-        made_up.save(scan.maps['inject100'], made_up.truth(), made_up.grid().affine)
+        cohorts.save(scan.maps['inject100'], cohorts.truth(), cohorts.grid().affine)
     facts, maps, _ = voxelwise_glm(plan, 'inject100', 'age', find_places(plan.included))
-    assert 'do not differ' in facts['not_tested']
+    assert facts['not_tested'] == NO_DIFFERENCE
     assert maps == {}
 
 
-def test_fine_maps_are_tested_on_a_coarse_grid(made_up) -> None:
+def test_fine_maps_are_tested_on_a_coarse_grid() -> None:
     from bids_interp.group.reading import Places
 
-    grid = made_up.grid().with_spacing(1.0)
+    grid = cohorts.grid().with_spacing(1.0)
     coarse, step = coarse_places(Places(grid, np.ones(grid.shape, bool)))
     assert step == 3
     np.testing.assert_allclose(coarse.grid.spacing, 3)
@@ -438,9 +445,9 @@ def fake_bundle(maps: np.ndarray, digest: str, grid) -> SimpleNamespace:
     )
 
 
-def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch, made_up) -> None:
+def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch) -> None:
     rng = np.random.default_rng(0)
-    grid = made_up.grid()
+    grid = cohorts.grid()
     size = int(np.prod(grid.shape))
     shared = 0.3 * (np.arange(size) < 200)
     bundles = {
@@ -457,7 +464,7 @@ def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch, made_up) -
     chance, _, _ = null.beyond_chance(Path('null0'), names[1:])
     assert chance['p'] > 0.05
     assert not chance['enough']
-    with pytest.raises(ModelError, match='the model itself'):
+    with pytest.raises(ModelError, match='--null-models true '):
         null.beyond_chance(Path('true'), ['true'])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -11,13 +12,22 @@ import pytest
 
 from bids_interp.errors import InputDatasetError, NothingToDoError
 from bids_interp.group.scans import (
+    ABSENT,
     FURTHER,
+    HELD_OUT,
+    NO_MAP,
+    OTHER_GRID,
+    OWN_GRIDS,
+    STALE_MAPS,
+    TRAINED_WITH,
+    UNEXPLAINED,
     choose_model,
     find_scans,
     in_order,
     inclusion_row,
     select,
 )
+from helpers import cohorts
 
 
 def reasons(scans) -> dict[str, str]:
@@ -32,51 +42,51 @@ def test_new_subjects_of_one_model_are_in(make_cohort, chosen) -> None:
     assert sorted(found[0].maps) == ['inject100', 'remove100']
 
 
-def test_other_models_versions_and_grids_are_left_out(make_cohort, made_up, chosen) -> None:
+def test_other_models_versions_and_grids_are_left_out(make_cohort, chosen) -> None:
     out = make_cohort().out
-    made_up.write_scan(out, 'model', ModelHash='another')
-    made_up.write_scan(out, 'contrast', ModelHash='abcdef123456-1')
+    cohorts.write_scan(out, 'model', ModelHash='another')
+    cohorts.write_scan(out, 'contrast', ModelHash='abcdef123456-1')
     version = {'GeneratedBy': [{'Name': 'bids_interp', 'Version': '9.9'}]}
-    made_up.write_scan(out, 'version', **version)
-    folder = made_up.write_scan(out, 'grid')
+    cohorts.write_scan(out, 'version', **version)
+    folder = cohorts.write_scan(out, 'grid')
     for path in folder.glob('*_logjacobian.nii.gz'):
-        made_up.save(path, np.zeros((5, 5, 5), 'f4'), np.eye(4))
+        cohorts.save(path, np.zeros((5, 5, 5), 'f4'), np.eye(4))
     found = reasons(chosen(out))
     assert 'another' in found['sub-model']
-    assert 'contrast' in found['sub-contrast']
+    assert 'abcdef123456-1' in found['sub-contrast']
     assert '9.9' in found['sub-version']
-    assert 'grid' in found['sub-grid']
+    assert found['sub-grid'] == OTHER_GRID
     assert sum(not reason for reason in found.values()) == 6
 
 
-def test_a_subject_that_is_still_being_processed(make_cohort, made_up, chosen) -> None:
+def test_a_subject_that_is_still_being_processed(make_cohort, chosen) -> None:
     out = make_cohort().out
     (out / 'sub-begun' / 'anat').mkdir(parents=True)
-    folder = made_up.write_scan(out, 'half')
+    folder = cohorts.write_scan(out, 'half')
     for path in folder.glob('*_logjacobian.nii.gz'):
         path.unlink()
     next(folder.glob('*_velocity.nii.gz')).unlink()
-    folder = made_up.write_scan(out, 'torn')
+    folder = cohorts.write_scan(out, 'torn')
     (folder / 'sub-torn_desc-explain_prediction.json').write_text('{"ModelName": ')
-    folder = made_up.write_scan(out, 'empty')
+    folder = cohorts.write_scan(out, 'empty')
     next(folder.glob('*_desc-inject100_logjacobian.nii.gz')).write_bytes(b'')
     found = reasons(chosen(out))
-    assert 'not ended' in found['sub-begun']
-    assert 'no map' in found['sub-half']
-    assert 'cannot be read' in found['sub-torn']
-    assert 'damaged' in found['sub-empty']
+    assert found['sub-begun'] == UNEXPLAINED
+    assert found['sub-half'] == NO_MAP
+    assert 'sub-torn_desc-explain_prediction.json' in found['sub-torn']
+    assert 'desc-inject100_logjacobian.nii.gz' in found['sub-empty']
 
 
-def test_maps_of_another_model_are_not_taken(make_cohort, made_up, chosen) -> None:
+def test_maps_of_another_model_are_not_taken(make_cohort, chosen) -> None:
     """A second run without template space leaves the maps of the first one."""
     out = make_cohort().out
     named = {
-        'fresh': {'logjacobian': made_up.model[1], 'velocity': made_up.model[1]},
-        'moved': {'logjacobian': 'another', 'velocity': made_up.model[1]},
+        'fresh': {'logjacobian': cohorts.DIGEST, 'velocity': cohorts.DIGEST},
+        'moved': {'logjacobian': 'another', 'velocity': cohorts.DIGEST},
         'stale': {'logjacobian': 'another', 'velocity': 'another'},
     }
     for subject, hashes in named.items():
-        folder = made_up.write_scan(out, subject)
+        folder = cohorts.write_scan(out, subject)
         for suffix, digest in hashes.items():
             for path in folder.glob(f'*_{suffix}.nii.gz'):
                 beside = path.with_name(path.name.replace('.nii.gz', '.json'))
@@ -87,7 +97,7 @@ def test_maps_of_another_model_are_not_taken(make_cohort, made_up, chosen) -> No
     assert found['moved'].maps == {}
     assert found['moved'].velocity is not None
     assert found['moved'].grid == found['fresh'].grid
-    assert 'another model than its prediction' in found['stale'].reason
+    assert found['stale'].reason == STALE_MAPS
     # Of the observed brain, but in the space of another model.
     assert found['fresh'].anatomy is not None
     assert found['moved'].anatomy is None
@@ -102,26 +112,26 @@ def test_a_displacement_of_another_model_is_not_taken(make_cohort, chosen) -> No
     assert scan.displacement is None
 
 
-def test_training_subjects_are_held_out_by_cross_fitting_only(make_cohort, made_up, chosen) -> None:
+def test_training_subjects_are_held_out_by_cross_fitting_only(make_cohort, chosen) -> None:
     """One fold has not seen it: in. All folds explain it: a classifier that has seen it: out."""
     out = make_cohort(folds=[(0,), (1,), (2,)] * 2, in_training=True).out
-    made_up.write_scan(out, 'seen', in_training=True, folds=(0, 1, 2))
-    made_up.write_scan(out, 'new', folds=(0, 1, 2))
+    cohorts.write_scan(out, 'seen', in_training=True, folds=(0, 1, 2))
+    cohorts.write_scan(out, 'new', folds=(0, 1, 2))
     found = {scan.prefix: scan for scan in chosen(out)}
-    assert 'trained with it' in found['sub-seen'].reason
+    assert found['sub-seen'].reason.startswith(TRAINED_WITH)
     assert found['sub-new'].reason == ''
     assert found['sub-01'].reason == ''
-    assert 'folds without it' in found['sub-01'].note
+    assert found['sub-01'].note == HELD_OUT
     taken = {scan.prefix: scan for scan in chosen(out, include_training=True)}
     assert taken['sub-seen'].reason == ''
-    assert 'trained with it' in taken['sub-seen'].note
+    assert taken['sub-seen'].note == TRAINED_WITH
 
 
-def test_two_folds_are_not_all_of_a_model_of_three(make_cohort, made_up, chosen) -> None:
+def test_two_folds_are_not_all_of_a_model_of_three(make_cohort, chosen) -> None:
     out = make_cohort(folds=[(0, 1)] * 6, in_training=True).out
     assert set(reasons(chosen(out, n_folds=3)).values()) == {''}
     with_two = reasons(chosen(out, n_folds=2))
-    assert all('trained with it' in reason for reason in with_two.values())
+    assert all(reason.startswith(TRAINED_WITH) for reason in with_two.values())
 
 
 def test_a_subject_counts_once(make_cohort, chosen) -> None:
@@ -138,11 +148,11 @@ def test_participants_and_sessions_can_be_chosen(make_cohort) -> None:
     out = make_cohort(('a', 'b', 'a'), sessions=('x', 'y')).out
     found = find_scans(out, ['01', '03', 'nobody'], ['y'])
     assert [scan.prefix for scan in found] == ['sub-01_ses-y', 'sub-03_ses-y', 'sub-nobody']
-    assert found[-1].reason == 'not in the derivatives'
+    assert found[-1].reason == ABSENT
 
 
 def test_no_derivatives(tmp_path: Path) -> None:
-    with pytest.raises(NothingToDoError, match='no explained image') as caught:
+    with pytest.raises(NothingToDoError, match=re.escape(str(tmp_path))) as caught:
         find_scans(tmp_path)
     assert 'participant' in caught.value.advice
     (tmp_path / 'sub-01' / 'anat').mkdir(parents=True)
@@ -152,14 +162,14 @@ def test_no_derivatives(tmp_path: Path) -> None:
 
 def test_a_model_that_nobody_was_explained_by(make_cohort) -> None:
     scans = find_scans(make_cohort().out)
-    with pytest.raises(InputDatasetError, match='No image was explained by the model other'):
+    with pytest.raises(InputDatasetError, match=r'\bother \(1\)'):
         choose_model(scans, ('other', '1'))
 
 
-def test_the_most_frequent_model_is_taken(make_cohort, made_up) -> None:
+def test_the_most_frequent_model_is_taken(make_cohort) -> None:
     out = make_cohort(('a', 'b')).out
     for subject in ('x', 'y', 'z'):
-        made_up.write_scan(out, subject, ModelName='bigger', ModelHash='1')
+        cohorts.write_scan(out, subject, ModelName='bigger', ModelHash='1')
     assert choose_model(find_scans(out)) == ('bigger', '1')
 
 
@@ -170,23 +180,23 @@ def test_rows_of_the_table(make_cohort, chosen) -> None:
     assert json.dumps(row)
 
 
-def test_maps_of_one_subject_on_two_grids(make_cohort, made_up) -> None:
+def test_maps_of_one_subject_on_two_grids(make_cohort) -> None:
     cohort = make_cohort()
     path = next((cohort.out / 'sub-02').glob('anat/*desc-remove100_logjacobian.nii.gz'))
     image = nib.load(path)
-    made_up.save(path, np.asarray(image.dataobj)[1:], image.affine)
+    cohorts.save(path, np.asarray(image.dataobj)[1:], image.affine)
     scans = find_scans(cohort.out)
-    found = reasons(select(scans, made_up.model, 3, False))
-    assert found['sub-02'] == 'its own maps lie on different grids'
+    found = reasons(select(scans, (cohorts.MODEL, cohorts.DIGEST), 3, False))
+    assert found['sub-02'] == OWN_GRIDS
 
 
-def test_a_brought_classifier_that_has_seen_the_scan(make_cohort, made_up, chosen) -> None:
+def test_a_brought_classifier_that_has_seen_the_scan(make_cohort, chosen) -> None:
     """What the prediction says counts, not the number of folds."""
     out = make_cohort().out
-    made_up.write_scan(out, 'seen', in_training=True, folds=(0,), HeldOut=False)
-    made_up.write_scan(out, 'unseen', in_training=True, folds=(0, 1, 2), HeldOut=True)
+    cohorts.write_scan(out, 'seen', in_training=True, folds=(0,), HeldOut=False)
+    cohorts.write_scan(out, 'unseen', in_training=True, folds=(0, 1, 2), HeldOut=True)
     found = reasons(chosen(out))
-    assert 'trained with it' in found['sub-seen']
+    assert found['sub-seen'].startswith(TRAINED_WITH)
     assert found['sub-unseen'] == ''
 
 

@@ -9,13 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bids_interp.evaluation.baselines import class_difference, morphometry_t_map, registered_volumes
 from bids_interp.evaluation.method_maps import SIGNED, SIZE, FoldMaps, join_folds
 from bids_interp.evaluation.planting import TARGET, Planted, explained_images, save_known
+from bids_interp.interfaces import bench_explain
 from bids_interp.interfaces.bench import read_brains
-from bids_interp.interfaces.bench_explain import BaselineFold
-from bids_interp.interfaces.bench_scores import classifier_metrics
+from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold
+from bids_interp.interfaces.bench_scores import ScoreScenario, classifier_metrics
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.spatial import Grid
 from bids_interp.training.cohort import Cohort
@@ -87,6 +89,81 @@ def test_baselines_come_from_training_images_alone(files, planted, tmp_path):
         sign = 1 if cohort.labels[image] == 0 else -1
         np.testing.assert_allclose(tbm, sign * wanted, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(difference, sign * mean, rtol=1e-5)
+
+
+class Linear(nn.Sequential):
+    """A score without layers that DeepLift or Grad-CAM could use."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(512, 1))
+
+
+def convolutional() -> nn.Module:
+    return nn.Sequential(nn.Conv3d(1, 1, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 1))
+
+
+@pytest.fixture
+def networks(monkeypatch, tmp_path: Path) -> dict[str, str]:
+    """A classifier without layers and one of another family, instead of trained ones."""
+    made = {'ours': Linear().eval(), 'judge': convolutional().eval(), 'none': Linear().eval()}
+    monkeypatch.setattr('bids_interp.training.storage.load_result', lambda path: path.stem)
+    monkeypatch.setattr(bench_explain, 'load_networks', lambda name, *rest: (made[name], None))
+    for name in made:
+        (tmp_path / f'{name}.safetensors').touch()
+    return {name: str(tmp_path / f'{name}.safetensors') for name in made}
+
+
+def saliency(files: dict[str, str], method: str, index: int, result: str, **more: str) -> str:
+    judged = {**more, 'judge_recipe': {}} if more else {}
+    node = SaliencyFold(
+        cohort=files['cohort'], folds=files['folds'], index=index, explained=1, random_seed=3,
+        method=method, result=result, recipe={}, **judged,
+    )  # fmt: skip
+    path = Path(node.run().outputs.maps)
+    kept = path.with_name(f'{method}_{index}.safetensors')
+    path.rename(kept)
+    return str(kept)
+
+
+def test_maps_of_another_network_carry_its_name(files, networks, tmp_path):
+    parts = {
+        method: FoldMaps.load(
+            Path(saliency(files, method, 0, networks['ours'], judge=networks['judge']))
+        )
+        for method in ('gradient', 'gradcam')
+    }
+    assert parts['gradient'].classifiers == {'gradient': 'ours'}
+    assert parts['gradient'].replaced == {}
+    assert parts['gradcam'].classifiers == {'gradcam': 'sfcn'}
+    assert list(parts['gradcam'].replaced) == ['gradcam']
+    for judge in ({}, {'judge': networks['none']}):
+        skipped = FoldMaps.load(Path(saliency(files, 'gradcam', 0, networks['ours'], **judge)))
+        assert (skipped.values, skipped.classifiers) == ({}, {})
+        assert list(skipped.skipped) == ['gradcam']
+        assert skipped.replaced == {}
+
+
+def test_rows_of_the_scores_carry_the_name_too(planted, files, networks):
+    rng = np.random.default_rng(2)
+    truths = rng.normal(0, 0.1, planted.truths.shape).astype(np.float32)
+    save_known(Path(files['known']), Planted(planted.cohort, truths, planted.pull_backs))
+    judge = networks['judge']
+    maps = [
+        saliency(files, method, index, networks['ours'], judge=judge)
+        for method in ('gradient', 'gradcam')
+        for index in (0, 1)
+    ]
+    # The last fold of a third method explains another network: it is left out.
+    maps.append(saliency(files, 'guidedgradcam', 0, judge))
+    maps.append(saliency(files, 'guidedgradcam', 1, networks['ours'], judge=judge))
+    node = ScoreScenario(
+        **files, maps=maps, classifiers={}, recipe={}, draws=5, facts={'seed': 0}, random_seed=0
+    )
+    scores = json.loads(Path(node.run().outputs.scores).read_text())
+    found = {(row['method'], row['classifier']) for row in scores['rows']}
+    assert found == {('gradient', 'ours'), ('gradcam', 'sfcn')}
+    assert set(scores['replaced']) == {'gradcam'}
+    assert set(scores['skipped']) == {'guidedgradcam'}
 
 
 def test_a_brain_is_cut_out_and_keeps_its_place(tmp_path):

@@ -38,7 +38,7 @@ def velocity_files(tmp_path_factory):
     grid = Grid((31, 38, 32), affine, 'MNI152NLin2009aSym')
     field = planted_velocity(grid)
     return [
-        str(write_nifti(folder / f'{name}.nii.gz', sign * field, affine, template=True))
+        str(write_nifti(folder / f'velocity_{name}.nii.gz', sign * field, affine, template=True))
         for name, sign in (('inject', 1.0), ('remove', -1.0))
     ]
 

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.plan import PlannedOutput
 from bids_interp.interfaces.bids import DerivativesSink
 
@@ -17,7 +18,8 @@ PLAN = {
         PlannedOutput(
             f'sub-01/anat/sub-01_desc-{name}_T1w.nii.gz',
             {'Description': name},
-            learned=(('*', 'facts'), ('SkullStripped', 'stripped')),
+            learned=(('#', 'facts'), ('SkullStripped', 'stripped')),
+            label=name,
         )
         for name in ('a', 'b')
     ],
@@ -34,7 +36,7 @@ def sink(tmp_path):
         image = nib.Nifti1Image(np.full((3, 3, 3), value, np.float32), np.diag([-2, 2, 2, 1]))
         maps.append(str(tmp_path / f'{value}.nii.gz'))
         image.to_filename(maps[-1])
-    (tmp_path / 'facts.json').write_text('[{"Folded": 0}, {"Folded": 7}]')
+    (tmp_path / 'facts.json').write_text('{"a": {"Folded": 0}, "b": {"Folded": 7}}')
     (tmp_path / 'answer.json').write_text('{"Logit": 1.5}')
     (tmp_path / 'matrix.txt').write_text('#Insight Transform File V1.0\n')
     return DerivativesSink(
@@ -86,11 +88,70 @@ def test_a_second_run_touches_nothing_and_brings_back_what_was_removed(tmp_path,
 
 def test_fewer_files_than_planned_are_an_error(tmp_path, sink):
     sink.inputs.maps = sink.inputs.maps[:1]
-    with pytest.raises(ValueError, match='maps brings 1 files; 2 are planned'):
+    with pytest.raises(ValueError, match=r'\bmaps\b.*\b1\b.*\b2\b'):
         sink.run(cwd=str(tmp_path))
 
 
 def test_something_that_is_not_connected_is_an_error(tmp_path, sink):
     unconnected = DerivativesSink(plan=PLAN, out_dir=str(tmp_path / 'out'))
-    with pytest.raises(ValueError, match='Nothing is connected to maps'):
+    with pytest.raises(ValueError, match=r'\bmaps\b\D*$'):
         unconnected.run(cwd=str(tmp_path))
+
+
+def explain_plan(tmp_path) -> dict[str, list[PlannedOutput]]:
+    files = realised_files('logjacobian', 'native', [1.0])
+    return {
+        'logjacobian_native': [
+            PlannedOutput(
+                f'sub-01/anat/sub-01_desc-{file.label}_logjacobian.nii.gz',
+                {'Direction': file.direction},
+                learned=(('#', 'native_facts'),),
+                stem=file.stem,
+                label=file.label,
+            )
+            for file in files
+        ]
+    }
+
+
+def explain_sink(tmp_path, names: list[str]) -> DerivativesSink:
+    paths = []
+    for value, name in enumerate(names):
+        image = nib.Nifti1Image(np.full((3, 3, 3), value, np.float32), np.diag([-2, 2, 2, 1]))
+        paths.append(str(tmp_path / f'{name}.nii.gz'))
+        image.to_filename(paths[-1])
+    # The order of the keys is not that of the files.
+    (tmp_path / 'facts.json').write_text(
+        '{"remove100": {"VoxelsFolded": 3}, "inject100": {"VoxelsFolded": 1}}'
+    )
+    return DerivativesSink(
+        plan=explain_plan(tmp_path),
+        out_dir=str(tmp_path / 'out'),
+        logjacobian_native=paths,
+        native_facts=str(tmp_path / 'facts.json'),
+    )
+
+
+def test_facts_go_to_the_map_that_they_are_about(tmp_path):
+    sink = explain_sink(tmp_path, ['logjacobian_native_inject100', 'logjacobian_native_remove100'])
+    sink.run(cwd=str(tmp_path))
+    anat = tmp_path / 'out' / 'sub-01' / 'anat'
+    for direction, folded in (('inject', 1), ('remove', 3)):
+        sidecar = json.loads((anat / f'sub-01_desc-{direction}100_logjacobian.json').read_text())
+        assert sidecar == {'Direction': direction, 'VoxelsFolded': folded}
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['logjacobian_native_remove100', 'logjacobian_native_inject100'],
+        ['simulated_native_inject100', 'simulated_native_remove100'],
+        ['logjacobian_template_inject100', 'logjacobian_template_remove100'],
+        ['logjacobian_native_inject050', 'logjacobian_native_remove050'],
+    ],
+)
+def test_files_of_another_order_direction_dose_or_space_are_an_error(tmp_path, names):
+    sink = explain_sink(tmp_path, names)
+    with pytest.raises(ValueError, match=names[0]):
+        sink.run(cwd=str(tmp_path))
+    assert not (tmp_path / 'out').exists()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -16,8 +17,12 @@ from bids_interp.models.bundle import (
     load_bundle,
     verify_bundle,
 )
+from bids_interp.models.bundle_schema import ClassifierConfig, GivenClassifier
 from bids_interp.models.bundle_writing import save_bundle
+from bids_interp.models.card import ClassifierCard
 from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.target import Target
 
 
 @pytest.fixture
@@ -88,7 +93,7 @@ def test_no_bundle(tmp_path: Path):
     with pytest.raises(ModelError, match='cannot be read'):
         load_bundle(tmp_path)
     (tmp_path / 'config.json').write_text('{"format": 1}')
-    with pytest.raises(ModelError, match='lacks name'):
+    with pytest.raises(ModelError, match='name'):
         load_bundle(tmp_path)
 
 
@@ -100,13 +105,13 @@ def test_never_overwrites_unasked(copied: Path, tiny_bundle: ModelBundle):
     assert sorted(p.name for p in copied.parent.iterdir()) == before
 
 
-NUMBER = {'kind': 'regression', 'label': 'age', 'mean': 50.0, 'sd': 9.0}
-SEVERAL = {'kind': 'multiclass', 'label': 'dx', 'classes': ['CN', 'MCI', 'AD']}
+NUMBER = Target('regression', 'age', mean=50.0, sd=9.0)
+SEVERAL = Target('multiclass', 'dx', ('CN', 'MCI', 'AD'))
 
 
-def with_means(bundle: ModelBundle, path: Path, target: dict, means: np.ndarray) -> Path:
+def with_means(bundle: ModelBundle, path: Path, target: Target, means: np.ndarray) -> Path:
     """Bundle of no folds for another target."""
-    config = {**bundle.config, 'target': target}
+    config = replace(bundle.config, target=target)
     return save_bundle(path, config, [], bundle.brain_mask, means, '').path
 
 
@@ -131,7 +136,7 @@ def test_the_mean_image_is_of_the_negative_class_of_the_contrast(
     ],
 )
 def test_a_single_mean_image_says_what_it_is(
-    tiny_bundle: ModelBundle, tmp_path: Path, target: dict, contrast: str | None, words: str
+    tiny_bundle: ModelBundle, tmp_path: Path, target: Target, contrast: str | None, words: str
 ):
     single = np.ones(tiny_bundle.grid.shape)
     bundle = load_bundle(with_means(tiny_bundle, tmp_path / 'm', target, single), contrast)
@@ -143,23 +148,21 @@ def test_the_packaged_model_has_the_mean_image_of_its_negative_class():
     assert verify_bundle(default_bundle_path()) == []
     bundle = load_bundle(default_bundle_path())
     assert bundle.mean_image.shape == (1, 1, *bundle.grid.shape)
-    assert bundle.mean_image_name == f'mean image of the class {bundle.target["negative"]}'
+    assert bundle.mean_image_name == f'mean image of the class {bundle.target.negative}'
 
 
 def test_membership(tiny_bundle: ModelBundle):
-    salt = tiny_bundle.config['salt']
+    salt = tiny_bundle.config.salt
     image_key, subject_key = subject_keys('abc', 'ds1', '01')
-    config = {
-        **tiny_bundle.config,
-        'subjects': {salted(salt, image_key): [1], salted(salt, subject_key): [1]},
-    }
+    subjects = {salted(salt, image_key): [1], salted(salt, subject_key): [1]}
+    config = replace(tiny_bundle.config, subjects=subjects)
     bundle = ModelBundle(tiny_bundle.path, config)
     assert bundle.membership('abc', 'elsewhere', '99') == bundle.membership('x', 'ds1', '01')
     assert bundle.membership('abc', 'elsewhere', '99').folds == (1,)
     new = bundle.membership('x', 'ds1', '02')
     assert not new.in_training
     assert new.folds == (0, 1)
-    assert 'abc' not in json.dumps(config['subjects'])
+    assert 'abc' not in json.dumps(subjects)
 
 
 def test_fingerprint_sees_voxels_only(tmp_path: Path):
@@ -177,15 +180,20 @@ def test_fingerprint_sees_voxels_only(tmp_path: Path):
 def test_whom_a_given_classifier_was_trained_with_is_recognised(tiny_bundle):
     from bids_interp.interfaces.training_outputs import card_subjects
 
-    card = {'card': {'training_subjects': ['doi:10.1/x/07']}}
-    own = card_subjects({'classifier': card}, tiny_bundle.config['salt'])
-    bundle = ModelBundle(tiny_bundle.path, {**tiny_bundle.config, **own})
+    config = tiny_bundle.config
+    card = ClassifierCard(
+        'x', 'logit', config.grid, Preprocessing(), 'dx', ('a', 'b'),
+        training_subjects=('doi:10.1/x/07',),
+    )  # fmt: skip
+    given = ClassifierConfig(external=GivenClassifier('export'), card=card)
+    known = card_subjects(given, config.salt)
+    bundle = ModelBundle(tiny_bundle.path, replace(config, classifier_subjects=known))
     known = bundle.membership('0' * 64, 'doi:10.1/x', '07')
     # The simulators have not seen it, so every fold may explain it; but it is no new subject.
     assert known.in_training
     assert known.folds == tuple(range(bundle.n_folds))
     assert not bundle.membership('0' * 64, 'doi:10.1/x', '08').in_training
-    assert card_subjects({'classifier': {'architecture': 'robust'}}, 'salt') == {}
+    assert card_subjects(ClassifierConfig('robust'), 'salt') is None
 
 
 def test_identities_are_salted():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import re
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,10 +49,10 @@ def with_file(name: str, data: bytes = b'x') -> Callable[[dict[str, bytes]], Non
     return change
 
 
-def assert_refused(path: Path, folder: Path, words: str) -> None:
-    """It says why, and leaves nothing, neither there nor beside it."""
+def assert_refused(path: Path, folder: Path, named: str | None = None) -> None:
+    """It names the file that is wrong, and leaves nothing, neither there nor beside it."""
     before = sorted(path.parent.rglob('*'))
-    with pytest.raises(ModelError, match=words) as caught:
+    with pytest.raises(ModelError, match=named and re.escape(named)) as caught:
         import_bundle(path, folder)
     assert caught.value.exit_code == 5
     assert sorted(path.parent.rglob('*')) == before
@@ -81,7 +82,7 @@ def test_the_same_bundle_gives_the_same_bytes(tiny_bundle, archive: Path, tmp_pa
 def test_a_damaged_bundle_is_not_handed_on(tiny_bundle, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_bundle.path, tmp_path / 'copy'))
     (copy / 'README.md').write_text('changed')
-    with pytest.raises(ModelError, match='damaged'):
+    with pytest.raises(ModelError):
         export_bundle(copy, tmp_path / 'out.zip')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['copy']
 
@@ -89,12 +90,12 @@ def test_a_damaged_bundle_is_not_handed_on(tiny_bundle, tmp_path: Path) -> None:
 def test_nothing_is_overwritten_unasked(tiny_bundle, archive: Path, tmp_path: Path) -> None:
     target = tmp_path / 'a.zip'
     target.write_bytes(b'mine')
-    with pytest.raises(ModelError, match='exists already'):
+    with pytest.raises(ModelError):
         export_bundle(tiny_bundle.path, target)
     export_bundle(tiny_bundle.path, target, overwrite=True)
     assert target.read_bytes() == archive.read_bytes()
     folder = import_bundle(target, tmp_path / 'model').path
-    with pytest.raises(ModelError, match='exists already'):
+    with pytest.raises(ModelError):
         import_bundle(target, folder)
     (folder / 'README.md').write_text('changed')
     assert verify_bundle(import_bundle(target, folder, overwrite=True).path) == []
@@ -103,7 +104,7 @@ def test_nothing_is_overwritten_unasked(tiny_bundle, archive: Path, tmp_path: Pa
 def test_a_folder_of_something_else_is_never_replaced(archive: Path, tmp_path: Path) -> None:
     (tmp_path / 'thesis').mkdir()
     (tmp_path / 'thesis' / 'thesis.tex').write_text('years of work')
-    with pytest.raises(ModelError, match='exists already'):
+    with pytest.raises(ModelError):
         import_bundle(archive, tmp_path / 'thesis', overwrite=True)
     assert (tmp_path / 'thesis' / 'thesis.tex').is_file()
 
@@ -114,44 +115,44 @@ def test_a_folder_of_something_else_is_never_replaced(archive: Path, tmp_path: P
 )
 def test_names_that_lead_elsewhere(archive: Path, tmp_path: Path, name: str) -> None:
     path = rewrite(archive, tmp_path / 'evil.zip', with_file(name))
-    assert_refused(path, tmp_path / 'model', 'no name of')
+    assert_refused(path, tmp_path / 'model', repr(name))
 
 
 def test_a_file_that_the_configuration_does_not_name(archive: Path, tmp_path: Path) -> None:
     path = rewrite(archive, tmp_path / 'more.zip', lambda files: files.update({'x.py': b'1'}))
-    assert_refused(path, tmp_path / 'model', "'x.py' is not named")
+    assert_refused(path, tmp_path / 'model', "'x.py'")
     path = rewrite(archive, tmp_path / 'path.zip', lambda files: files.update({'../x': b'1'}))
-    assert_refused(path, tmp_path / 'model', 'is not named')
+    assert_refused(path, tmp_path / 'model', "'../x'")
 
 
 def test_a_missing_and_a_changed_file(archive: Path, tmp_path: Path) -> None:
     path = rewrite(archive, tmp_path / 'less.zip', lambda files: files.pop('README.md'))
-    assert_refused(path, tmp_path / 'model', "'README.md' is missing")
+    assert_refused(path, tmp_path / 'model', "'README.md'")
     path = rewrite(archive, tmp_path / 'other.zip', lambda f: f.update({'README.md': b'no'}))
-    assert_refused(path, tmp_path / 'model', 'README.md is damaged or was changed')
+    assert_refused(path, tmp_path / 'model', 'README.md')
 
 
 def test_no_archive_of_a_bundle(tmp_path: Path) -> None:
     path = tmp_path / 'a.zip'
     path.write_bytes(b'\x80\x04pickle')
-    assert_refused(path, tmp_path / 'model', 'cannot be read')
-    assert_refused(tmp_path / 'none.zip', tmp_path / 'model', 'cannot be read')
+    assert_refused(path, tmp_path / 'model')
+    assert_refused(tmp_path / 'none.zip', tmp_path / 'model')
     with zipfile.ZipFile(path, 'w') as target:
         target.writestr('weights.pt', b'')
-    assert_refused(path, tmp_path / 'model', 'no model bundle')
+    assert_refused(path, tmp_path / 'model')
     with zipfile.ZipFile(path, 'w') as target:
         target.writestr('config.json', '{"files": ')
-    assert_refused(path, tmp_path / 'model', 'config.json cannot be read')
+    assert_refused(path, tmp_path / 'model')
     with zipfile.ZipFile(path, 'w') as target:
         target.writestr('config.json', '{"files": ["a"]}')
-    assert_refused(path, tmp_path / 'model', 'no table')
+    assert_refused(path, tmp_path / 'model')
 
 
 def test_a_truncated_archive(archive: Path, tmp_path: Path) -> None:
     path = tmp_path / 'half.zip'
     data = archive.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    assert_refused(path, tmp_path / 'model', 'cannot be read')
+    assert_refused(path, tmp_path / 'model')
 
 
 def test_a_link_is_no_file(archive: Path, tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_link_is_no_file(archive: Path, tmp_path: Path) -> None:
             entry = zipfile.ZipInfo(name)
             entry.external_attr = (0o120777 if name == 'README.md' else 0o100644) << 16
             target.writestr(entry, source.read(name))
-    assert_refused(path, tmp_path / 'model', "'README.md' is no plain file")
+    assert_refused(path, tmp_path / 'model', "'README.md'")
 
 
 def test_a_file_twice(archive: Path, tmp_path: Path) -> None:
@@ -169,28 +170,53 @@ def test_a_file_twice(archive: Path, tmp_path: Path) -> None:
     shutil.copyfile(archive, path)
     with pytest.warns(UserWarning, match='Duplicate'), zipfile.ZipFile(path, 'a') as target:
         target.writestr('README.md', b'other')
-    assert_refused(path, tmp_path / 'model', 'twice')
+    assert_refused(path, tmp_path / 'model')
 
 
 def test_too_large(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / 'a.zip'
     shutil.copyfile(archive, path)
     monkeypatch.setattr(bundle_archive, 'MAX_TOTAL', 1000)
-    assert_refused(path, tmp_path / 'model', 'larger than')
+    assert_refused(path, tmp_path / 'model')
     monkeypatch.setattr(bundle_archive, 'MAX_CONFIG', 10)
-    assert_refused(path, tmp_path / 'model', 'absurd')
+    assert_refused(path, tmp_path / 'model')
 
 
-def test_never_more_is_written_than_an_entry_says(tmp_path: Path) -> None:
-    class Liar:
-        def open(self, entry: zipfile.ZipInfo) -> io.BytesIO:
-            return io.BytesIO(b'0' * 100)
+def lie_about(data: bytes, name: str, size: int) -> bytes:
+    """An archive whose two headers of a file say another uncompressed size."""
+    changed = bytearray(data)
+    for mark, place, length in ((b'PK\3\4', 22, 30), (b'PK\1\2', 24, 46)):
+        start = 0
+        while (start := data.find(mark, start)) >= 0:
+            if data[start + length : start + length + len(name)] == name.encode():
+                changed[start + place : start + place + 4] = struct.pack('<I', size)
+            start += 4
+    assert bytes(changed) != data
+    return bytes(changed)
 
-    entry = zipfile.ZipInfo('a')
-    entry.file_size = 10
-    with pytest.raises(ModelError, match='larger than it says'):
-        bundle_archive._copy(Liar(), entry, tmp_path / 'a', Path('x.zip'))
-    assert (tmp_path / 'a').stat().st_size <= 10
+
+@pytest.mark.parametrize('size', [1, 10**6])
+def test_a_size_that_lies(archive: Path, tmp_path: Path, size: int) -> None:
+    path = rewrite(archive, tmp_path / 'lie.zip', lambda files: None)
+    path.write_bytes(lie_about(path.read_bytes(), 'README.md', size))
+    assert zipfile.ZipFile(path).getinfo('README.md').file_size == size
+    assert_refused(path, tmp_path / 'model')
+
+
+def test_a_damaged_stream_and_a_password(archive: Path, tmp_path: Path) -> None:
+    path = rewrite(archive, tmp_path / 'bad.zip', lambda files: None)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as source:
+        start = source.getinfo('README.md').header_offset
+    # Behind the header of 30 bytes and the name.
+    data[start + 39 : start + 59] = b'\xff' * 20
+    path.write_bytes(data)
+    assert_refused(path, tmp_path / 'model')
+    locked = bytearray(archive.read_bytes())
+    locked[locked.index(b'PK\1\2') + 8] |= 1
+    locked[6] |= 1
+    path.write_bytes(locked)
+    assert_refused(path, tmp_path / 'model')
 
 
 def test_the_command(tiny_bundle, tmp_path: Path) -> None:

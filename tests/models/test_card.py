@@ -8,8 +8,7 @@ import pytest
 
 from bids_interp.errors import ModelError
 from bids_interp.models.card import ClassifierCard
-
-from .exports import CARD, SHAPE
+from helpers.exports import CARD, SHAPE
 
 
 def test_grid_of_a_card():
@@ -78,27 +77,30 @@ def test_the_golden_sample_lies_beside_the_card():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'voxelsize': [1, 1, 1]}, "'voxelsize'.*Did you mean 'voxel_size'"),
-        ({'output': 'logits'}, "'output'.*Did you mean 'logit'"),
-        ({'label': None}, "'label'.*text"),
+        ({'voxelsize': [1, 1, 1]}, "'voxelsize'.*'voxel_size'"),
+        ({'output': 'logits'}, "'output'.*'logits'.*'logit'"),
+        ({'label': None}, "'label'"),
         ({'input_shape': [64, 64]}, "'input_shape'"),
-        ({'input_shape': [64, 64, 0]}, "'input_shape'.*positive whole"),
-        ({'input_shape': 'big'}, "'input_shape'.*numbers"),
-        ({'voxel_size': [2, 2, -2]}, "'voxel_size'.*positive"),
-        ({'orientation': 'RAR'}, "'orientation'.*R or L"),
-        ({'affine': np.eye(4).tolist()}, 'either "affine"'),
+        ({'input_shape': [64, 64, 0]}, "'input_shape'"),
+        ({'input_shape': 'big'}, "'input_shape'"),
+        ({'voxel_size': [2, 2, -2]}, "'voxel_size'"),
+        ({'orientation': 'RAR'}, "'orientation'.*'RAR'"),
+        ({'affine': np.eye(4).tolist()}, '"affine".*"origin"'),
         ({'classes': ['only']}, "'classes'"),
-        ({'classes': ['a', 'a']}, 'named twice'),
-        ({'output': 'regression'}, "'classes'.*regression has none"),
+        ({'classes': ['a', 'a']}, "'classes'"),
+        ({'output': 'regression'}, "'classes'.*regression"),
         ({'output': 'regression', 'classes': [], 'target_sd': 0}, "'target_sd'"),
-        ({'target_mean': 'high'}, "'target_mean'.*number"),
+        ({'target_mean': 'high'}, "'target_mean'"),
         ({'axis_order': 'XYT'}, "'axis_order'"),
         ({'softmaxed': True}, "'softmaxed'"),
-        ({'preprocessing': {'normalisation': 'z-score'}}, "'z-score'.*Did you mean 'zscore'"),
-        ({'preprocessing': {'normalisation': 'zscore', 'ceil': 1}}, "Did you mean 'ceiling'"),
-        ({'preprocessing': 'zscore'}, "'preprocessing'.*object"),
+        ({'preprocessing': {'normalisation': 'z-score'}}, "'z-score'.*'zscore'"),
+        (
+            {'preprocessing': {'normalisation': 'zscore', 'ceil': 1}},
+            "'preprocessing.ceil'.*'ceiling'",
+        ),
+        ({'preprocessing': 'zscore'}, "'preprocessing'.*normalisation"),
         ({'training_subjects': ['01']}, 'dataset/participant'),
-        ({'training_subjects': '01'}, 'list of texts'),
+        ({'training_subjects': '01'}, "'training_subjects'"),
     ],
 )
 def test_mistakes_are_named_with_file_and_key(changes: dict, message: str, tmp_path: Path):
@@ -112,25 +114,25 @@ def test_mistakes_are_named_with_file_and_key(changes: dict, message: str, tmp_p
 @pytest.mark.parametrize('key', ['name', 'output', 'template', 'preprocessing', 'voxel_size'])
 def test_missing_keys(key: str):
     plain = {name: value for name, value in CARD.items() if name != key}
-    with pytest.raises(ModelError, match=f"'{key}'.*missing"):
+    with pytest.raises(ModelError, match=f"'{key}'"):
         ClassifierCard.from_dict(plain)
 
 
 def test_affine_and_voxel_size_must_agree():
     plain = {key: value for key, value in CARD.items() if key != 'origin'}
     plain['affine'] = np.diag([2.0, 2.0, 2.0, 1.0]).tolist()
-    with pytest.raises(ModelError, match=r'the affine says \[2.0, 2.0, 2.0\]'):
+    with pytest.raises(ModelError, match=r"'voxel_size'.*\[2\.0, 2\.0, 2\.0\]"):
         ClassifierCard.from_dict(plain)
-    with pytest.raises(ModelError, match="the affine says 'RAS'"):
+    with pytest.raises(ModelError, match="'orientation'.*'RAS'"):
         ClassifierCard.from_dict({**plain, 'voxel_size': [2, 2, 2], 'orientation': 'LAS'})
 
 
 def test_no_card(tmp_path: Path):
-    with pytest.raises(ModelError, match='cannot be read'):
+    with pytest.raises(ModelError, match=r'none\.json'):
         ClassifierCard.read(tmp_path / 'none.json')
     (tmp_path / 'broken.json').write_text('{')
-    with pytest.raises(ModelError, match='cannot be read'):
+    with pytest.raises(ModelError, match=r'broken\.json.*line 1 column 2'):
         ClassifierCard.read(tmp_path / 'broken.json')
     (tmp_path / 'list.json').write_text('[]')
-    with pytest.raises(ModelError, match='JSON object'):
+    with pytest.raises(ModelError, match=r'list\.json.*JSON'):
         ClassifierCard.read(tmp_path / 'list.json')

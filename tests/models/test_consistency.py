@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bids_interp.models.bundle import FoldModels
+from bids_interp.models.bundle_schema import IntensityStatistics
 from bids_interp.models.consistency import (
     composition_rmse,
     dose_monotonicity,
@@ -18,7 +19,7 @@ from bids_interp.models.consistency import (
     transfer,
 )
 from bids_interp.models.counterfactuals import counterfactual_metrics
-from bids_interp.models.explainer import classify, simulate
+from bids_interp.models.explainer import Response, classify, simulate
 from bids_interp.models.realism import (
     brain_cubes,
     cube_means,
@@ -80,11 +81,11 @@ def bright_left() -> torch.Tensor:
     return image
 
 
-def rows_of(*logits: float, direction: str = 'inject') -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = [{'direction': 'none', 'dose': 0.0, 'logit': logits[0]}]
-    for number, logit in enumerate(logits[1:], 1):
-        rows.append({'direction': direction, 'dose': number / 4, 'logit': logit})
-    return rows
+def rows_of(*logits: float, direction: str = 'inject') -> list[Response]:
+    return [
+        Response(direction if number else 'none', number / 4, 0, logit, 0.5, 0.0, 0.0)
+        for number, logit in enumerate(logits)
+    ]
 
 
 def test_dose_monotonicity_by_hand() -> None:
@@ -94,7 +95,7 @@ def test_dose_monotonicity_by_hand() -> None:
     assert dose_monotonicity(rows_of(0.0, -1.0, -3.0, direction='remove'), 'remove') == 1.0
     assert np.isnan(dose_monotonicity(rows, 'remove'))
     # Means over the folds count, not single folds, and not the order of the rows.
-    second = [{**row, 'logit': -10.0 * row['dose']} for row in rows_of(0.0, 1.0, 2.0)]
+    second = [replace(row, logit=-10.0 * row.dose) for row in rows_of(0.0, 1.0, 2.0)]
     assert dose_monotonicity([*second, *rows_of(0.0, 5.0, 9.0)], 'inject') == 1.0
 
 
@@ -171,12 +172,12 @@ def test_realism_by_hand() -> None:
     image[:, :, 2:] = 3.0
     np.testing.assert_allclose(cube_means(image, cubes), [[0.0, 3.0]])
     whole = np.ones(grid.shape, bool)
-    statistics = {'edge_mm': 2.0, 'mean': [1.0, 1.0], 'sd': [0.5, 1.0]}
+    statistics = IntensityStatistics(2.0, 2, [1.0, 1.0], [0.5, 1.0])
     # z of -2 and 2.
     assert distance_from_training(image, statistics, grid, whole) == pytest.approx(2.0)
-    statistics['sd'] = [0.0, 1.0]
+    statistics = replace(statistics, sd=[0.0, 1.0])
     assert distance_from_training(image, statistics, grid, whole) == pytest.approx(2.0)
-    assert np.isnan(distance_from_training(image, {}, grid, whole))
+    assert np.isnan(distance_from_training(image, None, grid, whole))
 
 
 def test_a_training_image_is_about_one_standard_deviation_away() -> None:
@@ -186,12 +187,12 @@ def test_a_training_image_is_about_one_standard_deviation_away() -> None:
     cells = rng.normal(1, 0.1, (60, 1, 4, 4, 4)).astype(np.float32)
     images = torch.from_numpy(cells.repeat(6, 2).repeat(6, 3).repeat(6, 4))
     statistics = intensity_statistics(images, grid, mask)
-    assert len(statistics['mean']) == len(statistics['sd']) == 64
+    assert len(statistics.mean) == len(statistics.sd) == 64
     distances = [distance_from_training(i[None], statistics, grid, mask) for i in images[:20]]
     assert np.mean(distances) == pytest.approx(1.0, abs=0.1)
     odd = images[:1] + 0.5
     assert distance_from_training(odd, statistics, grid, mask) > 4
-    assert intensity_statistics(images[:1], grid, mask) == {}
+    assert intensity_statistics(images[:1], grid, mask) is None
 
 
 def test_all_numbers_of_a_bundle(tiny_bundle) -> None:
@@ -200,24 +201,24 @@ def test_all_numbers_of_a_bundle(tiny_bundle) -> None:
     rows = counterfactual_metrics(tiny_bundle, image, simulation, (0.5, 1.0))
     for row in rows:
         # The residual of this bundle is untrained and 0: one change for all images.
-        assert row['composition_rmse_mm'] < 0.02 * row['displacement_max_mm']
-        assert row['identity_error'] < 1e-5
-        assert 0 <= row['dose_monotonicity'] <= 1
-        assert row['transfer_flipped'] in (0.0, 0.5, 1.0)
-        assert np.isnan(row['realism_z'])
-    assert rows[0]['transfer_shift_over_class_gap'] != rows[1]['transfer_shift_over_class_gap']
+        assert row.composition_rmse_mm < 0.02 * row.displacement_max_mm
+        assert row.identity_error < 1e-5
+        assert 0 <= row.dose_monotonicity <= 1
+        assert row.transfer_flipped in (0.0, 0.5, 1.0)
+        assert np.isnan(row.realism_z)
+    assert rows[0].transfer_shift_over_class_gap != rows[1].transfer_shift_over_class_gap
     described = replace(
         tiny_bundle,
-        config={
-            **tiny_bundle.config,
-            'training_intensities': intensity_statistics(
+        config=replace(
+            tiny_bundle.config,
+            training_intensities=intensity_statistics(
                 torch.cat([image, 1.1 * image]), tiny_bundle.grid, tiny_bundle.brain_mask
             ),
-        },
+        ),
     )
     alone = counterfactual_metrics(described, image, simulate(described, image, (1,)))
     for row in alone:
-        assert np.isnan([row['transfer_flipped'], row['transfer_shift_over_class_gap']]).all()
+        assert np.isnan([row.transfer_flipped, row.transfer_shift_over_class_gap]).all()
         # Between the two training images, half their distance from the mean.
-        assert row['realism_z_observed'] == pytest.approx(np.sqrt(0.5), rel=1e-3)
-        assert row['realism_z'] != row['realism_z_observed']
+        assert row.realism_z_observed == pytest.approx(np.sqrt(0.5), rel=1e-3)
+        assert row.realism_z != row.realism_z_observed

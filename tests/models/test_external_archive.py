@@ -17,8 +17,7 @@ from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
 from bids_interp.errors import ModelError
 from bids_interp.models.external_archive import load_program
-
-from .exports import SHAPE, export, seeded
+from helpers.exports import SHAPE, export, seeded
 
 MODEL = 'models/model.json'
 WEIGHTS = 'data/weights/model_weights_config.json'
@@ -136,28 +135,28 @@ REFUSED: dict[str, tuple[Callable[[Records, Path], Records], str]] = {
     'opaque object': (_pickled_payload(CONSTANTS, 'opaque_obj_0'), 'pickled'),
     'compiled code': (
         lambda records, trace: {**records, 'data/aotinductor/model/x.so': b'ELF'},
-        'compiled code',
+        'compiled',
     ),
-    'size': (_text(_as_size, "__import__('os').mkdir('{trace}')"), 'does not belong'),
-    'size by attribute': (_text(_as_size, "Symbol.mro('{trace}')"), 'does not belong'),
-    'size by builtin': (_text(_as_size, 'breakpoint()'), 'does not belong'),
-    'name': (_text(_as_name, 'x\n    __import__("os").mkdir("{trace}")'), 'does not belong'),
-    'argument': (_text(_as_argument, 'x=__import__("os").mkdir("{trace}")'), 'does not belong'),
-    'option': (_text(_as_option, '")+__import__("os")'), 'does not belong'),
-    'python function': (_text(_as_target, 'torch.load'), 'only ATen operators'),
-    'nested function': (_text(_as_target, 'torch.hub.load'), 'only ATen operators'),
-    'operator.methodcaller': (_text(_as_target, '_operator.methodcaller'), 'only ATen operators'),
-    'no operator': (_text(_as_target, 'torch.ops.aten.__class__.__init__'), 'only ATen operators'),
-    'other library': (_text(_as_target, 'torch.ops.image.read_file.default'), 'only ATen'),
-    'file': (_text(_as_target, 'torch.ops.aten.from_file.default'), 'only ATen operators'),
-    'extension': (_text(_as_target, '#evil:run'), 'only ATen operators'),
+    'size': (_text(_as_size, "__import__('os').mkdir('{trace}')"), '__import__'),
+    'size by attribute': (_text(_as_size, "Symbol.mro('{trace}')"), r'Symbol\.mro'),
+    'size by builtin': (_text(_as_size, 'breakpoint()'), 'breakpoint'),
+    'name': (_text(_as_name, 'x\n    __import__("os").mkdir("{trace}")'), '__import__'),
+    'argument': (_text(_as_argument, 'x=__import__("os").mkdir("{trace}")'), '__import__'),
+    'option': (_text(_as_option, '")+__import__("os")'), '__import__'),
+    'python function': (_text(_as_target, 'torch.load'), 'ATen'),
+    'nested function': (_text(_as_target, 'torch.hub.load'), 'ATen'),
+    'operator.methodcaller': (_text(_as_target, '_operator.methodcaller'), 'ATen'),
+    'no operator': (_text(_as_target, 'torch.ops.aten.__class__.__init__'), 'ATen'),
+    'other library': (_text(_as_target, 'torch.ops.image.read_file.default'), 'ATen'),
+    'file': (_text(_as_target, 'torch.ops.aten.from_file.default'), 'ATen'),
+    'extension': (_text(_as_target, '#evil:run'), 'ATen'),
     'outside': (
         lambda records, trace: edited(
             records,
             WEIGHTS,
             lambda c: next(iter(c['config'].values())).update(path_name='weight_/../../x'),
         ),
-        'names a file',
+        r'weight_/\.\./\.\./x',
     ),
 }
 
@@ -231,7 +230,7 @@ def test_an_export_in_training_mode_is_refused(tmp_path: Path):
         'batch': nn.Sequential(nn.BatchNorm3d(1), nn.Flatten(), nn.Linear(960, 1)),
     }.items():
         path = export(network.train(), tmp_path / f'{name}.pt2')
-        with pytest.raises(ModelError, match=r'training mode.*model\.eval\(\)'):
+        with pytest.raises(ModelError, match=rf'{name}\.pt2.*model\.eval\(\)'):
             load_program(path.read_bytes(), str(path))
 
 
@@ -249,7 +248,7 @@ class _NoGradient(nn.Module):
 
 def test_programs_of_another_form_are_refused(tmp_path: Path):
     path = export(_Two(), tmp_path / 'two.pt2')
-    with pytest.raises(ModelError, match='one tensor to one tensor'):
+    with pytest.raises(ModelError, match=r'two\.pt2.*tensor'):
         load_program(path.read_bytes(), 'two.pt2')
     path = export(_NoGradient(), tmp_path / 'without.pt2')
     with pytest.raises(ModelError, match='no_grad'):
@@ -259,5 +258,5 @@ def test_programs_of_another_form_are_refused(tmp_path: Path):
 def test_what_is_no_archive(records: Records):
     whole = packed(records)
     for content in (b'', b'no archive', whole[: len(whole) // 2], packed({MODEL: b'{}'})):
-        with pytest.raises(ModelError, match='no archive of torch.export, or is damaged'):
+        with pytest.raises(ModelError, match=r'broken\.pt2.*\b2\.9\b'):
             load_program(content, 'broken.pt2')

@@ -35,7 +35,7 @@ def test_paper_classifier_has_1024_features_at_64():
 def test_unknown_architecture_names_the_known_ones():
     with pytest.raises(ModelError, match='robust'):
         build_classifier('transformer', GRID.shape)
-    with pytest.raises(ModelError, match='do not fit'):
+    with pytest.raises(ModelError, match="'sfcn'.*depth"):
         build_classifier('sfcn', GRID.shape, depth=3)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -131,16 +133,16 @@ def test_all_kernels_equal_a_loop_over_samples(simulator, images, monkeypatch) -
 
 @pytest.mark.parametrize('shape', [(16, 16, 24), (40, 48, 42)])
 def test_sizes_are_multiples_of_16(shape: tuple[int, int, int]) -> None:
-    with pytest.raises(ModelError, match='multiples of 16'):
+    with pytest.raises(ModelError, match=rf'\b16\b.*{re.escape(str(shape))}'):
         PaperSimulator(Grid(shape, np.eye(4)), np.ones(shape, bool))
 
 
 def test_it_has_one_contrast(simulator: PaperSimulator, images) -> None:
-    with pytest.raises(ModelError, match='one contrast'):
+    with pytest.raises(ModelError, match='ipmi2021'):
         simulator(images, torch.ones(2), 1)
 
 
 def test_a_bundle_builds_it_by_its_name() -> None:
     assert isinstance(build_simulator(GRID, MASK, {'capacity': 'ipmi2021'}), PaperSimulator)
-    with pytest.raises(ModelError, match='do not fit'):
+    with pytest.raises(ModelError, match='width'):
         build_simulator(GRID, MASK, {'capacity': 'ipmi2021', 'width': 3})

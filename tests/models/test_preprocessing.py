@@ -63,11 +63,11 @@ def test_axes_of_length_1_are_dropped_behind_only():
 @pytest.mark.parametrize(
     ('image', 'words'),
     [
-        (np.ones((3, 4, 5, 2)), r'several volumes \(shape \(3, 4, 5, 2\)\)'),
-        (np.ones((3, 4)), r'shape \(3, 4\) is no volume'),
-        (np.ones((3, 0, 5)), r'shape \(3, 0, 5\) is no volume'),
-        (np.full((3, 4, 5), np.nan), 'brain is empty'),
-        (np.zeros((3, 4, 5)), 'brain is empty'),
+        (np.ones((3, 4, 5, 2)), r'\(3, 4, 5, 2\)'),
+        (np.ones((3, 4)), r'\(3, 4\)'),
+        (np.ones((3, 0, 5)), r'\(3, 0, 5\)'),
+        (np.full((3, 4, 5), np.nan), r'\b0\.'),
+        (np.zeros((3, 4, 5)), r'\b0\.'),
     ],
 )
 def test_what_is_no_volume_is_refused(image: np.ndarray, words: str):

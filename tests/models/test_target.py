@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -38,7 +40,7 @@ def test_the_score_rises_with_the_positive_and_falls_with_the_negative_class() -
 def test_contrasts_are_found_by_name() -> None:
     assert SEVERAL.index_of('MCI-AD') == 2
     assert SEVERAL.index_of(None) == 0
-    with pytest.raises(ModelError, match='no contrast') as caught:
+    with pytest.raises(ModelError, match="'AD-CN'") as caught:
         SEVERAL.index_of('AD-CN')
     assert 'CN-MCI, CN-AD, MCI-AD' in (caught.value.advice or '')
 
@@ -55,7 +57,9 @@ def test_contrasts_are_found_by_name() -> None:
     ],
 )
 def test_kinds_and_classes_must_fit(wrong: tuple) -> None:
-    with pytest.raises(ModelError, match='cannot have the classes'):
+    with pytest.raises(
+        ModelError, match=rf'{re.escape(repr(wrong[0]))}.*{re.escape(repr(wrong[2]))}'
+    ):
         Target(*wrong)
 
 

@@ -62,14 +62,14 @@ def test_null_has_no_severity_and_scaling_is_drawn_in_both_groups():
 @pytest.mark.parametrize(
     ('options', 'word'),
     [
-        ({'fraction': 0.0}, 'share of patients'),
-        ({'fraction': 1.0}, 'share of patients'),
-        ({'fraction': 0.01}, '0 patients; at least 2'),
-        ({'fraction': 0.95}, '0 controls; at least 2'),
-        ({'severity': (1.0, 0.5)}, 'smaller one first'),
-        ({'severity': (0.0, 0.5)}, 'two positive'),
-        ({'replicates': 0}, 'at least one'),
-        ({'seed': -1}, '0 or more'),
+        ({'fraction': 0.0}, r'^0\.0 '),
+        ({'fraction': 1.0}, r'^1\.0 '),
+        ({'fraction': 0.01}, r'\b0\.01 .*\b0 patients\b.* 2 '),
+        ({'fraction': 0.95}, r'\b0\.95 .*\b0 controls\b.* 2 '),
+        ({'severity': (1.0, 0.5)}, r'^1\.0 \w+ 0\.5 '),
+        ({'severity': (0.0, 0.5)}, r'^0\.0 \w+ 0\.5 '),
+        ({'replicates': 0}, '^0 replicates '),
+        ({'seed': -1}, r'seed\b.* -1 '),
     ],
 )
 def test_impossible_cohorts_are_refused(options, word):
@@ -78,7 +78,7 @@ def test_impossible_cohorts_are_refused(options, word):
 
 
 def test_one_brain_alone_is_too_few():
-    with pytest.raises(UsageError, match='at least 2 are needed'):
+    with pytest.raises(UsageError, match=r'^1 .*\b2 replicates'):
         assign(['01'], SCENARIOS['S1'], replicates=2)
 
 
@@ -103,9 +103,9 @@ def test_effects_are_read_in_percent_and_from_several_texts():
     assert made.absorb == 'csf'
     named = parse_effect(['Pole, left=-5%'], names=['Pole, left'])
     assert named.changes == {'Pole, left': -0.05}
-    with pytest.raises(UsageError, match='twice'):
+    with pytest.raises(UsageError, match='caudate'):
         parse_effect(['caudate=-1%', 'caudate=-2%'])
-    with pytest.raises(UsageError, match='not a volume change'):
+    with pytest.raises(UsageError, match="'%'.*caudate"):
         parse_effect('caudate=%')
-    with pytest.raises(UsageError, match='no effect called'):
+    with pytest.raises(UsageError, match="'thalamus_left'"):
         parse_effect(['caudate=-1%', 'thalamus_left'])

@@ -60,14 +60,14 @@ def test_missing_region_is_refused_with_file_and_similar_names(files):
     atlas = open_atlas(files)
     with pytest.raises(UsageError, match=r'atlas-x_dseg.nii.gz.*thalamus_l.*Thalamus_L'):
         check_names(atlas, ['thalamus_l'])
-    with pytest.raises(UsageError, match='Some of its names'):
+    with pytest.raises(UsageError, match=r"atlas-x_dseg\.nii\.gz.*'qqq'.*Thalamus_L"):
         check_names(atlas, ['qqq'])
     empty = Atlas(atlas.path, atlas.labels, atlas.grid, {'Putamen': 9})
-    with pytest.raises(UsageError, match='Putamen .* no voxel'):
+    with pytest.raises(UsageError, match=r'Putamen .*\b9\b.*atlas-x_dseg\.nii\.gz'):
         check_names(empty, ['Putamen'])
     dot = np.zeros(GRID.shape, np.int32)
     dot[30, 30, 30] = 1
-    with pytest.raises(UsageError, match='too small'):
+    with pytest.raises(UsageError, match=r'^dot .*\b9 mm'):
         atlas_masks(Atlas(atlas.path, dot, GRID, {'dot': 1}), ['dot'], GRID.with_spacing(9.0))
 
 
@@ -76,9 +76,9 @@ def test_missing_region_is_refused_with_file_and_similar_names(files):
     [
         (
             np.diag([1.0, 1, 1, 1]) + np.outer([0, 0, 25, 0], [0, 0, 0, 1]),
-            r'Only \d+% of the labels',
+            r'\d+%',
         ),
-        (np.diag([0.8, 0.8, 0.8, 1.0]), 'end .* mm from where'),
+        (np.diag([0.8, 0.8, 0.8, 1.0]), r' \d+ mm '),
     ],
 )
 def test_atlas_of_another_space_is_refused(files, brain, change, word):
@@ -90,16 +90,16 @@ def test_atlas_of_another_space_is_refused(files, brain, change, word):
 
 
 def test_wrong_files_are_refused(files, tmp_path):
-    with pytest.raises(UsageError, match='cannot be read'):
+    with pytest.raises(UsageError, match=r'none\.nii\.gz'):
         open_atlas(tmp_path / 'none.nii.gz')
-    with pytest.raises(UsageError, match=r'table of labels .*none.tsv'):
+    with pytest.raises(UsageError, match=r'none\.tsv'):
         open_atlas(files, tmp_path / 'none.tsv')
     (tmp_path / 'wrong.tsv').write_text('number\tlabel\n1\tx\n')
-    with pytest.raises(UsageError, match='no table of labels'):
+    with pytest.raises(UsageError, match=r'wrong\.tsv'):
         open_atlas(files, tmp_path / 'wrong.tsv')
     soft = tmp_path / 'probseg.nii.gz'
     nib.save(nib.Nifti1Image(np.full((4, 4, 4), 0.5, np.float32), np.eye(4)), soft)
-    with pytest.raises(UsageError, match='whole numbers'):
+    with pytest.raises(UsageError, match=r'probseg\.nii\.gz'):
         open_atlas(soft, files.with_name('atlas-x_dseg.tsv'))
 
 
@@ -121,9 +121,9 @@ def test_atlases_of_templateflow_are_found_by_name(tmp_path):
         'tpl-T_atlas-A_dseg.tsv',
     )
     assert 'res-01' in find_flow_atlas(tmp_path, 'T:A:th25')[0].name
-    with pytest.raises(UsageError, match=r'2 atlases.*T:A:th25, T:A:th50'):
+    with pytest.raises(UsageError, match=r'\b2\b.*T:A:th25, T:A:th50'):
         find_flow_atlas(tmp_path, 'T:A')
-    with pytest.raises(UsageError, match='no table'):
+    with pytest.raises(UsageError, match='tpl-T_res-01_seg-B_dseg.*--atlas-labels'):
         find_flow_atlas(tmp_path, 'T:B')
-    with pytest.raises(UsageError, match='0 atlases'):
+    with pytest.raises(UsageError, match=r'T:C .*\b0\b'):
         find_flow_atlas(tmp_path, 'T:C')

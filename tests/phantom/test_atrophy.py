@@ -6,7 +6,7 @@ import torch
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.anatomy import sample_anatomy
-from bids_interp.phantom.atrophy import carry, plan_atrophy
+from bids_interp.phantom.atrophy import plan_atrophy
 from bids_interp.phantom.regions import region_mask
 from bids_interp.phantom.sham import sham
 from bids_interp.phantom.subject import subject_displacement, subject_truth
@@ -17,7 +17,6 @@ from bids_interp.spatial import (
     exponential,
     flow_log_jacobian,
     log_jacobian,
-    resample,
     warp,
 )
 
@@ -92,9 +91,7 @@ def test_effect_that_folds_is_refused_with_the_largest():
     grid = Grid(
         (40, 48, 40), np.array([[4, 0, 0, -78], [0, 4, 0, -112], [0, 0, 4, -70], [0, 0, 0, 1]])
     )
-    with pytest.raises(
-        UsageError, match=r'cannot be planted without folding.*hippocampus -\d'
-    ) as caught:
+    with pytest.raises(UsageError, match=r'hippocampus -95%?.*hippocampus -\d') as caught:
         plan_atrophy(grid, {'hippocampus': -0.95})
     share = float(caught.value.advice.split('hippocampus -')[1].split('%')[0]) / 100
     assert 0.3 < share < 0.95
@@ -104,35 +101,16 @@ def test_effect_that_folds_is_refused_with_the_largest():
 @pytest.mark.parametrize(
     ('changes', 'absorb', 'word'),
     [
-        ({}, 'ventricles', 'No region'),
-        ({'hippocampus': -1.0}, 'ventricles', 'more than -1'),
-        ({'ventricles_left': 0.2}, 'ventricles', 'both change and absorb'),
-        ({'hippocampus': -0.1}, 'air', 'Absorbers: ventricles'),
-        ({'hippo': -0.1}, 'ventricles', 'no region called'),
+        ({}, 'ventricles', '(?i)region'),
+        ({'hippocampus': -1.0}, 'ventricles', 'hippocampus .*-100%'),
+        ({'ventricles_left': 0.2}, 'ventricles', 'ventricles_left .* ventricles'),
+        ({'hippocampus': -0.1}, 'air', "'air'.*: ventricles"),
+        ({'hippo': -0.1}, 'ventricles', "'hippo'"),
     ],
 )
 def test_impossible_plans_are_refused(changes, absorb, word):
     with pytest.raises(UsageError, match=word):
         plan_atrophy(GRID_3MM, changes, absorb)
-
-
-def test_carried_through_an_affine_the_truth_is_transported_plainly(plan):
-    angle = 0.2
-    native_to_template = np.eye(4)
-    native_to_template[:3, :3] = np.array(
-        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
-    ) @ np.diag([1.1, 0.95, 1.05])
-    native_to_template[:3, 3] = [3, -4, 5]
-    native = Grid(
-        (80, 90, 80), np.diag([2.2, 2.2, 2.2, 1]) + np.outer([-88, -110, -90, 0], [0, 0, 0, 1])
-    )
-    carried = carry(plan, native, native_to_template)
-    expected = resample(
-        torch.from_numpy(plan.log_jacobian())[None, None], GRID_3MM, native, native_to_template
-    )[0, 0].numpy()
-    got = carried.log_jacobian()
-    assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.99
-    assert np.sqrt(((got - expected) ** 2).mean()) < 0.1 * expected.std()
 
 
 def test_sham_moves_as_far_but_changes_no_volume(plan):
@@ -185,9 +163,9 @@ def test_healthy_subject_has_no_truth_and_needs_the_plans_grid(plan):
     assert not healthy.log_jacobian.any()
     own = exponential(-torch.from_numpy(anatomy)[None], GRID_3MM)[0].numpy()
     np.testing.assert_allclose(healthy.displacement, own, atol=1e-5)
-    with pytest.raises(UsageError, match='another grid'):
+    with pytest.raises(UsageError, match='grid'):
         subject_displacement(None, plan, 1.0, GRID_3MM.with_spacing(4.0))
-    with pytest.raises(UsageError, match='no direction'):
+    with pytest.raises(UsageError, match="'sideways'"):
         subject_truth(None, plan, 1.0, 'sideways')
 
 
@@ -202,8 +180,8 @@ def test_anatomy_is_the_same_on_every_grid_and_does_not_fold():
 
 
 def test_anatomy_that_would_fold_or_leave_the_box_is_refused():
-    with pytest.raises(UsageError, match='would fold'):
+    with pytest.raises(UsageError, match=r'\b10 mm'):
         sample_anatomy(GRID_3MM, np.random.default_rng(0), amplitude_mm=10)
     big = Grid((128, 128, 128), np.diag([3.0, 3, 3, 1]))
-    with pytest.raises(UsageError, match='beyond the box'):
+    with pytest.raises(UsageError, match=r'\[-?\d.*\] .*\[\d.*\] mm'):
         sample_anatomy(big, np.random.default_rng(0))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -114,16 +115,16 @@ def test_validator_finds_no_error(tmp_path, validate_bids):
 
 
 def test_impossible_blobs_are_refused(tmp_path):
-    with pytest.raises(UsageError, match='2 or 3'):
+    with pytest.raises(UsageError, match='--dim'):
         make_blobs_dataset(tmp_path / 'x', dim=4)
-    with pytest.raises(UsageError, match='Variants: plain'):
+    with pytest.raises(UsageError, match="'odd'.*: plain"):
         make_blobs_dataset(tmp_path / 'x', variant='odd')
-    with pytest.raises(UsageError, match='folds at severity'):
+    with pytest.raises(UsageError, match=r' 40(\.0)?\b'):
         make_blobs_dataset(tmp_path / 'x', severity=(1.0, 40.0))
     assert not list(tmp_path.iterdir())
     (tmp_path / 'x').mkdir()
     (tmp_path / 'x' / 'thesis.txt').write_text('years of work')
-    with pytest.raises(OutputError, match='left alone'):
+    with pytest.raises(OutputError, match=re.escape(str(tmp_path / 'x'))):
         make_blobs_dataset(tmp_path / 'x', overwrite=True)
 
 
@@ -133,8 +134,10 @@ def test_command_line(tmp_path):
 
     mixed = run('--kind', 'blobs', '--effect', 'hippocampus')
     assert mixed.exit_code == 2
-    assert '--effect does not go with --kind blobs' in mixed.output
-    assert '--variant does not go with --kind head' in run('--variant', 'xor').output
+    assert re.search('--effect .*--kind blobs', mixed.output)
+    mixed = run('--variant', 'xor')
+    assert mixed.exit_code == 2
+    assert re.search('--variant .*--kind head', mixed.output)
     made = run('--kind', 'blobs', '--n', '2', '--variant', 'null')
     assert made.exit_code == 0, made.output
     assert (tmp_path / 'b' / 'sub-02' / 'anat' / 'sub-02_T1w.nii.gz').is_file()

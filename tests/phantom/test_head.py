@@ -65,7 +65,7 @@ def test_head_is_symmetric(head):
 
 
 def test_bad_requests_are_refused():
-    with pytest.raises(UsageError, match=r'0\.8 to 4 mm'):
+    with pytest.raises(UsageError, match=r'\b0\.2 mm.*\b0\.8\b.*\b4 mm'):
         head_grid(0.2)
-    with pytest.raises(UsageError, match='holds no brain'):
+    with pytest.raises(UsageError):
         synthetic_head(nib.Nifti1Image(np.zeros((20, 20, 20), np.float32), np.eye(4)), 4.0)

@@ -171,7 +171,7 @@ def test_plan_survives_the_file(plan, tmp_path):
 
 
 def test_warps_that_always_fold_are_refused(plan):
-    with pytest.raises(UsageError, match='fold'):
+    with pytest.raises(UsageError, match=r'\b40\.00 '):
         draw_warp(plan, [1], patient=True, severity=40.0)
 
 
@@ -187,7 +187,7 @@ def test_regions_given_as_arrays_are_met_exactly():
     assert field.rmse < 1e-3
     assert truth[masks['left part'] > 0].mean() == pytest.approx(-0.2, abs=1e-3)
     assert truth[masks['sponge'] > 0].mean() > 0.02
-    with pytest.raises(UsageError, match='both change and absorb'):
+    with pytest.raises(UsageError, match='sponge.* sponge'):
         plan_atrophy(grid, {'sponge': -0.2}, 'sponge', masks=masks)
-    with pytest.raises(UsageError, match='no voxel'):
+    with pytest.raises(UsageError, match='^nil '):
         plan_atrophy(grid, {'nil': -0.2}, masks={'nil': np.zeros(grid.shape, np.float32)})

@@ -30,6 +30,13 @@ PREPARATION = {
         'Warnings': ['The qform was missing and was taken from the sform.'],
     },
 }
+ANSWER = {
+    'LogitMean': -0.92,
+    'LogitSD': 0.42,
+    'ProbabilityMean': 0.29,
+    'ProbabilitySD': 0.08,
+    'Folds': [],
+}
 #: Centre in mm, strength and width in mm of each swelling; negative shrinks.
 SPOTS = (
     ((-28, -18, -14), -0.11, 9.0),
@@ -110,6 +117,8 @@ def _write_tables(anat: Path, prefix: str, slope: float) -> None:
         'InTrainingSet': False,
         'ExplanationWarranted': True,
         'FoldsUsed': [0, 1, 2, 3, 4],
+        'Observed': ANSWER,
+        'Simulated': {},
     }
     (anat / f'{prefix}_desc-explain_prediction.json').write_text(json.dumps(prediction))
     rows = ['direction\tdose\tprobability\tshift\tflipped\tn_folded\tmean_abs_log_jacobian']

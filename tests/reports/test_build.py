@@ -5,57 +5,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from bids_interp.bids.provenance import DEMONSTRATION_NOTE
 from bids_interp.reports import build_report
-from bids_interp.reports.crashes import GENERAL_ADVICE, describe, read_crashes
+from bids_interp.reports.crashes import (
+    DISK_ADVICE,
+    GENERAL_ADVICE,
+    MEMORY_ADVICE,
+    describe,
+    read_crashes,
+)
 from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.response_figures import draw_dose_response
 from bids_interp.reports.summary import summarise
+from helpers.pages import Page
 
 PREFIX = 'sub-01_run-1'
 
 METHODS = 'Bias was corrected with *N4* [@n4].'
-VOID = {'meta', 'link', 'img', 'input', 'br', 'hr'}
-
-
-class Page(HTMLParser):
-    """Collects what a page would load, its text and its identifiers; checks that tags close."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.anchors: list[str] = []
-        self.names: list[str] = []
-        self.open: list[str] = []
-        self.text = ''
-        self.feed(path.read_text(encoding='utf-8'))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name in ('src', 'data', 'srcset', 'poster') or (tag == 'link' and name == 'href'):
-                self.loaded.append(value or '')
-            if tag == 'a' and name == 'href':
-                self.anchors.append(value or '')
-            if name == 'id':
-                self.names.append(value or '')
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] not in ('style', 'script'):
-            self.text += data
-
-
-def plain(page: Page) -> str:
-    """Text with single spaces."""
-    return ' '.join(page.text.split())
 
 
 @pytest.fixture(scope='module')
@@ -73,8 +43,8 @@ def test_page_loads_nothing_from_outside(page: Page) -> None:
     assert len(page.loaded) > 15
     assert all(address.startswith('data:') for address in page.loaded)
     assert all(address.startswith('#') for address in page.anchors)
-    assert {address[1:] for address in page.anchors} <= set(page.names)
-    assert not page.open
+    assert {address[1:] for address in page.anchors} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
 
 
 def test_style_and_script_load_nothing(drawn: Path, tmp_path: Path) -> None:
@@ -86,33 +56,34 @@ def test_style_and_script_load_nothing(drawn: Path, tmp_path: Path) -> None:
 
 
 def test_summary_comes_first_and_says_it_all(page: Page) -> None:
-    text = plain(page)
+    assert page.ids.index('research') < page.ids.index('demonstration') < page.ids.index('answer')
+    assert page.ids.index('answer') < page.ids.index('flip') < page.ids.index('quality')
+    assert page.find('answer').text == 'control'
+    chances = page.find('probability').attributes
+    assert (chances['data-agreeing'], chances['data-folds']) == ('5', '5')
+    assert page.find('flip').attributes['data-dose'] == '+0.31'
+    assert page.values('data-caution') == ['input']
+    assert page.find('no-errors').attributes['data-finished'] == 'true'
     for words in (
-        'Research use only, not for diagnosis',
-        'Made with a demonstration model',
-        'What the classifier said control',
-        '5 of 5 say “control”',
-        'Dose 0.31 injected',
         'left hippocampus',
-        'Input bids:raw:sub-01/anat/sub-01_run-1_T1w.nii.gz',
-        'Voxels 1 x 1.33 x 1.33 mm (160 x 192 x 192), stored as LAS',
-        'Brain mask extracted with the head template MNI152NLin6Asym, 1.45 litres',
-        'Read with care The qform was missing',
-        'In the training set no',
+        'bids:raw:sub-01/anat/sub-01_run-1_T1w.nii.gz',
+        '1 x 1.33 x 1.33 mm (160 x 192 x 192)',
+        'LAS',
+        'MNI152NLin6Asym',
+        '1.45',
         'demonstration (abc123def456)',
-        'Errors None.',
-        'Tustison et al., 2010',
-        'run uuid-7',
     ):
-        assert words in text, words
-    assert text.index('Research use only') < text.index('What the classifier said')
-    assert text.index('What the classifier said') < text.index('Input and brain mask')
+        assert words in page.find('summary').text, words
+    assert 'Tustison et al., 2010' in page.find('methods').text
+    assert 'uuid-7' in page.text
 
 
 def test_sign_is_explained(page: Page) -> None:
-    text = plain(page)
-    assert 'negative (blue) means that tissue shrinks, positive (red) that it grows' in text
-    assert 'shrink (blue) or grow (red) to look more like “patient”' in text
+    sign = page.find('sign').text
+    assert sign.index('negative') < sign.index('shrinks') < sign.index('positive')
+    assert sign.index('positive') < sign.index('grows')
+    caption = next(e.text for e in page.elements if e.tag == 'figcaption')
+    assert re.search('shrink .*grow .*“patient”', caption)
 
 
 def change_prediction(out: Path, **fields: object) -> None:
@@ -124,9 +95,9 @@ def change_prediction(out: Path, **fields: object) -> None:
 
 def test_real_model_has_no_demonstration_banner(derivatives: Path) -> None:
     change_prediction(derivatives, Demonstration=False)
-    text = plain(Page(build_report(derivatives, PREFIX)))
-    assert 'demonstration model' not in text
-    assert 'Research use only, not for diagnosis' in text
+    page = Page(build_report(derivatives, PREFIX))
+    assert 'demonstration' not in page.ids
+    assert 'research' in page.ids
 
 
 @pytest.mark.parametrize(('found', 'is_told'), [(0.16, True), (0.45, False)])
@@ -134,18 +105,19 @@ def test_a_brain_that_looks_like_none_is_told(derivatives: Path, found, is_told)
     files = ScanFiles(derivatives, PREFIX)
     path = files.anatomical / f'{PREFIX}_from-T1w_to-{files.template_name}_mode-image_xfm.json'
     path.write_text(json.dumps({'Registration': {'correlation_inside': found}}))
-    text = plain(Page(build_report(derivatives, PREFIX)))
-    assert ('hardly looks like the template (correlation 0.16)' in text) is is_told
+    page = Page(build_report(derivatives, PREFIX))
+    told = [e.text for e in page.having('data-caution') if e.attributes['data-caution'] == 'unlike']
+    assert ['0.16' in text for text in told] == [True] * is_told
 
 
 def test_our_own_errors_say_what_helps_themselves(derivatives: Path) -> None:
-    own = 'Traceback ...\nbids_interp.errors.ImageError: No brain. Look at the mask.'
+    own = 'Traceback ...\nbids_interp.errors.ImageError: No brain.'
     assert describe({'traceback': own}).advice == ''
     assert describe({'traceback': 'Traceback ...\nKeyError: 1'}).advice == GENERAL_ADVICE
-    error = {'node': 'register_brain', 'message': 'No brain. Look at the mask.', 'traceback': own}
-    text = plain(Page(build_report(derivatives, PREFIX, errors=[error])))
-    assert 'Look at the mask.' in text
-    assert 'Run the same command again' not in text
+    error = {'node': 'register_brain', 'message': 'No brain.', 'traceback': own}
+    errors = Page(build_report(derivatives, PREFIX, errors=[error]))
+    assert 'No brain.' in errors.find('errors').text
+    assert errors.of_class('advice') == []
 
 
 def test_cautions_are_told(derivatives: Path) -> None:
@@ -157,17 +129,17 @@ def test_cautions_are_told(derivatives: Path) -> None:
     cells = lines[1].split('\t')
     cells[columns.index('n_folded')] = '12'
     stats.write_text('\n'.join([lines[0], '\t'.join(cells)]) + '\n')
-    text = plain(Page(build_report(derivatives, PREFIX)))
-    assert 'only folds not trained with it speak here' in text
-    assert 'no explanation is warranted' in text
-    assert '12 voxels fold' in text
+    page = Page(build_report(derivatives, PREFIX))
+    told = {e.attributes['data-caution']: e.text for e in page.having('data-caution')}
+    assert list(told) == ['chance', 'held-out', 'folded', 'input']
+    assert told['folded'].startswith('12 ')
 
 
 def test_a_scan_that_the_classifier_has_seen_is_told(derivatives: Path) -> None:
     change_prediction(derivatives, InTrainingSet=True, HeldOut=False)
-    text = plain(Page(build_report(derivatives, PREFIX)))
-    assert 'The classifier was trained with this scan' in text
-    assert 'only folds not trained with it' not in text
+    page = Page(build_report(derivatives, PREFIX))
+    assert 'seen' in page.values('data-caution')
+    assert 'held-out' not in page.values('data-caution')
 
 
 def test_class_names_are_escaped(derivatives: Path) -> None:
@@ -180,13 +152,12 @@ def test_class_names_are_escaped(derivatives: Path) -> None:
 def test_failed_scan_has_a_report_with_what_helps(tmp_path: Path) -> None:
     error = {'node': 'anatomical_wf.n4', 'traceback': 'Traceback\nMemoryError: <3 GiB>'}
     page = Page(build_report(tmp_path, 'sub-02_ses-a', errors=[error, error]))
-    text = plain(page)
-    assert 'This scan was not finished' in text
-    assert 'Subject 02, session a' in text
-    assert text.count('What helps') == 1
-    assert 'Lower --nprocs' in text
-    assert 'MemoryError: <3 GiB>' in text
-    assert 'anatomical_wf.n4' in text
+    assert 'unfinished' in page.ids
+    assert re.search(r'\b02\b.*\ba\b', page.find('title').text)
+    (advice,) = page.of_class('advice')
+    assert advice.text.endswith(MEMORY_ADVICE)
+    assert 'MemoryError: <3 GiB>' in page.find('errors').text
+    assert 'anatomical_wf.n4' in page.find('errors').text
 
 
 def test_half_finished_scan_shows_the_figures_that_exist(derivatives: Path) -> None:
@@ -198,7 +169,7 @@ def test_half_finished_scan_shows_the_figures_that_exist(derivatives: Path) -> N
             path.unlink()
     page = Page(build_report(derivatives, PREFIX))
     assert sum(address.startswith('data:image') for address in page.loaded) == 1
-    assert 'No error was recorded; the results are incomplete' in plain(page)
+    assert page.find('no-errors').attributes['data-finished'] == 'false'
 
 
 def test_other_runs_stay_in_their_own_report(derivatives: Path) -> None:
@@ -225,8 +196,10 @@ def test_crash_files_are_read(tmp_path: Path) -> None:
     assert [error['node'] for error in errors] == ['bids_interp.sub_01.anatomical_wf.n4', '']
     assert [error['file'][-5] for error in errors] == ['1', '2']
     assert read_crashes(tmp_path, contains='sub_02') == []
-    report = plain(Page(build_report(tmp_path, 'sub-01', errors=errors)))
-    assert 'Free space in the output and work directories' in report
+    advice = [
+        e.text for e in Page(build_report(tmp_path, 'sub-01', errors=errors)).of_class('advice')
+    ]
+    assert [DISK_ADVICE in text for text in advice] == [True, False]
 
 
 def test_report_is_the_same_when_made_again(derivatives: Path) -> None:
@@ -238,18 +211,18 @@ def test_report_is_the_same_when_made_again(derivatives: Path) -> None:
 def test_scan_without_derivatives_says_that_the_run_used_the_demonstration(tmp_path: Path) -> None:
     makers = [
         {'Name': 'bids_interp'},
-        {'Name': 'demo', 'Description': 'Made with the demonstration model of bids_interp.'},
+        {'Name': 'demo', 'Description': DEMONSTRATION_NOTE},
     ]
     (tmp_path / 'dataset_description.json').write_text(json.dumps({'GeneratedBy': makers}))
-    assert 'Made with a demonstration model' in plain(Page(build_report(tmp_path, 'sub-01')))
+    assert 'demonstration' in Page(build_report(tmp_path, 'sub-01')).ids
     (tmp_path / 'dataset_description.json').write_text(json.dumps({'GeneratedBy': makers[:1]}))
-    assert 'demonstration model' not in plain(Page(build_report(tmp_path, 'sub-01')))
+    assert 'demonstration' not in Page(build_report(tmp_path, 'sub-01')).ids
 
 
 def test_errors_come_before_the_figures(derivatives: Path) -> None:
-    text = plain(Page(build_report(derivatives, PREFIX, errors=[{'node': 'x', 'message': 'gone'}])))
-    assert text.index('What helps') < text.index('Pattern injected, towards')
-    assert text.count('What helps') == 1
+    page = Page(build_report(derivatives, PREFIX, errors=[{'node': 'x', 'message': 'gone'}]))
+    assert page.ids.index('errors') < page.ids.index('changes')
+    assert page.ids.count('errors') == len(page.of_class('advice')) == 1
 
 
 def test_checks_of_a_simulation_are_shown(derivatives: Path) -> None:
@@ -259,11 +232,12 @@ def test_checks_of_a_simulation_are_shown(derivatives: Path) -> None:
     first, *rows = stats.read_text().splitlines()
     lines = ['\t'.join([first, *checks]), *('\t'.join([row, *checks.values()]) for row in rows)]
     stats.write_text('\n'.join(lines) + '\n')
-    text = plain(Page(build_report(derivatives, PREFIX)))
-    assert 'Steps of dose the right way' in text
-    assert '75%' in text
-    assert '0.0210.012n/a' in text
-    assert 'What these numbers mean' in text
+    page = Page(build_report(derivatives, PREFIX))
+    shown = {e.attributes['data-number']: e.text for e in reversed(page.having('data-number'))}
+    wanted = {'dose_monotonicity': '75%', 'composition_rmse_mm': '0.012', 'realism_z': 'n/a'}
+    wanted['mean_abs_log_jacobian'] = '0.021'
+    assert {name: shown[name] for name in wanted} == wanted
+    assert 'meanings' in page.ids
 
 
 def test_a_regression_has_values_instead_of_probabilities(derivatives: Path) -> None:
@@ -288,8 +262,8 @@ def test_a_regression_has_values_instead_of_probabilities(derivatives: Path) -> 
     observed = [float(row[rows[0].index('logit')]) for row in rows[1:] if row[0] == 'none']
     assert summary.finished
     assert summary.values == pytest.approx([50 + 10 * value for value in observed])
-    page = build_report(files.output_dir, files.prefix).read_text()
-    assert 'What the dose means' in page
+    page = Page(build_report(files.output_dir, files.prefix))
+    assert page.find('spread').text.startswith('10 ')
     before = files.figure('dose', '.svg').read_bytes()
     assert draw_dose_response(files).read_bytes() != before
-    assert 'Probability of' not in page.partition('id="summary"')[2].partition('</section>')[0]
+    assert not {'answer', 'probability', 'flip'} & set(page.ids)

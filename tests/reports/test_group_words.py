@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from bids_interp.reports.group_words import methods_of, told
+from bids_interp.reports.group_words import (
+    EXPLAINED_HELD_OUT,
+    EXPLAINED_SEEN,
+    PATTERN_HELD_OUT,
+    PATTERN_SEEN,
+    WIDENED,
+    methods_of,
+    told,
+)
 
 EFFECT = {
     'variable': 'group',
@@ -48,26 +57,25 @@ def content(**changes: Any) -> dict[str, Any]:
 def test_an_effect_of_two_groups() -> None:
     head = told(content())['head']
     assert head['tone'] == 'yes'
-    assert '+1.25 standard deviations of the controls [0.50, 2.00], Cohen d 1.10' in head['rest']
+    assert re.search(r'\+1\.25 .*the controls \[0\.50, 2\.00\].* d 1\.10\b', head['rest'])
     head = told(content(reference='everybody'))['head']
-    assert 'standard deviations of everybody' in head['rest']
+    assert 'everybody' in head['rest']
+    assert 'controls' not in head['rest']
 
 
 def test_an_effect_of_three_groups_is_one() -> None:
     three = {**EFFECT, 'estimate': None, 'cohen_d': None, 'kind': 'F', 'statistic': 8.5}
-    three['contrast'] = 'any difference between a, b, c'
+    three['contrast'] = 'a, b, c'
     head = told(content(score_model={'effects': [three]}))['head']
     assert head['tone'] == 'yes'
-    assert head['rest'] == (
-        'any difference between a, b, c: F = 8.50, permutation p = 0.004, 20 subjects.'
-    )
+    assert re.fullmatch(r'a, b, c: F = 8\.50,.* p = 0\.004, 20 \w+\.', head['rest'])
 
 
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'score_model': {'left_out': {'group': 'determined by site'}}}, 'is determined by site'),
-        ({'score_model': {'not_tested': 'too few'}}, 'tested: too few'),
+        ({'score_model': {'left_out': {'group': 'like site'}}}, r'\bgroup\b.* like site\.'),
+        ({'score_model': {'not_tested': 'too few'}}, r': too few\.'),
         ({'group_column': ''}, '--group-by'),
     ],
 )
@@ -75,21 +83,18 @@ def test_why_groups_are_not_compared(changes, words) -> None:
     changes = {**changes, 'score_model': {'effects': [], **changes.get('score_model', {})}}
     head = told(content(**changes))['head']
     assert head['tone'] == 'open'
-    assert words in head['rest']
-    assert 'no two groups' not in head['rest']
+    assert re.search(words, head['rest'])
 
 
 def test_methods_say_who_explained_whom() -> None:
-    held_out = methods_of(content())
-    assert 'Only folds that were trained without a subject' in held_out
-    assert 'no label enters' in held_out
-    assert 'square root' not in held_out
-    seen = methods_of(content(held_out_only=False))
-    assert 'Only folds' not in seen
-    assert 'no label enters' not in seen
-    assert 'learned from the labels of subjects that are in' in seen
+    held_out, seen = methods_of(content()), methods_of(content(held_out_only=False))
+    for text in (EXPLAINED_HELD_OUT, PATTERN_HELD_OUT):
+        assert (text in held_out, text in seen) == (True, False)
+    for text in (EXPLAINED_SEEN, PATTERN_SEEN):
+        assert (text in held_out, text in seen) == (False, True)
     wide = methods_of(content(score_model={'effects': [{**EFFECT, 'spread': 2**0.5}]}))
-    assert 'interval of group were widened by the square root of two' in wide
+    assert f' group {WIDENED}' in wide
+    assert WIDENED not in held_out
 
 
 def test_changes_name_their_sessions() -> None:
@@ -99,8 +104,7 @@ def test_changes_name_their_sessions() -> None:
     ]
     scores = {**content()['scores'], 'changes': changes}
     told_of = told(content(scores=scores))['changes']
-    assert '2 changes' in told_of
-    assert '(ses-post to ses-pre: 2), mean -1.50 standard deviations of the controls' in told_of
+    assert re.search(r'^2 .*ses-post to ses-pre: 2\b.* -1\.50 .*the controls', told_of)
     assert 'acq_time' not in told_of
     assert 'acq_time' in told(content(scores=scores, visits_by_name=True))['changes']
 
@@ -108,4 +112,5 @@ def test_changes_name_their_sessions() -> None:
 def test_what_is_beside_a_number_is_named() -> None:
     facts = {'column': 'mmse', 'not_tested': '', 'n': 20, 'least_p': 0.2, 'voxels_below_005': 0}
     lines = told(content(voxelwise=[{**facts, 'beside': ['group', 'age']}]))['voxelwise']
-    assert lines[0].endswith('beside it in the model: group, age, folds.')
+    assert lines[0].startswith('mmse: 20 ')
+    assert lines[0].endswith(': group, age, folds.')

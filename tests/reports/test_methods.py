@@ -16,9 +16,7 @@ class Workflow:
     """Tells two sentences, one of them twice."""
 
     def visit_desc(self) -> str:
-        return (
-            'N4 corrected the bias [@n4].\n\nAffine by ANTs [@antsx].\n\nAffine by ANTs [@antsx].'
-        )
+        return 'N4 [@n4].\n\nANTs [@antsx].\n\nANTs [@antsx].'
 
 
 def test_every_entry_of_the_bibliography_is_read() -> None:
@@ -41,7 +39,7 @@ def test_every_citation_of_the_workflows_has_a_reference(repository: Path) -> No
 
 def test_same_sentence_is_told_once() -> None:
     text = methods_text(Workflow())
-    assert text.count('Affine by ANTs') == 1
+    assert text.count('ANTs [@antsx].') == 1
     assert 'VERSION' not in text
     assert 'BODY' not in text
     assert cited(text)[0] == 'liu2021'

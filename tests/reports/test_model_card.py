@@ -5,19 +5,47 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bids_interp.evaluation.verdict import verdict_sentence
 from bids_interp.models.bundle import default_bundle_path, load_bundle
-from bids_interp.reports.model_card import model_card
+from bids_interp.models.bundle_schema import BundleConfig
+from bids_interp.models.target import Target
+from bids_interp.records import from_plain
+from bids_interp.reports.model_card import NO_LICENSE, NOT_WARRANTED, model_card
+from bids_interp.reports.training_words import MEASURES, left_out_text, map_rows, target_text
+from bids_interp.spatial import Grid
 
+MINIMAL: dict[str, Any] = {
+    'format': 1,
+    'name': 'x',
+    'grid': Grid((4, 5, 6), np.eye(4)).to_dict(),
+    'template': '',
+    'target': {'kind': 'binary', 'label': '', 'negative': 'a', 'positive': 'b'},
+    'preprocessing': {},
+    'classifier': {'architecture': 'robust'},
+    'simulator': {},
+    'salt': '',
+    'metrics': {},
+    'folds': [],
+    'files': {},
+}
+FOLD = {
+    'temperature': 1.0,
+    'class_gap': 1.0,
+    'classifier': '',
+    'simulator': '',
+    'metrics': {'n_train': 40, 'n_validation': 8, 'n_test': 24, 'test_auc': 0.9},
+}
 AUC = {'value': 0.931, 'low': 0.85, 'high': 0.98}
-CONFIG: dict[str, Any] = {
+CONFIG: dict[str, Any] = MINIMAL | {
     'name': 'mood',
     'description': 'Depression\n# or not',
     'license': 'CC0-1.0',
     'created': '2026-11-22',
     'version': '0.1.0',
-    'grid': {'shape': [48, 58, 50], 'space': 'MNI152NLin2009aSym'},
+    'grid': Grid((48, 58, 50), np.diag([4.0, 4, 4, 1]), 'MNI152NLin2009aSym').to_dict(),
     'target': {'kind': 'binary', 'label': 'group', 'negative': 'hc', 'positive': 'a|b'},
     'classifier': {'architecture': 'robust'},
     'simulator': {'capacity': 'template'},
@@ -30,7 +58,7 @@ CONFIG: dict[str, Any] = {
         'covariates': ['age', 'sex'],
         'versions': {'torch': '2.13.0'},
     },
-    'folds': [{'metrics': {'n_train': 40, 'n_test': 24, 'test_auc': 0.9}}] * 3,
+    'folds': [FOLD] * 3,
     'metrics': {
         'kind': 'binary',
         'auc': AUC,
@@ -39,10 +67,15 @@ CONFIG: dict[str, Any] = {
         'permutation_p_fixed_models': 0.0005,
         'explanation_warranted': True,
         'covariates': {'auc': AUC | {'value': 0.88}, 'permutation_p': 0.04, 'left_out': {}},
-        'mask': {'left_out': {'mask': 'the same for all images'}},
+        'mask': {'left_out': {'mask': 'constant'}},
         'simulator': {'split_half_ncc': 0.83, 'validity': {'inject': 0.95}},
     },
 }
+MAPS = map_rows(CONFIG['metrics']['simulator'])
+
+
+def card_of(config: dict[str, Any]) -> str:
+    return model_card(from_plain(BundleConfig, config))
 
 
 def tables(card: str) -> list[list[str]]:
@@ -51,37 +84,36 @@ def tables(card: str) -> list[list[str]]:
 
 
 def test_numbers_are_those_of_the_configuration() -> None:
-    card = model_card(CONFIG)
+    card = card_of(CONFIG)
     for line in (
         '# mood',
         'Depression # or not',
-        '> **Above chance: out-of-fold AUC 0.93 (95 % interval 0.85 to 0.98), '
-        'permutation p = 0.0005.**',
+        f'> **{verdict_sentence(CONFIG["metrics"])}**',
         '| Data | OpenNeuro ds002748 |',
         '| Size | 72 images, 70 families |',
         '| Target | “group”: a\\|b (positive) against hc (negative) |',
         '| Images per class | hc 42, a\\|b 30 |',
         '| Covariates | age, sex |',
-        '| Grid | 48 x 58 x 50 voxels, MNI152NLin2009aSym |',
+        '| Grid | 48 x 58 x 50 voxels of 4 mm, MNI152NLin2009aSym |',
         '| Made | 2026-11-22 with bids_interp 0.1.0 |',
         '| Licence | CC0-1.0 |',
-        '| Sensitivity | 0.75 | share of the positive class that is called positive |',
+        f'| Sensitivity | 0.75 | {MEASURES["sensitivity"][1]} |',
         '| Covariates alone | 0.88 (0.85 to 0.98) | 0.040 |',
-        'Left out: mask (the same for all images).',
-        '| 2 | 40 | 24 | 0.90 |',
-        '| Split-half agreement of the maps (NCC) | 0.83 |',
-        '| Validity: answers turned at full dose, injected | 0.95 |',
-        '**Research use only, not for diagnosis.**',
+        left_out_text(CONFIG['metrics']),
+        '| 2 | 40 | 8 | 24 | 0.90 |',
+        *(f'| {row["name"]} | {row["value"]} |' for row in MAPS),
         '    bids_interp BIDS_DIR OUTPUT_DIR participant --model THIS_FOLDER',
     ):
         assert line in card.splitlines(), line
-    assert 'must not be interpreted' not in card
+    assert [row['value'] for row in MAPS] == ['0.83', '0.95']
+    assert NOT_WARRANTED not in card
+    assert '**Research use only' in card
     assert 'SHA-256' in card
 
 
-@pytest.mark.parametrize('config', [CONFIG, {'name': 'x'}])
+@pytest.mark.parametrize('config', [CONFIG, MINIMAL])
 def test_markdown_is_whole(config: dict[str, Any]) -> None:
-    card = model_card(config)
+    card = card_of(config)
     assert '\n\n\n' not in card
     assert card.endswith('unpickles.\n')
     assert [line for line in card.splitlines() if line.startswith('# ')] == [f'# {config["name"]}']
@@ -92,34 +124,36 @@ def test_markdown_is_whole(config: dict[str, Any]) -> None:
 
 
 def test_missing_keys_leave_lines_out() -> None:
-    card = model_card({'name': 'x'})
-    assert '| Licence | not stated |' in card
+    card = card_of(MINIMAL)
+    assert f'| {NO_LICENSE} |' in card
     for word in ('None', 'nan', 'Seed', 'AUC', 'chance', '√2', 'The maps', '| Folds'):
-        assert word not in card.replace('above chance may', ''), word
+        assert word not in card.split('## Intended use')[0], word
 
 
 def test_not_above_chance_is_said() -> None:
     changed = {'permutation_p': 0.38, 'explanation_warranted': False}
-    card = model_card(CONFIG | {'metrics': CONFIG['metrics'] | changed})
-    assert '> **Not above chance: out-of-fold AUC 0.93' in card
-    assert 'No explanation is warranted.**' in card
-    assert 'their maps explain nothing and must not be interpreted' in card
+    card = card_of(CONFIG | {'metrics': CONFIG['metrics'] | changed})
+    verdict = verdict_sentence(CONFIG['metrics'] | changed)
+    assert verdict != verdict_sentence(CONFIG['metrics'])
+    assert f'> **{verdict}**' in card
+    assert NOT_WARRANTED in card
 
 
 def test_regression_and_demonstration() -> None:
     metrics = {'kind': 'regression', 'pearson_r': AUC, 'mae': AUC, 'permutation_p': 0.2}
     target = {'kind': 'regression', 'label': 'age'}
     metrics['covariates'] = {'pearson_r': AUC}
-    card = model_card({'demonstration': True, 'target': target, 'metrics': metrics})
-    assert "> **Not above chance: out-of-fold Pearson's r 0.93" in card
-    assert '| Target | “age”, a number |' in card
+    card = card_of(MINIMAL | {'demonstration': True, 'target': target, 'metrics': metrics})
+    assert f'> **{verdict_sentence(metrics)}**' in card
+    assert f'| Target | {target_text(Target.from_dict(target))} |' in card
     assert '| | r | p |' in card
-    assert 'A demonstration, not a model of any disease.' in card
+    assert '**A demonstration' in card
+    assert '**A demonstration' not in card_of(CONFIG)
 
 
 def test_card_of_the_packaged_model() -> None:
     """An older configuration, with other keys, gives a card as well."""
     card = model_card(load_bundle(default_bundle_path()).config)
     assert '# demonstration-hippocampus' in card
-    assert 'out-of-fold AUC 0.97 (95 % interval 0.93 to 0.99)' in card
-    assert '| Injected, Group map against the known truth (NCC) | 0.85 |' in card
+    assert re.search(r'AUC 0\.97 \(95 %.*0\.93 to 0\.99\)', card)
+    assert '(NCC) | 0.85 |' in card

@@ -8,15 +8,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from bids_interp.reports import build_report
+from bids_interp.reports.assemble import PAGE
 from bids_interp.reports.change_figures import load_changes
 from bids_interp.reports.files import ScanFiles
 from bids_interp.reports.saliency_figure import draw_saliency
+from helpers.pages import Page
 
 PREFIX = 'sub-01_run-1'
-SKIPPED = [{'Method': 'gradcam', 'Title': 'Grad-CAM', 'Reason': 'the network <has> no convolution'}]
+SKIPPED = [{'Method': 'gradcam', 'Title': 'Grad-CAM', 'Reason': 'no <layer>'}]
 
 
 @pytest.fixture
@@ -67,9 +70,7 @@ def test_each_map_has_a_row_below_ours(files: ScanFiles) -> None:
 def test_nothing_is_drawn_where_nothing_was_asked_for(derivatives: Path) -> None:
     files = ScanFiles(derivatives, PREFIX)
     assert draw_saliency(files, load_changes(files), 'patient') is None
-    assert 'Saliency maps of the same classifier' not in build_report(
-        derivatives, PREFIX
-    ).read_text(encoding='utf-8')
+    assert 'saliency' not in Page(build_report(derivatives, PREFIX)).ids
 
 
 def test_maps_are_drawn_in_the_template_also_without_our_maps_there(files: ScanFiles) -> None:
@@ -90,17 +91,20 @@ def test_maps_are_drawn_in_the_template_also_without_our_maps_there(files: ScanF
 
 def test_the_page_says_what_they_are_not_and_what_was_left_out(files: ScanFiles) -> None:
     draw_saliency(files, load_changes(files), 'patient')
-    text = ' '.join(build_report(files.output_dir, PREFIX).read_text(encoding='utf-8').split())
-    title = text.index('<h2>Saliency maps of the same classifier</h2>')
-    assert text.index('What the classifier reacts to</h2>') < title
-    assert title < text.index('The scan and its simulations</h2>')
-    assert 'do not show whether a structure shrinks or grows' in text
-    assert '<li>Grad-CAM: the network &lt;has&gt; no convolution.</li>' in text
+    page = Page(build_report(files.output_dir, PREFIX))
+    order = [name for name in page.ids if name in ('changes', 'saliency', 'simulated')]
+    assert order == ['changes', 'saliency', 'simulated']
+    # The caption of the specification tells what saliency does not show.
+    sections = yaml.safe_load((PAGE / 'report.yml').read_text())['sections']
+    (section,) = [one for one in sections if one['name'] == 'saliency']
+    assert section['reportlets'][0]['caption'].strip() in page.find('saliency').text
+    assert page.values('data-skipped') == ['Grad-CAM']
+    assert 'no <layer>' in page.having('data-skipped')[0].text
 
 
 def test_methods_that_all_fail_are_still_told(files: ScanFiles) -> None:
     path = files.anatomical / f'{PREFIX}_desc-methods_saliency.json'
     path.write_text(json.dumps({'Methods': [], 'Skipped': SKIPPED}))
     assert draw_saliency(files, load_changes(files), 'patient') is not None
-    text = build_report(files.output_dir, PREFIX).read_text(encoding='utf-8')
-    assert '<li>Grad-CAM: the network' in text
+    page = Page(build_report(files.output_dir, PREFIX))
+    assert page.values('data-skipped') == ['Grad-CAM']

@@ -42,11 +42,8 @@ def test_panels_by_stage_and_lines_by_fold() -> None:
     }
     figure = draw_curves(curves)
     titles = [axes.get_title(loc='left') for axes in figure.axes]
-    assert titles == [
-        'classifier: loss',
-        'template: hinge on the logit shift',
-        'residual: hinge on the logit shift',
-    ]
+    stages = [title.partition(':')[0] for title in titles]
+    assert stages == ['classifier', 'template', 'residual']
     assert [len(axes.lines) for axes in figure.axes] == [4, 1, 1]
     assert len(figure.axes[1].lines[0].get_xdata()) <= 100
     assert figure.axes[1].lines[0].get_xdata()[-1] > 900

@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bids_interp.models.bundle_schema import (
+    BundleConfig,
+    ClassifierConfig,
+    SimulatorConfig,
+    TrainingFacts,
+)
+from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.target import Target
 from bids_interp.reports.training import write_training_report
 from bids_interp.reports.training_figures import mean_roc
+from bids_interp.spatial import Grid
+from helpers.pages import Page
 
-VOID = {'meta', 'link', 'img', 'br'}
 N = 24
-
-
-class Page(HTMLParser):
-    """Text of a page, what it loads, and whether its tags close."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.loaded: list[str] = []
-        self.anchors: set[str] = set()
-        self.names: set[str] = set()
-        self.open: list[str] = []
-        self.raw = ''
-        self.feed(path.read_text(encoding='utf-8'))
-        self.text = ' '.join(self.raw.split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        found = dict(attrs)
-        address = found.get('src') or (found.get('href') if tag == 'link' else None)
-        if address:
-            self.loaded.append(address)
-        if tag == 'a':
-            self.anchors.add(str(found['href']))
-        if 'id' in found:
-            self.names.add('#' + str(found['id']))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != 'style':
-            self.raw += data + ' '
+VALUE = re.compile(r'\d+\.\d+ \(.*?\)')
 
 
 def estimate(value: float) -> dict[str, float]:
@@ -91,14 +67,22 @@ def metrics(kind: str, p: float) -> dict[str, Any]:
     return found
 
 
-CONFIG = {
-    'name': 'mood <1>',
-    'created': '2026-11-22',
-    'version': '0.1.0',
-    'grid': {'shape': [4, 5, 6], 'affine': np.diag([4.0, 4, 4, 1]).tolist(), 'space': 'MNI'},
-    'target': {'kind': 'binary', 'label': 'group', 'negative': 'control', 'positive': 'depr'},
-    'training': {'seed': 0, 'preset': 'fast', 'dataset': 'ds0 & more', 'n_images': N},
-}
+CONFIG = BundleConfig(
+    name='mood <1>',
+    created='2026-11-22',
+    version='0.1.0',
+    grid=Grid((4, 5, 6), np.diag([4.0, 4, 4, 1]), 'MNI'),
+    template='MNI',
+    target=Target('binary', 'group', ('control', 'depr')),
+    preprocessing=Preprocessing(),
+    classifier=ClassifierConfig('robust'),
+    simulator=SimulatorConfig(),
+    training=TrainingFacts(seed=0, preset='fast', dataset='ds0 & more', n_images=N),
+    salt='',
+    metrics={},
+    folds=[],
+    files={},
+)
 CURVES = {
     f'fold-{fold}/classifier-a{stage}': [
         {'step': step, 'loss': 1 / (1 + step), 'validation_loss': 0.5, 'hinge': 0.1}
@@ -135,72 +119,91 @@ def test_everything_is_inside(tmp_path: Path) -> None:
     page = write(tmp_path, covariates=COVARIATES, maps={'split_half_ncc': {'inject': 0.83}})
     assert len(page.loaded) == 4  # icon, answers, confounds, curves
     assert all(address.startswith('data:') for address in page.loaded)
-    assert page.anchors <= page.names
-    assert not page.open
+    assert {address[1:] for address in page.anchors} <= set(page.ids)
     assert (tmp_path / 'train.html').stat().st_size < 1e6
     style = re.search(r'<style>(.*?)</style>', (tmp_path / 'train.html').read_text(), re.DOTALL)
     assert style is not None
     assert not re.search(r'url\(|@import|http', style.group(1))
     assert '<1>' not in (tmp_path / 'train.html').read_text()
-    for words in (
-        'Training of mood <1>',
-        'ds0 & more',
-        '4 x 5 x 6 voxels of 4 mm, MNI',
-        '0.62 (0.52 to 0.72)',
-        'Research use only',
-        'sub-23',
-        'Split-half agreement of the maps (NCC), injected 0.83',
-        'Tomsk 24 12 12 n/a',
-        'Left out: site (constant).',
-        'Covariates alone: AUC 0.75 (0.65 to 0.85). The classifiers may have learned this',
+    assert 'research' in page.ids
+    assert 'mood <1>' in page.find('title').text
+    for section, words in (
+        ('trained', 'ds0 & more'),
+        ('trained', '4 x 5 x 6 '),
+        ('trained', ' 4 mm, MNI'),
+        ('answers', '0.62 (0.52 to 0.72)'),
+        ('maps', '(NCC), injected 0.83'),
+        ('sites', 'Tomsk 24 12 12 n/a'),
+        ('table', 'sub-23'),
     ):
-        assert words in page.text, words
+        assert words in page.find(section).text, words
+    told = cautions(page)
+    assert list(told) == ['covariates', 'left-out']
+    assert 'AUC 0.75 (0.65 to 0.85)' in told['covariates']
+    assert 'site (constant)' in told['left-out']
+
+
+def cautions(page: Page) -> dict[str, str]:
+    return {e.attributes['data-caution']: e.text for e in page.having('data-caution')}
 
 
 def test_above_chance_is_said_calmly(tmp_path: Path) -> None:
     page = write(tmp_path)
-    assert 'Above chance Out-of-fold AUC 0.62 (95 % interval 0.52 to 0.72)' in page.text
-    assert 'class="verdict yes"' in (tmp_path / 'train.html').read_text()
-    assert 'Nothing was measured beside the classifier' in page.text
+    assert 'AUC 0.62 (95 % interval 0.52 to 0.72)' in page.find('verdict').text
+    assert page.find('verdict').attributes['data-tone'] == 'yes'
+    assert len(page.of_class('missing')) == 1  # nothing was measured beside the classifier
+    assert 'chance' not in cautions(page)
 
 
 def test_not_above_chance_is_said_first_and_loudly(tmp_path: Path) -> None:
     page = write(tmp_path, p=0.38, maps={'validity': 0.9})
-    start = page.text.index('Not above chance Out-of-fold AUC 0.62')
-    assert start < page.text.rindex('Training of mood')
-    assert 'No explanation is warranted.' in page.text[start : start + 200]
-    assert 'class="verdict no"' in (tmp_path / 'train.html').read_text()
-    assert 'these maps explain nothing' in page.text
+    assert page.ids.index('verdict') < page.ids.index('title')
+    assert page.find('verdict').attributes['data-tone'] == 'no'
+    assert 'AUC 0.62' in page.find('verdict').text
+    assert 'chance' in cautions(page)
+    assert 'maps-unwarranted' in page.ids
+    assert 'maps-unwarranted' not in write(tmp_path, maps={'validity': 0.9}).ids
 
 
 def test_useless_probabilities_are_named(tmp_path: Path) -> None:
     worse = metrics('binary', 0.01) | {'brier': estimate(0.26)}
-    words = (
-        'no better than always saying how frequent each class is (Brier score 0.26 against 0.25)'
-    )
-    assert words in write(tmp_path, metrics=worse).text
-    assert 'no better than' not in write(tmp_path).text
+    told = cautions(write(tmp_path, metrics=worse))
+    assert re.search(r'0\.26\b.*0\.25\b', told['brier'])
+    assert 'brier' not in cautions(write(tmp_path))
+
+
+def measures(page: Page) -> dict[str, str]:
+    """Value with interval of each measure."""
+    shown = page.having('data-measure')
+    cells = [row.text for row in shown]
+    values = [VALUE.search(text) for text in cells]
+    return {
+        row.attributes['data-measure']: value[0]
+        for row, value in zip(shown, values, strict=True)
+        if value
+    }
 
 
 def test_more_classes(tmp_path: Path) -> None:
     page = write(tmp_path, 'multiclass')
-    assert 'AUC, mean over classes 0.62' in page.text
-    assert 'truth \\ called a b c a 9 1 0 b 3 4 1 c 0 2 4' in page.text
+    assert measures(page)['auc'] == '0.62 (0.52 to 0.72)'
+    assert 'a b c a 9 1 0 b 3 4 1 c 0 2 4' in page.of_class('confusion')[0].text
     assert len(page.loaded) == 3  # icon, answers, curves
 
 
 def test_numbers(tmp_path: Path) -> None:
     page = write(tmp_path, 'regression')
-    assert "Above chance Out-of-fold Pearson's r 0.70" in page.text
-    assert 'Mean absolute error 4.50' in page.text
+    assert page.find('verdict').attributes['data-tone'] == 'yes'
+    assert ' r 0.70 ' in page.find('verdict').text
+    assert measures(page)['mae'] == '4.50 (4.40 to 4.60)'
     assert len(page.loaded) == 3  # icon, answers, curves
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    page = write(tmp_path, config={}, metrics={}, oof=[], curves={}, folds_table=[])
-    assert 'Not judged No out-of-fold metrics were kept.' in page.text
-    for words in ('No answers were kept', 'No table of folds was kept', 'stage: not there'):
-        assert words in page.text
+    page = write(tmp_path, metrics={}, oof=[], curves={}, folds_table=[])
+    assert page.find('verdict').attributes['data-tone'] == 'open'
+    # Two figures, what was measured beside the classifier, folds and answers.
+    assert len(page.of_class('missing')) == 5
     assert len(page.loaded) == 1
 
 
@@ -209,8 +212,9 @@ def test_a_figure_that_cannot_be_drawn_is_left_out(
 ) -> None:
     broken = [{**row, 'logit': 'x'} for row in answers('binary')]
     page = write(tmp_path, oof=broken)
-    assert 'ROC, reliability and logits: not there.' in page.text
-    assert '“answers” is left out' in caplog.text
+    assert len(page.of_class('missing')) == 2  # this figure, and nothing beside the classifier
+    assert len(page.loaded) == 2  # icon, curves
+    assert '“answers”' in caplog.text
 
 
 def test_area_under_the_mean_curve_is_the_area_that_is_told() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
+from bids_interp.models.bundle import default_bundle_path, load_bundle
 from bids_interp.reports.model_card import model_card
-from bids_interp.reports.training_sanity import sanity_words
+from bids_interp.reports.training_sanity import KEPT, VANISHED, sanity_words
 
 
 def found(**changes: Any) -> dict[str, Any]:
@@ -29,37 +32,45 @@ def found(**changes: Any) -> dict[str, Any]:
 
 def test_rows_say_what_vanished() -> None:
     words = sanity_words(found())
-    told = {row['name']: (row['value'], row['verdict']) for row in words['rows']}
-    assert told['Last layer is noise'] == ('-0.31', '')
-    # The opposite map is the same map.
-    assert told['All 5 layers are noise'] == ('-0.24', 'still there')
-    assert told['Classifier trained with exchanged labels'] == ('0.10', 'vanished')
-    assert told['Classifier and simulator from another seed'] == ('0.81', '')
-    assert told['Maps of two folds, mean over pairs'] == ('0.70', '')
-    assert words['rows'][0]['wanted'] == 'on its way'
-    assert words['rows'][1]['wanted'] == 'between -0.2 and 0.2'
+    told = [(row['check'], row['value'], row['verdict']) for row in words['rows']]
+    assert told[:5] == [
+        ('randomised', '-0.31', ''),
+        # The opposite map is the same map.
+        ('randomised', '-0.24', KEPT),
+        ('permuted_labels', '0.10', VANISHED),
+        ('second_seed', '0.81', ''),
+        ('folds', '0.70', ''),
+    ]
+    assert '0.2' not in words['rows'][0]['wanted']
+    assert re.search(r'-0\.2\b.* 0\.2\b', words['rows'][1]['wanted'])
 
 
 def test_the_first_sentence_says_what_follows() -> None:
-    assert 'In 1 of 2 checks the map did not vanish' in sanity_words(found())['head']
-    assert 'as it should' in sanity_words(found(above_limit=[]))['head']
+    words = sanity_words(found())
+    assert (words['checked'], words['kept']) == (2, 1)
+    assert re.search(r'\b1 \w+ 2 ', words['head'])
+    assert sanity_words(found(above_limit=[]))['kept'] == 0
+    heads = {words['head'], sanity_words(found(above_limit=[]))['head']}
     nothing = found(randomised=[], above_limit=[])
     del nothing['sanity']['permuted_labels']
-    assert sanity_words(nothing)['head'] == 'Nothing could be checked.'
+    words = sanity_words(nothing)
+    assert (words['checked'], words['kept']) == (0, 0)
+    assert len(heads | {words['head']}) == 3
 
 
 def test_what_was_not_done_is_said() -> None:
-    metrics = found(left_out={'permuted_labels': 'the classifier was given'})
+    metrics = found(left_out={'permuted_labels': 'given'})
     del metrics['sanity']['permuted_labels']
-    notes = ' '.join(sanity_words(metrics)['notes'])
-    assert 'Exchanged labels: not done, the classifier was given.' in notes
-    assert 'Only fold 0 was checked' in notes
+    notes = sanity_words(metrics)['notes']
+    assert notes[-1].endswith(' given.')
+    assert 'fold 0' in notes[0]
     assert sanity_words({'auc': 1}) == {}
 
 
 def test_the_card_has_a_section_only_where_something_was_checked() -> None:
-    card = model_card({'name': 'x', 'metrics': found()})
-    assert '| All 5 layers are noise | -0.24 | between -0.2 and 0.2 | still there |\n' in card
-    assert card.index('## Sanity of the maps') < card.index('## Intended use')
-    assert 'Sanity' not in model_card({'name': 'x', 'metrics': {}})
+    config = load_bundle(default_bundle_path()).config
+    card = model_card(replace(config, metrics=found()))
+    assert re.search(rf'\| -0\.24 \| .*0\.2 \| {KEPT} \|\n', card)
+    assert card.index('## Sanity') < card.index('## Intended use')
+    assert 'Sanity' not in model_card(replace(config, metrics={}))
     assert '\n\n\n' not in card

@@ -39,7 +39,7 @@ def test_workflow_draws_and_writes(derivatives: Path, tmp_path: Path) -> None:
 def test_report_node_shows_the_crashes_of_its_folder(tmp_path: Path) -> None:
     crashes = tmp_path / 'crashes'
     crashes.mkdir()
-    (crashes / 'crash-1.txt').write_text('the disk is gone')
+    (crashes / 'crash-1.txt').write_text('E-GONE')
     node = Report(out_dir=str(tmp_path), prefix='sub-01', crash_dir=str(crashes))
     page = Path(node.run(cwd=str(tmp_path)).outputs.out_report)
-    assert 'the disk is gone' in page.read_text(encoding='utf-8')
+    assert 'E-GONE' in page.read_text(encoding='utf-8')

@@ -22,8 +22,7 @@ from bids_interp.spatial import (
     smooth,
     warp,
 )
-
-from .grids import GRIDS, centred
+from helpers.grids import GRIDS, centred
 
 
 def world(grid: Grid) -> torch.Tensor:

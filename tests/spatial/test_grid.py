@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from bids_interp.spatial import Grid
-
-from .grids import GRIDS
+from helpers.grids import GRIDS
 
 
 @pytest.mark.parametrize('name', GRIDS)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError, UsageError
+from bids_interp.models.bundle_schema import Candidate
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 from bids_interp.training.calibration import (
@@ -26,8 +27,7 @@ from bids_interp.training.randomness import step_generators
 from bids_interp.training.recipe import PRESETS, make_recipe, recipe_digest
 from bids_interp.training.selection import choose, halves
 from bids_interp.training.simulator import SimulatorRecipe
-
-from .balls import BINARY, SEVERAL, binary_cohort, regression_cohort
+from helpers.balls import BINARY, SEVERAL, binary_cohort, regression_cohort
 
 NUMBER = Target('regression', 'age', (), 50.0, 10.0)
 
@@ -103,9 +103,9 @@ class TestRecipe:
     @pytest.mark.parametrize(
         ('choice', 'words'),
         [
-            ({'preset': 'slow'}, 'no preset'),
-            ({'preset': 'ipmi2021', 'capacity': 'template'}, 'has no --capacity'),
-            ({'preset': 'default', 'capacity': 'huge'}, 'no --capacity'),
+            ({'preset': 'slow'}, "'slow'.*default"),
+            ({'preset': 'ipmi2021', 'capacity': 'template'}, '--preset ipmi2021 .*--capacity'),
+            ({'preset': 'default', 'capacity': 'huge'}, "--capacity 'huge'"),
         ],
     )
     def test_mistakes(self, choice: dict, words: str) -> None:
@@ -164,7 +164,7 @@ class TestGrid:
         assert not edge.any()
 
     def test_a_cube_that_is_too_small(self, template) -> None:
-        with pytest.raises(UsageError, match='15 voxels of 4 mm are too few .* 11 x 16 x 6'):
+        with pytest.raises(UsageError, match=r'^15 .*\b4 mm .*\b11 x 16 x 6\b'):
             model_grid(template, 'box', 4.0, 15)
         assert model_grid(template, 'box', 4.0, 16)[0].shape == (16, 16, 16)
 
@@ -209,17 +209,17 @@ class TestFolds:
 
     def test_too_rare_a_class_is_named(self) -> None:
         labels = np.array([0] * 20 + [1] * 20 + [2] * 2)
-        with pytest.raises(TrainingError, match='Class MCI has 2 families') as caught:
+        with pytest.raises(TrainingError, match=r'\bMCI\b.*\b2 ') as caught:
             make_folds(labels, np.arange(42), 3, 0, names=('CN', 'AD', 'MCI'))
         assert '--folds' in (caught.value.advice or '')
 
     def test_many_images_of_few_families(self) -> None:
         labels, families = np.repeat([0, 1], 50), np.repeat(np.arange(4), 25)
-        with pytest.raises(TrainingError, match='2 families'):
+        with pytest.raises(TrainingError, match=r'\b2 .*\b3 folds'):
             make_folds(labels, families, 3, 0)
 
     def test_more_folds_than_families_of_a_class(self) -> None:
-        with pytest.raises(TrainingError, match='Class 1 has 6 families: too few for 7 folds'):
+        with pytest.raises(TrainingError, match=r'\b1 .*\b6 .*\b7 folds'):
             make_folds(np.array([0] * 20 + [1] * 6), np.arange(26), 7, 0)
 
     def test_another_seed_shuffles(self) -> None:
@@ -277,18 +277,14 @@ class TestCalibration:
 class TestSelection:
     def test_the_most_reproducible_of_the_valid_ones(self) -> None:
         rows = [
-            {'minimality': 0.5, 'split_half_ncc': 0.70, 'validity': 1.0},
-            {'minimality': 1.0, 'split_half_ncc': 0.80, 'validity': 0.91},
-            {'minimality': 2.0, 'split_half_ncc': 0.95, 'validity': 0.89},
+            Candidate(0.5, 0.70, 1.0),
+            Candidate(1.0, 0.80, 0.91),
+            Candidate(2.0, 0.95, 0.89),
         ]
         assert choose(rows) == 1.0
         # Nobody reaches it: the best of them counts, not an absolute.
-        for row in rows:
-            row['validity'] *= 0.5
-        assert choose(rows) == 1.0
-        for row in rows:
-            row['validity'] = 0.0
-        assert choose(rows) == 2.0
+        assert choose([replace(row, validity=0.5 * row.validity) for row in rows]) == 1.0
+        assert choose([replace(row, validity=0.0) for row in rows]) == 2.0
 
     def test_halves_keep_families_and_classes(self) -> None:
         cohort = binary_cohort(64)

@@ -12,8 +12,7 @@ from bids_interp.models.simulator import Simulator
 from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.engine import run_task
 from bids_interp.training.simulator import Opponent, SimulatorTask
-
-from .balls import BINARY, CLASSIFIER, GRID, SIMULATOR, binary_cohort, folds_of
+from helpers.balls import BINARY, CLASSIFIER, GRID, SIMULATOR, binary_cohort, folds_of
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,7 @@ from bids_interp.evaluation.validity import validity
 from bids_interp.models.simulator import Simulator
 from bids_interp.training.dose import CLOSE, FACTORS, evenly, scale_to_dose
 from bids_interp.training.simulator import Opponent
-
-from .balls import BINARY, GRID, binary_cohort, regression_cohort, several_cohort
+from helpers.balls import BINARY, GRID, binary_cohort, regression_cohort, several_cohort
 
 
 class Mass(nn.Module):
@@ -47,7 +46,7 @@ def test_dose_1_becomes_the_gap(strength: float) -> None:
     (factor,) = scale_to_dose(simulator, opponent, cohort, np.arange(16))
     torch.testing.assert_close(simulator.template, factor * pattern)
     (row,) = validity(Mass(), simulator, cohort.images, cohort.labels, BINARY, [gap], cohort.grid)
-    reached = np.mean([row[side]['effectiveness'] for side in ('inject', 'remove')])
+    reached = np.mean([side.effectiveness for side in row.sides])
     assert factor != 1
     assert reached == pytest.approx(1, abs=4 * CLOSE) or factor in FACTORS
 

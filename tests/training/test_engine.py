@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +18,11 @@ from bids_interp.training import checkpoints, engine, progress
 from bids_interp.training.checkpoints import AtomicCheckpointIO
 from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import LAST, StepTask, run_task
+from bids_interp.training.engine import LAST, IndivisibleError, StepTask, run_task
 from bids_interp.training.folds import Fold
 from bids_interp.training.paper import PaperSimulatorTask
 from bids_interp.training.progress import ProgressLines
-
-from .balls import CLASSIFIER, binary_cohort, folds_of
+from helpers.balls import CLASSIFIER, binary_cohort, folds_of
 
 STEPS = 24
 # A batch of 6 without layers that mix its images, so that any share of it computes the same.
@@ -30,6 +30,7 @@ RECIPE = replace(CLASSIFIER, steps=STEPS, batch=6, validate_every=8)
 # Only the last state is validated, so that it is the best one and would be missed.
 AT_THE_END = replace(RECIPE, validate_every=1000)
 SEED = 1
+NUMBER = re.compile(r'\d+(?:\.\d+)?')
 
 
 @pytest.fixture(scope='module')
@@ -89,7 +90,7 @@ def test_out_of_memory_doubles_the_passes_and_changes_nothing_else(
         run_task(task, tmp_path, checkpoint_every=every, name='fold 1')
     assert task.refused == 1
     assert task.global_step == STEPS
-    assert 'fold 1: out of GPU memory; each batch is now computed in 2 passes' in caplog.text
+    assert [record.args for record in caplog.records] == [('fold 1', 2)]
     assert_same(task.network.state_dict(), whole)
 
 
@@ -103,7 +104,7 @@ def test_passes_that_do_not_divide_the_batch_are_skipped(
 
 
 def test_one_image_at_a_time_is_too_much(cohort: Cohort, fold: Fold, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match='memory of the GPU is too small') as caught:
+    with pytest.raises(TrainingError, match='GPU') as caught:
         run_task(crowded(cohort, fold, at=0, fits=0), tmp_path)
     assert '--resolution' in (caught.value.advice or '')
 
@@ -136,7 +137,7 @@ def test_a_batch_that_devices_cannot_share(cohort: Cohort, fold: Fold) -> None:
 
     task = ClassifierTask(cohort, fold, RECIPE, SEED)
     task.trainer = Trainer()
-    with pytest.raises(TrainingError, match='6 images cannot be shared by 4 devices'):
+    with pytest.raises(IndivisibleError, match=r'\b6 .*\b4 devices'):
         task.part(6, 0)
 
 
@@ -163,12 +164,12 @@ def test_a_write_that_dies_half_way_leaves_the_old_checkpoint(
 
     def dies(checkpoint: Any, partial: Any, options: Any = None) -> None:
         Path(partial).write_bytes(b'half')
-        raise OSError('No space left on device')
+        raise OSError('ENOSPC')
 
     monkeypatch.setattr(
         checkpoints.TorchCheckpointIO, 'save_checkpoint', lambda self, *given: dies(*given)
     )
-    with pytest.raises(OSError, match='No space left'):
+    with pytest.raises(OSError, match='ENOSPC'):
         writer.save_checkpoint({'step': torch.tensor(2)}, path)
     assert torch.load(path, weights_only=True)['step'] == 1
     assert [file.name for file in tmp_path.iterdir()] == [LAST]
@@ -203,9 +204,9 @@ def test_the_last_good_checkpoint_survives_a_loss_that_is_no_number(
         def check_finite(self, loss: torch.Tensor) -> torch.Tensor:
             return super().check_finite(loss * float('nan') if self.global_step == 12 else loss)
 
-    with pytest.raises(TrainingError, match='not finite at step 12') as caught:
+    with pytest.raises(TrainingError, match='Breaks .*step 12') as caught:
         run_task(Breaks(cohort, fold, RECIPE, SEED), tmp_path, checkpoint_every=5)
-    assert 'checkpoint is kept' in (caught.value.advice or '')
+    assert 'checkpoint' in caught.value.advice
     assert torch.load(tmp_path / LAST, weights_only=True)['global_step'] == 10
     again = ClassifierTask(cohort, fold, RECIPE, SEED)
     run_task(again, tmp_path)
@@ -263,11 +264,10 @@ def test_progress_tells_step_loss_and_end(monkeypatch: pytest.MonkeyPatch) -> No
     told.on_train_start(Trainer(), Task())
     for now[0], Task.global_step in ((30.0, 10), (61.0, 20), (90.0, 30), (122.0, 40)):
         told.on_train_batch_end(Trainer(), Task())
-    assert lines == [
-        'fold 1, classifier: starts with step 0 of 100',
-        'fold 1, classifier: step 20 of 100, loss 0.250, about 4 min to go',
-        'fold 1, classifier: step 40 of 100, loss 0.250, about 3 min to go',
-    ]
+    assert {line.partition(':')[0] for line in lines} == {'fold 1, classifier'}
+    # Step, steps, loss and minutes to go.
+    numbers = [[float(n) for n in NUMBER.findall(line.partition(':')[2])] for line in lines]
+    assert numbers == [[0, 100], [20, 100, 0.25, 4], [40, 100, 0.25, 3]]
 
 
 def test_a_task_that_goes_on_says_so() -> None:
@@ -276,7 +276,9 @@ def test_a_task_that_goes_on_says_so() -> None:
 
     lines: list[str] = []
     ProgressLines('fold 2', lines.append).on_train_start(None, Task())
-    assert lines == ['fold 2: goes on at step 50 of 100']
+    (line,) = lines
+    assert line.startswith('fold 2: ')
+    assert [int(n) for n in NUMBER.findall(line.partition(':')[2])] == [50, 100]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,8 +13,7 @@ import pytest
 import torch
 
 from bids_interp.training.engine import LAST
-
-from .fold_in_a_process import train
+from helpers.fold_process import train
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +26,10 @@ MOMENTS = [
 
 
 def killed(directory: Path, task: str, stage: str, step: int) -> int:
-    script = Path(__file__).with_name('fold_in_a_process.py')
-    words = [sys.executable, str(script), str(directory), task, stage, str(step)]
-    return subprocess.run(words, capture_output=True, timeout=300, check=False).returncode
+    words = [sys.executable, '-m', 'helpers.fold_process', str(directory), task, stage, str(step)]
+    environ = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+    done = subprocess.run(words, env=environ, capture_output=True, timeout=300, check=False)
+    return done.returncode
 
 
 def newest_checkpoint(directory: Path) -> dict:

@@ -20,8 +20,7 @@ from bids_interp.training.classifier import ClassifierRecipe, predict_outputs
 from bids_interp.training.fit import FoldRun, Place, train_classifier
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry, pooled_grid
 from bids_interp.training.recipe import make_recipe
-
-from .balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
+from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
 
 RECIPE = MorphometryRecipe()
 
@@ -90,7 +89,7 @@ def test_recipes_choose_how_a_classifier_is_fitted() -> None:
     other = make_recipe('fast', architecture='morphometric', simulator_steps=9).simulator
     assert other.template_steps == 9
     assert make_recipe('fast').simulator.template_optimizer == 'adamw'
-    with pytest.raises(UsageError, match='without steps'):
+    with pytest.raises(UsageError, match='morphometric'):
         make_recipe('fast', architecture='morphometric', classifier_steps=7)
     assert isinstance(make_recipe('fast', architecture='sfcn').classifier, ClassifierRecipe)
 

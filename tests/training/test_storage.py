@@ -10,14 +10,19 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
+from bids_interp.models.bundle_schema import (
+    ContrastValidity,
+    DirectionValidity,
+    FoldMetrics,
+    SimulatorMetrics,
+)
 from bids_interp.models.bundle_writing import TrainedFold
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.training import storage
 from bids_interp.training.cohort import Cohort
 from bids_interp.training.fit import FoldResult
 from bids_interp.training.gather import gather, split
-
-from .balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
+from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
 
 
 @pytest.mark.parametrize('make', [binary_cohort, several_cohort, regression_cohort])
@@ -62,7 +67,9 @@ def test_folds(tmp_path: Path) -> None:
 def test_a_result(tmp_path: Path) -> None:
     # A view that is not contiguous, a counter that is no float, contrasts, and a None in metrics.
     weights = {'a.weight': torch.rand(4, 3).t(), 'a.count': torch.tensor(7)}
-    metrics = {'simulator': {'validity': [{'inject': None, 'remove': {'n': 3}}]}}
+    side = DirectionValidity(3, 0.5, 1.25)
+    moved = SimulatorMetrics(validity=[ContrastValidity('a-b', None, side)])
+    metrics = FoldMetrics(5, 3, 2, moved)
     trained = TrainedFold(weights, {'template': torch.rand(2, 3)}, 1.5, [1.0, 2.5], metrics)
     maps = {'inject': np.random.default_rng(0).random(GRID.shape).astype(np.float32)}
     result = FoldResult(trained, np.random.default_rng(1).random((5, 3)), maps)
@@ -79,7 +86,7 @@ def test_a_result(tmp_path: Path) -> None:
 
 
 def test_a_result_of_a_given_classifier_has_no_weights_of_it(tmp_path: Path) -> None:
-    trained = TrainedFold({}, {'template': torch.rand(2)}, 1.0, 2.0, {})
+    trained = TrainedFold({}, {'template': torch.rand(2)}, 1.0, 2.0, FoldMetrics(2, 1, 1))
     result = FoldResult(trained, np.zeros((1, 1)), {})
     storage.save_result(tmp_path / 'r.safetensors', result)
     assert storage.load_result(tmp_path / 'r.safetensors').trained.classifier == {}
@@ -93,10 +100,10 @@ def test_an_input_appears_when_it_is_whole(tmp_path: Path, monkeypatch) -> None:
 
     def dies(tensors, partial, metadata) -> None:
         partial.write_bytes(b'half')
-        raise OSError('No space left on device')
+        raise OSError('ENOSPC')
 
     monkeypatch.setattr(storage, 'save_file', dies)
-    with pytest.raises(OSError, match='No space'):
+    with pytest.raises(OSError, match='ENOSPC'):
         storage.save_input(path, image + 1)
     assert torch.equal(storage.load_input(path), image)
     assert not list(path.parent.glob('sub-*half*'))
@@ -140,7 +147,7 @@ def test_an_input_of_another_grid_is_refused(tmp_path: Path) -> None:
     paths, context, table = described(cohort, tmp_path)
     for path in paths:
         storage.save_input(path, torch.rand(1, 1, 8, 8, 8))
-    with pytest.raises(TrainingError, match='do not lie on a grid'):
+    with pytest.raises(TrainingError, match=r'\(1, 8, 8, 8\).*\(16, 16, 16\)'):
         gather(paths, context, table)
 
 

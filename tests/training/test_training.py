@@ -88,12 +88,12 @@ def test_folds_keep_families_together(n_folds: int):
 
 def test_too_few_families_for_the_folds():
     labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
-    with pytest.raises(TrainingError, match='Class 1 has 2 families'):
+    with pytest.raises(TrainingError, match=r'\b1 .*\b2 .*\b3 folds'):
         make_folds(labels, np.arange(8), 3, seed=0)
 
 
 def test_a_cohort_needs_both_classes(cohort: Cohort):
-    with pytest.raises(TrainingError, match='no image is of patient'):
+    with pytest.raises(TrainingError, match=r'\bpatient\.'):
         Cohort(
             cohort.images,
             np.zeros(32, int),
@@ -204,7 +204,7 @@ def test_a_loss_that_is_no_number_stops_the_training(cohort: Cohort, fold, tmp_p
         Preprocessing(),
         TARGET,
     )
-    with pytest.raises(TrainingError, match='not finite at step 0'):
+    with pytest.raises(TrainingError, match='ClassifierTask .*step 0'):
         run_task(ClassifierTask(broken, fold, RECIPE, seed=1), tmp_path)
 
 

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_interp.anatomical.prepare import NOT_BACKGROUND
 from bids_interp.workflows.anatomical import INPUTS, OUTPUTS, init_anatomical_wf
 
 SHIFT = np.array([10.0, -20.0, 30.0])  # mm
@@ -97,6 +98,6 @@ def test_native_files_share_one_grid_and_the_template_brain_has_its_own(finished
 def test_the_report_says_what_was_done(finished):
     report = json.loads(Path(finished['conform_report']).read_text())
     assert report['Orientation'] == 'LAS'
-    assert report['BrainMask'] == 'voxels that are not background'
+    assert report['BrainMask'] == NOT_BACKGROUND
     assert report['BiasCorrection'] == 'N4'
     assert 1 < report['BrainVolumeLitres'] < 2.2

@@ -14,6 +14,7 @@ from nipype.pipeline import engine as pe
 
 from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.names import sidecar_name
+from bids_interp.bids.provenance import DEMONSTRATION_NOTE
 from bids_interp.bids.write import write_json, write_nifti, write_text
 from bids_interp.spatial import Grid, resample
 from bids_interp.workflows.derivatives import init_derivatives_wf
@@ -149,7 +150,7 @@ def test_sidecars_tell_model_seed_sources_and_what_was_learned(out, tiny_bundle)
         content = json.loads(path.read_text())
         assert content['ModelHash'] == tiny_bundle.version_hash
         assert content['RandomSeed'] == 7
-        assert 'nothing about any disease' in content['DemonstrationNote']
+        assert content['DemonstrationNote'] == DEMONSTRATION_NOTE
         for uri in content['Sources']:
             dataset, name = uri.removeprefix('bids:').split(':')
             assert ((out.parent / 'raw' if dataset == 'raw' else out) / name).is_file(), uri

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +15,11 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.write import FULL_ADVICE
 from bids_interp.errors import OutputError
 from bids_interp.reports.montage import write_bytes
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine, log_dir, send_crashes, workflow_name
+from bids_interp.workflows.context import Run, send_crashes, workflow_name
 from bids_interp.workflows.engine import configure_nipype, execute
 from bids_interp.workflows.logs import add_log_file, start_logging
 from bids_interp.workflows.verdict import DONE, FAILED, FULL_DISK, Verdict
@@ -66,8 +69,8 @@ def run(
     """Write one map per image, of a number of slices of 16 KB."""
     work.mkdir(exist_ok=True)
     settings = Settings(work / 'bids', out)
-    engine = Engine(settings, work, 'cpu', 1, 1, 4.0, 'run')
-    configure_nipype(engine)
+    run = Run(settings, work, 'cpu', 1, 1, 4.0, 'run')
+    configure_nipype(run)
     workflow = Workflow(name='bids_interp_wf')
     workflow.base_dir = str(work)
     records = []
@@ -77,10 +80,10 @@ def run(
         sink = pe.Node(niu.Function(function=function), name='ds_explain')
         sink.inputs.trait_set(folder=str(out / f'sub-{label}'), voxels=count)
         single_wf.add_nodes([sink])
-        send_crashes(single_wf, log_dir(settings, label, 'run'))
+        send_crashes(single_wf, run.log_dir(label))
         workflow.add_nodes([single_wf])
         records.append(record)
-    return execute(engine, workflow, records)
+    return execute(run, workflow, records)
 
 
 def test_a_full_disk_fails_one_image(small_disk: Path, tmp_path: Path) -> None:
@@ -89,7 +92,7 @@ def test_a_full_disk_fails_one_image(small_disk: Path, tmp_path: Path) -> None:
     assert full.status == FAILED
     assert full.step == 'ds_explain'
     assert str(small_disk / 'sub-a' / 'map.nii.gz') in full.problem
-    assert 'free some space and run the same command again' in full.problem
+    assert FULL_ADVICE in full.problem
     assert other.status == DONE
     assert verdict.exit_code == 1
     files = [path.name for path in small_disk.rglob('*') if path.is_file()]
@@ -104,7 +107,10 @@ def test_not_even_room_for_the_file_about_it(
     add_log_file(small_disk / 'logs' / 'run.log')
     (small_disk / 'sub-a').mkdir()
     (small_disk / 'sub-b').mkdir()
-    with pytest.raises(OSError, match='No space'), (small_disk / 'filler').open('wb') as filler:
+    with (
+        pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
+        (small_disk / 'filler').open('wb') as filler,
+    ):
         while True:
             filler.write(os.urandom(1 << 12))
             filler.flush()
@@ -113,7 +119,7 @@ def test_not_even_room_for_the_file_about_it(
     assert verdict.exit_code == 1
     for outcome in verdict.outcomes:
         assert 'map.nii.gz' in outcome.problem
-        assert 'full' in outcome.problem
+        assert FULL_ADVICE in outcome.problem
     assert 'Traceback' not in ''.join(capfd.readouterr())
 
 
@@ -125,7 +131,7 @@ def test_a_full_work_directory(small_disk: Path, tmp_path: Path) -> None:
 
 
 def test_half_a_report_is_not_left(small_disk: Path) -> None:
-    with pytest.raises(OutputError, match='is full'):
+    with pytest.raises(OutputError, match=re.escape(FULL_ADVICE)):
         write_bytes(small_disk / 'figures' / 'sub-01_mask.svg', bytes(2_000_000))
     assert list((small_disk / 'figures').iterdir()) == []
 
@@ -135,6 +141,6 @@ def test_a_disk_that_cannot_be_written_to(small_disk: Path, tmp_path: Path) -> N
     verdict = run(small_disk, tmp_path / 'work', a=4)
     (outcome,) = verdict.outcomes
     assert outcome.status == FAILED
-    assert 'Read-only file system' in outcome.problem
+    assert os.strerror(errno.EROFS) in outcome.problem
     assert str(small_disk) in outcome.problem
-    assert 'that you may write to' in outcome.problem
+    assert OutputError.default_advice in outcome.problem

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -19,21 +17,7 @@ from bids_interp.reports.files import read_table
 from bids_interp.settings import Settings
 from bids_interp.workflows import grouping
 from bids_interp.workflows.grouping import run_group
-
-
-@pytest.fixture(scope='module')
-def makers(repository: Path):
-    """The makers of derivatives of tests/group."""
-    spec = importlib.util.spec_from_file_location(
-        'group_makers', repository / 'tests' / 'group' / 'conftest.py'
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['group_makers'] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules['group_makers']
+from helpers import cohorts
 
 
 def settings_of(cohort, work: Path, **options) -> Settings:
@@ -42,11 +26,11 @@ def settings_of(cohort, work: Path, **options) -> Settings:
 
 
 @pytest.fixture(scope='module')
-def done(makers, tmp_path_factory: pytest.TempPathFactory):
+def done(tmp_path_factory: pytest.TempPathFactory):
     """One finished run: two sessions, two groups, one subject of another model."""
     root = tmp_path_factory.mktemp('group')
-    cohort = makers.write_cohort(
-        makers.Cohort(
+    cohort = cohorts.write_cohort(
+        cohorts.Cohort(
             root,
             ['patient', 'control'] * 6,
             sessions=('a', 'b'),
@@ -55,9 +39,9 @@ def done(makers, tmp_path_factory: pytest.TempPathFactory):
             expression={'patient': 0.6},
         )
     )
-    makers.write_scan(cohort.out, 'other', ModelHash='another')
+    cohorts.write_scan(cohort.out, 'other', ModelHash='another')
     code = run_group(settings_of(cohort, root / 'work', group_by='group', voxelwise=('age',)))
-    folder = cohort.out / 'group' / f'{makers.MODEL}-{makers.DIGEST}'
+    folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
     return cohort, folder, code
 
 
@@ -99,14 +83,14 @@ def test_every_file_is_described(done) -> None:
         assert content['HeldOutOnly'] is True
 
 
-def test_the_mean_map_is_the_truth(done, makers) -> None:
+def test_the_mean_map_is_the_truth(done) -> None:
     _, folder, _ = done
-    image = nib.load(folder / f'space-{makers.SPACE}_desc-inject100_stat-mean_logjacobian.nii.gz')
+    image = nib.load(folder / f'space-{cohorts.SPACE}_desc-inject100_stat-mean_logjacobian.nii.gz')
     assert int(image.header['sform_code']) == 4
-    _, inside = makers.brain()
-    assert ncc(image.get_fdata(), makers.truth(), inside) > 0.98
+    _, inside = cohorts.brain()
+    assert ncc(image.get_fdata(), cohorts.truth(), inside) > 0.98
     sidecar = json.loads(
-        (folder / f'space-{makers.SPACE}_desc-inject100_stat-mean_logjacobian.json').read_text()
+        (folder / f'space-{cohorts.SPACE}_desc-inject100_stat-mean_logjacobian.json').read_text()
     )
     assert sidecar['NumberOfSubjects'] == 12
     assert len(sidecar['Sources']) == 12
@@ -135,15 +119,11 @@ def test_the_report_is_one_file_that_needs_no_network(done) -> None:
     page = (folder / 'report.html').read_text()
     outside = re.findall(r'(?:src|href)="((?!data:|#)[^"]*)"', page)
     assert outside == []
-    for words in (
-        'The groups differ in the expression score',
-        'Who is in, who is not, and why',
-        'Confounds',
-        'Viewer of the mean map',
-        'not offered',
-        'explained by another contrast or version of the model tiny (another)',
-    ):
-        assert words in page
+    assert 'data-tone="yes"' in page
+    assert {'who', 'maps', 'viewer', 'regions', 'scores', 'limits'} <= set(
+        re.findall(r'id="([\w-]+)"', page)
+    )
+    assert 'tiny (another)' in page
     assert page.count('src="data:image/') >= 10
     assert 'not there.' not in page
 
@@ -157,20 +137,20 @@ def test_the_output_is_a_valid_dataset(done, validate_bids, tmp_path: Path) -> N
     assert validate_bids(tmp_path) == ''
 
 
-def test_running_again_changes_nothing_and_takes_in_new_subjects(makers, tmp_path: Path) -> None:
-    cohort = makers.write_cohort(makers.Cohort(tmp_path, ['patient', 'control'] * 2))
+def test_running_again_changes_nothing_and_takes_in_new_subjects(tmp_path: Path) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control'] * 2))
     settings = settings_of(cohort, tmp_path / 'work')
-    folder = cohort.out / 'group' / f'{makers.MODEL}-{makers.DIGEST}'
+    folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
     assert run_group(settings) == 0
     first = {p.name: p.stat().st_mtime_ns for p in folder.glob('*.nii.gz')}
-    (folder / f'space-{makers.SPACE}_desc-inject100_stat-sd_logjacobian.nii.gz').unlink()
+    (folder / f'space-{cohorts.SPACE}_desc-inject100_stat-sd_logjacobian.nii.gz').unlink()
     assert run_group(settings) == 0
     second = {p.name: p.stat().st_mtime_ns for p in folder.glob('*.nii.gz')}
     assert set(first) == set(second)
-    name = f'space-{makers.SPACE}_desc-inject100_stat-mean_logjacobian.nii.gz'
+    name = f'space-{cohorts.SPACE}_desc-inject100_stat-mean_logjacobian.nii.gz'
     assert first[name] == second[name]
     assert list(folder.glob('group-patient_*'))
-    makers.write_scan(cohort.out, '05')
+    cohorts.write_scan(cohort.out, '05')
     (cohort.out / 'sub-06' / 'anat').mkdir(parents=True)
     assert run_group(settings.replace(group_by='sex')) == 0
     assert not list(folder.glob('group-patient_*'))
@@ -179,12 +159,12 @@ def test_running_again_changes_nothing_and_takes_in_new_subjects(makers, tmp_pat
     assert (rows['sub-05'], rows['sub-06']) == ('true', 'false')
 
 
-def test_models_at_chance_have_no_reliable_voxel(makers, tmp_path: Path) -> None:
+def test_models_at_chance_have_no_reliable_voxel(tmp_path: Path) -> None:
     """However well their maps agree; with the same maps a model above chance has some."""
     counts = {}
     for warranted in (True, False):
         root = tmp_path / str(warranted)
-        cohort = makers.write_cohort(makers.Cohort(root, ['patient', 'control'] * 2))
+        cohort = cohorts.write_cohort(cohorts.Cohort(root, ['patient', 'control'] * 2))
         for path in cohort.out.rglob('*_prediction.json'):
             content = json.loads(path.read_text())
             path.write_text(json.dumps({**content, 'ExplanationWarranted': warranted}))
@@ -192,39 +172,39 @@ def test_models_at_chance_have_no_reliable_voxel(makers, tmp_path: Path) -> None
         mask = next(cohort.out.rglob('space-*_desc-inject100_stat-reliable_mask.nii.gz'))
         counts[warranted] = int(np.asarray(nib.load(mask).dataobj).sum())
         report = next((cohort.out / 'group').rglob('report.html')).read_text()
-        assert ('No explanation is warranted' in report) is not warranted
+        assert ('data-tone="no"' in report) is not warranted
     assert counts[True] > 0
     assert counts[False] == 0
 
 
-def test_a_damaged_map_ends_with_code_one_and_is_named(makers, tmp_path: Path, capsys) -> None:
-    cohort = makers.write_cohort(makers.Cohort(tmp_path, ['a', 'b', 'a'], names=('inject100',)))
+def test_a_damaged_map_ends_with_code_one_and_is_named(tmp_path: Path, capsys) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['a', 'b', 'a'], names=('inject100',)))
     path = next(cohort.out.glob('sub-02/anat/*desc-inject100_logjacobian.nii.gz'))
     data = np.asarray(nib.load(path).dataobj).copy()
     data[10, 12, 10] = np.nan
-    makers.save(path, data, makers.grid().affine)
+    cohorts.save(path, data, cohorts.grid().affine)
     (cohort.bids / 'participants.tsv').unlink()
     assert run_group(settings_of(cohort, tmp_path / 'work')) == 1
-    assert 'sub-02: a map of it cannot be read' in capsys.readouterr().out
-    folder = cohort.out / 'group' / f'{makers.MODEL}-{makers.DIGEST}'
+    assert re.search(r'\bsub-02: ', capsys.readouterr().out)
+    folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
     row = read_table(folder / 'inclusion.tsv')[1]
     assert row['included'] == 'false'
-    assert 'not finite' in row['reason']
-    assert 'not finite' in (folder / 'report.html').read_text()
+    assert path.name in row['reason']
+    assert path.name in (folder / 'report.html').read_text()
 
 
-def test_a_dry_run_writes_nothing(makers, tmp_path: Path, capsys) -> None:
-    cohort = makers.write_cohort(makers.Cohort(tmp_path, ['patient', 'control']))
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
     assert run_group(settings_of(cohort, tmp_path / 'work', dry_run=True)) == 0
-    assert '2 subjects of the model tiny' in capsys.readouterr().out
+    assert re.search(r'\b2 .*\btiny\b', capsys.readouterr().out)
     assert not (cohort.out / 'group').exists()
 
 
-def test_one_subject_is_no_group(makers, tmp_path: Path) -> None:
-    cohort = makers.write_cohort(makers.Cohort(tmp_path, ['patient']))
-    makers.write_scan(cohort.out, 'other', ModelHash='another')
+def test_one_subject_is_no_group(tmp_path: Path) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient']))
+    cohorts.write_scan(cohort.out, 'other', ModelHash='another')
     settings = settings_of(cohort, tmp_path / 'work')
-    with pytest.raises(InputDatasetError, match='needs at least two') as caught:
+    with pytest.raises(InputDatasetError, match='^1 ') as caught:
         run_group(settings)
     assert 'sub-01' in str(caught.value) or 'sub-other' in str(caught.value)
 
@@ -232,21 +212,21 @@ def test_one_subject_is_no_group(makers, tmp_path: Path) -> None:
 def test_no_derivatives(tmp_path: Path) -> None:
     (tmp_path / 'bids').mkdir()
     settings = Settings(tmp_path / 'bids', tmp_path / 'out', 'group', work_dir=tmp_path / 'work')
-    with pytest.raises(NothingToDoError, match='no explained image'):
+    with pytest.raises(NothingToDoError, match=re.escape(str(tmp_path / 'out'))):
         run_group(settings)
 
 
-def test_an_atlas_that_is_not_there(makers, tmp_path: Path) -> None:
-    cohort = makers.write_cohort(makers.Cohort(tmp_path, ['patient', 'control']))
+def test_an_atlas_that_is_not_there(tmp_path: Path) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
     from bids_interp.errors import TemplateError
 
     with pytest.raises(TemplateError, match='--atlas nowhere'):
         run_group(settings_of(cohort, tmp_path / 'work', atlas='nowhere'))
 
 
-def test_null_models_need_the_model_itself(makers, tmp_path: Path) -> None:
-    cohort = makers.write_cohort(makers.Cohort(tmp_path, ['patient', 'control']))
-    with pytest.raises(InputDatasetError, match='not at hand'):
+def test_null_models_need_the_model_itself(tmp_path: Path) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
+    with pytest.raises(InputDatasetError, match=r'--null-models.*tiny \(abcdef123456\)'):
         run_group(settings_of(cohort, tmp_path / 'work', null_models=('x',)))
 
 
@@ -254,8 +234,8 @@ def test_null_models_need_the_model_itself(makers, tmp_path: Path) -> None:
     ('options', 'words'),
     [
         ({'permutations': 10}, '--permutations'),
-        ({'atlas_labels': 'x.tsv'}, '--atlas-labels needs --atlas'),
-        ({'tfce': True}, '--tfce needs --voxelwise'),
+        ({'atlas_labels': 'x.tsv'}, '--atlas-labels .*--atlas'),
+        ({'tfce': True}, '--tfce .*--voxelwise'),
     ],
 )
 def test_choices_that_contradict_each_other(options, words) -> None:
@@ -277,7 +257,7 @@ def test_choices_survive_a_round_through_toml() -> None:
     assert Settings.from_toml(settings.to_toml()) == settings
 
 
-def test_the_command_line(makers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bids_interp.cli import main
 
     seen = []

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_interp.conventions import EMBEDDED_TEMPLATE
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.phantom.atlas import Atlas
 from bids_interp.phantom.effects import parse_effect
@@ -14,7 +16,8 @@ from bids_interp.phantom.scenarios import SCENARIOS, custom_scenario
 from bids_interp.settings import Settings
 from bids_interp.spatial import Grid
 from bids_interp.workflows.injecting import run_inject
-from bids_interp.workflows.injection import EMBEDDED, Injection, choose_effect, plan_injection
+from bids_interp.workflows.injection import Injection, choose_effect, plan_injection
+from helpers import skeletons
 
 
 def rows(path):
@@ -35,8 +38,7 @@ def test_real_brain_and_a_damaged_one(shared_data, tmp_path, validate_bids, caps
     injection = Injection(SCENARIOS['S3'], replicates=2, seed=4, anatomy_mm=1.0)
     assert run_inject(settings, injection) == 1
     said = capsys.readouterr().out
-    assert 'sub-03: failed in conform' in said
-    assert 'sub-03_T1w.nii.gz' in said
+    assert re.search(r'sub-03: failed .*\bconform: .*sub-03_T1w\.nii\.gz', said)
     people = rows(out / 'participants.tsv')
     assert [person['participant_id'] for person in people] == ['sub-01r1', 'sub-01r2']
     assert sorted(person['group'] for person in people) == ['control', 'patient']
@@ -54,7 +56,7 @@ def test_real_brain_and_a_damaged_one(shared_data, tmp_path, validate_bids, caps
         direction, sign = {'patient': ('remove', 1), 'control': ('inject', -1)}[person['group']]
         anat = truth_root / label / 'anat'
         pose = json.loads(
-            (anat / f'{label}_from-T1w_to-{EMBEDDED}_mode-image_xfm.json').read_text()
+            (anat / f'{label}_from-T1w_to-{EMBEDDED_TEMPLATE}_mode-image_xfm.json').read_text()
         )
         native = nib.load(anat / f'{label}_desc-truth{direction}_logjacobian.nii.gz')
         to_voxel = np.linalg.inv(pose['NativeToTemplate'] @ native.affine)
@@ -63,35 +65,36 @@ def test_real_brain_and_a_damaged_one(shared_data, tmp_path, validate_bids, caps
             near = native.get_fdata()[tuple(slice(i - 1, i + 2) for i in place)]
             assert low < (sign * near).mean() < high
     kept = (out / 'participants.tsv').read_bytes()
-    with pytest.raises(OutputError, match='other settings'):
+    with pytest.raises(OutputError, match='--overwrite'):
         run_inject(settings, Injection(SCENARIOS['S4'], replicates=2, seed=4))
     assert (out / 'participants.tsv').read_bytes() == kept
 
 
-def test_images_with_one_output_name_are_refused_and_the_others_go_on(skeletons, tmp_path, capsys):
+def test_images_with_one_output_name_are_refused_and_the_others_go_on(tmp_path, capsys):
     names = ('sub-10_T1w.nii', 'sub-10_T1w.nii.gz', 'sub-CTRL-01_T1w.nii')
     bids = skeletons.make_dataset(tmp_path / 'in', *names)
     skeletons.make_dataset(bids, 'sub-20_T1w.nii', empty=True)
     settings = Settings(bids, tmp_path / 'out', work_dir=tmp_path / 'work', nprocs=1, offline=True)
     assert run_inject(settings, Injection(SCENARIOS['S3'], replicates=2)) == 1
     said = capsys.readouterr().out
-    assert said.count('sub-10: failed in check_input') == 2
-    assert said.count('would both be written as sub-10. Rename') == 2
-    assert 'sub-CTRL-01: failed in check_input' in said
-    assert 'the label CTRL-01 may hold only letters and digits' in said
+    failed = re.findall(r'(sub-\S+): failed .*\bcheck_input: (.*)', said)
+    assert [name for name, _ in failed] == ['sub-10', 'sub-10', 'sub-CTRL-01']
+    for _, problem in failed[:2]:
+        assert all(f'{name} ' in problem for name in names[:2])
+    assert ' CTRL-01 ' in failed[2][1]
     # It was tried: what is wrong with it is another matter.
-    assert 'sub-20: failed in conform' in said
+    assert re.search(r'sub-20: failed .*\bconform: ', said)
 
 
-def test_places_are_checked_before_anything_is_computed(skeletons, tmp_path):
+def test_places_are_checked_before_anything_is_computed(tmp_path):
     bids = skeletons.make_dataset(tmp_path / 'in', 'sub-01_T1w.nii.gz', 'sub-02_T1w.nii.gz')
     injection = Injection(SCENARIOS['S1'], replicates=2)
-    with pytest.raises(OutputError, match='work directory .* is inside'):
+    with pytest.raises(OutputError, match='out/work.*--work-dir'):
         run_inject(Settings(bids, tmp_path / 'out', work_dir=tmp_path / 'out/work'), injection)
-    with pytest.raises(OutputError, match='inside one another'):
+    with pytest.raises(OutputError, match=rf'{re.escape(str(bids))}/out .*{re.escape(str(bids))} '):
         run_inject(Settings(bids, bids / 'out', work_dir=tmp_path / 'work'), injection)
     one = Settings(bids, tmp_path / 'out', work_dir=tmp_path / 'work', participant_label=('01',))
-    with pytest.raises(UsageError, match='at least 2 are needed'):
+    with pytest.raises(UsageError, match=r'^1 .*\b2 replicates'):
         run_inject(one, injection)
     assert not (tmp_path / 'out').exists()
 
@@ -102,7 +105,7 @@ def test_atlas_of_another_space_stops_the_run_before_planning(tmp_path):
     elsewhere = np.diag([4.0, 4, 4, 1]) + np.outer([80, 60, 90, 0], [0, 0, 0, 1])
     atlas = Atlas(tmp_path / 'a.nii.gz', labels, Grid(labels.shape, elsewhere), {'x': 1})
     scenario = custom_scenario(parse_effect(['x=-10%'], ['x']))
-    with pytest.raises(UsageError, match=r'a\.nii\.gz.*another space'):
+    with pytest.raises(UsageError, match=r'\d+% .*a\.nii\.gz'):
         plan_injection(Settings('/in', '/out'), Injection(scenario, atlas=atlas))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -21,17 +22,18 @@ from bids_interp.workflows.places import (
     is_ours,
     prepare_work_dir,
 )
+from helpers import skeletons
 
 
 @pytest.fixture
-def bids(skeletons, tmp_path: Path) -> Path:
+def bids(tmp_path: Path) -> Path:
     return skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz', empty=True)
 
 
 @pytest.mark.parametrize('place', ['.', 'out', 'sub-01/out', 'derivatives', '..'])
 def test_output_in_or_around_the_input(bids: Path, place: str) -> None:
     before = sorted(bids.rglob('*'))
-    with pytest.raises(OutputError, match='input dataset') as caught:
+    with pytest.raises(OutputError, match=re.escape(str(bids))) as caught:
         check_places(Settings(bids, bids / place), bids.parent / 'work')
     assert caught.value.exit_code == 2
     assert sorted(bids.rglob('*')) == before
@@ -52,17 +54,17 @@ def test_the_place_of_derivatives_is_accepted(bids: Path, tmp_path: Path) -> Non
 def test_work_directory(bids: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     for work in (bids, bids / 'work', out):
-        with pytest.raises(OutputError, match='work'):
+        with pytest.raises(OutputError, match=rf'{re.escape(str(work))} .*--work-dir'):
             check_places(Settings(bids, out), work)
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OutputError, match='work directory'):
+    with pytest.raises(OutputError, match=re.escape(str(tmp_path / 'file'))):
         check_places(Settings(bids, out), tmp_path / 'file')
     check_places(Settings(bids, out), out / 'work')
 
 
-def test_a_foreign_dataset_is_not_written_into(bids: Path, skeletons, tmp_path: Path) -> None:
+def test_a_foreign_dataset_is_not_written_into(bids: Path, tmp_path: Path) -> None:
     other = skeletons.make_dataset(tmp_path / 'other', 'sub-01_T1w.nii.gz', empty=True)
-    with pytest.raises(OutputError, match='another dataset'):
+    with pytest.raises(OutputError, match=r'other/dataset_description\.json'):
         check_places(Settings(bids, other), tmp_path / 'work')
 
 
@@ -92,7 +94,7 @@ def test_what_is_not_ours_is_never_deleted(bids: Path, tmp_path: Path) -> None:
     work = tmp_path / 'precious'
     work.mkdir()
     (work / 'thesis.tex').write_text('all of it')
-    with pytest.raises(UsageError, match='nothing was deleted'):
+    with pytest.raises(UsageError, match='--clean-workdir: .*precious '):
         check_places(Settings(bids, tmp_path / 'out', clean_workdir=True), work)
     prepare_work_dir(work, clean=True)
     assert (work / 'thesis.tex').exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Engine
+from bids_interp.workflows.context import Run
 from bids_interp.workflows.train import TrainPlan, init_train_wf
 
 
@@ -31,8 +31,8 @@ def build(folder: Path, **choices):
         report_dir=folder / 'out' / 'training' / 'group',
         facts={},
     )
-    engine = Engine(settings, folder / 'work', 'cpu', 4, 1, 8.0, 'uuid')
-    return init_train_wf(settings=settings, plan=plan, engine=engine, base_dir=folder)
+    run = Run(settings, folder / 'work', 'cpu', 4, 1, 8.0, 'uuid')
+    return init_train_wf(settings=settings, plan=plan, run=run, base_dir=folder)
 
 
 def test_only_who_asks_gets_the_checks(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,15 +86,15 @@ def test_units_of_a_regression_are_those_of_the_card(tmp_path: Path) -> None:
 
 def test_too_few_families(tmp_path: Path) -> None:
     check_enough(a_table(BINARY, [0] * 5 + [1] * 5), 3)
-    with pytest.raises(TrainingError, match='Class patient has 2 families'):
+    with pytest.raises(TrainingError, match=r'\bpatient\b.*\b2 .*\b3 folds'):
         check_enough(a_table(BINARY, [0] * 9 + [1] * 2), 3)
-    with pytest.raises(TrainingError, match='No usable image is of patient'):
+    with pytest.raises(TrainingError, match=r'\bpatient\.'):
         check_enough(a_table(BINARY, [0] * 9), 3)
 
 
 def test_the_published_method_has_two_classes(tmp_path: Path) -> None:
     target = Target('multiclass', 'dx', ('CN', 'MCI', 'AD'))
-    with pytest.raises(UsageError, match='two classes'):
+    with pytest.raises(UsageError, match='--preset ipmi2021 .*--positive'):
         check_contrasts(a_table(target, [0, 1, 2]), settings(tmp_path, preset='ipmi2021'))
     check_contrasts(a_table(target, [0, 1, 2]), settings(tmp_path))
 
@@ -107,11 +108,13 @@ def test_the_published_method_needs_a_grid_that_it_can_halve(tmp_path: Path) -> 
     check(own, preset='ipmi2021')
     check(own, preset='ipmi2021', grid_size=48)
     check(own, preset='fast', grid_size=40)
-    with pytest.raises(UsageError, match='multiples of 16, not 40 x 40 x 40'):
+    with pytest.raises(UsageError, match=r'\b16\b.*\b40 x 40 x 40\b'):
         check(own, preset='ipmi2021', grid_size=40)
-    # A given classifier brings its grid along, whatever --grid-size says.
-    check(with_card(tmp_path), preset='ipmi2021', grid_size=40)
-    with pytest.raises(UsageError, match='not 16 x 16 x 24'):
+    # The card sets the grid of a trained classifier; --grid-size has no effect.
+    check(with_card(tmp_path), preset='ipmi2021')
+    with pytest.raises(UsageError, match='--grid-size'):
+        replace(with_card(tmp_path), grid_size=48)
+    with pytest.raises(UsageError, match=r'\b16 x 16 x 24\b'):
         check(with_card(tmp_path, input_shape=[16, 16, 24]), preset='ipmi2021')
 
 
@@ -120,7 +123,7 @@ def test_a_label_that_is_no_file_name_needs_the_name_of_the_model(
     tmp_path: Path, label: str
 ) -> None:
     """In a folder of a folder the participant level would not find the model."""
-    with pytest.raises(UsageError, match=r'--label .* is no file name.*--model-name NAME'):
+    with pytest.raises(UsageError, match=r'--label .*--model-name'):
         settings(tmp_path, label=label)
     named = settings(tmp_path, label=label, model_name='dx')
     assert bundle_path(named) == tmp_path / 'out' / 'models' / 'dx'
@@ -130,6 +133,6 @@ def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
     place = bundle_path(settings(tmp_path))
     assert place == tmp_path / 'out' / 'models' / 'group'
     place.mkdir(parents=True)
-    with pytest.raises(ModelError, match='exists already'):
+    with pytest.raises(ModelError, match=rf'{re.escape(str(place))} .*--overwrite'):
         bundle_path(settings(tmp_path))
     assert bundle_path(settings(tmp_path, overwrite=True)) == place

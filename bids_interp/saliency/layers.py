@@ -1,0 +1,106 @@
+"""Layers of a network in the order of their calls, and those whose features Grad-CAM weighs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import nn
+
+from bids_interp.models.classifier import Ensemble
+
+#: A layer without children, and the shape of its output.
+Call = tuple[nn.Module, tuple[int, ...]]
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+#: Layers that may follow a convolution and still show the same features.
+_AFTER_CONVOLUTION = (
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.ReLU,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.ReLU6,
+    nn.Softplus,
+    nn.Tanh,
+)
+
+
+@torch.no_grad()
+def layer_calls(network: nn.Module, image: torch.Tensor) -> list[Call]:
+    """Run a network once and list its layers in the order of their calls.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        An exported program has no layers, so that its list is empty.
+    image : torch.Tensor
+        (1, 1, X, Y, Z).
+    """
+    calls: list[Call] = []
+
+    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            calls.append((layer, tuple(output.shape)))
+
+    leaves = [layer for layer in network.modules() if not any(True for _ in layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    try:
+        # In-place layers must not change the image of the caller.
+        network(image.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def feature_layers(network: nn.Module, image: torch.Tensor) -> list[nn.Module]:
+    """Find the layers whose features Grad-CAM weighs: one, or one of each ensemble member.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps images to scores.
+    image : torch.Tensor
+        (1, 1, X, Y, Z).
+
+    Returns
+    -------
+    list of torch.nn.Module
+        Empty where the network, or one member, has no convolution layer.
+    """
+    members = next((m.members for m in network.modules() if isinstance(m, Ensemble)), [network])
+    calls = layer_calls(network, image)
+    number = Counter(layer for layer, _ in calls)
+    # It would not be known which call of a layer is meant that is called twice.
+    once = [call for call in calls if number[call[0]] == 1]
+    found = [_feature_layer(once, set(member.modules())) for member in members]
+    return [layer for layer in found if layer is not None] if all(found) else []
+
+
+def _feature_layer(calls: list[Call], member: set[nn.Module]) -> nn.Module | None:
+    """Find the layer of one member.
+
+    The last convolution with more than one voxel per axis, or the normalisation and activation
+    after it: in front of a normalisation by the image's own mean, the mean gradient is zero by
+    construction, and so would be the map.
+    """
+    chosen: nn.Module | None = None
+    following = False
+    size: tuple[int, ...] = ()
+    for layer, shape in calls:
+        if layer not in member:
+            continue
+        if isinstance(layer, _CONVOLUTIONS) and min(shape[2:], default=1) > 1:
+            chosen, size, following = layer, shape, True
+        elif following and shape == size and isinstance(layer, _AFTER_CONVOLUTION):
+            chosen = layer
+        else:
+            following = False
+    return chosen

@@ -1,0 +1,117 @@
+"""The private parts of nipype, and of Python's process pool, that this package relies on.
+
+Nothing else in the package touches them. For each of them a test in
+``tests/workflows/test_nipype_internals.py`` fails when nipype changes, and ``setup.cfg`` pins
+nipype to the minor version that was tested.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
+from traceback import walk_tb
+from typing import Any
+
+from nipype.pipeline.engine.utils import load_resultfile
+from nipype.pipeline.plugins.base import DistributedPluginBase
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+
+__all__ = [
+    'DistributedPlugin',
+    'ProcessPlugin',
+    'failure',
+    'pool_processes',
+    'raised_on_reading_results',
+    'run_node',
+    'traceback_of',
+]
+
+logger = logging.getLogger('bids_interp')
+
+
+class Hooks:
+    """The hooks of nipype's distributed plugins, under public names.
+
+    It precedes a plugin of nipype among the bases. nipype chooses the node that runs next; a
+    subclass says how to run it.
+    """
+
+    n_tasks = 0
+
+    def submit(self, task: int, node: Any, updatehash: bool) -> None:
+        """Start a node as a task with this number."""
+        raise NotImplementedError
+
+    def result(self, task: int) -> dict[str, Any] | None:
+        """Return the result of a task as :func:`run_node` does, or None while it runs."""
+        raise NotImplementedError
+
+    def forget(self, task: int) -> None:
+        """Release what is kept of a task that has ended."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End what was started for the run. nipype and the caller may both call it."""
+        raise NotImplementedError
+
+    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        self.n_tasks += 1
+        self.submit(self.n_tasks, node, updatehash)
+        return self.n_tasks
+
+    def _get_result(self, taskid: int) -> dict[str, Any] | None:
+        return self.result(taskid)
+
+    def _clear_task(self, taskid: int) -> None:
+        self.forget(taskid)
+
+    def _postrun_check(self) -> None:
+        self.close()
+
+    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
+        # The run goes on where a full disk has no room for the crash file.
+        try:
+            return super()._report_crash(node, result=result)  # type: ignore[misc]
+        except OSError as error:
+            logger.error('The crash file of %s cannot be written: %s', node, error)
+            return ''
+
+
+class DistributedPlugin(Hooks, DistributedPluginBase):
+    """A plugin of nipype that starts every node as soon as its inputs are there."""
+
+
+class ProcessPlugin(Hooks, MultiProcPlugin):
+    """nipype's MultiProc, which respects processors, memory and GPUs, without its own pool."""
+
+    def __init__(self, plugin_args: dict[str, Any]) -> None:
+        super().__init__(plugin_args=plugin_args)
+        self.pool: ProcessPoolExecutor
+        self.pool.shutdown(wait=False)  # it has not started any process yet
+
+
+def failure(task: int, error: BaseException) -> dict[str, Any]:
+    """Return the result of a task that failed, as nipype's plugins expect it."""
+    kind = type(error)
+    line = f'{kind.__module__}.{kind.__qualname__}: {error}\n'
+    # The traceback in the worker names the first error, of which others may be consequences.
+    before = [f'{error.__cause__}\n'] if error.__cause__ else []
+    return {'result': None, 'traceback': [*before, line], 'taskid': task}
+
+
+def traceback_of(node: Any) -> Sequence[str] | None:
+    """Return the traceback of a node that failed in a distributed plugin."""
+    return getattr(node, '_traceback', None)
+
+
+def raised_on_reading_results(error: BaseException) -> bool:
+    """Tell whether nipype raised an error while it read the result of an earlier step."""
+    code = load_resultfile.__code__
+    return any(frame.f_code is code for frame, _ in walk_tb(error.__traceback__))
+
+
+def pool_processes(pool: ProcessPoolExecutor) -> dict[int, BaseProcess]:
+    """Return the processes of a pool by their ids; none after its shutdown."""
+    return dict(pool._processes or {})
