@@ -25,8 +25,7 @@ from bids_interp.training.dose import CLOSE
 from bids_interp.training.fit import FoldResult, FoldRun, Place, train_fold, train_stages
 from bids_interp.training.folds import Fold
 from bids_interp.training.simulator import Opponent
-
-from .balls import BINARY, CLASSIFIER, RECIPE, SIMULATOR, ball, binary_cohort
+from tests.helpers.balls import BINARY, CLASSIFIER, RECIPE, SIMULATOR, ball, binary_cohort
 
 #: Three splits of the same size, so that exchanging them changes numbers and not shapes.
 FOLD = Fold(*np.arange(24).reshape(3, 8))

@@ -20,8 +20,7 @@ from bids_interp.training.folds import Fold
 from bids_interp.training.losses import minimality
 from bids_interp.training.paper import PaperRecipe, PaperSimulatorTask
 from bids_interp.training.simulator import Opponent, SimulatorTask, make_simulator
-
-from .balls import CLASSIFIER, GRID, SIMULATOR, binary_cohort, several_cohort
+from tests.helpers.balls import CLASSIFIER, GRID, SIMULATOR, binary_cohort, several_cohort
 
 EVERYBODY = np.arange(16)
 
