@@ -66,7 +66,7 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* \
     && mkdir -p /bids /out /work
 COPY --from=builder /opt /opt
-COPY boilerplate/hpc/entry.sh /usr/local/bin/bids_interp
+COPY bids_interp/hpc/templates/entry.sh /usr/local/bin/bids_interp
 RUN chmod 755 /usr/local/bin/bids_interp \
     && ln -s bids_interp /usr/local/bin/bids_interp_tools
 

@@ -6,8 +6,8 @@ Every cohort is made of small phantoms (16 voxels a side): maps of local volumes
 subjects at random, as a registration finds them, with labels, ages and sexes that mean nothing. In
 place of a trained classifier and simulator each fold has the velocity whose divergence is the
 difference between the classes of its training subjects: it learns the labels as well as a model of
-this size can. Scores come from ``bids_interp.group.expression``, tests from
-``bids_interp.group.glm``, both as in the program.
+this size can. Scores come from ``bids_interp.group.statistics.expression``, tests from
+``bids_interp.group.statistics.glm``, both as in the program.
 
 Prints how often p is below 0.05 for the label that was trained for, with and without the widening
 of its null distribution, and for age and sex. Exit code 1 if a test of the program comes out above
@@ -25,10 +25,10 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from bids_interp.evaluation.exchange import SPREAD
-from bids_interp.group.design import make_design
-from bids_interp.group.expression import divergence, fit_score
-from bids_interp.group.glm import fit_terms
-from bids_interp.phantom.poisson import gradient_velocity
+from bids_interp.group.statistics.design_matrix import make_design
+from bids_interp.group.statistics.expression import divergence, fit_score
+from bids_interp.group.statistics.glm import fit_terms
+from bids_interp.phantom.change.poisson import gradient_velocity
 from bids_interp.spatial.grid import Grid
 
 SIZE = 16

@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.evaluation.scores import ncc, sign_accuracy
-from bids_interp.phantom.dataset import make_phantom_dataset
+from bids_interp.phantom.heads.head_dataset import make_phantom_dataset
 from bids_interp.spatial import Grid
 
 SPACE = 'MNI152NLin2009aSym'

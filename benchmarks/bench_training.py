@@ -25,16 +25,16 @@ import torch.nn.functional as F
 from measure import machine
 
 from bids_interp.anatomical.templates import brain_template
-from bids_interp.models.classifier import build_classifier
-from bids_interp.models.condconv import CondConv3d
-from bids_interp.models.simulator import build_simulator
+from bids_interp.models.networks.condconv import CondConv3d
+from bids_interp.models.networks.registry import build_classifier
+from bids_interp.models.networks.simulator import build_simulator
 from bids_interp.models.target import Target
 from bids_interp.training.classifier import ClassifierTask
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import run_task
-from bids_interp.training.folds import Fold
-from bids_interp.training.grids import model_grid
-from bids_interp.training.paper import PaperRecipe, PaperSimulatorTask
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.cohort.model_grid import model_grid
+from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask
+from bids_interp.training.loop.engine import run_task
 from bids_interp.training.recipe import make_recipe
 from bids_interp.training.simulator import Opponent, SimulatorTask
 

@@ -22,7 +22,7 @@ from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain import Extraction, extract_brain
 from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.templates import strip_template
-from bids_interp.conventions import EMBEDDED_TEMPLATE
+from bids_interp.constants import EMBEDDED_TEMPLATE
 
 mpl.use('Agg')
 import matplotlib.pyplot as plt

@@ -37,7 +37,7 @@ from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.registration import register_brain
 from bids_interp.anatomical.resample import resample_to_template
 from bids_interp.anatomical.templates import brain_template
-from bids_interp.conventions import DIRECTION_SIGNS as DIRECTIONS
+from bids_interp.constants import DIRECTION_SIGNS as DIRECTIONS
 from bids_interp.evaluation.scores import (
     auc,
     bootstrap_by_family,
@@ -45,28 +45,28 @@ from bids_interp.evaluation.scores import (
     permutation_p,
     sign_accuracy,
 )
-from bids_interp.models.bundle import ModelBundle
-from bids_interp.models.bundle_schema import (
+from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.bundle.reader import ModelBundle
+from bids_interp.models.bundle.schema import (
     BundleConfig,
     ClassifierConfig,
     SimulatorConfig,
     TrainingFacts,
 )
-from bids_interp.models.bundle_writing import save_bundle
-from bids_interp.models.explainer import simulate
-from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.bundle.writer import save_bundle
+from bids_interp.models.explain.explainer import simulate
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
-from bids_interp.phantom.anatomy import sample_anatomy
-from bids_interp.phantom.atrophy import AtrophyField, plan_atrophy
-from bids_interp.phantom.effects import EFFECTS
-from bids_interp.phantom.sham import sham
-from bids_interp.phantom.subject import subject_displacement, subject_truth
+from bids_interp.phantom.change.anatomy import sample_anatomy
+from bids_interp.phantom.change.atrophy import AtrophyField, plan_atrophy
+from bids_interp.phantom.change.effects import EFFECTS
+from bids_interp.phantom.change.sham import sham
+from bids_interp.phantom.heads.subject import subject_displacement, subject_truth
 from bids_interp.spatial import Grid, exponential, log_jacobian, refine_velocity, resample
 from bids_interp.training.classifier import ClassifierRecipe
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult, Place, train_fold
-from bids_interp.training.folds import make_folds
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import make_folds
+from bids_interp.training.fold import FoldResult, Place, train_fold
 from bids_interp.training.recipe import TrainingRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 

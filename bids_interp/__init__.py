@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from bids_interp.version import __version__
 
 if TYPE_CHECKING:
-    from bids_interp.models.bundle import load_bundle as load_model
-    from bids_interp.models.explainer import explain
+    from bids_interp.models.bundle.reader import load_bundle as load_model
+    from bids_interp.models.explain.explainer import explain
     from bids_interp.spatial.jacobian import log_jacobian
 
 __all__ = ['__version__', 'explain', 'load_model', 'log_jacobian']
 
 _EXPORTS = {
-    'explain': ('bids_interp.models.explainer', 'explain'),
-    'load_model': ('bids_interp.models.bundle', 'load_bundle'),
+    'explain': ('bids_interp.models.explain.explainer', 'explain'),
+    'load_model': ('bids_interp.models.bundle.reader', 'load_bundle'),
     'log_jacobian': ('bids_interp.spatial.jacobian', 'log_jacobian'),
 }
 

@@ -1,6 +1,6 @@
 """``python -m bids_interp`` is the command ``bids_interp``."""
 
-from bids_interp.cli.main import main
+from bids_interp.cli.app import main
 
 if __name__ == '__main__':
     main()

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from bids_interp.bids.write import write_text
+from bids_interp.bids.write.atomic import write_text
 from bids_interp.boilerplate.bibliography import BIBLIOGRAPHY, full, references, short
 from bids_interp.version import __version__
 

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     import nibabel as nib
 
-    from bids_interp.models.bundle import ModelBundle
+    from bids_interp.models.bundle.reader import ModelBundle
 
 # Set before a test imports numpy or torch; subprocesses inherit it.
 for _name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'):
@@ -132,16 +132,16 @@ def tiny_bundle(
     import numpy as np
     import torch
 
-    from bids_interp.models.bundle_schema import (
+    from bids_interp.models.bundle.schema import (
         BundleConfig,
         ClassifierConfig,
         FoldMetrics,
         SimulatorConfig,
     )
-    from bids_interp.models.bundle_writing import TrainedFold, save_bundle
-    from bids_interp.models.classifier import build_classifier
+    from bids_interp.models.bundle.writer import TrainedFold, save_bundle
+    from bids_interp.models.networks.registry import build_classifier
+    from bids_interp.models.networks.simulator import Simulator
     from bids_interp.models.preprocessing import Preprocessing
-    from bids_interp.models.simulator import Simulator
     from bids_interp.models.target import Target
     from bids_interp.spatial import Grid, resample
 

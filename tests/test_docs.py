@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from bids_interp.cli import main, tools
+from bids_interp.cli import app as main
+from bids_interp.cli.tools import command as tools
 from bids_interp.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from bids_interp.models.card import ClassifierCard
-from bids_interp.models.external import check_classifier, load_external, source_of
+from bids_interp.models.external.card import ClassifierCard
+from bids_interp.models.external.loader import check_classifier, load_external, source_of
 from helpers.scripts import load_script
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.cli.main import command
-from bids_interp.cli.options_group import grouping
-from bids_interp.cli.options_run import machine, other, running
-from bids_interp.cli.options_train import training
+from bids_interp.cli.app import command
+from bids_interp.cli.options.execution import machine, running
+from bids_interp.cli.options.group import grouping
+from bids_interp.cli.options.train import training
 from bids_interp.errors import UsageError
-from bids_interp.settings_group import MIN_PERMUTATIONS, GroupChoices, check_group
-from bids_interp.settings_train import TrainChoices, check_target, check_train
+from bids_interp.settings.group import MIN_PERMUTATIONS, GroupChoices, check_group
+from bids_interp.settings.train import TrainChoices, check_target, check_train
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_only_an_architecture_is_not_a_given_classifier() -> None:
     assert TrainChoices(classifier_module='a:b').given_classifier
 
 
-@pytest.mark.parametrize('options', [grouping, training, machine, running, other])
+@pytest.mark.parametrize('options', [grouping, training, machine, running, parts])
 def test_options_belong_to_the_command_and_have_a_heading(options) -> None:
     listed = options()
     names = [option.name for option in listed]

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.mutants import Mutant, page, read_mutants, try_mutant
+from mutants import Mutant, page, read_mutants, try_mutant
 
 
 def test_the_list_fits_the_tree(repository: Path) -> None:

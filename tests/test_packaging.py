@@ -162,7 +162,7 @@ def test_a_checkout_runs_its_own_code_in_every_worker(source: Path, method: str)
         '    with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:\n'
         "        print('\\n'.join(pool.map(locate, sys.argv[2:])))\n"
     )
-    names = ['bids_interp', 'bids_interp.workflows.base', 'bids_interp.boilerplate.methods']
+    names = ['bids_interp', 'bids_interp.workflows.participant', 'bids_interp.boilerplate.methods']
     done = subprocess.run(
         [sys.executable, str(script), method, *names],
         cwd=source,

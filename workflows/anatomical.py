@@ -6,7 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.conventions import EMBEDDED_TEMPLATE
+from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.interfaces.anatomical import Conform, PrepareBrain, RegisterBrain
 from bids_interp.settings import Settings
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.bench.design import Benchmark
+from bids_interp.execution.run import Run, send_crashes
 from bids_interp.interfaces.bench import PlanChange
 from bids_interp.workflows.bench_sham import ShamCheck
 from bids_interp.workflows.bench_unit import BenchFiles, Unit
-from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Run, send_crashes
 
 if TYPE_CHECKING:
-    from bids_interp.evaluation.bench_records import Provenance
+    from bids_interp.bench.records import Provenance
 
 
 def init_bench_wf(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.bench.design import SHAM
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
 from bids_interp.workflows.bench_unit import Unit
-from bids_interp.workflows.benchmark import SHAM
 
 if TYPE_CHECKING:
-    from bids_interp.evaluation.bench_records import ScenarioFacts
+    from bids_interp.bench.records import ScenarioFacts
 
 
 class ShamCheck(Unit):

@@ -10,19 +10,19 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.conventions import SALIENCY_METHODS
+from bids_interp.bench.design import Benchmark
+from bids_interp.constants import SALIENCY_METHODS
+from bids_interp.execution.run import Run
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold, SimulateFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, WriteScenario
-from bids_interp.interfaces.training import TrainFold
-from bids_interp.phantom.scenarios import scenario as named_scenario
+from bids_interp.interfaces.train import TrainFold
+from bids_interp.phantom.inject.scenarios import scenario as named_scenario
 from bids_interp.records import to_plain
 from bids_interp.training.recipe import PRESETS, make_recipe
-from bids_interp.workflows.benchmark import Benchmark
-from bids_interp.workflows.context import Run
 
 if TYPE_CHECKING:
-    from bids_interp.evaluation.bench_records import Provenance, ScenarioFacts
+    from bids_interp.bench.records import Provenance, ScenarioFacts
 
 #: Added to the seed of a training that is repeated.
 OTHER_SEED = 1000
@@ -283,7 +283,7 @@ class Unit:
             self.workflow.connect([(merge, score, [('out', field)])])
 
     def _facts(self) -> ScenarioFacts:
-        from bids_interp.evaluation.bench_records import ScenarioFacts
+        from bids_interp.bench.records import ScenarioFacts
 
         benchmark, scenario = self.benchmark, named_scenario(self.scenario, self.benchmark.strength)
         recipes = {'ours': benchmark.recipe, 'ipmi2021': benchmark.paper, 'sfcn': benchmark.judge}

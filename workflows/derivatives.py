@@ -10,12 +10,12 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.plan import OutputContext, Plan, plan_anatomical, plan_explain
-from bids_interp.bids.provenance import common_fields
-from bids_interp.interfaces.bids import DerivativesSink
+from bids_interp.bids.write.provenance import common_fields
+from bids_interp.bids.write.scan_outputs import OutputContext, Plan, plan_anatomical, plan_explain
+from bids_interp.interfaces.sink import DerivativesSink
 
 if TYPE_CHECKING:
-    from bids_interp.models.bundle import ModelBundle
+    from bids_interp.models.bundle.reader import ModelBundle
 
 
 def init_derivatives_wf(

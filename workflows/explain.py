@@ -11,8 +11,8 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.explain_files import FACTS, REALISED, SALIENCY, VELOCITY
-from bids_interp.bids.plan import wants_space
-from bids_interp.conventions import ANATOMY_MM
+from bids_interp.bids.write.scan_outputs import wants_space
+from bids_interp.constants import ANATOMY_MM
 from bids_interp.interfaces.anatomical import MeasureAnatomy
 from bids_interp.interfaces.explain import (
     Classify,
@@ -24,7 +24,7 @@ from bids_interp.interfaces.realise import Realise
 from bids_interp.interfaces.saliency import Saliency
 
 if TYPE_CHECKING:
-    from bids_interp.models.bundle import ModelBundle
+    from bids_interp.models.bundle.reader import ModelBundle
 
 INPUTS = ['t1w', 'brain', 'native_to_template', 'template_brain']
 OUTPUTS = [
@@ -76,7 +76,7 @@ def init_explain_wf(
         ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
     saliency : sequence of str
         Saliency methods whose maps are made as well, of
-        :data:`bids_interp.conventions.SALIENCY_METHODS`.
+        :data:`bids_interp.constants.SALIENCY_METHODS`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
     omp_nthreads : int

@@ -9,6 +9,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.execution.run import send_crashes
 from bids_interp.interfaces.group import (
     ComparePattern,
     DescribeMaps,
@@ -17,7 +18,6 @@ from bids_interp.interfaces.group import (
     TestVoxels,
     WriteTables,
 )
-from bids_interp.workflows.context import send_crashes
 
 
 def init_group_wf(

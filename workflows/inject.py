@@ -10,11 +10,11 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.injected import inherited_sidecar
-from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.read.query import T1wRecord
+from bids_interp.bids.write.injected import inherited_sidecar
+from bids_interp.execution.run import Run, send_crashes, workflow_name
 from bids_interp.interfaces.inject import Inject
 from bids_interp.workflows.anatomical import anatomical_wf_of
-from bids_interp.workflows.context import Run, send_crashes, workflow_name
 
 
 def init_inject_wf(
@@ -35,10 +35,10 @@ def init_inject_wf(
         Input dataset, how images are prepared, and where crash files go.
     records : sequence of T1wRecord
         Images; each gets a workflow named by
-        :func:`bids_interp.workflows.context.workflow_name`.
+        :func:`bids_interp.execution.run.workflow_name`.
     replicates : mapping
         Label of a participant to its replicates
-        (:class:`bids_interp.phantom.assignment.Replicate` as plain types).
+        (:class:`bids_interp.phantom.inject.assignment.Replicate` as plain types).
     injection : mapping
         Inputs of :class:`bids_interp.interfaces.inject.Inject` that all images share.
     model_template : str

@@ -11,12 +11,13 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.plan import OutputContext, plan_anatomical
-from bids_interp.bids.provenance import common_fields
-from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.reuse import Prepared, prepared_with
-from bids_interp.interfaces.bids import DerivativesSink
-from bids_interp.interfaces.training import (
+from bids_interp.bids.read.prepared import Prepared, prepared_with
+from bids_interp.bids.read.query import T1wRecord
+from bids_interp.bids.write.provenance import common_fields
+from bids_interp.bids.write.scan_outputs import OutputContext, plan_anatomical
+from bids_interp.execution.run import Run, send_crashes, workflow_name
+from bids_interp.interfaces.sink import DerivativesSink
+from bids_interp.interfaces.train import (
     AssembleModel,
     GatherCohort,
     TakePrepared,
@@ -26,11 +27,10 @@ from bids_interp.interfaces.training import (
 from bids_interp.records import to_plain
 from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import anatomical_wf_of
-from bids_interp.workflows.context import Run, send_crashes, workflow_name
 from bids_interp.workflows.train_sanity import add_sanity
 
 if TYPE_CHECKING:
-    from bids_interp.models.bundle_schema import ModelFacts
+    from bids_interp.models.bundle.schema import ModelFacts
 
 
 @dataclass(frozen=True)

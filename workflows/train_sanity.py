@@ -8,7 +8,7 @@ from typing import Any
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.interfaces.training_sanity import SanityFold
+from bids_interp.interfaces.train_sanity import SanityFold
 
 
 def add_sanity(

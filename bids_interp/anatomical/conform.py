@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.headers import trusted_affine
-from bids_interp.bids.write import atomic
+from bids_interp.bids.write.atomic import atomic
 from bids_interp.errors import ImageError
 
 VOXEL_RANGE = (0.2, 5.0)  # mm

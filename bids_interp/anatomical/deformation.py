@@ -12,7 +12,7 @@ import torch
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.itk import itk_text
 from bids_interp.anatomical.templates import brain_mask_of
-from bids_interp.conventions import ANATOMY_MM
+from bids_interp.constants import ANATOMY_MM
 from bids_interp.errors import ImageError
 from bids_interp.spatial import Grid, log_jacobian, resample
 
@@ -37,7 +37,7 @@ def measure_anatomy(
     -------
     nibabel.Nifti1Image
         (X, Y, Z) float32 on the field of view of the template with voxels of
-        :data:`bids_interp.conventions.ANATOMY_MM`: log-Jacobian of the map from the template to the
+        :data:`bids_interp.constants.ANATOMY_MM`: log-Jacobian of the map from the template to the
         brain, positive where the brain is larger than the template; 0 outside of the template's
         brain.
 

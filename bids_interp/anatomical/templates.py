@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bids_interp.anatomical.conform import make_image
 from bids_interp.anatomical.stripped import foreground_mask
-from bids_interp.conventions import EMBEDDED_TEMPLATE
+from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError
 from bids_interp.settings import Settings
 
@@ -87,7 +87,7 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
             )
         head, mask = (nib.load(f) for f in files)
         return StripTemplate(chosen, *_checked(head, mask, files), 'templateflow')
-    from bids_interp.phantom.head import synthetic_head
+    from bids_interp.phantom.heads.head import synthetic_head
 
     head, mask = synthetic_head(brain_template(EMBEDDED_TEMPLATE), spacing_mm=2.0)
     return StripTemplate(EMBEDDED_TEMPLATE, head, mask, 'synthetic')
@@ -122,7 +122,7 @@ def flow_home() -> Path:
 
 
 def _embedded_brain() -> nib.Nifti1Image:
-    from bids_interp.phantom.head import embedded_brain
+    from bids_interp.phantom.heads.head import embedded_brain
 
     image = embedded_brain()
     return make_image(np.asarray(image.dataobj, dtype=np.float32), image.affine, 4)

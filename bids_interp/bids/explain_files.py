@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bids_interp.bids.names import dose_label
-from bids_interp.conventions import DIRECTIONS
+from bids_interp.constants import DIRECTIONS
 
 VELOCITY = 'velocity'
 SALIENCY = 'saliency'

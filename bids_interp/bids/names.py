@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.bids.entities import source_entities
-from bids_interp.conventions import ANATOMY_MM, DIRECTIONS
+from bids_interp.constants import ANATOMY_MM, DIRECTIONS
 
 _PREFIX = (
     'sub-{subject}[_ses-{session}][_task-{task}][_acq-{acquisition}][_ce-{ceagent}]'

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.options import shared_options
+from bids_interp.cli.options.participant import shared_options
 from bids_interp.cli.params import Memory, Option, OptionGroup, flag
 
 SCHEDULERS = ('slurm', 'pbs', 'torque', 'sge', 'lsf')

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from bids_interp.models.bundle_schema import ContrastValidity, DirectionValidity
-from bids_interp.models.paper import PaperSimulator
-from bids_interp.models.simulator import Simulator
+from bids_interp.models.bundle.schema import ContrastValidity, DirectionValidity
+from bids_interp.models.networks.ipmi2021 import PaperSimulator
+from bids_interp.models.networks.simulator import Simulator
 from bids_interp.models.target import Contrast, Target
 from bids_interp.spatial import Grid, flow, log_jacobian, warp
 

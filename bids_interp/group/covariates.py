@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bids_interp.bids.query import T1wRecord
-from bids_interp.bids.tables import Tables, as_numbers, is_category
+from bids_interp.bids.prediction import ExplainedTarget
+from bids_interp.bids.read.participants import Tables, as_numbers, is_category
+from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.group.scans import Scan
-from bids_interp.models.prediction import ExplainedTarget
 from bids_interp.settings import Settings
 
 #: Columns that are taken where nothing else is asked for.
@@ -56,7 +56,8 @@ class Columns:
         Classes of the model where the groups are what it was trained for; empty otherwise.
     levels : tuple of str
         Columns whose values are names even where they are written as numbers: the group, those of
-        :data:`bids_interp.bids.tables.CATEGORIES`, and those whose data dictionary has ``Levels``.
+        :data:`bids_interp.bids.read.participants.CATEGORIES`, and those whose data dictionary has
+        ``Levels``.
     """
 
     group: str = ''

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.provenance import DEMONSTRATION_NOTE, SOFTWARE
-from bids_interp.bids.write import write_json
+from bids_interp.bids.prediction import ExplainedTarget, Prediction
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.provenance import DEMONSTRATION_NOTE, SOFTWARE
 from bids_interp.errors import InputDatasetError
 from bids_interp.group.covariates import Columns
 from bids_interp.group.scans import FURTHER, TRAINED_WITH, Scan
-from bids_interp.models.prediction import ExplainedTarget, Prediction
 from bids_interp.records import read_record, to_plain
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.visits import natural_key, order_visits
-from bids_interp.conventions import ANATOMY_MM
+from bids_interp.bids.prediction import Prediction, read_prediction
+from bids_interp.bids.read.scan_files import is_of
+from bids_interp.bids.read.sessions import natural_key, order_visits
+from bids_interp.constants import ANATOMY_MM
 from bids_interp.errors import ImageError, InputDatasetError, NothingToDoError
-from bids_interp.models.prediction import Prediction, read_prediction
-from bids_interp.reports.files import is_of
 
 PREDICTION = '_desc-explain_prediction.json'
 #: Reason of further images of one subject; they count for changes over time only.

@@ -9,12 +9,25 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json, write_nifti
 from bids_interp.errors import InputDatasetError
-from bids_interp.group.confounds import CONFOUND_COLUMNS, confound_rows
 from bids_interp.group.covariates import missing_rows, table_name
-from bids_interp.group.describe import Described
-from bids_interp.group.inference import (
+from bids_interp.group.maps.descriptive import Described
+from bids_interp.group.maps.map_files import (
+    CLUSTER_COLUMNS,
+    INCLUSION_COLUMNS,
+    map_path,
+    write_table,
+)
+from bids_interp.group.maps.map_reader import Places
+from bids_interp.group.maps.named_regions import Regions
+from bids_interp.group.maps.region_tables import GROUP_COLUMNS, wide_columns, wide_rows
+from bids_interp.group.maps.responses import RESPONSE_COLUMNS, logit_rows, response_rows
+from bids_interp.group.plan import GroupPlan, file_label
+from bids_interp.group.scans import inclusion_row
+from bids_interp.group.statistics.covariate_balance import CONFOUND_COLUMNS, confound_rows
+from bids_interp.group.statistics.null import beyond_chance
+from bids_interp.group.statistics.score_effects import (
     CHANGE_COLUMNS,
     EFFECT_COLUMNS,
     SCORE_COLUMNS,
@@ -24,20 +37,7 @@ from bids_interp.group.inference import (
     model_scores,
     score_rows,
 )
-from bids_interp.group.null import beyond_chance
-from bids_interp.group.outputs import (
-    CLUSTER_COLUMNS,
-    INCLUSION_COLUMNS,
-    map_path,
-    write_table,
-)
-from bids_interp.group.plan import GroupPlan, file_label
-from bids_interp.group.reading import Places
-from bids_interp.group.regions import Regions
-from bids_interp.group.responses import RESPONSE_COLUMNS, logit_rows, response_rows
-from bids_interp.group.roi_tables import GROUP_COLUMNS, wide_columns, wide_rows
-from bids_interp.group.scans import inclusion_row
-from bids_interp.group.voxelwise import voxelwise_glm
+from bids_interp.group.statistics.voxelwise import voxelwise_glm
 from bids_interp.records import to_plain
 
 Facts = Mapping[str, Any]

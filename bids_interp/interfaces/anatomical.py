@@ -16,7 +16,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write import no_map, write_json, write_text
+from bids_interp.bids.write.atomic import no_map, write_json, write_text
 
 logger = logging.getLogger('bids_interp')
 
@@ -61,8 +61,8 @@ class Conform(_NodeInterface):
 
     def _run_interface(self, runtime):
         from bids_interp.anatomical.conform import conform
-        from bids_interp.bids.reuse import FINGERPRINT
-        from bids_interp.models.fingerprint import image_fingerprint
+        from bids_interp.bids.read.prepared import FINGERPRINT
+        from bids_interp.models.bundle.fingerprint import image_fingerprint
 
         given = self.inputs.t1w_derivative
         img, report = conform(given if isdefined(given) else self.inputs.t1w)

@@ -16,7 +16,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.interfaces.model import load_image
+from bids_interp.interfaces.model_inputs import load_image
 
 
 class _PlanInputSpec(BaseInterfaceInputSpec):
@@ -39,9 +39,9 @@ class PlanChange(SimpleInterface):
 
     def _run_interface(self, runtime):
         from bids_interp.anatomical.templates import brain_template
-        from bids_interp.evaluation.planting import plan_on
-        from bids_interp.phantom.inject import save_plan
-        from bids_interp.phantom.scenarios import scenario
+        from bids_interp.bench.planted_cohort import plan_on
+        from bids_interp.phantom.inject.planted_scan import save_plan
+        from bids_interp.phantom.inject.scenarios import scenario
         from bids_interp.spatial import Grid
 
         template = brain_template(self.inputs.template, offline=self.inputs.offline)
@@ -89,12 +89,12 @@ class PlantScenario(SimpleInterface):
 
         import torch
 
-        from bids_interp.evaluation.planting import plant, save_known
+        from bids_interp.bench.planted_cohort import plant, save_known
         from bids_interp.models.preprocessing import Preprocessing
-        from bids_interp.phantom.inject import load_plan
-        from bids_interp.phantom.scenarios import scenario
-        from bids_interp.training.folds import make_folds
-        from bids_interp.training.storage import load_context, save_cohort, save_folds
+        from bids_interp.phantom.inject.planted_scan import load_plan
+        from bids_interp.phantom.inject.scenarios import scenario
+        from bids_interp.training.cohort.folds import make_folds
+        from bids_interp.training.cohort.storage import load_context, save_cohort, save_folds
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
@@ -132,7 +132,7 @@ class PlantScenario(SimpleInterface):
 
 def read_brains(path: Path) -> list[Any]:
     """Read the brains that a table names, each cut to where it is."""
-    from bids_interp.evaluation.planting import Brain
+    from bids_interp.bench.planted_cohort import Brain
 
     brains = []
     for entry in json.loads(path.read_text(encoding='utf-8')):
@@ -175,14 +175,14 @@ class TrainJudge(SimpleInterface):
         import torch
 
         from bids_interp.device import resolve_device
-        from bids_interp.interfaces.training import _tell
-        from bids_interp.models.bundle_schema import FoldMetrics
-        from bids_interp.models.bundle_writing import TrainedFold
+        from bids_interp.interfaces.train import _tell
+        from bids_interp.models.bundle.schema import FoldMetrics
+        from bids_interp.models.bundle.writer import TrainedFold
         from bids_interp.training.calibration import class_gaps
         from bids_interp.training.classifier import predict_outputs
-        from bids_interp.training.fit import FoldResult, FoldRun, Place, train_classifier
+        from bids_interp.training.cohort.storage import load_cohort, load_folds, save_result
+        from bids_interp.training.fold import FoldResult, FoldRun, Place, train_classifier
         from bids_interp.training.recipe import make_recipe
-        from bids_interp.training.storage import load_cohort, load_folds, save_result
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)

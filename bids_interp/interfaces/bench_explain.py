@@ -17,17 +17,17 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write import write_json
+from bids_interp.bids.write.atomic import write_json
 from bids_interp.errors import ModelError
 from bids_interp.records import to_plain
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bids_interp.evaluation.explaining import Anatomy, Witness
-    from bids_interp.training.cohort import Cohort
-    from bids_interp.training.fit import FoldResult
-    from bids_interp.training.folds import Fold
+    from bids_interp.bench.simulations import Anatomy, Witness
+    from bids_interp.training.cohort.cohort import Cohort
+    from bids_interp.training.cohort.folds import Fold
+    from bids_interp.training.fold import FoldResult
 
 
 class _ExplainInputSpec(BaseInterfaceInputSpec):
@@ -54,8 +54,8 @@ class _Explain(SimpleInterface):
         """Cohort, fold, and indices of its images that all methods explain."""
         import torch
 
-        from bids_interp.evaluation.planting import explained_images
-        from bids_interp.training.storage import load_cohort, load_folds
+        from bids_interp.bench.planted_cohort import explained_images
+        from bids_interp.training.cohort.storage import load_cohort, load_folds
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
@@ -93,10 +93,10 @@ class SimulateFold(_Explain):
     output_spec = _SimulateOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.explaining import Anatomy, Regions, explain_image
-        from bids_interp.evaluation.method_maps import LOG_JACOBIAN, FoldMaps
-        from bids_interp.evaluation.planting import load_known
-        from bids_interp.training.storage import load_cohort, load_result
+        from bids_interp.bench.method_maps import LOG_JACOBIAN, FoldMaps
+        from bids_interp.bench.planted_cohort import load_known
+        from bids_interp.bench.simulations import Anatomy, Regions, explain_image
+        from bids_interp.training.cohort.storage import load_cohort, load_result
 
         inputs = self.inputs
         cohort, fold, images = self.open()
@@ -140,8 +140,8 @@ def load_networks(
     result: FoldResult, recipe: dict[str, Any], cohort: Cohort
 ) -> tuple[nn.Module, nn.Module | None]:
     """Classifier and simulator (None where there is none) of a fold, frozen."""
-    from bids_interp.models.classifier import build_classifier
-    from bids_interp.models.simulator import build_simulator
+    from bids_interp.models.networks.registry import build_classifier
+    from bids_interp.models.networks.simulator import build_simulator
     from bids_interp.training.recipe import make_recipe
 
     made = make_recipe(**recipe)
@@ -163,7 +163,7 @@ def load_networks(
 
 def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldResult) -> Witness:
     """A classifier with its scale on the validation split."""
-    from bids_interp.evaluation.explaining import Witness
+    from bids_interp.bench.simulations import Witness
     from bids_interp.evaluation.validity import class_centre
     from bids_interp.training.classifier import predict_outputs
 
@@ -193,7 +193,7 @@ class SaliencyFold(_Explain):
     output_spec = _ExplainOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.method_maps import JUDGE, OURS, FoldMaps
+        from bids_interp.bench.method_maps import JUDGE, OURS, FoldMaps
         from bids_interp.saliency.methods import SaliencyUnsupported
 
         inputs, method = self.inputs, self.inputs.method
@@ -227,7 +227,7 @@ class SaliencyFold(_Explain):
     ) -> np.ndarray:
         """Maps (N, V) of a trained classifier."""
         from bids_interp.saliency.maps import saliency_values
-        from bids_interp.training.storage import load_result
+        from bids_interp.training.cohort.storage import load_result
 
         classifier, _ = load_networks(load_result(Path(result)), recipe, cohort)
         given = isdefined(self.inputs.stride_mm)
@@ -256,14 +256,14 @@ class BaselineFold(_Explain):
     output_spec = _ExplainOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.evaluation.baselines import (
+        from bids_interp.bench.baselines import (
             class_difference,
             exact_difference,
             morphometry_t_map,
             registered_volumes,
         )
-        from bids_interp.evaluation.method_maps import SIGNED, FoldMaps
-        from bids_interp.evaluation.planting import load_known
+        from bids_interp.bench.method_maps import SIGNED, FoldMaps
+        from bids_interp.bench.planted_cohort import load_known
 
         cohort, fold, images = self.open()
         train = np.concatenate([fold.train, fold.validation])

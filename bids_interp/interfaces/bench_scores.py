@@ -20,14 +20,14 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write import write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
 from bids_interp.errors import OutputError
 from bids_interp.records import from_plain, read_record, to_plain
 
 if TYPE_CHECKING:
-    from bids_interp.evaluation.scenario_scores import ScenarioScores
-    from bids_interp.training.cohort import Cohort
-    from bids_interp.training.folds import Fold
+    from bids_interp.bench.scenario_scores import ScenarioScores
+    from bids_interp.training.cohort.cohort import Cohort
+    from bids_interp.training.cohort.folds import Fold
 
 
 class _ScoreInputSpec(BaseInterfaceInputSpec):
@@ -59,11 +59,11 @@ class ScoreScenario(SimpleInterface):
     def _run_interface(self, runtime):
         from safetensors.numpy import save_file
 
-        from bids_interp.evaluation.bench_records import ImageScores, ScenarioFacts, ScenarioRecord
-        from bids_interp.evaluation.method_maps import FoldMaps, join_folds
-        from bids_interp.evaluation.planting import load_known
-        from bids_interp.evaluation.scenario_scores import Known, score_scenario
-        from bids_interp.training.storage import load_cohort, load_folds
+        from bids_interp.bench.method_maps import FoldMaps, join_folds
+        from bids_interp.bench.planted_cohort import load_known
+        from bids_interp.bench.records import ImageScores, ScenarioFacts, ScenarioRecord
+        from bids_interp.bench.scenario_scores import Known, score_scenario
+        from bids_interp.training.cohort.storage import load_cohort, load_folds
 
         inputs = self.inputs
         cohort = load_cohort(Path(inputs.cohort))
@@ -118,7 +118,7 @@ class ScoreScenario(SimpleInterface):
 
     def _answers(self, cohort: Cohort, folds: list[Fold]) -> dict[str, dict[str, Any]]:
         """Metrics of the out-of-fold answers of every classifier."""
-        from bids_interp.training.storage import load_result
+        from bids_interp.training.cohort.storage import load_result
 
         found = {}
         for name, numbers in self.inputs.classifiers.items():
@@ -129,9 +129,9 @@ class ScoreScenario(SimpleInterface):
 
     def _add_ceiling(self, scores: ScenarioScores, cohort: Cohort) -> None:
         """How much of the truth our simulator could show at all."""
+        from bids_interp.bench.truth_scores import basis_ceiling
         from bids_interp.evaluation.scores import Estimate
-        from bids_interp.evaluation.truth import basis_ceiling
-        from bids_interp.models.simulator import Simulator
+        from bids_interp.models.networks.simulator import Simulator
         from bids_interp.training.recipe import make_recipe
 
         arguments = make_recipe(**self.inputs.recipe).simulator.network_arguments()
@@ -221,7 +221,7 @@ class WriteScenario(SimpleInterface):
     def _run_interface(self, runtime):
         from safetensors.numpy import load_file
 
-        from bids_interp.evaluation.bench_records import Provenance, ScenarioRecord
+        from bids_interp.bench.records import Provenance, ScenarioRecord
 
         out, name = Path(self.inputs.out_dir), self.inputs.name
         record = replace(

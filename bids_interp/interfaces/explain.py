@@ -1,4 +1,4 @@
-"""Nodes of the explain workflow; each calls functions of :mod:`bids_interp.models.explainer`."""
+"""Nodes of the explain workflow; each calls functions of :mod:`bids_interp.models.explain`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.explain_files import field_files
 from bids_interp.bids.names import dose_label
-from bids_interp.bids.write import write_json, write_nifti, write_tsv
-from bids_interp.conventions import DIRECTIONS
+from bids_interp.bids.prediction import (
+    Answer,
+    FieldFacts,
+    FoldAnswer,
+    Membership,
+    Prediction,
+)
+from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
+from bids_interp.constants import DIRECTIONS
 from bids_interp.errors import ModelError
-from bids_interp.interfaces.model import (
+from bids_interp.interfaces.model_inputs import (
     ModelInputSpec,
     ModelInterface,
     NetworkInputSpec,
@@ -28,17 +35,10 @@ from bids_interp.interfaces.model import (
     load_image,
     load_matrix,
 )
-from bids_interp.models.prediction import (
-    Answer,
-    FieldFacts,
-    FoldAnswer,
-    Membership,
-    Prediction,
-)
 from bids_interp.records import read_record, to_plain
 
 if TYPE_CHECKING:
-    from bids_interp.models.explainer import Response
+    from bids_interp.models.explain.explainer import Response
 
 
 class _PrepareInputInputSpec(ModelInputSpec):
@@ -61,8 +61,8 @@ class PrepareInput(ModelInterface):
     output_spec = _PrepareInputOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.models.explainer import prepare_input
-        from bids_interp.models.fingerprint import image_fingerprint
+        from bids_interp.models.bundle.fingerprint import image_fingerprint
+        from bids_interp.models.explain.explainer import prepare_input
 
         bundle = self.open_model()
         membership = bundle.membership(
@@ -90,7 +90,7 @@ class Classify(ModelInterface):
     output_spec = _ClassifyOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.models.explainer import classify
+        from bids_interp.models.explain.explainer import classify
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
@@ -139,7 +139,7 @@ class Simulate(ModelInterface):
     output_spec = _SimulateOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.models.explainer import simulate
+        from bids_interp.models.explain.explainer import simulate
 
         bundle = self.open_model()
         simulation = simulate(bundle, *self.network_input())
@@ -180,8 +180,8 @@ class Counterfactual(ModelInterface):
     output_spec = _CounterfactualOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.models import explainer
-        from bids_interp.models.counterfactuals import counterfactual_metrics
+        from bids_interp.models.explain import explainer
+        from bids_interp.models.explain.counterfactuals import counterfactual_metrics
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
@@ -226,7 +226,7 @@ def after_simulation(
     Parameters
     ----------
     responses : sequence of Response
-        Of :func:`bids_interp.models.explainer.dose_response`.
+        Of :func:`bids_interp.models.explain.explainer.dose_response`.
     observed : Answer
         Answer to the observed image; has the temperature of each fold.
     doses : sequence of float

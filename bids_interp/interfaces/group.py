@@ -14,7 +14,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write import write_json
+from bids_interp.bids.write.atomic import write_json
 
 
 class _PlanInputSpec(BaseInterfaceInputSpec):
@@ -47,11 +47,11 @@ class DescribeMaps(_GroupNode):
     input_spec = _DescribeMapsInputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.group.describe import describe_maps
-        from bids_interp.group.outputs import cluster_rows, write_maps
+        from bids_interp.group.maps.descriptive import describe_maps
+        from bids_interp.group.maps.map_files import cluster_rows, write_maps
+        from bids_interp.group.maps.named_regions import load_where
+        from bids_interp.group.maps.region_tables import group_rows
         from bids_interp.group.plan import GroupPlan
-        from bids_interp.group.regions import load_where
-        from bids_interp.group.roi_tables import group_rows
 
         plan = GroupPlan.read(self.inputs.plan)
         places, regions = load_where(self.inputs.where)
@@ -84,8 +84,8 @@ class WriteTables(_GroupNode):
     input_spec = _WriteTablesInputSpec
 
     def _run_interface(self, runtime):
+        from bids_interp.group.maps.named_regions import load_where
         from bids_interp.group.plan import GroupPlan
-        from bids_interp.group.regions import load_where
         from bids_interp.group.tables import write_tables
 
         described = [json.loads(Path(path).read_text('utf-8')) for path in self.inputs.described]
@@ -117,8 +117,8 @@ class TestVoxels(_GroupNode):
     __test__ = False  # no test of pytest
 
     def _run_interface(self, runtime):
+        from bids_interp.group.maps.named_regions import load_where
         from bids_interp.group.plan import GroupPlan
-        from bids_interp.group.regions import load_where
         from bids_interp.group.tables import write_voxelwise
 
         plan = GroupPlan.read(self.inputs.plan)
@@ -153,10 +153,10 @@ class GroupReport(_GroupNode):
     input_spec = _GroupReportInputSpec
 
     def _run_interface(self, runtime):
+        from bids_interp.group.maps.named_regions import load_where
         from bids_interp.group.plan import GroupPlan
-        from bids_interp.group.regions import load_where
         from bids_interp.group.tables import report_content
-        from bids_interp.reports.group import write_group_report
+        from bids_interp.reports.group.group_report import write_group_report
 
         def read(path):
             return json.loads(Path(path).read_text(encoding='utf-8'))

@@ -18,14 +18,14 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.injected import TRUTH
-from bids_interp.bids.write import write_json, write_nifti
-from bids_interp.interfaces.model import load_image, load_matrix
+from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.injected import TRUTH
+from bids_interp.interfaces.model_inputs import load_image, load_matrix
 
 if TYPE_CHECKING:
-    from bids_interp.phantom.atrophy import AtrophyField
-    from bids_interp.phantom.inject import Injected
-    from bids_interp.phantom.warps import Warp
+    from bids_interp.phantom.change.atrophy import AtrophyField
+    from bids_interp.phantom.inject.planted_scan import Injected
+    from bids_interp.phantom.inject.warps import Warp
     from bids_interp.spatial import Grid
 
 #: Raised whenever the same inputs would make other images.
@@ -62,8 +62,8 @@ class Inject(SimpleInterface):
     def _run_interface(self, runtime):
         import torch
 
-        from bids_interp.phantom.assignment import Replicate
-        from bids_interp.phantom.inject import load_plan
+        from bids_interp.phantom.inject.assignment import Replicate
+        from bids_interp.phantom.inject.planted_scan import load_plan
 
         torch.set_num_threads(self.inputs.num_threads)
         plan = load_plan(self.inputs.plan)
@@ -91,8 +91,8 @@ class Inject(SimpleInterface):
         return total.hexdigest()[:16]
 
     def _make(self, plan, replicate, files, digest):
-        from bids_interp.phantom.inject import inject
-        from bids_interp.phantom.warps import draw_warp
+        from bids_interp.phantom.inject.planted_scan import inject
+        from bids_interp.phantom.inject.warps import draw_warp
 
         warp = draw_warp(
             plan,

@@ -16,9 +16,9 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.explain_files import realised_files
-from bids_interp.bids.write import write_json, write_nifti
-from bids_interp.interfaces.model import load_fields, load_image, load_matrix
-from bids_interp.models.prediction import MapFacts
+from bids_interp.bids.prediction import MapFacts
+from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.interfaces.model_inputs import load_fields, load_image, load_matrix
 from bids_interp.records import to_plain
 
 
@@ -50,7 +50,7 @@ class Realise(SimpleInterface):
     def _run_interface(self, runtime):
         import torch
 
-        from bids_interp.models.explainer import realise
+        from bids_interp.models.explain.explainer import realise
 
         torch.set_num_threads(self.inputs.num_threads)
         is_native = isdefined(self.inputs.to_template)

@@ -67,7 +67,7 @@ class Report(SimpleInterface):
 
     def _run_interface(self, runtime):
         from bids_interp.reports import build_report, draw_figures
-        from bids_interp.reports.crashes import read_crashes
+        from bids_interp.reports.common.crashes import read_crashes
 
         figures = self.inputs.figures if isdefined(self.inputs.figures) else []
         if not all(Path(figure).is_file() for figure in figures):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bids_interp.conventions import SIGN
+from bids_interp.constants import SIGN
 
 #: Files of a truth dataset that the BIDS schema has no words for.
 IGNORED = '*_logjacobian.*\n*_xfm.*\ntruth.tsv\n'

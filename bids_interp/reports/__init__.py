@@ -6,7 +6,7 @@ Everything here works from the derivatives on disk, so that a report can be made
 
 from __future__ import annotations
 
-from bids_interp.reports.build import build_report
-from bids_interp.reports.figures import draw_figures
+from bids_interp.reports.scan.scan_figures import draw_figures
+from bids_interp.reports.scan.scan_report import build_report
 
 __all__ = ['build_report', 'draw_figures']

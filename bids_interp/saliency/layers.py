@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bids_interp.models.classifier import Ensemble
+from bids_interp.models.networks.registry import Ensemble
 
 #: A layer without children, and the shape of its output.
 Call = tuple[nn.Module, tuple[int, ...]]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from bids_interp.conventions import SALIENCY_METHODS
+from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import ModelError
-from bids_interp.models.bundle import FoldModels, ModelBundle
+from bids_interp.models.bundle.reader import FoldModels, ModelBundle
 from bids_interp.saliency.methods import STRIDE_MM, Request, SaliencyUnsupported, repeatable
 from bids_interp.saliency.table import METHODS, Method
 from bids_interp.spatial import Grid
@@ -24,7 +24,7 @@ class SaliencyMap:
     Parameters
     ----------
     method : str
-        One of :data:`bids_interp.conventions.SALIENCY_METHODS`.
+        One of :data:`bids_interp.constants.SALIENCY_METHODS`.
     map : numpy.ndarray
         (X, Y, Z) float32, signed.
     grid : Grid
@@ -124,7 +124,7 @@ def saliency_map(
     Parameters
     ----------
     method : str
-        One of :data:`bids_interp.conventions.SALIENCY_METHODS`.
+        One of :data:`bids_interp.constants.SALIENCY_METHODS`.
     score : torch.nn.Module
         Maps (B, 1, X, Y, Z) to (B, 1) or (B,), in evaluation mode and on ``device``.
     image : torch.Tensor
@@ -216,7 +216,7 @@ def fold_mean_saliency(
     folds : sequence of int
         Folds that may explain the subject.
     methods : sequence of str
-        Of :data:`bids_interp.conventions.SALIENCY_METHODS`.
+        Of :data:`bids_interp.constants.SALIENCY_METHODS`.
     seed : int
         Of the methods that draw random numbers; the same for every fold.
     device : str
@@ -263,7 +263,7 @@ def saliency_values(
     Parameters
     ----------
     method : str
-        One of :data:`bids_interp.conventions.SALIENCY_METHODS`.
+        One of :data:`bids_interp.constants.SALIENCY_METHODS`.
     classifier : torch.nn.Module
         In evaluation mode, on ``device``.
     images : torch.Tensor

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.conventions import DIRECTIONS
+from bids_interp.constants import DIRECTIONS
 from bids_interp.evaluation.classification import out_of_fold_metrics
 from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
-from bids_interp.models.bundle_schema import SimulatorMetrics
-from bids_interp.models.fingerprint import salted
+from bids_interp.models.bundle.fingerprint import salted
+from bids_interp.models.bundle.schema import SimulatorMetrics
 from bids_interp.training.calibration import probabilities
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult
-from bids_interp.training.folds import Fold
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.fold import FoldResult
 
 
 @dataclass(frozen=True)

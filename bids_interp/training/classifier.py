@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from bids_interp.evaluation.scores import auc
-from bids_interp.models.classifier import build_classifier
-from bids_interp.training.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask
-from bids_interp.training.folds import Fold
+from bids_interp.models.networks.registry import build_classifier
+from bids_interp.training.cohort.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.loop.engine import StepTask
+from bids_interp.training.loop.randomness import step_generators
 from bids_interp.training.losses import gradient_penalty
-from bids_interp.training.randomness import step_generators
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ClassifierRecipe:
     Parameters
     ----------
     architecture, arguments
-        Of :func:`bids_interp.models.classifier.build_classifier`.
+        Of :func:`bids_interp.models.networks.registry.build_classifier`.
     steps, batch : int
         Steps and images a step, as many of each class.
     optimizer, schedule : str
-        See :class:`bids_interp.training.engine.StepTask`.
+        See :class:`bids_interp.training.loop.engine.StepTask`.
     learning_rate, weight_decay : float
         Of the optimiser.
     gradient_penalty : float

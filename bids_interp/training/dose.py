@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from bids_interp.evaluation.validity import image_scores, simulated_scores
-from bids_interp.models.simulator import Simulator
-from bids_interp.training.cohort import Cohort
+from bids_interp.models.networks.simulator import Simulator
+from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.simulator import Opponent
 
 #: Images that are simulated in both directions for each trial.

@@ -9,11 +9,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bids_interp.models.morphometric import MorphometricClassifier, VolumeMeasure, half_shape
+from bids_interp.models.networks.morphometric import (
+    MorphometricClassifier,
+    VolumeMeasure,
+    half_shape,
+)
 from bids_interp.spatial import Grid, smooth
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.folds import Fold
-from bids_interp.training.randomness import derived_seed
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.sparse import fit_sparse
 
 
@@ -24,7 +28,7 @@ class MorphometryRecipe:
     Parameters
     ----------
     architecture, arguments
-        Of :func:`bids_interp.models.classifier.build_classifier`.
+        Of :func:`bids_interp.models.networks.registry.build_classifier`.
     smoothing_mm : float
         Standard deviation of the Gaussian of the maps of volumes that are summed, and so of the
         weights of the sum.

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.exchange import exchange_labels
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.folds import Fold
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
 
 #: Exchanges of the labels among which that with the least trace of the true ones is taken.
 EXCHANGES = 200

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bids_interp.errors import UsageError
+from bids_interp.models.networks.simulator import CAPACITIES
 from bids_interp.models.preprocessing import Preprocessing
-from bids_interp.models.simulator import CAPACITIES
 from bids_interp.training.classifier import ClassifierRecipe
+from bids_interp.training.ipmi2021 import PaperRecipe
 from bids_interp.training.morphometry import MorphometryRecipe
-from bids_interp.training.paper import PaperRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
 

@@ -15,10 +15,11 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian
-from bids_interp.models.classifier import Ensemble, build_classifier
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult, FoldRun, Place, train_classifier, train_stages
-from bids_interp.training.folds import Fold
+from bids_interp.models.networks.registry import Ensemble, build_classifier
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.fold import FoldResult, FoldRun, Place, train_classifier, train_stages
+from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.null_models import (
     association,
     cascade,
@@ -26,7 +27,6 @@ from bids_interp.training.null_models import (
     layers_of,
     randomised,
 )
-from bids_interp.training.randomness import derived_seed
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
 from bids_interp.training.simulator import SimulatorRecipe
 
@@ -88,7 +88,7 @@ def check_fold(
     Parameters
     ----------
     cohort, fold, index, recipe, place, seed, external
-        As :func:`bids_interp.training.fit.train_fold` has them.
+        As :func:`bids_interp.training.fold.train_fold` has them.
     result : FoldResult
         What it has made of this fold.
     steps : int

@@ -18,12 +18,12 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
-from bids_interp.models.bundle_schema import Candidate
-from bids_interp.models.simulator import Simulator
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import run_task
-from bids_interp.training.folds import Fold
-from bids_interp.training.randomness import derived_seed
+from bids_interp.models.bundle.schema import Candidate
+from bids_interp.models.networks.simulator import Simulator
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.loop.engine import run_task
+from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.simulator import (
     Opponent,
     SimulatorRecipe,
@@ -99,7 +99,7 @@ def select(
     directory : pathlib.Path
         Work directory.
     seed, device, tell
-        As in :func:`bids_interp.training.fit.train_fold`.
+        As in :func:`bids_interp.training.fold.train_fold`.
     """
     if len(recipe.candidates) < 2:
         chosen = recipe.candidates[0] if recipe.candidates else recipe.minimality

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from bids_interp.models.simulator import Simulator
+from bids_interp.models.networks.simulator import Simulator
 from bids_interp.spatial import exponential, warp
-from bids_interp.training.augment import SIMULATOR_AUGMENTATION, Augmentation, draw
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask
+from bids_interp.training.cohort.augment import SIMULATOR_AUGMENTATION, Augmentation, draw
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.loop.engine import StepTask
+from bids_interp.training.loop.randomness import step_generators
 from bids_interp.training.losses import minimality, roughness, shift_hinge
-from bids_interp.training.randomness import step_generators
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SimulatorRecipe:
     Parameters
     ----------
     capacity : str
-        See :class:`bids_interp.models.simulator.Simulator`.
+        See :class:`bids_interp.models.networks.simulator.Simulator`.
     smoothing_mm : float
         Gaussian of the velocity.
     width : int
@@ -37,7 +37,7 @@ class SimulatorRecipe:
     template_rate, residual_rate : float
         Learning rates of the two stages.
     template_optimizer : str
-        Of the template, see :class:`bids_interp.training.engine.StepTask`.
+        Of the template, see :class:`bids_interp.training.loop.engine.StepTask`.
     roughness, minimality : float
         Weights of the terms beside the hinge.
     candidates : tuple of float

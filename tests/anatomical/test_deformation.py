@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bids_interp.anatomical.deformation import measure_anatomy
-from bids_interp.conventions import ANATOMY_MM
+from bids_interp.constants import ANATOMY_MM
 from bids_interp.spatial import Grid, exponential, log_jacobian, resample, warp
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_a_registration_that_gives_up_costs_the_score_only(
     changed, tmp_path, monkeypatch, caplog
 ) -> None:
     from bids_interp.anatomical import deformation
-    from bids_interp.bids.write import is_no_map
+    from bids_interp.bids.write.atomic import is_no_map
     from bids_interp.errors import ImageError
     from bids_interp.interfaces.anatomical import MeasureAnatomy
 

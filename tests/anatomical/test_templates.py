@@ -35,7 +35,7 @@ def test_a_head_template_on_this_machine_comes_first(tmp_path, monkeypatch):
 def test_the_name_of_the_template_is_known_before_anything_is_computed(tmp_path, monkeypatch):
     """Work and results of another template are not taken for those of this one."""
     from bids_interp.anatomical.templates import with_head_template
-    from bids_interp.bids.reuse import prepared_with
+    from bids_interp.bids.read.prepared import prepared_with
     from bids_interp.settings import Settings
 
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))

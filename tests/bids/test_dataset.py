@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from bids_interp import __version__
-from bids_interp.bids import dataset, provenance
+from bids_interp.bids.write import dataset_description as dataset
+from bids_interp.bids.write import provenance
 from bids_interp.errors import OutputError
 
 

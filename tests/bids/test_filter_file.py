@@ -9,10 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.bids.filters import load_filters
-from bids_interp.bids.image_facts import inspect_image
-from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.read.filters import load_filters
+from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ImageError, UsageError
+from bids_interp.levels.image_check import inspect_image
 
 
 def test_the_query_of_t1w_is_taken_and_others_are_left(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.bids import folders
+from bids_interp.bids.write import folders
 from bids_interp.errors import OutputError
 
 

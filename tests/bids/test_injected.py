@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.bids.injected import (
+from bids_interp.bids.read.query import T1wRecord
+from bids_interp.bids.write.injected import (
     People,
     check_target,
     clear_target,
@@ -15,7 +16,6 @@ from bids_interp.bids.injected import (
     write_descriptions,
     write_people,
 )
-from bids_interp.bids.query import T1wRecord
 from bids_interp.errors import InputDatasetError, OutputError
 
 RECIPE = {

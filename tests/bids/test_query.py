@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.bids.query import collect, missing_subjects
+from bids_interp.bids.read.query import collect, missing_subjects
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
 from helpers import skeletons

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.bids import names, plan, sidecars
+from bids_interp.bids import names
+from bids_interp.bids.write import scan_outputs as plan
+from bids_interp.bids.write import sidecars
 
 COMMON = {'ModelName': 'toy', 'ModelHash': 'abc', 'Demonstration': False, 'RandomSeed': 7}
 

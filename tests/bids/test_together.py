@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.bids.dataset import DESCRIPTION, IGNORED, README, prepare_output
-from bids_interp.bids.write import write_json
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.dataset_description import DESCRIPTION, IGNORED, README, prepare_output
 from bids_interp.boilerplate.methods import write_citation
 
 JOBS, ROUNDS = 4, 25

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.bids import write
+from bids_interp.bids.write import atomic as write
 from bids_interp.errors import OutputError
 
 OBLIQUE = nib.affines.from_matvec(

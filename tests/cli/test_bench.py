@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.cli.tools import tools
-from bids_interp.cli.tools_bench import read_recipe
+from bids_interp.bench.design import DEFAULT_METHODS, METHODS, Request, choose
+from bids_interp.cli.tools.bench import read_recipe
+from bids_interp.cli.tools.command import tools
 from bids_interp.errors import InputDatasetError, UsageError
+from bids_interp.levels import bench as benching
 from bids_interp.training.recipe import make_recipe
-from bids_interp.workflows import benching
-from bids_interp.workflows.benchmark import DEFAULT_METHODS, METHODS, Request, choose
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.cli.tools import tools
-from bids_interp.conventions import EMBEDDED_TEMPLATE
-from bids_interp.workflows import injecting
-from bids_interp.workflows.injection import Injection
+from bids_interp.cli.tools.command import tools
+from bids_interp.constants import EMBEDDED_TEMPLATE
+from bids_interp.levels import inject as injecting
+from bids_interp.levels.inject_request import Injection
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.cli.tools_demo import demo
-from bids_interp.phantom import dataset
-from bids_interp.workflows import running
+from bids_interp.cli.tools.demo import demo
+from bids_interp.levels import participant as running
+from bids_interp.phantom.heads import head_dataset as dataset
 
 
 @pytest.mark.parametrize('code', [0, 1])

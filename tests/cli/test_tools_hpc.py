@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.bids.query import collect
-from bids_interp.cli.app_options import read_app_options
-from bids_interp.cli.tools import tools
+from bids_interp.bids.read.query import collect
+from bids_interp.cli.tools.command import tools
+from bids_interp.cli.tools.job_options import read_app_options
 from bids_interp.errors import UsageError
-from bids_interp.settings import Settings
-from bids_interp.workflows.jobs import (
+from bids_interp.hpc.select import (
     BENCH_VOXELS,
     LEAST_MINUTES,
     estimate,
     estimate_group,
     image_shapes,
 )
+from bids_interp.settings import Settings
 
 NAMES = (
     'sub-01_T1w.nii.gz',
@@ -321,7 +321,7 @@ def test_stray_words_are_refused(dataset: Path, tmp_path: Path) -> None:
 def test_help_is_light() -> None:
     code = (
         'import sys\n'
-        'from bids_interp.cli.tools import main\n'
+        'from bids_interp.cli.tools.command import main\n'
         'try:\n'
         "    main(['hpc', '--help'])\n"
         'except SystemExit as end:\n'

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.cli.tools_model import model
-from bids_interp.models.bundle import ModelBundle
+from bids_interp.cli.tools.model import model
+from bids_interp.models.bundle.reader import ModelBundle
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from nipype.pipeline import engine as pe
 
 from bids_interp.errors import WorkerLostError
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Run, send_crashes
-from bids_interp.workflows.engine import configure_nipype, run_nodes
+from bids_interp.execution.run import Run, send_crashes
+from bids_interp.execution.execute import configure_nipype, run_nodes
 
 
 def take_long(path):

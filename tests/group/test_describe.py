@@ -8,18 +8,18 @@ import pytest
 from bids_interp.errors import ImageError, TemplateError, UsageError
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
-from bids_interp.group.describe import describe_maps
-from bids_interp.group.plan import file_label
-from bids_interp.group.reading import Places, find_places, names_of_maps, read_map
-from bids_interp.group.regions import (
+from bids_interp.group.maps.descriptive import describe_maps
+from bids_interp.group.maps.map_reader import Places, find_places, names_of_maps, read_map
+from bids_interp.group.maps.named_regions import (
     Regions,
     embedded_regions,
     find_regions,
     load_where,
     save_where,
 )
-from bids_interp.group.roi_tables import group_rows, wide_columns, wide_rows
-from bids_interp.group.stream import Running, merged
+from bids_interp.group.maps.region_tables import group_rows, wide_columns, wide_rows
+from bids_interp.group.maps.stream import Running, merged
+from bids_interp.group.plan import file_label
 from helpers import cohorts
 
 
@@ -242,7 +242,7 @@ def test_tables_of_regions(cohort, chosen) -> None:
 
 
 def test_intervals_hold_what_they_say_in_small_groups() -> None:
-    from bids_interp.group.roi_tables import _interval
+    from bids_interp.group.maps.region_tables import _interval
 
     rng = np.random.default_rng(0)
     for n in (3, 5, 12):
@@ -272,7 +272,7 @@ def test_random_places_of_a_map_without_structure() -> None:
     """Regions of a map of noise do not all stand out of it."""
     places, _ = cube()
     rng = np.random.default_rng(0)
-    from bids_interp.group.roi_tables import null_percentiles
+    from bids_interp.group.maps.region_tables import null_percentiles
 
     regions = embedded_regions(places)
     values = rng.standard_normal(int(places.inside.sum()))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_interp.group.design import MIN_DF, Design, make_design
-from bids_interp.group.glm import fit_terms, freedman_lane, why_not
-from bids_interp.group.null import consistency
-from bids_interp.group.voxelwise import max_t
+from bids_interp.group.statistics.design_matrix import MIN_DF, Design, make_design
+from bids_interp.group.statistics.glm import fit_terms, freedman_lane, why_not
+from bids_interp.group.statistics.null import consistency
+from bids_interp.group.statistics.voxelwise import max_t
 
 #: Six pairs: within a pair an exchange changes a sign, which makes 64 outcomes.
 PAIRS = np.repeat(np.arange(6), 2)

@@ -8,7 +8,7 @@ import pytest
 
 from bids_interp.errors import ImageError
 from bids_interp.evaluation.scores import auc
-from bids_interp.group.expression import (
+from bids_interp.group.statistics.expression import (
     divergence,
     expression_scores,
     fit_score,

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from bids_interp.errors import UsageError
-from bids_interp.group.design import MIN_DF, NO_VALUES, make_design
-from bids_interp.group.glm import NO_VARIATION, fit_terms, freedman_lane, why_not
+from bids_interp.group.statistics.design_matrix import MIN_DF, NO_VALUES, make_design
+from bids_interp.group.statistics.glm import NO_VARIATION, fit_terms, freedman_lane, why_not
 
 
 def design_of(**variables):

@@ -10,11 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bids_interp.bids.prediction import ExplainedTarget
 from bids_interp.errors import InputDatasetError, ModelError, UsageError
-from bids_interp.group import null
-from bids_interp.group.confounds import confound_rows
 from bids_interp.group.covariates import OWN_COLUMNS, missing_rows, read_columns
-from bids_interp.group.inference import (
+from bids_interp.group.maps.map_reader import find_places
+from bids_interp.group.maps.responses import logit_rows, response_rows
+from bids_interp.group.plan import Choices, GroupPlan, folder_name, training_folds
+from bids_interp.group.statistics import null
+from bids_interp.group.statistics.covariate_balance import confound_rows
+from bids_interp.group.statistics.score_effects import (
     CHANGE_COLUMNS,
     SCORE_COLUMNS,
     change_rows,
@@ -22,11 +26,12 @@ from bids_interp.group.inference import (
     model_scores,
     score_rows,
 )
-from bids_interp.group.plan import Choices, GroupPlan, folder_name, training_folds
-from bids_interp.group.reading import find_places
-from bids_interp.group.responses import logit_rows, response_rows
-from bids_interp.group.voxelwise import NO_DIFFERENCE, coarse_places, max_t, voxelwise_glm
-from bids_interp.models.prediction import ExplainedTarget
+from bids_interp.group.statistics.voxelwise import (
+    NO_DIFFERENCE,
+    coarse_places,
+    max_t,
+    voxelwise_glm,
+)
 from bids_interp.settings import Settings
 from helpers import cohorts
 
@@ -429,7 +434,7 @@ def test_maps_that_do_not_differ_are_not_tested(patients, plan_of) -> None:
 
 
 def test_fine_maps_are_tested_on_a_coarse_grid() -> None:
-    from bids_interp.group.reading import Places
+    from bids_interp.group.maps.map_reader import Places
 
     grid = cohorts.grid().with_spacing(1.0)
     coarse, step = coarse_places(Places(grid, np.ones(grid.shape, bool)))

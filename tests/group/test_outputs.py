@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bids_interp.group.outputs import CLUSTER_COLUMNS, remove_stale, write_table
+from bids_interp.group.maps.map_files import CLUSTER_COLUMNS, remove_stale, write_table
 from bids_interp.interfaces.group import DescribeMaps, GroupReport, TestVoxels, WriteTables
 
 

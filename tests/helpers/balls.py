@@ -10,11 +10,11 @@ import torch
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
-from bids_interp.training.augment import Augmentation
 from bids_interp.training.classifier import ClassifierRecipe
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.folds import Fold
-from bids_interp.training.gather import split
+from bids_interp.training.cohort.augment import Augmentation
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.cohort.gather import split
 from bids_interp.training.recipe import TrainingRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 

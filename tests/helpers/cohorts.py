@@ -93,7 +93,7 @@ def write_scan(
     **prediction: Any,
 ) -> Path:
     """Write the derivatives of one image; returns their folder."""
-    from bids_interp.group.expression import divergence
+    from bids_interp.group.statistics.expression import divergence
 
     rng = np.random.default_rng(seed)
     prefix = f'sub-{subject}' + (f'_ses-{session}' if session else '')
@@ -145,7 +145,7 @@ def write_scan(
 
 def write_cohort(cohort: Cohort) -> Cohort:
     """Write all subjects, participants.tsv and what makes the output a dataset."""
-    from bids_interp.bids.dataset import prepare_output
+    from bids_interp.bids.write.dataset_description import prepare_output
 
     cohort.bids.mkdir(parents=True)
     prepare_output(cohort.out, {'raw': cohort.bids})

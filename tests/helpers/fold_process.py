@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bids_interp.training import fit
-from bids_interp.training.engine import run_task
+from bids_interp.training import fold as fit
+from bids_interp.training.loop.engine import run_task
 from helpers.balls import SHORT, binary_cohort, folds_of
 
 SEED, EVERY = 5, 8

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from bids_interp.evaluation.baselines import class_difference, morphometry_t_map, registered_volumes
-from bids_interp.evaluation.method_maps import SIGNED, SIZE, FoldMaps, join_folds
-from bids_interp.evaluation.planting import TARGET, Planted, explained_images, save_known
+from bids_interp.bench.baselines import class_difference, morphometry_t_map, registered_volumes
+from bids_interp.bench.method_maps import SIGNED, SIZE, FoldMaps, join_folds
+from bids_interp.bench.planted_cohort import TARGET, Planted, explained_images, save_known
 from bids_interp.interfaces import bench_explain
 from bids_interp.interfaces.bench import read_brains
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, classifier_metrics
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.spatial import Grid
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.folds import make_folds
-from bids_interp.training.storage import save_cohort, save_folds
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import make_folds
+from bids_interp.training.cohort.storage import save_cohort, save_folds
 
 GRID = Grid((8, 8, 8), np.diag([4.0, 4.0, 4.0, 1.0]))
 COUNT = 24
@@ -106,7 +106,7 @@ def convolutional() -> nn.Module:
 def networks(monkeypatch, tmp_path: Path) -> dict[str, str]:
     """A classifier without layers and one of another family, instead of trained ones."""
     made = {'ours': Linear().eval(), 'judge': convolutional().eval(), 'none': Linear().eval()}
-    monkeypatch.setattr('bids_interp.training.storage.load_result', lambda path: path.stem)
+    monkeypatch.setattr('bids_interp.training.cohort.storage.load_result', lambda path: path.stem)
     monkeypatch.setattr(bench_explain, 'load_networks', lambda name, *rest: (made[name], None))
     for name in made:
         (tmp_path / f'{name}.safetensors').touch()

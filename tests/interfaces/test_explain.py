@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.bids.sidecars import COLUMNS
+from bids_interp.bids.write.sidecars import COLUMNS
 from bids_interp.errors import ModelError
 from bids_interp.interfaces.explain import Classify, Counterfactual, PrepareInput, Simulate
-from bids_interp.interfaces.model import load_image, load_velocity
-from bids_interp.models.bundle import load_bundle
-from bids_interp.models.explainer import simulate
-from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.interfaces.model_inputs import load_image, load_velocity
+from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.bundle.reader import load_bundle
+from bids_interp.models.explain.explainer import simulate
 from bids_interp.records import to_plain
 
 DOSES = [0.5, 1.0]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bids_interp.interfaces.inject import Inject, load_scan
-from bids_interp.phantom.assignment import assign
-from bids_interp.phantom.atrophy import plan_atrophy
-from bids_interp.phantom.inject import save_plan
-from bids_interp.phantom.scenarios import SCENARIOS
-from bids_interp.phantom.warps import field_grid
+from bids_interp.phantom.change.atrophy import plan_atrophy
+from bids_interp.phantom.inject.assignment import assign
+from bids_interp.phantom.inject.planted_scan import save_plan
+from bids_interp.phantom.inject.scenarios import SCENARIOS
+from bids_interp.phantom.inject.warps import field_grid
 from bids_interp.spatial import Grid
 
 # The scan's axes run to the left and to the front, as many scanners write them.

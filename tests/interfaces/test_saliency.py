@@ -11,15 +11,15 @@ import pytest
 from nipype.interfaces.base.traits_extension import rebase_path_traits, resolve_path_traits
 from nipype.pipeline import engine as pe
 
-from bids_interp.bids.dataset import IGNORED
-from bids_interp.bids.plan import OutputContext, plan_explain
-from bids_interp.bids.write import is_no_map, write_json, write_nifti
-from bids_interp.conventions import SALIENCY_METHODS
+from bids_interp.bids.write.atomic import is_no_map, write_json, write_nifti
+from bids_interp.bids.write.dataset_description import IGNORED
+from bids_interp.bids.write.scan_outputs import OutputContext, plan_explain
+from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.interfaces.anatomical import _MeasureAnatomyOutputSpec
-from bids_interp.interfaces.bids import DerivativesSink
-from bids_interp.interfaces.model import load_image
+from bids_interp.interfaces.model_inputs import load_image
 from bids_interp.interfaces.saliency import Saliency, _SaliencyOutputSpec
+from bids_interp.interfaces.sink import DerivativesSink
 from bids_interp.saliency.maps import fold_mean_saliency
 from bids_interp.settings import Settings
 from bids_interp.workflows.derivatives import init_derivatives_wf

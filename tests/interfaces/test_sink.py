@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from bids_interp.bids.explain_files import realised_files
-from bids_interp.bids.plan import PlannedOutput
-from bids_interp.interfaces.bids import DerivativesSink
+from bids_interp.bids.write.scan_outputs import PlannedOutput
+from bids_interp.interfaces.sink import DerivativesSink
 
 PLAN = {
     'maps': [

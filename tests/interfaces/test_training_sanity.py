@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.interfaces.training import AssembleModel, TrainFold
-from bids_interp.interfaces.training_sanity import SanityFold
-from bids_interp.models.bundle import load_bundle
+from bids_interp.interfaces.train import AssembleModel, TrainFold
+from bids_interp.interfaces.train_sanity import SanityFold
+from bids_interp.models.bundle.reader import load_bundle
+from bids_interp.models.explain.realism import brain_cubes
 from bids_interp.models.preprocessing import Preprocessing
-from bids_interp.models.realism import brain_cubes
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
-from bids_interp.training import storage
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.gather import split
+from bids_interp.training.cohort import storage
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.gather import split
 from bids_interp.training.recipe import make_recipe
 
 GRID = Grid((16, 16, 16), np.diag([6.0, 6.0, 6.0, 1.0]), 'made up')

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from bids_interp.errors import ModelError
-from bids_interp.models.bundle import (
+from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.bundle.reader import (
     ModelBundle,
     default_bundle_path,
     load_bundle,
     verify_bundle,
 )
-from bids_interp.models.bundle_schema import ClassifierConfig, GivenClassifier
-from bids_interp.models.bundle_writing import save_bundle
-from bids_interp.models.card import ClassifierCard
-from bids_interp.models.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.bundle.schema import ClassifierConfig, GivenClassifier
+from bids_interp.models.bundle.writer import save_bundle
+from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 
@@ -178,7 +178,7 @@ def test_fingerprint_sees_voxels_only(tmp_path: Path):
 
 
 def test_whom_a_given_classifier_was_trained_with_is_recognised(tiny_bundle):
-    from bids_interp.interfaces.training_outputs import card_subjects
+    from bids_interp.interfaces.train_outputs import card_subjects
 
     config = tiny_bundle.config
     card = ClassifierCard(

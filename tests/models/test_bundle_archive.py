@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.cli.tools import tools
+from bids_interp.cli.tools.command import tools
 from bids_interp.errors import ModelError
-from bids_interp.models import bundle_archive
-from bids_interp.models.bundle import load_bundle, verify_bundle
-from bids_interp.models.bundle_archive import export_bundle, import_bundle
+from bids_interp.models.bundle import archive as bundle_archive
+from bids_interp.models.bundle.archive import export_bundle, import_bundle
+from bids_interp.models.bundle.reader import load_bundle, verify_bundle
 
 
 @pytest.fixture(scope='module')

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bids_interp.errors import ModelError
-from bids_interp.models.bundle import ModelBundle, default_bundle_path, load_bundle
-from bids_interp.models.bundle_schema import CONFIG, read_config
+from bids_interp.models.bundle.reader import ModelBundle, default_bundle_path, load_bundle
+from bids_interp.models.bundle.schema import CONFIG, read_config
 
 Plain = dict[str, Any]
 

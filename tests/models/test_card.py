@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import ModelError
-from bids_interp.models.card import ClassifierCard
+from bids_interp.models.external.card import ClassifierCard
 from helpers.exports import CARD, SHAPE
 
 

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.models.bundle import FoldModels
-from bids_interp.models.bundle_schema import IntensityStatistics
-from bids_interp.models.consistency import (
+from bids_interp.models.bundle.reader import FoldModels
+from bids_interp.models.bundle.schema import IntensityStatistics
+from bids_interp.models.explain.consistency import (
     composition_rmse,
     dose_monotonicity,
     identity_error,
     rms_length,
     transfer,
 )
-from bids_interp.models.counterfactuals import counterfactual_metrics
-from bids_interp.models.explainer import Response, classify, simulate
-from bids_interp.models.realism import (
+from bids_interp.models.explain.counterfactuals import counterfactual_metrics
+from bids_interp.models.explain.explainer import Response, classify, simulate
+from bids_interp.models.explain.realism import (
     brain_cubes,
     cube_means,
     distance_from_training,

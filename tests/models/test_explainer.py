@@ -9,9 +9,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from bids_interp.errors import ImageError, ModelError
-from bids_interp.models.bundle import ModelBundle
-from bids_interp.models.counterfactuals import counterfactual_metrics
-from bids_interp.models.explainer import (
+from bids_interp.models.bundle.reader import ModelBundle
+from bids_interp.models.explain.counterfactuals import counterfactual_metrics
+from bids_interp.models.explain.explainer import (
     apply_field,
     classify,
     dose_response,

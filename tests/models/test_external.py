@@ -13,16 +13,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bids_interp.errors import ModelError, UsageError
-from bids_interp.models.card import ClassifierCard
-from bids_interp.models.classifier import build_classifier
-from bids_interp.models.external import (
+from bids_interp.models.external.card import ClassifierCard
+from bids_interp.models.external.checks import Check, CheckError
+from bids_interp.models.external.loader import (
     ExternalSource,
     check_classifier,
     load_external,
     source_of,
 )
-from bids_interp.models.external_checks import Check, CheckError
-from bids_interp.models.external_network import ExternalClassifier
+from bids_interp.models.external.network import ExternalClassifier
+from bids_interp.models.networks.registry import build_classifier
 from helpers.exports import CARD, SHAPE, export, seeded
 
 

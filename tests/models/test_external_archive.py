@@ -16,7 +16,7 @@ from torch import nn
 from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
 from bids_interp.errors import ModelError
-from bids_interp.models.external_archive import load_program
+from bids_interp.models.external.export_archive import load_program
 from helpers.exports import SHAPE, export, seeded
 
 MODEL = 'models/model.json'

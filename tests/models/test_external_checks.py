@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from bids_interp.errors import ModelError
-from bids_interp.models.card import ClassifierCard
-from bids_interp.models.external_checks import check_classifier
+from bids_interp.models.external.card import ClassifierCard
+from bids_interp.models.external.checks import check_classifier
 
 CARD = ClassifierCard.from_dict(
     {

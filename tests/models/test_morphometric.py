@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.models import morphometric
-from bids_interp.models.morphometric import MorphometricClassifier, VolumeMeasure, half_shape
+from bids_interp.models.networks import morphometric
+from bids_interp.models.networks.morphometric import (
+    MorphometricClassifier,
+    VolumeMeasure,
+    half_shape,
+)
 from bids_interp.spatial import Grid, exponential, jacobian_determinant, smooth, warp
 
 GRID = Grid((32, 36, 28), np.diag([-4.0, 4.0, 4.0, 1.0]))

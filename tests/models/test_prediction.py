@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from bids_interp.bids.prediction import ExplainedTarget, FoldAnswer, read_prediction
 from bids_interp.errors import ImageError
-from bids_interp.models.prediction import ExplainedTarget, FoldAnswer, read_prediction
 from bids_interp.records import to_plain
 
 ANSWER = {
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_refused_with_file_key_and_remedy(
 
 def test_reading_needs_no_heavy_library() -> None:
     code = (
-        'import sys, bids_interp.models.prediction\n'
+        'import sys, bids_interp.bids.prediction\n'
         "sys.exit(bool({'torch', 'numpy', 'nibabel'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, '-c', code], check=True, timeout=120)

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.assignment import assign
-from bids_interp.phantom.effects import parse_effect
-from bids_interp.phantom.scenarios import SCENARIOS, custom_scenario, scenario
+from bids_interp.phantom.change.effects import parse_effect
+from bids_interp.phantom.inject.assignment import assign
+from bids_interp.phantom.inject.scenarios import SCENARIOS, custom_scenario, scenario
 
 FAMILIES = [f'{number:02d}' for number in range(10)]
 

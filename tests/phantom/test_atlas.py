@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.atlas import (
+from bids_interp.phantom.regions.atlas import (
     Atlas,
     atlas_masks,
     check_names,
@@ -13,7 +13,7 @@ from bids_interp.phantom.atlas import (
     find_flow_atlas,
     open_atlas,
 )
-from bids_interp.phantom.regions import CEREBRUM, region_mask
+from bids_interp.phantom.regions.coarse import CEREBRUM, region_mask
 from bids_interp.spatial import Grid
 
 GRID = Grid(

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.anatomy import sample_anatomy
-from bids_interp.phantom.atrophy import plan_atrophy
-from bids_interp.phantom.regions import region_mask
-from bids_interp.phantom.sham import sham
-from bids_interp.phantom.subject import subject_displacement, subject_truth
+from bids_interp.phantom.change.anatomy import sample_anatomy
+from bids_interp.phantom.change.atrophy import plan_atrophy
+from bids_interp.phantom.change.sham import sham
+from bids_interp.phantom.heads.subject import subject_displacement, subject_truth
+from bids_interp.phantom.regions.coarse import region_mask
 from bids_interp.spatial import (
     Grid,
     compose,

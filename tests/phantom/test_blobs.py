@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.cli.tools import tools
+from bids_interp.cli.tools.command import tools
 from bids_interp.errors import OutputError, UsageError
-from bids_interp.phantom.blobs import CHANGE, VARIANTS, design, draw_blobs
-from bids_interp.phantom.blobs_dataset import make_blobs_dataset
+from bids_interp.phantom.blobs.blob_dataset import make_blobs_dataset
+from bids_interp.phantom.blobs.blob_image import CHANGE, VARIANTS, design, draw_blobs
 
 
 def rows(path):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.cli.tools import tools
-from bids_interp.cli.tools_phantom import phantom
+from bids_interp.cli.tools.command import tools
+from bids_interp.cli.tools.phantom import phantom
 from bids_interp.errors import OutputError, UsageError
-from bids_interp.phantom.dataset import make_phantom_dataset
-from bids_interp.phantom.effects import EFFECTS, parse_effect
+from bids_interp.phantom.change.effects import EFFECTS, parse_effect
+from bids_interp.phantom.heads.head_dataset import make_phantom_dataset
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.head import embedded_brain, head_grid, synthetic_head
+from bids_interp.phantom.heads.head import embedded_brain, head_grid, synthetic_head
 from bids_interp.spatial import Grid
 
 

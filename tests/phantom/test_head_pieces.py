@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import OutputError, UsageError
-from bids_interp.phantom.appearance import bias_field, rician_noise, vary_contrast
-from bids_interp.phantom.fitting import Targets, fit_velocity, wanted_log_jacobian
-from bids_interp.phantom.folder import GENERATOR, building, check_cohort, check_free
-from bids_interp.phantom.head_parts import PARTS
-from bids_interp.phantom.poisson import gradient_velocity
+from bids_interp.phantom.change.poisson import gradient_velocity
+from bids_interp.phantom.change.velocity_fit import Targets, fit_velocity, wanted_log_jacobian
+from bids_interp.phantom.dataset_folder import GENERATOR, building, check_cohort, check_free
+from bids_interp.phantom.heads.appearance import bias_field, rician_noise, vary_contrast
+from bids_interp.phantom.heads.parts import PARTS
 from bids_interp.spatial import Grid
 
 GRID = Grid((24, 26, 28), np.diag([2.0, 2.5, 3.0, 1.0]), 'MNI152NLin2009aSym')

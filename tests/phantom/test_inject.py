@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.atrophy import plan_atrophy
-from bids_interp.phantom.inject import inject, load_plan, save_plan
-from bids_interp.phantom.regions import CEREBRUM
-from bids_interp.phantom.warps import draw_warp, fade, field_grid
+from bids_interp.phantom.change.atrophy import plan_atrophy
+from bids_interp.phantom.inject.planted_scan import inject, load_plan, save_plan
+from bids_interp.phantom.inject.warps import draw_warp, fade, field_grid
+from bids_interp.phantom.regions.coarse import CEREBRUM
 from bids_interp.spatial import Grid, compose, exponential, log_jacobian
 
 BRAIN = Grid(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.regions import laterality, region_mask, region_names
+from bids_interp.phantom.regions.coarse import laterality, region_mask, region_names
 from bids_interp.spatial import Grid
 
 GRID = Grid(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_interp.phantom.atrophy import plan_atrophy
-from bids_interp.phantom.scan import Scan, Studio, scan_subject
+from bids_interp.phantom.change.atrophy import plan_atrophy
+from bids_interp.phantom.heads.head_scan import Scan, Studio, scan_subject
 from bids_interp.spatial import Grid
 
 GRID = Grid(

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bids_interp.reports.anatomy_figures import (
+from bids_interp.bench.markdown_table import write_markdown
+from bids_interp.bids.read.scan_files import ScanFiles
+from bids_interp.reports.common.sections import collect_sections, data_uri
+from bids_interp.reports.common.volumes import Volume
+from bids_interp.reports.scan.anatomy_figures import (
     draw_classifier_input,
     draw_mask,
     draw_registration,
     slice_rows,
 )
-from bids_interp.reports.assemble import collect_sections, data_uri
-from bids_interp.reports.bench_markdown import write_markdown
-from bids_interp.reports.dose_player import draw_player
-from bids_interp.reports.files import ScanFiles
-from bids_interp.reports.volumes import Volume
+from bids_interp.reports.scan.dose_player import draw_player
 from bids_interp.spatial import Grid
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.bids.provenance import DEMONSTRATION_NOTE
+from bids_interp.bids.read.scan_files import ScanFiles
+from bids_interp.bids.write.provenance import DEMONSTRATION_NOTE
 from bids_interp.reports import build_report
-from bids_interp.reports.crashes import (
+from bids_interp.reports.common.crashes import (
     DISK_ADVICE,
     GENERAL_ADVICE,
     MEMORY_ADVICE,
     describe,
     read_crashes,
 )
-from bids_interp.reports.files import ScanFiles
-from bids_interp.reports.response_figures import draw_dose_response
-from bids_interp.reports.summary import summarise
+from bids_interp.reports.scan.response_figures import draw_dose_response
+from bids_interp.reports.scan.summary import summarise
 from helpers.pages import Page
 
 PREFIX = 'sub-01_run-1'

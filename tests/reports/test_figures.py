@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bids_interp.bids.read.dose_response import flip_dose, read_response
+from bids_interp.bids.read.scan_files import ScanFiles
 from bids_interp.errors import ImageError
 from bids_interp.reports import draw_figures
-from bids_interp.reports.change_figures import load_changes
-from bids_interp.reports.dose_response import flip_dose, read_response
-from bids_interp.reports.files import ScanFiles
-from bids_interp.reports.grid_figure import drawn_factor, load_movement
-from bids_interp.reports.regions import measure_regions, read_regions, strongest
+from bids_interp.reports.scan.change_figures import load_changes
+from bids_interp.reports.scan.grid_figure import drawn_factor, load_movement
+from bids_interp.reports.scan.region_changes import measure_regions, read_regions, strongest
 
 PREFIX = 'sub-01_run-1'
 

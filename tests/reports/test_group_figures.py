@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_interp.reports.group_figures import (
+from bids_interp.reports.common.volumes import Volume
+from bids_interp.reports.group.group_figures import (
     colours_of,
     draw_forest,
     draw_responses,
     draw_scores,
 )
-from bids_interp.reports.group_maps import template_behind
-from bids_interp.reports.volumes import Volume
+from bids_interp.reports.group.group_map_figures import template_behind
 from bids_interp.spatial import Grid
 
 

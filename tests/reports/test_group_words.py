@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bids_interp.reports.group_words import (
+from bids_interp.reports.group.group_text import (
     EXPLAINED_HELD_OUT,
     EXPLAINED_SEEN,
     PATTERN_HELD_OUT,

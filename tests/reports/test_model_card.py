@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from bids_interp.evaluation.verdict import verdict_sentence
-from bids_interp.models.bundle import default_bundle_path, load_bundle
-from bids_interp.models.bundle_schema import BundleConfig
+from bids_interp.models.bundle.reader import default_bundle_path, load_bundle
+from bids_interp.models.bundle.schema import BundleConfig
 from bids_interp.models.target import Target
 from bids_interp.records import from_plain
-from bids_interp.reports.model_card import NO_LICENSE, NOT_WARRANTED, model_card
-from bids_interp.reports.training_words import MEASURES, left_out_text, map_rows, target_text
+from bids_interp.reports.training.model_card import NO_LICENSE, NOT_WARRANTED, model_card
+from bids_interp.reports.training.training_text import (
+    MEASURES,
+    left_out_text,
+    map_rows,
+    target_text,
+)
 from bids_interp.spatial import Grid
 
 MINIMAL: dict[str, Any] = {

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from bids_interp.bids.read.scan_files import ScanFiles
 from bids_interp.reports import build_report
-from bids_interp.reports.assemble import PAGE
-from bids_interp.reports.change_figures import load_changes
-from bids_interp.reports.files import ScanFiles
-from bids_interp.reports.saliency_figure import draw_saliency
+from bids_interp.reports.common.sections import PAGE
+from bids_interp.reports.scan.change_figures import load_changes
+from bids_interp.reports.scan.saliency_figure import draw_saliency
 from helpers.pages import Page
 
 PREFIX = 'sub-01_run-1'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bids_interp.reports.training_curves import draw_curves, read_curves
+from bids_interp.reports.training.learning_curves import draw_curves, read_curves
 
 
 def test_rows_of_one_step_are_joined(tmp_path: Path) -> None:

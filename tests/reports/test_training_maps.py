@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.reports.training_maps import draw_mean_maps
+from bids_interp.reports.training.training_map_figures import draw_mean_maps
 
 SPACE = 'MNI152NLin2009aSym'
 

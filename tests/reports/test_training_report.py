@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bids_interp.models.bundle_schema import (
+from bids_interp.models.bundle.schema import (
     BundleConfig,
     ClassifierConfig,
     SimulatorConfig,
@@ -17,8 +17,8 @@ from bids_interp.models.bundle_schema import (
 )
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
-from bids_interp.reports.training import write_training_report
-from bids_interp.reports.training_figures import mean_roc
+from bids_interp.reports.training.answer_figures import mean_roc
+from bids_interp.reports.training.training_report import write_training_report
 from bids_interp.spatial import Grid
 from helpers.pages import Page
 

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from bids_interp.models.bundle import default_bundle_path, load_bundle
-from bids_interp.reports.model_card import model_card
-from bids_interp.reports.training_sanity import KEPT, VANISHED, sanity_words
+from bids_interp.models.bundle.reader import default_bundle_path, load_bundle
+from bids_interp.reports.training.model_card import model_card
+from bids_interp.reports.training.sanity_text import KEPT, VANISHED, sanity_words
 
 
 def found(**changes: Any) -> dict[str, Any]:

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import ImageError
-from bids_interp.reports.palette import SignedScale, percent
-from bids_interp.reports.volumes import PLANES, grey, load_like, load_volume, peak, spread_slices
+from bids_interp.reports.common.palette import SignedScale, percent
+from bids_interp.reports.common.volumes import (
+    PLANES,
+    grey,
+    load_like,
+    load_volume,
+    peak,
+    spread_slices,
+)
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = [-19, -19, -19]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bids_interp.bids.read.scan_files import ScanFiles
 from bids_interp.interfaces.reports import Report
-from bids_interp.reports.files import ScanFiles
 from bids_interp.workflows.report import init_report_wf
 
 PREFIX = 'sub-01_run-1'

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bids_interp.models.classifier import build_classifier
+from bids_interp.models.networks.registry import build_classifier
 from bids_interp.saliency.layers import feature_layers, layer_calls
 
 IMAGE = torch.ones(1, 1, 4, 4, 4)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bids_interp.conventions import SALIENCY_METHODS
+from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import ModelError
-from bids_interp.models.classifier import build_classifier
+from bids_interp.models.networks.registry import build_classifier
 from bids_interp.saliency.maps import (
     FoldScore,
     fold_mean_saliency,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError, UsageError
-from bids_interp.models.bundle_schema import Candidate
+from bids_interp.models.bundle.schema import Candidate
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 from bids_interp.training.calibration import (
@@ -20,10 +20,10 @@ from bids_interp.training.calibration import (
     fit_temperature,
     probabilities,
 )
-from bids_interp.training.folds import make_folds
-from bids_interp.training.grids import mask_on, model_grid
-from bids_interp.training.paper import PaperRecipe
-from bids_interp.training.randomness import step_generators
+from bids_interp.training.cohort.folds import make_folds
+from bids_interp.training.cohort.model_grid import mask_on, model_grid
+from bids_interp.training.ipmi2021 import PaperRecipe
+from bids_interp.training.loop.randomness import step_generators
 from bids_interp.training.recipe import PRESETS, make_recipe, recipe_digest
 from bids_interp.training.selection import choose, halves
 from bids_interp.training.simulator import SimulatorRecipe

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bids_interp.models.simulator import Simulator
+from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.classifier import ClassifierTask
-from bids_interp.training.engine import run_task
+from bids_interp.training.loop.engine import run_task
 from bids_interp.training.simulator import Opponent, SimulatorTask
 from helpers.balls import BINARY, CLASSIFIER, GRID, SIMULATOR, binary_cohort, folds_of
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.validity import validity
-from bids_interp.models.simulator import Simulator
+from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.dose import CLOSE, FACTORS, evenly, scale_to_dose
 from bids_interp.training.simulator import Opponent
 from helpers.balls import BINARY, GRID, binary_cohort, regression_cohort, several_cohort

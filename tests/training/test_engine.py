@@ -14,14 +14,15 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
-from bids_interp.training import checkpoints, engine, progress
-from bids_interp.training.checkpoints import AtomicCheckpointIO
 from bids_interp.training.classifier import ClassifierTask
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import LAST, IndivisibleError, StepTask, run_task
-from bids_interp.training.folds import Fold
-from bids_interp.training.paper import PaperSimulatorTask
-from bids_interp.training.progress import ProgressLines
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.ipmi2021 import PaperSimulatorTask
+from bids_interp.training.loop import checkpoints, engine
+from bids_interp.training.loop import fold_progress as progress
+from bids_interp.training.loop.checkpoints import AtomicCheckpointIO
+from bids_interp.training.loop.engine import LAST, IndivisibleError, StepTask, run_task
+from bids_interp.training.loop.fold_progress import ProgressLines
 from helpers.balls import CLASSIFIER, binary_cohort, folds_of
 
 STEPS = 24

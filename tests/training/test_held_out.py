@@ -15,18 +15,18 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.validity import image_scores, simulated_scores
-from bids_interp.models.bundle_schema import FoldMetrics, SimulatorMetrics
-from bids_interp.models.bundle_writing import TrainedFold
-from bids_interp.models.simulator import Simulator
+from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
+from bids_interp.models.bundle.writer import TrainedFold
+from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.assemble import assemble
 from bids_interp.training.calibration import class_gaps, fit_temperature
 from bids_interp.training.classifier import ClassifierTask, predict_outputs
-from bids_interp.training.cohort import Cohort
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.dose import CLOSE
-from bids_interp.training.fit import FoldResult, FoldRun, Place, train_fold, train_stages
-from bids_interp.training.folds import Fold
+from bids_interp.training.fold import FoldResult, FoldRun, Place, train_fold, train_stages
 from bids_interp.training.simulator import Opponent
-from tests.helpers.balls import BINARY, CLASSIFIER, RECIPE, SIMULATOR, ball, binary_cohort
+from helpers.balls import BINARY, CLASSIFIER, RECIPE, SIMULATOR, ball, binary_cohort
 
 #: Three splits of the same size, so that exchanging them changes numbers and not shapes.
 FOLD = Fold(*np.arange(24).reshape(3, 8))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.training.engine import LAST
+from bids_interp.training.loop.engine import LAST
 from helpers.fold_process import train
 
 pytestmark = pytest.mark.slow

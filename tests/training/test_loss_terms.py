@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from bids_interp.spatial import warp
-from bids_interp.training.augment import SIMULATOR_AUGMENTATION, Transformation
 from bids_interp.training.classifier import ClassifierTask
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import StepTask
-from bids_interp.training.folds import Fold
+from bids_interp.training.cohort.augment import SIMULATOR_AUGMENTATION, Transformation
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask
+from bids_interp.training.loop.engine import StepTask
 from bids_interp.training.losses import minimality
-from bids_interp.training.paper import PaperRecipe, PaperSimulatorTask
 from bids_interp.training.simulator import Opponent, SimulatorTask, make_simulator
-from tests.helpers.balls import CLASSIFIER, GRID, SIMULATOR, binary_cohort, several_cohort
+from helpers.balls import CLASSIFIER, GRID, SIMULATOR, binary_cohort, several_cohort
 
 EVERYBODY = np.arange(16)
 

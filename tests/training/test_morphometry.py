@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
-from bids_interp.models.classifier import build_classifier
-from bids_interp.models.morphometric import MorphometricClassifier, half_shape
+from bids_interp.models.networks.morphometric import MorphometricClassifier, half_shape
+from bids_interp.models.networks.registry import build_classifier
 from bids_interp.spatial import Grid
 from bids_interp.training.classifier import ClassifierRecipe, predict_outputs
-from bids_interp.training.fit import FoldRun, Place, train_classifier
+from bids_interp.training.fold import FoldRun, Place, train_classifier
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry, pooled_grid
 from bids_interp.training.recipe import make_recipe
 from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort

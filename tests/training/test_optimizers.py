@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from bids_interp.training.optimizers import SharedAdam
+from bids_interp.training.loop.optimizers import SharedAdam
 
 
 def test_two_steps_by_hand() -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.stability import stability_maps
-from bids_interp.models.classifier import Ensemble, build_classifier
-from bids_interp.training import storage
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult, Place, train_fold
-from bids_interp.training.folds import Fold
+from bids_interp.models.networks.registry import Ensemble, build_classifier
+from bids_interp.training.cohort import storage
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.fold import FoldResult, Place, train_fold
 from bids_interp.training.null_models import association, exchanged, layers_of, randomised
 from bids_interp.training.sanity import Sanity, check_fold
 from helpers.balls import (

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
-from bids_interp.models.bundle_schema import (
+from bids_interp.models.bundle.schema import (
     ContrastValidity,
     DirectionValidity,
     FoldMetrics,
     SimulatorMetrics,
 )
-from bids_interp.models.bundle_writing import TrainedFold
+from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.preprocessing import Preprocessing
-from bids_interp.training import storage
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult
-from bids_interp.training.gather import gather, split
+from bids_interp.training.cohort import storage
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.gather import gather, split
+from bids_interp.training.fold import FoldResult
 from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
 
 

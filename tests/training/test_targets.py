@@ -15,15 +15,17 @@ from torch import nn
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.evaluation.validity import image_scores, simulated_scores
-from bids_interp.interfaces.training_outputs import write_model
-from bids_interp.models.classifier import Ensemble, build_classifier
-from bids_interp.models.simulator import Simulator
-from bids_interp.training import fit, selection, storage
+from bids_interp.interfaces.train_outputs import write_model
+from bids_interp.models.networks.registry import Ensemble, build_classifier
+from bids_interp.models.networks.simulator import Simulator
+from bids_interp.training import fold as fit
+from bids_interp.training import selection
 from bids_interp.training.assemble import assemble, make_salt, subject_folds
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.fit import FoldResult, Place, train_fold
-from bids_interp.training.folds import Fold
-from bids_interp.training.paper import PaperRecipe
+from bids_interp.training.cohort import storage
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.fold import FoldResult, Place, train_fold
+from bids_interp.training.ipmi2021 import PaperRecipe
 from bids_interp.training.selection import choose, select
 from bids_interp.training.simulator import Opponent
 from helpers.balls import (

@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
+from bids_interp.models.networks.simulator import Simulator
 from bids_interp.models.preprocessing import Preprocessing
-from bids_interp.models.simulator import Simulator
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid, exponential, warp
-from bids_interp.training.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
 from bids_interp.training.calibration import class_gaps, fit_temperature
 from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
-from bids_interp.training.cohort import Cohort
-from bids_interp.training.engine import run_task
-from bids_interp.training.folds import make_folds
+from bids_interp.training.cohort.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import make_folds
+from bids_interp.training.loop.engine import run_task
 from bids_interp.training.losses import gradient_penalty, minimality, roughness, shift_hinge
 from bids_interp.training.simulator import Opponent, SimulatorRecipe, SimulatorTask
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from nipype.pipeline import engine as pe
 
-from bids_interp.bids.dataset import prepare_output
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.provenance import DEMONSTRATION_NOTE
-from bids_interp.bids.write import write_json, write_nifti, write_text
+from bids_interp.bids.write.atomic import write_json, write_nifti, write_text
+from bids_interp.bids.write.dataset_description import prepare_output
+from bids_interp.bids.write.provenance import DEMONSTRATION_NOTE
 from bids_interp.spatial import Grid, resample
 from bids_interp.workflows.derivatives import init_derivatives_wf
 from bids_interp.workflows.explain import OUTPUTS, init_explain_wf

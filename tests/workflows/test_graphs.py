@@ -10,16 +10,16 @@ import pytest
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
-from bids_interp.bids.labels import LabelledImage
-from bids_interp.bids.query import T1wRecord
+from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ImageError
+from bids_interp.execution.progress import Progress, count_nodes
+from bids_interp.levels.labels import LabelledImage
+from bids_interp.levels.run_reports import is_done
+from bids_interp.levels.train_inputs import describe_images
 from bids_interp.settings import Settings
 from bids_interp.workflows.group import init_group_wf
 from bids_interp.workflows.inject import init_inject_wf
-from bids_interp.workflows.pages import is_done
-from bids_interp.workflows.progress import Progress, count_nodes
 from bids_interp.workflows.train_sanity import add_sanity
-from bids_interp.workflows.training_plan import describe_images
 
 
 def _group_wf(folder: Path, voxelwise: list[str], null_models: bool) -> pe.Workflow:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bids_interp.errors import BidsInterpError
+from bids_interp.levels.train import run_train
 from bids_interp.settings import Settings
-from bids_interp.workflows.training import run_train
 
 
 @pytest.mark.parametrize('table', [None, 'participant_id\tage\nsub-01\t30\nsub-02\t40\n'])

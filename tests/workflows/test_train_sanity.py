@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bids_interp.execution.run import Run
 from bids_interp.settings import Settings
-from bids_interp.workflows.context import Run
 from bids_interp.workflows.train import TrainPlan, init_train_wf
 
 

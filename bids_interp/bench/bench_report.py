@@ -1,0 +1,330 @@
+"""Table and page of the known-truth benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_interp.bench.goals import GOALS, METRICS, dictionary, notes, verdict_of
+from bids_interp.bench.method_maps import OURS
+from bids_interp.bench.records import Provenance, ScenarioRecord, Score, TableRow
+from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
+from bids_interp.constants import DIRECTIONS, SALIENCY_METHODS
+from bids_interp.records import to_plain
+from bids_interp.version import __version__
+
+COLUMNS = (
+    'scenario',
+    'strength',
+    'seed',
+    'method',
+    'classifier',
+    'direction',
+    'metric',
+    'value',
+    'low',
+    'high',
+)
+#: Columns of the page, where anything is known: of maps, and of simulations.
+OF_MAPS = (
+    'ncc_group',
+    'gain_ncc_group',
+    'ncc_single',
+    'sign_accuracy',
+    'average_precision',
+    'iou',
+    'off_target_percent',
+    'reliable_percent',
+    'agreeing_percent',
+)
+OF_SIMULATIONS = (
+    'roi_error_percent',
+    'crosses',
+    'effectiveness',
+    'monotone',
+    'transfer_right_way',
+    'transfer_crosses',
+    'volume_right_way',
+    'volume_crosses',
+    'realism',
+    'n_folded',
+    'reversibility_rmse',
+    'minimality_mm',
+)
+MEAN = 'mean'
+#: What may have answered, as it is named in the rows.
+CLASSIFIERS = ('ours', 'otherseed', 'ipmi2021', 'sfcn', 'sham')
+
+
+@dataclass
+class Run:
+    """A run, and the scenarios that it scored."""
+
+    provenance: Provenance
+    scenarios: list[str] = field(default_factory=list)
+
+
+def write_tables(out: Path, scores: Sequence[ScenarioRecord], facts: Mapping[str, Any]) -> Path:
+    """Write ``table.tsv``, its data dictionary, ``table.md``, ``table.html`` and pictures.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Folder; group maps are read from its folder ``maps``.
+    scores : sequence of ScenarioRecord
+        Of every scenario and seed.
+    facts : mapping
+        Numbers of brains and so on.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+    """
+    rows = table_rows(scores)
+    write_tsv(out / 'table.tsv', [to_plain(row) for row in rows], COLUMNS)
+    write_json(out / 'table.json', dictionary())
+    return write_page(out, scores, rows, {**facts, 'runs': runs_of(scores)})
+
+
+def runs_of(scores: Sequence[ScenarioRecord]) -> list[Run]:
+    """Runs that made the scores."""
+    runs: dict[str, Run] = {}
+    for one in scores:
+        if one.provenance is None:
+            continue
+        own = runs.setdefault(one.provenance.run, Run(one.provenance)).scenarios
+        if one.scenario not in own:
+            own.append(one.scenario)
+    return list(runs.values())
+
+
+def table_rows(scores: Sequence[ScenarioRecord]) -> list[TableRow]:
+    """All rows; where there are several seeds also their mean, smallest and largest value."""
+    rows: list[TableRow] = []
+    groups: dict[tuple[str, ...], list[TableRow]] = {}
+    for one in scores:
+        for found in one.rows:
+            row = TableRow(
+                **vars(found), scenario=one.scenario, strength=one.strength, seed=one.seed
+            )
+            rows.append(row)
+            # Maps of different networks have no common mean.
+            names = (
+                row.scenario,
+                row.strength,
+                row.method,
+                row.classifier,
+                row.direction,
+                row.metric,
+            )
+            groups.setdefault(names, []).append(row)
+    for own in groups.values():
+        if len(own) > 1:
+            values = [row.value for row in own]
+            mean, low, high = (float(f(values)) for f in (np.mean, np.min, np.max))
+            rows.append(replace(own[0], seed=MEAN, value=mean, low=low, high=high))
+    return rows
+
+
+class Finder:
+    """Find numbers in the rows: the mean over seeds where there are several.
+
+    Parameters
+    ----------
+    rows : sequence of TableRow
+        Of :func:`table_rows`.
+    """
+
+    def __init__(self, rows: Sequence[TableRow]) -> None:
+        self.rows: dict[tuple[str, ...], TableRow] = {}
+        for row in rows:
+            # The mean comes after the seeds and takes their place.
+            self.rows[row.scenario, row.method, row.metric, row.direction] = row
+
+    def get(self, scenario: str, method: str, metric: str) -> TableRow | None:
+        """Both directions together; the mean of the two where there is no such row."""
+        found = self.rows.get((scenario, method, metric, 'both'))
+        if found is not None:
+            return found
+        sides = [self.rows.get((scenario, method, metric, direction)) for direction in DIRECTIONS]
+        there = [side for side in sides if side is not None]
+        if not there:
+            return None
+        value = float(np.mean([row.value for row in there]))
+        return replace(there[0], direction='both', value=value, low=np.nan, high=np.nan)
+
+    def value(self, scenario: str, method: str, metric: str) -> float:
+        """The number alone; NaN where there is none."""
+        found = self.get(scenario, method, metric)
+        return float('nan') if found is None else found.value
+
+    def classifier(self, scenario: str, method: str) -> str:
+        """Network that the rows of a method are about; empty for methods that need none."""
+        names = (row.classifier for key, row in self.rows.items() if key[:2] == (scenario, method))
+        return next(names, '')
+
+
+def best_saliency(finder: Finder, scenario: str, methods: Sequence[str]) -> str | None:
+    """Find the saliency method with the largest group NCC among those that explain ours."""
+    known = {
+        name: finder.value(scenario, name, 'ncc_group')
+        for name in methods
+        if name in SALIENCY_METHODS and finder.classifier(scenario, name) == OURS
+    }
+    known = {name: value for name, value in known.items() if np.isfinite(value)}
+    return max(known, key=lambda name: known[name]) if known else None
+
+
+def check_goals(finder: Finder, scores: Sequence[ScenarioRecord]) -> list[dict[str, str]]:
+    """Every goal in every scenario where it holds."""
+    rows = []
+    for goal in GOALS:
+        for scenario, null in dict.fromkeys((one.scenario, one.null) for one in scores):
+            if scenario not in goal.scenarios and (goal.scenarios or null):
+                continue
+            methods = [m for one in scores if one.scenario == scenario for m in one.methods]
+            method: str | None = goal.method
+            if method == 'saliency':
+                method = best_saliency(finder, scenario, methods)
+            found = None if method is None else finder.get(scenario, method, goal.metric)
+            if found is None or not np.isfinite(found.value):
+                continue
+            name = f' ({method})' if goal.method == 'saliency' else ''
+            rows.append(
+                {
+                    'metric': goal.metric,
+                    'title': goal.title + name,
+                    'scenario': scenario,
+                    'number': number(found, goal.metric),
+                    'floor': f'{goal.floor:g}',
+                    'aim': f'{goal.aim:g}',
+                    'verdict': verdict_of(goal, found.value),
+                }
+            )
+    return rows
+
+
+def number(row: Score | None, metric: str) -> str:
+    """Value and interval as text.
+
+    Examples
+    --------
+    >>> number(Score('ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
+    '0.50 (0.25 to 0.62)'
+    >>> number(None, 'ncc_group')
+    ''
+    """
+    if row is None or not np.isfinite(row.value):
+        return ''
+    digits = METRICS[metric].digits
+    text = f'{row.value:.{digits}f}'
+    if np.isfinite(row.low) and np.isfinite(row.high):
+        text += f' ({row.low:.{digits}f} to {row.high:.{digits}f})'
+    return text
+
+
+def scenario_table(
+    finder: Finder, scenario: str, methods: Sequence[str], metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Headings and rows of a table of a scenario, the best number of each column marked."""
+    columns = [
+        metric for metric in metrics if any(finder.get(scenario, m, metric) for m in methods)
+    ]
+    # Exact volumes are known to nobody, and so no method that could be the best.
+    rivals = [method for method in methods if method != 'exact']
+    best = {}
+    for metric in columns:
+        sign = METRICS[metric].better if not metric.startswith('gain') else 0
+        values = {m: sign * finder.value(scenario, m, metric) for m in rivals}
+        finite = [value for value in values.values() if np.isfinite(value)]
+        best[metric] = {m for m, v in values.items() if sign and finite and v == max(finite)}
+    order = sorted(methods, key=lambda m: -np.nan_to_num(finder.value(scenario, m, 'ncc_group')))
+    rows = [
+        {
+            'method': method,
+            'classifier': finder.classifier(scenario, method),
+            'cells': [
+                {
+                    'text': number(finder.get(scenario, method, metric), metric),
+                    'best': method in best[metric] and len(methods) > 1,
+                }
+                for metric in columns
+            ],
+        }
+        for method in order
+        if any(finder.get(scenario, method, metric) for metric in columns)
+    ]
+    return {'headings': [METRICS[metric] for metric in columns], 'rows': rows}
+
+
+def write_page(
+    out: Path,
+    scores: Sequence[ScenarioRecord],
+    rows: Sequence[TableRow],
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write the page (one file, nothing outside it), its words as Markdown, and its pictures."""
+    from bids_interp.bench.markdown_table import write_markdown
+    from bids_interp.bench.pictures import draw_scenario, draw_summary
+    from bids_interp.reports.common.sections import PAGE
+    from bids_interp.reports.scan.scan_report import html_environment
+
+    finder = Finder(rows)
+    sections = []
+    for scenario in dict.fromkeys(one.scenario for one in scores):
+        own = [one for one in scores if one.scenario == scenario]
+        methods = list(dict.fromkeys(m for one in own for m in one.methods))
+        tables = [
+            scenario_table(finder, scenario, methods, metrics)
+            for metrics in (OF_MAPS, OF_SIMULATIONS)
+        ]
+        sections.append(
+            {
+                'name': scenario,
+                'purpose': own[0].purpose,
+                'changes': own[0].changes,
+                'null': own[0].null,
+                'tables': [table for table in tables if table['rows']],
+                'has_maps': bool(methods),
+                'classifiers': [
+                    {
+                        'name': name,
+                        'auc': number(finder.get(scenario, name, 'auc'), 'auc'),
+                        'p': number(finder.get(scenario, name, 'permutation_p'), 'permutation_p'),
+                    }
+                    for name in CLASSIFIERS
+                    if finder.get(scenario, name, 'auc')
+                ],
+                'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
+                'skipped': own[0].skipped,
+                'replaced': own[0].replaced,
+                'pictures': draw_scenario(
+                    out, own[0], [row['method'] for row in tables[0]['rows']]
+                ),
+            }
+        )
+    rivals = {one.scenario: best_saliency(finder, one.scenario, one.methods) for one in scores}
+    draw_summary(out, scores, rivals)
+    goals = check_goals(finder, scores)
+    remarks = notes(facts, [one.recipes for one in scores])
+    write_markdown(out / 'table.md', facts, goals, sections, remarks)
+    style = ''.join(
+        (PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css', 'bench.css')
+    )
+    page = html_environment(PAGE).get_template('bench.html.j2')
+    content = page.render(
+        style=style,
+        version=__version__,
+        facts=facts,
+        sections=sections,
+        goals=goals,
+        notes=remarks,
+        metrics=METRICS,
+        seeds=sorted({one.seed for one in scores}),
+    )
+    return write_text(out / 'table.html', content)

@@ -1,0 +1,281 @@
+"""All methods of one scenario held against the truth, with intervals over brains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from bids_interp.bench.group_ncc import (
+    GroupAgreement,
+    draw_weights,
+    family_mean,
+    interval,
+)
+from bids_interp.bench.method_maps import LOG_JACOBIAN, OURS, MethodMaps
+from bids_interp.bench.records import ImageScores, Score
+from bids_interp.bench.truth_scores import SALIENCY_SMOOTHING_MM, score_map
+from bids_interp.constants import DIRECTIONS
+from bids_interp.evaluation.scores import Estimate, ncc
+from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
+from bids_interp.spatial import Grid
+
+BOTH = 'both'
+#: Columns of the rows of the images whose means are reported.
+MEANS = (
+    'crosses',
+    'effectiveness',
+    'monotone',
+    'transfer_right_way',
+    'transfer_crosses',
+    'volume_right_way',
+    'volume_crosses',
+    'roi_error_percent',
+    'n_folded',
+    'reversibility_rmse',
+    'minimality_mm',
+    'realism',
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known about the images of a scenario.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (N,) 0 controls, 1 patients.
+    families : numpy.ndarray
+        (N,) number of the brain of each, from 0.
+    truths : numpy.ndarray
+        (N, X, Y, Z).
+    grid, mask : Grid, numpy.ndarray
+        Of the images.
+    """
+
+    labels: np.ndarray
+    families: np.ndarray
+    truths: np.ndarray
+    grid: Grid
+    mask: np.ndarray
+
+    @property
+    def null(self) -> bool:
+        """Whether nothing is planted."""
+        return not self.truths.any()
+
+
+@dataclass
+class ScenarioScores:
+    """Scores of one scenario.
+
+    Parameters
+    ----------
+    rows : list of Score
+        The numbers.
+    maps : dict of numpy.ndarray
+        ``<method>.<direction>`` to the group map (X, Y, Z) float32; the method ``truth`` is there,
+        too.
+    """
+
+    rows: list[Score] = field(default_factory=list)
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(
+        self,
+        method: str,
+        metric: str,
+        direction: str,
+        found: Estimate | float,
+        classifier: str | None = None,
+    ) -> None:
+        """Add a row; a number without an interval has NaN for its ends.
+
+        The classifier is the one named like the method, where none is given.
+        """
+        if not isinstance(found, Estimate):
+            found = Estimate(float(found), float('nan'), float('nan'))
+        explained = method if classifier is None else classifier
+        self.rows.append(
+            Score(method, explained, metric, direction, found.value, found.low, found.high)
+        )
+
+
+def score_scenario(
+    maps: Mapping[str, MethodMaps],
+    images: Mapping[str, Sequence[ImageScores]],
+    known: Known,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    warranted: Mapping[str, bool] | None = None,
+) -> ScenarioScores:
+    """Score every method.
+
+    Unsigned maps are scored as ``|map|`` against ``|truth|``, smoothed or not, whichever is better.
+    Intervals are 95 % percentile intervals over brains drawn with replacement; the trained models
+    stay the same. Differences to ours come from the same draws.
+
+    Parameters
+    ----------
+    maps : mapping
+        Method to its maps.
+    images : mapping
+        Method to scores of :func:`bids_interp.bench.simulations.explain_image`.
+    known : Known
+        Truths, and who belongs together.
+    draws, seed : int
+        Of the bootstrap.
+    warranted : mapping, optional
+        Method to whether its classifier is above chance; where it is not, no voxel is reliable, as
+        in the group reports. Those not named are.
+    """
+    scores = ScenarioScores()
+    n_families = int(known.families.max()) + 1
+    everybody = np.ones((1, n_families))
+    weights = np.concatenate([everybody, draw_weights(n_families, draws, seed)])
+    compared: dict[str, dict[str, np.ndarray]] = {}
+    for method, found in maps.items():
+        above_chance = (warranted or {}).get(method, True)
+        compared[method] = _score_method(scores, method, found, known, weights, above_chance)
+    for method, own in compared.items():
+        for metric in own if method != OURS and OURS in compared else ():
+            gain = compared[OURS][metric] - own[metric]
+            estimate = interval(gain[0], gain[1:])
+            scores.add(method, f'gain_{metric}', BOTH, estimate, maps[method].classifier)
+    for method, rows in images.items():
+        _add_means(scores, method, rows, known, weights)
+    return scores
+
+
+def _score_method(
+    scores: ScenarioScores,
+    method: str,
+    found: MethodMaps,
+    known: Known,
+    weights: np.ndarray,
+    above_chance: bool,
+) -> dict[str, np.ndarray]:
+    """Add the rows of a method; return what differences are taken of, value first, then draws."""
+    group, single = [], []
+    for direction in DIRECTIONS:
+        chosen = known.labels[found.images] == DIRECTIONS.index(direction)
+        if not chosen.any():
+            continue
+        images, values = found.images[chosen], found.values[chosen]
+        if known.null:
+            _add_null(scores, method, direction, found, chosen, known, above_chance)
+            continue
+        wanted = known.truths[images][:, known.mask]
+        families = known.families[images]
+        group_ncc, values, wanted, each = _agreement(
+            values, wanted, found.signed, families, known, weights
+        )
+        single_ncc = family_mean(each, families, weights)
+        group.append(group_ncc)
+        single.append(single_ncc)
+        for metric, drawn in (('ncc_group', group_ncc), ('ncc_single', single_ncc)):
+            scores.add(method, metric, direction, interval(drawn[0], drawn[1:]), found.classifier)
+        estimate, truth = (_volume(part.mean(axis=0), known.mask) for part in (values, wanted))
+        detail = score_map(estimate, truth, known.mask, signed=found.signed).to_dict()
+        for metric in ('sign_accuracy', 'average_precision', 'iou', 'off_target_percent'):
+            if metric != 'off_target_percent' or found.kind == LOG_JACOBIAN:
+                scores.add(method, metric, direction, detail[metric], found.classifier)
+        scores.maps[f'{method}.{direction}'] = estimate
+        scores.maps[f'truth.{direction}'] = _volume(
+            known.truths[images][:, known.mask].mean(axis=0), known.mask
+        )
+    if not group:
+        return {}
+    kept = {'ncc_group': np.mean(group, axis=0), 'ncc_single': np.mean(single, axis=0)}
+    for metric, drawn in kept.items():
+        scores.add(method, metric, BOTH, interval(drawn[0], drawn[1:]), found.classifier)
+    return kept
+
+
+def _agreement(
+    values: np.ndarray,
+    wanted: np.ndarray,
+    signed: bool,
+    families: np.ndarray,
+    known: Known,
+    weights: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """NCC of the group under all weights, the maps that it is of, the truths, NCC of each."""
+    candidates = [values]
+    if not signed:
+        wanted = np.abs(wanted)
+        plain = np.abs(values)
+        candidates = [plain, np.stack([_smoothed(one, known) for one in plain])]
+    count = weights.shape[1]
+    groups = [GroupAgreement(one, wanted, families, count)(weights) for one in candidates]
+    best = int(np.argmax([group[0] for group in groups]))
+    everything = np.ones(wanted.shape[1], bool)
+    each = [
+        max(ncc(one[row], wanted[row], everything) for one in candidates)
+        for row in range(len(wanted))
+    ]
+    return groups[best], candidates[best], wanted, np.array(each)
+
+
+def _smoothed(values: np.ndarray, known: Known) -> np.ndarray:
+    volume = _volume(values, known.mask).astype(np.float64)
+    sigma = SALIENCY_SMOOTHING_MM / known.grid.spacing
+    return gaussian_filter(volume, sigma)[known.mask].astype(np.float32)
+
+
+def _volume(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Put the values (V,) of the brain into a volume of zeros."""
+    volume = np.zeros(mask.shape, np.float32)
+    volume[mask] = values
+    return volume
+
+
+def _add_null(
+    scores: ScenarioScores,
+    method: str,
+    direction: str,
+    found: MethodMaps,
+    chosen: np.ndarray,
+    known: Known,
+    above_chance: bool,
+) -> None:
+    """Where nothing is planted, nothing should be found."""
+    values, folds = found.values[chosen], found.folds[chosen]
+    mean = _volume(values.mean(axis=0), known.mask)
+    scores.maps[f'{method}.{direction}'] = mean
+    if found.kind != LOG_JACOBIAN:
+        return
+    of_folds = np.stack([values[folds == fold].mean(axis=0) for fold in np.unique(folds)])
+    reliable = reliable_voxels(
+        values.mean(axis=0), sign_agreement(values), sign_agreement(of_folds)
+    )
+    agreeing = 100 * float(reliable.mean())
+    scores.add(method, 'agreeing_percent', direction, agreeing)
+    scores.add(method, 'reliable_percent', direction, agreeing if above_chance else 0.0)
+    changed = score_map(mean, np.zeros_like(mean), known.mask).off_target_percent
+    scores.add(method, 'off_target_percent', direction, changed)
+
+
+def _add_means(
+    scores: ScenarioScores,
+    method: str,
+    rows: Sequence[ImageScores],
+    known: Known,
+    weights: np.ndarray,
+) -> None:
+    """Means over the images, each direction on its own and both together."""
+    families = known.families[[row.image for row in rows]]
+    directions = np.array([row.direction for row in rows])
+    for metric in MEANS:
+        values = np.array([getattr(row, metric) for row in rows])
+        if not np.isfinite(values).any():
+            continue
+        for direction in (*DIRECTIONS, BOTH):
+            chosen = (directions == direction) | (direction == BOTH)
+            if np.isfinite(values[chosen]).any():
+                drawn = family_mean(values[chosen], families[chosen], weights)
+                scores.add(method, metric, direction, interval(drawn[0], drawn[1:]))

@@ -1,0 +1,265 @@
+"""Simulations of held-out images, and what everybody who looks at them says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_interp.bench.records import ImageScores
+from bids_interp.bench.truth_scores import volume_change_error
+from bids_interp.bench.volume_judge import VolumeJudge, region_volumes, regions_of_image
+from bids_interp.phantom.regions.coarse import region_mask
+from bids_interp.spatial import Grid, count_folded, flow, log_jacobian, warp
+
+#: Doses at which the response has to rise.
+DOSES = (0.25, 0.5, 0.75, 1.0)
+#: Regions that the volume judge knows besides those that change.
+KNOWN_REGIONS = (
+    'hippocampus',
+    'amygdala',
+    'thalamus_left',
+    'thalamus_right',
+    'caudate',
+    'putamen',
+    'insula',
+    'ventricles',
+    'third_ventricle',
+    'brainstem',
+    'cerebellum',
+    'frontal_ribbon',
+)
+#: Softness of the regions' edges: voxels are several mm wide.
+EDGE_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions in template space.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names.
+    weights : numpy.ndarray
+        (R, X, Y, Z) in [0, 1].
+    changed : tuple of int
+        Which of them carry the planted change.
+    """
+
+    names: tuple[str, ...]
+    weights: np.ndarray
+    changed: tuple[int, ...]
+
+    @classmethod
+    def draw(cls, changed: Sequence[str], grid: Grid) -> Regions:
+        """Draw those that change and the others that the judge knows."""
+        names = tuple(dict.fromkeys([*changed, *KNOWN_REGIONS]))
+        weights = np.stack([region_mask(name, grid, EDGE_MM) for name in names])
+        return cls(names, weights, tuple(names.index(name) for name in changed))
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A classifier that looks at simulations.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode.
+    images : torch.Tensor
+        (N, 1, X, Y, Z) its inputs of the whole cohort.
+    centre : float
+        Midpoint between the classes, in logits.
+    gap : float
+        Difference of the classes, in logits.
+    """
+
+    network: nn.Module
+    images: torch.Tensor
+    centre: float
+    gap: float = 1.0
+
+    def change(self, index: int, pull_back: torch.Tensor, grid: Grid) -> tuple[float, float]:
+        """Logits of an image before and after it is pulled back."""
+        image = self.images[index : index + 1]
+        both = torch.cat([image, warp(image, pull_back, grid)])
+        before, after = self.network(both).float()[:, 0].tolist()
+        return before, after
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What is known of the anatomy of the images of a cohort.
+
+    Parameters
+    ----------
+    regions : Regions
+        In template space.
+    pull_backs : numpy.ndarray
+        (N, 3, X, Y, Z) mm, what made each image of its brain in template space.
+    judge : VolumeJudge
+        Fitted with training images.
+    limits : numpy.ndarray
+        (2, 2, R): for each class the 1st and 99th percentile of the volumes in mm^3.
+    """
+
+    regions: Regions
+    pull_backs: np.ndarray
+    judge: VolumeJudge
+    limits: np.ndarray
+
+    @classmethod
+    def fit(
+        cls,
+        regions: Regions,
+        pull_backs: np.ndarray,
+        labels: np.ndarray,
+        train: np.ndarray,
+        grid: Grid,
+    ) -> Anatomy:
+        """Fit judge and limits to the training images."""
+        volumes = np.stack(
+            [
+                region_volumes(regions_of_image(regions.weights, pull_backs[i], grid), grid)
+                for i in train
+            ]
+        )
+        limits = np.stack(
+            [np.percentile(volumes[labels[train] == side], [1, 99], axis=0) for side in (0, 1)]
+        )
+        return cls(regions, pull_backs, VolumeJudge.fit(volumes, labels[train]), limits)
+
+    def of(self, index: int, grid: Grid) -> np.ndarray:
+        """Regions (R, X, Y, Z) where they lie in an image."""
+        return regions_of_image(self.regions.weights, self.pull_backs[index], grid)
+
+
+@torch.no_grad()
+def explain_image(
+    simulator: nn.Module,
+    own: Witness,
+    other: Witness | None,
+    anatomy: Anatomy,
+    index: int,
+    label: int,
+    truth: np.ndarray,
+    grid: Grid,
+    mask: np.ndarray,
+) -> tuple[np.ndarray, ImageScores]:
+    """Simulate one image: controls get the pattern injected, patients have it removed.
+
+    Parameters
+    ----------
+    simulator : torch.nn.Module
+        In evaluation mode.
+    own, other : Witness
+        The classifier that the simulator was trained against, and one of another family.
+    anatomy : Anatomy
+        Regions and volume judge.
+    index, label : int
+        Which image, and its class.
+    truth : numpy.ndarray
+        (X, Y, Z) exact log-Jacobian; 0 everywhere if nothing is planted.
+    grid, mask : Grid, numpy.ndarray
+        Of the images.
+
+    Returns
+    -------
+    log_jacobian : numpy.ndarray
+        (X, Y, Z) at dose 1.
+    scores : ImageScores
+        Its numbers.
+    """
+    sign = 1.0 if label == 0 else -1.0
+    image = own.images[index : index + 1]
+    shifts = []
+    for dose in DOSES:
+        field = simulator(image, torch.tensor([sign * dose]), 0)
+        forward, backward = flow(field, grid, simulator.field)  # type: ignore[arg-type]
+        before, after = own.change(index, backward, grid)
+        shifts.append(sign * (after - before))
+    log_j = log_jacobian(forward, grid)[0, 0].numpy()
+    return log_j, ImageScores(
+        image=int(index),
+        direction='inject' if label == 0 else 'remove',
+        crosses=float(sign * (after - own.centre) > 0),
+        effectiveness=shifts[-1] / own.gap,
+        monotone=float(np.all(np.diff([0.0, *shifts]) > 0)),
+        **_transfer(other, index, backward, sign, grid),
+        **_anatomical(anatomy, index, label, log_j, truth, grid),
+        **_geometrical(image, forward, backward, grid, mask),
+    )
+
+
+class _Transfer(TypedDict):
+    transfer_right_way: float
+    transfer_crosses: float
+
+
+class _Volumes(TypedDict):
+    volume_right_way: float
+    volume_crosses: float
+    roi_error_percent: float
+    realism: float
+
+
+class _Deformation(TypedDict):
+    n_folded: float
+    reversibility_rmse: float
+    minimality_mm: float
+
+
+def _transfer(
+    other: Witness | None, index: int, pull_back: torch.Tensor, sign: float, grid: Grid
+) -> _Transfer:
+    if other is None:
+        return {'transfer_right_way': float('nan'), 'transfer_crosses': float('nan')}
+    before, after = other.change(index, pull_back, grid)
+    return {
+        'transfer_right_way': float(sign * (after - before) > 0),
+        'transfer_crosses': float(sign * (after - other.centre) > 0),
+    }
+
+
+def _anatomical(
+    anatomy: Anatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
+) -> _Volumes:
+    """What happens to the volumes of regions."""
+    sign = 1.0 if label == 0 else -1.0
+    regions = anatomy.of(index, grid)
+    before, after = region_volumes(regions, grid), region_volumes(regions, grid, log_j)
+    first, last = anatomy.judge.decide(np.stack([before, after]))
+    low, high = anatomy.limits[1 - label]
+    changed = anatomy.regions.changed if truth.any() else ()
+    errors = [volume_change_error(log_j, truth, regions[number]) for number in changed]
+    return {
+        'volume_right_way': float(sign * (last - first) > 0),
+        'volume_crosses': float(sign * last > 0),
+        'roi_error_percent': float(np.mean(errors)) if errors else float('nan'),
+        'realism': float(((after >= low) & (after <= high)).mean()),
+    }
+
+
+def _geometrical(
+    image: torch.Tensor,
+    forward: torch.Tensor,
+    backward: torch.Tensor,
+    grid: Grid,
+    mask: np.ndarray,
+) -> _Deformation:
+    """Folds, reversibility (units of the input) and size of a simulation inside the brain."""
+    inside = torch.from_numpy(mask)[None, None]
+    returned = warp(warp(image, backward, grid), forward, grid)
+    # A displacement that folds has no inverse, so both maps are looked at.
+    folded = max(count_folded(part, grid, inside) for part in (forward, backward))
+    length = forward.square().sum(dim=1, keepdim=True).sqrt()[inside]
+    return {
+        'n_folded': float(folded),
+        'reversibility_rmse': float((returned - image)[inside].square().mean().sqrt()),
+        'minimality_mm': float(length.mean()),
+    }

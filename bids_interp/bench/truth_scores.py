@@ -1,0 +1,138 @@
+"""Scores of a map against a known truth, the same for every method that makes maps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+
+from bids_interp.evaluation.scores import ncc, sign_accuracy
+from bids_interp.models.networks.simulator import Simulator
+from bids_interp.phantom.change.poisson import gradient_velocity
+from bids_interp.spatial import exponential, log_jacobian, resample, smooth
+
+#: Voxels whose truth is larger than this have to be found, with the right sign.
+RELEVANT = 0.02
+#: Voxels whose truth is smaller than this have to be left alone.
+UNTOUCHED = 0.005
+#: Standard deviation in mm of the smoothing that saliency maps may have, if it helps them.
+SALIENCY_SMOOTHING_MM = 6.0
+
+
+@dataclass(frozen=True)
+class MapScores:
+    """How close a map is to the truth, inside the brain.
+
+    Parameters
+    ----------
+    ncc : float
+        Normalised cross-correlation.
+    sign_accuracy : float
+        Share of the voxels with ``|truth| > 0.02`` that have its sign; NaN for unsigned maps.
+    average_precision : float
+        Area under the precision-recall curve of ``|map|`` for ``|truth| > 0.02``.
+    iou : float
+        Intersection over union of the same voxels with as many of the largest ``|map|``.
+    off_target_percent : float
+        Mean absolute volume change in percent where ``|truth| < 0.005``; NaN for maps that are no
+        log-Jacobians.
+    """
+
+    ncc: float
+    sign_accuracy: float
+    average_precision: float
+    iou: float
+    off_target_percent: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain types."""
+        return asdict(self)
+
+
+def score_map(
+    estimate: np.ndarray, truth: np.ndarray, mask: np.ndarray, *, signed: bool = True
+) -> MapScores:
+    """Score one map.
+
+    Parameters
+    ----------
+    estimate, truth : numpy.ndarray
+        (X, Y, Z).
+    mask : numpy.ndarray
+        (X, Y, Z) bool, the brain.
+    signed : bool
+        Whether the map is a log-Jacobian. If not, ``|map|`` is compared with ``|truth|``.
+
+    Examples
+    --------
+    >>> truth = np.array([[[0.5, -0.5, 0.0, 0.0]]])
+    >>> scores = score_map(0.5 * truth, truth, np.ones_like(truth, bool))
+    >>> round(scores.ncc, 6), scores.sign_accuracy, scores.iou, scores.off_target_percent
+    (1.0, 1.0, 1.0, 0.0)
+    """
+    found, wanted = (estimate, truth) if signed else (np.abs(estimate), np.abs(truth))
+    relevant = np.abs(truth[mask]) > RELEVANT
+    strength = np.abs(estimate[mask])
+    untouched = mask & (np.abs(truth) < UNTOUCHED)
+    has_both = relevant.any() and not relevant.all()
+    return MapScores(
+        ncc(found, wanted, mask),
+        sign_accuracy(estimate, truth, mask, RELEVANT) if signed else float('nan'),
+        float(average_precision_score(relevant, strength)) if has_both else float('nan'),
+        _iou(strength, relevant),
+        float(np.abs(100 * np.expm1(estimate[untouched])).mean())
+        if signed and untouched.any()
+        else float('nan'),
+    )
+
+
+def _iou(strength: np.ndarray, relevant: np.ndarray) -> float:
+    """Overlap of the relevant voxels with as many of the strongest."""
+    count = int(relevant.sum())
+    if count == 0:
+        return float('nan')
+    top = np.zeros(len(strength), bool)
+    top[np.argsort(strength, kind='stable')[-count:]] = True
+    return float((top & relevant).sum() / (top | relevant).sum())
+
+
+def volume_change_error(estimate: np.ndarray, truth: np.ndarray, region: np.ndarray) -> float:
+    """Relative error of the volume change of a region, in percent of the true change.
+
+    Parameters
+    ----------
+    estimate, truth : numpy.ndarray
+        (X, Y, Z) log-Jacobians.
+    region : numpy.ndarray
+        (X, Y, Z) weights or bool.
+
+    Examples
+    --------
+    >>> truth = np.log(np.full((1, 1, 2), 0.8))
+    >>> round(volume_change_error(np.log(np.full((1, 1, 2), 0.9)), truth, np.ones((1, 1, 2))), 6)
+    50.0
+    """
+    weights = region / region.sum()
+    found, wanted = (
+        float((np.expm1(np.asarray(m, np.float64)) * weights).sum()) for m in (estimate, truth)
+    )
+    return 100 * abs(found - wanted) / abs(wanted)
+
+
+def basis_ceiling(truth: np.ndarray, mask: np.ndarray, simulator: Simulator) -> float:
+    """NCC of the truth with what is left of it on the simulator's velocity basis.
+
+    The velocity with the truth's divergence is brought to the lattice, smoothed and integrated as
+    the simulator does; what that costs no training can win back.
+    """
+    grid, lattice = simulator.grid, simulator.lattice
+    velocity = torch.from_numpy(gradient_velocity(truth.astype(np.float32), grid))[None]
+    coefficients = smooth(
+        resample(velocity, grid, lattice, antialias=True), simulator.smoothing_mm, lattice
+    )
+    with torch.no_grad():
+        again = simulator.evaluate_spline(coefficients)
+        projected = log_jacobian(exponential(again, grid), grid)[0, 0].numpy()
+    return ncc(projected, truth, mask)

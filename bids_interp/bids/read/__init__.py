@@ -1,0 +1,1 @@
+"""Readers of BIDS datasets and of BIDS derivatives; may import ``bids.entities``."""

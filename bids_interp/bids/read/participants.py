@@ -1,0 +1,183 @@
+"""Tables of a dataset that say something about its images: of participants and of sessions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from bids_interp.bids.read.query import T1wRecord
+from bids_interp.errors import InputDatasetError, UsageError
+from bids_interp.settings import Settings
+
+# BIDS writes n/a; na and nan are what spreadsheets leave. A level called none is a value.
+MISSING = ('', 'n/a', 'na', 'nan')
+# Columns whose values are names, even where they are written as numbers.
+CATEGORIES = ('sex', 'gender', 'handedness', 'site', 'scanner', 'center', 'centre')
+
+Row = dict[str, str]
+
+
+class Tables:
+    """participants.tsv and sessions.tsv of a dataset, or the table given in their place.
+
+    Parameters
+    ----------
+    settings : Settings
+        With the dataset, and ``labels`` where another table is given.
+
+    Raises
+    ------
+    InputDatasetError
+        If there is no table, or it cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.path = settings.labels or settings.bids_dir / 'participants.tsv'
+        self.rows = read_rows(self.path)
+        if not self.rows or 'participant_id' not in self.rows[0]:
+            raise InputDatasetError(
+                f'{self.path} has no rows, or no column participant_id.',
+                'The file is a table with tabs between the columns, one row per participant.',
+            )
+        self.columns = list(self.rows[0])
+        self._of_subject: dict[str, list[Row]] = {}
+        for row in self.rows:
+            label = row['participant_id'].removeprefix('sub-')
+            self._of_subject.setdefault(label, []).append(row)
+        self._sessions: dict[str, list[Row]] = {}
+        if settings.labels is None:
+            for record_file in sorted(settings.bids_dir.glob('sub-*/sub-*_sessions.tsv')):
+                rows = read_rows(record_file)
+                self._sessions[record_file.parent.name.removeprefix('sub-')] = rows
+                self.columns += [c for c in (rows[0] if rows else {}) if c not in self.columns]
+
+    def __contains__(self, subject: str) -> bool:
+        return subject in self._of_subject
+
+    def check_column(self, column: str, option: str) -> None:
+        """Refuse a column that no table has."""
+        if column in self.columns:
+            return
+        close = get_close_matches(column, self.columns, n=1, cutoff=0.4)
+        hint = f' Did you mean {close[0]!r}?' if close else ''
+        raise UsageError(
+            f'{option} {column!r} is no column of {self.path}.{hint}',
+            f'It has {", ".join(self.columns)}.',
+        )
+
+    def has_levels(self, column: str) -> bool:
+        """Whether the data dictionary of the table says that the values of a column are levels."""
+        try:
+            content = json.loads(self.path.with_suffix('.json').read_text(encoding='utf-8-sig'))
+        except (OSError, ValueError):
+            return False
+        told = content.get(column) if isinstance(content, dict) else None
+        return isinstance(told, dict) and bool(told.get('Levels'))
+
+    def values(self, record: T1wRecord, column: str) -> list[str]:
+        """Return different values of a column for an image; the session's come first."""
+        own = [
+            row
+            for row in self._sessions.get(record.subject, [])
+            if row.get('session_id', '').removeprefix('ses-') == record.session
+        ]
+        for rows in (own, self._of_participant(record)):
+            found = _known(rows, column)
+            if found:
+                return found
+        return []
+
+    def values_of_all(self, column: str) -> dict[str, list[str]]:
+        """Return different values of a column in any row of each participant, by its label."""
+        found: dict[str, list[str]] = {}
+        for tables in (self._of_subject, self._sessions):
+            for subject, rows in tables.items():
+                found.setdefault(subject, []).extend(_known(rows, column))
+        return {subject: list(dict.fromkeys(values)) for subject, values in found.items()}
+
+    def _of_participant(self, record: T1wRecord) -> list[Row]:
+        rows = self._of_subject.get(record.subject, [])
+        if 'session_id' in self.columns and any(r.get('session_id') for r in rows):
+            rows = [r for r in rows if r['session_id'].removeprefix('ses-') == record.session]
+        return rows
+
+
+def is_category(column: str) -> bool:
+    """Tell whether the values of a column are names, also where they look like numbers.
+
+    Parameters
+    ----------
+    column : str
+        Name of a column; upper and lower case are the same.
+
+    Returns
+    -------
+    bool
+        True for the columns of ``CATEGORIES``.
+
+    Examples
+    --------
+    >>> is_category('Site')
+    True
+    >>> is_category('age')
+    False
+    """
+    return column.lower() in CATEGORIES
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a table with tabs.
+
+    Raises
+    ------
+    InputDatasetError
+        If it is not there, or is no such table.
+    """
+    if not path.is_file():
+        raise InputDatasetError(
+            f'{path} is not there: nothing says who has which label.',
+            'Add participants.tsv to the dataset, or give a table with --labels FILE.tsv.',
+        )
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as stream:
+            reader = csv.DictReader(stream, delimiter='\t')
+            return [
+                {str(key).strip(): (value or '').strip() for key, value in row.items() if key}
+                for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputDatasetError(f'{path} cannot be read as a table: {error}.') from error
+
+
+def _known(rows: list[Row], column: str) -> list[str]:
+    """Different values of a column in rows, without the missing ones."""
+    found = (row[column] for row in rows if column in row and not is_missing(row[column]))
+    return list(dict.fromkeys(found))
+
+
+def is_missing(value: str) -> bool:
+    """Whether a cell says that there is no value."""
+    return value.lower() in MISSING
+
+
+def as_numbers(values: Sequence[str | None]) -> np.ndarray | None:
+    """Values (N,) as floats, NaN where missing; None if one is no number.
+
+    Examples
+    --------
+    >>> as_numbers(['1', None, '2.5'])
+    array([1. , nan, 2.5])
+    >>> as_numbers(['M', 'F']) is None
+    True
+    """
+    try:
+        return np.array([math.nan if v is None else float(v) for v in values])
+    except ValueError:
+        return None

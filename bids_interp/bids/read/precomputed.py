@@ -1,0 +1,101 @@
+"""Preprocessed T1w images and brain masks of other tools, matched to the input images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_interp.errors import UsageError
+
+if TYPE_CHECKING:
+    from bids_interp.bids.read.query import T1wRecord
+
+PATTERNS = {'derivative_t1w': 'desc-preproc_T1w', 'derivative_mask': 'desc-brain_mask'}
+
+
+def find_precomputed(
+    records: Sequence[T1wRecord],
+    siblings: Sequence[T1wRecord],
+    derivatives: Sequence[tuple[str, Path]],
+) -> list[T1wRecord]:
+    """Give each record the native ``desc-preproc_T1w`` and ``desc-brain_mask`` made of it.
+
+    A file belongs to an image when all its entities are the image's own. Where several images fit
+    the same file it is an average of them and is not used, since no image is averaged here.
+
+    Parameters
+    ----------
+    records : sequence of T1wRecord
+        Images to complete.
+    siblings : sequence of T1wRecord
+        All T1w images of the dataset's subjects, chosen or not.
+    derivatives : sequence of (str, Path)
+        Named folders, the first that has the file wins.
+
+    Raises
+    ------
+    UsageError
+        If a folder is missing.
+    """
+    for name, folder in derivatives:
+        if not folder.is_dir():
+            raise UsageError(f'--derivatives {name}={folder} is not a folder.')
+    completed = []
+    for record in records:
+        found: dict[str, Path] = {}
+        for _, folder in derivatives:
+            if not found:
+                found = _of_record(record, siblings, folder)
+        completed.append(
+            replace(
+                record,
+                derivative_t1w=found.get('derivative_t1w'),
+                derivative_mask=found.get('derivative_mask'),
+            )
+        )
+    return completed
+
+
+def _of_record(record: T1wRecord, siblings: Sequence[T1wRecord], folder: Path) -> dict[str, Path]:
+    """Return the files of one record in one folder.
+
+    A mask without its T1w image is used (then on the raw image); a T1w image without a mask too.
+    """
+    subject = folder / f'sub-{record.subject}'
+    anats = [subject / 'anat']
+    if record.session:
+        anats.insert(0, subject / f'ses-{record.session}' / 'anat')
+    found: dict[str, Path] = {}
+    for field, ending in PATTERNS.items():
+        candidates = [
+            path
+            for anat in anats
+            for path in sorted(anat.glob(f'sub-{record.subject}_*{ending}.nii*'))
+            if _only_of(record, siblings, _entities(path))
+        ]
+        if candidates:
+            found[field] = max(candidates, key=lambda path: len(_entities(path)))
+    return found
+
+
+def _only_of(record: T1wRecord, siblings: Sequence[T1wRecord], entities: dict[str, str]) -> bool:
+    def fits(other: T1wRecord) -> bool:
+        return entities.items() <= other.entities.items()
+
+    return fits(record) and sum(fits(other) for other in siblings) == 1
+
+
+def _entities(path: Path) -> dict[str, str]:
+    """Return the entities of a derivative but its description.
+
+    Examples
+    --------
+    >>> _entities(Path('sub-01_ses-a_space-MNI_desc-brain_mask.nii.gz'))
+    {'sub': '01', 'ses': 'a', 'space': 'MNI'}
+    """
+    entities = dict(re.findall(r'(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)', path.name))
+    entities.pop('desc', None)
+    return entities

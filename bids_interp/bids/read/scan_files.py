@@ -1,0 +1,311 @@
+"""Where the derivatives of one T1w image lie."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bids_interp.bids.prediction import (
+    REMEDY,
+    ExplainedTarget,
+    Prediction,
+    read_prediction,
+)
+from bids_interp.errors import ImageError
+
+BRAIN = 'desc-brain_T1w.nii.gz'
+PREDICTION = 'desc-explain_prediction.json'
+SALIENCY_SUMMARY = 'desc-methods_saliency.json'
+COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
+#: Tables of an image, and the columns that they must have.
+TABLES = {
+    'desc-doseresponse_stats.tsv': ('direction', 'dose', 'logit'),
+    COUNTERFACTUAL: ('direction', 'dose'),
+}
+
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """Find the derivatives of one T1w image by their names.
+
+    Parameters
+    ----------
+    output_dir : pathlib.Path
+        Root of the derivatives.
+    prefix : str
+        Source entities as in file names, without suffix: ``sub-01_ses-a_run-1``.
+
+    Examples
+    --------
+    >>> files = ScanFiles(Path('out'), 'sub-01_ses-a_run-1')
+    >>> files.anatomical.as_posix(), files.report.as_posix()
+    ('out/sub-01/ses-a/anat', 'out/sub-01_ses-a_run-1.html')
+    >>> files.figure('dose', '.svg').as_posix()
+    'out/sub-01/figures/sub-01_ses-a_run-1_desc-dose_T1w.svg'
+    """
+
+    output_dir: Path
+    prefix: str
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """Entities of the source image, by their short names."""
+        return dict(part.split('-', 1) for part in self.prefix.split('_') if '-' in part)
+
+    @property
+    def subject_dir(self) -> Path:
+        """Folder of the subject."""
+        return self.output_dir / f'sub-{self.entities["sub"]}'
+
+    @property
+    def anatomical(self) -> Path:
+        """Folder of the anatomical derivatives."""
+        session = self.entities.get('ses')
+        folder = self.subject_dir / f'ses-{session}' if session else self.subject_dir
+        return folder / 'anat'
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.subject_dir / 'figures'
+
+    @property
+    def report(self) -> Path:
+        """The report itself."""
+        return self.output_dir / f'{self.prefix}.html'
+
+    def figure(self, what: str, extension: str) -> Path:
+        """Path of one figure."""
+        return self.figures / f'{self.prefix}_desc-{what}_T1w{extension}'
+
+    def native(self, ending: str) -> Path | None:
+        """A derivative in the space of the scan, or nothing where it is not there."""
+        path = self.anatomical / f'{self.prefix}_{ending}'
+        return path if path.exists() else None
+
+    def own(self, pattern: str) -> list[Path]:
+        """Files of a pattern that are of the model of the prediction, in order of their names.
+
+        An earlier run with another model may have left files that this one has not replaced.
+        """
+        prediction = self.read_prediction()
+        model_hash = prediction.model_hash if prediction else None
+        found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
+        return [path for path in found if is_of(path, model_hash)]
+
+    def template(self, ending: str, resolution: str = '1') -> Path | None:
+        """A derivative in the space of the template, or nothing where it is not there."""
+        pattern = f'space-*_res-{resolution}_{ending}'
+        found = self.own(pattern)
+        if not found and ending == BRAIN:
+            # No model has changed it: a run that broke off may have prepared it for another one.
+            found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
+        return found[0] if found else None
+
+    def field(self, direction: str) -> Path | None:
+        """The simulator's field of a direction: a velocity, or a displacement."""
+        velocity = self.template(f'desc-{direction}_velocity.nii.gz', 'model')
+        return velocity or self.template(f'desc-{direction}_displacement.nii.gz', 'model')
+
+    @property
+    def template_name(self) -> str:
+        """Name of the template, from the file names; empty where there are none."""
+        path = self.template('desc-input_T1w.nii.gz', 'model') or self.template(BRAIN)
+        match = re.search(r'_space-([a-zA-Z0-9]+)_', path.name) if path else None
+        return match.group(1) if match else ''
+
+    def doses(self, direction: str, suffix: str = 'logjacobian') -> dict[int, Path]:
+        """Maps of one direction by dose in percent; in template space where they are there.
+
+        Where the prediction lists its simulations, maps of other doses are left out.
+        """
+        expression = re.compile(rf'_desc-({direction}(\d+))_{suffix}\.nii\.gz$')
+        prediction = self.read_prediction()
+        simulated = prediction.simulated if prediction else {}
+        for spaced in ('space-*_res-1_', ''):
+            found = {}
+            for path in self.own(f'{spaced}desc-{direction}[0-9]*_{suffix}.nii.gz'):
+                match = expression.search(path.name)
+                if match and (not simulated or match.group(1) in simulated):
+                    found[int(match.group(2))] = path
+            if found:
+                return found
+        return {}
+
+    def full_dose(self, direction: str, suffix: str = 'logjacobian') -> tuple[int, Path] | None:
+        """Dose nearest to 100 % and its map."""
+        found = self.doses(direction, suffix)
+        if not found:
+            return None
+        dose = min(found, key=lambda percent: (abs(percent - 100), percent))
+        return dose, found[dose]
+
+    @property
+    def shown_brain(self) -> Path | None:
+        """The brain on the grid of the maps: the template's where there are maps in it."""
+        template = self.template(BRAIN)
+        shown = self.full_dose('inject') or self.full_dose('remove')
+        if shown and '_space-' not in shown[1].name:
+            return self.native('desc-preproc_T1w.nii.gz')
+        return template
+
+    @property
+    def prediction(self) -> Path | None:
+        """File of the classifier's answers."""
+        return self.native(PREDICTION)
+
+    def read_prediction(self) -> Prediction | None:
+        """Answers of the classifier; nothing where the file is missing or damaged."""
+        path = self.prediction
+        with suppress(ImageError):
+            return read_prediction(path) if path else None
+        return None
+
+    @property
+    def target(self) -> ExplainedTarget:
+        """What was explained; names of a made-up pair of classes without a prediction."""
+        prediction = self.read_prediction()
+        return prediction.target if prediction else ExplainedTarget()
+
+    def table(self, ending: str) -> list[dict[str, str]]:
+        """Rows of one of :data:`TABLES`; a missing or damaged table has none."""
+        path = self.native(ending)
+        with suppress(ImageError):
+            return load_table(path, TABLES[ending]) if path else []
+        return []
+
+    def damaged(self) -> list[ImageError]:
+        """What is there of the answers and tables but cannot be read."""
+        errors = []
+        for ending in (PREDICTION, SALIENCY_SUMMARY, *TABLES):
+            path = self.native(ending)
+            if path is None:
+                continue
+            try:
+                if ending in TABLES:
+                    load_table(path, TABLES[ending])
+                elif ending == PREDICTION:
+                    read_prediction(path)
+                else:
+                    load_json(path)
+            except ImageError as error:
+                errors.append(error)
+        return errors
+
+
+def is_of(path: Path, model_hash: str | None) -> bool:
+    """Whether a derivative was made with a model, as its sidecar says.
+
+    One that does not name its model counts as made with it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The derivative.
+    model_hash : str, optional
+        Hash of the model; every derivative counts as made with it where it is not known.
+    """
+    return not model_hash or sidecar(path).get('ModelHash') in (None, '', model_hash)
+
+
+def unreadable(path: Path, reason: object) -> ImageError:
+    """Name the derivative that cannot be read, and what helps."""
+    return ImageError(f'{path} cannot be read: {reason}.', REMEDY)
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    ImageError
+        If it is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(content, dict):
+        raise unreadable(path, 'it is no JSON object')
+    return content
+
+
+def read_json(path: Path | None) -> dict[str, Any]:
+    """Read a JSON object; a missing or damaged file is an empty one, as after a crash."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        return load_json(path)
+    except ImageError:
+        return {}
+
+
+def sidecar(path: Path | None) -> dict[str, Any]:
+    """Read the JSON beside a derivative."""
+    if path is None:
+        return {}
+    return read_json(path.parent / (path.name.split('.', 1)[0] + '.json'))
+
+
+def _cells(path: Path) -> list[list[str]]:
+    """Cells of a TSV file, the heading first."""
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    return [line.split('\t') for line in lines if line.strip()]
+
+
+def load_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """Read the rows of a TSV file as text.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    columns : iterable of str
+        Columns that it must have.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read, lacks a column, or has rows that are shorter or longer than the
+        heading.
+    """
+    heading, *rows = _cells(path) or [[]]
+    missing = [name for name in columns if name not in heading]
+    if missing:
+        raise unreadable(path, f'it has no column {missing[0]}')
+    for place, row in enumerate(rows, start=1):
+        if len(row) != len(heading):
+            raise unreadable(path, f'row {place} has {len(row)} cells, not {len(heading)}')
+    return [dict(zip(heading, row, strict=True)) for row in rows]
+
+
+def read_table(path: Path | None) -> list[dict[str, str]]:
+    """Read the rows of a TSV file as text; a missing or unreadable file has none."""
+    if path is None or not path.exists():
+        return []
+    try:
+        heading, *rows = _cells(path) or [[]]
+    except ImageError:
+        return []
+    return [dict(zip(heading, row, strict=False)) for row in rows]
+
+
+def number(text: Any) -> float | None:
+    """Turn a cell into a number; ``n/a`` and nonsense into nothing.
+
+    >>> number('0.5'), number('n/a'), number(None)
+    (0.5, None, None)
+    """
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if value == value and abs(value) != float('inf') else None

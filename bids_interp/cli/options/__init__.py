@@ -1,0 +1,1 @@
+"""Options of ``bids_interp``, one module per group of the help."""

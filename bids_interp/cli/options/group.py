@@ -1,0 +1,76 @@
+"""The options of ``bids_interp`` for the ``group`` level."""
+
+from __future__ import annotations
+
+import click
+
+from bids_interp.cli.params import GROUP, FileOrName, Option, OptionGroup, flag, path_option
+from bids_interp.settings.group import MIN_PERMUTATIONS
+
+ANALYSIS = OptionGroup('Group analysis', (GROUP,))
+
+
+def grouping() -> list[Option]:
+    """Return the options of the ``group`` level; it also uses ``--covariates`` and ``--labels``."""
+    return [
+        Option(
+            ['--group-by'],
+            aliases=['--group_by'],
+            group=ANALYSIS,
+            metavar='COLUMN',
+            show_default='the label of the model, if the column exists',
+            help='Column of participants.tsv that defines the groups. Each group is summarised, '
+            'and differences between groups are tested.',
+        ),
+        flag(
+            '--include-training',
+            group=ANALYSIS,
+            help='Include subjects whose model was trained on them (no fold held them out).',
+        ),
+        Option(
+            ['--atlas'],
+            group=ANALYSIS,
+            type=FileOrName(),
+            show_default='the embedded coarse regions',
+            help="Atlas of the regions: a label image in the model's template space, or the name "
+            'of an atlas in TemplateFlow.',
+        ),
+        path_option(
+            '--atlas-labels',
+            group=ANALYSIS,
+            metavar='FILE',
+            help='TSV table with the columns index and name for the label image of --atlas.',
+        ),
+        Option(
+            ['--permutations'],
+            group=ANALYSIS,
+            type=click.IntRange(MIN_PERMUTATIONS),
+            default=5000,
+            help='Number of permutations per test.',
+        ),
+        Option(
+            ['--voxelwise'],
+            group=ANALYSIS,
+            is_list=True,
+            metavar='COLUMN...',
+            show_default='none',
+            help='Numeric columns for an exploratory voxel-wise GLM of the maps (max-T '
+            'correction).',
+        ),
+        flag(
+            '--tfce',
+            group=ANALYSIS,
+            help='Use threshold-free cluster enhancement in the voxel-wise GLM (slow).',
+        ),
+        Option(
+            ['--null-models'],
+            aliases=['--null_models'],
+            group=ANALYSIS,
+            is_list=True,
+            type=click.Path(),
+            metavar='DIR...',
+            show_default='none',
+            help='Model bundles trained on permuted labels, to test whether the pattern exceeds '
+            'chance.',
+        ),
+    ]

@@ -1,0 +1,234 @@
+"""The options of ``bids_interp``, with fMRIPrep's spellings where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from bids_interp.cli.options.execution import machine, parts, running
+from bids_interp.cli.options.group import grouping
+from bids_interp.cli.options.train import training
+from bids_interp.cli.params import (
+    GROUP,
+    PARTICIPANT,
+    TRAIN,
+    NamedFolder,
+    Option,
+    OptionGroup,
+    flag,
+    path_option,
+    split_commas,
+)
+from bids_interp.constants import SALIENCY_METHODS
+
+SELECTION = OptionGroup('Participants and sessions')
+DATASET = OptionGroup('Input dataset', (PARTICIPANT, TRAIN))
+PREPROCESSING = OptionGroup('Preprocessing', (PARTICIPANT, TRAIN))
+MODEL = OptionGroup('Model', (PARTICIPANT, GROUP))
+EXPLANATION = OptionGroup('Explanation', (PARTICIPANT,))
+
+
+def read_doses(ctx: click.Context, param: click.Parameter, value: Iterable[str]) -> tuple:
+    """Return doses as numbers."""
+    try:
+        return tuple(float(part) for part in split_commas(ctx, param, value))
+    except ValueError as error:
+        raise click.BadParameter(f'{error}; doses are numbers in (0, 1].') from error
+
+
+def selection() -> list[Option]:
+    """Return the options that choose images."""
+    return [
+        Option(
+            ['--participant-label'],
+            aliases=[
+                '--participant_label',
+                '--subject-label',
+                '--participant-labels',
+                '--participant_labels',
+            ],
+            group=SELECTION,
+            is_list=True,
+            metavar='LABEL...',
+            callback=split_commas,
+            show_default='all',
+            help='Participants, with or without sub-, separated by spaces or commas.',
+        ),
+        Option(
+            ['--session-label'],
+            aliases=['--session_label', '--session-id'],
+            group=SELECTION,
+            is_list=True,
+            metavar='LABEL...',
+            callback=split_commas,
+            show_default='all',
+            help='Sessions, with or without ses-, separated by spaces or commas.',
+        ),
+    ]
+
+
+def dataset() -> list[Option]:
+    """Return the options on the input dataset."""
+    return [
+        Option(
+            ['--fail-on-missing/--skip-missing'],
+            group=DATASET,
+            default=False,
+            show_default='skip',
+            help='Stop if a requested participant is missing. By default the others are '
+            'processed and the exit code is 1.',
+        ),
+        path_option(
+            '--bids-filter-file',
+            aliases=['--bids_filter_file'],
+            group=DATASET,
+            metavar='FILE',
+            help='JSON file with pybids filters that select the T1w images, such as '
+            '{"t1w": {"acquisition": "mprage", "run": null}}. null selects images without the '
+            'entity, "*" images with any value of it.',
+        ),
+        path_option(
+            '--bids-database-dir',
+            aliases=['--bids_database_dir'],
+            group=DATASET,
+            metavar='DIR',
+            help='Folder that keeps the index of the input dataset for later runs.',
+        ),
+        flag(
+            '--skip-bids-validation',
+            aliases=['--skip_bids_validation'],
+            group=DATASET,
+            help='Do not run the BIDS validator.',
+        ),
+        Option(
+            ['-d', '--derivatives'],
+            group=DATASET,
+            is_list=True,
+            type=NamedFolder(),
+            metavar='[NAME=]PATH...',
+            show_default='none',
+            help='Derivatives of fMRIPrep or sMRIPrep. Their preprocessed T1w images and brain '
+            'masks are used where they exist.',
+        ),
+    ]
+
+
+def preprocessing() -> list[Option]:
+    """Return the options on brain extraction and registration."""
+    return [
+        Option(
+            ['--skull-strip-t1w'],
+            aliases=['--skull_strip_t1w', '--skull-strip-mode'],
+            group=PREPROCESSING,
+            type=click.Choice(['auto', 'force', 'skip']),
+            default='auto',
+            help='Brain extraction: auto skips images that are already skull-stripped, force '
+            'extracts always, skip never.',
+        ),
+        Option(
+            ['--template'],
+            aliases=['--skull-strip-template', '--skull_strip_template'],
+            group=PREPROCESSING,
+            metavar='NAME',
+            show_default='the first of OASIS30ANTs, MNI152NLin2009cAsym and MNI152NLin6Asym in '
+            'TEMPLATEFLOW_HOME, else the embedded MNI152NLin2009aSym',
+            help='TemplateFlow name of the whole-head template for brain extraction.',
+        ),
+        flag(
+            '--fast',
+            aliases=['--sloppy'],
+            group=PREPROCESSING,
+            help='Use faster, less accurate registrations, for trying things out. Results are '
+            'not exactly reproducible.',
+        ),
+    ]
+
+
+def model() -> list[Option]:
+    """Return the options that choose the model."""
+    return [
+        path_option(
+            '--model',
+            group=MODEL,
+            metavar='DIR',
+            show_default='the only model in OUTPUT_DIR/models, else $BIDS_INTERP_MODEL, '
+            'else the demonstration model',
+            help='Model bundle.',
+        ),
+        Option(
+            ['--contrast'],
+            group=MODEL,
+            metavar='A-B',
+            show_default='the first',
+            help='Pair of classes to explain, for a model of several classes. '
+            '`bids_interp_tools model show DIR` lists them.',
+        ),
+    ]
+
+
+def explanation() -> list[Option]:
+    """Return the options on what is written for each image."""
+    return [
+        Option(
+            ['--dose', 'doses'],
+            aliases=['--doses'],
+            group=EXPLANATION,
+            is_list=True,
+            metavar='NUMBER...',
+            callback=read_doses,
+            default=('1.0',),
+            help='Doses in (0, 1] of the simulated images. At each dose the pattern is injected '
+            'and removed.',
+        ),
+        Option(
+            ['--output-spaces'],
+            aliases=['--output_spaces'],
+            group=EXPLANATION,
+            is_list=True,
+            metavar='SPACE...',
+            callback=split_commas,
+            default=('T1w', 'template'),
+            help='Spaces of the simulated images and maps: T1w (native space), template (the '
+            'template of the model at 1 mm) or the name of that template.',
+        ),
+        Option(
+            ['--saliency'],
+            group=EXPLANATION,
+            is_list=True,
+            metavar='METHOD...',
+            callback=split_commas,
+            show_default='none',
+            help='Also write saliency maps of the classifier: all, or some of '
+            f'{", ".join(SALIENCY_METHODS)}. Methods that do not apply to the model are '
+            'skipped, with a note.',
+        ),
+    ]
+
+
+def all_options() -> list[Option]:
+    """Return every option of ``bids_interp``."""
+    return [
+        *selection(),
+        *dataset(),
+        *preprocessing(),
+        *model(),
+        *explanation(),
+        *grouping(),
+        *training(),
+        *machine(),
+        *running(),
+        *parts(),
+    ]
+
+
+def shared_options(*names: str) -> list[Option]:
+    """Return options of ``bids_interp`` that a tool has too.
+
+    Parameters
+    ----------
+    *names : str
+        Names of the values, such as ``participant_label``.
+    """
+    found = {option.name: option for option in all_options()}
+    return [found[name] for name in names]

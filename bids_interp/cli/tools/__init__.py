@@ -1,0 +1,1 @@
+"""``bids_interp_tools``: one module per subcommand."""

@@ -1,0 +1,217 @@
+"""``bids_interp_tools bench``: how accurate the methods are, measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bids_interp.cli.options.participant import shared_options
+from bids_interp.cli.params import Command, Option, OptionGroup, flag, split_commas
+from bids_interp.errors import UsageError
+
+DESIGN = OptionGroup('Design of the benchmark')
+TRAINING = OptionGroup('Training')
+
+
+@click.group()
+def bench() -> None:
+    """Measure how accurate the methods are."""
+
+
+def truth_callback(**given: Any) -> None:
+    """Run the benchmark."""
+    from bids_interp.bench.design import Request, choose
+    from bids_interp.levels.bench import run_bench
+    from bids_interp.settings import Settings
+
+    benchmark = choose(
+        Request(
+            size=given['size'],
+            scenarios=given['scenarios'],
+            methods=given['methods'],
+            seeds=given['seeds'],
+            strength=given['strength'],
+            replicates=given['replicates'],
+            anatomy_mm=given['anatomy'],
+            explained=given['explained'],
+            spacing_mm=given['resolution'],
+            recipe=read_recipe(given['recipe'], '--recipe'),
+            paper=read_recipe(given['paper_recipe'], '--paper-recipe'),
+            judge_steps=given['judge_steps'],
+            draws=given['draws'],
+            check_sham=given['check_sham'],
+        )
+    )
+    settings = Settings(
+        given['bids_dir'],
+        given['out'] / 'derivatives',
+        **{str(option.name): given[str(option.name)] for option in _shared()},
+    )
+    words = ['bids_interp_tools', *sys.argv[1:]]
+    click.get_current_context().exit(run_bench(settings, benchmark, words))
+
+
+def read_recipe(text: str | None, option: str) -> dict[str, Any]:
+    """Read arguments of a recipe from JSON, or from a file with it.
+
+    Raises
+    ------
+    UsageError
+        If it is not a JSON object.
+
+    Examples
+    --------
+    >>> read_recipe('{"batch": 4}', '--recipe')
+    {'batch': 4}
+    """
+    if text is None:
+        return {}
+    try:
+        is_file = not text.lstrip().startswith('{')
+        found = json.loads(Path(text).read_text(encoding='utf-8') if is_file else text)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f'{option} {text!r} cannot be read: {error}.', 'Give JSON or a file with it.'
+        ) from error
+    if not isinstance(found, dict):
+        raise UsageError(f'{option} is not a JSON object.', 'Such as {"simulator_steps": 160}.')
+    return found
+
+
+def _shared() -> list[Option]:
+    return shared_options(
+        'participant_label',
+        'session_label',
+        'skull_strip_t1w',
+        'fast',
+        'offline',
+        'device',
+        'nprocs',
+        'work_dir',
+        'use_plugin',
+    )
+
+
+def _list(name: str, text: str, default: str, **attrs: Any) -> Option:
+    return Option(
+        [name], group=DESIGN, is_list=True, help=text, show_default=default,
+        **{'metavar': 'NAME...', 'callback': split_commas, **attrs},
+    )  # fmt: skip
+
+
+def _design() -> list[Option]:
+    return [
+        Option(
+            ['--out'],
+            group=DESIGN,
+            required=True,
+            type=click.Path(path_type=Path),
+            metavar='DIR',
+            help='Folder of the results.',
+        ),
+        Option(
+            ['--size'],
+            group=DESIGN,
+            type=click.Choice(['small', 'full']),
+            default='small',
+            help='small: 4 scenarios, 1 seed, 4 mm. full: 8 scenarios, 5 seeds, 3 mm.',
+        ),
+        _list('--scenarios', 'Scenarios to run, from S1 to S8.', 'set by --size'),
+        _list(
+            '--methods',
+            'Methods to compare: all, or some of ours, otherseed, ipmi2021, difference, tbm, exact '
+            'and the saliency methods of bids_interp.',
+            'all but otherseed',
+        ),
+        _list(
+            '--seeds',
+            'Random seeds; the benchmark is repeated with each.',
+            'set by --size',
+            type=int,
+            metavar='NUMBER...',
+            callback=None,
+        ),
+        Option(
+            ['--strength'],
+            group=DESIGN,
+            type=click.Choice(['mild', 'moderate', 'strong']),
+            default='moderate',
+            help='Strength of the planted volume changes.',
+        ),
+        Option(['--replicates'], group=DESIGN, default=16, help='Number of images per brain.'),
+        Option(
+            ['--anatomy'],
+            group=DESIGN,
+            default=1.0,
+            metavar='MM',
+            help='Standard deviation of the random anatomical variation of each image.',
+        ),
+        Option(
+            ['--explained'],
+            group=DESIGN,
+            default=1,
+            help='Number of images to explain per class and brain.',
+        ),
+        Option(['--draws'], group=DESIGN, default=1000, help='Number of bootstrap samples.'),
+        flag(
+            '--check-sham',
+            group=DESIGN,
+            help='Also train a classifier to tell sham-warped from untouched images. It should '
+            'fail.',
+        ),
+    ]
+
+
+def _training() -> list[Option]:
+    return [
+        Option(
+            ['--resolution'],
+            group=TRAINING,
+            type=float,
+            metavar='MM',
+            show_default='set by --size',
+            help='Voxel size.',
+        ),
+        Option(
+            ['--recipe'],
+            group=TRAINING,
+            metavar='JSON',
+            help='JSON object, or file with one, that changes our recipe: '
+            '{"simulator_steps": 160}.',
+        ),
+        Option(
+            ['--paper-recipe'],
+            group=TRAINING,
+            metavar='JSON',
+            help='The same for the recipe of ipmi2021.',
+        ),
+        Option(
+            ['--judge-steps'],
+            group=TRAINING,
+            type=click.IntRange(1),
+            show_default='set by --size',
+            help='Training steps of the independent classifier that judges the simulations.',
+        ),
+    ]
+
+
+bench.add_command(
+    Command(
+        'truth',
+        callback=truth_callback,
+        params=[
+            click.Argument(['bids_dir'], metavar='BIDS_DIR', type=click.Path(path_type=Path)),
+            *_design(),
+            *_training(),
+            *_shared(),
+        ],
+        help='Compare all methods with a known ground truth: volume changes planted into the '
+        'brains of BIDS_DIR.\n\nWrites DIR/table.tsv and DIR/table.html. To continue an '
+        'interrupted run, run the same command again.',
+        short_help='Compare all methods with a known ground truth.',
+    )
+)

@@ -1,0 +1,89 @@
+"""``bids_interp_tools``: commands that do not fit the form of a BIDS App."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from bids_interp.cli.app import report_error
+from bids_interp.errors import BidsInterpError
+from bids_interp.version import __version__
+
+# Name of a command: its module and attribute, and its line in the help text.
+TOOLS = {
+    'bench': (
+        'bids_interp.cli.tools.bench:bench',
+        'Compare all methods with a known ground truth.',
+    ),
+    'demo': ('bids_interp.cli.tools.demo:demo', 'Try bids_interp on two synthetic heads.'),
+    'hpc': ('bids_interp.cli.tools.hpc:hpc', 'Write job scripts for a cluster.'),
+    'inject': (
+        'bids_interp.cli.tools.inject:inject',
+        'Add a known volume change to real scans.',
+    ),
+    'model': ('bids_interp.cli.tools.model:model', 'Show, verify, export or import a model.'),
+    'phantom': (
+        'bids_interp.cli.tools.phantom:phantom',
+        'Make a synthetic dataset with a known effect.',
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used.
+
+    Parameters
+    ----------
+    tools : dict
+        Name of a command to (``module:attribute``, short help).
+    """
+
+    def __init__(self, *args: Any, tools: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tools = tools
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, sorted."""
+        return sorted(self.tools)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in self.tools:
+            return None
+        module, _, name = self.tools[cmd_name][0].partition(':')
+        return getattr(import_module(module), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list from the table, so that the help text imports nothing."""
+        with formatter.section('Commands'):
+            formatter.write_dl([(name, self.tools[name][1]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors that the user can fix end it with their message and exit code."""
+        try:
+            return super().invoke(ctx)
+        except BidsInterpError as error:
+            report_error(error)
+            ctx.exit(error.exit_code)
+
+
+@click.group(
+    cls=LazyGroup,
+    tools=TOOLS,
+    context_settings={'help_option_names': ['-h', '--help'], 'max_content_width': 100},
+)
+@click.version_option(__version__, prog_name='bids_interp_tools', message='%(prog)s %(version)s')
+def tools() -> None:
+    """Companion commands of bids_interp: demonstration, known-truth data, models and clusters.
+
+    `bids_interp_tools COMMAND --help` explains a command.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    tools.main(args=list(sys.argv[1:] if argv is None else argv), prog_name='bids_interp_tools')

@@ -1,0 +1,153 @@
+"""Options of ``bids_interp`` for the jobs of a cluster, checked before any job is submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bids_interp.cli.app import command, given_options, settings_of
+from bids_interp.cli.params import FileOrName, NamedFolder, Option
+from bids_interp.errors import UsageError
+from bids_interp.settings import Settings
+
+# Options that the jobs set themselves, and the options of the tool that do it.
+_OWNED = {
+    'participant_label': '--participant-label before the --',
+    'nprocs': '--cpus',
+    'mem_gb': '--mem',
+    'mem_mb': '--mem',
+    'mem_in_gb': '--mem',
+    'work_dir': '--work-dir before the --',
+}
+_PATH_TYPES = (click.Path, NamedFolder, FileOrName)
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """Options for the jobs of one level.
+
+    Parameters
+    ----------
+    words : tuple of str
+        The options with absolute paths.
+    settings : Settings
+        The settings they result in.
+    read_only, writable : tuple of Path
+        Files and folders that they name.
+    """
+
+    words: tuple[str, ...]
+    settings: Settings
+    read_only: tuple[Path, ...]
+    writable: tuple[Path, ...]
+
+
+def read_app_options(
+    words: Sequence[str],
+    bids_dir: Path,
+    output_dir: Path,
+    level: str,
+    participant_label: Sequence[str] = (),
+) -> AppOptions:
+    """Parse options with the command line of ``bids_interp`` and find the paths in them.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The options, without the folders and the level.
+    bids_dir, output_dir : Path
+        The folders.
+    level : {'participant', 'group', 'train'}
+        The level.
+    participant_label : sequence of str
+        Participants, for the settings only: every task gets its own.
+
+    Raises
+    ------
+    UsageError
+        If an option is wrong, is set by the jobs, or names a path that does not exist.
+    """
+    try:
+        context = command.make_context(
+            'bids_interp', [str(bids_dir), str(output_dir), level, *words]
+        )
+    except click.exceptions.Exit as error:
+        raise UsageError('--help and --version are not options of a job.') from error
+    except click.UsageError as error:
+        raise UsageError(f'Options of bids_interp {level}: {error.format_message()}') from error
+    given = given_options(context)
+    for option in given:
+        if option.name in _OWNED:
+            raise UsageError(
+                f'{option.flag_name} is set by the jobs.', f'Use {_OWNED[str(option.name)]}.'
+            )
+    settings = settings_of(context)
+    if participant_label:
+        settings = settings.replace(participant_label=tuple(participant_label))
+    kept = tuple(word for option, value in given.items() for word in _words(option, value))
+    read_only, writable = _paths(given, settings)
+    return AppOptions(kept, settings, read_only, writable)
+
+
+def _words(option: Option, value: Any) -> Iterator[str]:
+    """Words of an option and its values, with absolute paths."""
+    if option.count:
+        yield f'-{"v" * value}'
+    elif option.is_flag:
+        yield option.flag_name if value else option.secondary_opts[0]
+    else:
+        for item in value if option.multiple else [value]:
+            yield option.flag_name
+            yield _text(option, item)
+
+
+def _text(option: Option, value: Any) -> str:
+    if isinstance(option.type, NamedFolder):
+        return f'{value[0]}={_absolute(value[1])}'
+    if isinstance(value, float):
+        return str(value).removesuffix('.0')
+    path = _path(option, value)
+    return str(value if path is None else path)
+
+
+def _path(option: Option, value: Any) -> Path | None:
+    """Absolute path in a value; None if it is something else."""
+    if isinstance(option.type, NamedFolder):
+        return _absolute(value[1])
+    if isinstance(option.type, click.Path):
+        return _absolute(value)
+    if isinstance(option.type, FileOrName) and _absolute(value).exists():
+        return _absolute(value)
+    return None
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _paths(
+    given: dict[Option, Any], settings: Settings
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Paths that a container must see: of the settings, also from a file, and that file."""
+    read_only: list[Path] = []
+    writable: list[Path] = []
+    options = [param for param in command.params if isinstance(param, Option)]
+    for option in options:
+        value = getattr(settings, str(option.name), given.get(option))
+        if option.name in _OWNED or value is None or not isinstance(option.type, _PATH_TYPES):
+            continue
+        for item in value if option.multiple else [value]:
+            path = _path(option, item)
+            if path is None:
+                continue
+            if option.name == 'bids_database_dir':
+                writable.append(path)
+            elif path.exists():
+                read_only.append(path)
+            elif settings.output_dir not in path.parents:  # an earlier job may write it there
+                raise UsageError(f'{option.flag_name} {path} does not exist.', 'Check the path.')
+    return tuple(read_only), tuple(writable)

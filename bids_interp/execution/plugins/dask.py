@@ -1,0 +1,314 @@
+"""Nodes on the workers of a dask cluster: on this machine, in jobs of a cluster, or anywhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bids_interp.errors import SchedulerError, WorkerLostError
+from bids_interp.execution.nipype_internals import DistributedPlugin, failure, run_node
+from bids_interp.execution.plugins.plugin_file import (
+    JOB_CLUSTERS,
+    check_dask,
+    job_cluster,
+    uses_tls,
+)
+
+logger = logging.getLogger('bids_interp')
+
+#: Memory that a worker is thought to need.
+WORKER_GB = 3.0
+#: Workers in jobs of a cluster, unless the file says otherwise.
+N_JOBS = 4
+#: Seconds without any worker after which the nodes are given up; jobs may wait in a queue.
+WORKER_SECONDS, QUEUE_SECONDS = 120.0, 24 * 3600.0
+#: Seconds until jobs are submitted again that a scheduler has refused.
+RETRY_SECONDS = 60.0
+#: Seconds to reach a scheduler.
+CONNECT_SECONDS = 30.0
+#: Status pages of dask are only for this machine.
+PAGES = '127.0.0.1:0'
+
+# A node that ended its worker would end the next one too; nodes start processes; and ANTs keeps a
+# worker from telling that it lives.
+SETTINGS = {
+    'distributed.scheduler.allowed-failures': 0,
+    'distributed.worker.daemon': False,
+    'distributed.scheduler.worker-ttl': '60 minutes',
+}
+
+
+class DaskPlugin(DistributedPlugin):
+    """Run each node on a worker of dask, one node at a time on each.
+
+    Parameters
+    ----------
+    plugin_args : dict
+        See docs/plugins.md. Workers are on this machine, unless ``scheduler`` is the address of a
+        cluster that runs, or one of :data:`~bids_interp.execution.plugins.plugin_file.JOB_CLUSTERS`
+        holds the arguments of a cluster of dask-jobqueue. ``nprocs``, ``mem_gb`` and ``scratch``
+        are what this machine allows.
+
+    Raises
+    ------
+    UsageError
+        If a package is missing or the arguments do not fit together.
+    SchedulerError
+        If no cluster can be reached, or it refuses the jobs.
+    """
+
+    def __init__(self, plugin_args: dict[str, Any]) -> None:
+        super().__init__(plugin_args=plugin_args)
+        check_dask(plugin_args)
+        self._kind = job_cluster(plugin_args)
+        patience = QUEUE_SECONDS if self._kind else WORKER_SECONDS
+        self._patience = float(plugin_args.get('worker_timeout', patience))
+        self._open = ExitStack()
+        self._futures: dict[int, Any] = {}
+        self._names: dict[int, str] = {}
+        self._seen = time.monotonic()
+        self._asked = 0.0
+        try:
+            self._connect(plugin_args)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            self.close()
+            words = ' '.join(str(error).split())
+            raise SchedulerError(
+                f'No dask cluster: {words}.', 'Check the --use-plugin file.'
+            ) from error
+
+    def _connect(self, arguments: Mapping[str, Any]) -> None:
+        import dask
+        from distributed import Client
+
+        self._open.enter_context(dask.config.set(SETTINGS))
+        security = self._security(arguments)
+        if 'scheduler' in arguments:
+            self.cluster: Any = str(arguments['scheduler'])
+        elif self._kind:
+            self.n_jobs = int(arguments.get('n_workers', N_JOBS))
+            self.cluster = make_job_cluster(self._kind, arguments, security)
+            self._open.enter_context(self.cluster)
+            self.n_jobs = submit_jobs(self.cluster, self.n_jobs)
+        else:
+            self.cluster = self._open.enter_context(_local_cluster(arguments, security))
+        self.client = self._open.enter_context(
+            Client(self.cluster, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
+        )
+
+    def _security(self, arguments: Mapping[str, Any]) -> Any:
+        if not uses_tls(arguments):
+            return None
+        if isinstance(arguments.get('tls'), Mapping):
+            return make_security(arguments['tls'])
+        folder = TemporaryDirectory(
+            prefix='dask-tls-', dir=arguments['scratch'], ignore_cleanup_errors=True
+        )
+        return make_security(write_credentials(Path(self._open.enter_context(folder))))
+
+    def submit(self, task: int, node: Any, updatehash: bool) -> None:
+        """Hand a node to dask."""
+        self._names[task] = node.fullname
+        if not self._futures:
+            self._seen = time.monotonic()
+        self._futures[task] = self.client.submit(run_node, node, updatehash, task, pure=False)
+
+    def result(self, task: int) -> dict[str, Any] | None:
+        """Return the result of a node, or None while it waits or runs."""
+        from distributed import CancelledError
+        from distributed.scheduler import KilledWorker
+
+        future, name = self._futures[task], self._names[task]
+        if not future.done():
+            if self._is_deserted():
+                return failure(task, WorkerLostError(f'No worker of dask was left for {name}.'))
+            return None
+        if future.status == 'finished':
+            return future.result()
+        error = future.exception() if future.status == 'error' else CancelledError()
+        if isinstance(error, KilledWorker | CancelledError):
+            error = WorkerLostError(f'The worker of dask that ran {name} was killed.')
+        return failure(task, error)
+
+    def _is_deserted(self) -> bool:
+        """Tell whether there has been no worker for too long; replace jobs that have ended."""
+        now = time.monotonic()
+        if now - self._asked > 1:
+            self._asked = now
+            # Without a scheduler there is nobody to ask for workers.
+            with suppress(OSError):
+                if self.client.status == 'running' and self.client.ncores():
+                    self._seen = now
+            if self._kind and len(self.cluster.workers) < self.n_jobs:
+                try:
+                    self.n_jobs = submit_jobs(self.cluster, self.n_jobs)
+                except RuntimeError as error:
+                    logger.warning('The scheduler refuses new jobs: %s', error)
+                    self._asked = now + RETRY_SECONDS
+        return now - self._seen > self._patience
+
+    def forget(self, task: int) -> None:
+        """Release the result of a node."""
+        self._futures.pop(task).release()
+
+    def close(self) -> None:
+        """Leave the cluster; end it where it is our own."""
+        self._futures.clear()
+        self._open.close()
+
+
+def make_security(tls: Mapping[str, Any]) -> Any:
+    """Return credentials made of files: one certificate serves client, scheduler and workers.
+
+    Parameters
+    ----------
+    tls : mapping
+        Paths of PEM files: ``ca_file``, ``cert``, and ``key`` unless the certificate holds it.
+
+    Returns
+    -------
+    distributed.Security
+        It refuses connections that are not encrypted.
+    """
+    from distributed import Security
+
+    roles = {
+        f'tls_{role}_{part}': str(tls[part])
+        for role in ('client', 'scheduler', 'worker')
+        for part in ('cert', 'key')
+        if part in tls
+    }
+    return Security(require_encryption=True, tls_ca_file=str(tls['ca_file']), **roles)
+
+
+def write_credentials(folder: Path) -> dict[str, str]:
+    """Make credentials for one run and write them as files that only their owner can read.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder that the jobs see too.
+
+    Returns
+    -------
+    dict of str to str
+        What :func:`make_security` takes.
+    """
+    from distributed import Security
+
+    made = Security.temporary()
+    texts = {'ca_file': made.tls_ca_file, 'cert': made.tls_worker_cert, 'key': made.tls_worker_key}
+    files = {name: folder / f'{name}.pem' for name in texts}
+    for name, path in files.items():
+        path.touch(mode=0o600)
+        path.write_text(texts[name])
+    return {name: str(path) for name, path in files.items()}
+
+
+def _local_cluster(arguments: Mapping[str, Any], security: Any) -> Any:
+    from distributed import LocalCluster
+
+    fitting = max(1, min(arguments['nprocs'], int(arguments['mem_gb'] / WORKER_GB)))
+    return LocalCluster(
+        host='127.0.0.1',
+        n_workers=int(arguments.get('n_workers', fitting)),
+        threads_per_worker=1,
+        memory_limit=arguments.get('memory_limit', 0),
+        dashboard_address=PAGES,
+        worker_dashboard_address=PAGES,
+        local_directory=arguments.get('scratch'),
+        security=security,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def make_job_cluster(kind: str, arguments: Mapping[str, Any], security: Any) -> Any:
+    """Return a cluster of dask-jobqueue that has no jobs yet.
+
+    Parameters
+    ----------
+    kind : str
+        Key of :data:`~bids_interp.execution.plugins.plugin_file.JOB_CLUSTERS`.
+    arguments : mapping
+        Of the plugin.
+    security : distributed.Security, optional
+        Credentials, in files that the jobs see too.
+    """
+    import dask_jobqueue
+
+    if security is None:
+        logger.warning(
+            'tls is off: whoever reaches the dask scheduler can run programs in your name.'
+        )
+    given = dict(arguments[kind])
+    defaults = {
+        'cores': 1,
+        'processes': 1,
+        'memory': '4GB',
+        'log_directory': str(Path(arguments['scratch'], 'dask-logs')),
+    }
+    # A node changes the folder of its process: each worker runs one node at a time.
+    given['worker_extra_args'] = [
+        *given.get('worker_extra_args', []), '--nthreads', '1', '--dashboard-address', PAGES,
+    ]  # fmt: skip
+    given['job_script_prologue'] = [
+        'export DASK_DISTRIBUTED__WORKER__DAEMON=False', *given.get('job_script_prologue', []),
+    ]  # fmt: skip
+    given['scheduler_options'] = {'dashboard_address': PAGES, **given.get('scheduler_options', {})}
+    make = getattr(dask_jobqueue, JOB_CLUSTERS[kind][0])
+    return make(**{**defaults, **given}, security=security)
+
+
+def submit_jobs(cluster: Any, n_jobs: int) -> int:
+    """Submit jobs until a cluster has as many as it should have.
+
+    Parameters
+    ----------
+    cluster : dask_jobqueue.JobQueueCluster
+        Jobs that have ended are replaced.
+    n_jobs : int
+        Number of jobs.
+
+    Returns
+    -------
+    int
+        Number of jobs that it has; a scheduler may accept fewer than it was asked for.
+
+    Raises
+    ------
+    RuntimeError
+        With the words of the scheduler, if it refuses a job and no other is left.
+    """
+    from distributed.core import Status
+
+    async def submit() -> None:
+        while len(cluster.worker_spec) < n_jobs:
+            cluster.worker_spec.update(cluster.new_worker_spec())
+        await cluster
+
+    before, refusal = set(cluster.workers), None
+    try:
+        cluster.sync(submit)
+    except RuntimeError as error:
+        refusal = error
+    for name, job in list(cluster.workers.items()):
+        if not job.job_id:
+            job.status = Status.failed
+            del cluster.workers[name], cluster.worker_spec[name]
+    if refusal and not cluster.workers:
+        raise refusal
+    if refusal:
+        logger.warning('The scheduler accepted %d of %d jobs.', len(cluster.workers), n_jobs)
+    new = [job for name, job in cluster.workers.items() if name not in before]
+    if new:
+        logger.info(
+            'Jobs with workers of dask: %s; their logs are in %s.',
+            ' '.join(job.job_id for job in new),
+            new[0].log_directory,
+        )
+    return len(cluster.workers)

@@ -1,0 +1,275 @@
+"""The file of ``--use-plugin``: checked before anything heavy is imported, then made a plugin."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_interp.device import resolve_device
+from bids_interp.errors import UsageError
+from bids_interp.settings import Settings
+
+if TYPE_CHECKING:
+    from nipype.pipeline.plugins.base import PluginBase
+
+#: Files and variables that container runtimes leave behind.
+CONTAINER_FILES = ('/.dockerenv', '/run/.containerenv', '/.singularity.d')
+CONTAINER_VARIABLES = ('APPTAINER_CONTAINER', 'SINGULARITY_CONTAINER', 'container')
+
+#: Clusters of dask-jobqueue by the key in the file: the class, and the commands that it calls.
+JOB_CLUSTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    'slurm': ('SLURMCluster', ('sbatch', 'scancel')),
+    'pbs': ('PBSCluster', ('qsub', 'qdel')),
+    'sge': ('SGECluster', ('qsub', 'qdel')),
+    'lsf': ('LSFCluster', ('bsub', 'bkill')),
+}
+
+#: Keys of ``tls`` that name certificate files of one's own; the last may be left out.
+TLS_FILES = ('ca_file', 'cert', 'key')
+
+#: Keys of ``plugin_args`` of each plugin.
+ARGUMENTS: Mapping[str, frozenset[str]] = {
+    'MultiProc': frozenset({
+        'n_procs', 'memory_gb', 'n_gpu_procs', 'raise_insufficient', 'scheduler', 'mp_context',
+        'maxtasksperchild', 'max_jobs',
+    }),
+    'Linear': frozenset(),
+    'Dask': frozenset({
+        'scheduler', *JOB_CLUSTERS, 'n_workers', 'tls', 'worker_timeout', 'memory_limit',
+        'max_jobs',
+    }),
+}  # fmt: skip
+
+_REFUSED = {
+    'LegacyMultiProc': 'it waits forever when a worker is killed; use MultiProc',
+    'DAGMan': 'it does not wait for its jobs',
+    'Condor': 'it has not been tested with this program',
+    'IPython': 'it has not been tested with this program; use Dask',
+    'OAR': 'it has not been tested with this program',
+    'SomaFlow': 'it has not been tested with this program',
+    'Debug': 'it computes nothing',
+} | {
+    f'{kind.upper()}{suffix}': f'use "plugin: Dask" with "plugin_args: {{{kind}: {{...}}}}"'
+    for kind in JOB_CLUSTERS
+    for suffix in ('', 'Graph')
+}
+_ADVICE = 'See docs/plugins.md, and the examples in bids_interp/hpc/templates/plugins.'
+
+StatusCallback = Callable[[Any, str], None]
+
+
+def read_plugin_file(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return plugin and arguments of a ``--use-plugin`` file.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, names no plugin that is supported, or an argument that the plugin
+        does not have.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f'--use-plugin {path} cannot be read: {error}.') from error
+    if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
+        raise UsageError(f'--use-plugin {path} needs a line such as "plugin: Dask".', _ADVICE)
+    name = content['plugin']
+    if name not in ARGUMENTS:
+        why = f'not supported: {_REFUSED[name]}' if name in _REFUSED else 'unknown'
+        raise UsageError(
+            f'--use-plugin {path}: the plugin {name!r} is {why}. '
+            f'The plugins are {", ".join(ARGUMENTS)}.',
+            _ADVICE,
+        )
+    arguments = content.get('plugin_args') or {}
+    if not isinstance(arguments, dict):
+        raise UsageError(f'--use-plugin {path}: plugin_args must hold lines "key: value".', _ADVICE)
+    strange = sorted(set(map(str, arguments)) - ARGUMENTS[name])
+    if strange:
+        raise UsageError(
+            f'--use-plugin {path}: {name} has no plugin_args {", ".join(strange)}; there are '
+            f'{", ".join(sorted(ARGUMENTS[name])) or "none"}.',
+            _ADVICE,
+        )
+    return name, {key: value for key, value in arguments.items() if value is not None}
+
+
+def check_plugin(path: Path | None) -> None:
+    """Read a ``--use-plugin`` file and look for the programs and packages that it needs.
+
+    Raises
+    ------
+    UsageError
+        If the file is wrong, or something that the plugin needs is missing.
+    """
+    if path is None:
+        return
+    name, arguments = read_plugin_file(path)
+    if name == 'Dask':
+        check_dask(arguments)
+
+
+def choose_device(settings: Settings) -> str:
+    """Return the device of the networks; a GPU of other machines is taken on trust.
+
+    Raises
+    ------
+    DeviceError
+        If a GPU is asked for, the networks run on this machine, and it has none.
+    """
+    if settings.use_plugin is not None and settings.device.startswith('cuda'):
+        name, arguments = read_plugin_file(settings.use_plugin)
+        if name == 'Dask' and (job_cluster(arguments) or 'scheduler' in arguments):
+            return settings.device
+    return resolve_device(settings.device)
+
+
+def job_cluster(arguments: Mapping[str, Any]) -> str | None:
+    """Return the scheduler whose jobs are the workers of dask, if there is one."""
+    return next((kind for kind in JOB_CLUSTERS if kind in arguments), None)
+
+
+def check_dask(arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of the plugin Dask, and look for what it needs.
+
+    Raises
+    ------
+    UsageError
+        If arguments contradict each other, or a package, command or file is missing.
+    """
+    kind = job_cluster(arguments)
+    places = [key for key in ('scheduler', *JOB_CLUSTERS) if key in arguments]
+    if len(places) > 1 or ('scheduler' in arguments and 'n_workers' in arguments):
+        raise UsageError(
+            'The plugin Dask takes either the address of a scheduler, or workers of its own: '
+            f'n_workers, with at most one of {", ".join(JOB_CLUSTERS)}.',
+            'Remove one of them from the --use-plugin file.',
+        )
+    _check_tls(arguments)
+    needed = {'distributed': 'distributed'}
+    if kind:
+        needed['dask_jobqueue'] = 'dask-jobqueue'
+    if uses_tls(arguments) and not isinstance(arguments.get('tls'), Mapping):
+        needed['cryptography'] = 'cryptography'
+    for module, package in needed.items():
+        if find_spec(module) is None:
+            raise UsageError(
+                f'The plugin Dask needs the package {package}, which is not installed.',
+                'Install it with `pip install "bids_interp[dask]"`.',
+            )
+    if kind:
+        _check_job_cluster(kind, arguments[kind])
+
+
+def uses_tls(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether connections of dask are encrypted: with jobs unless the file says otherwise."""
+    return bool(arguments.get('tls', job_cluster(arguments) is not None))
+
+
+def _check_tls(arguments: Mapping[str, Any]) -> None:
+    tls = arguments.get('tls', False)
+    if isinstance(tls, bool):
+        if tls and 'scheduler' in arguments:
+            raise UsageError(
+                'A scheduler that runs already does not know credentials made now.',
+                f'Name its files in the --use-plugin file: tls: {{{", ".join(TLS_FILES)}}}.',
+            )
+        return
+    if not isinstance(tls, Mapping) or not set(TLS_FILES[:2]) <= set(tls) <= set(TLS_FILES):
+        raise UsageError(
+            f'tls must be true, false, or name the files {", ".join(TLS_FILES)} (PEM).', _ADVICE
+        )
+    for name, path in tls.items():
+        if not os.access(path, os.R_OK):
+            raise UsageError(f'The file {path} (tls: {name}) cannot be read.', _ADVICE)
+
+
+def _check_job_cluster(kind: str, given: Any) -> None:
+    """Look for the commands of a scheduler and the network interface that dask listens on."""
+    missing = [name for name in JOB_CLUSTERS[kind][1] if shutil.which(name) is None]
+    if missing:
+        where = 'in this container' if in_container() else 'on this machine'
+        raise UsageError(
+            f'{kind.upper()} needs {", ".join(missing)}, not found {where}.',
+            'Run it on a submit host of the cluster, or leave out --use-plugin and submit one '
+            'array task per participant: `bids_interp_tools hpc slurm` writes the scripts.',
+        )
+    if not isinstance(given, Mapping):
+        raise UsageError(f'{kind} must hold arguments of {JOB_CLUSTERS[kind][0]}.', _ADVICE)
+    own = given.get('scheduler_options') or {}
+    name = own.get('interface', given.get('interface'))
+    known = [interface for _, interface in socket.if_nameindex()]
+    if name not in known and 'host' not in own:
+        raise UsageError(
+            f'{kind} must name the network interface by which jobs reach this machine, one of '
+            f'{", ".join(known)}{f", not {name}" if name else ""}.',
+            f'Write for example "{kind}: {{interface: {known[-1]}}}" in the --use-plugin file.',
+        )
+
+
+def make_plugin(
+    plugin_file: Path | None,
+    *,
+    nprocs: int,
+    mem_gb: float,
+    n_gpu_procs: int,
+    scratch: Path,
+    status_callback: StatusCallback,
+) -> PluginBase:
+    """Return the plugin of a run.
+
+    Parameters
+    ----------
+    plugin_file : Path, optional
+        YAML of ``--use-plugin``; MultiProc, watched, if not given.
+    nprocs, mem_gb, n_gpu_procs : int, float, int
+        Limits of MultiProc and of Dask's workers on this machine; a plugin file's own arguments
+        win.
+    scratch : Path
+        Folder for files of the plugin.
+    status_callback : callable
+        Called with (node, 'start' | 'end' | 'exception').
+    """
+    name, given = read_plugin_file(plugin_file) if plugin_file else ('MultiProc', {})
+    arguments: dict[str, Any] = {'status_callback': status_callback, **given}
+    if name == 'MultiProc':
+        from bids_interp.execution.plugins.multiproc import WatchedMultiProcPlugin
+
+        limits = {
+            'n_procs': nprocs,
+            'memory_gb': mem_gb,
+            'n_gpu_procs': n_gpu_procs,
+            'raise_insufficient': False,
+            'scheduler': 'tsort',
+            'mp_context': 'forkserver',
+        }
+        return WatchedMultiProcPlugin({**limits, **arguments, 'scratch': str(scratch)})
+    if name == 'Dask':
+        from bids_interp.execution.plugins.dask import DaskPlugin
+
+        return DaskPlugin(
+            {'nprocs': nprocs, 'mem_gb': mem_gb, **arguments, 'scratch': str(scratch)}
+        )
+    from nipype.pipeline.plugins import LinearPlugin
+
+    return LinearPlugin(plugin_args=arguments)
+
+
+def in_container(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this process runs in a container, as far as one can see.
+
+    Examples
+    --------
+    >>> in_container({'APPTAINER_CONTAINER': '/images/bids_interp.sif'})
+    True
+    """
+    return any(environ.get(name) for name in CONTAINER_VARIABLES) or any(
+        os.path.exists(path) for path in CONTAINER_FILES
+    )

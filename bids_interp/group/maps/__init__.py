@@ -1,0 +1,1 @@
+"""Maps of many subjects: reading, averaging, regions and files."""

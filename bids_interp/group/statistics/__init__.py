@@ -1,0 +1,1 @@
+"""Statistics of the group level: expression score, linear model, permutation."""

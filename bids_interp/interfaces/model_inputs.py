@@ -1,0 +1,124 @@
+"""What the nodes that use the model share: inputs, loading, PyTorch set up the same way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    SimpleInterface,
+    traits,
+)
+
+from bids_interp.bids.explain_files import field_files
+
+if TYPE_CHECKING:
+    import torch
+
+    from bids_interp.models.bundle.reader import ModelBundle
+    from bids_interp.spatial import Grid
+
+
+class ModelInputSpec(BaseInterfaceInputSpec):
+    """Inputs of every node that opens the model."""
+
+    # Where the model lies does not matter; its hash says whether it is the same one.
+    model = Directory(exists=True, mandatory=True, nohash=True, desc='model bundle')
+    model_hash = traits.Str(mandatory=True, desc='hash of the model bundle')
+    contrast = traits.Str('', usedefault=True, desc='pair of classes; the first where empty')
+    allow_code = traits.Bool(False, usedefault=True, nohash=True, desc='may run its code')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
+    random_seed = traits.Int(0, usedefault=True, desc='seed of PyTorch')
+
+
+class NetworkInputSpec(ModelInputSpec):
+    """Inputs of every node that runs a network of the model."""
+
+    model_input = File(exists=True, mandatory=True, desc='input of the classifier')
+    membership = File(exists=True, mandatory=True, desc='JSON: folds that may explain the subject')
+    device = traits.Str('cpu', usedefault=True, nohash=True, desc='cpu, cuda or cuda:N')
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc='wait for a free GPU')
+
+
+class ModelInterface(SimpleInterface):
+    """What all nodes that open the model share."""
+
+    def open_model(self) -> ModelBundle:
+        """Load the bundle, and make PyTorch repeatable and as parallel as it was allowed."""
+        import torch
+
+        from bids_interp.errors import ModelError
+        from bids_interp.models.bundle.reader import load_bundle
+
+        torch.set_num_threads(self.inputs.num_threads)
+        torch.manual_seed(self.inputs.random_seed)
+        bundle = load_bundle(
+            self.inputs.model, self.inputs.contrast or None, allow_code=self.inputs.allow_code
+        )
+        if bundle.version_hash != self.inputs.model_hash:
+            raise ModelError(
+                f'{self.inputs.model} changed during the run: its hash is {bundle.version_hash}, '
+                f'no longer {self.inputs.model_hash}.',
+                'Run the same command again.',
+            )
+        return bundle
+
+    def network_input(self) -> tuple[torch.Tensor, tuple[int, ...], str]:
+        """Input (1, 1, X, Y, Z), folds to use, and device."""
+        import torch
+
+        from bids_interp.device import resolve_device
+
+        data, _ = load_image(self.inputs.model_input)
+        membership = json.loads(Path(self.inputs.membership).read_text(encoding='utf-8'))
+        image = torch.from_numpy(data)[None, None]
+        return image, tuple(membership['FoldsUsed']), resolve_device(self.inputs.device)
+
+    def path(self, runtime: Any, name: str) -> str:
+        """Path of a file in the folder of the node."""
+        return str(Path(runtime.cwd) / name)
+
+
+def load_image(path: str, space: str = '') -> tuple[np.ndarray, Grid]:
+    """Voxels (X, Y, Z) float32 of a NIfTI image, and its grid."""
+    import nibabel as nib
+
+    from bids_interp.spatial import Grid
+
+    image = nib.Nifti1Image.from_filename(path)
+    data = np.ascontiguousarray(image.get_fdata(dtype=np.float32))
+    return data, Grid.from_image(image, space)
+
+
+def load_velocity(path: str) -> tuple[np.ndarray, Grid]:
+    """Velocity (3, X, Y, Z) in mm along world axes from a 5-D vector image, and its grid."""
+    data, grid = load_image(path)
+    return np.ascontiguousarray(np.moveaxis(data[..., 0, :], -1, 0)), grid
+
+
+def load_fields(paths: Sequence[str]) -> dict[str, tuple[np.ndarray, Grid]]:
+    """Load the simulators' fields by direction, as the node Simulate wrote them.
+
+    Raises
+    ------
+    ValueError
+        If the files are others, or in another order.
+    """
+    fields = {}
+    for path, file in zip(paths, field_files(), strict=True):
+        if Path(path).name.split('.')[0] != file.stem:
+            raise ValueError(f'{path} is not the field of the direction {file.direction}.')
+        fields[file.direction] = load_velocity(path)
+    return fields
+
+
+def load_matrix(path: str) -> np.ndarray:
+    """Affine 4 x 4 from the JSON file of a registration, under ``native_to_template``."""
+    registration = json.loads(Path(path).read_text(encoding='utf-8'))
+    return np.array(registration['native_to_template'], dtype=np.float64)

@@ -1,0 +1,154 @@
+"""One sink for all derivatives: files, names and sidecars are planned beforehand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    DynamicTraitedSpec,
+    File,
+    OutputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_interp.bids.names import sidecar_name
+from bids_interp.bids.write.atomic import copy_file, copy_nifti, is_no_map, write_json
+from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, Plan
+
+
+class _SinkInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
+    out_dir = Directory(mandatory=True, desc='root of the output dataset')
+    plan = traits.Dict(mandatory=True, desc='name of an input -> planned outputs, in order')
+
+
+class _SinkOutputSpec(TraitedSpec):
+    out_files = OutputMultiObject(File(exists=True), desc='what was written, without sidecars')
+
+
+class DerivativesSink(SimpleInterface):
+    """Write planned outputs into the output dataset, each whole or not at all.
+
+    Parameters
+    ----------
+    plan : dict
+        Of :func:`bids_interp.bids.write.scan_outputs.plan_anatomical` or ``plan_explain``. Every
+        key becomes an input that takes a file or a list of files, and everything that sidecars
+        learn on the way becomes an input that takes a value or a JSON file.
+
+    Raises
+    ------
+    ValueError
+        If an input brings other files than the planned ones, or the same ones in another order.
+    """
+
+    input_spec = _SinkInputSpec
+    output_spec = _SinkOutputSpec
+    # Someone may have removed outputs since the last run with this work directory.
+    _always_run = True
+
+    def __init__(self, plan: Plan | None = None, **inputs: Any) -> None:
+        super().__init__()
+        planned = plan or {}
+        learned = {name for outputs in planned.values() for o in outputs for _, name in o.learned}
+        for name in (*planned, *sorted(learned)):
+            self.inputs.add_trait(name, traits.Any)
+            self.inputs.trait_set(trait_change_notify=False, **{name: traits.Undefined})
+        if plan is not None:
+            self.inputs.plan = {
+                key: [output.to_dict() for output in outputs] for key, outputs in plan.items()
+            }
+        self.inputs.trait_set(**inputs)
+
+    def _run_interface(self, runtime):
+        written = []
+        for name, outputs in self.inputs.plan.items():
+            files = _as_list(self._value(name))
+            check_identity(name, files, outputs)
+            for file, output in zip(files, outputs, strict=True):
+                if output['optional'] and is_no_map(file):
+                    continue
+                metadata = {**output['metadata'], **self._learned(output)}
+                written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))
+        self._results['out_files'] = written
+        return runtime
+
+    def _value(self, name: str) -> Any:
+        value = getattr(self.inputs, name)
+        if not isdefined(value):
+            raise ValueError(f'Nothing is connected to {name}.')
+        return value
+
+    def _learned(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Collect what the sidecar of a file learns."""
+        collected: dict[str, Any] = {}
+        for key, name in output['learned']:
+            value = self._value(name)
+            if isinstance(value, str) and value.endswith('.json'):
+                value = json.loads(Path(value).read_text(encoding='utf-8'))
+            if key == KEYS_OF_FILE:
+                value = value[output['label']]
+            collected |= value if key in (ALL_KEYS, KEYS_OF_FILE) else {key: value}
+        return collected
+
+
+def _as_list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def check_identity(name: str, files: list[str], outputs: list[dict[str, Any]]) -> None:
+    """Compare the files of one input with the planned ones, by their names.
+
+    Raises
+    ------
+    ValueError
+        If their number, identity or order is another one.
+    """
+    planned = [output['stem'] for output in outputs]
+    if len(files) != len(planned):
+        raise ValueError(f'{name} brings {len(files)} files; {len(planned)} are planned.')
+    found = [Path(file).name.split('.')[0] for file in files]
+    wrong = [
+        f'{stem} (planned: {wanted})'
+        for stem, wanted in zip(found, planned, strict=True)
+        if wanted is not None and stem != wanted
+    ]
+    if wrong:
+        raise ValueError(f'{name} brings other files than planned: {", ".join(wrong)}.')
+
+
+def write_derivative(
+    file: str | Path, out_dir: str | Path, output: dict[str, Any], metadata: dict[str, Any]
+) -> Path:
+    """Write one file and its sidecar; the sidecar comes first, so that no file lacks it.
+
+    Parameters
+    ----------
+    file : path
+        What to write.
+    out_dir : path
+        Root of the output dataset.
+    output : dict
+        A :class:`bids_interp.bids.write.scan_outputs.PlannedOutput` as plain types.
+    metadata : dict
+        Content of the sidecar; it is merged into a file that is JSON itself.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+    """
+    path = Path(out_dir) / output['name']
+    if path.suffix == '.json':
+        content = json.loads(Path(file).read_text(encoding='utf-8'))
+        return write_json(path, {**metadata, **content})
+    write_json(sidecar_name(path), metadata)
+    if path.name.endswith('.nii.gz'):
+        return copy_nifti(file, path, template=output['template'], dtype=output['dtype'])
+    return copy_file(file, path)

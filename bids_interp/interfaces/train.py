@@ -1,0 +1,234 @@
+"""Nodes of the train workflow; each calls functions of :mod:`bids_interp.training`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    Directory,
+    File,
+    InputMultiObject,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from bids_interp.bids.write.atomic import write_json, write_nifti
+
+
+class _TakePreparedInputSpec(BaseInterfaceInputSpec):
+    t1w = File(exists=True, mandatory=True, desc='preprocessed image of an earlier run')
+    mask = File(exists=True, mandatory=True, desc='its brain mask')
+    transform = File(exists=True, mandatory=True, desc='sidecar of its transform')
+
+
+class _TakePreparedOutputSpec(TraitedSpec):
+    brain = File(exists=True, desc='native brain, 0 outside')
+    native_to_template = File(exists=True, desc='JSON: 4 x 4, world RAS mm')
+
+
+class TakePrepared(SimpleInterface):
+    """Take a brain from the output directory instead of preparing it again."""
+
+    input_spec = _TakePreparedInputSpec
+    output_spec = _TakePreparedOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.interfaces.model_inputs import load_image
+
+        data, grid = load_image(self.inputs.t1w)
+        inside, _ = load_image(self.inputs.mask)
+        brain = Path(runtime.cwd) / 'brain.nii.gz'
+        write_nifti(brain, data * (inside > 0), grid.affine, template=False)
+        facts = json.loads(Path(self.inputs.transform).read_text(encoding='utf-8'))
+        matrix = write_json(Path(runtime.cwd) / 'matrix.json', facts['Registration'])
+        self._results.update(brain=str(brain), native_to_template=str(matrix))
+        return runtime
+
+
+class _TrainingInputInputSpec(BaseInterfaceInputSpec):
+    brain = File(exists=True, mandatory=True, desc='native brain, zero outside')
+    native_to_template = File(exists=True, mandatory=True, desc='JSON: 4 x 4, RAS+ mm')
+    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    out_file = traits.Str(mandatory=True, desc='where the input is kept (.safetensors)')
+
+
+class _TrainingInputOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc='input of the classifier')
+
+
+class TrainingInput(SimpleInterface):
+    """Bring a brain onto the grid of the model to be, as the participant level will."""
+
+    input_spec = _TrainingInputInputSpec
+    output_spec = _TrainingInputOutputSpec
+    # What was kept may have been removed since the last run with this work directory.
+    _always_run = True
+
+    def _run_interface(self, runtime):
+        from bids_interp.interfaces.model_inputs import load_image, load_matrix
+        from bids_interp.models.preprocessing import to_model_grid
+        from bids_interp.training.cohort.storage import load_context, save_input
+
+        grid, mask, preprocessing = load_context(Path(self.inputs.context))
+        brain, native = load_image(self.inputs.brain, 'T1w')
+        matrix = load_matrix(self.inputs.native_to_template)
+        image = to_model_grid(brain, native, matrix, grid, mask, preprocessing)
+        save_input(Path(self.inputs.out_file), image)
+        self._results['out_file'] = self.inputs.out_file
+        return runtime
+
+
+class _GatherInputSpec(BaseInterfaceInputSpec):
+    inputs = InputMultiObject(File(exists=True), mandatory=True, desc='inputs, in order')
+    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    table = File(exists=True, mandatory=True, desc='JSON: labels, families, keys and covariates')
+    n_folds = traits.Int(mandatory=True, desc='folds of the cross-validation')
+    random_seed = traits.Int(mandatory=True, desc='seed of the folds')
+
+
+class _GatherOutputSpec(TraitedSpec):
+    cohort = File(exists=True, desc='images and labels')
+    folds = File(exists=True, desc='indices of the folds')
+
+
+class GatherCohort(SimpleInterface):
+    """Put all images together and split them into folds."""
+
+    input_spec = _GatherInputSpec
+    output_spec = _GatherOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.training.cohort.gather import gather, split
+        from bids_interp.training.cohort.storage import save_cohort, save_folds
+
+        table = json.loads(Path(self.inputs.table).read_text(encoding='utf-8'))
+        cohort = gather(
+            [Path(path) for path in self.inputs.inputs], Path(self.inputs.context), table
+        )
+        folds = split(cohort, table, self.inputs.n_folds, self.inputs.random_seed)
+        files = {name: Path(runtime.cwd) / f'{name}.safetensors' for name in ('cohort', 'folds')}
+        save_cohort(files['cohort'], cohort)
+        save_folds(files['folds'], folds)
+        self._results.update({name: str(path) for name, path in files.items()})
+        return runtime
+
+
+class _FoldInputSpec(BaseInterfaceInputSpec):
+    cohort = File(exists=True, mandatory=True, desc='of GatherCohort')
+    folds = File(exists=True, mandatory=True, desc='of GatherCohort')
+    index = traits.Int(mandatory=True, desc='number of the fold')
+    recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
+    recipe_digest = traits.Str(mandatory=True, desc='of the recipe that they make')
+    classifier = traits.Dict(desc='source of a trained classifier')
+    classifier_card = File(exists=True, desc='JSON that describes it')
+    allow_code = traits.Bool(False, usedefault=True, nohash=True, desc='may run its code')
+    directory = Directory(mandatory=True, nohash=True, desc='for checkpoints')
+    device = traits.Str('cpu', usedefault=True, nohash=True, desc='cpu, cuda or cuda:N')
+    use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc='wait for a free GPU')
+    n_devices = traits.Int(1, usedefault=True, nohash=True, desc='processes that share a batch')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
+    random_seed = traits.Int(mandatory=True, desc='seed of everything random')
+
+
+class _FoldOutputSpec(TraitedSpec):
+    result = File(exists=True, desc='networks, answers and maps')
+
+
+class TrainFold(SimpleInterface):
+    """Train classifier and simulator of one fold; a killed one goes on where it stopped."""
+
+    input_spec = _FoldInputSpec
+    output_spec = _FoldOutputSpec
+
+    def _run_interface(self, runtime):
+        import torch
+
+        from bids_interp.device import resolve_device
+        from bids_interp.training.cohort.storage import (
+            load_cohort,
+            load_folds,
+            save_result,
+        )
+        from bids_interp.training.fold import Place, train_fold
+        from bids_interp.training.recipe import make_recipe
+
+        inputs = self.inputs
+        torch.set_num_threads(inputs.num_threads)
+        place = Place(
+            Path(inputs.directory) / f'fold-{inputs.index}',
+            resolve_device(inputs.device),
+            inputs.n_devices,
+            _tell,
+        )
+        result = train_fold(
+            load_cohort(Path(inputs.cohort)),
+            load_folds(Path(inputs.folds))[inputs.index],
+            inputs.index,
+            make_recipe(**inputs.recipe),
+            place,
+            seed=inputs.random_seed,
+            external=self._external(),
+        )
+        path = Path(runtime.cwd) / 'result.safetensors'
+        save_result(path, result)
+        self._results['result'] = str(path)
+        return runtime
+
+    def _external(self) -> Any:
+        if not isdefined(self.inputs.classifier):
+            return None
+        from bids_interp.models.external.card import ClassifierCard
+        from bids_interp.models.external.loader import ExternalSource, load_external
+
+        source = ExternalSource(**self.inputs.classifier)
+        card = ClassifierCard.read(Path(self.inputs.classifier_card))
+        return load_external(source, card, self.inputs.allow_code)
+
+
+def _tell(line: str) -> None:
+    """Say something from a worker process, in the form of the log."""
+    sys.stderr.write(f'{time.strftime("%H:%M:%S")} {line}\n')
+    sys.stderr.flush()
+
+
+class _AssembleInputSpec(BaseInterfaceInputSpec):
+    cohort = File(exists=True, mandatory=True, desc='of GatherCohort')
+    folds = File(exists=True, mandatory=True, desc='of GatherCohort')
+    results = InputMultiObject(File(exists=True), mandatory=True, desc='of TrainFold, in order')
+    table = File(exists=True, mandatory=True, desc='JSON: labels, families, keys and covariates')
+    facts = traits.Dict(mandatory=True, desc='of the configuration of the bundle')
+    checkpoints = Directory(exists=True, mandatory=True, nohash=True, desc='of TrainFold')
+    bundle = traits.Str(mandatory=True, desc='folder of the bundle')
+    report_dir = traits.Str(mandatory=True, desc='folder of report and tables')
+    overwrite = traits.Bool(False, usedefault=True, nohash=True, desc='replace a bundle')
+    classifier = traits.Dict(desc='source of a trained classifier')
+    sanity = File(exists=True, desc='of SanityFold')
+    random_seed = traits.Int(mandatory=True, desc='seed of bootstrap and permutations')
+
+
+class _AssembleOutputSpec(TraitedSpec):
+    bundle = Directory(exists=True, desc='the bundle')
+    report = File(exists=True, desc='HTML report of the training')
+
+
+class AssembleModel(SimpleInterface):
+    """Measure the folds together, and write bundle, tables and report."""
+
+    input_spec = _AssembleInputSpec
+    output_spec = _AssembleOutputSpec
+    _always_run = True
+
+    def _run_interface(self, runtime):
+        from bids_interp.interfaces.train_outputs import write_model
+
+        checked = Path(self.inputs.sanity) if isdefined(self.inputs.sanity) else None
+        bundle, report = write_model(self.inputs, checked)
+        self._results.update(bundle=str(bundle), report=str(report))
+        return runtime

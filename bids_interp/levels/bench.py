@@ -1,0 +1,297 @@
+"""The tool `bench truth`: read, check, prepare, train, explain, score, tell."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bids_interp.anatomical.templates import with_head_template
+from bids_interp.bench.design import Benchmark
+from bids_interp.bids.read.query import T1wRecord, collect
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.dataset_description import prepare_output
+from bids_interp.constants import EMBEDDED_TEMPLATE
+from bids_interp.errors import InputDatasetError, OutputError
+from bids_interp.execution.execute import configure_nipype, execute, run_nodes
+from bids_interp.execution.folders import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.execution.log import add_log_file, start_logging
+from bids_interp.execution.outcome import DONE, FAILED, Outcome
+from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
+from bids_interp.execution.resources import (
+    prepare_caches,
+)
+from bids_interp.execution.run import Run, start_run
+from bids_interp.levels.preflight import preflight
+from bids_interp.records import read_record
+from bids_interp.settings import Settings
+from bids_interp.version import __version__
+
+if TYPE_CHECKING:
+    from bids_interp.bench.records import Provenance, ScenarioRecord
+    from bids_interp.workflows.bench_unit import BenchFiles
+
+logger = logging.getLogger('bids_interp')
+
+
+def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] = ()) -> int:
+    """Run the benchmark and return the exit code.
+
+    Parameters
+    ----------
+    settings : Settings
+        Input, selection, preparation and machine; prepared brains go to its output directory,
+        ``<OUT>/derivatives``, and results to its parent.
+    benchmark : Benchmark
+        What is run.
+    command : sequence of str
+        Words of the command line, for the table.
+
+    Raises
+    ------
+    BidsInterpError
+        If something is wrong before anything is computed, or too few brains could be prepared.
+    """
+    started = time.monotonic()
+    start_logging(settings.verbose)
+    settings = with_head_template(settings)
+    out = settings.output_dir.parent
+    work_dir = _work_dir(settings, out)
+    records = first_of_each(collect(settings))
+    check_brains(len(records), benchmark.n_folds)
+    check_places(settings, work_dir)
+    prepare_caches(work_dir)
+    run = start_run(settings, work_dir, choose_device(settings))
+    prepare_work_dir(work_dir, clean=False)
+    prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
+    add_log_file(out / 'logs' / f'{run.uuid}.log')
+    logger.info(
+        '%d brains, %s with seeds %s, %d replicates of each brain, voxels of %g mm; %s',
+        len(records),
+        ', '.join(benchmark.scenarios),
+        ', '.join(map(str, benchmark.seeds)),
+        benchmark.replicates,
+        benchmark.spacing_mm,
+        out,
+    )
+    configure_nipype(run)
+    context = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
+    _save_context(context, benchmark, settings.offline)
+    brains, problems = _prepare(settings, records, context, run)
+    for problem in problems:
+        logger.error('%s is left out: %s', problem.name, problem.problem)
+    check_brains(len(brains), benchmark.n_folds)
+    known = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
+    files = _files(benchmark.data_digest(known), brains, context, work_dir, out)
+    provenance = _provenance(benchmark.table_digest(known), command, run)
+    outcome = _run(benchmark, files, run, provenance)
+    code = _tell(benchmark, out, outcome, _facts(settings, benchmark, brains), provenance)
+    logger.info('%.0f s in all.', time.monotonic() - started)
+    return max(code, 1 if problems else 0)
+
+
+def first_of_each(records: Sequence[T1wRecord]) -> list[T1wRecord]:
+    """The first image of each participant: several of one are no independent brains."""
+    first: dict[str, T1wRecord] = {}
+    for record in records:
+        first.setdefault(record.subject, record)
+    if len(first) < len(records):
+        logger.info('Of %d images the first of each participant is used.', len(records))
+    return list(first.values())
+
+
+def check_brains(count: int, n_folds: int) -> None:
+    """Refuse so few brains that a fold would be without training or validation.
+
+    Raises
+    ------
+    InputDatasetError
+        With the number that is needed.
+    """
+    needed = 2 * n_folds
+    if count < needed:
+        raise InputDatasetError(
+            f'{count} usable brains are too few for {n_folds} folds; {needed} are needed.',
+            'Use more participants, or fewer folds: --recipe \'{"n_folds": 2}\'.',
+        )
+
+
+def _work_dir(settings: Settings, out: Path) -> Path:
+    check_plugin(settings.use_plugin)
+    work_dir = choose_work_dir(settings)
+    if work_dir.resolve() == out.resolve():
+        raise OutputError(f'{out} is both output and work directory.', 'Choose another --work-dir.')
+    return work_dir
+
+
+def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:
+    """Write grid, mask and intensities of our model."""
+    from bids_interp.anatomical.templates import brain_template
+    from bids_interp.training.cohort.model_grid import model_grid
+    from bids_interp.training.cohort.storage import save_context
+    from bids_interp.training.recipe import make_recipe
+
+    template = brain_template(EMBEDDED_TEMPLATE, offline=offline)
+    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, benchmark.spacing_mm, benchmark.cube)
+    save_context(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
+
+
+def _prepare(
+    settings: Settings, records: Sequence[T1wRecord], context: Path, run: Run
+) -> tuple[list[dict[str, Any]], list[Outcome]]:
+    """Bring every brain to the template, once; what was prepared before is used again."""
+    from bids_interp.levels.train_inputs import look_for_prepared
+    from bids_interp.workflows.train import init_training_inputs_wf
+
+    rows = preflight(list(records), settings, None)
+    problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]
+    bad = {problem.name for problem in problems}
+    usable = [record for record in records if record.prefix not in bad]
+    found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
+    missing = [record for record in usable if record.prefix not in found]
+    if missing:
+        logger.info('%d of %d brains have to be prepared.', len(missing), len(usable))
+        base_dir = run.work_dir / 'bench-brains'
+        workflow = init_training_inputs_wf(
+            settings=settings,
+            records=missing,
+            prepared={},
+            template=EMBEDDED_TEMPLATE,
+            context=context,
+            inputs_dir=base_dir / 'inputs',
+            run=run,
+            base_dir=base_dir,
+            name='bench_brains_wf',
+        )
+        verdict = execute(run, workflow, missing)
+        problems += [outcome for outcome in verdict.outcomes if outcome.status != DONE]
+        found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
+    brains = [
+        {'label': record.subject, **_brain_files(found[record.prefix])}
+        for record in usable
+        if record.prefix in found
+    ]
+    return brains, problems
+
+
+def _brain_files(prepared: Any) -> dict[str, str]:
+    paths = {'t1w': prepared.t1w, 'mask': prepared.mask, 'transform': prepared.transform}
+    digest = hashlib.sha256()
+    for path in paths.values():
+        digest.update(path.read_bytes())
+    return {**{k: str(path) for k, path in paths.items()}, 'digest': digest.hexdigest()[:16]}
+
+
+def _files(
+    digest: str, brains: Sequence[dict[str, Any]], context: Path, work_dir: Path, out: Path
+) -> BenchFiles:
+    from bids_interp.workflows.bench_unit import BenchFiles
+
+    base_dir = work_dir / f'bench-{digest}'
+    base_dir.mkdir(parents=True, exist_ok=True)
+    table = write_json(base_dir / 'brains.json', list(brains))
+    return BenchFiles(table, context, base_dir / 'checkpoints', out, EMBEDDED_TEMPLATE)
+
+
+def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: Provenance) -> Outcome:
+    from bids_interp.workflows.bench import init_bench_wf
+
+    crashes = files.out_dir / 'logs' / f'{run.uuid}_crashes'
+    workflow = init_bench_wf(
+        benchmark=benchmark,
+        files=files,
+        run=run,
+        base_dir=files.brains.parent,
+        crash_dir=crashes,
+        provenance=provenance,
+    )
+    return run_nodes(run, workflow, crashes)
+
+
+def _provenance(table: str, command: Sequence[str], run: Run) -> Provenance:
+    """What is kept with the scores: the run, and with which others they make a table."""
+    import torch
+
+    from bids_interp.bench.records import Provenance
+
+    return Provenance(
+        run=run.uuid,
+        table=table,
+        command=' '.join(command),
+        version=__version__,
+        machine=f'{platform.machine()}, {run.nprocs} processes, {run.device}',
+        software=f'Python {sys.version.split()[0]}, PyTorch {torch.__version__}',
+        date=time.strftime('%Y-%m-%d'),
+    )
+
+
+def _facts(
+    settings: Settings, benchmark: Benchmark, brains: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the table says of all its scores."""
+    return {
+        'dataset': settings.bids_dir.name,
+        'n_brains': len(brains),
+        'n_folds': benchmark.n_folds,
+        'spacing_mm': benchmark.spacing_mm,
+        'replicates': benchmark.replicates,
+        'anatomy_mm': benchmark.anatomy_mm,
+        'explained': benchmark.explained,
+        'strength': benchmark.strength,
+        'draws': benchmark.draws,
+    }
+
+
+def _comparable_scores(out: Path, table: str) -> dict[tuple[str, int], ScenarioRecord]:
+    """Scores in the output directory, of whatever run, that belong into one table."""
+    from bids_interp.bench.records import ScenarioRecord
+
+    found = {}
+    for path in (out / 'scores').glob('*.json'):
+        record = read_record(ScenarioRecord, path, OutputError, 'Move it away, or delete it.')
+        if record.provenance is not None and record.provenance.table == table:
+            found[record.scenario, record.seed] = record
+    return found
+
+
+def _run_of(record: ScenarioRecord) -> str:
+    return record.provenance.run if record.provenance else ''
+
+
+def _tell(
+    benchmark: Benchmark,
+    out: Path,
+    outcome: Outcome,
+    facts: dict[str, Any],
+    provenance: Provenance,
+) -> int:
+    """Write the table of this run and of comparable ones, and say what is missing."""
+    from bids_interp.bench.bench_report import write_tables
+
+    # What an earlier run has left must not stand for what this one could not make.
+    found = _comparable_scores(out, provenance.table)
+    own = {unit for unit, one in found.items() if _run_of(one) == provenance.run}
+    units = benchmark.units()
+    missing = [f'{unit[0]}, seed {unit[1]}' for unit in units if unit not in own]
+    if outcome.status == FAILED:
+        where = f' in {outcome.step}' if outcome.step else ''
+        details = f' Details: {outcome.crash_file}.' if outcome.crash_file else ''
+        logger.error('The benchmark failed%s: %s%s', where, outcome.problem, details)
+    if missing:
+        logger.error(
+            'Not finished: %s. What was computed is kept: the same command goes on from there.',
+            '; '.join(missing),
+        )
+    if own:
+        earlier = set(found) - set(units)
+        scores = [found[unit] for unit in sorted(own | earlier)]
+        page = write_tables(out, scores, {**facts, 'missing': missing})
+        click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
+    return 1 if missing or outcome.status == FAILED else 0

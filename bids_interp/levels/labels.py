@@ -1,0 +1,282 @@
+"""Labels, covariates and families of the images of a dataset, for training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from bids_interp.bids.read.participants import Tables, as_numbers, is_category
+from bids_interp.bids.read.query import T1wRecord
+from bids_interp.errors import InputDatasetError, UsageError
+from bids_interp.models.target import Target
+from bids_interp.settings import Settings
+
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image to train with.
+
+    Parameters
+    ----------
+    record : T1wRecord
+        The image.
+    label : float
+        Number of its class, or value of a regression.
+    family : str
+        Who belongs together.
+    covariates : dict
+        Column to value as written; missing ones are not in it.
+    """
+
+    record: T1wRecord
+    label: float
+    family: str
+    covariates: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Who is trained with, and for what.
+
+    Parameters
+    ----------
+    target : Target
+        What is predicted.
+    images : tuple of LabelledImage
+        In the order of the records.
+    left_out : dict
+        Prefix of each image that is not used to the reason.
+    """
+
+    target: Target
+    images: tuple[LabelledImage, ...]
+    left_out: Mapping[str, str]
+
+
+def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
+    """Find label, covariates and family of every image.
+
+    Parameters
+    ----------
+    settings : Settings
+        With ``label`` and what else says what is trained.
+    records : sequence of T1wRecord
+        Images of the dataset.
+
+    Raises
+    ------
+    InputDatasetError
+        If labels are missing or contradict each other, or a class has no image; the message is a
+        table.
+    UsageError
+        If a column or a value does not exist.
+    """
+    tables = Tables(settings)
+    label = settings.label or ''
+    tables.check_column(label, '--label')
+    for column in settings.covariates:
+        tables.check_column(column, '--covariates')
+    if settings.family:
+        tables.check_column(settings.family, '--family')
+    found = {record.prefix: tables.values(record, label) for record in records}
+    _refuse_contradictions(found, label, tables.path)
+    values = {prefix: several[0] for prefix, several in found.items() if several}
+    _refuse_missing([p for p in found if p not in values], settings, tables.path)
+    target = _target(settings, list(values.values()), tables.path)
+    numbers, left_out = _numbers(target, values, tables.path)
+    left_out |= {p: f'no value of {label}' for p in found if p not in values}
+    _refuse_two_classes(records, numbers, values, target)
+    families = _families(tables, records, settings.family)
+    images = tuple(
+        LabelledImage(
+            record,
+            numbers[record.prefix],
+            families[record.subject],
+            {c: v[0] for c in settings.covariates if (v := tables.values(record, c))},
+        )
+        for record in records
+        if record.prefix in numbers
+    )
+    if target.kind == 'regression':
+        spread = np.array([image.label for image in images])
+        target = Target('regression', label, (), float(spread.mean()), float(spread.std()))
+    return LabelTable(target, images, left_out)
+
+
+def _families(tables: Tables, records: Sequence[T1wRecord], column: str | None) -> dict[str, str]:
+    """Name of the family of each participant, by its label.
+
+    Who shares a value is of one family, over any number of steps and also through participants
+    without images: a column that is filled for some sessions only must not tear anybody apart.
+    """
+    if column is None:
+        return {record.subject: record.subject for record in records}
+    values = tables.values_of_all(column)
+    # Participants and values are members alike; each member has the set of its whole family.
+    members_of: dict[str, set[str]] = {}
+    for subject, own in values.items():
+        joined = {f'sub-{subject}', *own}
+        joined = joined.union(*(members_of.get(member, ()) for member in joined))
+        members_of.update(dict.fromkeys(joined, joined))
+    written = {value for own in values.values() for value in own}
+    families = {}
+    for subject in {record.subject for record in records}:
+        name = f'sub-{subject}'
+        # Without a family of its own a subject belongs to nobody else.
+        families[subject] = min(members_of.get(name, set()) & written, default=name)
+    return families
+
+
+def _listed(lines: Sequence[str]) -> str:
+    shown = [f'  {line}' for line in lines[:SHOWN]]
+    if len(lines) > SHOWN:
+        shown.append(f'  and {len(lines) - SHOWN} more')
+    return '\n'.join(shown)
+
+
+def _refuse_contradictions(found: Mapping[str, list[str]], label: str, path: Path) -> None:
+    several = [f'{prefix}: {", ".join(v)}' for prefix, v in found.items() if len(v) > 1]
+    if several:
+        raise InputDatasetError(
+            f'{path} has more than one value of {label} for\n{_listed(several)}\n',
+            'Keep one row per participant (or per participant_id and session_id).',
+        )
+
+
+def _refuse_missing(missing: Sequence[str], settings: Settings, path: Path) -> None:
+    if missing and not settings.allow_unlabelled:
+        raise InputDatasetError(
+            f'{path} says nothing about {settings.label} of\n{_listed(missing)}\n',
+            'Complete the table, name the participants to use with --participant-label, or leave '
+            'these out with --allow-unlabelled.',
+        )
+
+
+def _target(settings: Settings, values: list[str], path: Path) -> Target:
+    """Find out what is trained; classes are never guessed."""
+    label = settings.label or ''
+    known = sorted(set(values))
+    if not known:
+        raise InputDatasetError(f'{path} has no value of {label} for any of the images.')
+    if settings.regression:
+        # Mean and standard deviation follow when the values are numbers.
+        return Target('regression', label)
+    if settings.classes:
+        _check_values('--classes', settings.classes, known, label, path)
+        return Target('multiclass', label, settings.classes)
+    shown = ', '.join(known[:SHOWN])
+    if settings.positive is None:
+        raise UsageError(
+            f'{label} of {path} has the values {shown}: say what is to be learned.',
+            'Give --positive VALUE (and --negative VALUE), --classes A B C, or --regression.',
+        )
+    _check_values('--positive', [settings.positive], known, label, path)
+    if settings.negative is not None:
+        _check_values('--negative', [settings.negative], known, label, path)
+        return Target('binary', label, (settings.negative, settings.positive))
+    others = [value for value in known if value != settings.positive]
+    if not others:
+        raise InputDatasetError(
+            f'{label} of {path} is {settings.positive!r} for all images: there is one class only.'
+        )
+    if len(others) > 1:
+        raise UsageError(
+            f'{label} of {path} has the values {shown}: which one is the negative class?',
+            'Give --negative VALUE.',
+        )
+    return Target('binary', label, (others[0], settings.positive))
+
+
+def _check_values(
+    option: str, wanted: Sequence[str], known: Sequence[str], label: str, path: Path
+) -> None:
+    for value in wanted:
+        if value not in known:
+            close = get_close_matches(value, known, n=1, cutoff=0.4)
+            hint = f' Did you mean {close[0]!r}?' if close else ''
+            raise UsageError(
+                f'{option} {value!r}: no image has this value of {label} in {path}.{hint}',
+                f'Values are {", ".join(known[:SHOWN])}.',
+            )
+
+
+def _numbers(
+    target: Target, values: Mapping[str, str], path: Path
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Numbers of the classes (or values of a regression), and who is of no class asked for."""
+    if target.kind != 'regression':
+        order = {name: float(number) for number, name in enumerate(target.classes)}
+        numbers = {prefix: order[v] for prefix, v in values.items() if v in order}
+        return numbers, {p: f'{target.label} is {v}' for p, v in values.items() if v not in order}
+    numbers, wrong = {}, []
+    for prefix, value in values.items():
+        try:
+            numbers[prefix] = float(value)
+        except ValueError:
+            numbers[prefix] = math.nan
+        if not math.isfinite(numbers[prefix]):
+            wrong.append(f'{prefix}: {value}')
+    if wrong:
+        raise InputDatasetError(
+            f'{path}: {target.label} is no number for\n{_listed(wrong)}\n',
+            'Without --regression, values are names of classes.',
+        )
+    if len(set(numbers.values())) < 2:
+        raise InputDatasetError(f'{path}: {target.label} is the same for all images.')
+    return numbers, {}
+
+
+def _refuse_two_classes(
+    records: Sequence[T1wRecord],
+    numbers: Mapping[str, float],
+    values: Mapping[str, str],
+    target: Target,
+) -> None:
+    """A subject in two classes would stand on both sides of what is to be told apart."""
+    if target.kind == 'regression':
+        return
+    classes: dict[str, dict[float, str]] = {}
+    for record in records:
+        if record.prefix in numbers:
+            classes.setdefault(record.subject, {})[numbers[record.prefix]] = values[record.prefix]
+    torn = [
+        f'sub-{s}: {", ".join(found.values())}' for s, found in classes.items() if len(found) > 1
+    ]
+    if torn:
+        raise InputDatasetError(
+            f'These participants are in more than one class of {target.label}:\n{_listed(torn)}\n',
+            'Choose one session of each with --session-label, or leave them out.',
+        )
+
+
+def strata(images: Sequence[LabelledImage], columns: Sequence[str]) -> list[np.ndarray]:
+    """Codes (N,) of each covariate, to balance folds by: numbers are cut at their median.
+
+    Numbers that are names, as those of sites, are not cut.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> record = T1wRecord(Path('x'), '1', None, {'sub': '1'})
+    >>> ages = ('20', '30', '35', '40', '50', '60')
+    >>> images = [LabelledImage(record, 0, '1', {'age': age}) for age in ages]
+    >>> strata(images, ['age'])[0].tolist()
+    ['0', '0', '0', '1', '1', '1']
+    """
+    codes = []
+    for column in columns:
+        values = [image.covariates.get(column) for image in images]
+        numbers = as_numbers(values)
+        if numbers is None or is_category(column) or len(set(values)) <= 4:
+            codes.append(np.array([str(value) for value in values]))
+        else:
+            middle = np.nanmedian(numbers)
+            codes.append((numbers > middle).astype(int).astype(str))
+    return codes

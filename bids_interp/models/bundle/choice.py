@@ -1,0 +1,114 @@
+"""Which model applies: asked for, trained here, of the environment, or the demonstration."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_interp.errors import ModelError, UsageError
+from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE, Settings
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle.reader import ModelBundle
+
+VARIABLE = 'BIDS_INTERP_MODEL'
+
+
+def choose_model(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of the model bundle of a run.
+
+    In this order: ``--model``; the only bundle under ``OUTPUT_DIR/models``; the environment
+    variable ``BIDS_INTERP_MODEL``; the packaged demonstration model.
+
+    Raises
+    ------
+    ModelError
+        If there are several bundles under ``OUTPUT_DIR/models``.
+    """
+    if settings.model is not None:
+        return settings.model
+    models = settings.output_dir / 'models'
+    trained = sorted(path.parent for path in models.glob('*/config.json'))
+    if len(trained) > 1:
+        names = ', '.join(path.name for path in trained)
+        raise ModelError(f'{models} holds several models: {names}.', 'Choose one with --model.')
+    if trained:
+        return trained[0]
+    if environ.get(VARIABLE):
+        return Path(environ[VARIABLE]).expanduser().absolute()
+    from bids_interp.models.bundle.reader import default_bundle_path
+
+    return default_bundle_path()
+
+
+def open_model(settings: Settings) -> ModelBundle:
+    """Choose the model of a run, check its files and whether it fits the output spaces.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged or made for another grid.
+    UsageError
+        If an output space is neither native nor the model's template.
+    """
+    from bids_interp.models.bundle.reader import load_bundle
+
+    bundle = load_bundle(choose_model(settings), settings.contrast, allow_code=settings.allow_code)
+    output_spaces(settings, bundle.template)
+    return bundle
+
+
+def check_contrast(out_dir: Path, bundle: ModelBundle) -> None:
+    """Refuse an output folder that holds another contrast of the same model.
+
+    Files of two contrasts have the same names, so that the second would replace the first.
+
+    Raises
+    ------
+    UsageError
+        Naming the folder and the remedy.
+    """
+    try:
+        described = json.loads((out_dir / 'dataset_description.json').read_text(encoding='utf-8'))
+        makers = described.get('GeneratedBy') or []
+    except (OSError, ValueError, AttributeError):
+        return  # nothing there yet; what cannot be read is refused elsewhere
+    own, _, _ = bundle.version_hash.partition('-')
+    for maker in makers:
+        known = str(maker.get('Version', ''))
+        if known.partition('-')[0] == own and known != bundle.version_hash:
+            raise UsageError(
+                f'{out_dir} holds another contrast of {bundle.name} than {bundle.contrast_name}.',
+                'Give each --contrast an output folder of its own.',
+            )
+
+
+def output_spaces(settings: Settings, template: str) -> tuple[str, ...]:
+    """Return the output spaces as ``T1w`` and ``template``, whatever the user called them.
+
+    Examples
+    --------
+    >>> settings = Settings('/bids', '/out', output_spaces=('anat', 'MNI152:res-1'))
+    >>> output_spaces(settings, 'MNI152')
+    ('T1w', 'template')
+
+    Raises
+    ------
+    UsageError
+        If a space is neither native nor the model's template at 1 mm.
+    """
+    names = {'t1w': NATIVE_SPACE, 'anat': NATIVE_SPACE, 'native': NATIVE_SPACE}
+    names |= {'template': TEMPLATE_SPACE, template.lower(): TEMPLATE_SPACE}
+    spaces = []
+    for name in settings.output_spaces:
+        space = names.get(name.lower().removesuffix(':res-1'))
+        if space is None:
+            raise UsageError(
+                f'--output-spaces: {name!r} is not available.',
+                f'This model gives T1w (native) and {template} (1 mm).',
+            )
+        spaces.append(space)
+    return tuple(dict.fromkeys(spaces))

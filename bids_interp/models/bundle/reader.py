@@ -1,0 +1,345 @@
+"""The model bundle: a folder with configuration, weights as safetensors and a model card.
+
+Nothing in it is ever unpickled. ``config.json`` names every file with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from bids_interp.bids.prediction import ExplainedTarget, Membership
+from bids_interp.errors import ModelError
+from bids_interp.models.bundle.fingerprint import salted, subject_keys
+from bids_interp.models.bundle.schema import CONFIG, BundleConfig, read_config
+from bids_interp.models.networks.ipmi2021 import PaperSimulator
+from bids_interp.models.networks.registry import build_classifier
+from bids_interp.models.networks.simulator import Simulator, build_simulator
+from bids_interp.models.target import Target
+from bids_interp.records import to_plain
+from bids_interp.spatial import Grid
+
+CONTEXT = 'context.safetensors'
+CARD = 'README.md'
+
+
+@dataclass
+class FoldModels:
+    """The two trained networks of one fold, in evaluation mode and without gradients to them.
+
+    Parameters
+    ----------
+    classifier : torch.nn.Module
+        Maps (B, 1, X, Y, Z) to outputs (B, K), see :class:`bids_interp.models.target.Target`.
+    simulator : Simulator
+        Maps an image and doses to velocities.
+    temperature : float
+        Divides the score before the sigmoid (calibration).
+    class_gap : float
+        Median difference of the score between the classes on subjects that the classifier has not
+        seen; for a regression 1, a standard deviation.
+    weights : torch.Tensor
+        (K,) of the outputs in the score.
+    contrast : int
+        Which question the score answers.
+    """
+
+    classifier: nn.Module
+    simulator: Simulator | PaperSimulator
+    temperature: float
+    class_gap: float
+    weights: torch.Tensor
+    contrast: int = 0
+
+    def score(self, image: torch.Tensor) -> torch.Tensor:
+        """Score (B,) of images (B, 1, X, Y, Z): the logit that rises when the pattern is injected.
+
+        For two classes the logit itself, for several the difference of two logits, for a regression
+        the standardised value.
+        """
+        return self.classifier(image) @ self.weights
+
+    def field(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
+        """Field (B, 3, X, Y, Z) of the simulator for this contrast, see :func:`flow`."""
+        return self.simulator(image, dose, self.contrast)
+
+
+def mean_image_key(number: int) -> str:
+    """Name of the mean image of a class in the context of a bundle, by the number of the class.
+
+    Examples
+    --------
+    >>> mean_image_key(0), mean_image_key(1)
+    ('mean_image', 'mean_image_1')
+    """
+    return f'mean_image_{number}' if number else 'mean_image'
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open('rb') as stream:
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+@dataclass
+class ModelBundle:
+    """A bundle on disk; networks are loaded when they are asked for.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+    config : BundleConfig
+        Content of ``config.json``.
+    contrast : int
+        Which question is explained, of :attr:`Target.contrasts`.
+    allow_code : bool
+        Whether a classifier that is Python code of its own may be imported.
+    """
+
+    path: Path
+    config: BundleConfig
+    contrast: int = 0
+    allow_code: bool = False
+    _folds: dict[tuple[int, str], FoldModels] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.config.name
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether the model only demonstrates the software."""
+        return self.config.demonstration
+
+    @cached_property
+    def version_hash(self) -> str:
+        """Short SHA-256 of the configuration, which holds the hashes of all files.
+
+        With the contrast where it is not the first, so that results of two are never mixed.
+        """
+        digest = sha256_of(self.path / CONFIG)[:12]
+        return f'{digest}-{self.contrast}' if self.contrast else digest
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the classifier's input; its space is the template's name."""
+        return self.config.grid
+
+    @property
+    def template(self) -> str:
+        """Name of the template that brains are registered to."""
+        return self.config.template
+
+    @property
+    def contrast_name(self) -> str:
+        """Name of the contrast that is explained."""
+        return self.full_target.contrasts[self.contrast].name
+
+    @property
+    def field_kind(self) -> str:
+        """What the simulators put out: ``'velocity'`` or ``'displacement'``."""
+        is_paper = self.config.simulator.capacity == 'ipmi2021'
+        return (PaperSimulator if is_paper else Simulator).field
+
+    @property
+    def full_target(self) -> Target:
+        """What is predicted, all classes and contrasts."""
+        return self.config.target
+
+    @property
+    def target(self) -> ExplainedTarget:
+        """What is explained: the target, and the two sides of the contrast."""
+        target = self.full_target
+        chosen = target.contrasts[self.contrast]
+        is_number = target.kind == 'regression'
+        return ExplainedTarget(
+            kind=target.kind,
+            label=target.label,
+            classes=target.classes if target.kind == 'multiclass' else None,
+            mean=target.mean if is_number else None,
+            sd=target.sd if is_number else None,
+            negative=chosen.negative,
+            positive=chosen.positive,
+        )
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return len(self.config.folds)
+
+    @property
+    def warranted(self) -> bool:
+        """Whether the out-of-fold AUC was above chance, so that an explanation is warranted."""
+        return self.config.warranted
+
+    @cached_property
+    def _context(self) -> dict[str, torch.Tensor]:
+        return load_file(self.path / CONTEXT)
+
+    @cached_property
+    def brain_mask(self) -> np.ndarray:
+        """The model's brain mask on its grid, (X, Y, Z) bool."""
+        return self._context['brain_mask'].numpy().astype(bool)
+
+    @cached_property
+    def _mean_class(self) -> int:
+        """Number of the class that the mean image is of."""
+        target = self.full_target
+        if target.kind == 'regression':
+            return 0
+        number = target.classes.index(target.contrasts[self.contrast].negative)
+        # Bundles of several classes had only the first one's before.
+        return number if mean_image_key(number) in self._context else 0
+
+    @cached_property
+    def mean_image(self) -> torch.Tensor:
+        """Mean input, (1, 1, X, Y, Z): the reference of some baselines.
+
+        Of the negative class of the contrast, or what :attr:`mean_image_name` says.
+        """
+        return self._context[mean_image_key(self._mean_class)].float()[None, None]
+
+    @property
+    def mean_image_name(self) -> str:
+        """What the mean image is the mean of, in words."""
+        if self.full_target.kind == 'regression':
+            return 'mean image of all training images'
+        return f'mean image of the class {self.full_target.classes[self._mean_class]}'
+
+    def fold(self, index: int, device: str = 'cpu') -> FoldModels:
+        """Load the networks of a fold on a device."""
+        key = (index, device)
+        if key not in self._folds:
+            self._folds[key] = self._load_fold(index, device)
+        return self._folds[key]
+
+    def _load_fold(self, index: int, device: str) -> FoldModels:
+        entry = self.config.folds[index]
+        classifier = self._load_classifier(self.path / entry.classifier, device)
+        simulator = build_simulator(self.grid, self.brain_mask, to_plain(self.config.simulator))
+        _load_weights(simulator, self.path / entry.simulator)
+        simulator.to(device).eval().requires_grad_(False)
+        return FoldModels(
+            classifier,
+            simulator,
+            _of_contrast(entry.temperature, self.contrast),
+            _of_contrast(entry.class_gap, self.contrast),
+            self.full_target.weights(device)[self.contrast],
+            self.contrast,
+        )
+
+    def _load_classifier(self, path: Path, device: str) -> nn.Module:
+        wanted = self.config.classifier
+        if wanted.external is not None and wanted.card is not None:
+            from bids_interp.models.external.loader import ExternalSource, load_external
+
+            source = ExternalSource(**{'location': str(path), **to_plain(wanted.external)})
+            return load_external(source, wanted.card, self.allow_code).to(device)
+        network = build_classifier(
+            str(wanted.architecture), self.grid.shape, **(wanted.arguments or {})
+        )
+        _load_weights(network, path)
+        return network.to(device).eval().requires_grad_(False)
+
+    def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:
+        """Find out which folds may explain a subject.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of :func:`bids_interp.models.bundle.fingerprint.image_fingerprint`.
+        dataset_key : str
+            DOI or name of the dataset.
+        participant : str
+            Label without ``sub-``.
+        """
+        known = self.config.subjects
+        keys = subject_keys(fingerprint, dataset_key, participant)
+        digests = [salted(self.config.salt, key) for key in keys]
+        for digest in digests:
+            if digest in known:
+                return Membership(True, tuple(known[digest]))
+        # Whom a given classifier was trained with, as its card says; the simulators have not.
+        is_known = not set(digests).isdisjoint(self.config.classifier_subjects or ())
+        return Membership(is_known, tuple(range(self.n_folds)), held_out=not is_known)
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        weights = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in load_file(path).items()
+        }
+        network.load_state_dict(weights)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ModelError(f'{path} does not fit its configuration: {error}.') from error
+
+
+def _of_contrast(value: float | Sequence[float], contrast: int) -> float:
+    return float(value[contrast] if isinstance(value, Sequence) else value)
+
+
+def default_bundle_path() -> Path:
+    """Where the packaged demonstration model is."""
+    return Path(str(files('bids_interp'))) / 'data' / 'demo_model'
+
+
+def verify_bundle(path: Path | str) -> list[str]:
+    """List what is wrong with the files of a bundle; an empty list means that it is intact."""
+    path = Path(path)
+    problems = []
+    for name, digest in read_config(path).files.items():
+        file = path / name
+        if not file.is_file():
+            problems.append(f'{file} is missing.')
+        elif sha256_of(file) != digest:
+            problems.append(
+                f'{file} is damaged or was changed: its SHA-256 is not the recorded one.'
+            )
+    return problems
+
+
+def load_bundle(
+    path: Path | str, contrast: str | None = None, *, allow_code: bool = False
+) -> ModelBundle:
+    """Open a bundle and check the hashes of all its files.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    contrast : str, optional
+        Which question is explained, by its name; the first one if not given.
+    allow_code : bool
+        Whether a classifier that is Python code of its own may be imported.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged, of another format, or made for another grid.
+    """
+    path = Path(path)
+    config = read_config(path)
+    problems = verify_bundle(path)
+    if problems:
+        raise ModelError(' '.join(problems))
+    bundle = ModelBundle(path, config, allow_code=allow_code)
+    bundle.contrast = bundle.full_target.index_of(contrast)
+    if bundle.brain_mask.shape != bundle.grid.shape:
+        raise ModelError(
+            f'{path / CONTEXT} was made for a grid of {bundle.brain_mask.shape}, '
+            f'but {CONFIG} says {bundle.grid.shape}.'
+        )
+    return bundle

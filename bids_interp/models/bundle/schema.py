@@ -1,0 +1,393 @@
+"""Schema of ``config.json``, the description of a model bundle; it alone reads and writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_interp.errors import ModelError
+from bids_interp.models.external.card import ClassifierCard
+from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.target import Target
+from bids_interp.records import RecordError, from_plain, to_plain
+from bids_interp.spatial import Grid
+
+FORMAT = 1
+CONFIG = 'config.json'
+
+
+@dataclass(frozen=True)
+class GivenClassifier:
+    """Origin of a classifier that was not trained here.
+
+    Parameters
+    ----------
+    kind : {'export', 'registry', 'module'}
+        A ``torch.export`` archive; weights for an architecture of the registry; Python code.
+    location : str, optional
+        ``'package.module:attribute'``; None for a file, which lies in the bundle.
+    architecture : str
+        Name in the registry; that of the card where it is empty.
+    arguments : dict
+        Arguments of the architecture, or of the function or class that makes the module.
+    """
+
+    kind: str
+    location: str | None = None
+    architecture: str | None = None
+    arguments: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Architecture of the classifiers of all folds, or the origin of a given one.
+
+    Parameters
+    ----------
+    architecture : str, optional
+        Name in the registry.
+    arguments : dict, optional
+        Its arguments.
+    external : GivenClassifier, optional
+        Origin of a given classifier.
+    card : ClassifierCard, optional
+        Card of a given classifier.
+    """
+
+    architecture: str | None = None
+    arguments: dict[str, Any] | None = None
+    external: GivenClassifier | None = None
+    card: ClassifierCard | None = None
+
+    def __post_init__(self) -> None:
+        if (self.external is None) != (self.card is None):
+            raise ModelError('A given classifier needs both "external" and "card".')
+        if (self.external is None) == (self.architecture is None):
+            raise ModelError('Either "architecture" or "external" is needed.')
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    """Arguments of the simulators; see :class:`bids_interp.models.networks.simulator.Simulator`."""
+
+    capacity: str | None = None
+    smoothing_mm: float | None = None
+    width: int | None = None
+    experts: int | None = None
+    contrasts: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """Data, recipe and software of the training; nothing of it is needed to use the bundle.
+
+    Parameters
+    ----------
+    preset, dataset, doi, device : str, optional
+        Name of the recipe; name and DOI of the dataset; device that was used.
+    covariates : sequence of str, optional
+        Columns used to balance the folds.
+    recipe : dict, optional
+        All numbers of the recipe.
+    seed : int, optional
+        Random seed.
+    n_images, n_families : int, optional
+        Size of the cohort.
+    n_per_class : dict, optional
+        Number of images by class.
+    versions : dict, optional
+        Version by software.
+    effect, severity, classifier, simulator
+        Of the demonstration model: what was planted, and how it was trained.
+    """
+
+    preset: str | None = None
+    dataset: str | None = None
+    doi: str | None = None
+    covariates: Sequence[str] | None = None
+    device: str | None = None
+    recipe: dict[str, Any] | None = None
+    seed: int | None = None
+    n_images: int | None = None
+    n_families: int | None = None
+    n_per_class: dict[str, int] | None = None
+    versions: dict[str, str] | None = None
+    effect: dict[str, Any] | None = None
+    severity: Sequence[float] | None = None
+    classifier: dict[str, Any] | None = None
+    simulator: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before its training ends.
+
+    Parameters
+    ----------
+    name, classifier, simulator, training, license, created
+        See :class:`BundleConfig`.
+    """
+
+    name: str
+    classifier: ClassifierConfig
+    simulator: SimulatorConfig
+    training: TrainingFacts
+    license: str | None = None
+    created: str | None = None
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """Intensities of the training images in cubes of template space.
+
+    Parameters
+    ----------
+    edge_mm : float
+        Edge of the cubes.
+    n : int
+        Number of images.
+    mean, sd : sequence of float
+        Mean over the images of the mean intensity of each cube, and the standard deviation
+        between them (divided by n - 1).
+    """
+
+    edge_mm: float
+    n: int
+    mean: Sequence[float]
+    sd: Sequence[float]
+
+
+@dataclass(frozen=True)
+class DirectionValidity:
+    """Effect of held-out simulations of one direction.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    validity : float
+        Share that crosses the midpoint of the classes.
+    effectiveness : float
+        Median shift in the direction asked for, over the class gap.
+    """
+
+    n: int
+    validity: float
+    effectiveness: float
+
+
+@dataclass(frozen=True)
+class ContrastValidity:
+    """Effect of held-out simulations for one contrast; None for a direction without images."""
+
+    contrast: str
+    inject: DirectionValidity | None
+    remove: DirectionValidity | None
+
+    @property
+    def sides(self) -> list[DirectionValidity]:
+        """The directions that have images."""
+        return [side for side in (self.inject, self.remove) if side is not None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A weight of minimality that was tried, and what it was judged by.
+
+    Parameters
+    ----------
+    minimality : float
+        The weight.
+    split_half_ncc : float
+        Agreement of the maps of two halves of the training images.
+    validity : float
+        Mean validity on the validation split.
+    """
+
+    minimality: float
+    split_half_ncc: float
+    validity: float
+
+
+@dataclass(frozen=True)
+class SimulatorMetrics:
+    """Measurements of the simulator of a fold.
+
+    Parameters
+    ----------
+    minimality : float, optional
+        Weight that was chosen; the published simulator has none.
+    selection : sequence of Candidate, optional
+        Weights that were tried.
+    audit_ncc : float, optional
+        Agreement of the map with that of a simulator trained without transformations.
+    validity : sequence of ContrastValidity
+        Effect of simulations on the validation split.
+    """
+
+    minimality: float | None = None
+    selection: Sequence[Candidate] | None = None
+    audit_ncc: float | None = None
+    validity: Sequence[ContrastValidity] = ()
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate that was chosen, where several were tried."""
+        return next((c for c in self.selection or () if c.minimality == self.minimality), None)
+
+
+@dataclass(frozen=True)
+class FoldMetrics:
+    """Measurements of one fold.
+
+    Parameters
+    ----------
+    n_train, n_validation, n_test : int
+        Number of images in each split.
+    simulator : SimulatorMetrics, optional
+        Measurements of the simulator.
+    test_auc : float, optional
+        Area under the curve of the classifier on the test split, of two classes.
+    """
+
+    n_train: int
+    n_validation: int
+    n_test: int
+    simulator: SimulatorMetrics | None = None
+    test_auc: float | None = None
+
+
+@dataclass(frozen=True)
+class FoldConfig:
+    """One fold: its files and its calibration.
+
+    Parameters
+    ----------
+    temperature, class_gap : float, or sequence of float
+        See :class:`bids_interp.models.bundle.reader.FoldModels`; one for each contrast where there
+        are several.
+    metrics : FoldMetrics
+        Measurements of this fold.
+    classifier, simulator : str
+        Names of files; empty for a classifier that is code.
+    """
+
+    temperature: float | Sequence[float]
+    class_gap: float | Sequence[float]
+    metrics: FoldMetrics
+    classifier: str
+    simulator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleConfig:
+    """Content of ``config.json``.
+
+    Parameters
+    ----------
+    format : int
+        Format of the bundle.
+    name : str
+        Name of the model.
+    demonstration : bool
+        Whether the model only demonstrates the software.
+    description, license, created, version : str, optional
+        What it is, its licence, the date, and the version of bids_interp that made it.
+    grid : Grid
+        Grid of the classifier's input; its space is the template's name.
+    template : str
+        Template that brains are registered to.
+    target : Target
+        What is predicted.
+    preprocessing : Preprocessing
+        Intensity normalisation.
+    classifier : ClassifierConfig
+        The classifiers.
+    simulator : SimulatorConfig
+        The simulators.
+    training : TrainingFacts, optional
+        How it was trained.
+    training_intensities : IntensityStatistics, optional
+        Intensities of the training images.
+    salt : str
+        Salt of the identities in ``subjects``.
+    subjects : dict
+        Salted identity of each training subject to the folds that may explain it.
+    classifier_subjects : sequence of str, optional
+        Salted identities of subjects that a given classifier was trained with.
+    metrics : dict
+        Out-of-fold measurements, of
+        :func:`bids_interp.evaluation.classification.out_of_fold_metrics` with ``covariates``,
+        ``mask``, ``simulator`` and ``sanity`` where they were measured.
+    folds : sequence of FoldConfig
+        The folds.
+    files : dict
+        Name of each file to its SHA-256.
+    """
+
+    format: int = FORMAT
+    name: str
+    demonstration: bool = False
+    description: str | None = None
+    license: str | None = None
+    created: str | None = None
+    version: str | None = None
+    grid: Grid
+    template: str
+    target: Target
+    preprocessing: Preprocessing
+    classifier: ClassifierConfig
+    simulator: SimulatorConfig
+    training: TrainingFacts | None = None
+    training_intensities: IntensityStatistics | None = None
+    salt: str
+    subjects: dict[str, Sequence[int]] = field(default_factory=dict)
+    classifier_subjects: Sequence[str] | None = None
+    metrics: dict[str, Any]
+    folds: Sequence[FoldConfig]
+    files: dict[str, str]
+
+    @property
+    def warranted(self) -> bool:
+        """Whether the out-of-fold answers were above chance, so that explanations are warranted."""
+        return bool(self.metrics.get('explanation_warranted', True))
+
+    def to_json(self) -> str:
+        """Text of ``config.json``."""
+        return json.dumps(to_plain(self), indent=1) + '\n'
+
+
+def read_config(path: Path) -> BundleConfig:
+    """Read ``config.json`` of the bundle in a folder.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or it is of another format, or a key is missing, unknown or of another
+        type.
+    """
+    file = path / CONFIG
+    if not path.is_dir():
+        raise ModelError(f'There is no model bundle at {path}.')
+    if not file.is_file():
+        raise ModelError(f'{path} is not a model bundle: it has no {CONFIG}.')
+    try:
+        plain = json.loads(file.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
+        raise ModelError(f'{file} cannot be read: {error}.') from error
+    found = plain.get('format') if isinstance(plain, dict) else None
+    if found != FORMAT:
+        raise ModelError(
+            f'{file} has bundle format {found}; this version reads {FORMAT}.',
+            'Use the version of bids_interp that made it, or train the model again.',
+        )
+    try:
+        return from_plain(BundleConfig, plain)
+    except RecordError as error:
+        raise ModelError(
+            f'{file} does not describe a model: {error}.',
+            'Copy the bundle again from where it came from, or train the model again.',
+        ) from error

@@ -1,0 +1,145 @@
+"""Writing a model bundle: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from bids_interp.errors import ModelError
+from bids_interp.models.bundle.reader import (
+    CARD,
+    CONTEXT,
+    ModelBundle,
+    load_bundle,
+    mean_image_key,
+    sha256_of,
+)
+from bids_interp.models.bundle.schema import CONFIG, BundleConfig, FoldConfig, FoldMetrics
+
+
+@dataclass
+class TrainedFold:
+    """What training hands over for one fold.
+
+    Parameters
+    ----------
+    classifier, simulator : dict of torch.Tensor
+        State dictionaries.
+    temperature, class_gap : float, or list of float
+        See :class:`FoldModels`; one for each contrast where there are several.
+    metrics : FoldMetrics
+        Measurements of this fold.
+    """
+
+    classifier: dict[str, torch.Tensor]
+    simulator: dict[str, torch.Tensor]
+    temperature: float | Sequence[float]
+    class_gap: float | Sequence[float]
+    metrics: FoldMetrics
+
+
+def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision: bool) -> None:
+    """Write weights; integers (counters of batch normalisation) stay integers."""
+    kept = torch.float16 if half_precision else torch.float32
+    save_file(
+        {
+            name: (value.detach().cpu().to(kept) if value.is_floating_point() else value)
+            .contiguous()
+            .clone()
+            for name, value in weights.items()
+        },
+        path,
+    )
+
+
+def _write_fold(
+    folder: Path, index: int, fold: TrainedFold, given: str, half_precision: bool
+) -> FoldConfig:
+    """Write the weights of a fold; a given classifier has none of its own."""
+    names = {'classifier': given, 'simulator': ''}
+    for what in names:
+        weights = getattr(fold, what)
+        if weights:
+            names[what] = f'fold-{index}_{what}.safetensors'
+            _write_weights(folder / names[what], weights, half_precision)
+    return FoldConfig(fold.temperature, fold.class_gap, fold.metrics, **names)
+
+
+def save_bundle(
+    path: Path | str,
+    config: BundleConfig,
+    folds: list[TrainedFold],
+    brain_mask: np.ndarray,
+    mean_image: np.ndarray,
+    card: str,
+    *,
+    half_precision: bool = False,
+    classifier_file: Path | None = None,
+    overwrite: bool = False,
+) -> ModelBundle:
+    """Write a bundle; it appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder to make.
+    config : BundleConfig
+        Description of the model; its ``folds`` and ``files`` are filled in here.
+    folds : list of TrainedFold
+        One per fold.
+    brain_mask : numpy.ndarray
+        (X, Y, Z) on the model's grid.
+    mean_image : numpy.ndarray
+        (X, Y, Z) mean input of the first class, or of everybody for a regression; or (C, X, Y, Z)
+        of the first C classes. Every class that is the negative one of a contrast needs its own.
+    card : str
+        Text of the model card.
+    half_precision : bool
+        Store weights as float16.
+    classifier_file : pathlib.Path, optional
+        A given classifier, kept in the bundle as it is, instead of weights of each fold.
+    overwrite : bool
+        Replace a bundle that is there.
+
+    Raises
+    ------
+    ModelError
+        If something is at ``path`` and ``overwrite`` is false.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ModelError(f'{path} exists already.', 'Give another place, or --overwrite.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+    scratch.chmod(0o755)
+    try:
+        context = {'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8))}
+        for number, mean in enumerate(mean_image.reshape(-1, *brain_mask.shape)):
+            context[mean_image_key(number)] = torch.from_numpy(mean.astype(np.float16))
+        save_file(context, scratch / CONTEXT)
+        given = ''
+        if classifier_file is not None:
+            given = f'classifier{classifier_file.suffix}'
+            shutil.copyfile(classifier_file, scratch / given)
+        written = [
+            _write_fold(scratch, index, fold, given, half_precision)
+            for index, fold in enumerate(folds)
+        ]
+        (scratch / CARD).write_text(card)
+        files = {file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()}
+        config = replace(config, folds=written, files=files)
+        (scratch / CONFIG).write_text(config.to_json())
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return load_bundle(path)

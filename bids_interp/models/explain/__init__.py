@@ -1,0 +1,1 @@
+"""The explanation of one scan: classify, simulate, realise on any grid, measure."""

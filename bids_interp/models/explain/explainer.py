@@ -1,0 +1,396 @@
+"""The explanation of one subject: classify, simulate, realise on any grid, and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from bids_interp.constants import DIRECTION_SIGNS, SIGN
+from bids_interp.device import resolve_device
+from bids_interp.errors import ModelError
+from bids_interp.models.bundle.reader import ModelBundle
+from bids_interp.models.preprocessing import as_volume, to_model_grid
+from bids_interp.spatial import (
+    Grid,
+    forward_map,
+    jacobian_determinant,
+    pull_back,
+    refine_velocity,
+    warp,
+)
+from bids_interp.spatial.jacobian import SMALLEST_DETERMINANT
+
+#: Sign of the dose of each direction.
+DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
+#: Room around the brain's box where a field is integrated.
+BOX_MARGIN_MM = 2.0
+#: Share of the largest brightness below which a voxel is background: traces of interpolation.
+FAINTEST = 1e-4
+
+
+@dataclass(frozen=True)
+class FoldPrediction:
+    """What the classifier of one fold says: logit and calibrated probability."""
+
+    fold: int
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Velocities of one subject for dose 1 in both directions.
+
+    Parameters
+    ----------
+    grid : Grid
+        The model's grid; its world is the template's.
+    velocity : dict
+        Direction to (3, X, Y, Z) float32, mm: the mean over the folds used.
+    per_fold : dict
+        Direction to (folds, 3, X, Y, Z).
+    folds : tuple of int
+        The folds used.
+    kind : {'velocity', 'displacement'}
+        What the fields are, see :func:`bids_interp.spatial.flow`.
+    """
+
+    grid: Grid
+    velocity: dict[str, np.ndarray]
+    per_fold: dict[str, np.ndarray]
+    folds: tuple[int, ...]
+    kind: str = 'velocity'
+
+    @property
+    def velocity_sd(self) -> dict[str, np.ndarray]:
+        """Standard deviation over the folds, direction to (3, X, Y, Z)."""
+        return {direction: maps.std(axis=0) for direction, maps in self.per_fold.items()}
+
+
+@dataclass(frozen=True)
+class Response:
+    """Answer of one fold at one dose: a row of the dose-response table.
+
+    Parameters
+    ----------
+    direction : {'none', 'inject', 'remove'}
+        Direction of the simulation; ``'none'`` is the observed image.
+    dose : float
+        Unsigned dose; 0 for the observed image.
+    fold : int
+        Number of the fold.
+    logit, probability : float
+        Its answer.
+    shift, shift_over_class_gap : float
+        Change of the logit, and the same divided by the gap between the classes.
+    """
+
+    direction: str
+    dose: float
+    fold: int
+    logit: float
+    probability: float
+    shift: float
+    shift_over_class_gap: float
+
+
+@dataclass(frozen=True)
+class Realisation:
+    """A simulation carried out on one grid.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (X, Y, Z) the simulated image.
+    log_jacobian : numpy.ndarray
+        (X, Y, Z) of the forward map, on the grid of the observed image: positive = expansion
+        from the observed to the simulated image.
+    n_folded : int
+        Voxels with a determinant that is not positive.
+    displacement_max_mm : float
+        Longest displacement.
+    """
+
+    image: np.ndarray
+    log_jacobian: np.ndarray
+    n_folded: int
+    displacement_max_mm: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one method says about one image; the same type for every explainer.
+
+    Parameters
+    ----------
+    map : numpy.ndarray
+        (X, Y, Z) on ``grid``.
+    grid : Grid
+        Grid of the explained image.
+    kind : str
+        ``'log_jacobian'``.
+    sign : str
+        What positive and negative values mean.
+    image : numpy.ndarray
+        (X, Y, Z) the simulated image.
+    predictions : tuple of FoldPrediction
+        Of the observed image.
+    """
+
+    map: np.ndarray
+    grid: Grid
+    kind: str
+    sign: str
+    image: np.ndarray
+    predictions: tuple[FoldPrediction, ...]
+
+
+def prepare_input(
+    brain: np.ndarray, native: Grid, native_to_template: np.ndarray, bundle: ModelBundle
+) -> torch.Tensor:
+    """Classifier input (1, 1, X, Y, Z) of a stripped brain; see :func:`to_model_grid`."""
+    return to_model_grid(
+        brain,
+        native,
+        native_to_template,
+        bundle.grid,
+        bundle.brain_mask,
+        bundle.config.preprocessing,
+    )
+
+
+def _need_folds(folds: Sequence[int]) -> tuple[int, ...]:
+    if not folds:
+        raise ModelError(
+            'Every fold of the model was trained with this subject: nothing may explain it.',
+            'Train the model with cross-validation folds, or explain other subjects.',
+        )
+    return tuple(folds)
+
+
+@torch.no_grad()
+def classify(
+    bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
+) -> list[FoldPrediction]:
+    """Logit and probability of one input (1, 1, X, Y, Z) by each fold.
+
+    Of several classes: of the positive against the negative one of the contrast. Of a regression:
+    the standardised value, and no probability.
+    """
+    predictions = []
+    for index in _need_folds(folds):
+        models = bundle.fold(index, device)
+        logit = float(models.score(image.to(device))[0])
+        probability = float('nan')  # a regression has none
+        if bundle.full_target.kind != 'regression':
+            probability = float(torch.sigmoid(torch.tensor(logit / models.temperature)))
+        predictions.append(FoldPrediction(index, logit, probability))
+    return predictions
+
+
+@torch.no_grad()
+def simulate(
+    bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
+) -> Simulation:
+    """Velocities for dose 1, inject and remove, of one input (1, 1, X, Y, Z).
+
+    The velocity for another dose of the same direction is dose times this one. For ``remove``
+    the sign is already in: tissue always moves by exp(dose * velocity).
+    """
+    folds = _need_folds(folds)
+    per_fold = {}
+    for direction, sign in DIRECTION_SIGNS.items():
+        dose = torch.tensor([sign], device=device)
+        maps = [bundle.fold(i, device).field(image.to(device), dose)[0].cpu() for i in folds]
+        per_fold[direction] = torch.stack(maps).numpy()
+    velocity = {direction: maps.mean(axis=0) for direction, maps in per_fold.items()}
+    return Simulation(bundle.grid, velocity, per_fold, folds, bundle.field_kind)
+
+
+def apply_field(
+    image: torch.Tensor, field: np.ndarray, dose: float, grid: Grid, kind: str
+) -> torch.Tensor:
+    """Move the tissue of an image (1, 1, X, Y, Z) by a field (3, X, Y, Z) times a dose."""
+    return warp(image, pull_back(torch.from_numpy(field)[None] * dose, grid, kind), grid)
+
+
+@torch.no_grad()
+def dose_response(
+    bundle: ModelBundle,
+    image: torch.Tensor,
+    simulation: Simulation,
+    doses: Sequence[float] = DOSE_GRID,
+    device: str = 'cpu',
+) -> list[Response]:
+    """Logits of every fold along the dose, from full removal to full injection."""
+    observed = {p.fold: p for p in classify(bundle, image, simulation.folds, device)}
+    rows = [_response_row(bundle, observed, p, 'none', 0.0, device) for p in observed.values()]
+    for direction, velocity in simulation.velocity.items():
+        for dose in sorted(set(doses)):
+            simulated = apply_field(image, velocity, dose, bundle.grid, simulation.kind)
+            for prediction in classify(bundle, simulated, simulation.folds, device):
+                rows.append(_response_row(bundle, observed, prediction, direction, dose, device))
+    return rows
+
+
+def _response_row(
+    bundle: ModelBundle,
+    observed: dict[int, FoldPrediction],
+    prediction: FoldPrediction,
+    direction: str,
+    dose: float,
+    device: str,
+) -> Response:
+    shift = prediction.logit - observed[prediction.fold].logit
+    gap = bundle.fold(prediction.fold, device).class_gap
+    return Response(
+        direction,
+        float(dose),
+        prediction.fold,
+        prediction.logit,
+        prediction.probability,
+        shift,
+        shift / gap,
+    )
+
+
+@torch.no_grad()
+def realise(
+    velocity: np.ndarray,
+    velocity_grid: Grid,
+    dose: float,
+    image: np.ndarray,
+    grid: Grid,
+    grid_to_template: np.ndarray | None = None,
+    kind: str = 'velocity',
+) -> Realisation:
+    """Carry a simulation out at full resolution, in template space or in a subject's own.
+
+    The velocity (not the log-Jacobian) is resampled to the grid, integrated there, and the image
+    is warped once. Only the box that holds the brain is computed.
+
+    Parameters
+    ----------
+    velocity : numpy.ndarray
+        (3, X, Y, Z) for dose 1, mm along the axes of the template's world.
+    velocity_grid : Grid
+        Where it lives.
+    dose : float
+        Non-negative factor.
+    image : numpy.ndarray
+        (X', Y', Z') brain on ``grid``, zero outside.
+    grid : Grid
+        Where results are wanted.
+    grid_to_template : numpy.ndarray, optional
+        4 x 4 from the world of ``grid`` to the template's (identity where not given).
+    kind : {'velocity', 'displacement'}
+        What the field is, see :func:`bids_interp.spatial.flow`.
+
+    Returns
+    -------
+    Realisation
+        On ``grid``; outside the box of the brain the log-Jacobian is 0.
+    """
+    # Tissue moves by no more than the largest speed, so that is how far to look beyond the brain.
+    reach = BOX_MARGIN_MM + dose * float(np.abs(velocity).max())
+    start, stop = _brain_box(image, margin=np.ceil(reach / grid.spacing).astype(int))
+    part = grid.crop(start, stop)
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    field = dose * refine_velocity(velocity, velocity_grid, part, grid_to_template)
+    forward = forward_map(field, part, kind)
+    determinant = jacobian_determinant(forward, part)
+    folded = int((determinant <= 0).sum())
+    log_j = determinant.clamp_min_(SMALLEST_DETERMINANT).log_()
+    longest = float(forward.square().sum(dim=1).max().sqrt())
+    del forward
+    pixels = torch.from_numpy(np.ascontiguousarray(image[box], dtype=np.float32))[None, None]
+    moved = warp(pixels, pull_back(field, part, kind), part)
+    result, log_map = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    result[box], log_map[box] = moved[0, 0].numpy(), log_j[0, 0].numpy()
+    return Realisation(result, log_map, folded, longest)
+
+
+def explain(
+    brain: nib.Nifti1Image,
+    model: ModelBundle,
+    *,
+    direction: str = 'inject',
+    dose: float = 1.0,
+    native_to_template: np.ndarray | None = None,
+    folds: Sequence[int] | None = None,
+    device: str = 'auto',
+) -> Explanation:
+    """Explain one skull-stripped brain: what would have to grow or shrink.
+
+    Parameters
+    ----------
+    brain : nibabel.Nifti1Image
+        T1w intensities, 0 or NaN outside the brain, in any orientation.
+    model : ModelBundle
+        Of :func:`bids_interp.load_model`.
+    direction : {'inject', 'remove'}
+        Towards the positive or the negative class.
+    dose : float
+        Share of the class gap, 0 to 1.
+    native_to_template : numpy.ndarray, optional
+        4 x 4 from the world of the image to that of the model's template, RAS+ mm; not given
+        for a brain that is in template space already.
+    folds : sequence of int, optional
+        Folds to ask; all where not given. For an image that the model was trained with take
+        those of :meth:`ModelBundle.membership`.
+    device : str
+        ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
+
+    Returns
+    -------
+    Explanation
+        Log-Jacobian map and simulated image on the grid of ``brain``.
+
+    Raises
+    ------
+    ValueError
+        If the direction is not known.
+    ImageError
+        If the image is no volume, or empty.
+    """
+    if direction not in DIRECTION_SIGNS:
+        raise ValueError(
+            f'There is no direction {direction!r}; known are {tuple(DIRECTION_SIGNS)}.'
+        )
+    where = resolve_device(device)
+    data = as_volume(np.asarray(brain.dataobj, dtype=np.float32))
+    grid = Grid.from_image(brain)
+    between = np.eye(4) if native_to_template is None else native_to_template
+    chosen = tuple(range(model.n_folds)) if folds is None else tuple(folds)
+    image = prepare_input(data, grid, between, model)
+    predictions = classify(model, image, chosen, where)
+    simulation = simulate(model, image, chosen, where)
+    result = realise(
+        simulation.velocity[direction],
+        simulation.grid,
+        dose,
+        data,
+        grid,
+        between,
+        simulation.kind,
+    )
+    return Explanation(
+        result.log_jacobian, grid, 'log_jacobian', SIGN, result.image, tuple(predictions)
+    )
+
+
+def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last voxel (excluded) of what is not background, with a margin, in the image."""
+    occupied = np.abs(image) > FAINTEST * np.abs(image).max()
+    start, stop = np.zeros(3, int), np.array(image.shape)
+    if occupied.any():
+        for axis in range(3):
+            others = tuple(other for other in range(3) if other != axis)
+            where = np.flatnonzero(occupied.any(axis=others))
+            start[axis] = max(0, where[0] - margin[axis])
+            stop[axis] = min(image.shape[axis], where[-1] + 1 + margin[axis])
+    return start, stop

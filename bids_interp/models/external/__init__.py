@@ -1,0 +1,1 @@
+"""Classifiers made elsewhere: their card, loading them safely, and checking them."""

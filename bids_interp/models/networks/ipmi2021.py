@@ -1,0 +1,98 @@
+"""The simulator of Liu, Adeli, Pohl and Zhao, IPMI 2021, with its published numbers.
+
+A U-Net of conditional convolutions whose output is a free displacement. Corrected, as they are no
+part of the method: the code of -1 is not lost behind a rectifier, and there is no loop over
+samples. Kept, as they are: no smoothness by construction, nearest-neighbour upsampling and the skip
+connection at full resolution.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bids_interp.errors import ModelError
+from bids_interp.models.networks.condconv import CondConv3d
+from bids_interp.spatial import Grid, to_mm
+
+#: Channels of the stages, from the full resolution to a sixteenth.
+CHANNELS = (16, 32, 64, 16, 16)
+#: Each stage after the first halves the grid.
+MULTIPLE = 2 ** (len(CHANNELS) - 1)
+SLOPE = 0.1
+
+
+class PaperSimulator(nn.Module):
+    """Image and direction to a pull-back displacement.
+
+    Parameters
+    ----------
+    grid : Grid
+        The model's grid; each size must be a multiple of 16.
+    mask : numpy.ndarray
+        Not used: the network sees the image alone.
+    """
+
+    field = 'displacement'
+
+    def __init__(self, grid: Grid, mask: np.ndarray) -> None:
+        super().__init__()
+        del mask
+        if any(size % MULTIPLE for size in grid.shape):
+            raise ModelError(
+                f'The simulator of ipmi2021 needs sizes that are multiples of {MULTIPLE}, not '
+                f'{grid.shape}.'
+            )
+        self.grid = grid
+        convolution = partial(CondConv3d, codes=1, experts=3, routing_dropout=0.1)
+        self.enter = convolution(1, CHANNELS[0])
+        pairs = list(pairwise(CHANNELS))
+        self.norms = nn.ModuleList(nn.BatchNorm3d(before) for before, _ in pairs)
+        self.downs = nn.ModuleList(convolution(a, b) for a, b in pairs)
+        features = CHANNELS[-1] * int(np.prod([size // MULTIPLE for size in grid.shape]))
+        self.squeeze = nn.Linear(features, 512)
+        self.expand = nn.Linear(513, features)
+        self.ups = nn.ModuleList(convolution(b, a) for a, b in reversed(pairs))
+        self.leave = convolution(CHANNELS[0], 3)
+
+    def displacement(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Displacement (B, 3, X, Y, Z) in voxels from images (B, 1, X, Y, Z) and codes (B, 1)."""
+        data = self.enter(image, code)
+        skips = []
+        for norm, down in zip(self.norms, self.downs, strict=True):
+            skips.append(data)
+            data = down(F.max_pool3d(F.leaky_relu(norm(data), SLOPE), 2), code)
+        latent = F.relu(self.squeeze(data.flatten(1)))
+        data = data + self.expand(torch.cat([latent, code], dim=1)).view_as(data)
+        for up, skip in zip(self.ups, reversed(skips), strict=True):
+            data = F.interpolate(F.leaky_relu(data, SLOPE), scale_factor=2.0, mode='nearest')
+            data = up(data, code) + skip
+        return self.leave(data, code)
+
+    def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
+        """Pull-back displacement.
+
+        Parameters
+        ----------
+        image : torch.Tensor
+            (B, 1, X, Y, Z), the classifier's input.
+        dose : torch.Tensor
+            (B,) in [-1, 1]: the sign is the direction; the displacement is multiplied by the size.
+        contrast : int
+            0: the method has one contrast.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 3, X, Y, Z) mm along world axes.
+        """
+        if contrast:
+            raise ModelError('The simulator of ipmi2021 has one contrast.')
+        code = torch.where(dose >= 0, 1.0, -1.0).to(image)[:, None]
+        voxels = self.displacement(image, code).float()
+        return to_mm(voxels, self.grid) * dose.abs().view(-1, 1, 1, 1, 1)

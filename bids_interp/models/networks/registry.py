@@ -1,0 +1,201 @@
+"""Classifiers: a registry of small 3-D networks that map an image to a logit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from bids_interp.errors import ModelError
+from bids_interp.models.networks.morphometric import MorphometricClassifier
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    'instance': lambda channels: nn.InstanceNorm3d(channels, affine=True),
+    'group': lambda channels: nn.GroupNorm(min(8, channels), channels),
+    'batch': lambda channels: nn.BatchNorm3d(channels),
+}
+
+
+class ConvClassifier(nn.Module):
+    """Convolution, normalisation and ELU at halving resolutions, then one linear layer.
+
+    The first stage halves the resolution by its stride, the others by pooling: the full
+    resolution is where a double backward pass (gradient penalty) would spend most of its time.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Size of the input image; need not be divisible by the strides.
+    channels : tuple of int
+        Channels of each stage; each stage halves the resolution.
+    norm : {'instance', 'group', 'batch'}
+        Normalisation after each convolution.
+    dropout : float
+        Before the linear layer.
+    outputs : int
+        Number of logits.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: tuple[int, ...] = (16, 16, 32, 32),
+        norm: str = 'instance',
+        dropout: float = 0.3,
+        outputs: int = 1,
+    ) -> None:
+        super().__init__()
+        first = channels[0]
+        layers = [nn.Conv3d(1, first, 4, stride=2, padding=1), _NORMS[norm](first), nn.ELU()]
+        before, sizes = first, [size // 2 for size in shape]
+        for after in channels[1:]:
+            layers += [
+                nn.Conv3d(before, after, 3, padding=1),
+                _NORMS[norm](after),
+                nn.ELU(),
+                nn.MaxPool3d(2),
+            ]
+            before, sizes = after, [size // 2 for size in sizes]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(before * sizes[0] * sizes[1] * sizes[2], outputs),
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (B, outputs) of images (B, 1, X, Y, Z)."""
+        return self.head(self.features(image))
+
+
+class PaperClassifier(nn.Module):
+    """The classifier of Liu et al., IPMI 2021: four stages, 1024 features, one hidden layer.
+
+    Conv3d 1-16-32-64-16, each with batch normalisation, ReLU and pooling; the flattened features
+    (1024 for an input of 64^3) go through Dropout, Linear 64, ReLU and Linear.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], outputs: int = 1) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before, sizes = 1, list(shape)
+        for after in (16, 32, 64, 16):
+            layers += [
+                nn.Conv3d(before, after, 3, padding=1),
+                nn.BatchNorm3d(after),
+                nn.ReLU(),
+                nn.MaxPool3d(2),
+            ]
+            before, sizes = after, [size // 2 for size in sizes]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(0.05),
+            nn.Linear(before * sizes[0] * sizes[1] * sizes[2], 64),
+            nn.ReLU(),
+            nn.Linear(64, outputs),
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (B, outputs) of images (B, 1, X, Y, Z)."""
+        return self.head(self.features(image))
+
+
+class SFCN(nn.Module):
+    """A simple fully convolutional network: global average pooling instead of a dense head.
+
+    After Peng et al., Medical Image Analysis 2021, with group normalisation so that it works with
+    small batches; of another family than :class:`ConvClassifier`, to test transfer.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        channels: tuple[int, ...] = (16, 32, 32, 64),
+        dropout: float = 0.3,
+        outputs: int = 1,
+    ) -> None:
+        super().__init__()
+        del shape  # Fully convolutional: any size will do.
+        layers: list[nn.Module] = []
+        before = 1
+        for after in channels:
+            layers += [
+                nn.Conv3d(before, after, 3, padding=1),
+                _NORMS['group'](after),
+                nn.MaxPool3d(2),
+                nn.ReLU(),
+            ]
+            before = after
+        layers += [nn.Conv3d(before, before, 1), _NORMS['group'](before), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(before, outputs)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (B, outputs) of images (B, 1, X, Y, Z)."""
+        return self.head(self.features(image))
+
+
+CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
+    'morphometric': MorphometricClassifier,
+    'robust': ConvClassifier,
+    'ipmi2021': PaperClassifier,
+    'sfcn': SFCN,
+}
+
+
+class Ensemble(nn.Module):
+    """Mean output of several classifiers of one architecture.
+
+    Parameters
+    ----------
+    members : list of torch.nn.Module
+        Each maps (B, 1, X, Y, Z) to (B, outputs).
+    """
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Outputs (B, outputs) of images (B, 1, X, Y, Z)."""
+        return torch.stack([member(image) for member in self.members]).mean(dim=0)
+
+
+def build_classifier(
+    architecture: str, shape: tuple[int, int, int], members: int = 1, **arguments: Any
+) -> nn.Module:
+    """Make a classifier of the registry.
+
+    Parameters
+    ----------
+    architecture : str
+        A name in ``CLASSIFIERS``.
+    shape : tuple of int
+        Size of the input image.
+    members : int
+        More than one make an :class:`Ensemble`.
+    **arguments
+        Of that architecture.
+
+    Raises
+    ------
+    ModelError
+        If the registry does not know the architecture or its arguments.
+    """
+    if architecture not in CLASSIFIERS:
+        raise ModelError(
+            f'There is no classifier architecture {architecture!r}.',
+            f'Known are: {", ".join(sorted(CLASSIFIERS))}.',
+        )
+    try:
+        made = [CLASSIFIERS[architecture](shape=tuple(shape), **arguments) for _ in range(members)]
+    except (TypeError, KeyError) as error:
+        raise ModelError(
+            f'Arguments of classifier {architecture!r} do not fit: {error}.'
+        ) from error
+    return Ensemble(made) if members > 1 else made[0]

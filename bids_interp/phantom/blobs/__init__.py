@@ -1,0 +1,1 @@
+"""Small images of look-alike blobs, and datasets of them."""

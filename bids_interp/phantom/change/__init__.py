@@ -1,0 +1,1 @@
+"""Changes with an exactly known log-Jacobian: planted atrophy, shams, random anatomy."""

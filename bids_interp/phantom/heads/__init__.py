@@ -1,0 +1,1 @@
+"""Whole synthetic heads, and datasets of them."""

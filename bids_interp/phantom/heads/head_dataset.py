@@ -1,0 +1,194 @@
+"""A BIDS dataset of phantom heads, half of them with a planted change, and its truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from bids_interp.constants import EMBEDDED_TEMPLATE
+from bids_interp.errors import UsageError
+from bids_interp.phantom.change.atrophy import AtrophyField, check_severity, plan_atrophy
+from bids_interp.phantom.change.effects import EFFECTS, Effect, parse_effect
+from bids_interp.phantom.dataset_folder import (
+    building,
+    check_cohort,
+    check_free,
+    save,
+    write_descriptions,
+    write_json,
+)
+from bids_interp.phantom.heads.head import head_grid, synthetic_head
+from bids_interp.phantom.heads.head_scan import Scan, Studio, scan_subject
+from bids_interp.phantom.truth import truth_sidecar, truth_stem
+from bids_interp.spatial import Grid
+
+#: Voxel size at which deformations are computed; they are smooth on the scale of 10 mm.
+FIELD_MM = 3.0
+_README = """Phantom heads with a planted change
+===================================
+
+Made by `bids_interp_tools phantom`. Nobody was scanned: every head is the MNI152NLin2009aSym
+brain in a synthetic head, with random smooth anatomy, pose, contrast, bias field and noise.
+Effect: {effect}. Seed: {seed}.
+
+Patients carry the effect, controls a sham warp of equal size that changes no volume. Age and sex
+are drawn at random and mean nothing. `derivatives/truth` holds what is known exactly.
+"""
+
+
+def make_phantom_dataset(
+    out_dir: str | Path,
+    n: int = 8,
+    effect: str | Effect = 'hippocampus',
+    severity: tuple[float, float] = (0.7, 1.3),
+    seed: int = 0,
+    spacing_mm: float = 1.5,
+    stripped: bool = False,
+    fraction: float = 0.5,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Write a BIDS dataset of phantom heads with a known change.
+
+    Parameters
+    ----------
+    out_dir : path
+        Folder to make; it appears only when everything is written.
+    n : int
+        Number of subjects.
+    effect : str or Effect
+        See :func:`bids_interp.phantom.change.effects.parse_effect`.
+    severity : tuple of float
+        Range from which each patient's severity is drawn, uniformly.
+    seed : int
+        The same seed and options give the same files.
+    spacing_mm : float
+        Voxel size of the scans, 1 to 4 mm.
+    stripped : bool
+        Write skull-stripped brains instead of heads.
+    fraction : float
+        Share of patients, rounded to whole subjects.
+    overwrite : bool
+        Replace an earlier phantom dataset in `out_dir`; anything else is never touched.
+    progress : callable, optional
+        Told one line per step.
+
+    Returns
+    -------
+    pathlib.Path
+        The dataset.
+
+    Raises
+    ------
+    UsageError
+        Impossible numbers, unknown effect, or an effect that would fold.
+    OutputError
+        The folder holds something, or cannot be written.
+    """
+    out, tell = Path(out_dir), progress or (lambda line: None)
+    chosen = effect if isinstance(effect, Effect) else parse_effect(effect)
+    check_cohort(n, severity, seed, fraction)
+    if not 1 <= spacing_mm <= 4:
+        raise UsageError(f'Scans of {spacing_mm} mm cannot be made.', 'Give 1 to 4 mm.')
+    check_free(out, overwrite)
+    tell(f'Planning the effect {chosen.name} ...')
+    plan = _plan(chosen, severity[1])
+    tell('Building the head ...')
+    head = _head(float(np.clip(spacing_mm, 1.0, 2.0)))
+    studio = Studio(*head, plan, null=not chosen.changes, spacing_mm=spacing_mm)
+    with building(out) as work:
+        _write_subjects(work, studio, n, severity, seed, fraction, stripped, tell)
+        _write_descriptions(work, chosen, seed)
+    return out
+
+
+@lru_cache(maxsize=1)
+def _head(spacing_mm: float) -> tuple[np.ndarray, np.ndarray, Grid]:
+    head, mask = synthetic_head(spacing_mm=spacing_mm)
+    data, inside = (np.asarray(image.dataobj, np.float32) for image in (head, mask))
+    return data, inside, Grid.from_image(head, EMBEDDED_TEMPLATE)
+
+
+@lru_cache(maxsize=4)
+def _field(changes: tuple[tuple[str, float], ...], absorb: str) -> AtrophyField:
+    return plan_atrophy(head_grid(FIELD_MM), dict(changes), absorb)
+
+
+def _plan(effect: Effect, strongest: float) -> AtrophyField:
+    """Plan on the grid of the deformations; a null effect borrows another one's size."""
+    source = effect if effect.changes else EFFECTS['hippocampus']
+    plan = _field(tuple(source.changes.items()), source.absorb)
+    check_severity(plan, strongest, effect.name)
+    return plan
+
+
+def _write_subjects(
+    root: Path,
+    studio: Studio,
+    n: int,
+    severity: tuple[float, float],
+    seed: int,
+    fraction: float,
+    stripped: bool,
+    tell: Callable[[str], None],
+) -> None:
+    order = np.random.default_rng([seed, 0]).permutation(n)
+    patients = set(order[: round(n * fraction)].tolist())
+    rows, truths = ['participant_id\tage\tsex\tgroup'], ['participant_id\tdirection\tseverity']
+    width = max(2, len(str(n)))
+    for index in range(n):
+        rng = np.random.default_rng([seed, 1, index])
+        age, sex, strength = rng.integers(20, 81), 'FM'[rng.integers(2)], rng.uniform(*severity)
+        label = f'sub-{index + 1:0{width}d}'
+        patient = index in patients
+        scan = scan_subject(studio, rng, patient, float(strength), stripped)
+        _write_scan(root, label, scan, studio)
+        rows.append(f'{label}\t{age}\t{sex}\t{"patient" if patient else "control"}')
+        truths.append(f'{label}\t{scan.direction}\t{scan.severity:.4f}')
+        tell(f'{label} ({index + 1} of {n}) written')
+    (root / 'participants.tsv').write_text('\n'.join(rows) + '\n', 'utf-8')
+    truth_root = root / 'derivatives' / 'truth'
+    (truth_root / 'truth.tsv').write_text('\n'.join(truths) + '\n', 'utf-8')
+
+
+def _write_scan(root: Path, label: str, scan: Scan, studio: Studio) -> None:
+    raw, truth = root / label / 'anat', root / 'derivatives' / 'truth' / label / 'anat'
+    raw.mkdir(parents=True)
+    truth.mkdir(parents=True)
+    t1w = f'{label}_T1w.nii.gz'
+    save(scan.grid, scan.image, raw / t1w, np.int16)
+    source = {'Sources': [f'bids:raw:{label}/anat/{t1w}']}
+    save(scan.grid, scan.brain_mask, truth / f'{label}_desc-brain_mask.nii.gz', np.uint8)
+    write_json(truth / f'{label}_desc-brain_mask.json', {'Type': 'Brain', **source})
+    pose = {'NativeToTemplate': scan.native_to_template.tolist(), 'Units': 'mm, RAS+'}
+    write_json(
+        truth / f'{label}_from-T1w_to-{EMBEDDED_TEMPLATE}_mode-image_xfm.json', {**pose, **source}
+    )
+    maps = (
+        (None, scan.grid, scan.truth_native),
+        (EMBEDDED_TEMPLATE, studio.plan.grid, scan.truth_template),
+    )
+    for space, grid, values in maps:
+        if values is None:
+            continue
+        stem = f'{label}_{truth_stem(scan.direction, space)}'
+        save(grid, np.round(values, 5), truth / f'{stem}.nii.gz', np.float32)
+        facts = truth_sidecar(scan.direction, scan.severity, studio.plan.changes, source['Sources'])
+        write_json(truth / f'{stem}.json', facts)
+
+
+def _write_descriptions(root: Path, effect: Effect, seed: int) -> None:
+    columns = {
+        'age': {'Description': 'Age, drawn at random', 'Units': 'year'},
+        'sex': {'Description': 'Sex, drawn at random', 'Levels': {'F': 'female', 'M': 'male'}},
+        'group': {
+            'Description': 'Whether the effect is planted',
+            'Levels': {'control': 'sham warp', 'patient': f'effect {effect.name}'},
+        },
+    }
+    readme = _README.format(effect=effect.name, seed=seed)
+    title = f'effect {effect.name}, seed {seed}'
+    write_descriptions(root, 'Phantom heads', title, columns, readme)

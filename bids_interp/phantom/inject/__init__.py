@@ -1,0 +1,1 @@
+"""Planting of a known change into real scans."""

@@ -1,0 +1,188 @@
+"""Plant a change into a real scan: one interpolation of the native image per replicate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bids_interp.phantom.change.anatomy import spline_noise
+from bids_interp.phantom.change.atrophy import AtrophyField
+from bids_interp.phantom.inject.warps import Warp, fade
+from bids_interp.spatial import (
+    Grid,
+    SplineEvaluator,
+    refine_velocity,
+    resample,
+    spline_coefficients,
+)
+
+#: The intensity confound: power of the contrast, and standard deviation of the bias field's log.
+CONFOUND_POWER = 1.15
+CONFOUND_BIAS = 0.12
+_CONFOUND_KNOTS_MM = 80.0
+_CONFOUND_SEED = 6
+
+
+class Injected(NamedTuple):
+    """One replicate on the grid of its scan."""
+
+    #: (X, Y, Z) float32 intensities.
+    image: np.ndarray
+    #: (X, Y, Z) uint8 brain mask.
+    brain_mask: np.ndarray
+    #: (X, Y, Z) float32 exact log-Jacobian on the grid of the scan; None where nothing is planted.
+    truth: np.ndarray | None
+
+
+def inject(
+    image: np.ndarray,
+    grid: Grid,
+    mask: np.ndarray,
+    mask_grid: Grid,
+    native_to_template: np.ndarray,
+    warp: Warp,
+    field_grid: Grid,
+    confound: bool = False,
+) -> Injected:
+    """Make one replicate of a scan.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (X, Y, Z) intensities of the scan, whole head or brain.
+    grid : Grid
+        Its grid: any orientation, voxel size and obliqueness.
+    mask : numpy.ndarray
+        Brain mask, 0 and 1, on `mask_grid`.
+    mask_grid : Grid
+        Grid of the mask, in the same world as the scan.
+    native_to_template : numpy.ndarray
+        4 x 4 from the scan's world to the template's, RAS+ mm.
+    warp : Warp
+        What is done, on `field_grid` in template space.
+    field_grid : Grid
+        Grid of the warp.
+    confound : bool
+        Change intensities, too: contrast and bias field, the same in every scan.
+
+    Returns
+    -------
+    Injected
+        Image, mask and truth on the grid of the scan.
+
+    Notes
+    -----
+    The composed displacement u of template space becomes L^-1 u(A p) in the scan's own. A
+    log-Jacobian is carried by plain resampling, without a factor.
+    """
+    with torch.no_grad():
+        shift = refine_velocity(warp.pull_back, field_grid, grid, native_to_template)
+        data = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+        moved = resample(data, grid, grid, displacement=shift, padding='border')[0, 0].numpy()
+        inside = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
+        brain = resample(inside, mask_grid, grid, displacement=shift)[0, 0].numpy() >= 0.5
+        truth = None
+        if warp.truth is not None:
+            truth = carry_map(warp.truth, field_grid, grid, native_to_template)
+    if confound:
+        bias = confound_bias(field_grid, grid, native_to_template)
+        moved = change_intensities(moved, brain, bias)
+    return Injected(moved, brain.astype(np.uint8), truth)
+
+
+def confound_bias(source: Grid, grid: Grid, native_to_template: np.ndarray) -> np.ndarray:
+    """Bias field (X, Y, Z) of the confound on a grid, the same in template space for every scan.
+
+    Parameters
+    ----------
+    source : Grid
+        Grid of the deformations, in template space.
+    grid : Grid
+        Where the factor is wanted.
+    native_to_template : numpy.ndarray
+        4 x 4 from its world to the template's.
+    """
+    pattern = fade(source) * _confound_pattern(source)
+    return np.exp(CONFOUND_BIAS * carry_map(pattern, source, grid, native_to_template))
+
+
+def change_intensities(image: np.ndarray, brain: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Put another contrast and a bias field on a scan; where it is 0 it stays 0.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        Intensities.
+    brain : numpy.ndarray
+        Boolean mask; its 95th percentile is what the contrast leaves as it is.
+    bias : numpy.ndarray
+        Factor at each voxel.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32.
+    """
+    bright = max(float(np.percentile(image[brain], 95)), 1e-6)
+    share = np.maximum(image, 0) / bright
+    return (bright * share**CONFOUND_POWER * bias).astype(np.float32)
+
+
+def _confound_pattern(grid: Grid) -> np.ndarray:
+    rng = np.random.default_rng(_CONFOUND_SEED)
+    return spline_noise(grid, rng, _CONFOUND_KNOTS_MM, components=1)[0]
+
+
+def carry_map(
+    values: np.ndarray, source: Grid, grid: Grid, native_to_template: np.ndarray
+) -> np.ndarray:
+    """Carry a smooth map from template space to a scan: cubic splines, no determinant.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        (X, Y, Z) on `source`.
+    source, grid : Grid
+        Template-space grid, and that of the scan.
+    native_to_template : numpy.ndarray
+        4 x 4 from the scan's world to the template's.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 on `grid`; 0 outside of `source`.
+    """
+    step = float(Grid(grid.shape, native_to_template @ grid.affine).spacing.min())
+    lattice = source.with_spacing(max(1.0, step))
+    coefficients = torch.from_numpy(spline_coefficients(values[None]))[None]
+    fine = SplineEvaluator(source, lattice)(coefficients)
+    return resample(fine, lattice, grid, native_to_template)[0, 0].numpy()
+
+
+def save_plan(path: str | Path, plan: AtrophyField) -> None:
+    """Write a plan as NPZ; the same plan gives the same bytes."""
+    names = list(plan.changes)
+    np.savez(
+        path,
+        velocity=plan.velocity,
+        affine=plan.grid.affine,
+        space=np.array(plan.grid.space),
+        names=np.array(names, dtype=str),
+        sizes=np.array([plan.changes[name] for name in names], dtype=float),
+        absorb=np.array(plan.absorb),
+        quality=np.array([plan.absorbed, plan.rmse]),
+    )
+
+
+def load_plan(path: str | Path) -> AtrophyField:
+    """Undo :func:`save_plan`."""
+    with np.load(path, allow_pickle=False) as kept:
+        velocity = kept['velocity']
+        shape = velocity.shape[1:]
+        grid = Grid((shape[0], shape[1], shape[2]), kept['affine'], str(kept['space']))
+        changes = dict(zip(kept['names'].tolist(), kept['sizes'].tolist(), strict=True))
+        absorbed, rmse = kept['quality'].tolist()
+        return AtrophyField(grid, velocity, changes, str(kept['absorb']), absorbed, rmse)

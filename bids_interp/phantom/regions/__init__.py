@@ -1,0 +1,1 @@
+"""Regions of the brain: coarse ellipsoids of the package, and labels of an atlas."""

@@ -1,0 +1,268 @@
+"""The report of a group: one file, nothing outside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bids_interp.bids.read.scan_files import number
+from bids_interp.version import __version__
+
+logger = logging.getLogger('bids_interp.reports')
+
+Rows = Sequence[Mapping[str, Any]]
+
+#: Rows of long tables that the page shows; the files have all.
+SHOWN = 400
+
+
+def write_group_report(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write the report of a group.
+
+    A figure that cannot be drawn is logged and said to be missing.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write, atomically; pictures go into ``figures`` beside it.
+    content : mapping
+        Of :func:`bids_interp.group.tables.report_content`.
+
+    Returns
+    -------
+    pathlib.Path
+        ``path``.
+    """
+    from bids_interp.boilerplate.methods import render_html
+    from bids_interp.reports.common.montage import write_bytes
+    from bids_interp.reports.common.sections import PAGE
+    from bids_interp.reports.group.group_text import methods_of, told
+    from bids_interp.reports.scan.scan_report import html_environment
+
+    names = ('style.css', 'training.css', 'group.css')
+    style = ''.join((PAGE / name).read_text('utf-8') for name in names)
+    pictures, viewer = _maps(path.parent / 'figures', content)
+    page = (
+        html_environment(PAGE)
+        .get_template('group.html.j2')
+        .render(
+            content=content,
+            told=told(content),
+            who=_who(content['inclusion']),
+            pictures=pictures,
+            viewer=viewer,
+            figures=_figures(content),
+            effects=_effects(content['scores']['model']),
+            change=_effects(content['scores'].get('change_model') or {}),
+            confounds=_confounds(content['scores']['confounds']),
+            clusters=_clusters(content['clusters']),
+            regions=_regions(content['regions']),
+            missing=_table(content['missing'], {'image': 'image', 'lacks': 'lacks'}),
+            methods=render_html(methods_of(content)),
+            style=style,
+            version=__version__,
+        )
+    )
+    return write_bytes(Path(path), page.encode('utf-8'))
+
+
+def _maps(folder: Path, content: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    from bids_interp.reports.group.group_map_figures import draw_maps
+
+    try:
+        return draw_maps(folder, content['maps'], content['space'])
+    except Exception:
+        logger.exception('The pictures of the maps are left out.')
+        return [], ''
+
+
+def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Addresses of the figures; empty where there is nothing to draw."""
+    from bids_interp.reports.group.group_figures import (
+        draw_forest,
+        draw_logits,
+        draw_responses,
+        draw_scores,
+    )
+    from bids_interp.reports.training.answer_figures import attempt
+
+    positive = str(content['target'].get('positive') or 'positive')
+    simulated = [
+        key for row in content['logits'] for key in row if key not in ('image', 'group', 'observed')
+    ]
+    rows = content['scores']['rows']
+    # What is the same for everybody shows nothing.
+    covariates = [
+        name
+        for name in (*content['covariates'], 'brain_volume_ml')
+        if len({str(row[name]) for row in rows if row[name] is not None}) > 1
+    ]
+    return {
+        'forests': [
+            {
+                'name': one['name'],
+                'dose': f'{int(one["name"][-3:]) / 100:g}',
+                'address': attempt(
+                    partial(draw_forest, content['regions'], one['name']), f'regions{one["name"]}'
+                ),
+            }
+            for one in content['maps']
+        ],
+        'logits': attempt(
+            partial(draw_logits, content['logits'], list(dict.fromkeys(simulated))), 'logits'
+        ),
+        'responses': attempt(partial(draw_responses, content['response'], positive), 'responses')
+        if content['response']
+        else '',
+        'scores': attempt(
+            partial(draw_scores, rows, content['group_column'], covariates, content['levels']),
+            'scores',
+        ),
+    }
+
+
+def _table(rows: Rows, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Headings, rows of text, and which columns hold numbers; empty without rows."""
+    if not rows:
+        return {}
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows[:SHOWN]]
+    numeric = [all(_numeric(row[index]) for row in cells) for index in range(len(columns))]
+    more = max(0, len(rows) - SHOWN)
+    return {'headings': list(columns.values()), 'rows': cells, 'numeric': numeric, 'more': more}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return 'n/a'
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if isinstance(value, float):
+        return f'{value:.3g}' if value == value else 'n/a'
+    return str(value)
+
+
+def _numeric(text: str) -> bool:
+    return text == 'n/a' or number(text) is not None
+
+
+def _who(inclusion: Rows) -> dict[str, Any]:
+    """Who is in and who is not, and why."""
+    inside = [row for row in inclusion if row['included']]
+    outside = [row for row in inclusion if not row['included']]
+    columns = {'image': 'image', 'group': 'group', 'reason': 'reason', 'folds': 'explained by'}
+    left_out = {**columns, 'model': 'model', 'model_hash': 'hash', 'version': 'version'}
+    reasons: dict[str, int] = {}
+    for row in outside:
+        reasons[str(row['reason'])] = reasons.get(str(row['reason']), 0) + 1
+    return {
+        'n_in': len(inside),
+        'n_out': len(outside),
+        'reasons': reasons,
+        'inside': _table(inside, {**columns, 'reason': 'note', 'in_training_set': 'trained with'}),
+        'outside': _table(outside, left_out),
+    }
+
+
+def _effects(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows of the model of the scores in words."""
+    rows = []
+    for effect in model.get('effects', ()):
+        interval = (
+            f'{effect["estimate"]:.3g} [{effect["low"]:.3g}, {effect["high"]:.3g}]'
+            if effect['estimate'] is not None
+            else None
+        )
+        d = (
+            f'{effect["cohen_d"]:.2f} [{effect["d_low"]:.2f}, {effect["d_high"]:.2f}]'
+            if effect['cohen_d'] is not None
+            else None
+        )
+        rows.append(
+            {
+                'variable': effect['variable'].replace('_', ' '),
+                'contrast': effect['contrast'],
+                'effect': interval,
+                'd': d,
+                'r': effect['partial_r'],
+                'statistic': f'{effect["kind"]}({effect["df"]}) = {effect["statistic"]:.2f}',
+                'p': _p(effect['p']),
+            }
+        )
+    columns = {
+        'variable': 'variable',
+        'contrast': 'contrast',
+        'effect': 'effect [95 %]',
+        'd': "Cohen's d [95 %]",
+        'r': 'partial r',
+        'statistic': 'statistic',
+        'p': 'p',
+    }
+    return _table(rows, columns)
+
+
+def _p(value: float) -> str:
+    return f'{value:.2g}' if value >= 0.001 else f'{value:.1g}'
+
+
+def _confounds(rows: Rows) -> dict[str, Any]:
+    shown = [{**row, 'covariate': row['covariate'].replace('_', ' ')} for row in rows]
+    columns = {
+        'covariate': 'covariate',
+        'group': 'group',
+        'n': 'n',
+        'summary': 'mean (SD) or counts',
+        'imbalance': 'imbalance of the groups',
+        'r_score': 'r with the score',
+    }
+    return _table(shown, columns)
+
+
+def _clusters(rows: Rows) -> dict[str, Any]:
+    columns = {
+        'map': 'map',
+        'cluster': 'cluster',
+        'x': 'x',
+        'y': 'y',
+        'z': 'z',
+        'peak_pct': 'peak, % of volume',
+        'size_mm3': 'mm³',
+    }
+    return _table(rows, columns)
+
+
+def _regions(rows: Rows) -> dict[str, Any]:
+    """Regions of everybody, strongest first."""
+    own = sorted(
+        (row for row in rows if row['group'] == 'all'), key=lambda row: (row['map'], row['rank'])
+    )
+    shown = [
+        {
+            **row,
+            'region': row['region'].replace('_', ' '),
+            'volume': f'{row["pct"]:+.2f} %',
+            'interval': f'{row["pct_low"]:+.2f} to {row["pct_high"]:+.2f}'
+            if number(row['pct_low']) is not None
+            else None,
+            'mm3': None if number(row['mm3']) is None else f'{row["mm3"]:+.0f}',
+            'null': None
+            if number(row['null_percentile']) is None
+            else f'{row["null_percentile"]:.0f}',
+            'lat': None if row['laterality'] is None else f'{row["laterality"]:+.2f}',
+        }
+        for row in own
+    ]
+    columns = {
+        'map': 'map',
+        'rank': 'rank',
+        'region': 'region',
+        'side': 'side',
+        'volume': 'volume',
+        'interval': '95 % (subjects)',
+        'mm3': 'mm³',
+        'lat': 'laterality',
+        'null': 'null percentile',
+    }
+    return _table(shown, columns)

@@ -1,0 +1,1 @@
+"""The report of one T1w image."""

@@ -1,0 +1,154 @@
+"""Volume change of named regions, from the log-Jacobian in template space."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bids_interp.bids.read.scan_files import ScanFiles, number, read_table
+from bids_interp.constants import DIRECTIONS
+from bids_interp.reports.common.montage import write_bytes
+from bids_interp.reports.common.volumes import load_volume
+from bids_interp.reports.scan.grid_figure import field_kind, load_field
+from bids_interp.spatial.grid import Grid
+
+LABELS = {
+    'parahippocampal': 'parahippocampal cortex',
+    'ventricles': 'lateral ventricle',
+    'third_ventricle': 'third ventricle',
+    'fourth_ventricle': 'fourth ventricle',
+}
+#: Changes below this many percent of volume are not named as findings.
+NOTABLE = 1.0
+
+
+@dataclass(frozen=True)
+class RegionChange:
+    """Mean log-Jacobian and volume change of one region on one side for one direction."""
+
+    region: str
+    side: str
+    direction: str
+    mean_log_jacobian: float
+    volume_change_percent: float
+
+    @property
+    def label(self) -> str:
+        """Name in words.
+
+        >>> RegionChange('ventricles', 'left', 'inject', 0.1, 10.5).label
+        'left lateral ventricle'
+        """
+        words = LABELS.get(self.region, self.region.replace('_', ' '))
+        return words if self.side == 'midline' else f'{self.side} {words}'
+
+
+def template_map(files: ScanFiles, direction: str) -> tuple[np.ndarray, Grid] | None:
+    """Log-Jacobian of the full dose in template space; from the field where no map was kept."""
+    found = files.full_dose(direction)
+    if found is not None and '_space-' in found[1].name:
+        volume = load_volume(found[1])
+        # Every second voxel is enough for a mean over a region and saves most of the time.
+        step = max(1, round(2.0 / float(volume.grid.spacing.min())))
+        affine = volume.grid.affine @ np.diag([step, step, step, 1])
+        data = volume.data[::step, ::step, ::step]
+        return data, Grid(data.shape, affine, volume.grid.space)
+    path = files.field(direction)
+    if path is None:
+        return None
+    import torch
+
+    from bids_interp.spatial import forward_map, log_jacobian
+
+    data, grid = load_field(path)
+    with torch.inference_mode():
+        field = forward_map(torch.from_numpy(data.copy())[None], grid, field_kind(path))
+        return log_jacobian(field, grid)[0, 0].numpy(), grid
+
+
+def measure_regions(files: ScanFiles) -> list[RegionChange]:
+    """Volume change of every region for both directions.
+
+    The volume change is the mean of exp(log-Jacobian) - 1 over the voxels of the region: the
+    relative change of its volume under the forward map.
+
+    Returns
+    -------
+    list of RegionChange
+        Empty where there is no map in an MNI space.
+    """
+    if not files.template_name.startswith('MNI'):
+        return []
+    changes = []
+    masks: dict[str, np.ndarray] = {}
+    for direction in DIRECTIONS:
+        found = template_map(files, direction)
+        if found is None:
+            continue
+        data, grid = found
+        masks = masks if masks and next(iter(masks.values())).shape == grid.shape else _masks(grid)
+        for name, mask in masks.items():
+            values = data[mask]
+            if values.size == 0:
+                continue
+            region, _, side = name.partition(':')
+            change = 100 * float(np.expm1(values).mean())
+            changes.append(RegionChange(region, side, direction, float(values.mean()), change))
+    return changes
+
+
+def _masks(grid: Grid) -> dict[str, np.ndarray]:
+    from bids_interp.phantom.regions.coarse import SHOWN_REGIONS, laterality, region_distance
+
+    points = grid.world_coordinates()
+    masks = {}
+    for region in SHOWN_REGIONS:
+        if laterality(region) == 'midline':
+            masks[f'{region}:midline'] = region_distance(region, points) < 0
+            continue
+        for side in ('left', 'right'):
+            masks[f'{region}:{side}'] = region_distance(f'{region}_{side}', points) < 0
+    return masks
+
+
+def regions_path(files: ScanFiles) -> Path:
+    """Table of the regions, beside the figures."""
+    return files.figures / f'{files.prefix}_desc-regions_stats.tsv'
+
+
+def write_regions(files: ScanFiles, changes: list[RegionChange]) -> Path | None:
+    """Write the table of the regions."""
+    if not changes:
+        return None
+    columns = list(asdict(changes[0]))
+    lines = ['\t'.join(columns)]
+    for change in changes:
+        values = asdict(change).values()
+        lines.append(
+            '\t'.join(f'{value:.6g}' if isinstance(value, float) else value for value in values)
+        )
+    return write_bytes(regions_path(files), ('\n'.join(lines) + '\n').encode())
+
+
+def read_regions(files: ScanFiles) -> list[RegionChange]:
+    """Read the table of the regions."""
+    changes = []
+    for row in read_table(regions_path(files)):
+        mean, change = number(row['mean_log_jacobian']), number(row['volume_change_percent'])
+        if mean is not None and change is not None:
+            place = (row['region'], row['side'], row['direction'])
+            changes.append(RegionChange(*place, mean, change))
+    return changes
+
+
+def strongest(
+    changes: list[RegionChange], direction: str, count: int = 3
+) -> tuple[list[RegionChange], list[RegionChange]]:
+    """Regions that shrink and that grow most, strongest first, notable ones only."""
+    own = [change for change in changes if change.direction == direction]
+    own.sort(key=lambda change: change.volume_change_percent)
+    shrinking = [change for change in own if change.volume_change_percent <= -NOTABLE]
+    growing = [change for change in own[::-1] if change.volume_change_percent >= NOTABLE]
+    return shrinking[:count], growing[:count]

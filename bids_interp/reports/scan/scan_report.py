@@ -1,0 +1,171 @@
+"""The report of one T1w image: one file, nothing outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, number
+from bids_interp.constants import DIRECTIONS
+from bids_interp.version import __version__
+
+
+def build_report(
+    output_dir: str | Path,
+    prefix: str,
+    *,
+    errors: Iterable[Mapping[str, Any]] = (),
+    methods: str = '',
+    run_uuid: str = '',
+) -> Path:
+    """Write the report of one T1w image from what lies on disk.
+
+    It can be made at any time, also when the processing of the image failed: what is missing is
+    said to be missing. Figures are those in ``sub-<label>/figures``; see
+    :func:`bids_interp.reports.draw_figures`.
+
+    Parameters
+    ----------
+    output_dir : path
+        Root of the derivatives.
+    prefix : str
+        Source entities of the image, without suffix: ``sub-01_ses-a_run-1``.
+    errors : iterable of mapping
+        What went wrong with this image; see :func:`bids_interp.reports.common.crashes.describe`.
+    methods : str
+        Methods text in Markdown with ``[@key]`` citations; ``logs/CITATION.md`` where empty.
+    run_uuid : str
+        Identifier of the run.
+
+    Returns
+    -------
+    pathlib.Path
+        ``<output_dir>/<prefix>.html``, written atomically.
+
+    Raises
+    ------
+    ImageError
+        If answers or tables are there but cannot be read, and ``errors`` has nothing to say.
+    """
+    from bids_interp.reports.common.crashes import describe_all
+    from bids_interp.reports.common.montage import write_bytes
+    from bids_interp.reports.common.palette import GROWS, SHRINKS
+    from bids_interp.reports.common.sections import PAGE, collect_sections
+    from bids_interp.reports.scan.region_changes import read_regions
+    from bids_interp.reports.scan.saliency_figure import listed_methods
+    from bids_interp.reports.scan.summary import summarise
+
+    files = ScanFiles(Path(output_dir), prefix)
+    errors = list(errors)
+    damaged = files.damaged()
+    if damaged and not errors:
+        # A page that says nothing of it would pass for whole.
+        raise damaged[0]
+    summary = summarise(files)
+    words = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
+    page = html_environment(PAGE).get_template('report.html.j2')
+    content = page.render(
+        prefix=prefix,
+        title=_title(files),
+        summary=summary,
+        sections=collect_sections(files, words),
+        regions=_region_rows(read_regions(files)),
+        numbers=_counterfactual_rows(files),
+        skipped_maps=listed_methods(files).get('Skipped', []),
+        crashes=describe_all(errors),
+        methods=_methods_html(files, methods),
+        style=(PAGE / 'style.css').read_text(encoding='utf-8'),
+        version=__version__,
+        run_uuid=run_uuid,
+        colours={'shrinks': SHRINKS, 'grows': GROWS},
+    )
+    return write_bytes(files.report, content.encode('utf-8'))
+
+
+def html_environment(folder: Path) -> Any:
+    """Templates of pages: all text is escaped, and a name that is not given is an error."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _title(files: ScanFiles) -> str:
+    """Name the scan for people: the entities in words."""
+    names = {'sub': 'subject', 'ses': 'session', 'acq': 'acquisition', 'rec': 'reconstruction'}
+    names |= {'ce': 'contrast agent'}
+    parts = [f'{names.get(key, key)} {value}' for key, value in files.entities.items()]
+    return ', '.join(parts)[:1].upper() + ', '.join(parts)[1:]
+
+
+def _methods_html(files: ScanFiles, methods: str) -> str:
+    from bids_interp.boilerplate.methods import render_html
+
+    if not methods:
+        stored = files.output_dir / 'logs' / 'CITATION.md'
+        methods = stored.read_text(encoding='utf-8') if stored.exists() else ''
+    return render_html(methods) if methods else ''
+
+
+def _region_rows(changes: list[Any]) -> list[dict[str, Any]]:
+    """One row per region: change in percent for both directions, strongest first."""
+    rows: dict[str, dict[str, Any]] = {}
+    for change in changes:
+        row = rows.setdefault(change.label, {'label': change.label, 'inject': None, 'remove': None})
+        row[change.direction] = change.volume_change_percent
+    if not rows:
+        return []
+    largest = max(abs(change.volume_change_percent) for change in changes) or 1.0
+    for row in rows.values():
+        for direction in DIRECTIONS:
+            value = row[direction]
+            row[f'{direction}_width'] = 0 if value is None else round(50 * abs(value) / largest, 1)
+    ordered = sorted(rows.values(), key=lambda row: -abs(row['inject'] or row['remove'] or 0))
+    return [row for row in ordered if max(abs(row['inject'] or 0), abs(row['remove'] or 0)) >= 0.05]
+
+
+#: Columns of the table of numbers: name in the file, heading, format.
+_NUMBERS = (
+    ('probability', 'Probability of “{positive}”', '{:.2f}'),
+    ('shift', 'Shift of the logit', '{:+.2f}'),
+    ('shift_over_class_gap', 'Shift / gap between the classes', '{:+.2f}'),
+    ('flipped', 'On the side asked for', '{}'),
+    ('dose_monotonicity', 'Steps of dose the right way', '{:.0%}'),
+    ('transfer_shift_over_class_gap', 'Shift / gap, seen by other folds', '{:+.2f}'),
+    ('transfer_flipped', 'Other folds turned', '{:.0%}'),
+    ('mean_abs_log_jacobian', 'Mean |log-Jacobian|', '{:.3f}'),
+    ('displacement_max_mm', 'Largest movement (mm)', '{:.2f}'),
+    ('reversibility_rmse', 'There and back: error', '{:.3g}'),
+    ('composition_rmse_mm', 'Half the dose twice: difference (mm)', '{:.2g}'),
+    ('identity_error', 'Dose 0: error', '{:.2g}'),
+    ('realism_z', 'Distance from training images (SD)', '{:.2f}'),
+    ('realism_z_observed', 'Of the scan itself (SD)', '{:.2f}'),
+    ('n_folded', 'Folded voxels', '{:.0f}'),
+)
+
+
+def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
+    """Heading and rows of the table of numbers; empty where there is none."""
+    table = files.table(COUNTERFACTUAL)
+    if not table:
+        return {}
+    positive = files.target.positive
+    used = [column for column in _NUMBERS if column[0] in table[0]]
+    names = {'inject': 'injected', 'remove': 'removed'}
+    rows = []
+    for row in table:
+        simulation = f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}'
+        cells = []
+        for name, _, form in used:
+            value = number(row[name])
+            yes_no = {'true': 'yes', 'false': 'no'}.get(row[name].lower(), 'n/a')
+            cells.append((name, form.format(value) if value is not None else yes_no))
+        rows.append({'simulation': simulation, 'cells': cells})
+    headings = [heading.format(positive=positive) for _, heading, _ in used]
+    return {'headings': headings, 'rows': rows}

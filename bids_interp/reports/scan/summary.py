@@ -1,0 +1,251 @@
+"""What a reader must know first, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bids_interp.bids.prediction import ExplainedTarget, Origin, Prediction
+from bids_interp.bids.read.dose_response import by_dose, flip_dose, read_response
+from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, number, read_json, sidecar
+from bids_interp.records import RecordError, from_plain
+from bids_interp.reports.scan.region_changes import RegionChange, read_regions, strongest
+
+#: The classifiers do not agree when their probabilities lie further apart than this.
+DISAGREEMENT = 0.3
+#: A brain and the template go together by less than this where they are no alike brains: noise in
+#: the shape of a brain comes to less than 0.2, real ones with little contrast to 0.3.
+UNLIKE = 0.25
+
+
+class Caution(NamedTuple):
+    """What limits the reading of a report: its name, which the page carries, and a sentence."""
+
+    name: str
+    text: str
+
+
+@dataclass
+class Summary:
+    """Content of the card on top of the report.
+
+    Parameters
+    ----------
+    facts : list of (str, str)
+        What the scan and the model are.
+    negative, positive : str
+        Names of the classes.
+    probabilities : list of float
+        Of the positive class for the scan, one for each fold.
+    values : list of float
+        Of a regression instead: predicted values for the scan, in units of the target.
+    label, spread : str, float
+        Of a regression: what is predicted, and its standard deviation in the training subjects.
+    flip : float or None
+        Signed dose at which the mean answer turns.
+    direction : str
+        The direction that leads to the other class.
+    largest_dose : float
+        Largest dose that was tried in that direction.
+    shrinking, growing : list of RegionChange
+        Strongest regions in that direction.
+    cautions : list of Caution
+        What limits the reading.
+    demonstration : bool
+        Made with the demonstration model.
+    finished : bool
+        The explanation was computed.
+    """
+
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    negative: str = 'control'
+    positive: str = 'patient'
+    probabilities: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    label: str = ''
+    spread: float = 1.0
+    flip: float | None = None
+    direction: str = 'inject'
+    largest_dose: float = 1.0
+    shrinking: list[RegionChange] = field(default_factory=list)
+    growing: list[RegionChange] = field(default_factory=list)
+    cautions: list[Caution] = field(default_factory=list)
+    demonstration: bool = False
+    finished: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Mean probability over the folds."""
+        return float(np.mean(self.probabilities)) if self.probabilities else float('nan')
+
+    @property
+    def mean_value(self) -> float:
+        """Mean predicted value of a regression over the folds."""
+        return float(np.mean(self.values)) if self.values else float('nan')
+
+    @property
+    def answer(self) -> str:
+        """Name of the class that the mean answer points to."""
+        return self.positive if self.mean > 0.5 else self.negative
+
+    @property
+    def other(self) -> str:
+        """Name of the other class."""
+        return self.negative if self.mean > 0.5 else self.positive
+
+    @property
+    def agreeing(self) -> int:
+        """Number of folds on the side of the mean."""
+        return sum((value > 0.5) == (self.mean > 0.5) for value in self.probabilities)
+
+
+def summarise(files: ScanFiles) -> Summary:
+    """Gather the summary from the derivatives on disk; parts that are missing stay empty."""
+    prediction = files.read_prediction()
+    origin = prediction or _origin_of_responses(files)
+    target = prediction.target if prediction else ExplainedTarget()
+    summary = Summary(negative=target.negative, positive=target.positive)
+    brain = sidecar(files.native('desc-preproc_T1w.nii.gz'))
+    summary.demonstration = _is_demonstration(files, brain, origin)
+    summary.facts = _facts(files, brain, origin)
+    rows = read_response(files)
+    doses, values = by_dose(rows, 'probability')
+    if 0.0 in doses:
+        summary.probabilities = values[doses == 0.0][0].tolist()
+        summary.finished = prediction is not None
+        summary.flip = flip_dose(rows)
+        summary.direction = 'inject' if summary.mean <= 0.5 else 'remove'
+        sign = 1 if summary.direction == 'inject' else -1
+        summary.largest_dose = float(max(0.0, (sign * doses).max()))
+    _add_values(summary, rows, target)
+    regions = read_regions(files)
+    summary.shrinking, summary.growing = strongest(regions, summary.direction)
+    conformation = brain.get('Conformation') or {}
+    summary.cautions = _cautions(files, summary, prediction)
+    summary.cautions += [Caution('input', text) for text in conformation.get('Warnings', [])]
+    return summary
+
+
+def _origin_of_responses(files: ScanFiles) -> Origin:
+    """Model and folds of the dose responses, where there is no prediction that names them."""
+    with suppress(RecordError):
+        found = sidecar(files.native('desc-doseresponse_stats.tsv'))
+        return from_plain(Origin, found, open_ended=True)
+    return Origin()
+
+
+def _add_values(summary: Summary, rows: list[dict[str, float]], target: ExplainedTarget) -> None:
+    """Predicted values of each fold, in units of the target, where the model is a regression."""
+    if target.kind != 'regression':
+        return
+    doses, values = by_dose(rows, 'logit')
+    if 0.0 not in doses:
+        return
+    summary.label, summary.spread = target.label, target.sd or 1.0
+    middle = target.mean or 0.0
+    summary.values = (values[doses == 0.0][0] * summary.spread + middle).tolist()
+    summary.finished = True
+    summary.direction = 'inject'
+
+
+def _is_demonstration(
+    files: ScanFiles, brain: Mapping[str, Any], origin: Prediction | Origin
+) -> bool:
+    """From the sidecars; of a scan that has none, from the description of the dataset."""
+    own = brain.get('Demonstration') if origin.demonstration is None else origin.demonstration
+    if own is not None:
+        return bool(own)
+    makers = read_json(files.output_dir / 'dataset_description.json').get('GeneratedBy', [])
+    return any('demonstration model' in str(maker.get('Description', '')) for maker in makers)
+
+
+def _voxels(conformation: Mapping[str, Any]) -> str:
+    """Voxel size, number of voxels and axes of the input."""
+    sizes, shape = conformation.get('VoxelSizes'), conformation.get('Shape')
+    if not sizes or not shape:
+        return ''
+    words = f'{" x ".join(f"{size:.3g}" for size in sizes)} mm ({" x ".join(map(str, shape))})'
+    return f'{words}, stored as {conformation.get("Orientation", "unknown axes")}'
+
+
+def _mask(conformation: Mapping[str, Any]) -> str:
+    """How the brain was found, and its volume."""
+    source, volume = conformation.get('BrainMask'), conformation.get('BrainVolumeLitres')
+    words = [str(source)] if source else []
+    if conformation.get('HeadTemplate'):
+        words[-1:] = [f'{source} with the head template {conformation["HeadTemplate"]}']
+    if volume:
+        words.append(f'{volume:.2f} litres')
+    return ', '.join(words)
+
+
+def _facts(
+    files: ScanFiles, brain: Mapping[str, Any], origin: Prediction | Origin
+) -> list[tuple[str, str]]:
+    sources = [source for source in brain.get('Sources', []) if isinstance(source, str)]
+    conformation = brain.get('Conformation') or {}
+    training, model = origin.in_training, origin.model_name
+    found = [
+        ('Input', sources[0] if sources else f'{files.prefix}_T1w'),
+        ('Voxels', _voxels(conformation)),
+        ('Brain mask', _mask(conformation)),
+        ('Template', files.template_name),
+        ('Model', f'{model} ({origin.model_hash or "no hash"})' if model else ''),
+        ('Model folds used', ', '.join(map(str, origin.folds or ()))),
+        ('In the training set', '' if training is None else ('yes' if training else 'no')),
+    ]
+    return [(name, words) for name, words in found if words]
+
+
+def _inside_correlation(files: ScanFiles) -> float | None:
+    """How alike brain and template are inside, as the registration has noted it."""
+    path = files.native(f'from-T1w_to-{files.template_name}_mode-image_xfm.json')
+    return number((read_json(path).get('Registration') or {}).get('correlation_inside'))
+
+
+def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[Caution]:
+    """List what limits the reading, most important first."""
+    cautions = []
+    if prediction and not prediction.warranted:
+        text = (
+            'On people it had not seen, this classifier was not better than chance: '
+            'no explanation is warranted.'
+        )
+        cautions.append(Caution('chance', text))
+    if prediction and prediction.in_training:
+        held_out = 'This scan was in the training set; only folds not trained with it speak here.'
+        seen = (
+            'The classifier was trained with this scan: what is shown is partly what it memorised.'
+        )
+        is_held_out = prediction.held_out is not False
+        cautions.append(Caution('held-out', held_out) if is_held_out else Caution('seen', seen))
+    alike = _inside_correlation(files)
+    if alike is not None and alike < UNLIKE:
+        text = (
+            f'Inside its outline this brain hardly looks like the template '
+            f'(correlation {alike:.2f}): check the mask, and whether this is a T1w brain.'
+        )
+        cautions.append(Caution('unlike', text))
+    values = summary.probabilities
+    if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):
+        text = f'The folds do not agree: probabilities from {min(values):.2f} to {max(values):.2f}.'
+        cautions.append(Caution('folds', text))
+    if summary.finished and summary.flip is None and not summary.values:
+        text = (
+            f'No dose up to {summary.largest_dose:g} turned the answer: read the map as what the '
+            'classifier looks at, not as what would change its mind.'
+        )
+        cautions.append(Caution('unturned', text))
+    for row in files.table(COUNTERFACTUAL):
+        folded = number(row.get('n_folded'))
+        if folded:
+            text = (
+                f'{folded:.0f} voxels fold in the simulation “{row.get("direction")}” at dose '
+                f'{row.get("dose")}: do not trust the map there.'
+            )
+            cautions.append(Caution('folded', text))
+    return cautions

@@ -1,0 +1,106 @@
+"""The model card: README.md of a trained bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle.schema import BundleConfig, FoldConfig
+
+#: Warning of a card whose classifiers are not above chance.
+NOT_WARRANTED = (
+    'These classifiers are not above chance: their maps explain nothing and must not be '
+    'interpreted.'
+)
+#: Value of a licence that the configuration does not name.
+NO_LICENSE = 'not stated'
+
+
+def model_card(config: BundleConfig) -> str:
+    """Write the model card of a bundle from its configuration.
+
+    Every number comes from the configuration; what is not in it is left out.
+
+    Parameters
+    ----------
+    config : BundleConfig
+        Configuration of the bundle.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    import jinja2
+
+    from bids_interp.reports.common.sections import PAGE
+    from bids_interp.reports.training.sanity_text import sanity_words
+    from bids_interp.reports.training.training_text import (
+        confound_rows,
+        left_out_text,
+        limits_of,
+        map_rows,
+        metric_rows,
+        model_facts,
+        verdict_of,
+    )
+
+    metrics = config.metrics
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=False,  # noqa: S701  # it is Markdown; cells are escaped below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_one_line,
+    )
+    environment.filters['cell'] = _cell
+    return environment.get_template('model_card.md.j2').render(
+        name=config.name,
+        demonstration=config.demonstration,
+        description=config.description or '',
+        license=config.license or NO_LICENSE,
+        facts=model_facts(config),
+        verdict=verdict_of(metrics),
+        warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
+        rows=metric_rows(metrics),
+        confounds=confound_rows(metrics)[1:],
+        left_out=left_out_text(metrics),
+        maps=map_rows(metrics.get('simulator') or metrics.get('maps')),
+        sanity=sanity_words(metrics),
+        folds=fold_rows(config.folds),
+        limits=limits_of(metrics),
+        target=config.target,
+    )
+
+
+def fold_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
+    """Images of the parts and test AUC of each fold, where the configuration has them."""
+    names = {
+        'n_train': 'training',
+        'n_validation': 'validation',
+        'n_test': 'test',
+        'test_auc': 'test AUC',
+    }
+    rows = []
+    for index, fold in enumerate(folds):
+        row = {'fold': str(index)}
+        for key, name in names.items():
+            value = getattr(fold.metrics, key)
+            if value is not None:
+                row[name] = f'{value:.2f}' if isinstance(value, float) else str(value)
+        rows.append(row)
+    same = {tuple(row) for row in rows}
+    return rows if len(same) == 1 and len(rows[0]) > 1 else []
+
+
+def _one_line(value: Any) -> Any:
+    """No value may begin a new line, and with it a heading or a table."""
+    return ' '.join(value.split()) if isinstance(value, str) and '\n' in value else value
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
+    return str(text).replace('|', '\\|')

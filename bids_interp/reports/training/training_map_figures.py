@@ -1,0 +1,47 @@
+"""Pictures of the mean maps that a training leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bids_interp.reports.common.palette import SignedScale
+from bids_interp.reports.common.volumes import load_volume
+from bids_interp.reports.group.group_map_figures import SPACING, draw_mosaic, template_behind
+
+TITLES = {
+    'inject': 'The pattern injected',
+    'remove': 'The pattern removed',
+    'audit': 'What moves this very classifier (audit)',
+}
+
+
+def draw_mean_maps(maps: Mapping[str, Path], space: str) -> list[dict[str, str]]:
+    """Draw mean log-Jacobian maps over the template, all on one colour scale.
+
+    Parameters
+    ----------
+    maps : mapping of str to path
+        Name (``inject``, ``remove``, ``audit``) to the map on the model's grid.
+    space : str
+        Name of the template.
+
+    Returns
+    -------
+    list of dict
+        ``title`` and ``address`` (data URI) of each picture, in the order of the maps.
+    """
+    from bids_interp.reports.common.sections import data_uri
+
+    volumes = {name: load_volume(path, SPACING) for name, path in maps.items()}
+    if not volumes:
+        return []
+    scale = SignedScale.fit(*(volume.data for volume in volumes.values()))
+    drawn = []
+    with TemporaryDirectory() as folder:
+        for name, volume in volumes.items():
+            brain = template_behind(space, volume)
+            picture = draw_mosaic(Path(folder) / f'{name}.png', volume, brain, scale)
+            drawn.append({'title': TITLES.get(name, name), 'address': data_uri(picture)})
+    return drawn

@@ -1,0 +1,269 @@
+"""Numbers of a trained model in words, for the training report and the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_interp.evaluation.verdict import p_text, verdict_sentence
+from bids_interp.spatial.grid import Grid
+
+if TYPE_CHECKING:
+    from bids_interp.models.bundle.schema import BundleConfig
+    from bids_interp.models.target import Target
+
+#: Keys of the metrics that have an interval: name and meaning, in the order in which they are told.
+MEASURES = {
+    'auc': (
+        'AUC',
+        'chance that a positive image of a fold ranks above a negative one of the same fold; '
+        '0.5 is chance',
+    ),
+    'balanced_accuracy': ('Balanced accuracy', 'mean of the shares of each class that are right'),
+    'sensitivity': ('Sensitivity', 'share of the positive class that is called positive'),
+    'specificity': ('Specificity', 'share of the negative class that is called negative'),
+    'accuracy': ('Accuracy', 'share of all images that are right'),
+    'brier': ('Brier score', 'squared error of the probabilities; 0 is best'),
+    'ece': ('Calibration error (ECE)', 'probability against frequency in equal-width bins'),
+    'pearson_r': ("Pearson's r", 'of predicted and true values, means of the folds taken away'),
+    'r2': ('R²', 'share of the variance that is predicted'),
+    'mae': ('Mean absolute error', 'in units of the target'),
+    'mae_of_mean': ('The same, saying the mean', 'of always saying the mean of the other folds'),
+}
+
+_MAP_NAMES = {
+    'split_half_ncc': 'Split-half agreement of the maps (NCC)',
+    'validity': 'Validity: answers turned at full dose',
+    'effectiveness': 'Shift of the logit / gap between the classes',
+    'group_ncc': 'Group map against the known truth (NCC)',
+    'subject_ncc': 'Single maps against the known truth (NCC)',
+    'group_sign_accuracy': 'Sign right where the truth is not zero',
+    'log_jacobian_range': 'Range of the log-Jacobian',
+    'truth_range': 'Range of the truth',
+    'audit_ncc': 'Audit map against anatomical map (NCC)',
+    'fold_ncc': 'Agreement of the maps of two folds (NCC)',
+    'n_folded': 'Folded voxels',
+    'n': 'Images',
+    'inject': 'injected',
+    'remove': 'removed',
+}
+
+_INTERVALS = (
+    'Intervals come from drawing families again. They do not hold what training again, on other '
+    'people or with another seed, would change.'
+)
+_PERMUTATION = (
+    'p is one-sided. Labels are exchanged within folds, families kept together; the models are not '
+    'trained again for each exchange, which is made up for by a spread that is wider by √2.'
+)
+_ALWAYS = (
+    'Scanners, sites, ages and diseases other than those of the training data were not tried.',
+    'A classifier that is above chance may use covariates, the outline of the brain, the scanner '
+    'or image quality: maps show what it uses, not what causes a disease.',
+    'Single predictions are not for decisions about a person.',
+)
+
+
+def limits_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Sentences about what the numbers do not say."""
+    told = [_INTERVALS] if metric_rows(metrics) else []
+    if 'permutation_p_fixed_models' in metrics:
+        told.append(_PERMUTATION)
+    return [*told, *_ALWAYS]
+
+
+def estimate_text(estimate: Any, digits: int = 2) -> str:
+    """Value and interval in words.
+
+    >>> estimate_text({'value': 0.931, 'low': 0.85, 'high': 0.98})
+    '0.93 (0.85 to 0.98)'
+    >>> estimate_text(0.5), estimate_text([0.25, 0.5]), estimate_text(None), estimate_text(3)
+    ('0.50', '0.25 to 0.50', 'n/a', '3')
+    """
+    if isinstance(estimate, Mapping):
+        text = estimate_text(estimate.get('value'), digits)
+        ends = [estimate.get('low'), estimate.get('high')]
+        return text if None in ends else f'{text} ({estimate_text(ends, digits)})'
+    if isinstance(estimate, list | tuple):
+        joint = ' to ' if len(estimate) == 2 else ', '
+        return joint.join(estimate_text(value, digits) for value in estimate)
+    if isinstance(estimate, bool | str | int):
+        return {True: 'yes', False: 'no'}[estimate] if isinstance(estimate, bool) else str(estimate)
+    return f'{estimate:.{digits}f}' if isinstance(estimate, float) else 'n/a'
+
+
+def verdict_of(metrics: Mapping[str, Any]) -> str:
+    """The verdict that was kept with the metrics, or made of them; empty where there are none."""
+    if metrics.get('verdict'):
+        return str(metrics['verdict'])
+    merit = metrics.get('pearson_r' if metrics.get('kind') == 'regression' else 'auc')
+    if metrics.get('permutation_p') is None or not isinstance(merit, Mapping):
+        return ''
+    return verdict_sentence(metrics)
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Rows of key, name, value with interval, and meaning, of the metrics that are there."""
+    rows = []
+    for key, (name, meaning) in MEASURES.items():
+        if metrics.get(key) is None:
+            continue
+        if key == 'auc' and metrics.get('kind') == 'multiclass':
+            name, meaning = 'AUC, mean over classes', 'each class against the rest, within folds'
+        if key == 'ece' and 'ece_bins' in metrics:
+            meaning = f'probability against frequency in {metrics["ece_bins"]} equal-width bins'
+        row = {'key': key, 'name': name, 'value': estimate_text(metrics[key])}
+        rows.append({**row, 'meaning': meaning})
+    for key, name in (('auc_per_class', 'AUC'), ('sensitivity_per_class', 'Sensitivity')):
+        for label, estimate in (metrics.get(key) or {}).items():
+            row = {'key': key, 'name': f'{name}, {label}', 'value': estimate_text(estimate)}
+            rows.append({**row, 'meaning': 'this class against the rest'})
+    if metrics.get('permutation_p') is not None:
+        value = p_text(metrics['permutation_p'])
+        row = {'key': 'permutation_p', 'name': 'Permutation p', 'value': value}
+        rows.append({**row, 'meaning': 'one-sided; labels exchanged within folds'})
+    return rows
+
+
+def confound_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classifier's figure of merit beside that of covariates and of the outline alone.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Of the classifier, with ``covariates`` and ``mask`` where they were measured.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``estimate``, ``text``, ``p`` and ``kind`` (classifier, covariates, covariate or
+        mask).
+    """
+    key = 'pearson_r' if metrics.get('kind') == 'regression' else 'auc'
+    covariates, mask = metrics.get('covariates') or {}, metrics.get('mask') or {}
+    found = [('classifier', 'Classifier', metrics), ('covariates', 'Covariates alone', covariates)]
+    alone = covariates.get('per_covariate') or {}
+    if len(alone) > 1:
+        found += [('covariate', f'{name} alone', numbers) for name, numbers in alone.items()]
+    elif alone:
+        found[1] = ('covariates', f'Covariates alone ({next(iter(alone))})', covariates)
+    found.append(('mask', 'Outline of the brain alone', mask))
+    rows = []
+    for kind, name, numbers in found:
+        estimate, p = numbers.get(key), numbers.get('permutation_p')
+        if isinstance(estimate, Mapping) and estimate.get('value') is not None:
+            row = {'kind': kind, 'name': name, 'estimate': estimate}
+            row |= {'text': estimate_text(estimate), 'p': '' if p is None else p_text(p)}
+            rows.append(row)
+    return rows
+
+
+def left_out_text(metrics: Mapping[str, Any]) -> str:
+    """Name the covariates that could not be used; empty where all could.
+
+    >>> left_out_text({'covariates': {'left_out': {'site': 'constant'}}})
+    'Left out: site (constant).'
+    """
+    reasons: dict[str, str] = {}
+    for key in ('covariates', 'mask'):
+        reasons |= (metrics.get(key) or {}).get('left_out') or {}
+    if not reasons:
+        return ''
+    return 'Left out: ' + ', '.join(f'{name} ({why})' for name, why in reasons.items()) + '.'
+
+
+def map_rows(maps: Mapping[str, Any] | None, prefix: str = '') -> list[dict[str, str]]:
+    """Rows of name and value of the numbers of simulators and maps, however nested.
+
+    >>> map_rows({'validity': {'inject': 0.96}, 'n_folded': 0})
+    [{'name': 'Validity: answers turned at full dose, injected', 'value': '0.96'},
+     {'name': 'Folded voxels', 'value': '0'}]
+    """
+    rows: list[dict[str, str]] = []
+    for key, value in (maps or {}).items():
+        name = _MAP_NAMES.get(key, str(key).replace('_', ' '))
+        name = f'{prefix}, {name}' if prefix else name[:1].upper() + name[1:]
+        if isinstance(value, Mapping) and 'value' not in value:
+            rows += map_rows(value, name)
+        elif value is not None:
+            rows.append({'name': name, 'value': estimate_text(value)})
+    return rows
+
+
+def grid_text(grid: Grid) -> str:
+    """Size, spacing and space of a grid.
+
+    >>> grid_text(Grid((4, 5, 6), np.diag([-4, 4, 4, 1]), 'MNI'))
+    '4 x 5 x 6 voxels of 4 mm, MNI'
+    """
+    sides = grid.spacing[:1] if np.allclose(grid.spacing, grid.spacing[0]) else grid.spacing
+    size, spacing = ' x '.join(map(str, grid.shape)), ' x '.join(f'{side:.3g}' for side in sides)
+    text = f'{size} voxels of {spacing} mm'
+    return f'{text}, {grid.space}' if grid.space else text
+
+
+def target_text(target: Target) -> str:
+    """Describe what is predicted.
+
+    >>> from bids_interp.models.target import Target
+    >>> target_text(Target('binary', 'group', ('hc', 'depr')))
+    '“group”: depr (positive) against hc (negative)'
+    >>> target_text(Target('regression', 'age'))
+    '“age”, a number'
+    """
+    name = f'“{target.label}”' if target.label else 'the label'
+    if target.kind == 'regression':
+        return f'{name}, a number'
+    if target.kind == 'binary':
+        return f'{name}: {target.classes[1]} (positive) against {target.classes[0]} (negative)'
+    return f'{name}: ' + ', '.join(target.classes)
+
+
+def pairs_text(pairs: Any) -> str:
+    """Names with their values, or whatever it is, in one line.
+
+    >>> pairs_text({'a': 3, 'b': 4}), pairs_text(['age', 'sex']), pairs_text('ds1')
+    ('a 3, b 4', 'age, sex', 'ds1')
+    """
+    if isinstance(pairs, Mapping):
+        return ', '.join(f'{name} {value}' for name, value in pairs.items())
+    return ', '.join(map(str, pairs)) if isinstance(pairs, list | tuple) else str(pairs)
+
+
+def model_facts(config: BundleConfig) -> list[tuple[str, str]]:
+    """What was trained, on what and how; what the configuration does not tell is left out.
+
+    Parameters
+    ----------
+    config : BundleConfig
+        Configuration of a model bundle.
+    """
+    from bids_interp.models.bundle.schema import TrainingFacts
+
+    training = config.training or TrainingFacts()
+    counts = [(training.n_images, 'images'), (training.n_families, 'families')]
+    made = [text for text in (config.created, config.version) if text]
+    facts: list[tuple[str, Any]] = [
+        ('Data', training.dataset),
+        ('Size', ', '.join(f'{count} {word}' for count, word in counts if count)),
+        ('Target', target_text(config.target)),
+        ('Images per class', training.n_per_class),
+        ('Covariates', training.covariates),
+        ('Folds', len(config.folds)),
+        ('Grid', grid_text(config.grid)),
+        ('Template', config.template),
+        ('Preset', training.preset),
+        ('Classifier', config.classifier.architecture),
+        ('Simulator', config.simulator.capacity),
+        ('Seed', training.seed),
+        ('Machine', training.device),
+        ('Made', ' with bids_interp '.join(made)),
+        ('Versions', training.versions),
+    ]
+    return [
+        (name, pairs_text(value))
+        for name, value in facts
+        if value or (name == 'Seed' and value == 0)
+    ]

@@ -1,0 +1,305 @@
+"""Settings of a run: one frozen dataclass, passed explicitly and saved as TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from bids_interp.constants import SALIENCY_METHODS
+from bids_interp.errors import UsageError
+from bids_interp.settings.group import GroupChoices, check_group
+from bids_interp.settings.train import TrainChoices, check_target, check_train
+
+LEVELS = ('participant', 'group', 'train')
+SKULL_STRIP = ('auto', 'force', 'skip')
+NATIVE_SPACE = 'T1w'
+TEMPLATE_SPACE = 'template'
+
+_PATHS = (
+    'bids_dir',
+    'output_dir',
+    'bids_filter_file',
+    'bids_database_dir',
+    'model',
+    'work_dir',
+    'use_plugin',
+    'labels',
+    'classifier_card',
+    'atlas_labels',
+)
+_TYPES: dict[str, tuple[type, ...]] = {
+    'bool': (bool,),
+    'int': (int,),
+    'int | None': (int, type(None)),
+    'float | None': (int, float, type(None)),
+    'str': (str,),
+    'str | None': (str, type(None)),
+}
+_LISTS = (
+    'participant_label',
+    'session_label',
+    'output_spaces',
+    'doses',
+    'saliency',
+    'classes',
+    'covariates',
+    'voxelwise',
+    'null_models',
+)
+
+
+@dataclass(frozen=True)
+class Settings(TrainChoices, GroupChoices):
+    """Everything that the user can choose for a run.
+
+    Parameters
+    ----------
+    bids_dir, output_dir : Path
+        Input dataset and folder of the derivatives.
+    analysis_level : {'participant', 'group', 'train'}
+        Analysis level.
+    participant_label, session_label : tuple of str
+        Labels without ``sub-`` and ``ses-``; empty means all.
+    fail_on_missing : bool
+        Stop before computing if a requested participant is missing.
+    bids_filter_file, bids_database_dir : Path, optional
+        JSON file with pybids filters, and folder of the index of the dataset.
+    skip_bids_validation : bool
+        Do not run the BIDS validator.
+    derivatives : tuple of (str, Path)
+        Names and folders of derivatives with preprocessed T1w images and brain masks.
+    model : Path, optional
+        Model bundle; :func:`bids_interp.models.bundle.choice.choose_model` has the order of search.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    skull_strip_t1w : {'auto', 'force', 'skip'}
+        Whether to extract the brain; ``auto`` skips images that are already skull-stripped.
+    template : str, optional
+        TemplateFlow name of the whole-head template for brain extraction.
+    output_spaces : tuple of str
+        ``T1w`` (native) and/or ``template`` (the model's template at 1 mm, also by its own name).
+    doses : tuple of float
+        Doses in (0, 1] at which images are written; each is injected and removed.
+    saliency : tuple of str
+        Saliency maps of the classifier to write as well, of
+        :data:`bids_interp.constants.SALIENCY_METHODS`; ``all`` for every one.
+    work_dir : Path, optional
+        Folder of intermediate results; ``work`` in the current folder if not given.
+    nprocs, omp_nthreads : int, optional
+        CPUs, and threads per process; taken from the limits of the machine if not given.
+    mem_gb : float, optional
+        Memory for all processes together, in GB of 10^9 bytes.
+    random_seed : int
+        Random seed.
+    offline : bool
+        Do not use the network; only templates on this machine are used.
+    fast : bool
+        Trade accuracy and reproducibility of the registration for time.
+    contrast : str, optional
+        Pair of classes to explain, for a model of several classes.
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    analysis_level: str = 'participant'
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    fail_on_missing: bool = False
+    bids_filter_file: Path | None = None
+    bids_database_dir: Path | None = None
+    skip_bids_validation: bool = False
+    derivatives: tuple[tuple[str, Path], ...] = ()
+    model: Path | None = None
+    contrast: str | None = None
+    device: str = 'auto'
+    skull_strip_t1w: str = 'auto'
+    template: str | None = None
+    output_spaces: tuple[str, ...] = (NATIVE_SPACE, TEMPLATE_SPACE)
+    doses: tuple[float, ...] = (1.0,)
+    saliency: tuple[str, ...] = ()
+    nprocs: int | None = None
+    omp_nthreads: int | None = None
+    mem_gb: float | None = None
+    work_dir: Path | None = None
+    clean_workdir: bool = False
+    use_plugin: Path | None = None
+    random_seed: int = 20210628
+    offline: bool = False
+    fast: bool = False
+    stop_on_first_crash: bool = False
+    dry_run: bool = False
+    write_graph: bool = False
+    reports_only: bool = False
+    boilerplate_only: bool = False
+    md_only_boilerplate: bool = False
+    resource_monitor: bool = False
+    verbose: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _PATHS:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, Path(value).expanduser().absolute())
+        for name in _LISTS:
+            value = getattr(self, name)
+            if isinstance(value, (str, bytes)) or not hasattr(value, '__iter__'):
+                raise UsageError(f'The setting {name} must be a list, not {value!r}.')
+            object.__setattr__(self, name, tuple(value))
+        named = self.derivatives.items() if isinstance(self.derivatives, dict) else self.derivatives
+        paths = tuple((str(name), Path(path).expanduser().absolute()) for name, path in named)
+        object.__setattr__(self, 'derivatives', paths)
+        _strip_prefix(self, 'participant_label', 'sub-')
+        _strip_prefix(self, 'session_label', 'ses-')
+        _check(self)
+
+    def replace(self, **changes: Any) -> Settings:
+        """Return a checked copy with changed fields."""
+        return replace(self, **changes)
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML, without those that are not set.
+
+        Examples
+        --------
+        >>> Settings('/bids', '/out', doses=(0.5, 1)).to_toml().splitlines()[:2]
+        ['bids_dir = "/bids"', 'output_dir = "/out"']
+        """
+        lines = []
+        for field in sorted(fields(self), key=lambda field: bool(field.kw_only)):
+            value = getattr(self, field.name)
+            if value is not None and field.name != 'derivatives':
+                lines.append(f'{field.name} = {_toml_value(value)}')
+        if self.derivatives:
+            lines += ['', '[derivatives]']
+            lines += [f'{_quote(name)} = {_quote(str(path))}' for name, path in self.derivatives]
+        return '\n'.join(lines) + '\n'
+
+    @classmethod
+    def from_toml(cls, text: str, **changes: Any) -> Settings:
+        """Return the settings saved by :meth:`to_toml`; `changes` take precedence.
+
+        Examples
+        --------
+        >>> text = Settings('/bids', '/out', derivatives=(('prep', '/prep'),)).to_toml()
+        >>> Settings.from_toml(text, fast=True).fast
+        True
+        """
+        return cls(**{**parse_toml(text), **changes})
+
+
+def parse_toml(text: str, source: str = 'the settings') -> dict[str, Any]:
+    """Return the settings in a TOML text.
+
+    Raises
+    ------
+    UsageError
+        If the text is not TOML, or a key is not a setting.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f'{source} is not valid TOML: {error}.') from error
+    known = [field.name for field in fields(Settings)]
+    for key in values:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f' Did you mean {close[0]}?' if close else ''
+            raise UsageError(f'{source} has the unknown key {key!r}.{hint}')
+    return values
+
+
+def _strip_prefix(settings: Settings, name: str, prefix: str) -> None:
+    labels = (str(label).removeprefix(prefix) for label in getattr(settings, name))
+    object.__setattr__(settings, name, tuple(dict.fromkeys(labels)))
+
+
+def _check_types(settings: Settings) -> None:
+    for field in fields(settings):
+        value, kinds = getattr(settings, field.name), _TYPES.get(str(field.type))
+        if kinds is None:
+            continue
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise UsageError(f'The setting {field.name} must be {field.type}, not {value!r}.')
+
+
+def _check(settings: Settings) -> None:
+    """Refuse impossible values."""
+    _check_types(settings)
+    check_train(settings)
+    check_group(settings)
+    if settings.analysis_level == 'train':
+        check_target(settings)
+    _check_choice('analysis level', settings.analysis_level, LEVELS)
+    _check_choice('--skull-strip-t1w', settings.skull_strip_t1w, SKULL_STRIP)
+    for option, labels in (
+        ('--participant-label', settings.participant_label),
+        ('--session-label', settings.session_label),
+    ):
+        for label in labels:
+            if not label.isalnum():
+                raise UsageError(f'{option} {label!r} may contain only letters and digits.')
+    if not settings.output_spaces:
+        raise UsageError('--output-spaces requires at least one space.')
+    if not settings.doses:
+        raise UsageError('--dose requires at least one number.')
+    for dose in settings.doses:
+        if isinstance(dose, bool) or not isinstance(dose, (int, float)) or not 0 < dose <= 1:
+            raise UsageError(
+                f'--dose must be a number in (0, 1], not {dose!r}. At each dose the pattern is '
+                'injected and removed.'
+            )
+        if abs(dose * 100 - round(dose * 100)) > 1e-6:
+            raise UsageError(
+                f'--dose must be a multiple of 0.01, not {dose}, because file names contain it.'
+            )
+    object.__setattr__(settings, 'doses', tuple(sorted({float(d) for d in settings.doses})))
+    object.__setattr__(settings, 'saliency', _saliency_methods(settings.saliency))
+    kind, _, index = settings.device.partition(':')
+    if kind not in ('auto', 'cpu', 'cuda') or (':' in settings.device and kind != 'cuda'):
+        raise UsageError(f'--device must be auto, cpu, cuda or cuda:N, not {settings.device!r}.')
+    if ':' in settings.device and not index.isdigit():
+        raise UsageError(f'--device cuda:N requires a number, not {settings.device!r}.')
+    for name in ('nprocs', 'omp_nthreads', 'mem_gb'):
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise UsageError(f'--{name.replace("_", "-")} must be positive, not {value}.')
+    if not 0 <= settings.random_seed < 2**32:
+        raise UsageError(f'--random-seed must be in [0, 2^32), not {settings.random_seed}.')
+
+
+def _saliency_methods(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the methods in a fixed order; capitals and hyphens do not matter."""
+    names = [str(name).lower().replace('-', '').replace('_', '') for name in wanted]
+    for name, given in zip(names, wanted, strict=True):
+        if name not in (*SALIENCY_METHODS, 'all'):
+            close = get_close_matches(name, SALIENCY_METHODS, n=1)
+            hint = f' Did you mean {close[0]}?' if close else ''
+            known = ', '.join(SALIENCY_METHODS)
+            raise UsageError(
+                f'--saliency {given!r} is unknown.{hint} Known methods: {known}, or all.'
+            )
+    return tuple(name for name in SALIENCY_METHODS if name in names or 'all' in names)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f'{name} must be one of {", ".join(choices)}, not {value!r}.')
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return '[' + ', '.join(_toml_value(item) for item in value) + ']'
+    return _quote(str(value))
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace('\\', '\\\\').replace('"', '\\"')
+    escaped = ''.join(c if c >= ' ' and c != '\x7f' else f'\\u{ord(c):04x}' for c in escaped)
+    return f'"{escaped}"'

@@ -1,0 +1,1 @@
+"""The labelled cohort that a model is trained on: images, folds, grid, storage."""

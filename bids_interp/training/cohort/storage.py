@@ -1,0 +1,166 @@
+"""What is handed on between the steps of a training, as safetensors and JSON; never pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from bids_interp.models.bundle.schema import FoldMetrics
+from bids_interp.models.bundle.writer import TrainedFold
+from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.models.target import Target
+from bids_interp.records import from_plain, to_plain
+from bids_interp.spatial import Grid
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.fold import FoldResult
+from bids_interp.training.sanity import Sanity
+
+_FACTS = 'facts'
+
+
+def _save(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+    kept = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(kept, path, metadata={_FACTS: json.dumps(facts)})
+
+
+def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    with safe_open(path, framework='pt') as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        return tensors, json.loads(stream.metadata()[_FACTS])
+
+
+def save_cohort(path: Path, cohort: Cohort) -> None:
+    """Write a cohort to a ``.safetensors`` file."""
+    tensors = {
+        'images': cohort.images,
+        'labels': torch.from_numpy(np.asarray(cohort.labels, np.float64)),
+        'families': torch.from_numpy(np.asarray(cohort.families, np.int64)),
+        'mask': torch.from_numpy(cohort.mask.astype(np.uint8)),
+    }
+    facts = {
+        'keys': cohort.keys,
+        'grid': cohort.grid.to_dict(),
+        'preprocessing': cohort.preprocessing.to_dict(),
+        'target': asdict(cohort.target),
+        'names': cohort.names,
+    }
+    _save(path, tensors, facts)
+
+
+def load_cohort(path: Path) -> Cohort:
+    """Read what :func:`save_cohort` wrote."""
+    tensors, facts = _load(path)
+    target = Target(**{**facts['target'], 'classes': tuple(facts['target']['classes'])})
+    labels = tensors['labels'].numpy()
+    return Cohort(
+        tensors['images'],
+        labels if target.kind == 'regression' else labels.astype(int),
+        tensors['families'].numpy(),
+        tuple(tuple(keys) for keys in facts['keys']),
+        Grid.from_dict(facts['grid']),
+        tensors['mask'].numpy().astype(bool),
+        Preprocessing(**facts['preprocessing']),
+        target,
+        tuple(facts['names']),
+    )
+
+
+def save_folds(path: Path, folds: list[Fold]) -> None:
+    """Write folds to a ``.safetensors`` file."""
+    tensors = {
+        f'{index}.{part}': torch.from_numpy(np.asarray(getattr(fold, part), np.int64))
+        for index, fold in enumerate(folds)
+        for part in ('train', 'validation', 'test')
+    }
+    _save(path, tensors, {'n': len(folds)})
+
+
+def load_folds(path: Path) -> list[Fold]:
+    """Read what :func:`save_folds` wrote."""
+    tensors, facts = _load(path)
+    return [
+        Fold(*(tensors[f'{index}.{part}'].numpy() for part in ('train', 'validation', 'test')))
+        for index in range(facts['n'])
+    ]
+
+
+def save_result(path: Path, result: FoldResult) -> None:
+    """Write the result of a fold to a ``.safetensors`` file."""
+    trained = result.trained
+    tensors = {
+        **{f'classifier.{name}': value for name, value in trained.classifier.items()},
+        **{f'simulator.{name}': value for name, value in trained.simulator.items()},
+        **{f'map.{name}': torch.from_numpy(value) for name, value in result.maps.items()},
+        'test_outputs': torch.from_numpy(result.test_outputs),
+    }
+    facts = {
+        'temperature': trained.temperature,
+        'class_gap': trained.class_gap,
+        'metrics': to_plain(trained.metrics),
+    }
+    _save(path, tensors, facts)
+
+
+def load_result(path: Path) -> FoldResult:
+    """Read what :func:`save_result` wrote."""
+    tensors, facts = _load(path)
+
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+
+    trained = TrainedFold(
+        part('classifier.'),
+        part('simulator.'),
+        facts['temperature'],
+        facts['class_gap'],
+        from_plain(FoldMetrics, facts['metrics']),
+    )
+    maps = {name: value.numpy() for name, value in part('map.').items()}
+    return FoldResult(trained, tensors['test_outputs'].numpy(), maps)
+
+
+def save_sanity(path: Path, sanity: Sanity) -> None:
+    """Write the checks of a fold to a ``.safetensors`` file."""
+    maps = {name: torch.from_numpy(value) for name, value in sanity.maps.items()}
+    _save(path, maps, sanity.metrics)
+
+
+def load_sanity(path: Path) -> Sanity:
+    """Read what :func:`save_sanity` wrote."""
+    tensors, metrics = _load(path)
+    return Sanity(metrics, {name: value.numpy() for name, value in tensors.items()})
+
+
+def save_context(path: Path, grid: Grid, mask: np.ndarray, preprocessing: Preprocessing) -> None:
+    """Write what every input of a model has in common to a ``.safetensors`` file."""
+    facts = {'grid': grid.to_dict(), 'preprocessing': preprocessing.to_dict()}
+    _save(path, {'mask': torch.from_numpy(mask.astype(np.uint8))}, facts)
+
+
+def load_context(path: Path) -> tuple[Grid, np.ndarray, Preprocessing]:
+    """Read what :func:`save_context` wrote."""
+    tensors, facts = _load(path)
+    mask = tensors['mask'].numpy().astype(bool)
+    return Grid.from_dict(facts['grid']), mask, Preprocessing(**facts['preprocessing'])
+
+
+def save_input(path: Path, image: torch.Tensor) -> None:
+    """Write one input (1, 1, X, Y, Z) to a ``.safetensors`` file; it appears when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{os.getpid()}-{path.name}')
+    _save(partial, {'image': image}, {})
+    os.replace(partial, path)
+
+
+def load_input(path: Path) -> torch.Tensor:
+    """Read what :func:`save_input` wrote."""
+    return _load(path)[0]['image']

@@ -1,0 +1,326 @@
+"""One fold from start to end: classifiers, calibration, simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_interp.evaluation.scores import ncc
+from bids_interp.evaluation.validity import mean_log_jacobian, validity
+from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
+from bids_interp.models.bundle.writer import TrainedFold
+from bids_interp.models.networks.ipmi2021 import PaperSimulator
+from bids_interp.models.networks.registry import Ensemble
+from bids_interp.models.networks.simulator import Simulator
+from bids_interp.training.calibration import class_gaps, fit_temperature
+from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
+from bids_interp.training.dose import scale_to_dose
+from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask, check_published_grid
+from bids_interp.training.loop.engine import run_task
+from bids_interp.training.loop.randomness import derived_seed
+from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry
+from bids_interp.training.recipe import TrainingRecipe, recipe_digest
+from bids_interp.training.selection import select
+from bids_interp.training.simulator import (
+    Opponent,
+    SimulatorRecipe,
+    SimulatorTask,
+    make_simulator,
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a fold is computed.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Work directory of this fold.
+    device : str
+        ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
+    n_devices : int
+        Processes that share each batch.
+    tell : callable, optional
+        Takes a line of text about the progress.
+    """
+
+    directory: Path
+    device: str = 'cpu'
+    n_devices: int = 1
+    tell: Callable[[str], None] | None = None
+
+    def run(self, task: Any, folder: Path, name: str) -> None:
+        """Run a task here."""
+        run_task(
+            task,
+            folder,
+            device=self.device,
+            n_devices=self.n_devices,
+            name=name,
+            tell=self.tell,
+        )
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """One fold while it is trained: with whom, where, and from which seed.
+
+    Parameters
+    ----------
+    cohort, fold, index, place, seed
+        See :func:`train_fold`.
+    name : str
+        What the progress calls it.
+    """
+
+    cohort: Cohort
+    fold: Fold
+    index: int
+    place: Place
+    seed: int
+    name: str
+
+    def seed_of(self, *parts: object) -> int:
+        """Seed of one training, from whatever tells it from the others."""
+        return derived_seed(self.seed, *parts) % 2**31
+
+    def opponent(self, members: list[nn.Module]) -> Opponent:
+        """Frozen classifiers with their class gaps on the validation split."""
+        held_out = self.cohort.images[self.fold.validation]
+        labels, target = self.cohort.labels[self.fold.validation], self.cohort.target
+        gaps = (class_gaps(predict_outputs(m, held_out), labels, target) for m in members)
+        return Opponent(tuple(members), tuple(map(tuple, gaps)))
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A trained fold and its outputs on everybody it has not been trained with.
+
+    Parameters
+    ----------
+    trained : TrainedFold
+        For the bundle.
+    test_outputs : numpy.ndarray
+        (N, K) outputs for ``fold.test``, in its order.
+    maps : dict of numpy.ndarray
+        (X, Y, Z) mean log-Jacobian of validation images on the model's grid: ``inject``,
+        ``remove``, and for a given classifier ``audit`` (trained without transformations).
+    """
+
+    trained: TrainedFold
+    test_outputs: np.ndarray
+    maps: dict[str, np.ndarray]
+
+
+def train_fold(
+    cohort: Cohort,
+    fold: Fold,
+    index: int,
+    recipe: TrainingRecipe,
+    place: Place,
+    *,
+    seed: int,
+    external: nn.Module | None = None,
+) -> FoldResult:
+    """Train one fold; a killed run goes on where it stopped.
+
+    Calibration, class gap and choices come from the validation split: the test split is only
+    predicted.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Everybody.
+    fold : Fold
+        Whose indices.
+    index : int
+        Number of the fold.
+    recipe : TrainingRecipe
+        How.
+    place : Place
+        Where.
+    seed : int
+        Of the whole training.
+    external : torch.nn.Module, optional
+        A trained classifier in evaluation mode; then only the simulator is trained.
+
+    Raises
+    ------
+    UsageError
+        If the published simulator does not fit the grid.
+    """
+    if isinstance(recipe.simulator, PaperRecipe):
+        # Before hours are spent on a classifier that its simulator cannot follow.
+        check_published_grid(cohort.grid.shape)
+    run = FoldRun(cohort, fold, index, place, seed, f'fold {index + 1}')
+    members = _train_classifiers(run, recipe) if external is None else [external]
+    network = members[0] if len(members) == 1 else Ensemble(members)
+    labels, target = cohort.labels[fold.validation], cohort.target
+    held_out = cohort.images[fold.validation]
+    outputs = predict_outputs(network, held_out)
+    gaps = class_gaps(outputs, labels, target)
+    opponent = run.opponent(members)
+    kind = 'given' if external is not None else recipe_digest((recipe.classifier, recipe.members))
+    folder = place.directory / f'classifier-{kind}'
+    simulator, measured = _train_simulator(run, recipe.simulator, opponent, network, folder)
+    simulator.cpu().eval().requires_grad_(False)
+    network.cpu()
+    maps = _maps(run, simulator)
+    if external is not None and isinstance(recipe.simulator, SimulatorRecipe):
+        maps['audit'] = _audit_map(run, recipe.simulator, opponent, folder)
+        agreement = ncc(maps['audit'], maps['inject'], cohort.mask)
+        measured = replace(measured, audit_ncc=agreement)
+    moved = validity(network, simulator, held_out, labels, target, gaps, cohort.grid)
+    metrics = FoldMetrics(
+        len(fold.train),
+        len(fold.validation),
+        len(fold.test),
+        replace(measured, validity=moved),
+    )
+    trained = TrainedFold(
+        {} if external is not None else _weights(network),
+        _weights(simulator),
+        fit_temperature(outputs, labels, target),
+        gaps if len(gaps) > 1 else gaps[0],
+        metrics,
+    )
+    return FoldResult(trained, predict_outputs(network, cohort.images[fold.test]), maps)
+
+
+def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[nn.Module]:
+    """Train the classifiers of a fold from different seeds."""
+    members = []
+    for number in range(recipe.members):
+        # The first member has the seed that it has when it is alone.
+        own = (number,) if number else ()
+        folder = run.place.directory / f'classifier-{recipe_digest(recipe.classifier)}'
+        label = f'{run.name}, classifier'
+        if number:
+            folder, label = folder / f'member-{number}', f'{label} {number + 1}'
+        member = replace(run, name=label)
+        seed = run.seed_of('classifier', run.index, *own)
+        members.append(train_classifier(member, recipe.classifier, folder, seed))
+    return members
+
+
+def train_classifier(
+    run: FoldRun, recipe: ClassifierRecipe | MorphometryRecipe, folder: Path, seed: int
+) -> nn.Module:
+    """Train one classifier; a killed run goes on where it stopped.
+
+    Parameters
+    ----------
+    run : FoldRun
+        With whom and where; its name is that of this training.
+    recipe : ClassifierRecipe or MorphometryRecipe
+        How.
+    folder : pathlib.Path
+        For checkpoints.
+    seed : int
+        Of this training.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode, frozen, on the CPU.
+    """
+    if isinstance(recipe, MorphometryRecipe):
+        return fit_morphometry(run.cohort, run.fold, recipe, seed, run.place.device)
+    task = ClassifierTask(run.cohort, run.fold, recipe, seed)
+    run.place.run(task, folder, run.name)
+    return task.result().cpu()
+
+
+def _train_simulator(
+    run: FoldRun,
+    recipe: SimulatorRecipe | PaperRecipe,
+    opponent: Opponent,
+    network: nn.Module,
+    folder: Path,
+) -> tuple[Simulator | PaperSimulator, SimulatorMetrics]:
+    """Train the simulator of a fold; also what it was chosen by."""
+    if isinstance(recipe, PaperRecipe):
+        published = PaperSimulator(run.cohort.grid, run.cohort.mask)
+        seed = run.seed_of('simulator', 'paper', run.index)
+        paper_task = PaperSimulatorTask(
+            run.cohort, run.fold.train, opponent, published, recipe, seed
+        )
+        own = folder / f'paper-{recipe_digest(recipe)}'
+        run.place.run(paper_task, own, f'{run.name}, simulator')
+        return published, SimulatorMetrics()
+    own = folder / f'simulator-{recipe_digest(recipe)}'
+    selection = select(
+        run.cohort,
+        run.fold,
+        opponent,
+        network,
+        recipe,
+        own,
+        seed=derived_seed(run.seed, 'selection', run.index),
+        device=run.place.device,
+        tell=run.place.tell,
+    )
+    simulator = train_stages(run, selection.recipe, opponent, own)
+    return simulator, SimulatorMetrics(selection.recipe.minimality, selection.rows or None)
+
+
+def train_stages(
+    run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
+) -> Simulator:
+    """Train template and residual, one after the other."""
+    torch.manual_seed(run.seed_of('simulator', run.index))
+    simulator = make_simulator(run.cohort, recipe)
+    for stage in ('template', 'residual'):
+        seed = run.seed_of('simulator', stage, run.index)
+        task = SimulatorTask(run.cohort, run.fold.train, opponent, simulator, recipe, stage, seed)
+        if task.max_steps:
+            run.place.run(task, folder / stage, f'{run.name}, {stage} of the simulator')
+        if stage == 'template':
+            scale_to_dose(simulator, opponent, run.cohort, run.fold.validation, run.place.device)
+    return simulator
+
+
+def _audit_map(
+    run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
+) -> np.ndarray:
+    """Map of what moves this very classifier: no transformations, and small changes for free."""
+    audit = replace(
+        recipe,
+        capacity='template',
+        residual_steps=0,
+        candidates=(),
+        transformed=False,
+        minimality=0.1 * recipe.minimality,
+        roughness=0.1 * recipe.roughness,
+    )
+    own = folder / f'audit-{recipe_digest(audit)}'
+    audited = replace(run, name=f'{run.name}, audit')
+    simulator = train_stages(audited, audit, opponent, own)
+    simulator.cpu().eval().requires_grad_(False)
+    first = run.cohort.images[run.fold.validation[:1]]
+    return mean_log_jacobian(simulator, first, 1.0, 0, run.cohort.grid)
+
+
+def _maps(run: FoldRun, simulator: Simulator | PaperSimulator) -> dict[str, np.ndarray]:
+    """Mean maps of the validation images in both directions."""
+    # A template does not look at the image, so one image is as good as all.
+    is_template = getattr(simulator, 'capacity', '') == 'template'
+    chosen = run.fold.validation[:1] if is_template else run.fold.validation
+    images, grid = run.cohort.images[chosen], run.cohort.grid
+    return {
+        direction: mean_log_jacobian(simulator, images, sign, 0, grid)
+        for direction, sign in (('inject', 1.0), ('remove', -1.0))
+    }
+
+
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

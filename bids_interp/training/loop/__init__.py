@@ -1,0 +1,1 @@
+"""The training loop, which a killed run resumes: Lightning with checkpoints and fixed draws."""

@@ -1,0 +1,147 @@
+"""Folders are refused before anything is computed, and nothing foreign is deleted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from nipype.pipeline.engine import utils as nipype_utils
+
+from bids_interp.errors import OutputError, UsageError
+from bids_interp.execution.folders import (
+    MARKER,
+    check_places,
+    choose_work_dir,
+    forget_damaged,
+    is_ours,
+    prepare_work_dir,
+)
+from bids_interp.settings import Settings
+from helpers import skeletons
+
+
+@pytest.fixture
+def bids(tmp_path: Path) -> Path:
+    return skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz', empty=True)
+
+
+@pytest.mark.parametrize('place', ['.', 'out', 'sub-01/out', 'derivatives', '..'])
+def test_output_in_or_around_the_input(bids: Path, place: str) -> None:
+    before = sorted(bids.rglob('*'))
+    with pytest.raises(OutputError, match=re.escape(str(bids))) as caught:
+        check_places(Settings(bids, bids / place), bids.parent / 'work')
+    assert caught.value.exit_code == 2
+    assert sorted(bids.rglob('*')) == before
+
+
+def test_output_in_the_input_through_a_link(bids: Path, tmp_path: Path) -> None:
+    (tmp_path / 'link').symlink_to(bids)
+    with pytest.raises(OutputError):
+        check_places(Settings(bids, tmp_path / 'link' / 'out'), tmp_path / 'work')
+
+
+def test_the_place_of_derivatives_is_accepted(bids: Path, tmp_path: Path) -> None:
+    out = bids / 'derivatives' / 'bids_interp'
+    check_places(Settings(bids, out), tmp_path / 'work')
+    assert out.is_dir()
+
+
+def test_work_directory(bids: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    for work in (bids, bids / 'work', out):
+        with pytest.raises(OutputError, match=rf'{re.escape(str(work))} .*--work-dir'):
+            check_places(Settings(bids, out), work)
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OutputError, match=re.escape(str(tmp_path / 'file'))):
+        check_places(Settings(bids, out), tmp_path / 'file')
+    check_places(Settings(bids, out), out / 'work')
+
+
+def test_a_foreign_dataset_is_not_written_into(bids: Path, tmp_path: Path) -> None:
+    other = skeletons.make_dataset(tmp_path / 'other', 'sub-01_T1w.nii.gz', empty=True)
+    with pytest.raises(OutputError, match=r'other/dataset_description\.json'):
+        check_places(Settings(bids, other), tmp_path / 'work')
+
+
+def test_a_dry_run_makes_nothing(bids: Path, tmp_path: Path) -> None:
+    check_places(Settings(bids, tmp_path / 'out', dry_run=True), tmp_path / 'work')
+    assert not (tmp_path / 'out').exists()
+    assert not (tmp_path / 'work').exists()
+    with pytest.raises(OutputError):
+        check_places(Settings(bids, '/dev/null/out', dry_run=True), tmp_path / 'work')
+
+
+def test_cleaning(bids: Path, tmp_path: Path) -> None:
+    settings = Settings(bids, tmp_path / 'out', clean_workdir=True)
+    work = tmp_path / 'work'
+    check_places(settings, work)
+    prepare_work_dir(work, clean=True)
+    (work / 'node').mkdir()
+    (work / 'node' / 'file').write_text('')
+    check_places(settings, work)
+    prepare_work_dir(work, clean=False)
+    assert (work / 'node' / 'file').exists()
+    prepare_work_dir(work, clean=True)
+    assert [path.name for path in work.iterdir()] == [MARKER]
+
+
+def test_what_is_not_ours_is_never_deleted(bids: Path, tmp_path: Path) -> None:
+    work = tmp_path / 'precious'
+    work.mkdir()
+    (work / 'thesis.tex').write_text('all of it')
+    with pytest.raises(UsageError, match='--clean-workdir: .*precious '):
+        check_places(Settings(bids, tmp_path / 'out', clean_workdir=True), work)
+    prepare_work_dir(work, clean=True)
+    assert (work / 'thesis.tex').exists()
+    assert not is_ours(work)
+
+
+def test_default_work_directory(
+    bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(bids, tmp_path / 'out')
+    here = tmp_path / 'here'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert choose_work_dir(settings) == here / 'work'
+    assert choose_work_dir(settings.replace(work_dir=tmp_path / 'w')) == tmp_path / 'w'
+    monkeypatch.chdir(bids)
+    assert choose_work_dir(settings) == tmp_path / 'out' / MARKER
+    monkeypatch.chdir(here)
+    monkeypatch.setenv('APPTAINER_NAME', 'bids_interp.sif')  # here may be a small one in memory
+    assert choose_work_dir(settings) == tmp_path / 'out' / MARKER
+    monkeypatch.delenv('APPTAINER_NAME')
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    assert choose_work_dir(settings) == tmp_path / 'out' / MARKER
+
+
+@pytest.mark.parametrize(
+    ('hashes', 'error', 'kept'),
+    [
+        ('_0x1.json', EOFError('Ran out of input'), False),
+        ('_0x1.json', FileNotFoundError(errno.ENOENT, 'No such file'), False),
+        ('_0x1.json', OSError(errno.ESTALE, 'Stale file handle'), True),
+        ('_0x1.json', MemoryError(), True),
+        ('_0x1_unfinished.json', EOFError('Ran out of input'), True),
+    ],
+)
+def test_only_damaged_results_are_forgotten(
+    tmp_path: Path, hashes: str, error: Exception, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(nipype_utils, 'load_resultfile', fail)
+    workflow = pe.Workflow('some_wf', base_dir=tmp_path)
+    workflow.add_nodes([pe.Node(niu.Rename(), name='step')])
+    folder = tmp_path / 'some_wf' / 'step'
+    folder.mkdir(parents=True)
+    (folder / hashes).touch()
+    (folder / 'result_step.pklz').touch()
+    forget_damaged(workflow)
+    assert (folder / 'result_step.pklz').exists() is kept

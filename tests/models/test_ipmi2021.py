@@ -1,0 +1,148 @@
+"""The published simulator: its numbers, and that its known bugs are not there."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bids_interp.errors import ModelError
+from bids_interp.models.networks.condconv import CondConv3d
+from bids_interp.models.networks.ipmi2021 import PaperSimulator
+from bids_interp.models.networks.simulator import build_simulator
+from bids_interp.spatial import Grid
+
+GRID = Grid((16, 32, 16), np.diag([4.0, 3.0, 2.0, 1.0]), 'template')
+MASK = np.ones(GRID.shape, bool)
+
+
+@pytest.fixture(scope='module')
+def simulator() -> PaperSimulator:
+    torch.manual_seed(0)
+    return PaperSimulator(GRID, MASK).eval()
+
+
+@pytest.fixture(scope='module')
+def images() -> torch.Tensor:
+    return torch.rand(2, 1, *GRID.shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_it_puts_out_a_displacement_in_mm(simulator: PaperSimulator, images) -> None:
+    with torch.no_grad():
+        voxels = simulator.displacement(images, torch.ones(2, 1))
+        field = simulator(images, torch.ones(2))
+    assert field.shape == (2, 3, *GRID.shape)
+    assert simulator.field == 'displacement'
+    spacing = torch.tensor([4.0, 3.0, 2.0]).view(1, 3, 1, 1, 1)
+    torch.testing.assert_close(field, voxels * spacing)
+
+
+def test_the_published_channels() -> None:
+    # 64^3 to 4^3: 1024 features, squeezed to 512, the code beside them.
+    small = PaperSimulator(GRID, MASK)
+    assert [layer.kernels.shape[1:3] for layer in (small.enter, *small.downs)] == [
+        (16, 1),
+        (32, 16),
+        (64, 32),
+        (16, 64),
+        (16, 16),
+    ]
+    assert [layer.kernels.shape[1:3] for layer in (*small.ups, small.leave)] == [
+        (16, 16),
+        (64, 16),
+        (32, 64),
+        (16, 32),
+        (3, 16),
+    ]
+    assert all(len(layer.kernels) == 3 for layer in (small.enter, *small.downs, *small.ups))
+    assert small.enter.dropout.p == 0.1
+    assert (small.squeeze.out_features, small.expand.in_features) == (512, 513)
+
+
+def test_removal_is_not_lost_behind_a_rectifier(simulator: PaperSimulator, images) -> None:
+    """A code of -1 behind a ReLU would be 0: removing would be like having no direction."""
+    with torch.no_grad():
+        inject, remove, none = (
+            simulator.displacement(images, torch.full((2, 1), code)) for code in (1.0, -1.0, 0.0)
+        )
+    size = inject.abs().mean()
+    assert (inject - remove).abs().mean() > 1e-3 * size
+    assert (remove - none).abs().mean() > 1e-3 * size
+
+
+def test_the_latent_code_alone_tells_the_directions_apart(images) -> None:
+    """Also where the routing of the kernels does not listen to it."""
+    torch.manual_seed(0)
+    simulator = PaperSimulator(GRID, MASK).eval()
+    for module in simulator.modules():
+        if isinstance(module, CondConv3d):
+            torch.nn.init.zeros_(module.routing.weight)
+    with torch.no_grad():
+        inject, remove, none = (
+            simulator.displacement(images, torch.full((2, 1), code)) for code in (1.0, -1.0, 0.0)
+        )
+    assert (inject - remove).abs().max() > 1e-5
+    # Behind the squeezed features, not before their rectifier.
+    assert (remove - none).abs().max() > 1e-5
+
+
+def test_the_sign_is_the_direction_and_the_size_the_dose(simulator, images) -> None:
+    with torch.no_grad():
+        full = simulator(images, torch.tensor([1.0, -1.0]))
+        half = simulator(images, torch.tensor([0.5, -0.5]))
+        nothing = simulator(images, torch.zeros(2))
+        removed = simulator.displacement(images[1:], -torch.ones(1, 1))
+    # The direction that the network is told is -1, not 0.
+    spacing = torch.tensor([4.0, 3.0, 2.0]).view(1, 3, 1, 1, 1)
+    torch.testing.assert_close(full[1:], removed * spacing, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(half, 0.5 * full)
+    assert not nothing.any()
+
+
+def test_images_of_a_batch_do_not_meet(simulator: PaperSimulator, images) -> None:
+    dose = torch.tensor([1.0, -1.0])
+    with torch.no_grad():
+        together = simulator(images, dose)
+        alone = torch.cat([simulator(images[n : n + 1], dose[n : n + 1]) for n in range(2)])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_all_kernels_equal_a_loop_over_samples(simulator, images, monkeypatch) -> None:
+    """The whole network, once as it is and once with the published loop."""
+    dose = torch.tensor([1.0, -1.0])
+    with torch.no_grad():
+        vectorised = simulator(images, dose)
+
+    def loop(self: CondConv3d, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        weights = self.routing_weights(data, code)
+        samples = []
+        for sample, own in zip(data, weights, strict=True):
+            kernel = sum(w * expert for w, expert in zip(own, self.kernels, strict=True))
+            samples.append(F.conv3d(sample[None], kernel, self.bias, padding=self.padding))
+        return torch.cat(samples)
+
+    monkeypatch.setattr(CondConv3d, 'forward', loop)
+    with torch.no_grad():
+        looped = simulator(images, dose)
+    torch.testing.assert_close(vectorised, looped, atol=1e-4, rtol=1e-4)
+    assert vectorised.abs().max() > 0.01
+
+
+@pytest.mark.parametrize('shape', [(16, 16, 24), (40, 48, 42)])
+def test_sizes_are_multiples_of_16(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ModelError, match=rf'\b16\b.*{re.escape(str(shape))}'):
+        PaperSimulator(Grid(shape, np.eye(4)), np.ones(shape, bool))
+
+
+def test_it_has_one_contrast(simulator: PaperSimulator, images) -> None:
+    with pytest.raises(ModelError, match='ipmi2021'):
+        simulator(images, torch.ones(2), 1)
+
+
+def test_a_bundle_builds_it_by_its_name() -> None:
+    assert isinstance(build_simulator(GRID, MASK, {'capacity': 'ipmi2021'}), PaperSimulator)
+    with pytest.raises(ModelError, match='width'):
+        build_simulator(GRID, MASK, {'capacity': 'ipmi2021', 'width': 3})
