@@ -7,7 +7,6 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-
 from mutants import Mutant, page, read_mutants, try_mutant
 
 
