@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_interp.anatomical import ants_tools
-from bids_interp.anatomical.conform import make_image
+from bids_interp.nifti import make_image
 
 FIT_MM = 5.0  # the field is far smoother than this; at this size a fit takes seconds
 

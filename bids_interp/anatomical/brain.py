@@ -12,10 +12,10 @@ import numpy as np
 
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.alignment import Scene, align, deform, warped_mask
-from bids_interp.anatomical.conform import make_image
 from bids_interp.anatomical.refine import MaskSettings, refine
 from bids_interp.anatomical.templates import StripTemplate
 from bids_interp.errors import ImageError
+from bids_interp.nifti import make_image
 
 BRAIN_LITRES = (0.5, 2.4)
 _ADVICE = (

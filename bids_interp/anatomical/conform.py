@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.headers import trusted_affine
-from bids_interp.bids.write.atomic import atomic
 from bids_interp.errors import ImageError
+from bids_interp.nifti import make_image
 
 VOXEL_RANGE = (0.2, 5.0)  # mm
 EXTENT_RANGE = (80.0, 600.0)  # mm, field of view along each axis
@@ -89,28 +89,6 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
     report.shape = [int(n) for n in out.shape]
     report.voxel_sizes = [round(float(v), 4) for v in nib.affines.voxel_sizes(out.affine)]
     return out, report
-
-
-def make_image(data: np.ndarray, affine: np.ndarray, code: int = 1) -> nib.Nifti1Image:
-    """Return a NIfTI image in mm whose qform and sform are both ``affine`` (4, 4)."""
-    img = nib.Nifti1Image(data, affine)
-    img.set_sform(affine, code=max(1, code))
-    img.set_qform(affine, code=max(1, code))
-    img.header.set_xyzt_units('mm')
-    return img
-
-
-def save_image(img: nib.Nifti1Image, path: str | Path) -> Path:
-    """Write an image whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written, as on a full disk.
-    """
-    with atomic(path) as temporary:
-        nib.save(img, temporary)
-    return Path(path)
 
 
 def _open(path: Path) -> nib.Nifti1Image:

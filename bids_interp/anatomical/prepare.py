@@ -10,10 +10,10 @@ import numpy as np
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain import BRAIN_LITRES, extract_brain
-from bids_interp.anatomical.conform import make_image
 from bids_interp.anatomical.stripped import foreground_mask, stripped_evidence
 from bids_interp.anatomical.templates import brain_mask_of, strip_template
 from bids_interp.errors import ImageError
+from bids_interp.nifti import make_image
 
 #: Source of the mask, in the sidecar, of a brain that was extracted before.
 NOT_BACKGROUND = 'voxels that are not background'

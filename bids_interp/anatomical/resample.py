@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_interp.anatomical.conform import make_image
+from bids_interp.nifti import TEMPLATE_CODE, make_image
 
 #: Share of the largest brightness below which an interpolated value is background.
 RINGING = 1e-4
@@ -52,7 +52,7 @@ def resample_to_template(
     if data.min() >= 0:
         # Splines ring: what they leave far from the brain is no brightness.
         out[out < RINGING * data.max()] = 0
-    return make_image(out, template.affine, 4)
+    return make_image(out, template.affine, TEMPLATE_CODE)
 
 
 def _image_box(

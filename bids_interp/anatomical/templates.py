@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_interp.anatomical.conform import make_image
 from bids_interp.anatomical.stripped import foreground_mask
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError
+from bids_interp.nifti import TEMPLATE_CODE, make_image
 from bids_interp.settings import Settings
 
 # Whole heads with a brain mask, in the order of preference.
@@ -112,7 +112,7 @@ def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> ni
         )
     head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
     data = np.asarray(head.dataobj, dtype=np.float32) * (np.asarray(mask.dataobj) > 0.5)
-    return make_image(data, head.affine, 4)
+    return make_image(data, head.affine, TEMPLATE_CODE)
 
 
 def flow_home() -> Path:
@@ -125,7 +125,7 @@ def _embedded_brain() -> nib.Nifti1Image:
     from bids_interp.phantom.heads.head import embedded_brain
 
     image = embedded_brain()
-    return make_image(np.asarray(image.dataobj, dtype=np.float32), image.affine, 4)
+    return make_image(np.asarray(image.dataobj, dtype=np.float32), image.affine, TEMPLATE_CODE)
 
 
 def _head_files(name: str, offline: bool) -> tuple[Path, Path] | None:
@@ -167,11 +167,13 @@ def _checked(
     head, mask = nib.as_closest_canonical(head), nib.as_closest_canonical(mask)
     data = np.asarray(head.dataobj, dtype=np.float32)
     brain = np.asarray(mask.dataobj) > 0.5
-    return make_image(data, head.affine, 4), make_image(brain.astype(np.float32), mask.affine, 4)
+    return make_image(data, head.affine, TEMPLATE_CODE), make_image(
+        brain.astype(np.float32), mask.affine, TEMPLATE_CODE
+    )
 
 
 def brain_mask_of(brain: nib.Nifti1Image) -> nib.Nifti1Image:
     """Return the mask of a brain image that is 0 outside: largest part, sulci and holes closed."""
     data = np.asarray(brain.dataobj)
     closed = ndimage.binary_closing(np.pad(data > 0, 4), iterations=3)[4:-4, 4:-4, 4:-4]
-    return make_image(foreground_mask(closed).astype(np.float32), brain.affine, 4)
+    return make_image(foreground_mask(closed).astype(np.float32), brain.affine, TEMPLATE_CODE)

@@ -37,7 +37,7 @@ class _NodeInterface(SimpleInterface):
 
     def save(self, runtime: Any, output: str, img: Any) -> None:
         """Write an image and make it an output."""
-        from bids_interp.anatomical.conform import save_image
+        from bids_interp.bids.write.nifti import save_image
 
         path = save_image(img, self.path(runtime, f'{output}.nii.gz'))
         self._results[output] = str(path)

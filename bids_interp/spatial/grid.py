@@ -8,9 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-#: NIfTI codes: what the world coordinates of an image mean.
-SCANNER_CODE = 1
-TEMPLATE_CODE = 4
+from bids_interp.nifti import SCANNER_CODE, TEMPLATE_CODE, make_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +120,8 @@ class Grid:
         """Make a NIfTI image of ``data`` (first axes X, Y, Z) with sform equal to qform."""
         if tuple(data.shape[:3]) != self.shape:
             raise ValueError(f'Data of shape {data.shape} do not lie on a grid of {self.shape}.')
-        image = nib.Nifti1Image(np.asarray(data, dtype=dtype), self.affine)
         code = SCANNER_CODE if self.space in ('', 'T1w') else TEMPLATE_CODE
-        # The qform cannot hold shears; the sform is exact and comes first for readers.
-        image.set_qform(self.affine, code)
-        image.set_sform(self.affine, code)
-        image.header.set_xyzt_units('mm')
-        return image
+        return make_image(np.asarray(data, dtype=dtype), self.affine, code)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for JSON."""

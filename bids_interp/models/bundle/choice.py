@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 VARIABLE = 'BIDS_INTERP_MODEL'
 
 
-def choose_model(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+def choose_bundle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the model bundle of a run.
 
     In this order: ``--model``; the only bundle under ``OUTPUT_DIR/models``; the environment
@@ -56,7 +56,7 @@ def open_model(settings: Settings) -> ModelBundle:
     """
     from bids_interp.models.bundle.reader import load_bundle
 
-    bundle = load_bundle(choose_model(settings), settings.contrast, allow_code=settings.allow_code)
+    bundle = load_bundle(choose_bundle(settings), settings.contrast, allow_code=settings.allow_code)
     output_spaces(settings, bundle.template)
     return bundle
 

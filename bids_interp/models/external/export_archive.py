@@ -63,6 +63,8 @@ _PARTS = (
     *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.keyword, ast.Constant),
     *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop),
 )
+#: Type of an operator; torch has no public name for it.
+_OPERATOR = type(torch.ops.aten.relu.default)
 _ONE_TENSOR: dict[str, Any] = {'type': None, 'context': None, 'children_spec': []}
 
 
@@ -205,7 +207,7 @@ def _check_target(target: str) -> None:
     space, name, overload = parts.groups() if parts else ('', '', '')
     if space == 'torch.ops.aten' and name not in _REFUSED:
         known = getattr(getattr(torch.ops.aten, name, None), overload or '', None)
-        if isinstance(known, torch._ops.OpOverload):
+        if isinstance(known, _OPERATOR):
             return
     elif name in _ON_NUMBERS.get(space, set()) and not overload:
         return
