@@ -18,6 +18,12 @@ def make_image(data: np.ndarray, affine: np.ndarray, code: int = SCANNER_CODE) -
     return image
 
 
+def image_like(data: np.ndarray, image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Return a float32 image of ``data`` with the geometry of another image."""
+    code = int(image.header['sform_code'])
+    return make_image(np.asarray(data, dtype=np.float32), image.affine, code)
+
+
 def stamp(image: nib.Nifti1Image, affine: np.ndarray, code: int) -> None:
     """Set sform and qform of an image to one affine, their code (at least 1) and the unit.
 
