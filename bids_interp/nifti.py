@@ -12,7 +12,14 @@ SCANNER_CODE, TEMPLATE_CODE = 1, 4
 
 
 def make_image(data: np.ndarray, affine: np.ndarray, code: int = SCANNER_CODE) -> nib.Nifti1Image:
-    """Return an image whose sform and qform are ``affine`` (4 x 4, voxels to RAS+ mm)."""
+    """Return an image whose sform and qform are ``affine`` (4 x 4, voxels to RAS+ mm).
+
+    Examples
+    --------
+    >>> image = make_image(np.zeros((2, 2, 2), np.float32), np.eye(4), TEMPLATE_CODE)
+    >>> int(image.header['sform_code']), int(image.header['qform_code'])
+    (4, 4)
+    """
     image = nib.Nifti1Image(data, affine)
     stamp(image, affine, code)
     return image

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.ants_tools import Stage
-from bids_interp.anatomical.strip_evidence import foreground_mask
+from bids_interp.anatomical.brain_masks import foreground_mask
 
 WORK_MM = 2.0
 HEAD_MM = 165.0  # from the top of the head to below the brain

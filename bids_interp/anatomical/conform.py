@@ -106,7 +106,7 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ImageError(f'{path} is not a NIfTI file.', 'Convert it to NIfTI.')
     if img.get_data_dtype().kind not in 'iuf':
         raise ImageError(
-            f'{path} holds {img.get_data_dtype()} values, not plain numbers.',
+            f'{path} contains {img.get_data_dtype()} values, not plain numbers.',
             'Provide the magnitude image with plain grey values.',
         )
     return img
@@ -128,7 +128,7 @@ def _spatial_shape(img: nib.Nifti1Image, path: Path, report: ConformReport) -> t
         shape = shape[:3]
     if len(shape) > 3:
         raise ImageError(
-            f'{path} holds several volumes (shape {shape}).',
+            f'{path} contains several volumes (shape {shape}).',
             'Provide each volume, or their average, as a separate 3-D file.',
         )
     if len(shape) < 3 or min(shape) < 2:
@@ -190,7 +190,7 @@ def _read(img: nib.Nifti1Image, path: Path, report: ConformReport) -> np.ndarray
             else 'as stored'
         )
         raise ImageError(
-            f'{path} has {bad} NaN or infinite voxels ({cause}).',
+            f'{path} has {bad} voxel(s) with NaN or infinite values ({cause}).',
             'Replace them (fslmaths IN -nan OUT) or correct scl_slope in the header.',
         )
     return data

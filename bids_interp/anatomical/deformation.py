@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from bids_interp.anatomical import ants_tools
+from bids_interp.anatomical.brain_masks import brain_mask_of
 from bids_interp.anatomical.itk import itk_text
-from bids_interp.anatomical.templates import brain_mask_of
 from bids_interp.constants import ANATOMY_MM
 from bids_interp.errors import ImageError
 from bids_interp.spatial import Grid, log_jacobian, resample

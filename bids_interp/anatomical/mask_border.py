@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_interp.anatomical.strip_evidence import foreground_mask
+from bids_interp.anatomical.brain_masks import foreground_mask
 
 LOCAL_MM = 15.0  # range over which white matter determines the local brightness
 DEEP_MM = 6.0  # deeper than this there is no skull, even if the warped mask is some mm off

@@ -10,8 +10,9 @@ import numpy as np
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain_extraction import BRAIN_LITRES, extract_brain
-from bids_interp.anatomical.strip_evidence import foreground_mask, stripped_evidence
-from bids_interp.anatomical.templates import brain_mask_of, strip_template
+from bids_interp.anatomical.brain_masks import brain_mask_of, foreground_mask, volume_litres
+from bids_interp.anatomical.strip_evidence import stripped_evidence
+from bids_interp.anatomical.templates import strip_template
 from bids_interp.errors import ImageError
 from bids_interp.nifti import image_like
 
@@ -181,9 +182,3 @@ def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
             f'The brain mask {path} has an implausible volume of {litres:.2f} litres.', advice
         )
     return out
-
-
-def volume_litres(mask: nib.Nifti1Image) -> float:
-    """Return the volume of a binary mask in litres."""
-    voxels = float(np.asarray(mask.dataobj).sum())
-    return voxels * float(np.prod(nib.affines.voxel_sizes(mask.affine))) / 1e6

@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from bids_interp.anatomical.brain_masks import foreground_mask
+
 BACKGROUND_SHARE = 0.30
 BRAIN_LITRES = (0.35, 2.4)
 DARK_SHARE = 0.12
@@ -79,13 +81,3 @@ def stripped_evidence(img: nib.Nifti1Image) -> StrippedEvidence:
         return StrippedEvidence(share, litres, 1.0)
     dark = float((inner < 0.25 * np.percentile(inner, 95)).mean())
     return StrippedEvidence(share, litres, dark)
-
-
-def foreground_mask(different: np.ndarray) -> np.ndarray:
-    """Return the largest connected component of a boolean array (X, Y, Z), holes filled."""
-    labels, count = ndimage.label(different)
-    if count == 0:
-        return np.zeros_like(different, dtype=bool)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return ndimage.binary_fill_holes(labels == sizes.argmax())

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
-from bids_interp.anatomical.strip_evidence import foreground_mask
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError
 from bids_interp.nifti import TEMPLATE_CODE, make_image
@@ -170,10 +168,3 @@ def _checked(
     return make_image(data, head.affine, TEMPLATE_CODE), make_image(
         brain.astype(np.float32), mask.affine, TEMPLATE_CODE
     )
-
-
-def brain_mask_of(brain: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Return the mask of a brain image that is 0 outside, with sulci and holes closed."""
-    data = np.asarray(brain.dataobj)
-    closed = ndimage.binary_closing(np.pad(data > 0, 4), iterations=3)[4:-4, 4:-4, 4:-4]
-    return make_image(foreground_mask(closed).astype(np.float32), brain.affine, TEMPLATE_CODE)

@@ -121,7 +121,7 @@ class ModelBundle:
 
     @property
     def demonstration(self) -> bool:
-        """Whether the model only demonstrates the software."""
+        """True if the model only demonstrates the software."""
         return self.config.demonstration
 
     @cached_property
