@@ -34,8 +34,8 @@ from scipy.ndimage import binary_dilation
 
 import bids_interp
 from bids_interp.anatomical.conform import conform
+from bids_interp.anatomical.cubic_resampler import resample_to_template
 from bids_interp.anatomical.registration import register_brain
-from bids_interp.anatomical.resample import resample_to_template
 from bids_interp.anatomical.templates import brain_template
 from bids_interp.constants import DIRECTION_SIGNS as DIRECTIONS
 from bids_interp.evaluation.scores import (

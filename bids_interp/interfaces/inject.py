@@ -18,8 +18,9 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.injected import TRUTH
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import load_image, load_matrix
 
 if TYPE_CHECKING:

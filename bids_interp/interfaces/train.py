@@ -19,7 +19,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 
 
 class _TakePreparedInputSpec(BaseInterfaceInputSpec):

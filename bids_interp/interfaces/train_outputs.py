@@ -13,7 +13,8 @@ import numpy as np
 from nipype.interfaces.base import isdefined
 
 from bids_interp.bids.read.participants import is_category
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_text, write_tsv
+from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.constants import SIGN
 from bids_interp.records import from_plain
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.constants import DIRECTIONS, SIGN
 from bids_interp.interfaces.train import TrainFold, _FoldInputSpec, _tell
 

@@ -72,14 +72,14 @@ def make_plan(settings: Settings) -> GroupPlan:
     """
     from bids_interp.group.covariates import read_columns
     from bids_interp.group.plan import Choices, GroupPlan, folder_name
-    from bids_interp.group.scans import choose_model, find_scans, in_order, select
+    from bids_interp.group.scans import choose_summarised_model, find_scans, in_order, select
 
     if not settings.bids_dir.is_dir():
         raise InputDatasetError(f'The input dataset {settings.bids_dir} is not a folder.')
     scans = find_scans(settings.output_dir, settings.participant_label, settings.session_label)
     scans, by_name = in_order(scans, settings.bids_dir)
     bundle = _bundle_asked_for(settings)
-    model = choose_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
+    model = choose_summarised_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
     bundle = bundle or _bundle_of(settings, model)
     n_folds = bundle.n_folds if bundle else None
     scans = select(scans, model, n_folds, settings.include_training)

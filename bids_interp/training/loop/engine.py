@@ -38,9 +38,8 @@ class IndivisibleError(TrainingError):
 
 @cache
 def _cpu_computes_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 (PyTorch has no public question)."""
-    ask = getattr(torch.cpu, '_is_avx512_bf16_supported', None)
-    return bool(ask and ask())
+    """Return True if the processor has instructions for bfloat16."""
+    return bool(torch.cpu.get_capabilities().get('avx512_bf16'))
 
 
 class StepTask(lightning.LightningModule):
