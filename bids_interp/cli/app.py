@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(ctx: click.Context, /, **values: Any) -> None:
     """Build the settings and hand them to the runner of the level."""
     try:
-        settings = settings_of(ctx)
+        settings = read_settings(ctx)
         code = _runner(settings.analysis_level)(settings)
     except BidsInterpError as error:
         report_error(error)
@@ -71,7 +71,7 @@ def given_options(ctx: click.Context) -> dict[Option, Any]:
     }
 
 
-def settings_of(ctx: click.Context) -> Settings:
+def read_settings(ctx: click.Context) -> Settings:
     """Join the defaults, the settings file and the command line, which takes precedence.
 
     Raises

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.execution.folders import forget_damaged
 from bids_interp.execution.log import nipype_level, quieten_nipype
-from bids_interp.execution.outcome import FAILED, Outcome, Verdict, read_error
+from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome, read_error
 from bids_interp.execution.resources import count_nodes_per_gpu
 from bids_interp.execution.run import Run, workflow_name
 
@@ -29,7 +29,7 @@ logger = logging.getLogger('bids_interp')
 POLL_SECONDS = 0.1
 
 
-def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
+def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOutcome:
     """Run the nodes and say what became of each image.
 
     Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
@@ -51,7 +51,7 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdi
         report = run.settings.output_dir / f'{record.prefix}.html'
         outcome.report = report if report.is_file() else None
         outcomes.append(outcome)
-    return Verdict(outcomes, interrupted)
+    return RunOutcome(outcomes, interrupted)
 
 
 def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:

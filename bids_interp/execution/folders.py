@@ -46,7 +46,7 @@ def is_ours(work_dir: Path) -> bool:
     return (work_dir / MARKER).is_file() or (work_dir.is_dir() and not any(work_dir.iterdir()))
 
 
-def check_places(settings: Settings, work_dir: Path) -> None:
+def check_folders(settings: Settings, work_dir: Path) -> None:
     """Refuse folders that would harm the input or cannot be written to.
 
     Output below ``BIDS_DIR/derivatives`` is where BIDS wants derivatives and is accepted.

@@ -1,7 +1,7 @@
 """The private parts of nipype, and of Python's process pool, that this package relies on.
 
 Nothing else in the package touches them. For each of them a test in
-``tests/workflows/test_nipype_internals.py`` fails when nipype changes, and ``setup.cfg`` pins
+``tests/execution/test_nipype_internals.py`` fails when nipype changes, and ``setup.cfg`` pins
 nipype to the minor version that was tested.
 """
 

@@ -1,4 +1,4 @@
-"""The verdict of a run: it alone decides last message, reports of errors and exit code."""
+"""The result of a run: it alone decides last message, reports of errors and exit code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Outcome:
 
 
 @dataclass
-class Verdict:
+class RunOutcome:
     """The outcomes of a run.
 
     Parameters
@@ -78,7 +78,7 @@ class Verdict:
 
         Examples
         --------
-        >>> Verdict([Outcome('sub-01'), Outcome('sub-02', FAILED, 'broke')]).exit_code
+        >>> RunOutcome([Outcome('sub-01'), Outcome('sub-02', FAILED, 'broke')]).exit_code
         1
         """
         if self.interrupted or self.of(FAILED):

@@ -21,7 +21,7 @@ from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.execution.execute import configure_nipype, execute, run_nodes
-from bids_interp.execution.folders import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import DONE, FAILED, Outcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
@@ -64,9 +64,9 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     settings = with_head_template(settings)
     out = settings.output_dir.parent
     work_dir = _work_dir(settings, out)
-    records = first_of_each(collect(settings))
+    records = first_images(collect(settings))
     check_brains(len(records), benchmark.n_folds)
-    check_places(settings, work_dir)
+    check_folders(settings, work_dir)
     prepare_caches(work_dir)
     run = start_run(settings, work_dir, choose_device(settings))
     prepare_work_dir(work_dir, clean=False)
@@ -97,7 +97,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     return max(code, 1 if problems else 0)
 
 
-def first_of_each(records: Sequence[T1wRecord]) -> list[T1wRecord]:
+def first_images(records: Sequence[T1wRecord]) -> list[T1wRecord]:
     """The first image of each participant: several of one are no independent brains."""
     first: dict[str, T1wRecord] = {}
     for record in records:
@@ -147,14 +147,14 @@ def _prepare(
     settings: Settings, records: Sequence[T1wRecord], context: Path, run: Run
 ) -> tuple[list[dict[str, Any]], list[Outcome]]:
     """Bring every brain to the template, once; what was prepared before is used again."""
-    from bids_interp.levels.train_inputs import look_for_prepared
+    from bids_interp.levels.train_inputs import find_prepared_images
     from bids_interp.workflows.train import init_training_inputs_wf
 
     rows = preflight(list(records), settings, None)
     problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]
     bad = {problem.name for problem in problems}
     usable = [record for record in records if record.prefix not in bad]
-    found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
+    found = find_prepared_images(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     missing = [record for record in usable if record.prefix not in found]
     if missing:
         logger.info('%d of %d brains have to be prepared.', len(missing), len(usable))
@@ -170,9 +170,9 @@ def _prepare(
             base_dir=base_dir,
             name='bench_brains_wf',
         )
-        verdict = execute(run, workflow, missing)
-        problems += [outcome for outcome in verdict.outcomes if outcome.status != DONE]
-        found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
+        result = execute(run, workflow, missing)
+        problems += [outcome for outcome in result.outcomes if outcome.status != DONE]
+        found = find_prepared_images(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     brains = [
         {'label': record.subject, **_brain_files(found[record.prefix])}
         for record in usable

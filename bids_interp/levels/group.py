@@ -14,7 +14,7 @@ import click
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import InputDatasetError
 from bids_interp.execution.execute import configure_nipype, run_nodes
-from bids_interp.execution.folders import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import FAILED
 from bids_interp.execution.plugins.plugin_file import check_plugin
@@ -46,10 +46,10 @@ def run_group(settings: Settings) -> int:
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: group of %s', __version__, settings.output_dir)
-    plan = make_plan(settings)
-    check_places(settings, work_dir)
+    plan = prepare_group(settings)
+    check_folders(settings, work_dir)
     prepare_caches(work_dir)
-    click.echo(describe(plan))
+    click.echo(group_summary(plan))
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0
@@ -57,12 +57,12 @@ def run_group(settings: Settings) -> int:
     prepare_output(settings.output_dir, {'raw': settings.bids_dir})
     run = start_run(settings, work_dir)
     add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
-    code = compute(plan, run)
+    code = _compute(plan, run)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return code
 
 
-def make_plan(settings: Settings) -> GroupPlan:
+def prepare_group(settings: Settings) -> GroupPlan:
     """Find the images, choose the model, leave out what must not be mixed.
 
     Raises
@@ -83,7 +83,7 @@ def make_plan(settings: Settings) -> GroupPlan:
     bundle = bundle or _bundle_of(settings, model)
     n_folds = bundle.n_folds if bundle else None
     scans = select(scans, model, n_folds, settings.include_training)
-    check_enough(scans)
+    check_group_size(scans)
     prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
     columns = read_columns(settings, scans, prediction.target)
     choices = Choices(
@@ -134,7 +134,7 @@ def _bundle_of(settings: Settings, model: tuple[str, str]) -> ModelBundle | None
     return None
 
 
-def check_enough(scans: Sequence[Scan]) -> None:
+def check_group_size(scans: Sequence[Scan]) -> None:
     """Refuse a group of fewer than two.
 
     Raises
@@ -154,7 +154,7 @@ def check_enough(scans: Sequence[Scan]) -> None:
     )
 
 
-def describe(plan: GroupPlan) -> str:
+def group_summary(plan: GroupPlan) -> str:
     """Who is in and who is not, in words."""
     kept, groups = plan.included, plan.groups
     counts = [
@@ -185,7 +185,7 @@ def describe(plan: GroupPlan) -> str:
     return '\n'.join(lines)
 
 
-def compute(plan: GroupPlan, run: Run) -> int:
+def _compute(plan: GroupPlan, run: Run) -> int:
     """Run the workflow; 1 if a step of it failed or a map could not be read."""
     configure_nipype(run)
     from bids_interp.group.maps.map_files import remove_stale

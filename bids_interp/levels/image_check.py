@@ -8,7 +8,7 @@ from bids_interp.bids.read.query import T1wRecord
 
 
 @dataclass(frozen=True)
-class ImageFacts:
+class ImageSummary:
     """Facts for the preflight table.
 
     Parameters
@@ -32,7 +32,7 @@ class ImageFacts:
     notes: tuple[str, ...] = ()
 
 
-def inspect_image(record: T1wRecord, skull_strip: str) -> ImageFacts:
+def inspect_image(record: T1wRecord, skull_strip: str) -> ImageSummary:
     """Read and check one image, with the checks of the anatomical workflow.
 
     Parameters
@@ -64,7 +64,7 @@ def inspect_image(record: T1wRecord, skull_strip: str) -> ImageFacts:
         brain = 'extract' if skull_strip == 'force' else 'stripped'
     first, second, third = report.shape
     width, depth, height = report.voxel_sizes
-    return ImageFacts(
+    return ImageSummary(
         (first, second, third),
         (width, depth, height),
         report.orientation,

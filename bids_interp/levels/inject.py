@@ -26,11 +26,11 @@ from bids_interp.errors import OutputError
 from bids_interp.execution.execute import configure_nipype, execute
 from bids_interp.execution.folders import choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import start_logging
-from bids_interp.execution.outcome import DONE, Verdict
+from bids_interp.execution.outcome import DONE, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, start_run
-from bids_interp.levels.inject_request import Injection, plan_injection, recipe_of
+from bids_interp.levels.inject_request import Injection, injection_record, plan_injection
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     )
     source = read_description(settings.bids_dir)
     people = read_people(settings.bids_dir)
-    recipe = recipe_of(settings, injection, records, dataset_key(source))
+    recipe = injection_record(settings, injection, records, dataset_key(source))
     work_dir = _check_work_dir(settings)
     outdated = check_target(settings.output_dir, settings.bids_dir, recipe, injection.overwrite)
     prepare_caches(work_dir)
@@ -83,17 +83,17 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     if outdated:
         clear_target(settings.output_dir)
     write_descriptions(settings.output_dir, source, recipe, IGNORED)
-    verdict = _compute(settings, injection, records, chosen, plan, work_dir)
-    done = {outcome.name for outcome in verdict.of(DONE)}
+    result = _compute(settings, injection, records, chosen, plan, work_dir)
+    done = {outcome.name for outcome in result.of(DONE)}
     there = {record.subject for record in records if record.prefix in done}
     made = [replicate for replicate in chosen if replicate.family in there]
     if made:
         _write_tables(settings.output_dir, people, made, injection.scenario)
     logger.info('%.0f s in all.', time.monotonic() - started)
-    level = logging.INFO if verdict.exit_code == 0 else logging.ERROR
-    for line in verdict.lines():
+    level = logging.INFO if result.exit_code == 0 else logging.ERROR
+    for line in result.lines():
         logger.log(level, '%s', line)
-    return verdict.exit_code
+    return result.exit_code
 
 
 def _check_work_dir(settings: Settings) -> Path:
@@ -115,7 +115,7 @@ def _compute(
     chosen: Sequence[Replicate],
     plan: AtrophyField,
     work_dir: Path,
-) -> Verdict:
+) -> RunOutcome:
     from bids_interp.phantom.inject.planted_scan import save_plan
 
     nprocs = settings.nprocs or available_cpus()

@@ -62,7 +62,7 @@ class Injection:
     overwrite: bool = False
 
 
-def choose_effect(
+def read_effect(
     effects: Sequence[str],
     atlas: str | None = None,
     labels: Path | None = None,
@@ -121,7 +121,7 @@ def choose_effect(
     return custom_scenario(effect), template or EMBEDDED_TEMPLATE, opened
 
 
-def recipe_of(
+def injection_record(
     settings: Settings, injection: Injection, records: Sequence[T1wRecord], key: str
 ) -> dict[str, Any]:
     """Return everything that the dataset depends on, but for the files themselves."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bids_interp.bids.read.query import T1wRecord, list_subjects, missing_subjects
 from bids_interp.bids.read.validation import validate_dataset
 from bids_interp.errors import ImageError
-from bids_interp.levels.image_check import ImageFacts, inspect_image
+from bids_interp.levels.image_check import ImageSummary, inspect_image
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class PreflightRow:
         Prefix of the image's outputs, or ``sub-<label>``.
     record : T1wRecord, optional
         The image.
-    facts : ImageFacts, optional
+    facts : ImageSummary, optional
         What its header and values say; None where it cannot be read.
     model : str
         Name of the model that applies.
@@ -51,7 +51,7 @@ class PreflightRow:
 
     name: str
     record: T1wRecord | None = None
-    facts: ImageFacts | None = None
+    facts: ImageSummary | None = None
     model: str = ''
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())

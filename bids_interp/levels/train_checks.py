@@ -27,14 +27,14 @@ def bundle_path(settings: Settings) -> Path:
     return path
 
 
-def recipe_of(settings: Settings) -> TrainingRecipe:
+def training_recipe(settings: Settings) -> TrainingRecipe:
     """Recipe of the settings; a given classifier brings grid and intensities along."""
     from bids_interp.training.recipe import make_recipe
 
-    return make_recipe(**recipe_arguments(settings))
+    return make_recipe(**recipe_options(settings))
 
 
-def recipe_arguments(settings: Settings) -> dict[str, Any]:
+def recipe_options(settings: Settings) -> dict[str, Any]:
     """Arguments of :func:`bids_interp.training.recipe.make_recipe`, without those not given."""
     arguments = {
         'preset': settings.preset,
@@ -68,7 +68,7 @@ def given_classifier(settings: Settings) -> dict[str, Any] | None:
     return {**asdict(source), 'location': str(source.location)}
 
 
-def as_the_card_says(labels: LabelTable, settings: Settings) -> LabelTable:
+def apply_card_target(labels: LabelTable, settings: Settings) -> LabelTable:
     """Take the target of a given classifier from its card, after comparing it with the labels.
 
     Raises
@@ -96,7 +96,7 @@ def as_the_card_says(labels: LabelTable, settings: Settings) -> LabelTable:
     return replace(labels, target=replace(target, label=own.label))
 
 
-def check_enough(labels: LabelTable, n_folds: int) -> None:
+def check_class_sizes(labels: LabelTable, n_folds: int) -> None:
     """Refuse too few families of a class before anything is computed."""
     import numpy as np
 
@@ -140,7 +140,7 @@ def check_grid(settings: Settings, recipe: TrainingRecipe) -> None:
     check_published_grid(shape)
 
 
-def describe(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -> str:
+def training_summary(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -> str:
     """What will be trained, in words."""
     target = labels.target
     if target.kind == 'regression':

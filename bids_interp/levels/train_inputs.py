@@ -18,7 +18,7 @@ from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.execution.resources import available_cpus
 from bids_interp.execution.run import Run
 from bids_interp.levels.labels import LabelledImage, LabelTable, strata
-from bids_interp.levels.train_checks import check_enough, recipe_arguments
+from bids_interp.levels.train_checks import check_class_sizes, recipe_options
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
     return run.work_dir / f'train-{digest}'
 
 
-def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
+def save_model_grid(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
     """Write grid, mask and intensities of the model to be; return the template's name."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.training.cohort.model_grid import mask_on, model_grid
@@ -62,7 +62,7 @@ def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -
     return EMBEDDED_TEMPLATE
 
 
-def look_for_prepared(
+def find_prepared_images(
     settings: Settings, records: Sequence[T1wRecord], template: str, n_threads: int
 ) -> dict[str, Prepared]:
     """What earlier runs have left in the output directory, by prefix."""
@@ -78,7 +78,7 @@ def look_for_prepared(
         return {r.prefix: p for r, p in zip(records, found, strict=True) if p is not None}
 
 
-def describe_images(settings: Settings, images: Sequence[LabelledImage]) -> dict[str, Any]:
+def image_table(settings: Settings, images: Sequence[LabelledImage]) -> dict[str, Any]:
     """What is known about each image, for the nodes."""
     from bids_interp.models.bundle.fingerprint import image_fingerprint, subject_keys
 
@@ -100,7 +100,7 @@ def describe_images(settings: Settings, images: Sequence[LabelledImage]) -> dict
     }
 
 
-def make_plan(
+def prepare_training(
     settings: Settings,
     labels: LabelTable,
     images: Sequence[LabelledImage],
@@ -113,9 +113,9 @@ def make_plan(
     from bids_interp.workflows.train import TrainPlan
 
     usable = LabelTable(labels.target, tuple(images), labels.left_out)
-    check_enough(usable, recipe.n_folds)
+    check_class_sizes(usable, recipe.n_folds)
     base_dir = training_dir(settings, recipe, run)
-    table = {**describe_images(settings, images), 'target': labels.target.to_dict()}
+    table = {**image_table(settings, images), 'target': labels.target.to_dict()}
     digest = hashlib.sha256(
         json.dumps([table, settings.random_seed, recipe.digest(), classifier]).encode()
     ).hexdigest()[:10]
@@ -124,7 +124,7 @@ def make_plan(
     checkpoints = folder / 'checkpoints'
     checkpoints.mkdir(parents=True, exist_ok=True)
     return TrainPlan(
-        recipe=recipe_arguments(settings),
+        recipe=recipe_options(settings),
         recipe_digest=recipe.digest(),
         n_folds=recipe.n_folds,
         context=base_dir / 'context.safetensors',
@@ -133,12 +133,12 @@ def make_plan(
         checkpoints=checkpoints,
         bundle=bundle,
         report_dir=settings.output_dir / 'training' / bundle.name,
-        facts=config_facts(settings, recipe, classifier, bundle.name, run),
+        facts=bundle_description(settings, recipe, classifier, bundle.name, run),
         classifier=classifier,
     )
 
 
-def config_facts(
+def bundle_description(
     settings: Settings,
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,

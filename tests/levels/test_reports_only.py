@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bids_interp.bids.write.dataset_description import prepare_output
-from bids_interp.execution.outcome import Outcome, Verdict
+from bids_interp.execution.outcome import Outcome, RunOutcome
 from bids_interp.levels.participant import run_participant
 from bids_interp.settings import Settings
 from helpers import skeletons
@@ -70,7 +70,7 @@ def test_derivatives_that_are_whole_make_all_reports(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_participant(settings) == 0
-    head = Verdict([Outcome(f'sub-{subject}') for subject in SUBJECTS]).lines()[0]
+    head = RunOutcome([Outcome(f'sub-{subject}') for subject in SUBJECTS]).lines()[0]
     assert head in capsys.readouterr().out
     for subject in SUBJECTS:
         name = f'sub-{subject}_desc-injectLogJacobian_T1w.png'

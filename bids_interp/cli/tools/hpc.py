@@ -13,39 +13,39 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bids_interp.cli.app import given_options
-from bids_interp.cli.options_hpc import SCHEDULERS, hpc_options
 from bids_interp.cli.params import Command
+from bids_interp.cli.tools.hpc_options import hpc_options
 from bids_interp.errors import UsageError
+from bids_interp.hpc.job import SCHEDULERS, ClusterJobs, Resources, check_sources
 
 if TYPE_CHECKING:
     from bids_interp.cli.tools.job_options import AppOptions
-    from bids_interp.hpc.job import JobPlan, Resources
-    from bids_interp.hpc.select import Selection
+    from bids_interp.hpc.selection import ParticipantSelection
 
 
 def hpc_callback(**given: Any) -> None:
     """Write the scripts and, with ``--submit``, submit them."""
-    from bids_interp.hpc import select as jobs
     from bids_interp.hpc.render import SUBMIT_FILE, render
+    from bids_interp.hpc.submission import submit, write_scripts
 
     if given['dry_run'] and given['submit']:
         raise UsageError('--dry-run and --submit exclude each other.', 'Remove one of them.')
     _refuse_unused(given)
-    plan, selection, disk = make_plan(given)
-    jobs.check_sources(plan)
-    texts = render(plan)
-    for line in _summary(plan, selection, disk):
+    jobs, selection, disk = cluster_jobs(given)
+    check_sources(jobs)
+    texts = render(jobs)
+    for line in _summary(jobs, selection, disk):
         click.echo(line)
     if given['dry_run']:
         for name, text in texts.items():
-            click.echo(f'\n=== {plan.jobs_dir / name}\n{text}', nl=False)
+            click.echo(f'\n=== {jobs.jobs_dir / name}\n{text}', nl=False)
         return
-    for path in jobs.write_scripts(plan.jobs_dir, texts, overwrite=given['overwrite']):
+    for path in write_scripts(jobs.jobs_dir, texts, overwrite=given['overwrite']):
         click.echo(f'Wrote {path}')
     if given['submit']:
-        click.echo(jobs.submit(plan.jobs_dir, plan.scheduler), nl=False)
+        click.echo(submit(jobs.jobs_dir, jobs.scheduler), nl=False)
     else:
-        click.echo(f'Submit with: bash {shlex.quote(str(plan.jobs_dir / SUBMIT_FILE))}')
+        click.echo(f'Submit with: bash {shlex.quote(str(jobs.jobs_dir / SUBMIT_FILE))}')
 
 
 def _refuse_unused(given: dict[str, Any]) -> None:
@@ -63,8 +63,10 @@ def _refuse_unused(given: dict[str, Any]) -> None:
                 )
 
 
-def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, float]]:
-    """Find the participants and plan the jobs.
+def cluster_jobs(
+    given: dict[str, Any],
+) -> tuple[ClusterJobs, ParticipantSelection, tuple[float, float]]:
+    """Select the participants and describe their jobs.
 
     Parameters
     ----------
@@ -73,13 +75,13 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
 
     Returns
     -------
-    tuple of JobPlan, Selection, (float, float)
-        The plan, the selected participants, and gigabytes of outputs and of work directories.
+    tuple of ClusterJobs, ParticipantSelection, (float, float)
+        The jobs, the selected participants, and gigabytes of outputs and of work directories.
     """
     from bids_interp.cli.tools.job_options import read_app_options
     from bids_interp.execution.folders import MARKER
-    from bids_interp.hpc import select as jobs
-    from bids_interp.hpc.job import JobPlan
+    from bids_interp.hpc.estimate import disk_gb, image_shapes
+    from bids_interp.hpc.selection import select_participants
 
     bids, out = (Path(given[name]).expanduser().absolute() for name in ('bids_dir', 'output_dir'))
     app = read_app_options(
@@ -90,12 +92,12 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
         group = read_app_options(shlex.split(given['group_options']), bids, out, 'group')
     if given['train_options'] is not None:
         train = read_app_options(shlex.split(given['train_options']), bids, out, 'train')
-    selection = jobs.select(app.settings, only_missing=given['only_missing'])
-    shapes = jobs.image_shapes(selection.records)
+    selection = select_participants(app.settings, only_missing=given['only_missing'])
+    shapes = image_shapes(selection.records)
     parts = _resources(given, app, group, train, selection, shapes)
     used = [part for part in (app, group, train) if part is not None]
     environment, seen = _surroundings(given)
-    plan = JobPlan(
+    jobs = ClusterJobs(
         scheduler=given['scheduler'],
         bids_dir=bids,
         output_dir=out,
@@ -119,7 +121,7 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
         command=shlex.join(['bids_interp_tools', *sys.argv[1:]]),
         **{name: given[name] for name in _SAME},
     )
-    return plan, selection, jobs.disk_gb(shapes, app.settings)
+    return jobs, selection, disk_gb(shapes, app.settings)
 
 
 _SAME = (
@@ -133,11 +135,11 @@ def _resources(
     app: AppOptions,
     group: AppOptions | None,
     train: AppOptions | None,
-    selection: Selection,
+    selection: ParticipantSelection,
     shapes: list[tuple[int, ...]],
 ) -> tuple[Resources, Resources | None, Resources | None]:
     """Resources of a participant, the group level and the train level."""
-    from bids_interp.hpc import select as jobs
+    from bids_interp.hpc.estimate import TRAIN, estimate_group, estimate_participant
 
     def finish(part: Resources, prefix: str) -> Resources:
         wanted = {
@@ -153,27 +155,26 @@ def _resources(
 
     settings = app.settings
     saliency = bool(settings.saliency)
-    own = finish(
-        jobs.estimate(selection.records, shapes, cpus=given['cpus'], saliency=saliency), ''
-    )
+    own = estimate_participant(selection.records, shapes, cpus=given['cpus'], saliency=saliency)
+    own = finish(own, '')
     grouped = trained = None
     if group is not None:
         n_images = len(selection.records) + len(selection.done)
-        grouped = jobs.estimate_group(
+        grouped = estimate_group(
             n_images,
             n_maps=2 * len(settings.doses),
             voxelwise=bool(group.settings.voxelwise),
         )
         grouped = finish(grouped, 'group_')
     if train is not None:
-        trained = replace(jobs.TRAIN, gpus=1 if given['gpu_partition'] else 0)
+        trained = replace(TRAIN, gpus=1 if given['gpu_partition'] else 0)
         trained = finish(trained, 'train_')
     return own, grouped, trained
 
 
 def _surroundings(given: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[Path]]:
     """Environment variables of the jobs, and the folders that they name."""
-    # An image has its own templates, which the ones of the caller would hide.
+    # The caller's templates would hide those in a container.
     own = os.environ.get('TEMPLATEFLOW_HOME', '') if given['engine'] == 'none' else ''
     named = {
         'TEMPLATEFLOW_HOME': given['templateflow'] or (own if Path(own).is_dir() else ''),
@@ -201,18 +202,20 @@ def _absolute(path: Any) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def _summary(plan: JobPlan, selection: Selection, disk: tuple[float, float]) -> list[str]:
+def _summary(
+    jobs: ClusterJobs, selection: ParticipantSelection, disk: tuple[float, float]
+) -> list[str]:
     """Lines that summarise the jobs."""
     lines = [
-        f'{len(plan.participants)} participants, {len(selection.records)} T1w images; '
+        f'{len(jobs.participants)} participants, {len(selection.records)} T1w images; '
         f'about {disk[0]:.1f} GB of output and {disk[1]:.1f} GB of intermediate results.'
     ]
     if selection.done:
         lines.append(f'{len(selection.done)} finished participants are skipped.')
     for name, part in (
-        ('Each participant', plan.participant),
-        ('Group', plan.group),
-        ('Training', plan.train),
+        ('Each participant', jobs.participant),
+        ('Group', jobs.group),
+        ('Training', jobs.train),
     ):
         if part is not None:
             gpus = f', {part.gpus} GPU' if part.gpus else ''
@@ -227,7 +230,7 @@ hpc = Command(
     'hpc',
     callback=hpc_callback,
     params=[
-        click.Argument(['scheduler'], type=click.Choice(SCHEDULERS)),
+        click.Argument(['scheduler'], type=click.Choice(tuple(SCHEDULERS))),
         click.Argument(['bids_dir'], metavar='BIDS_DIR'),
         click.Argument(['output_dir'], metavar='OUTPUT_DIR'),
         click.Argument(

@@ -57,13 +57,13 @@ def _planted(
     """Scenario, template and atlas that the options name."""
     if (scenario is None) == (not effect):
         raise UsageError('Give either --scenario or --effect.', _ADVICE)
-    from bids_interp.levels.inject_request import choose_effect
+    from bids_interp.levels.inject_request import read_effect
     from bids_interp.phantom.inject.scenarios import scenario as named_scenario
 
     if scenario is None:
         if strength is not None:
             raise UsageError('--strength requires --scenario.', _ADVICE)
-        return choose_effect(effect, atlas, atlas_labels, template)
+        return read_effect(effect, atlas, atlas_labels, template)
     if atlas is not None or atlas_labels is not None:
         raise UsageError(
             '--atlas and --atlas-labels require --effect: scenarios have their own regions.',

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.app import command, given_options, settings_of
+from bids_interp.cli.app import command, given_options, read_settings
 from bids_interp.cli.params import FileOrName, NamedFolder, Option
 from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
@@ -85,7 +85,7 @@ def read_app_options(
             raise UsageError(
                 f'{option.flag_name} is set by the jobs.', f'Use {_OWNED[str(option.name)]}.'
             )
-    settings = settings_of(context)
+    settings = read_settings(context)
     if participant_label:
         settings = settings.replace(participant_label=tuple(participant_label))
     kept = tuple(word for option, value in given.items() for word in _words(option, value))
