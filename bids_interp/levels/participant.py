@@ -16,13 +16,13 @@ from bids_interp.bids.write.folders import check_space
 from bids_interp.execution.execute import configure_nipype, execute
 from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
-from bids_interp.execution.outcome import EXCLUDED, FAILED, Outcome, RunOutcome
+from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, Run, start_run
 from bids_interp.execution.run_files import save_settings, write_graph
 from bids_interp.levels.image_reports import is_done, rebuild_report, report_failures
-from bids_interp.levels.preflight import PreflightRow, preflight, render_table
+from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.models.bundle.choice import check_contrast, open_model
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
@@ -48,9 +48,7 @@ def run_participant(settings: Settings) -> int:
     run, bundle, rows = _prepare(with_head_template(settings))
     click.echo(render_table(rows))
     records = [row.record for row in rows if row.record is not None and row.usable]
-    excluded = [
-        Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in rows if not row.usable
-    ]
+    excluded = excluded_outcomes(rows)
     if settings.dry_run:
         result = RunOutcome([*(Outcome(record.prefix) for record in records), *excluded])
         click.echo(f'Dry run: {len(records)} images would be processed; nothing was written.')
@@ -61,7 +59,7 @@ def run_participant(settings: Settings) -> int:
     order = {row.name: index for index, row in enumerate(rows)}
     result.outcomes.sort(key=lambda outcome: order[outcome.name])
     logger.info('Total time: %.0f s.', time.monotonic() - started)
-    _log_outcomes(result)
+    result.log(logger)
     return result.exit_code
 
 
@@ -176,9 +174,3 @@ def _write_methods(run: Run, workflow: Workflow) -> None:
                 path.unlink(missing_ok=True)  # a parallel job may have deleted it
     if run.settings.boilerplate_only:
         click.echo(f'Methods text: {run.settings.output_dir / "logs" / "CITATION.md"}')
-
-
-def _log_outcomes(result: RunOutcome) -> None:
-    level = logging.INFO if result.exit_code == 0 else logging.ERROR
-    for line in result.lines():
-        logger.log(level, '%s', line)

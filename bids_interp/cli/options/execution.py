@@ -1,4 +1,4 @@
-"""The options of ``bids_interp`` on the machine and the run."""
+"""Execution options of ``bids_interp``: the machine and the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of ``bids_interp`` for the ``group`` level."""
+"""Group level options of ``bids_interp``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of ``bids_interp``, with fMRIPrep's spellings where it has them."""
+"""Participant level options of ``bids_interp``, with the spellings of fMRIPrep."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def model_options() -> list[Option]:
 
 
 def explanation_options() -> list[Option]:
-    """Return the options on what is written for each image."""
+    """Return the options on the outputs of each image."""
     return [
         Option(
             ['--dose', 'doses'],
@@ -223,7 +223,7 @@ def all_options() -> list[Option]:
 
 
 def shared_options(*names: str) -> list[Option]:
-    """Return options of ``bids_interp`` that a tool has too.
+    """Return the options of ``bids_interp`` that a tool shares.
 
     Parameters
     ----------

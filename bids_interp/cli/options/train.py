@@ -1,4 +1,4 @@
-"""The options of ``bids_interp`` for the ``train`` level."""
+"""Train level options of ``bids_interp``."""
 
 from __future__ import annotations
 

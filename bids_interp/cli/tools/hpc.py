@@ -1,4 +1,4 @@
-"""``bids_interp_tools hpc``: write job scripts for a cluster."""
+"""Command ``bids_interp_tools hpc``: write job scripts for a cluster."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def cluster_jobs(
     shapes = image_shapes(selection.records)
     parts = _resources(given, app, group, train, selection, shapes)
     used = [part for part in (app, group, train) if part is not None]
-    environment, seen = _surroundings(given)
+    environment, bound = _environment(given)
     jobs = ClusterJobs(
         scheduler=given['scheduler'],
         bids_dir=bids,
@@ -113,7 +113,7 @@ def cluster_jobs(
         options=app.words,
         group_options=group.words if group else (),
         train_options=train.words if train else (),
-        read_only=tuple(dict.fromkeys([*seen, *(p for part in used for p in part.read_only)])),
+        read_only=tuple(dict.fromkeys([*bound, *(p for part in used for p in part.read_only)])),
         writable=tuple(dict.fromkeys(p for part in used for p in part.writable)),
         environment=environment,
         grace_s=given['grace'],
@@ -138,7 +138,7 @@ def _resources(
     selection: ParticipantSelection,
     shapes: list[tuple[int, ...]],
 ) -> tuple[Resources, Resources | None, Resources | None]:
-    """Resources of a participant, the group level and the train level."""
+    """Return the resources of a participant, the group level and the train level."""
     from bids_interp.hpc.estimate import TRAIN, estimate_group, estimate_participant
 
     def finish(part: Resources, prefix: str) -> Resources:
@@ -172,8 +172,8 @@ def _resources(
     return own, grouped, trained
 
 
-def _surroundings(given: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[Path]]:
-    """Environment variables of the jobs, and the folders that they name."""
+def _environment(given: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[Path]]:
+    """Return the environment variables of the jobs, and the folders to bind."""
     # The caller's templates would hide those in a container.
     own = os.environ.get('TEMPLATEFLOW_HOME', '') if given['engine'] == 'none' else ''
     named = {
@@ -193,7 +193,7 @@ def _image(given: dict[str, Any]) -> str | None:
 
 
 def _own_program() -> Path:
-    """Path of ``bids_interp`` beside the running Python."""
+    """Return the path of ``bids_interp`` next to the running Python."""
     beside = Path(sys.executable).with_name('bids_interp')
     return beside if beside.exists() else Path(shutil.which('bids_interp') or beside)
 
@@ -205,7 +205,7 @@ def _absolute(path: Any) -> Path:
 def _summary(
     jobs: ClusterJobs, selection: ParticipantSelection, disk: tuple[float, float]
 ) -> list[str]:
-    """Lines that summarise the jobs."""
+    """Return a summary of the jobs."""
     lines = [
         f'{len(jobs.participants)} participants, {len(selection.records)} T1w images; '
         f'about {disk[0]:.1f} GB of output and {disk[1]:.1f} GB of intermediate results.'

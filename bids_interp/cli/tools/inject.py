@@ -1,4 +1,4 @@
-"""``bids_interp_tools inject``: add a known volume change to scans."""
+"""Command ``bids_interp_tools inject``: add a known volume change to scans."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _planted(
     atlas_labels: Path | None,
     template: str | None,
 ) -> tuple[Scenario, str, Atlas | None]:
-    """Scenario, template and atlas that the options name."""
+    """Return scenario, template and atlas from the options."""
     if (scenario is None) == (not effect):
         raise UsageError('Give either --scenario or --effect.', _ADVICE)
     from bids_interp.levels.inject_request import read_effect
