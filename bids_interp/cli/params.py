@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -162,6 +163,11 @@ class Option(click.Option):
             return super().get_help_record(ctx)
         finally:
             self.opts = every
+
+
+def absolute(path: str | Path) -> Path:
+    """Return an absolute path, with ``~`` expanded."""
+    return Path(path).expanduser().absolute()
 
 
 def path_option(*names: str, **attrs: Any) -> Option:

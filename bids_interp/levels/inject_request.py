@@ -75,7 +75,7 @@ def read_effect(
     atlas : str, optional
         Label image, or ``TEMPLATE:ATLAS[:DESC]`` for an atlas of TemplateFlow.
     labels : Path, optional
-        Table of the labels; the one beside the image by default.
+        Table of the labels; the one next to the image by default.
     template : str, optional
         Brain template; by default that of the atlas, or the embedded one.
 

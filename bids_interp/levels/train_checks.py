@@ -145,16 +145,16 @@ def training_summary(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -
     """Return a description of the training."""
     target = labels.target
     if target.kind == 'regression':
-        what = f'{target.label}: mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
+        distribution = f'{target.label}: mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
     else:
         counts = [
             f'{sum(image.label == number for image in labels.images)} {name}'
             for number, name in enumerate(target.classes)
         ]
-        what = f'{target.label}: {", ".join(counts)}'
+        distribution = f'{target.label}: {", ".join(counts)}'
     families = len({image.family for image in labels.images})
     lines = [
-        f'Training on {len(labels.images)} images of {families} families; {what}.',
+        f'Training on {len(labels.images)} images of {families} families; {distribution}.',
         f'{recipe.n_folds} folds, voxels of {recipe.spacing_mm:g} mm, simulator '
         f'{recipe.simulator.capacity}; model: {bundle}',
     ]

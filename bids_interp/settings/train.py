@@ -149,7 +149,7 @@ def _check_name(option: str, name: str, advice: str | None = None) -> None:
 
 
 def check_target_options(choices: TrainChoices) -> None:
-    """Refuse missing or contradictory settings of what is trained, at the ``train`` level.
+    """Refuse missing or contradictory settings of the target, at the ``train`` level.
 
     Raises
     ------

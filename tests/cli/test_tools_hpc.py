@@ -276,14 +276,15 @@ def test_a_refusal_of_the_scheduler_is_told(hpc, tmp_path: Path, monkeypatch) ->
     assert done.exit_code == 1
     assert 'sbatch refused a job: sbatch: error: Invalid partition.' in done.output
     assert '--partition' in done.output
-    assert 'Already submitted: participant 7' in done.output
+    assert 'participant 7' in done.output
 
 
 def test_no_scheduler_on_this_machine(hpc, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv('PATH', '/usr/bin-is-not-here')
     done = hpc('--submit')
     assert done.exit_code == 1
-    assert 'sbatch is not on this machine' in done.output
+    assert 'sbatch' in done.output
+    assert str(tmp_path / 'bids_interp-jobs' / 'submit.sh') in done.output.splitlines()[-1]
     assert (tmp_path / 'bids_interp-jobs' / 'submit.sh').exists()
 
 

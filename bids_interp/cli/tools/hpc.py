@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bids_interp.cli.app import given_options
-from bids_interp.cli.params import Command
+from bids_interp.cli.params import Command, absolute
 from bids_interp.cli.tools.hpc_options import hpc_options
 from bids_interp.errors import UsageError
 from bids_interp.hpc.job import SCHEDULERS, ClusterJobs, Resources, check_sources
@@ -83,7 +83,7 @@ def cluster_jobs(
     from bids_interp.hpc.estimate import disk_gb, image_shapes
     from bids_interp.hpc.selection import select_participants
 
-    bids, out = (Path(given[name]).expanduser().absolute() for name in ('bids_dir', 'output_dir'))
+    bids, out = (absolute(given[name]) for name in ('bids_dir', 'output_dir'))
     app = read_app_options(
         given['app_options'], bids, out, 'participant', given['participant_label']
     )
@@ -101,15 +101,15 @@ def cluster_jobs(
         scheduler=given['scheduler'],
         bids_dir=bids,
         output_dir=out,
-        work_dir=_absolute(given['work_dir'] or out / MARKER),
-        jobs_dir=_absolute(given['out']),
+        work_dir=absolute(given['work_dir'] or out / MARKER),
+        jobs_dir=absolute(given['out']),
         participants=selection.participants,
         participant=parts[0],
         group=parts[1],
         train=parts[2],
         engine=given['engine'],
         image=_image(given),
-        program=str(_absolute(given['program']) if given['program'] else _own_program()),
+        program=str(absolute(given['program']) if given['program'] else _own_program()),
         options=app.words,
         group_options=group.words if group else (),
         train_options=train.words if train else (),
@@ -180,8 +180,8 @@ def _environment(given: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], li
         'TEMPLATEFLOW_HOME': given['templateflow'] or (own if Path(own).is_dir() else ''),
         'BIDS_INTERP_MODEL': os.environ.get('BIDS_INTERP_MODEL', ''),
     }
-    found = {name: _absolute(path) for name, path in named.items() if path}
-    folders = [*found.values(), *(_absolute(path) for path in given['bind'])]
+    found = {name: absolute(path) for name, path in named.items() if path}
+    folders = [*found.values(), *(absolute(path) for path in given['bind'])]
     return tuple((name, str(path)) for name, path in found.items()), folders
 
 
@@ -189,17 +189,13 @@ def _image(given: dict[str, Any]) -> str | None:
     image = given['image']
     if image is None or '://' in image or given['engine'] not in ('apptainer', 'singularity'):
         return image
-    return str(_absolute(image))
+    return str(absolute(image))
 
 
 def _own_program() -> Path:
     """Return the path of ``bids_interp`` next to the running Python."""
-    beside = Path(sys.executable).with_name('bids_interp')
-    return beside if beside.exists() else Path(shutil.which('bids_interp') or beside)
-
-
-def _absolute(path: Any) -> Path:
-    return Path(path).expanduser().absolute()
+    own = Path(sys.executable).with_name('bids_interp')
+    return own if own.exists() else Path(shutil.which('bids_interp') or own)
 
 
 def _summary(

@@ -136,7 +136,7 @@ def _change() -> list[Option]:
             group=CHANGE,
             type=click.Path(path_type=Path),
             metavar='FILE',
-            show_default='the table beside the atlas',
+            show_default='the table next to the atlas',
             help='TSV table with the columns index and name for the atlas.',
         ),
         Option(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bids_interp.cli.app import command, given_options, read_settings
-from bids_interp.cli.params import FileOrName, NamedFolder, Option
+from bids_interp.cli.params import FileOrName, NamedFolder, Option, absolute
 from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
 
@@ -107,7 +107,7 @@ def _words(option: Option, value: Any) -> Iterator[str]:
 
 def _text(option: Option, value: Any) -> str:
     if isinstance(option.type, NamedFolder):
-        return f'{value[0]}={_absolute(value[1])}'
+        return f'{value[0]}={absolute(value[1])}'
     if isinstance(value, float):
         return str(value).removesuffix('.0')
     path = _path(option, value)
@@ -117,16 +117,12 @@ def _text(option: Option, value: Any) -> str:
 def _path(option: Option, value: Any) -> Path | None:
     """Return the absolute path in a value; None if the value is not a path."""
     if isinstance(option.type, NamedFolder):
-        return _absolute(value[1])
+        return absolute(value[1])
     if isinstance(option.type, click.Path):
-        return _absolute(value)
-    if isinstance(option.type, FileOrName) and _absolute(value).exists():
-        return _absolute(value)
+        return absolute(value)
+    if isinstance(option.type, FileOrName) and absolute(value).exists():
+        return absolute(value)
     return None
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
 
 
 def _paths(
