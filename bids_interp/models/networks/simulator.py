@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bids_interp.constants import CAPACITIES
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.condconv import CondConv3d, FilmConv3d
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
 from bids_interp.spatial import Grid, SplineEvaluator, smooth
 
-CAPACITIES = ('template', 'residual', 'condconv')
-#: Distance from the faces of the grid within which the velocity falls to zero.
+#: The velocity ends within this distance from the faces of the grid.
 BORDER_MM = 8.0
 
 
