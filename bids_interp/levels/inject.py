@@ -60,11 +60,11 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     start_logging(settings.verbose)
     settings = with_head_template(settings)
     records = collect(settings)
-    from bids_interp.phantom.inject.assignment import assign
+    from bids_interp.phantom.inject.assignment import assign_groups
     from bids_interp.phantom.truth import IGNORED
 
     families = sorted({record.subject for record in records})
-    chosen = assign(
+    chosen = assign_groups(
         families,
         injection.scenario,
         injection.severity,
@@ -116,7 +116,7 @@ def _compute(
     plan: AtrophyField,
     work_dir: Path,
 ) -> Verdict:
-    from bids_interp.phantom.inject.planted_scan import save_plan
+    from bids_interp.phantom.inject.planted_scan import save_atrophy
 
     nprocs = settings.nprocs or available_cpus()
     threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
@@ -129,7 +129,7 @@ def _compute(
     from bids_interp.workflows.inject import init_inject_wf
 
     plan_file = base_dir / f'plan-{run.uuid}.npz'
-    save_plan(plan_file, plan)
+    save_atrophy(plan_file, plan)
     replicates: dict[str, list[Mapping[str, Any]]] = {}
     for replicate in chosen:
         replicates.setdefault(replicate.family, []).append(replicate.to_dict())
