@@ -110,7 +110,7 @@ def write_sanity_maps(
         found = stability_maps([result.maps[direction] for result in results])
         for kind, words in _AGREEMENT.items():
             named[f'desc-{direction}_stat-{kind}'] = found[kind], words
-    fold = sanity.metrics['fold']
+    fold = sanity.metrics.fold
     for name, data in sanity.maps.items():
         check = next(words for key, words in _CHECKS.items() if name.startswith(key))
         label = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))

@@ -6,8 +6,8 @@ the images or the simulator instead of what the classifier has learned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,18 +43,86 @@ STEPS = 160
 
 
 @dataclass(frozen=True)
+class RandomisedNcc:
+    """Agreement with the original map after randomisation of the last layers.
+
+    Parameters
+    ----------
+    layers, of : int
+        Number of randomised layers, and of all layers.
+    ncc : float
+        Correlation with the original map.
+    """
+
+    layers: int
+    of: int
+    ncc: float
+
+
+@dataclass(frozen=True)
+class RetrainedNcc:
+    """Agreement with the original map after training once more.
+
+    Parameters
+    ----------
+    ncc : float
+        Correlation with the original map.
+    association : float, optional
+        Remaining association of exchanged labels with the true ones.
+    """
+
+    ncc: float
+    association: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SanityMetrics:
+    """Measures of the checks of one fold.
+
+    Parameters
+    ----------
+    limit : float
+        Largest absolute NCC of a map that a check should have destroyed.
+    fold : int
+        Index of the fold.
+    steps : int
+        Steps of each simulator.
+    original_ncc : float
+        Agreement of the original map of this check with the map of the fold.
+    randomised : list of RandomisedNcc
+        One level of randomisation each.
+    permuted_labels, second_seed : RetrainedNcc, optional
+        Training with exchanged labels, and with another seed.
+    left_out : dict
+        Reason for each check that was not run.
+    above_limit : list of str
+        ``randomised`` (all layers) or ``permuted_labels``, if their absolute NCC reaches the limit.
+    """
+
+    limit: float
+    fold: int
+    steps: int
+    original_ncc: float
+    randomised: list[RandomisedNcc]
+    permuted_labels: RetrainedNcc | None = None
+    second_seed: RetrainedNcc | None = None
+    left_out: dict[str, str]
+    above_limit: list[str]
+
+
+@dataclass(frozen=True)
 class Sanity:
     """Results of the checks of one fold.
 
     Parameters
     ----------
-    metrics : dict
-        See :func:`check_fold`.
+    metrics : SanityMetrics
+        Measures.
     maps : dict of numpy.ndarray
         (X, Y, Z) log-Jacobian for each check.
     """
 
-    metrics: dict[str, Any]
+    metrics: SanityMetrics
     maps: dict[str, np.ndarray]
 
 
@@ -103,11 +171,7 @@ def check_fold(
     Returns
     -------
     Sanity
-        Metrics: ``limit``, ``fold``, ``steps``, ``original_ncc`` (original map of this check
-        against the map of the fold), ``randomised`` (``layers``, ``of`` and ``ncc`` for each
-        level), ``permuted_labels`` (``ncc`` and the remaining ``association`` between the labels),
-        ``second_seed`` (``ncc``), ``left_out`` (check to reason) and ``above_limit``: those of
-        ``randomised`` (all layers) and ``permuted_labels`` whose absolute NCC reaches the limit.
+        Metrics and maps.
     """
     trainings = _SanityTrainings(cohort, fold, index, recipe, result, workspace, seed, steps)
     network = external
@@ -118,28 +182,29 @@ def check_fold(
     for count in randomisation_levels(layers):
         noisy = _each(network, lambda member, n=count: randomised(member, n, seed))
         score = trainings.simulate(f'randomised{count}', cohort, noisy, seed)
-        trainings.rows.append({'layers': count, 'of': layers, 'ncc': score})
+        trainings.rows.append(RandomisedNcc(count, layers, score))
     left_out = {}
     if not layers:
         left_out['randomised'] = 'the weights of the classifier cannot be changed'
     if external is not None:
         reason = 'the classifier was not trained in this run'
         left_out |= {'permuted_labels': reason, 'second_seed': reason}
-    found: dict[str, Any] = {} if external is not None else trainings.train_again()
+    retrained = {} if external is not None else trainings.train_again()
     # With some layers left, the map may keep part of what they have learned.
-    destroyed = {'randomised': trainings.rows[-1]['ncc']} if trainings.rows else {}
-    if 'permuted_labels' in found:
-        destroyed['permuted_labels'] = found['permuted_labels']['ncc']
-    metrics = {
-        'limit': LIMIT,
-        'fold': index,
-        'steps': trainings.recipe.template_steps,
-        'original_ncc': ncc(trainings.maps['original'], result.maps['inject'], cohort.mask),
-        'randomised': trainings.rows,
-        **found,
-        'left_out': left_out,
-        'above_limit': [name for name, score in destroyed.items() if abs(score) >= LIMIT],
-    }
+    destroyed = {'randomised': trainings.rows[-1].ncc} if trainings.rows else {}
+    if 'permuted_labels' in retrained:
+        destroyed['permuted_labels'] = retrained['permuted_labels'].ncc
+    metrics = SanityMetrics(
+        limit=LIMIT,
+        fold=index,
+        steps=trainings.recipe.template_steps,
+        original_ncc=ncc(trainings.maps['original'], result.maps['inject'], cohort.mask),
+        randomised=trainings.rows,
+        permuted_labels=retrained.get('permuted_labels'),
+        second_seed=retrained.get('second_seed'),
+        left_out=left_out,
+        above_limit=[name for name, score in destroyed.items() if abs(score) >= LIMIT],
+    )
     return Sanity(metrics, trainings.maps)
 
 
@@ -147,12 +212,11 @@ def _first(network: nn.Module) -> nn.Module:
     return network.members[0] if isinstance(network, Ensemble) else network
 
 
-def _each(network: nn.Module, change: Any) -> nn.Module:
+def _each(network: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """Apply a change to a network, or to every member of an ensemble."""
     if isinstance(network, Ensemble):
         return Ensemble([change(member) for member in network.members])
-    changed: nn.Module = change(network)
-    return changed
+    return change(network)
 
 
 class _SanityTrainings:
@@ -186,7 +250,7 @@ class _SanityTrainings:
         # Checkpoints of another recipe are never resumed.
         digest = recipe_digest((recipe, steps))
         self.folder = workspace.directory / f'sanity-{digest}'
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[RandomisedNcc] = []
         self.maps: dict[str, np.ndarray] = {}
 
     def simulate(self, name: str, cohort: Cohort, network: nn.Module, seed: int) -> float:
@@ -204,18 +268,20 @@ class _SanityTrainings:
         )
         return ncc(self.maps[name], self.maps['original'], cohort.mask)
 
-    def train_again(self) -> dict[str, Any]:
+    def train_again(self) -> dict[str, RetrainedNcc]:
         """Retrain classifier and simulator with exchanged labels, and with another seed."""
         label_seed = derived_seed(self.seed, 'sanity', 'labels')
         other = exchange_cohort_labels(self.cohort, self.fold, label_seed)
         truth, labels = (c.labels[self.fold.train] for c in (self.cohort, other))
         again = derived_seed(self.seed, 'sanity', 'again') % 2**31
         return {
-            'permuted_labels': {
-                'ncc': self._classify_and_simulate('permuted_labels', other, self.seed),
-                'association': label_association(labels, truth, self.cohort.target.kind),
-            },
-            'second_seed': {'ncc': self._classify_and_simulate('second_seed', self.cohort, again)},
+            'permuted_labels': RetrainedNcc(
+                self._classify_and_simulate('permuted_labels', other, self.seed),
+                label_association(labels, truth, self.cohort.target.kind),
+            ),
+            'second_seed': RetrainedNcc(
+                self._classify_and_simulate('second_seed', self.cohort, again)
+            ),
         }
 
     def _classify_and_simulate(self, name: str, cohort: Cohort, seed: int) -> float:

@@ -73,25 +73,25 @@ def checked(trained, tmp_path_factory: pytest.TempPathFactory) -> Sanity:
 
 def test_maps_vanish_with_the_classifier_and_the_labels_alone(checked: Sanity) -> None:
     metrics = checked.metrics
-    assert [row['layers'] for row in metrics['randomised']] == [1, 2, 3]
-    assert all(row['of'] == 3 for row in metrics['randomised'])
-    assert metrics['second_seed']['ncc'] > 0.8
-    assert metrics['original_ncc'] > 0.9
+    assert [row.layers for row in metrics.randomised] == [1, 2, 3]
+    assert all(row.of == 3 for row in metrics.randomised)
+    assert metrics.second_seed.ncc > 0.8
+    assert metrics.original_ncc > 0.9
     # With eight structures chance alone correlates now and then.
-    assert abs(metrics['randomised'][-1]['ncc']) < 0.5
-    assert abs(metrics['permuted_labels']['ncc']) < 0.5
-    assert metrics['permuted_labels']['association'] < 0.1
-    assert (metrics['limit'], metrics['fold'], metrics['steps']) == (0.2, 0, 20)
-    assert metrics['left_out'] == {}
+    assert abs(metrics.randomised[-1].ncc) < 0.5
+    assert abs(metrics.permuted_labels.ncc) < 0.5
+    assert metrics.permuted_labels.association < 0.1
+    assert (metrics.limit, metrics.fold, metrics.steps) == (0.2, 0, 20)
+    assert metrics.left_out == {}
 
 
 def test_what_is_above_the_limit_is_named(checked: Sanity) -> None:
     metrics = checked.metrics
     scores = {
-        'randomised': metrics['randomised'][-1]['ncc'],
-        'permuted_labels': metrics['permuted_labels']['ncc'],
+        'randomised': metrics.randomised[-1].ncc,
+        'permuted_labels': metrics.permuted_labels.ncc,
     }
-    assert metrics['above_limit'] == [name for name, s in scores.items() if abs(s) >= 0.2]
+    assert metrics.above_limit == [name for name, s in scores.items() if abs(s) >= 0.2]
 
 
 def test_every_check_leaves_its_map(checked: Sanity, trained, tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_a_given_classifier_is_not_trained_again(trained, tmp_path: Path) -> Non
     found = check_fold(
         cohort, fold, 0, SHORT, result, FoldWorkspace(tmp_path), seed=1, external=network, steps=1
     )
-    assert set(found.metrics['left_out']) == {'permuted_labels', 'second_seed'}
-    assert 'second_seed' not in found.metrics
-    assert len(found.metrics['randomised']) == 3
+    assert set(found.metrics.left_out) == {'permuted_labels', 'second_seed'}
+    assert found.metrics.second_seed is None
+    assert len(found.metrics.randomised) == 3
     assert all(torch.equal(value, before[n]) for n, value in network.state_dict().items())
 
 
@@ -159,7 +159,7 @@ def test_an_ensemble_is_checked_member_by_member(trained, tmp_path: Path) -> Non
     )
     own = replace(result, trained=replace(result.trained, classifier=twins.state_dict()))
     found = check_fold(cohort, fold, 0, recipe, own, FoldWorkspace(tmp_path), seed=1, steps=1)
-    assert [row['of'] for row in found.metrics['randomised']] == [2, 2]
+    assert [row.of for row in found.metrics.randomised] == [2, 2]
 
 
 @pytest.mark.parametrize('make', [binary_cohort, several_cohort, regression_cohort, eight_balls])

@@ -22,7 +22,7 @@ from bids_interp.spatial import Grid
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldResult
-from bids_interp.training.sanity import Sanity
+from bids_interp.training.sanity import Sanity, SanityMetrics
 
 _FACTS = 'facts'
 
@@ -131,13 +131,14 @@ def load_result(path: Path) -> FoldResult:
 def save_sanity(path: Path, sanity: Sanity) -> None:
     """Write the sanity checks of a fold to a ``.safetensors`` file."""
     maps = {name: torch.from_numpy(value) for name, value in sanity.maps.items()}
-    _save(path, maps, sanity.metrics)
+    _save(path, maps, to_plain(sanity.metrics))
 
 
 def load_sanity(path: Path) -> Sanity:
     """Read what :func:`save_sanity` wrote."""
     tensors, metrics = _load(path)
-    return Sanity(metrics, {name: value.numpy() for name, value in tensors.items()})
+    maps = {name: value.numpy() for name, value in tensors.items()}
+    return Sanity(from_plain(SanityMetrics, metrics), maps)
 
 
 def save_input_space(
