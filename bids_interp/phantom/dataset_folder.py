@@ -28,6 +28,11 @@ def check_cohort(n: int, severity: tuple[float, float], seed: int, fraction: flo
         raise UsageError(f'A dataset needs at least one subject, not {n}.', 'Increase --n.')
     if not 0 <= fraction <= 1:
         raise UsageError(f'{fraction} is not a valid share of patients.', 'Choose 0 to 1.')
+    check_draws(severity, seed)
+
+
+def check_draws(severity: tuple[float, float], seed: int) -> None:
+    """Raise `UsageError` if the range of severities or the seed is invalid."""
     if not 0 < severity[0] <= severity[1]:
         raise UsageError(
             f'{severity[0]} to {severity[1]} is not a valid range of severities.',

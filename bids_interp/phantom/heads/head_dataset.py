@@ -30,12 +30,12 @@ FIELD_MM = 3.0
 _README = """Phantom heads with a planted change
 ===================================
 
-Made by `bids_interp_tools phantom`. Nobody was scanned: every head is the MNI152NLin2009aSym
+Made by `bids_interp_tools phantom`. No person was scanned: every head is the MNI152NLin2009aSym
 brain in a synthetic head, with random smooth anatomy, pose, contrast, bias field and noise.
 VolumeEffect: {effect}. Seed: {seed}.
 
 Patients carry the effect, controls a sham warp of equal size that changes no volume. Age and sex
-are drawn at random and mean nothing. `derivatives/truth` holds what is known exactly.
+are random and have no meaning. `derivatives/truth` contains the exact truth.
 """
 
 

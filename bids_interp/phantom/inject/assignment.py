@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp.errors import UsageError
+from bids_interp.phantom.dataset_folder import check_draws
 from bids_interp.phantom.inject.scenarios import Scenario
 
 #: Smallest number of images per class.
@@ -142,15 +143,9 @@ def _check_numbers(
         raise UsageError(
             f'{fraction} is not a valid share of patients.', 'Choose a value between 0 and 1.'
         )
-    if not 0 < severity[0] <= severity[1]:
-        raise UsageError(
-            f'{severity[0]} to {severity[1]} is not a valid range of severities.',
-            'Give two positive numbers, the smaller one first.',
-        )
     if replicates < 1:
         raise UsageError(f'{replicates} replicates per brain are too few.', 'Choose at least one.')
-    if seed < 0:
-        raise UsageError(f'The seed {seed} is negative.', 'Choose 0 or a positive number.')
+    check_draws(severity, seed)
 
 
 def _choose_patients(
