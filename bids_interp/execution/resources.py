@@ -6,7 +6,7 @@ import os
 import re
 import resource
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from bids_interp.container import container
@@ -95,7 +95,7 @@ def _read_number(path: Path) -> int | None:
     return int(text) if text.lstrip('-').isdigit() else None
 
 
-def prepare_caches(work_dir: Path, environ: dict[str, str] | os._Environ = os.environ) -> None:
+def prepare_caches(work_dir: Path, environ: MutableMapping[str, str] = os.environ) -> None:
     """Point the caches of libraries to the work directory where HOME cannot be written to.
 
     In a container they always go there: its HOME may be the caller's own. Telemetry of nipype is
@@ -123,7 +123,7 @@ def prepare_caches(work_dir: Path, environ: dict[str, str] | os._Environ = os.en
             environ[name] = str(path)
 
 
-def _prepare_temporary(work_dir: Path, environ: dict[str, str] | os._Environ) -> None:
+def _prepare_temporary(work_dir: Path, environ: MutableMapping[str, str]) -> None:
     """Point temporary files to the work directory where none of the usual places can be used.
 
     So it is in a container that is read-only as a whole.
