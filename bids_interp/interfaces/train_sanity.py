@@ -56,7 +56,7 @@ class SanityFold(TrainFold):
             load_result,
             save_sanity,
         )
-        from bids_interp.training.fold import Place
+        from bids_interp.training.fold import FoldWorkspace
         from bids_interp.training.recipe import make_recipe
         from bids_interp.training.sanity import check_fold
 
@@ -68,7 +68,7 @@ class SanityFold(TrainFold):
             inputs.index,
             make_recipe(**inputs.recipe),
             load_result(Path(inputs.result)),
-            Place(
+            FoldWorkspace(
                 Path(inputs.directory) / f'fold-{inputs.index}',
                 resolve_device(inputs.device),
                 inputs.n_devices,
@@ -111,7 +111,7 @@ def write_sanity_maps(
         found = stability_maps([result.maps[direction] for result in results])
         for kind, words in _AGREEMENT.items():
             named[f'desc-{direction}_stat-{kind}'] = found[kind], words
-    fold = sanity.metrics['fold']
+    fold = sanity.metrics.fold
     for name, data in sanity.maps.items():
         check = next(words for key, words in _CHECKS.items() if name.startswith(key))
         label = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))

@@ -136,12 +136,12 @@ def _save_grid(path: Path, benchmark: Benchmark, offline: bool) -> None:
     """Write grid, mask and preprocessing of the model."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.training.cohort.model_grid import model_grid
-    from bids_interp.training.cohort.storage import save_context
+    from bids_interp.training.cohort.storage import save_input_space
     from bids_interp.training.recipe import make_recipe
 
     template = brain_template(EMBEDDED_TEMPLATE, offline=offline)
     grid, mask = model_grid(template, EMBEDDED_TEMPLATE, benchmark.spacing_mm, benchmark.cube)
-    save_context(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
+    save_input_space(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
 
 
 def _prepare(

@@ -60,11 +60,11 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     start_logging(settings.verbose)
     settings = with_head_template(settings)
     records = collect(settings)
-    from bids_interp.phantom.inject.assignment import assign
+    from bids_interp.phantom.inject.assignment import assign_groups
     from bids_interp.phantom.truth import IGNORED
 
     families = sorted({record.subject for record in records})
-    chosen = assign(
+    chosen = assign_groups(
         families,
         injection.scenario,
         injection.severity,
@@ -114,7 +114,7 @@ def _compute(
     change: AtrophyField,
     work_dir: Path,
 ) -> RunOutcome:
-    from bids_interp.phantom.inject.planted_scan import save_plan
+    from bids_interp.phantom.inject.planted_scan import save_atrophy
 
     nprocs = settings.nprocs or available_cpus()
     threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
@@ -127,7 +127,7 @@ def _compute(
     from bids_interp.workflows.inject import init_inject_wf
 
     change_file = base_dir / f'plan-{run.uuid}.npz'
-    save_plan(change_file, change)
+    save_atrophy(change_file, change)
     replicates: dict[str, list[Mapping[str, Any]]] = {}
     for replicate in chosen:
         replicates.setdefault(replicate.family, []).append(replicate.to_dict())

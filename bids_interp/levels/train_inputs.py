@@ -46,19 +46,19 @@ def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
 def save_model_grid(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
     """Write grid, mask and preprocessing of the model; return the name of its template."""
     from bids_interp.anatomical.templates import brain_template
-    from bids_interp.training.cohort.model_grid import mask_on, model_grid
-    from bids_interp.training.cohort.storage import save_context
+    from bids_interp.training.cohort.model_grid import model_grid, template_mask
+    from bids_interp.training.cohort.storage import save_input_space
 
     if settings.classifier_card is not None:
         from bids_interp.models.external.card import ClassifierCard
 
         card = ClassifierCard.read(settings.classifier_card)
         template = brain_template(card.grid.space, offline=settings.offline)
-        save_context(path, card.grid, mask_on(template, card.grid), card.preprocessing)
+        save_input_space(path, card.grid, template_mask(template, card.grid), card.preprocessing)
         return card.grid.space
     template = brain_template(EMBEDDED_TEMPLATE, offline=settings.offline)
     grid, mask = model_grid(template, EMBEDDED_TEMPLATE, recipe.spacing_mm, recipe.cube)
-    save_context(path, grid, mask, recipe.preprocessing)
+    save_input_space(path, grid, mask, recipe.preprocessing)
     return EMBEDDED_TEMPLATE
 
 
