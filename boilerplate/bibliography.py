@@ -33,14 +33,14 @@ def references() -> dict[str, dict[str, str]]:
     }
 
 
-def short(key: str) -> str:
+def short_citation(key: str) -> str:
     """Author and year as cited in a text.
 
     Examples
     --------
-    >>> short('n4')
+    >>> short_citation('n4')
     'Tustison et al., 2010'
-    >>> short('missing')
+    >>> short_citation('missing')
     'missing'
     """
     entry = references().get(key)
@@ -53,7 +53,7 @@ def short(key: str) -> str:
     return f'{many}, {entry["year"]}' if 'year' in entry else many
 
 
-def full(key: str) -> str:
+def full_reference(key: str) -> str:
     """One reference as plain text."""
     entry = references()[key]
     names = [name for name in entry.get('author', '').split(' and ') if name != 'others']

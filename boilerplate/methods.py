@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Protocol
 
 from bids_interp.bids.write.atomic import write_text
-from bids_interp.boilerplate.bibliography import BIBLIOGRAPHY, full, references, short
+from bids_interp.boilerplate.bibliography import (
+    BIBLIOGRAPHY,
+    full_reference,
+    references,
+    short_citation,
+)
 from bids_interp.version import __version__
 
 _CITATION = re.compile(r'\[(-?@[^\]]+)\]')
 _KEY = re.compile(r'@([\w:.-]*\w)')
 
 
-class Described(Protocol):
+class DescribedWorkflow(Protocol):
     """A workflow that tells what it does."""
 
     def visit_desc(self) -> str:
@@ -24,7 +29,7 @@ class Described(Protocol):
         ...
 
 
-def methods_text(workflow: Described) -> str:
+def methods_text(workflow: DescribedWorkflow) -> str:
     """Write the methods text of a workflow.
 
     Parameters
@@ -88,7 +93,7 @@ def render_html(markdown: str) -> str:
             parts.append(f'<p>{_inline(block)}</p>')
     keys = cited(markdown)
     if keys:
-        items = ''.join(f'<li>{html.escape(full(key))}</li>' for key in keys)
+        items = ''.join(f'<li>{html.escape(full_reference(key))}</li>' for key in keys)
         parts.append(f'<h3>References</h3>\n<ol class="references">{items}</ol>')
     return '\n'.join(parts)
 
@@ -105,7 +110,7 @@ def _cite(match: re.Match[str]) -> str:
     pieces = []
     for piece in match.group(1).split(';'):
         key = _KEY.search(piece)
-        pieces.append(html.escape(short(key.group(1))) if key else piece.strip())
+        pieces.append(html.escape(short_citation(key.group(1))) if key else piece.strip())
     return f'({"; ".join(pieces)})'
 
 

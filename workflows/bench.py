@@ -12,7 +12,7 @@ from bids_interp.bench.design import Benchmark
 from bids_interp.execution.run import Run, send_crashes
 from bids_interp.interfaces.bench import PlanChange
 from bids_interp.workflows.bench_sham import ShamCheck
-from bids_interp.workflows.bench_unit import BenchFiles, Unit
+from bids_interp.workflows.bench_unit import BenchFiles, BenchUnit
 
 if TYPE_CHECKING:
     from bids_interp.bench.records import Provenance
@@ -64,7 +64,7 @@ def init_bench_wf(
             mem_gb=2.0,
         )
         units = [
-            Unit(benchmark, files, run, scenario, seed, provenance) for seed in benchmark.seeds
+            BenchUnit(benchmark, files, run, scenario, seed, provenance) for seed in benchmark.seeds
         ]
         if benchmark.check_sham and scenario == benchmark.scenarios[0]:
             seed = benchmark.seeds[0]

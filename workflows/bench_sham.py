@@ -10,19 +10,19 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bench.design import SHAM
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
-from bids_interp.workflows.bench_unit import Unit
+from bids_interp.workflows.bench_unit import BenchUnit
 
 if TYPE_CHECKING:
-    from bids_interp.bench.records import ScenarioFacts
+    from bids_interp.bench.records import ScenarioDesign
 
 
-class ShamCheck(Unit):
+class ShamCheck(BenchUnit):
     """Patients with a sham warp against controls without one, told apart by our classifier.
 
     Parameters
     ----------
     benchmark, files, engine, scenario, seed, provenance
-        As of :class:`bids_interp.workflows.bench_unit.Unit`; shams are drawn after this scenario.
+        See :class:`bids_interp.workflows.bench_unit.BenchUnit`; shams follow this scenario.
     """
 
     @property
@@ -51,7 +51,7 @@ class ShamCheck(Unit):
         """Folder of the checkpoints; shams after another scenario are other images."""
         return super().folder(f'{method}-{self.scenario}')
 
-    def _facts(self) -> ScenarioFacts:
+    def _facts(self) -> ScenarioDesign:
         return replace(
             super()._facts(),
             purpose='images with a sham warp against untouched ones; no classifier may tell',

@@ -22,7 +22,7 @@ from bids_interp.records import to_plain
 from bids_interp.training.recipe import PRESETS, make_recipe
 
 if TYPE_CHECKING:
-    from bids_interp.bench.records import Provenance, ScenarioFacts
+    from bids_interp.bench.records import Provenance, ScenarioDesign
 
 #: Added to the seed of a training that is repeated.
 OTHER_SEED = 1000
@@ -65,7 +65,7 @@ def unit_name(scenario: str, seed: int, strength: str) -> str:
     return f'{scenario}{"" if strength == "moderate" else strength}_seed-{seed}'
 
 
-class Unit:
+class BenchUnit:
     """One scenario with one seed: its images, its networks, its maps, its scores.
 
     Parameters
@@ -282,12 +282,12 @@ class Unit:
                 self.workflow.connect([(node, merge, [(output, f'in{number}')])])
             self.workflow.connect([(merge, score, [('out', field)])])
 
-    def _facts(self) -> ScenarioFacts:
-        from bids_interp.bench.records import ScenarioFacts
+    def _facts(self) -> ScenarioDesign:
+        from bids_interp.bench.records import ScenarioDesign
 
         benchmark, scenario = self.benchmark, named_scenario(self.scenario, self.benchmark.strength)
         recipes = {'ours': benchmark.recipe, 'ipmi2021': benchmark.paper, 'sfcn': benchmark.judge}
-        return ScenarioFacts(
+        return ScenarioDesign(
             scenario=self.name,
             seed=self.seed,
             strength=benchmark.strength,

@@ -110,7 +110,7 @@ def init_explain_wf(
     membership
         JSON: ``InTrainingSet``, ``FoldsUsed`` and ``HeldOut``.
     observed
-        JSON: answer to the observed image (:func:`bids_interp.interfaces.explain.summarise`).
+        JSON: answer to the observed image (:func:`bids_interp.interfaces.explain.mean_answer`).
     prediction
         JSON: ``Target``, ``InTrainingSet``, ``FoldsUsed``, ``HeldOut``, ``Observed`` and
         ``Simulated``.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bench.goals import GOALS, METRICS, dictionary, notes, verdict_of
+from bids_interp.bench.goals import GOALS, METRICS, data_dictionary, goal_verdict, reading_notes
 from bids_interp.bench.method_maps import OURS
 from bids_interp.bench.records import Provenance, ScenarioRecord, Score, TableRow
 from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
@@ -61,14 +61,14 @@ CLASSIFIERS = ('ours', 'otherseed', 'ipmi2021', 'sfcn', 'sham')
 
 
 @dataclass
-class Run:
+class BenchRun:
     """A run, and the scenarios that it scored."""
 
     provenance: Provenance
     scenarios: list[str] = field(default_factory=list)
 
 
-def write_tables(out: Path, scores: Sequence[ScenarioRecord], facts: Mapping[str, Any]) -> Path:
+def write_results(out: Path, scores: Sequence[ScenarioRecord], facts: Mapping[str, Any]) -> Path:
     """Write ``table.tsv``, its data dictionary, ``table.md``, ``table.html`` and pictures.
 
     Parameters
@@ -87,17 +87,17 @@ def write_tables(out: Path, scores: Sequence[ScenarioRecord], facts: Mapping[str
     """
     rows = table_rows(scores)
     write_tsv(out / 'table.tsv', [to_plain(row) for row in rows], COLUMNS)
-    write_json(out / 'table.json', dictionary())
-    return write_page(out, scores, rows, {**facts, 'runs': runs_of(scores)})
+    write_json(out / 'table.json', data_dictionary())
+    return write_page(out, scores, rows, {**facts, 'runs': bench_runs(scores)})
 
 
-def runs_of(scores: Sequence[ScenarioRecord]) -> list[Run]:
+def bench_runs(scores: Sequence[ScenarioRecord]) -> list[BenchRun]:
     """Runs that made the scores."""
-    runs: dict[str, Run] = {}
+    runs: dict[str, BenchRun] = {}
     for one in scores:
         if one.provenance is None:
             continue
-        own = runs.setdefault(one.provenance.run, Run(one.provenance)).scenarios
+        own = runs.setdefault(one.provenance.run, BenchRun(one.provenance)).scenarios
         if one.scenario not in own:
             own.append(one.scenario)
     return list(runs.values())
@@ -200,23 +200,23 @@ def check_goals(finder: Finder, scores: Sequence[ScenarioRecord]) -> list[dict[s
                     'metric': goal.metric,
                     'title': goal.title + name,
                     'scenario': scenario,
-                    'number': number(found, goal.metric),
+                    'number': score_text(found, goal.metric),
                     'floor': f'{goal.floor:g}',
                     'aim': f'{goal.aim:g}',
-                    'verdict': verdict_of(goal, found.value),
+                    'verdict': goal_verdict(goal, found.value),
                 }
             )
     return rows
 
 
-def number(row: Score | None, metric: str) -> str:
+def score_text(row: Score | None, metric: str) -> str:
     """Value and interval as text.
 
     Examples
     --------
-    >>> number(Score('ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
+    >>> score_text(Score('ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
     '0.50 (0.25 to 0.62)'
-    >>> number(None, 'ncc_group')
+    >>> score_text(None, 'ncc_group')
     ''
     """
     if row is None or not np.isfinite(row.value):
@@ -250,7 +250,7 @@ def scenario_table(
             'classifier': finder.classifier(scenario, method),
             'cells': [
                 {
-                    'text': number(finder.get(scenario, method, metric), metric),
+                    'text': score_text(finder.get(scenario, method, metric), metric),
                     'best': method in best[metric] and len(methods) > 1,
                 }
                 for metric in columns
@@ -294,13 +294,15 @@ def write_page(
                 'classifiers': [
                     {
                         'name': name,
-                        'auc': number(finder.get(scenario, name, 'auc'), 'auc'),
-                        'p': number(finder.get(scenario, name, 'permutation_p'), 'permutation_p'),
+                        'auc': score_text(finder.get(scenario, name, 'auc'), 'auc'),
+                        'p': score_text(
+                            finder.get(scenario, name, 'permutation_p'), 'permutation_p'
+                        ),
                     }
                     for name in CLASSIFIERS
                     if finder.get(scenario, name, 'auc')
                 ],
-                'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
+                'ceiling': score_text(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
                 'skipped': own[0].skipped,
                 'replaced': own[0].replaced,
                 'pictures': draw_scenario(
@@ -311,7 +313,7 @@ def write_page(
     rivals = {one.scenario: best_saliency(finder, one.scenario, one.methods) for one in scores}
     draw_summary(out, scores, rivals)
     goals = check_goals(finder, scores)
-    remarks = notes(facts, [one.recipes for one in scores])
+    remarks = reading_notes(facts, [one.recipes for one in scores])
     write_markdown(out / 'table.md', facts, goals, sections, remarks)
     style = ''.join(
         (PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css', 'bench.css')

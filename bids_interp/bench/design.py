@@ -179,7 +179,7 @@ def cube_of(spacing_mm: float) -> int:
 
 
 @dataclass(frozen=True)
-class Request:
+class BenchRequest:
     """What the user asked for; None means: as the size has it.
 
     Parameters
@@ -212,7 +212,7 @@ class Request:
     check_sham: bool = False
 
 
-def choose(request: Request) -> Benchmark:
+def make_benchmark(request: BenchRequest) -> Benchmark:
     """Turn what was asked for into what is run.
 
     Raises
@@ -271,7 +271,7 @@ def _check_names(names: Sequence[str], known: Any, what: str) -> None:
         )
 
 
-def _check_numbers(request: Request, seeds: Sequence[int]) -> None:
+def _check_numbers(request: BenchRequest, seeds: Sequence[int]) -> None:
     if min(seeds) < 0:
         raise UsageError(f'The seed {min(seeds)} is negative.', 'Give 0 or more.')
     if request.replicates < 2:

@@ -161,12 +161,12 @@ GOALS = (
 )
 
 
-def verdict_of(goal: Goal, value: float) -> str:
+def goal_verdict(goal: Goal, value: float) -> str:
     """Say whether a number reaches floor or aim.
 
     Examples
     --------
-    >>> verdict_of(GOALS[0], 0.8), verdict_of(GOALS[0], 0.95), verdict_of(GOALS[6], 3.0)
+    >>> goal_verdict(GOALS[0], 0.8), goal_verdict(GOALS[0], 0.95), goal_verdict(GOALS[6], 3.0)
     ('floor met', 'aim met', 'missed')
     """
     sign = METRICS[goal.metric].better
@@ -175,7 +175,7 @@ def verdict_of(goal: Goal, value: float) -> str:
     return 'floor met' if sign * (value - goal.floor) >= 0 else 'missed'
 
 
-def dictionary() -> dict[str, Any]:
+def data_dictionary() -> dict[str, Any]:
     """Data dictionary of the table."""
     return {
         'scenario': {'Description': 'Scenario of the known-truth benchmark'},
@@ -221,7 +221,7 @@ def dictionary() -> dict[str, Any]:
     }
 
 
-def notes(facts: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> list[str]:
+def reading_notes(facts: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     """What has to be known to read the table."""
     ours, paper, judge = (recipes[0][name] for name in ('ours', 'ipmi2021', 'sfcn'))
     simulator = ours['simulator']

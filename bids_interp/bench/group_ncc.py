@@ -82,7 +82,7 @@ def family_mean(values: np.ndarray, families: np.ndarray, weights: np.ndarray) -
     return np.divide(weights @ sums, total, out=np.full(len(weights), np.nan), where=total > 0)
 
 
-def interval(value: float, drawn: np.ndarray, level: float = 0.95) -> Estimate:
+def bootstrap_interval(value: float, drawn: np.ndarray, level: float = 0.95) -> Estimate:
     """A number with the percentile interval of its bootstrap draws."""
     tail = (1 - level) / 2
     finite = drawn[np.isfinite(drawn)]

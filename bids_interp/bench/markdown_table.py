@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from bids_interp.bids.write.atomic import write_text
 
 if TYPE_CHECKING:
-    from bids_interp.bench.bench_report import Run
+    from bids_interp.bench.bench_report import BenchRun
+
+if TYPE_CHECKING:
+    pass
 
 Section = Mapping[str, Any]
 
@@ -54,7 +57,7 @@ def write_markdown(
     return write_text(path, '\n\n'.join(parts) + '\n')
 
 
-def _run(run: Run) -> str:
+def _run(run: BenchRun) -> str:
     made = run.provenance
     return (
         f'```bash\n{made.command}\n```\n\n'

@@ -35,7 +35,7 @@ class Brain(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedCohort:
     """A cohort, and what is known about each of its images.
 
     Parameters
@@ -54,7 +54,7 @@ class Planted:
     pull_backs: np.ndarray
 
 
-def plan_on(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
+def plan_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
     """Plan a scenario at 2 mm and bring it onto a coarser grid of deformations.
 
     Parameters
@@ -75,7 +75,7 @@ def plan_on(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
     return AtrophyField(coarse, velocity, plan.changes, plan.absorb, plan.absorbed, plan.rmse)
 
 
-def plant(
+def plant_cohort(
     brains: Sequence[Brain],
     scenario: Scenario,
     plan: AtrophyField,
@@ -88,7 +88,7 @@ def plant(
     severity: tuple[float, float] = (0.7, 1.3),
     seed: int = 0,
     untouched: bool = False,
-) -> Planted:
+) -> PlantedCohort:
     """Make the images of a scenario; each is interpolated once from its native brain.
 
     Parameters
@@ -96,7 +96,7 @@ def plant(
     brains : sequence of Brain
         Stripped brains.
     scenario, plan
-        What is planted; of :func:`plan_on`.
+        What is planted; of :func:`plan_scenario`.
     grid, mask, preprocessing
         Of the model.
     replicates : int
@@ -139,7 +139,7 @@ def plant(
         TARGET,
         tuple(replicate.label for replicate in chosen),
     )
-    return Planted(cohort, np.stack(truths), np.stack(fields))
+    return PlantedCohort(cohort, np.stack(truths), np.stack(fields))
 
 
 def _image(
@@ -180,12 +180,12 @@ def explained_images(cohort: Cohort, per_family: int, seed: int) -> np.ndarray:
     return np.array(sorted(chosen))
 
 
-def save_known(path: Path, planted: Planted) -> None:
+def save_ground_truth(path: Path, planted: PlantedCohort) -> None:
     """Write what is known about the images to a ``.safetensors`` file."""
     save_file({'truths': planted.truths, 'pull_backs': planted.pull_backs}, path)
 
 
-def load_known(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Truths and pull-backs of :func:`save_known`."""
+def load_ground_truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Truths and pull-backs of :func:`save_ground_truth`."""
     kept = load_file(path)
     return kept['truths'], kept['pull_backs']

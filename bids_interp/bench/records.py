@@ -115,7 +115,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenarioFacts:
+class ScenarioDesign:
     """What is known of a scenario with a seed before it is run.
 
     Parameters
@@ -148,7 +148,7 @@ class ScenarioFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenarioRecord(ScenarioFacts):
+class ScenarioRecord(ScenarioDesign):
     """Content of ``scores/<name>.json``.
 
     Parameters

@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from bids_interp.bench.group_ncc import (
     GroupAgreement,
+    bootstrap_interval,
     draw_weights,
     family_mean,
-    interval,
 )
 from bids_interp.bench.method_maps import LOG_JACOBIAN, OURS, MethodMaps
 from bids_interp.bench.records import ImageScores, Score
@@ -41,7 +41,7 @@ MEANS = (
 
 
 @dataclass(frozen=True)
-class Known:
+class GroundTruth:
     """What is known about the images of a scenario.
 
     Parameters
@@ -107,7 +107,7 @@ class ScenarioScores:
 def score_scenario(
     maps: Mapping[str, MethodMaps],
     images: Mapping[str, Sequence[ImageScores]],
-    known: Known,
+    known: GroundTruth,
     *,
     draws: int = 1000,
     seed: int = 0,
@@ -125,7 +125,7 @@ def score_scenario(
         Method to its maps.
     images : mapping
         Method to scores of :func:`bids_interp.bench.simulations.explain_image`.
-    known : Known
+    known : GroundTruth
         Truths, and who belongs together.
     draws, seed : int
         Of the bootstrap.
@@ -144,7 +144,7 @@ def score_scenario(
     for method, own in compared.items():
         for metric in own if method != OURS and OURS in compared else ():
             gain = compared[OURS][metric] - own[metric]
-            estimate = interval(gain[0], gain[1:])
+            estimate = bootstrap_interval(gain[0], gain[1:])
             scores.add(method, f'gain_{metric}', BOTH, estimate, maps[method].classifier)
     for method, rows in images.items():
         _add_means(scores, method, rows, known, weights)
@@ -155,7 +155,7 @@ def _score_method(
     scores: ScenarioScores,
     method: str,
     found: MethodMaps,
-    known: Known,
+    known: GroundTruth,
     weights: np.ndarray,
     above_chance: bool,
 ) -> dict[str, np.ndarray]:
@@ -178,13 +178,14 @@ def _score_method(
         group.append(group_ncc)
         single.append(single_ncc)
         for metric, drawn in (('ncc_group', group_ncc), ('ncc_single', single_ncc)):
-            scores.add(method, metric, direction, interval(drawn[0], drawn[1:]), found.classifier)
-        estimate, truth = (_volume(part.mean(axis=0), known.mask) for part in (values, wanted))
-        detail = score_map(estimate, truth, known.mask, signed=found.signed).to_dict()
+            estimate = bootstrap_interval(drawn[0], drawn[1:])
+            scores.add(method, metric, direction, estimate, found.classifier)
+        group_map, truth = (_volume(part.mean(axis=0), known.mask) for part in (values, wanted))
+        detail = score_map(group_map, truth, known.mask, signed=found.signed).to_dict()
         for metric in ('sign_accuracy', 'average_precision', 'iou', 'off_target_percent'):
             if metric != 'off_target_percent' or found.kind == LOG_JACOBIAN:
                 scores.add(method, metric, direction, detail[metric], found.classifier)
-        scores.maps[f'{method}.{direction}'] = estimate
+        scores.maps[f'{method}.{direction}'] = group_map
         scores.maps[f'truth.{direction}'] = _volume(
             known.truths[images][:, known.mask].mean(axis=0), known.mask
         )
@@ -192,7 +193,7 @@ def _score_method(
         return {}
     kept = {'ncc_group': np.mean(group, axis=0), 'ncc_single': np.mean(single, axis=0)}
     for metric, drawn in kept.items():
-        scores.add(method, metric, BOTH, interval(drawn[0], drawn[1:]), found.classifier)
+        scores.add(method, metric, BOTH, bootstrap_interval(drawn[0], drawn[1:]), found.classifier)
     return kept
 
 
@@ -201,7 +202,7 @@ def _agreement(
     wanted: np.ndarray,
     signed: bool,
     families: np.ndarray,
-    known: Known,
+    known: GroundTruth,
     weights: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """NCC of the group under all weights, the maps that it is of, the truths, NCC of each."""
@@ -221,7 +222,7 @@ def _agreement(
     return groups[best], candidates[best], wanted, np.array(each)
 
 
-def _smoothed(values: np.ndarray, known: Known) -> np.ndarray:
+def _smoothed(values: np.ndarray, known: GroundTruth) -> np.ndarray:
     volume = _volume(values, known.mask).astype(np.float64)
     sigma = SALIENCY_SMOOTHING_MM / known.grid.spacing
     return gaussian_filter(volume, sigma)[known.mask].astype(np.float32)
@@ -240,7 +241,7 @@ def _add_null(
     direction: str,
     found: MethodMaps,
     chosen: np.ndarray,
-    known: Known,
+    known: GroundTruth,
     above_chance: bool,
 ) -> None:
     """Where nothing is planted, nothing should be found."""
@@ -264,7 +265,7 @@ def _add_means(
     scores: ScenarioScores,
     method: str,
     rows: Sequence[ImageScores],
-    known: Known,
+    known: GroundTruth,
     weights: np.ndarray,
 ) -> None:
     """Means over the images, each direction on its own and both together."""
@@ -278,4 +279,4 @@ def _add_means(
             chosen = (directions == direction) | (direction == BOTH)
             if np.isfinite(values[chosen]).any():
                 drawn = family_mean(values[chosen], families[chosen], weights)
-                scores.add(method, metric, direction, interval(drawn[0], drawn[1:]))
+                scores.add(method, metric, direction, bootstrap_interval(drawn[0], drawn[1:]))

@@ -19,7 +19,7 @@ from bids_interp.spatial import Grid, count_folded, flow, log_jacobian, warp
 #: Doses at which the response has to rise.
 DOSES = (0.25, 0.5, 0.75, 1.0)
 #: Regions that the volume judge knows besides those that change.
-KNOWN_REGIONS = (
+JUDGED_REGIONS = (
     'hippocampus',
     'amygdala',
     'thalamus_left',
@@ -38,7 +38,7 @@ EDGE_MM = 2.0
 
 
 @dataclass(frozen=True)
-class Regions:
+class JudgedRegions:
     """Regions in template space.
 
     Parameters
@@ -56,15 +56,15 @@ class Regions:
     changed: tuple[int, ...]
 
     @classmethod
-    def draw(cls, changed: Sequence[str], grid: Grid) -> Regions:
+    def draw(cls, changed: Sequence[str], grid: Grid) -> JudgedRegions:
         """Draw those that change and the others that the judge knows."""
-        names = tuple(dict.fromkeys([*changed, *KNOWN_REGIONS]))
+        names = tuple(dict.fromkeys([*changed, *JUDGED_REGIONS]))
         weights = np.stack([region_mask(name, grid, EDGE_MM) for name in names])
         return cls(names, weights, tuple(names.index(name) for name in changed))
 
 
 @dataclass(frozen=True)
-class Witness:
+class ScaledClassifier:
     """A classifier that looks at simulations.
 
     Parameters
@@ -93,12 +93,12 @@ class Witness:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class CohortAnatomy:
     """What is known of the anatomy of the images of a cohort.
 
     Parameters
     ----------
-    regions : Regions
+    regions : JudgedRegions
         In template space.
     pull_backs : numpy.ndarray
         (N, 3, X, Y, Z) mm, what made each image of its brain in template space.
@@ -108,7 +108,7 @@ class Anatomy:
         (2, 2, R): for each class the 1st and 99th percentile of the volumes in mm^3.
     """
 
-    regions: Regions
+    regions: JudgedRegions
     pull_backs: np.ndarray
     judge: VolumeJudge
     limits: np.ndarray
@@ -116,12 +116,12 @@ class Anatomy:
     @classmethod
     def fit(
         cls,
-        regions: Regions,
+        regions: JudgedRegions,
         pull_backs: np.ndarray,
         labels: np.ndarray,
         train: np.ndarray,
         grid: Grid,
-    ) -> Anatomy:
+    ) -> CohortAnatomy:
         """Fit judge and limits to the training images."""
         volumes = np.stack(
             [
@@ -142,9 +142,9 @@ class Anatomy:
 @torch.no_grad()
 def explain_image(
     simulator: nn.Module,
-    own: Witness,
-    other: Witness | None,
-    anatomy: Anatomy,
+    own: ScaledClassifier,
+    other: ScaledClassifier | None,
+    anatomy: CohortAnatomy,
     index: int,
     label: int,
     truth: np.ndarray,
@@ -157,9 +157,9 @@ def explain_image(
     ----------
     simulator : torch.nn.Module
         In evaluation mode.
-    own, other : Witness
+    own, other : ScaledClassifier
         The classifier that the simulator was trained against, and one of another family.
-    anatomy : Anatomy
+    anatomy : CohortAnatomy
         Regions and volume judge.
     index, label : int
         Which image, and its class.
@@ -215,7 +215,7 @@ class _Deformation(TypedDict):
 
 
 def _transfer(
-    other: Witness | None, index: int, pull_back: torch.Tensor, sign: float, grid: Grid
+    other: ScaledClassifier | None, index: int, pull_back: torch.Tensor, sign: float, grid: Grid
 ) -> _Transfer:
     if other is None:
         return {'transfer_right_way': float('nan'), 'transfer_crosses': float('nan')}
@@ -227,7 +227,7 @@ def _transfer(
 
 
 def _anatomical(
-    anatomy: Anatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
+    anatomy: CohortAnatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
 ) -> _Volumes:
     """What happens to the volumes of regions."""
     sign = 1.0 if label == 0 else -1.0

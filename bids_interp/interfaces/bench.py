@@ -39,13 +39,13 @@ class PlanChange(SimpleInterface):
 
     def _run_interface(self, runtime):
         from bids_interp.anatomical.templates import brain_template
-        from bids_interp.bench.planted_cohort import plan_on
+        from bids_interp.bench.planted_cohort import plan_scenario
         from bids_interp.phantom.inject.planted_scan import save_plan
         from bids_interp.phantom.inject.scenarios import scenario
         from bids_interp.spatial import Grid
 
         template = brain_template(self.inputs.template, offline=self.inputs.offline)
-        plan = plan_on(
+        plan = plan_scenario(
             scenario(self.inputs.scenario, self.inputs.strength),
             Grid.from_image(template, self.inputs.template),
             self.inputs.spacing_mm,
@@ -89,7 +89,7 @@ class PlantScenario(SimpleInterface):
 
         import torch
 
-        from bids_interp.bench.planted_cohort import plant, save_known
+        from bids_interp.bench.planted_cohort import plant_cohort, save_ground_truth
         from bids_interp.models.preprocessing import Preprocessing
         from bids_interp.phantom.inject.planted_scan import load_plan
         from bids_interp.phantom.inject.scenarios import scenario
@@ -100,7 +100,7 @@ class PlantScenario(SimpleInterface):
         torch.set_num_threads(inputs.num_threads)
         grid, mask, preprocessing = load_context(Path(inputs.context))
         chosen = scenario(inputs.scenario, inputs.strength)
-        planted = plant(
+        planted = plant_cohort(
             read_brains(Path(inputs.brains)),
             replace(chosen, null=True) if inputs.untouched else chosen,
             load_plan(inputs.plan),
@@ -125,7 +125,7 @@ class PlantScenario(SimpleInterface):
             raw.labels, raw.families, inputs.n_folds, inputs.random_seed, names=raw.target.classes
         )
         save_folds(paths['folds'], folds)
-        save_known(paths['known'], planted)
+        save_ground_truth(paths['known'], planted)
         self._results.update({name: str(path) for name, path in paths.items()})
         return runtime
 

@@ -24,7 +24,7 @@ from bids_interp.records import to_plain
 if TYPE_CHECKING:
     from torch import nn
 
-    from bids_interp.bench.simulations import Anatomy, Witness
+    from bids_interp.bench.simulations import ScaledClassifier
     from bids_interp.training.cohort.cohort import Cohort
     from bids_interp.training.cohort.folds import Fold
     from bids_interp.training.fold import FoldResult
@@ -94,26 +94,26 @@ class SimulateFold(_Explain):
 
     def _run_interface(self, runtime):
         from bids_interp.bench.method_maps import LOG_JACOBIAN, FoldMaps
-        from bids_interp.bench.planted_cohort import load_known
-        from bids_interp.bench.simulations import Anatomy, Regions, explain_image
+        from bids_interp.bench.planted_cohort import load_ground_truth
+        from bids_interp.bench.simulations import CohortAnatomy, JudgedRegions, explain_image
         from bids_interp.training.cohort.storage import load_cohort, load_result
 
         inputs = self.inputs
         cohort, fold, images = self.open()
-        truths, pull_backs = load_known(Path(inputs.known))
+        truths, pull_backs = load_ground_truth(Path(inputs.known))
         own_cohort = load_cohort(Path(inputs.own_cohort))
         result = load_result(Path(inputs.result))
         classifier, simulator = load_networks(result, inputs.recipe, own_cohort)
         if simulator is None:
             raise ModelError(f'There is no simulator in {inputs.result}.')
-        own = make_witness(classifier, own_cohort, fold, result)
+        own = scaled_classifier(classifier, own_cohort, fold, result)
         other = None
         if isdefined(inputs.judge):
             judged = load_result(Path(inputs.judge))
             network, _ = load_networks(judged, inputs.judge_recipe, cohort)
-            other = make_witness(network, cohort, fold, judged)
-        regions = Regions.draw(inputs.changed, cohort.grid)
-        anatomy: Anatomy = Anatomy.fit(regions, pull_backs, cohort.labels, fold.train, cohort.grid)
+            other = scaled_classifier(network, cohort, fold, judged)
+        regions = JudgedRegions.draw(inputs.changed, cohort.grid)
+        anatomy = CohortAnatomy.fit(regions, pull_backs, cohort.labels, fold.train, cohort.grid)
         maps, rows = [], []
         for image in images:
             log_j, row = explain_image(
@@ -161,16 +161,19 @@ def load_networks(
     return classifier, simulator.eval().requires_grad_(False)
 
 
-def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldResult) -> Witness:
-    """A classifier with its scale on the validation split."""
-    from bids_interp.bench.simulations import Witness
+def scaled_classifier(
+    network: nn.Module, cohort: Cohort, fold: Fold, result: FoldResult
+) -> ScaledClassifier:
+    """Return a classifier with its midpoint and class gap on the validation split."""
+    from bids_interp.bench.simulations import ScaledClassifier
     from bids_interp.evaluation.validity import class_centre
     from bids_interp.training.classifier import predict_outputs
 
     outputs = predict_outputs(network, cohort.images[fold.validation])[:, 0]
     centre = class_centre(outputs, cohort.labels[fold.validation], cohort.target, 0)
     gap = result.trained.class_gap
-    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, Sequence) else gap)
+    first = gap[0] if isinstance(gap, Sequence) else gap
+    return ScaledClassifier(network, cohort.images, centre, first)
 
 
 class _SaliencyInputSpec(_ExplainInputSpec):
@@ -263,7 +266,7 @@ class BaselineFold(_Explain):
             registered_volumes,
         )
         from bids_interp.bench.method_maps import SIGNED, FoldMaps
-        from bids_interp.bench.planted_cohort import load_known
+        from bids_interp.bench.planted_cohort import load_ground_truth
 
         cohort, fold, images = self.open()
         train = np.concatenate([fold.train, fold.validation])
@@ -279,7 +282,7 @@ class BaselineFold(_Explain):
             volumes = registered_volumes(cohort.images[train], controls, cohort.grid)
             values['tbm'] = morphometry_t_map(volumes, labels)
         if 'exact' in self.inputs.methods:
-            _, pull_backs = load_known(Path(self.inputs.known))
+            _, pull_backs = load_ground_truth(Path(self.inputs.known))
             values['exact'] = exact_difference(pull_backs[train], labels, cohort.grid)
         maps = {
             name: (signs * value[cohort.mask][None]).astype(np.float32)

@@ -60,16 +60,16 @@ class ScoreScenario(SimpleInterface):
         from safetensors.numpy import save_file
 
         from bids_interp.bench.method_maps import FoldMaps, join_folds
-        from bids_interp.bench.planted_cohort import load_known
-        from bids_interp.bench.records import ImageScores, ScenarioFacts, ScenarioRecord
-        from bids_interp.bench.scenario_scores import Known, score_scenario
+        from bids_interp.bench.planted_cohort import load_ground_truth
+        from bids_interp.bench.records import ImageScores, ScenarioDesign, ScenarioRecord
+        from bids_interp.bench.scenario_scores import GroundTruth, score_scenario
         from bids_interp.training.cohort.storage import load_cohort, load_folds
 
         inputs = self.inputs
         cohort = load_cohort(Path(inputs.cohort))
         folds = load_folds(Path(inputs.folds))
-        truths, _ = load_known(Path(inputs.known))
-        known = Known(cohort.labels, cohort.families, truths, cohort.grid, cohort.mask)
+        truths, _ = load_ground_truth(Path(inputs.known))
+        known = GroundTruth(cohort.labels, cohort.families, truths, cohort.grid, cohort.mask)
         found, files = (
             list(given) if isdefined(given) else [] for given in (inputs.maps, inputs.rows)
         )
@@ -98,7 +98,7 @@ class ScoreScenario(SimpleInterface):
         reasons = {k: v for part in parts for k, v in (part.skipped | part.replaced).items()}
         folder = Path(runtime.cwd)
         record = ScenarioRecord(
-            **vars(from_plain(ScenarioFacts, inputs.facts)),
+            **vars(from_plain(ScenarioDesign, inputs.facts)),
             null=known.null,
             n_images=len(cohort),
             n_brains=len(np.unique(cohort.families)),

@@ -104,16 +104,16 @@ class Classify(ModelInterface):
             for answer in classify(bundle, image, folds, device)
         ]
         self._results['observed'] = self.path(runtime, 'observed.json')
-        write_json(self._results['observed'], to_plain(summarise(answers)))
+        write_json(self._results['observed'], to_plain(mean_answer(answers)))
         return runtime
 
 
-def summarise(folds: Sequence[FoldAnswer]) -> Answer:
+def mean_answer(folds: Sequence[FoldAnswer]) -> Answer:
     """Add mean and standard deviation over the folds to the answers of each.
 
     Examples
     --------
-    >>> summarise([FoldAnswer(0, 1.0, 0.75), FoldAnswer(1, 2.0, 0.85)]).logit_mean
+    >>> mean_answer([FoldAnswer(0, 1.0, 0.75), FoldAnswer(1, 2.0, 0.85)]).logit_mean
     1.5
     """
     logits = np.array([answer.logit for answer in folds])
@@ -239,7 +239,7 @@ def after_simulation(
     """
     temperatures = {answer.fold: answer.temperature for answer in observed.folds}
     return {
-        dose_label(direction, dose): summarise(
+        dose_label(direction, dose): mean_answer(
             [
                 FoldAnswer(
                     row.fold,

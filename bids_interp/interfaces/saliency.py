@@ -48,7 +48,7 @@ class Saliency(ModelInterface):
                 no_map(paths[-1])
                 continue
             write_nifti(paths[-1], maps[method].map, maps[method].grid.affine, template=True)
-            facts[file.label] = describe(maps[method])
+            facts[file.label] = saliency_sidecar(maps[method])
         self._results['saliency'] = paths
         for name, content in (
             ('saliency_facts', facts),
@@ -68,7 +68,7 @@ class Saliency(ModelInterface):
         return runtime
 
 
-def describe(saliency: Any) -> dict[str, Any]:
+def saliency_sidecar(saliency: Any) -> dict[str, Any]:
     """What the sidecar of a map says about its method.
 
     Parameters

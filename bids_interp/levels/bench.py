@@ -273,7 +273,7 @@ def _tell(
     provenance: Provenance,
 ) -> int:
     """Write the table of this run and of comparable ones, and say what is missing."""
-    from bids_interp.bench.bench_report import write_tables
+    from bids_interp.bench.bench_report import write_results
 
     # What an earlier run has left must not stand for what this one could not make.
     found = _comparable_scores(out, provenance.table)
@@ -292,6 +292,6 @@ def _tell(
     if own:
         earlier = set(found) - set(units)
         scores = [found[unit] for unit in sorted(own | earlier)]
-        page = write_tables(out, scores, {**facts, 'missing': missing})
+        page = write_results(out, scores, {**facts, 'missing': missing})
         click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
     return 1 if missing or outcome.status == FAILED else 0

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_interp.bench.method_maps import LOG_JACOBIAN, SIGNED, SIZE, MethodMaps
 from bids_interp.bench.records import ImageScores, Score
-from bids_interp.bench.scenario_scores import MEANS, Known, score_scenario
+from bids_interp.bench.scenario_scores import MEANS, GroundTruth, score_scenario
 from bids_interp.bench.truth_scores import SALIENCY_SMOOTHING_MM, score_map
 from bids_interp.spatial import Grid
 
@@ -22,11 +22,11 @@ def bump(centre: float) -> np.ndarray:
     return np.exp(-((POINTS - centre) ** 2).sum(axis=0) / 60).astype(np.float32)
 
 
-def known(null: bool = False) -> Known:
+def known(null: bool = False) -> GroundTruth:
     rng = np.random.default_rng(0)
     sizes = rng.uniform(0.7, 1.3, 12) * np.where(LABELS == 1, 1, -1) * 0.3
     truths = np.stack([size * bump(20) for size in sizes]) * (not null)
-    return Known(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK)
+    return GroundTruth(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK)
 
 
 def method(volumes: np.ndarray, kind: str = LOG_JACOBIAN, classifier: str = '') -> MethodMaps:

@@ -32,7 +32,7 @@ class Crash:
     file: str = ''
 
 
-def describe(error: Mapping[str, Any]) -> Crash:
+def describe_crash(error: Mapping[str, Any]) -> Crash:
     r"""Complete an error given as a mapping.
 
     Parameters
@@ -43,7 +43,7 @@ def describe(error: Mapping[str, Any]) -> Crash:
 
     Examples
     --------
-    >>> describe({'node': 'n4', 'traceback': 'Traceback ...\nMemoryError: 3 GiB'}).advice
+    >>> describe_crash({'node': 'n4', 'traceback': 'Traceback ...\nMemoryError: 3 GiB'}).advice
     'Lower --nprocs or raise the memory limit, then run the same command again.'
     """
     text = error.get('traceback') or error.get('text') or ''
@@ -93,6 +93,6 @@ def read_crashes(folder: str | Path, contains: str = '') -> list[dict[str, str]]
     return found
 
 
-def describe_all(errors: Iterable[Mapping[str, Any]]) -> list[Crash]:
+def describe_crashes(errors: Iterable[Mapping[str, Any]]) -> list[Crash]:
     """Describe several errors; the same one is told once."""
-    return list(dict.fromkeys(describe(error) for error in errors))
+    return list(dict.fromkeys(describe_crash(error) for error in errors))

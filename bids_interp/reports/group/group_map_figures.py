@@ -101,7 +101,7 @@ def draw_glass(path: Path, mean: Volume, limit: float) -> Path:
     return write_bytes(path, memory.getvalue())
 
 
-def viewer(mean: Volume, brain: np.ndarray, limit: float) -> str:
+def viewer_uri(mean: Volume, brain: np.ndarray, limit: float) -> str:
     """Interactive viewer of nilearn as an inline frame, nothing outside of it."""
     from nilearn import plotting
 
@@ -161,6 +161,6 @@ def draw_maps(
                     'glass': data_uri(glass) if glass else '',
                 }
             )
-            frame = frame or viewer(mean, brain, scale.limit)
+            frame = frame or viewer_uri(mean, brain, scale.limit)
         directions.add(one['name'][:-3])
     return shown, frame

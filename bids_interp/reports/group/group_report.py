@@ -39,7 +39,7 @@ def write_group_report(path: Path, content: Mapping[str, Any]) -> Path:
     from bids_interp.boilerplate.methods import render_html
     from bids_interp.reports.common.montage import write_bytes
     from bids_interp.reports.common.sections import PAGE
-    from bids_interp.reports.group.group_text import methods_of, told
+    from bids_interp.reports.group.group_text import methods_of, report_text
     from bids_interp.reports.scan.scan_report import html_environment
 
     names = ('style.css', 'training.css', 'group.css')
@@ -50,7 +50,7 @@ def write_group_report(path: Path, content: Mapping[str, Any]) -> Path:
         .get_template('group.html.j2')
         .render(
             content=content,
-            told=told(content),
+            told=report_text(content),
             who=_who(content['inclusion']),
             pictures=pictures,
             viewer=viewer,
@@ -87,7 +87,7 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
         draw_responses,
         draw_scores,
     )
-    from bids_interp.reports.training.answer_figures import attempt
+    from bids_interp.reports.training.answer_figures import figure_uri
 
     positive = str(content['target'].get('positive') or 'positive')
     simulated = [
@@ -105,19 +105,19 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
             {
                 'name': one['name'],
                 'dose': f'{int(one["name"][-3:]) / 100:g}',
-                'address': attempt(
+                'address': figure_uri(
                     partial(draw_forest, content['regions'], one['name']), f'regions{one["name"]}'
                 ),
             }
             for one in content['maps']
         ],
-        'logits': attempt(
+        'logits': figure_uri(
             partial(draw_logits, content['logits'], list(dict.fromkeys(simulated))), 'logits'
         ),
-        'responses': attempt(partial(draw_responses, content['response'], positive), 'responses')
+        'responses': figure_uri(partial(draw_responses, content['response'], positive), 'responses')
         if content['response']
         else '',
-        'scores': attempt(
+        'scores': figure_uri(
             partial(draw_scores, rows, content['group_column'], covariates, content['levels']),
             'scores',
         ),

@@ -22,7 +22,7 @@ WIDENED = (
 FEW = 10
 
 
-def told(content: Content) -> dict[str, Any]:
+def report_text(content: Content) -> dict[str, Any]:
     """Headline, cautions and limits of the report."""
     return {
         'head': _headline(content),

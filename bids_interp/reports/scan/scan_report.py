@@ -32,7 +32,7 @@ def build_report(
     prefix : str
         Source entities of the image, without suffix: ``sub-01_ses-a_run-1``.
     errors : iterable of mapping
-        What went wrong with this image; see :func:`bids_interp.reports.common.crashes.describe`.
+        Errors of this image, see :func:`bids_interp.reports.common.crashes.describe_crash`.
     methods : str
         Methods text in Markdown with ``[@key]`` citations; ``logs/CITATION.md`` where empty.
     run_uuid : str
@@ -48,13 +48,13 @@ def build_report(
     ImageError
         If answers or tables are there but cannot be read, and ``errors`` has nothing to say.
     """
-    from bids_interp.reports.common.crashes import describe_all
+    from bids_interp.reports.common.crashes import describe_crashes
     from bids_interp.reports.common.montage import write_bytes
     from bids_interp.reports.common.palette import GROWS, SHRINKS
     from bids_interp.reports.common.sections import PAGE, collect_sections
     from bids_interp.reports.scan.region_changes import read_regions
     from bids_interp.reports.scan.saliency_figure import listed_methods
-    from bids_interp.reports.scan.summary import summarise
+    from bids_interp.reports.scan.summary import summarise_scan
 
     files = ScanFiles(Path(output_dir), prefix)
     errors = list(errors)
@@ -62,7 +62,7 @@ def build_report(
     if damaged and not errors:
         # A page that says nothing of it would pass for whole.
         raise damaged[0]
-    summary = summarise(files)
+    summary = summarise_scan(files)
     words = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
     page = html_environment(PAGE).get_template('report.html.j2')
     content = page.render(
@@ -73,7 +73,7 @@ def build_report(
         regions=_region_rows(read_regions(files)),
         numbers=_counterfactual_rows(files),
         skipped_maps=listed_methods(files).get('Skipped', []),
-        crashes=describe_all(errors),
+        crashes=describe_crashes(errors),
         methods=_methods_html(files, methods),
         style=(PAGE / 'style.css').read_text(encoding='utf-8'),
         version=__version__,

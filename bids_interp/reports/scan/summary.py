@@ -103,7 +103,7 @@ class Summary:
         return sum((value > 0.5) == (self.mean > 0.5) for value in self.probabilities)
 
 
-def summarise(files: ScanFiles) -> Summary:
+def summarise_scan(files: ScanFiles) -> Summary:
     """Gather the summary from the derivatives on disk; parts that are missing stay empty."""
     prediction = files.read_prediction()
     origin = prediction or _origin_of_responses(files)

@@ -193,7 +193,7 @@ def draw_confounds(rows: Rows, chance: float, name: str) -> Any:
     Parameters
     ----------
     rows : sequence of mapping
-        Of :func:`bids_interp.reports.training.training_text.confound_rows`.
+        Of :func:`bids_interp.reports.training.training_text.merit_rows`.
     chance : float
         Value that means nothing: 0.5 of an AUC, 0 of a correlation.
     name : str
@@ -223,7 +223,7 @@ def draw_confounds(rows: Rows, chance: float, name: str) -> Any:
     return figure
 
 
-def attempt(draw: Callable[[], Any], name: str) -> str:
+def figure_uri(draw: Callable[[], Any], name: str) -> str:
     """Address of a figure; empty, and logged, where it cannot be drawn."""
     import logging
 

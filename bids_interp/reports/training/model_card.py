@@ -35,15 +35,15 @@ def model_card(config: BundleConfig) -> str:
     import jinja2
 
     from bids_interp.reports.common.sections import PAGE
-    from bids_interp.reports.training.sanity_text import sanity_words
+    from bids_interp.reports.training.sanity_text import sanity_summary
     from bids_interp.reports.training.training_text import (
-        confound_rows,
         left_out_text,
         limits_of,
         map_rows,
+        merit_rows,
         metric_rows,
-        model_facts,
-        verdict_of,
+        model_details,
+        verdict_text,
     )
 
     metrics = config.metrics
@@ -62,21 +62,21 @@ def model_card(config: BundleConfig) -> str:
         demonstration=config.demonstration,
         description=config.description or '',
         license=config.license or NO_LICENSE,
-        facts=model_facts(config),
-        verdict=verdict_of(metrics),
+        facts=model_details(config),
+        verdict=verdict_text(metrics),
         warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
         rows=metric_rows(metrics),
-        confounds=confound_rows(metrics)[1:],
+        confounds=merit_rows(metrics)[1:],
         left_out=left_out_text(metrics),
         maps=map_rows(metrics.get('simulator') or metrics.get('maps')),
-        sanity=sanity_words(metrics),
-        folds=fold_rows(config.folds),
+        sanity=sanity_summary(metrics),
+        folds=fold_size_rows(config.folds),
         limits=limits_of(metrics),
         target=config.target,
     )
 
 
-def fold_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
+def fold_size_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
     """Images of the parts and test AUC of each fold, where the configuration has them."""
     names = {
         'n_train': 'training',

@@ -9,7 +9,7 @@ from typing import Any
 VANISHED, KEPT = 'vanished', 'still there'
 
 
-def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def sanity_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What the checks were, what they found, and what follows.
 
     Parameters

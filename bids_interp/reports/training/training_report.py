@@ -14,16 +14,16 @@ from bids_interp.constants import SIGN
 from bids_interp.evaluation.verdict import is_above_chance
 from bids_interp.reports.scan.summary import Caution
 from bids_interp.reports.training.learning_curves import Curves, read_curves
-from bids_interp.reports.training.sanity_text import sanity_words
+from bids_interp.reports.training.sanity_text import sanity_summary
 from bids_interp.reports.training.training_text import (
-    confound_rows,
     estimate_text,
     left_out_text,
     limits_of,
     map_rows,
+    merit_rows,
     metric_rows,
-    model_facts,
-    verdict_of,
+    model_details,
+    verdict_text,
 )
 from bids_interp.version import __version__
 
@@ -103,14 +103,14 @@ def write_training_report(
 
     beside = {'covariates': covariates, 'mask': mask}
     joint = {**metrics, **{key: value for key, value in beside.items() if value is not None}}
-    confounds = confound_rows(joint)
+    confounds = merit_rows(joint)
     style = ''.join((PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css'))
     page = html_environment(PAGE).get_template('training.html.j2')
     content = page.render(
         **_words(config, joint, confounds),
         maps=map_rows(maps),
         mosaics=_mosaics(map_files or {}, config.template),
-        sanity=sanity_words(joint),
+        sanity=sanity_summary(joint),
         folds=_table(folds_table),
         answers=_table(oof),
         pictures=_pictures(config, joint, oof, curves, confounds),
@@ -130,7 +130,7 @@ def _words(
         'description': config.description or '',
         'demonstration': config.demonstration,
         'verdict': _verdict(metrics),
-        'facts': model_facts(config),
+        'facts': model_details(config),
         'cautions': _cautions(metrics, confounds),
         'rows': metric_rows(metrics),
         'confusion': _confusion(metrics),
@@ -143,7 +143,7 @@ def _words(
 
 def _verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The first words of the verdict large, the rest below."""
-    sentence = verdict_of(metrics)
+    sentence = verdict_text(metrics)
     if not sentence:
         return {'head': 'Not judged', 'rest': 'No out-of-fold metrics were kept.', 'tone': 'open'}
     head, _, rest = sentence.partition(': ')
@@ -255,7 +255,7 @@ def _pictures(
     confounds: list[dict[str, Any]],
 ) -> dict[str, str]:
     """Addresses and words of the figures; empty addresses where there is nothing to draw."""
-    from bids_interp.reports.training.answer_figures import attempt, draw_confounds
+    from bids_interp.reports.training.answer_figures import draw_confounds, figure_uri
     from bids_interp.reports.training.learning_curves import draw_curves
 
     kind = metrics.get('kind', 'binary')
@@ -264,12 +264,12 @@ def _pictures(
     name += ', mean over classes, within folds' if kind == 'multiclass' else ' within folds'
     shown = {'answers': '', 'confounds': ''}
     if oof:
-        shown['answers'] = attempt(lambda: _draw_answers(kind, oof, metrics, label), 'answers')
+        shown['answers'] = figure_uri(lambda: _draw_answers(kind, oof, metrics, label), 'answers')
     if confounds:
         draw = partial(draw_confounds, confounds, chance, name)
-        shown['confounds'] = attempt(draw, 'confounds')
+        shown['confounds'] = figure_uri(draw, 'confounds')
     alt, caption = _ANSWERS[kind]
-    curve = attempt(lambda: draw_curves(curves), 'curves')
+    curve = figure_uri(lambda: draw_curves(curves), 'curves')
     return {**shown, 'curves': curve, 'answers_alt': alt, 'answers_caption': caption}
 
 

@@ -94,7 +94,7 @@ def estimate_text(estimate: Any, digits: int = 2) -> str:
     return f'{estimate:.{digits}f}' if isinstance(estimate, float) else 'n/a'
 
 
-def verdict_of(metrics: Mapping[str, Any]) -> str:
+def verdict_text(metrics: Mapping[str, Any]) -> str:
     """The verdict that was kept with the metrics, or made of them; empty where there are none."""
     if metrics.get('verdict'):
         return str(metrics['verdict'])
@@ -127,7 +127,7 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def confound_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+def merit_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The classifier's figure of merit beside that of covariates and of the outline alone.
 
     Parameters
@@ -232,7 +232,7 @@ def pairs_text(pairs: Any) -> str:
     return ', '.join(map(str, pairs)) if isinstance(pairs, list | tuple) else str(pairs)
 
 
-def model_facts(config: BundleConfig) -> list[tuple[str, str]]:
+def model_details(config: BundleConfig) -> list[tuple[str, str]]:
     """What was trained, on what and how; what the configuration does not tell is left out.
 
     Parameters
