@@ -20,6 +20,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.records import from_plain
 
 
 class _TakePreparedInputSpec(BaseInterfaceInputSpec):
@@ -226,9 +227,32 @@ class AssembleModel(SimpleInterface):
     _always_run = True
 
     def _run_interface(self, runtime):
-        from bids_interp.interfaces.train_outputs import write_model
+        from bids_interp.models.bundle.schema import ModelFacts
+        from bids_interp.reports.training.training_outputs import FinishedTraining, write_model
+        from bids_interp.training.cohort.storage import (
+            load_cohort,
+            load_folds,
+            load_result,
+            load_sanity,
+        )
 
-        checked = Path(self.inputs.sanity) if isdefined(self.inputs.sanity) else None
-        bundle, report = write_model(self.inputs, checked)
+        inputs = self.inputs
+        training = FinishedTraining(
+            load_cohort(Path(inputs.cohort)),
+            load_folds(Path(inputs.folds)),
+            [load_result(Path(path)) for path in inputs.results],
+            json.loads(Path(inputs.table).read_text(encoding='utf-8')),
+            inputs.random_seed,
+            load_sanity(Path(inputs.sanity)) if isdefined(inputs.sanity) else None,
+        )
+        bundle, report = write_model(
+            training,
+            from_plain(ModelFacts, inputs.facts),
+            bundle=inputs.bundle,
+            report_dir=Path(inputs.report_dir),
+            checkpoints=Path(inputs.checkpoints),
+            classifier=inputs.classifier if isdefined(inputs.classifier) else None,
+            overwrite=inputs.overwrite,
+        )
         self._results.update(bundle=str(bundle), report=str(report))
         return runtime
