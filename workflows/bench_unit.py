@@ -37,7 +37,7 @@ class BenchFiles:
     ----------
     brains : pathlib.Path
         JSON: label, t1w, mask, transform and digest of each brain.
-    context : pathlib.Path
+    input_space : pathlib.Path
         Grid, mask and intensities of our model.
     checkpoints : pathlib.Path
         Folder for checkpoints; its name changes with the images.
@@ -48,7 +48,7 @@ class BenchFiles:
     """
 
     brains: Path
-    context: Path
+    input_space: Path
     checkpoints: Path
     out_dir: Path
     template: str
@@ -138,7 +138,7 @@ class BenchUnit:
         benchmark = self.benchmark
         return {
             'brains': str(self.files.brains),
-            'context': str(self.files.context),
+            'input_space': str(self.files.input_space),
             'scenario': self.scenario,
             'strength': benchmark.strength,
             'replicates': benchmark.replicates,

@@ -59,7 +59,7 @@ class PlanChange(SimpleInterface):
 class _PlantInputSpec(BaseInterfaceInputSpec):
     brains = File(exists=True, mandatory=True, desc='JSON: label, t1w, mask, transform of each')
     plan = File(exists=True, mandatory=True, desc='of PlanChange')
-    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
     scenario = traits.Str(mandatory=True, desc='S1 to S8')
     strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
     replicates = traits.Int(mandatory=True, desc='images of each brain')
@@ -98,7 +98,7 @@ class PlantScenario(SimpleInterface):
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
-        grid, mask, preprocessing = load_context(Path(inputs.context))
+        grid, mask, preprocessing = load_context(Path(inputs.input_space))
         chosen = scenario(inputs.scenario, inputs.strength)
         planted = plant_cohort(
             read_brains(Path(inputs.brains)),

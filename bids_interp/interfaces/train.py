@@ -56,7 +56,7 @@ class TakePrepared(SimpleInterface):
 class _TrainingInputInputSpec(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True, desc='native brain, zero outside')
     native_to_template = File(exists=True, mandatory=True, desc='JSON: 4 x 4, RAS+ mm')
-    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
     out_file = traits.Str(mandatory=True, desc='where the input is kept (.safetensors)')
 
 
@@ -77,7 +77,7 @@ class TrainingInput(SimpleInterface):
         from bids_interp.models.preprocessing import to_model_grid
         from bids_interp.training.cohort.storage import load_context, save_input
 
-        grid, mask, preprocessing = load_context(Path(self.inputs.context))
+        grid, mask, preprocessing = load_context(Path(self.inputs.input_space))
         brain, native = load_image(self.inputs.brain, 'T1w')
         matrix = load_matrix(self.inputs.native_to_template)
         image = to_model_grid(brain, native, matrix, grid, mask, preprocessing)
@@ -88,7 +88,7 @@ class TrainingInput(SimpleInterface):
 
 class _GatherInputSpec(BaseInterfaceInputSpec):
     inputs = InputMultiObject(File(exists=True), mandatory=True, desc='inputs, in order')
-    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
     table = File(exists=True, mandatory=True, desc='JSON: labels, families, keys and covariates')
     n_folds = traits.Int(mandatory=True, desc='folds of the cross-validation')
     random_seed = traits.Int(mandatory=True, desc='seed of the folds')
@@ -111,7 +111,7 @@ class GatherCohort(SimpleInterface):
 
         table = json.loads(Path(self.inputs.table).read_text(encoding='utf-8'))
         cohort = gather(
-            [Path(path) for path in self.inputs.inputs], Path(self.inputs.context), table
+            [Path(path) for path in self.inputs.inputs], Path(self.inputs.input_space), table
         )
         folds = split(cohort, table, self.inputs.n_folds, self.inputs.random_seed)
         files = {name: Path(runtime.cwd) / f'{name}.safetensors' for name in ('cohort', 'folds')}

@@ -164,7 +164,7 @@ def _prepare(
             records=missing,
             prepared={},
             template=EMBEDDED_TEMPLATE,
-            context=context,
+            input_space=context,
             inputs_dir=base_dir / 'inputs',
             run=run,
             base_dir=base_dir,

@@ -132,7 +132,7 @@ def _prepare_inputs(
         records=records,
         prepared=prepared,
         template=template,
-        context=base_dir / 'context.safetensors',
+        input_space=base_dir / 'context.safetensors',
         inputs_dir=base_dir / 'inputs',
         run=run,
         base_dir=base_dir,
