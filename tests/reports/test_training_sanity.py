@@ -41,8 +41,8 @@ def test_rows_say_what_vanished() -> None:
         ('second_seed', '0.81', ''),
         ('folds', '0.70', ''),
     ]
-    assert '0.2' not in words['rows'][0]['wanted']
-    assert re.search(r'-0\.2\b.* 0\.2\b', words['rows'][1]['wanted'])
+    assert '0.2' not in words['rows'][0]['expected']
+    assert re.search(r'-0\.2\b.* 0\.2\b', words['rows'][1]['expected'])
 
 
 def test_the_first_sentence_says_what_follows() -> None:
