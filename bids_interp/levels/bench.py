@@ -92,7 +92,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     files = _files(benchmark.data_digest(known), brains, context, work_dir, out)
     provenance = _provenance(benchmark.table_digest(known), command, run)
     outcome = _run(benchmark, files, run, provenance)
-    code = _tell(benchmark, out, outcome, _facts(settings, benchmark, brains), provenance)
+    code = _tell(benchmark, out, outcome, _setup(settings, benchmark, brains), provenance)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return max(code, 1 if problems else 0)
 
@@ -232,7 +232,7 @@ def _provenance(table: str, command: Sequence[str], run: Run) -> Provenance:
     )
 
 
-def _facts(
+def _setup(
     settings: Settings, benchmark: Benchmark, brains: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """What the table says of all its scores."""
@@ -269,7 +269,7 @@ def _tell(
     benchmark: Benchmark,
     out: Path,
     outcome: Outcome,
-    facts: dict[str, Any],
+    setup: dict[str, Any],
     provenance: Provenance,
 ) -> int:
     """Write the table of this run and of comparable ones, and say what is missing."""
@@ -292,6 +292,6 @@ def _tell(
     if own:
         earlier = set(found) - set(units)
         scores = [found[unit] for unit in sorted(own | earlier)]
-        page = write_results(out, scores, {**facts, 'missing': missing})
+        page = write_results(out, scores, {**setup, 'missing': missing})
         click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
     return 1 if missing or outcome.status == FAILED else 0
