@@ -1,4 +1,4 @@
-"""Methods text: the sentences of the workflows with their references, as Markdown and HTML."""
+"""Methods text of the workflows with references, as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ _KEY = re.compile(r'@([\w:.-]*\w)')
 
 
 class DescribedWorkflow(Protocol):
-    """A workflow that tells what it does."""
+    """Workflow with a methods text."""
 
     def visit_desc(self) -> str:
-        """Sentences of the workflow and of everything in it."""
+        """Return the methods text of the workflow and its parts."""
         ...
 
 
 def methods_text(workflow: DescribedWorkflow) -> str:
-    """Write the methods text of a workflow.
+    """Return the methods text of a workflow.
 
     Parameters
     ----------
     workflow : niworkflows.engine.LiterateWorkflow
-        Its ``__desc__`` and those of its parts are the body.
+        Workflow with ``__desc__``, its own and that of its parts.
 
     Returns
     -------
     str
-        Markdown with citations as ``[@key]``, the same sentence only once.
+        Markdown with citations as ``[@key]``, without repeated paragraphs.
     """
     template = files('bids_interp.boilerplate').joinpath('methods.md').read_text(encoding='utf-8')
     paragraphs = [part.strip() for part in re.split(r'\n\s*\n', workflow.visit_desc())]
-    # Many images share a workflow's sentences; nobody wants to read them once per image.
+    # The workflows of all images have the same text.
     body = '\n\n'.join(dict.fromkeys(part for part in paragraphs if part))
     return template.replace('VERSION', __version__).replace('BODY', body)
 
 
 def cited(markdown: str) -> list[str]:
-    """Keys that a text cites and the bibliography knows, in the order of the text.
+    """Return the keys that a text cites, in its order, if they are in the bibliography.
 
     Examples
     --------
@@ -62,10 +62,9 @@ def cited(markdown: str) -> list[str]:
 
 
 def render_html(markdown: str) -> str:
-    """Turn the methods text into HTML with a list of references.
+    """Return the methods text as HTML with a list of references.
 
-    Headings, paragraphs, emphasis, code and citations are all that such a text needs, so that no
-    converter has to be installed.
+    The text has only headings, paragraphs, emphasis, code and citations, so no converter is needed.
 
     Parameters
     ----------
@@ -75,7 +74,7 @@ def render_html(markdown: str) -> str:
     Returns
     -------
     str
-        A piece of HTML.
+        HTML fragment.
 
     Examples
     --------
@@ -117,14 +116,14 @@ def _cite(match: re.Match[str]) -> str:
 def write_citation(folder: str | Path, markdown: str) -> list[Path]:
     """Write ``CITATION.md``, ``CITATION.html`` and ``CITATION.bib``, each atomically.
 
-    Several jobs may write them at the same time: a reader always finds a whole file.
+    Several jobs may write the files at the same time.
 
     Parameters
     ----------
     folder : path
-        Usually ``logs`` of the output directory; made where it is missing.
+        Output folder, usually ``logs`` of the output directory; created if missing.
     markdown : str
-        Of :func:`methods_text`.
+        Text of :func:`methods_text`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The node of the saliency maps."""
+"""Saliency interface."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ class _SaliencyInputSpec(NetworkInputSpec):
 class _SaliencyOutputSpec(TraitedSpec):
     saliency = traits.List(
         File(exists=True),
-        desc='maps in the order of the methods; a file of no bytes for one that does not apply',
+        desc='maps in the order of the methods; an empty file for a skipped method',
     )
     saliency_facts = File(exists=True, desc='JSON: an object for each method')
-    saliency_methods = File(exists=True, desc='JSON: which methods apply, and why others do not')
+    saliency_methods = File(
+        exists=True, desc='JSON: applied methods, and skipped methods with reasons'
+    )
 
 
 class Saliency(ModelInterface):
-    """Compute saliency maps of the classifiers that did not see the subject."""
+    """Compute saliency maps of the classifiers that were not trained with the subject."""
 
     input_spec = _SaliencyInputSpec
     output_spec = _SaliencyOutputSpec
@@ -69,7 +71,7 @@ class Saliency(ModelInterface):
 
 
 def saliency_sidecar(saliency: Any) -> dict[str, Any]:
-    """What the sidecar of a map says about its method.
+    """Return the sidecar fields of a saliency map.
 
     Parameters
     ----------
@@ -79,7 +81,7 @@ def saliency_sidecar(saliency: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        Keys of the sidecar; ``CompletenessError`` only for methods that have one.
+        Fields of the sidecar; ``CompletenessError`` only for some methods.
     """
     from captum import __version__
 
@@ -96,6 +98,6 @@ def saliency_sidecar(saliency: Any) -> dict[str, Any]:
         content['CompletenessError'] = saliency.completeness_error
         content['CompletenessErrorMeaning'] = (
             'Sum of the map minus the difference of the scores of image and baseline, in class '
-            'gaps; 0 if the method keeps its promise for this network.'
+            'gaps; 0 if the method is complete for this network.'
         )
     return content

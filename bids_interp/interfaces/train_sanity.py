@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nipype.interfaces.base import File, TraitedSpec
 
-from bids_interp.interfaces.train import TrainFold, _FoldInputSpec, _tell
+from bids_interp.interfaces.train import TrainFold, _FoldInputSpec, _log_line
 
 
 class _SanityInputSpec(_FoldInputSpec):
@@ -49,7 +49,7 @@ class SanityFold(TrainFold):
                 Path(inputs.directory) / f'fold-{inputs.index}',
                 resolve_device(inputs.device),
                 inputs.n_devices,
-                _tell,
+                _log_line,
             ),
             seed=inputs.random_seed,
             external=self._external(),

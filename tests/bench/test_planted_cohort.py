@@ -94,8 +94,8 @@ def test_the_same_images_are_explained_by_all(planted):
     assert np.array_equal(chosen, explained_images(planted.cohort, 1, seed=4))
 
 
-def test_what_is_known_comes_back(planted, tmp_path):
-    save_ground_truth(tmp_path / 'known.safetensors', planted)
-    truths, pull_backs = load_ground_truth(tmp_path / 'known.safetensors')
+def test_ground_truth_comes_back(planted, tmp_path):
+    save_ground_truth(tmp_path / 'truth.safetensors', planted)
+    truths, pull_backs = load_ground_truth(tmp_path / 'truth.safetensors')
     np.testing.assert_array_equal(truths, planted.truths)
     np.testing.assert_array_equal(pull_backs, planted.pull_backs)

@@ -19,11 +19,13 @@ from bids_interp.bench.planted_cohort import (
     explained_images,
     save_ground_truth,
 )
+from bids_interp.bench.records import ScenarioDesign
 from bids_interp.interfaces import bench_explain
 from bids_interp.interfaces.bench import read_brains
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, classifier_metrics
 from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.records import to_plain
 from bids_interp.spatial import Grid
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import make_folds
@@ -31,6 +33,12 @@ from bids_interp.training.cohort.storage import save_cohort, save_folds
 
 GRID = Grid((8, 8, 8), np.diag([4.0, 4.0, 4.0, 1.0]))
 COUNT = 24
+DESIGN = to_plain(
+    ScenarioDesign(
+        scenario='S3', seed=0, strength='moderate', purpose='', changes={}, replicates=2,
+        anatomy_mm=1.0, spacing_mm=4.0, stride_mm=24.0, n_folds=2, draws=5, methods=(), recipes={},
+    )
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -56,10 +64,10 @@ def planted() -> PlantedCohort:
 def files(planted: PlantedCohort, tmp_path: Path, monkeypatch) -> dict[str, str]:
     monkeypatch.chdir(tmp_path)
     cohort = planted.cohort
-    paths = {name: tmp_path / f'{name}.safetensors' for name in ('cohort', 'folds', 'known')}
+    paths = {name: tmp_path / f'{name}.safetensors' for name in ('cohort', 'folds', 'ground_truth')}
     save_cohort(paths['cohort'], cohort)
     save_folds(paths['folds'], make_folds(cohort.labels, cohort.families, 2, 0))
-    save_ground_truth(paths['known'], planted)
+    save_ground_truth(paths['ground_truth'], planted)
     return {name: str(path) for name, path in paths.items()}
 
 
@@ -152,7 +160,7 @@ def test_rows_of_the_scores_carry_the_name_too(planted, files, networks):
     rng = np.random.default_rng(2)
     truths = rng.normal(0, 0.1, planted.truths.shape).astype(np.float32)
     save_ground_truth(
-        Path(files['known']), PlantedCohort(planted.cohort, truths, planted.pull_backs)
+        Path(files['ground_truth']), PlantedCohort(planted.cohort, truths, planted.pull_backs)
     )
     judge = networks['judge']
     maps = [
@@ -164,7 +172,7 @@ def test_rows_of_the_scores_carry_the_name_too(planted, files, networks):
     maps.append(saliency(files, 'guidedgradcam', 0, judge))
     maps.append(saliency(files, 'guidedgradcam', 1, networks['ours'], judge=judge))
     node = ScoreScenario(
-        **files, maps=maps, classifiers={}, recipe={}, draws=5, facts={'seed': 0}, random_seed=0
+        **files, maps=maps, classifiers={}, recipe={}, draws=5, design=DESIGN, random_seed=0
     )
     scores = json.loads(Path(node.run().outputs.scores).read_text())
     found = {(row['method'], row['classifier']) for row in scores['rows']}

@@ -99,17 +99,14 @@ def test_the_first_failure_and_its_crash_file_are_kept(tmp_path: Path) -> None:
 
 
 def _inject_wf(folder: Path, records: list[T1wRecord]) -> pe.Workflow:
-    settings = Settings(folder, folder / 'out')
+    run = Run(Settings(folder, folder / 'out'), folder / 'work', 'cpu', 1, 1, 8.0, 'now')
     return init_inject_wf(
-        settings=settings,
+        run=run,
         records=records,
         replicates={},
         injection={},
         model_template='MNI152NLin2009aSym',
-        omp_nthreads=1,
         base_dir=folder / 'work',
-        log_settings=settings,
-        run_uuid='now',
     )
 
 
