@@ -13,6 +13,7 @@ from nipype.pipeline import engine as pe
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ImageError
 from bids_interp.execution.progress import Progress, count_nodes
+from bids_interp.execution.run import Run
 from bids_interp.levels.labels import LabelledImage
 from bids_interp.levels.run_reports import is_done
 from bids_interp.levels.train_inputs import describe_images
