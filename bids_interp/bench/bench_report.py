@@ -214,7 +214,7 @@ def score_text(row: Score | None, metric: str) -> str:
 
     Examples
     --------
-    >>> score_text(Score('ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
+    >>> score_text(Score('ours', 'ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
     '0.50 (0.25 to 0.62)'
     >>> score_text(None, 'ncc_group')
     ''

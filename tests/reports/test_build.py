@@ -79,11 +79,11 @@ def test_summary_comes_first_and_says_it_all(page: Page) -> None:
 
 
 def test_sign_is_explained(page: Page) -> None:
-    sign = page.find('sign').text
+    sign = page.find('sign').text.lower()
     assert sign.index('negative') < sign.index('shrinks') < sign.index('positive')
     assert sign.index('positive') < sign.index('grows')
     caption = next(e.text for e in page.elements if e.tag == 'figcaption')
-    assert re.search('shrink .*grow .*“patient”', caption)
+    assert re.search('shrinks .*grows.*“patient”', caption)
 
 
 def change_prediction(out: Path, **fields: object) -> None:
