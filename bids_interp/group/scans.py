@@ -233,7 +233,9 @@ def _read_scan(path: Path, subject: str) -> Scan:
     return scan
 
 
-def choose_model(scans: Sequence[Scan], wanted: tuple[str, str] | None = None) -> tuple[str, str]:
+def choose_summarised_model(
+    scans: Sequence[Scan], wanted: tuple[str, str] | None = None
+) -> tuple[str, str]:
     """Name and hash of the model that is summarised: the one asked for, else the most frequent.
 
     Raises

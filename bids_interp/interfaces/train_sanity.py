@@ -33,7 +33,7 @@ class SanityFold(TrainFold):
             load_result,
             save_sanity,
         )
-        from bids_interp.training.fold import Place
+        from bids_interp.training.fold import FoldWorkspace
         from bids_interp.training.recipe import make_recipe
         from bids_interp.training.sanity import check_fold
 
@@ -45,7 +45,7 @@ class SanityFold(TrainFold):
             inputs.index,
             make_recipe(**inputs.recipe),
             load_result(Path(inputs.result)),
-            Place(
+            FoldWorkspace(
                 Path(inputs.directory) / f'fold-{inputs.index}',
                 resolve_device(inputs.device),
                 inputs.n_devices,

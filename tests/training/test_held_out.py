@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.validity import image_scores, simulated_scores
+from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.assemble import assemble
@@ -23,7 +24,7 @@ from bids_interp.training.classifier import ClassifierTask, predict_outputs
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.dose import CLOSE
-from bids_interp.training.fold import FoldResult, FoldRun, Place, train_fold, train_stages
+from bids_interp.training.fold import FoldResult, FoldRun, FoldWorkspace, train_fold, train_stages
 from bids_interp.training.simulator import Opponent
 from helpers.balls import BINARY, CLASSIFIER, RECIPE, SIMULATOR, ball, binary_cohort
 
@@ -81,7 +82,7 @@ def test_temperature_gap_and_test_outputs_of_a_fold(cohort: Cohort, tmp_path: Pa
     """A given classifier, so that nothing is trained but a simulator of a single step."""
     given = Mass().eval().requires_grad_(False)
     recipe = replace(RECIPE, simulator=replace(SIMULATOR, template_steps=1))
-    result = train_fold(cohort, FOLD, 0, recipe, Place(tmp_path), seed=0, external=given)
+    result = train_fold(cohort, FOLD, 0, recipe, FoldWorkspace(tmp_path), seed=0, external=given)
 
     def calibrated(part: np.ndarray) -> tuple[float, float]:
         outputs, labels = predict_outputs(given, cohort.images[part]), cohort.labels[part]
@@ -99,14 +100,14 @@ def test_temperature_gap_and_test_outputs_of_a_fold(cohort: Cohort, tmp_path: Pa
 
 def test_members_are_met_at_their_gap_on_the_validation_split(cohort: Cohort) -> None:
     members = [Mass(-0.01), Mass(-0.02)]
-    run = FoldRun(cohort, FOLD, 0, Place(Path()), 0, 'fold 1')
+    run = FoldRun(cohort, FOLD, 0, FoldWorkspace(Path()), 0, 'fold 1')
     gaps = run.opponent(members).gaps
     held_out = predict_outputs(members[0], cohort.images[FOLD.validation])
     wanted = class_gaps(held_out, cohort.labels[FOLD.validation], BINARY)[0]
     assert np.ravel(gaps) == pytest.approx([wanted, 2 * wanted], rel=1e-4)
 
 
-class Planting(Place):
+class Planting(FoldWorkspace):
     """Plants a template instead of training one."""
 
     def run(self, task: Any, folder: Path, name: str) -> None:
@@ -148,13 +149,10 @@ def test_probabilities_of_a_fold_have_its_temperature(cohort: Cohort) -> None:
         Fold(FOLD.train, FOLD.validation, np.arange(12, 24)),
     ]
     outputs = predict_outputs(Mass(), cohort.images)
-    side = {'validity': 1.0, 'effectiveness': 1.0}
-    facts = {'validity': [{'inject': side, 'remove': side}], 'minimality': 1.0}
+    metrics = FoldMetrics(8, 8, 12, SimulatorMetrics())
     maps = dict.fromkeys(('inject', 'remove'), cohort.images[0, 0].numpy())
     results = [
-        FoldResult(
-            TrainedFold({}, {}, temperature, 1.0, {'simulator': facts}), outputs[fold.test], maps
-        )
+        FoldResult(TrainedFold({}, {}, temperature, 1.0, metrics), outputs[fold.test], maps)
         for fold, temperature in zip(folds, (0.5, 4.0), strict=True)
     ]
     made = assemble(cohort, folds, results, covariates={}, site=None, seed=0)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.constants import DIRECTIONS, SIGN
 from bids_interp.evaluation.stability import stability_maps
 from bids_interp.spatial.grid import Grid
@@ -97,7 +98,7 @@ def write_sanity_maps(
         label = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))
         named[f'sanity{label}'] = (
             data,
-            f'Sanity check of fold {sanity.metrics["fold"]}: log-Jacobian of a simulator trained '
+            f'Sanity check of fold {sanity.metrics.fold}: log-Jacobian of a simulator trained '
             f'{check}.',
         )
     return [

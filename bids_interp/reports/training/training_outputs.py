@@ -13,6 +13,7 @@ from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
 from bids_interp.evaluation.out_of_fold import out_of_fold_rows
 from bids_interp.models.bundle.schema import BundleConfig, FoldConfig, ModelFacts
 from bids_interp.models.bundle.writer import save_bundle
+from bids_interp.records import to_plain
 from bids_interp.reports.training.learning_curves import Curves, read_curves
 from bids_interp.reports.training.model_card import model_card
 from bids_interp.reports.training.training_map_files import (
@@ -94,7 +95,7 @@ class FinishedTraining:
             categories=[column for column in covariates if is_category(column)],
         )
         if self.sanity is not None:
-            assembled.metrics['sanity'] = self.sanity.metrics
+            assembled.metrics['sanity'] = to_plain(self.sanity.metrics)
         return assembled
 
 

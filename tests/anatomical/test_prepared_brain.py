@@ -8,8 +8,8 @@ import pytest
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.conform import conform
-from bids_interp.anatomical.prepare import NOT_BACKGROUND, BrainOptions, prepare_brain
-from bids_interp.anatomical.refine import MaskSettings, refine
+from bids_interp.anatomical.mask_border import MaskSettings, refine
+from bids_interp.anatomical.prepared_brain import NOT_BACKGROUND, BrainOptions, prepare_brain
 from bids_interp.errors import ImageError
 from helpers import shapes
 
@@ -39,7 +39,9 @@ def dice(first, second):
 @pytest.fixture(autouse=True)
 def without_n4(monkeypatch):
     """N4 has its own test, which calls it by its own name."""
-    monkeypatch.setattr('bids_interp.anatomical.prepare.correct_bias', lambda img, **options: img)
+    monkeypatch.setattr(
+        'bids_interp.anatomical.prepared_brain.correct_bias', lambda img, **options: img
+    )
 
 
 @pytest.mark.parametrize('skull_strip', ['auto', 'skip'])
@@ -70,6 +72,10 @@ def test_a_given_mask_is_used(head, tmp_path):
     assert np.array_equal(np.asarray(prepared.mask.dataobj) > 0.5, mask)
     assert not prepared.stripped_input
     assert prepared.facts['BrainMask'] == 'given'
+    brain, image = (np.asarray(part.dataobj) for part in (prepared.brain, prepared.image))
+    assert not brain[~mask].any()
+    assert image[~mask].max() > 0
+    np.testing.assert_array_equal(brain[mask], np.clip(image[mask], 0, None))
 
 
 @pytest.mark.parametrize('fault', ['grid', 'empty', 'damaged'])
@@ -91,7 +97,7 @@ def test_a_preprocessed_image_is_not_corrected_again(head, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError('N4 was run on a preprocessed image')
 
-    monkeypatch.setattr('bids_interp.anatomical.prepare.correct_bias', refuse)
+    monkeypatch.setattr('bids_interp.anatomical.prepared_brain.correct_bias', refuse)
     prepared = prepare_brain(as_brain(head), BrainOptions(), corrected=True)
     assert 'BiasCorrection' not in prepared.facts
 
