@@ -1,4 +1,4 @@
-"""One sink for all derivatives: files, names and sidecars are planned beforehand."""
+"""Sink for all derivatives, which writes the files of a plan."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, Plan
 
 class _SinkInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     out_dir = Directory(mandatory=True, desc='root of the output dataset')
-    plan = traits.Dict(mandatory=True, desc='name of an input -> planned outputs, in order')
+    plan = traits.Dict(mandatory=True, desc='planned outputs in order, by input')
 
 
 class _SinkOutputSpec(TraitedSpec):
-    out_files = OutputMultiObject(File(exists=True), desc='what was written, without sidecars')
+    out_files = OutputMultiObject(File(exists=True), desc='files written, without sidecars')
 
 
 class DerivativesSink(SimpleInterface):
-    """Write planned outputs into the output dataset, each whole or not at all.
+    """Write planned outputs atomically into the output dataset.
 
     Parameters
     ----------
     plan : dict
-        Of :func:`bids_interp.bids.write.scan_outputs.plan_anatomical` or ``plan_explain``. Every
-        key becomes an input that takes a file or a list of files, and everything that sidecars
-        learn on the way becomes an input that takes a value or a JSON file.
+        Plan of :func:`bids_interp.bids.write.scan_outputs.plan_anatomical` or ``plan_explain``.
+        Every key becomes an input for a file or a list of files. Every value that a sidecar needs
+        becomes an input for a value or a JSON file.
 
     Raises
     ------
     ValueError
-        If an input brings other files than the planned ones, or the same ones in another order.
+        If the files of an input, or their order, differ from the plan.
     """
 
     input_spec = _SinkInputSpec
@@ -83,11 +83,11 @@ class DerivativesSink(SimpleInterface):
     def _value(self, name: str) -> Any:
         value = getattr(self.inputs, name)
         if not isdefined(value):
-            raise ValueError(f'Nothing is connected to {name}.')
+            raise ValueError(f'The input {name} is not connected.')
         return value
 
     def _learned(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Collect what the sidecar of a file learns."""
+        """Collect the values that the sidecar of a file needs."""
         collected: dict[str, Any] = {}
         for key, name in output['learned']:
             value = self._value(name)
@@ -104,16 +104,16 @@ def _as_list(value: Any) -> list[str]:
 
 
 def check_identity(name: str, files: list[str], outputs: list[dict[str, Any]]) -> None:
-    """Compare the files of one input with the planned ones, by their names.
+    """Compare the files of one input with the plan by their names.
 
     Raises
     ------
     ValueError
-        If their number, identity or order is another one.
+        If number, identity or order differ.
     """
     planned = [output['stem'] for output in outputs]
     if len(files) != len(planned):
-        raise ValueError(f'{name} brings {len(files)} files; {len(planned)} are planned.')
+        raise ValueError(f'{name} has {len(files)} files instead of {len(planned)}.')
     found = [Path(file).name.split('.')[0] for file in files]
     wrong = [
         f'{stem} (planned: {wanted})'
@@ -121,29 +121,29 @@ def check_identity(name: str, files: list[str], outputs: list[dict[str, Any]]) -
         if wanted is not None and stem != wanted
     ]
     if wrong:
-        raise ValueError(f'{name} brings other files than planned: {", ".join(wrong)}.')
+        raise ValueError(f'{name} has other files than planned: {", ".join(wrong)}.')
 
 
 def write_derivative(
     file: str | Path, out_dir: str | Path, output: dict[str, Any], metadata: dict[str, Any]
 ) -> Path:
-    """Write one file and its sidecar; the sidecar comes first, so that no file lacks it.
+    """Write the sidecar and then the file, so that no file lacks its sidecar.
 
     Parameters
     ----------
     file : path
-        What to write.
+        Input file.
     out_dir : path
         Root of the output dataset.
     output : dict
         A :class:`bids_interp.bids.write.scan_outputs.PlannedOutput` as plain types.
     metadata : dict
-        Content of the sidecar; it is merged into a file that is JSON itself.
+        Content of the sidecar; merged into JSON files.
 
     Returns
     -------
     pathlib.Path
-        The file written.
+        The output file.
     """
     path = Path(out_dir) / output['name']
     if path.suffix == '.json':

@@ -165,7 +165,7 @@ def _prepare(
             records=missing,
             prepared={},
             template=EMBEDDED_TEMPLATE,
-            context=grid_file,
+            input_space=grid_file,
             inputs_dir=base_dir / 'inputs',
             run=run,
             base_dir=base_dir,
@@ -274,7 +274,7 @@ def _write_tables(
     provenance: Provenance,
 ) -> int:
     """Write the table of this and comparable runs, and log the missing scenarios."""
-    from bids_interp.bench.bench_report import write_tables
+    from bids_interp.bench.bench_report import write_results
 
     # Scores of an earlier run must not replace those that this run failed to compute.
     found = _comparable_scores(out, provenance.table)
@@ -291,6 +291,6 @@ def _write_tables(
     if own:
         earlier = set(found) - set(units)
         scores = [found[unit] for unit in sorted(own | earlier)]
-        page = write_tables(out, scores, {**description, 'missing': missing})
+        page = write_results(out, scores, {**description, 'missing': missing})
         click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
     return 1 if missing or outcome.status == FAILED else 0

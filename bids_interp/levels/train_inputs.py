@@ -127,7 +127,7 @@ def prepare_training(
         recipe=recipe_options(settings),
         recipe_digest=recipe.digest(),
         n_folds=recipe.n_folds,
-        context=base_dir / 'context.safetensors',
+        input_space=base_dir / 'context.safetensors',
         table=folder / 'table.json',
         inputs=[base_dir / 'inputs' / f'{name}.safetensors' for name in table['names']],
         checkpoints=checkpoints,

@@ -178,7 +178,7 @@ def test_fingerprint_sees_voxels_only(tmp_path: Path):
 
 
 def test_whom_a_given_classifier_was_trained_with_is_recognised(tiny_bundle):
-    from bids_interp.interfaces.train_outputs import card_subjects
+    from bids_interp.training.bundle_config import card_subjects
 
     config = tiny_bundle.config
     card = ClassifierCard(

@@ -13,6 +13,7 @@ from nipype.pipeline import engine as pe
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ImageError
 from bids_interp.execution.progress import Progress, count_nodes
+from bids_interp.execution.run import Run
 from bids_interp.levels.image_reports import is_done
 from bids_interp.levels.labels import LabelledImage
 from bids_interp.levels.train_inputs import image_table
@@ -99,17 +100,14 @@ def test_the_first_failure_and_its_crash_file_are_kept(tmp_path: Path) -> None:
 
 
 def _inject_wf(folder: Path, records: list[T1wRecord]) -> pe.Workflow:
-    settings = Settings(folder, folder / 'out')
+    run = Run(Settings(folder, folder / 'out'), folder / 'work', 'cpu', 1, 1, 8.0, 'now')
     return init_inject_wf(
-        settings=settings,
+        run=run,
         records=records,
         replicates={},
         injection={},
         model_template='MNI152NLin2009aSym',
-        omp_nthreads=1,
         base_dir=folder / 'work',
-        log_settings=settings,
-        run_uuid='now',
     )
 
 

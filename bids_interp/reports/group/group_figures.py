@@ -1,4 +1,4 @@
-"""Figures of the group report: regions, answers, doses, scores."""
+"""Figures of the group report: regions, predictions, dose responses and scores."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bids_interp.reports.training.learning_curves import FOLD_COLOURS, style_axe
 
 Rows = Sequence[Mapping[str, Any]]
 
-#: Regions in the forest plot, the strongest first.
+#: Largest number of regions in the forest plot.
 REGIONS = 26
-#: Numbers with at most this many values are drawn as levels.
+#: Numbers with at most this many different values are drawn as levels.
 LEVELS = 6
 
 
 def colours_of(groups: Sequence[str]) -> dict[str, str]:
-    """One colour per group; everybody is dark."""
+    """Return one colour per group; all subjects together are dark."""
     found = {'all': INK}
     for index, group in enumerate(sorted(set(groups) - {'all'})):
         found[group] = FOLD_COLOURS[index % len(FOLD_COLOURS)]
@@ -29,7 +29,7 @@ def colours_of(groups: Sequence[str]) -> dict[str, str]:
 
 
 def draw_forest(rows: Rows, name: str) -> Any:
-    """Draw the volume change of the regions with intervals, one row per region and side."""
+    """Draw the volume changes of the regions with intervals, one row per region and side."""
     own = [row for row in rows if row['map'] == name]
     if not own:
         return None
@@ -57,8 +57,8 @@ def draw_forest(rows: Rows, name: str) -> Any:
             axes.plot(row['pct'], place + shift, 'o', color=colours[group], ms=5, label=label)
             first = False
     axes.axvline(0, color='#5b6774', linestyle='--', linewidth=1)
-    words = [f'{side} {region}' if side != 'midline' else region for region, side in names]
-    axes.set_yticks(range(len(names)), [word.replace('_', ' ') for word in words])
+    labels = [f'{side} {region}' if side != 'midline' else region for region, side in names]
+    axes.set_yticks(range(len(names)), [label.replace('_', ' ') for label in labels])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel('volume change in percent (negative: shrinks)', fontsize=9)
     style_axes(axes)
@@ -67,7 +67,7 @@ def draw_forest(rows: Rows, name: str) -> Any:
 
 
 def _legend(axes: Any, count: int) -> None:
-    """Legend above the axes, where it hides nothing."""
+    """Draw the legend above the axes."""
     if not axes.get_legend_handles_labels()[0]:
         return
     columns = min(count, 5)
@@ -77,7 +77,7 @@ def _legend(axes: Any, count: int) -> None:
 
 
 def draw_logits(rows: Rows, simulations: Sequence[str]) -> Any:
-    """Draw the logits of each group as scanned and after each simulation."""
+    """Draw the logits of each group for the scans and the simulations."""
     kinds = [name for name in simulations if name.startswith('remove')]
     kinds = [*sorted(kinds, reverse=True), 'observed', *sorted(set(simulations) - set(kinds))]
     groups = sorted({str(row['group']) for row in rows})
@@ -100,8 +100,8 @@ def draw_logits(rows: Rows, simulations: Sequence[str]) -> Any:
             label = f'{group} (n = {values.size})' if kind == 'observed' else None
             axes.plot(at, box[1], 'D', ms=7, mfc='white', mec=colours[group], mew=1.8, label=label)
     names = {'observed': 'as scanned'}
-    words = [names.get(kind) or f'{kind[:-3]}, dose {int(kind[-3:]) / 100:g}' for kind in kinds]
-    axes.set_xticks(range(len(kinds)), words)
+    labels = [names.get(kind) or f'{kind[:-3]}, dose {int(kind[-3:]) / 100:g}' for kind in kinds]
+    axes.set_xticks(range(len(kinds)), labels)
     axes.axhline(0, color='#5b6774', linestyle='--', linewidth=1)
     axes.set_ylabel('logit', fontsize=9)
     style_axes(axes)
@@ -110,13 +110,13 @@ def draw_logits(rows: Rows, simulations: Sequence[str]) -> Any:
 
 
 def draw_responses(rows: Rows, positive: str) -> Any:
-    """Draw mean probability and logit along the dose, bands of one standard deviation."""
+    """Draw mean probability and logit along the dose, with bands of one standard deviation."""
     groups = [g for g in dict.fromkeys(str(row['group']) for row in rows) if g != 'all'] or ['all']
     colours = colours_of(groups)
     figure = new_figure(10.0, 3.4)
     # A regression has no probability.
     has_probability = any(number(row['probability']) is not None for row in rows)
-    panels = [('logit', 'logit' if has_probability else 'answer')]
+    panels = [('logit', 'logit' if has_probability else 'prediction')]
     if has_probability:
         panels.insert(0, ('probability', f'probability of “{positive}”'))
     for place, (key, title) in enumerate(panels):
@@ -144,7 +144,7 @@ def draw_responses(rows: Rows, positive: str) -> Any:
 def draw_scores(
     rows: Rows, group: str, covariates: Sequence[str], levels: Sequence[str] = ()
 ) -> Any:
-    """Draw the expression score by group and against each covariate, some of which are levels."""
+    """Draw the expression score by group and against each covariate."""
     used = [row for row in rows if row['score'] is not None]
     if not used:
         return None
@@ -159,8 +159,8 @@ def draw_scores(
         bottom = 1 - (index // across + 1) / down + 0.19 / down
         axes = figure.add_axes((left, bottom, 0.93 / across - 0.07, 0.68 / down))
         _draw_panel(axes, used, name, colours, is_level=name in ('group', *levels))
-        words = group if name == 'group' else name.replace('_', ' ')
-        axes.set_xlabel('images' if name == 'image' else words, fontsize=9)
+        label = group if name == 'group' else name.replace('_', ' ')
+        axes.set_xlabel('images' if name == 'image' else label, fontsize=9)
         if index % across == 0:
             axes.set_ylabel('expression score', fontsize=9)
         axes.axhline(0, color='#5b6774', linestyle='--', linewidth=1)
