@@ -11,10 +11,10 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.read.prepared import Prepared, prepared_with
+from bids_interp.bids.read.prepared import PreparedBrain, prepared_with
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.provenance import common_fields
-from bids_interp.bids.write.scan_outputs import OutputContext, plan_anatomical
+from bids_interp.bids.write.scan_outputs import ImageOutputs, plan_anatomical, sink_inputs
 from bids_interp.execution.run import Run, send_crashes, workflow_name
 from bids_interp.interfaces.sink import DerivativesSink
 from bids_interp.interfaces.train import (
@@ -76,7 +76,7 @@ def init_training_inputs_wf(
     *,
     settings: Settings,
     records: Sequence[T1wRecord],
-    prepared: dict[str, Prepared],
+    prepared: dict[str, PreparedBrain],
     template: str,
     context: Path,
     inputs_dir: Path,
@@ -122,7 +122,7 @@ def init_training_inputs_wf(
 def _init_single_input_wf(
     settings: Settings,
     record: T1wRecord,
-    prepared: Prepared | None,
+    prepared: PreparedBrain | None,
     template: str,
     context: Path,
     inputs_dir: Path,
@@ -159,7 +159,7 @@ def _init_single_input_wf(
             setattr(inputnode.inputs, field, str(path))
     anatomical_wf = anatomical_wf_of(settings, template, run.omp_nthreads)
     plan = plan_anatomical(
-        OutputContext(
+        ImageOutputs(
             source=record.path,
             out_dir=settings.output_dir,
             roots={'raw': settings.bids_dir, **dict(settings.derivatives)},
@@ -176,7 +176,6 @@ def _init_single_input_wf(
         name='ds_anatomical',
         mem_gb=0.5,
     )
-    learned = {field for outputs in plan.values() for o in outputs for _, field in o.learned}
     workflow.connect([
         (inputnode, anatomical_wf, [
             ('t1w', 'inputnode.t1w'),
@@ -188,7 +187,7 @@ def _init_single_input_wf(
             ('outputnode.native_to_template', 'native_to_template'),
         ]),
         (anatomical_wf, sink, [
-            (f'outputnode.{field}', field) for field in sorted({*plan, *learned})
+            (f'outputnode.{field}', field) for field in sorted(sink_inputs(plan))
         ]),
     ])  # fmt: skip
     return workflow

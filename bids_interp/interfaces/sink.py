@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write.atomic import copy_file, copy_nifti, is_no_map, write_json
-from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, Plan
+from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, OutputPlan, sink_inputs
 
 
 class _SinkInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -39,8 +39,8 @@ class DerivativesSink(SimpleInterface):
     ----------
     plan : dict
         Of :func:`bids_interp.bids.write.scan_outputs.plan_anatomical` or ``plan_explain``. Every
-        key becomes an input that takes a file or a list of files, and everything that sidecars
-        learn on the way becomes an input that takes a value or a JSON file.
+        key becomes an input that takes a file or a list of files, and every run-time field of
+        a sidecar becomes an input that takes a value or a JSON file.
 
     Raises
     ------
@@ -53,11 +53,10 @@ class DerivativesSink(SimpleInterface):
     # Someone may have removed outputs since the last run with this work directory.
     _always_run = True
 
-    def __init__(self, plan: Plan | None = None, **inputs: Any) -> None:
+    def __init__(self, plan: OutputPlan | None = None, **inputs: Any) -> None:
         super().__init__()
         planned = plan or {}
-        learned = {name for outputs in planned.values() for o in outputs for _, name in o.learned}
-        for name in (*planned, *sorted(learned)):
+        for name in sink_inputs(planned):
             self.inputs.add_trait(name, traits.Any)
             self.inputs.trait_set(trait_change_notify=False, **{name: traits.Undefined})
         if plan is not None:
@@ -74,7 +73,7 @@ class DerivativesSink(SimpleInterface):
             for file, output in zip(files, outputs, strict=True):
                 if output['optional'] and is_no_map(file):
                     continue
-                metadata = {**output['metadata'], **self._learned(output)}
+                metadata = {**output['metadata'], **self._runtime_fields(output)}
                 written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))
         self._results['out_files'] = written
         return runtime
@@ -86,9 +85,9 @@ class DerivativesSink(SimpleInterface):
         return value
 
     def _learned(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Collect what the sidecar of a file learns."""
+        """Return the sidecar fields that were computed in the run."""
         collected: dict[str, Any] = {}
-        for key, name in output['learned']:
+        for key, name in output['runtime_fields']:
             value = self._value(name)
             if isinstance(value, str) and value.endswith('.json'):
                 value = json.loads(Path(value).read_text(encoding='utf-8'))

@@ -24,8 +24,8 @@ from bids_interp.settings import Settings
 from bids_interp.version import __version__
 
 if TYPE_CHECKING:
-    from bids_interp.group.plan import GroupPlan
-    from bids_interp.group.scans import Scan
+    from bids_interp.group.analysis import GroupAnalysis
+    from bids_interp.group.scans import GroupScan
     from bids_interp.models.bundle.reader import ModelBundle
 
 logger = logging.getLogger('bids_interp')
@@ -46,10 +46,10 @@ def run_group(settings: Settings) -> int:
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: group of %s', __version__, settings.output_dir)
-    plan = make_plan(settings)
+    analysis = prepare_analysis(settings)
     check_places(settings, work_dir)
     prepare_caches(work_dir)
-    click.echo(describe(plan))
+    click.echo(describe(analysis))
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0
@@ -57,12 +57,12 @@ def run_group(settings: Settings) -> int:
     prepare_output(settings.output_dir, {'raw': settings.bids_dir})
     run = start_run(settings, work_dir)
     add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
-    code = compute(plan, run)
+    code = compute(analysis, run)
     logger.info('%.0f s in all.', time.monotonic() - started)
     return code
 
 
-def make_plan(settings: Settings) -> GroupPlan:
+def prepare_analysis(settings: Settings) -> GroupAnalysis:
     """Find the images, choose the model, leave out what must not be mixed.
 
     Raises
@@ -70,23 +70,23 @@ def make_plan(settings: Settings) -> GroupPlan:
     BidsInterpError
         If nothing is there, nobody is left, or the tables do not fit.
     """
-    from bids_interp.group.covariates import read_columns
-    from bids_interp.group.plan import Choices, GroupPlan, folder_name
-    from bids_interp.group.scans import choose_model, find_scans, in_order, select
+    from bids_interp.group.analysis import GroupAnalysis, GroupChoices, folder_name
+    from bids_interp.group.covariates import read_group_variables
+    from bids_interp.group.scans import choose_group_model, find_scans, order_scans, select_scans
 
     if not settings.bids_dir.is_dir():
         raise InputDatasetError(f'The input dataset {settings.bids_dir} is not a folder.')
     scans = find_scans(settings.output_dir, settings.participant_label, settings.session_label)
-    scans, by_name = in_order(scans, settings.bids_dir)
+    scans, by_name = order_scans(scans, settings.bids_dir)
     bundle = _bundle_asked_for(settings)
-    model = choose_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
+    model = choose_group_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
     bundle = bundle or _bundle_of(settings, model)
     n_folds = bundle.n_folds if bundle else None
-    scans = select(scans, model, n_folds, settings.include_training)
+    scans = select_scans(scans, model, n_folds, settings.include_training)
     check_enough(scans)
     prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
-    columns = read_columns(settings, scans, prediction.target)
-    choices = Choices(
+    columns = read_group_variables(settings, scans, prediction.target)
+    choices = GroupChoices(
         random_seed=settings.random_seed,
         group_asked=settings.group_by is not None,
         visits_by_name=by_name,
@@ -108,7 +108,7 @@ def make_plan(settings: Settings) -> GroupPlan:
             'Give its folder with --model.',
         )
     folder = settings.output_dir / 'group' / folder_name(model)
-    return GroupPlan(settings.output_dir, folder, scans, columns, model, choices)
+    return GroupAnalysis(settings.output_dir, folder, scans, columns, model, choices)
 
 
 def _bundle_asked_for(settings: Settings) -> ModelBundle | None:
@@ -134,7 +134,7 @@ def _bundle_of(settings: Settings, model: tuple[str, str]) -> ModelBundle | None
     return None
 
 
-def check_enough(scans: Sequence[Scan]) -> None:
+def check_enough(scans: Sequence[GroupScan]) -> None:
     """Refuse a group of fewer than two.
 
     Raises
@@ -154,58 +154,58 @@ def check_enough(scans: Sequence[Scan]) -> None:
     )
 
 
-def describe(plan: GroupPlan) -> str:
+def describe(analysis: GroupAnalysis) -> str:
     """Who is in and who is not, in words."""
-    kept, groups = plan.included, plan.groups
+    kept, groups = analysis.included, analysis.groups
     counts = [
         f'{sum(value == name for value in groups.values())} {name}'
         for name in sorted(set(groups.values()))
     ]
-    whom = f' ({plan.columns.group}: {", ".join(counts)})' if counts else ''
-    lines = [f'{len(kept)} subjects of the model {plan.model[0]} ({plan.model[1]}){whom}.']
+    whom = f' ({analysis.columns.group}: {", ".join(counts)})' if counts else ''
+    lines = [f'{len(kept)} subjects of the model {analysis.model[0]} ({analysis.model[1]}){whom}.']
     trained = sum(scan.in_training for scan in kept)
-    if trained and not plan.trained_with:
+    if trained and not analysis.trained_with:
         lines.append(
             f'{trained} of them are training subjects of the model; only folds that have not seen '
             'them explain them.'
         )
     reasons: dict[str, list[str]] = {}
-    for scan in plan.scans:
+    for scan in analysis.scans:
         if scan.reason:
             reasons.setdefault(scan.reason, []).append(scan.prefix)
     for reason, names in reasons.items():
         shown = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
         lines.append(f'Left out: {shown}: {reason}.')
-    if plan.choices.visits_by_name:
+    if analysis.choices.visits_by_name:
         lines.append(
             'The dataset does not tell when some sessions were: they are in the order of their '
             'names (acq_time in sub-*_sessions.tsv or *_scans.tsv).'
         )
-    lines.append(f'Results: {plan.folder}')
+    lines.append(f'Results: {analysis.folder}')
     return '\n'.join(lines)
 
 
-def compute(plan: GroupPlan, run: Run) -> int:
+def compute(analysis: GroupAnalysis, run: Run) -> int:
     """Run the workflow; 1 if a step of it failed or a map could not be read."""
     configure_nipype(run)
     from bids_interp.group.maps.map_files import remove_stale
-    from bids_interp.group.maps.map_reader import find_places, names_of_maps
-    from bids_interp.group.maps.named_regions import find_regions, save_where
+    from bids_interp.group.maps.map_reader import find_masked_grid, map_names
+    from bids_interp.group.maps.named_regions import find_regions, save_grid_regions
     from bids_interp.workflows.group import init_group_wf
 
-    choices = plan.choices
-    places = find_places(plan.included)
+    choices = analysis.choices
+    masked = find_masked_grid(analysis.included)
     labels = choices.atlas_labels
-    regions = find_regions(places, choices.atlas, labels, offline=choices.offline)
-    for path in remove_stale(plan):
+    regions = find_regions(masked, choices.atlas, labels, offline=choices.offline)
+    for path in remove_stale(analysis):
         logger.info('%s is of an earlier run with other options; it was removed.', path.name)
-    base_dir = run.work_dir / f'group-{plan.folder.name}'
+    base_dir = run.work_dir / f'group-{analysis.folder.name}'
     base_dir.mkdir(parents=True, exist_ok=True)
     crash_dir = run.settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     workflow = init_group_wf(
-        plan=plan.write(base_dir / 'plan.json'),
-        where=save_where(base_dir / 'where.npz', places, regions),
-        maps=names_of_maps(plan.included),
+        analysis=analysis.write(base_dir / 'analysis.json'),
+        grid_regions=save_grid_regions(base_dir / 'grid_regions.npz', masked, regions),
+        maps=map_names(analysis.included),
         voxelwise=choices.voxelwise,
         null_models=bool(choices.null_models),
         nprocs=run.nprocs,
@@ -218,13 +218,13 @@ def compute(plan: GroupPlan, run: Run) -> int:
         details = f' Details: {outcome.crash_file}' if outcome.crash_file else ''
         logger.error('The group level failed%s: %s%s', where, outcome.problem, details)
         return 1
-    click.echo(f'Report: {plan.folder / "report.html"}')
+    click.echo(f'Report: {analysis.folder / "report.html"}')
     return int(_has_damaged(base_dir))
 
 
 def _has_damaged(base_dir: Path) -> bool:
     """Whether a map could not be read; it is named in the tables and the report."""
-    found = base_dir.glob('group_wf/describe_*/facts.json')
+    found = base_dir.glob('group_wf/describe_*/result.json')
     damaged = {name for path in found for name in json.loads(path.read_text('utf-8'))['failed']}
     for name in sorted(damaged):
         logger.error('%s: a map of it cannot be read; it was left out.', name)

@@ -12,8 +12,8 @@ from bids_interp.group.statistics.expression import (
     divergence,
     expression_scores,
     fit_score,
-    on_grid,
-    standardised,
+    interpolate,
+    standardise,
 )
 from bids_interp.spatial import exponential, log_jacobian
 from bids_interp.spatial.grid import Grid
@@ -64,7 +64,7 @@ def test_a_pattern_is_carried_to_the_grid_of_the_anatomy() -> None:
     flipped[:3, 3] = [16.0, 0.0, 0.0]
     coarse = Grid((5, 5, 5), flipped)
     volume = fine.world_coordinates()[0].astype(float)
-    np.testing.assert_allclose(on_grid(volume, fine, coarse), coarse.world_coordinates()[0])
+    np.testing.assert_allclose(interpolate(volume, fine, coarse), coarse.world_coordinates()[0])
 
 
 def test_growth_of_the_whole_is_no_expression() -> None:
@@ -159,8 +159,8 @@ def test_missing_and_damaged_inputs_have_a_reason(make_cohort, chosen) -> None:
 def test_units_are_those_of_the_controls() -> None:
     values = [0.0, 1.0, 2.0, 10.0, 11.0, 12.0, None]
     blocks = ['0'] * 3 + ['1'] * 4
-    scaled, sd = standardised(values, blocks, [True] * 7)
+    scaled, sd = standardise(values, blocks, [True] * 7)
     assert sd == pytest.approx(1.0)
     np.testing.assert_allclose(scaled[:6], [-1, 0, 1, -1, 0, 1])
     assert scaled[6] is None
-    assert standardised([1.0, 2.0], ['0', '0'], [True, True]) == ([None, None], None)
+    assert standardise([1.0, 2.0], ['0', '0'], [True, True]) == ([None, None], None)
