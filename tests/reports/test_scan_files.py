@@ -1,4 +1,4 @@
-"""Which derivatives a report takes: those of the model and the doses of the prediction."""
+"""Files that reports use: those of the model and the doses of the prediction."""
 
 from __future__ import annotations
 
