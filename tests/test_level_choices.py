@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bids_interp.cli.app import command
-from bids_interp.cli.options.execution import machine, running
+from bids_interp.cli.options.execution import machine, parts, running
 from bids_interp.cli.options.group import grouping
 from bids_interp.cli.options.train import training
 from bids_interp.errors import UsageError

@@ -7,16 +7,15 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-
-from tests.mutants import Mutant, page, read_mutants, try_mutant
+from mutants import Mutant, page, read_mutants, try_mutant
 
 
 def test_the_list_fits_the_tree(repository: Path) -> None:
     mutants = read_mutants()
     assert len(mutants) >= 60
     rooms = Counter(mutant.room for mutant in mutants)
-    assert set(rooms) == {'spatial', 'models', 'training', 'group', 'bids', 'anatomical'}
-    assert min(rooms.values()) >= 10
+    for room in ('spatial', 'models', 'training', 'group', 'bids', 'anatomical'):
+        assert rooms[room] >= 10, room
     for mutant in mutants:
         compile(mutant.mutated(mutant.file(repository).read_text()), mutant.module, 'exec')
         for test in mutant.tests:

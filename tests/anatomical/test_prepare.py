@@ -70,6 +70,10 @@ def test_a_given_mask_is_used(head, tmp_path):
     assert np.array_equal(np.asarray(prepared.mask.dataobj) > 0.5, mask)
     assert not prepared.stripped_input
     assert prepared.facts['BrainMask'] == 'given'
+    brain, image = (np.asarray(part.dataobj) for part in (prepared.brain, prepared.image))
+    assert not brain[~mask].any()
+    assert image[~mask].max() > 0
+    np.testing.assert_array_equal(brain[mask], np.clip(image[mask], 0, None))
 
 
 @pytest.mark.parametrize('fault', ['grid', 'empty', 'damaged'])

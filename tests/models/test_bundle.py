@@ -208,7 +208,7 @@ def test_each_contrast_has_its_own_temperature_and_gap(copied: Path):
         {**fold, 'temperature': [1.5, 2.5, 0.5], 'class_gap': [3.0, 7.0, 4.0]}
         for fold in config['folds']
     ]
-    edit(copied, folds=folds, target=SEVERAL)
+    edit(copied, folds=folds, target=SEVERAL.to_dict())
     found = {}
     for name in ('CN-MCI', 'CN-AD', 'MCI-AD'):
         models = load_bundle(copied, name).fold(0)

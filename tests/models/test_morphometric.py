@@ -117,3 +117,15 @@ def test_half_precision_is_left_alone() -> None:
     plain = measured(image, mean)
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(measured(image, mean), plain)
+
+
+def test_a_displacement_found_at_half_the_resolution_is_twice_as_long(monkeypatch) -> None:
+    """An image shifted by two voxels is one voxel off where voxels are twice as large."""
+    monkeypatch.setattr(morphometric, 'STEPS', (40, 0))
+    mean = textured()
+    volumes = VolumeMeasure(GRID.shape)
+    volumes.mean.copy_(mean)
+    with torch.no_grad():
+        found = volumes.register(torch.roll(mean, 2, dims=2))
+    middle = found[0, :, 10:-10, 10:-10, 8:-8].flatten(1).median(dim=1).values
+    np.testing.assert_allclose(middle.numpy(), [2.0, 0.0, 0.0], atol=0.5)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.validity import image_scores, simulated_scores
+from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.assemble import assemble
@@ -148,13 +149,10 @@ def test_probabilities_of_a_fold_have_its_temperature(cohort: Cohort) -> None:
         Fold(FOLD.train, FOLD.validation, np.arange(12, 24)),
     ]
     outputs = predict_outputs(Mass(), cohort.images)
-    side = {'validity': 1.0, 'effectiveness': 1.0}
-    facts = {'validity': [{'inject': side, 'remove': side}], 'minimality': 1.0}
+    metrics = FoldMetrics(8, 8, 12, SimulatorMetrics())
     maps = dict.fromkeys(('inject', 'remove'), cohort.images[0, 0].numpy())
     results = [
-        FoldResult(
-            TrainedFold({}, {}, temperature, 1.0, {'simulator': facts}), outputs[fold.test], maps
-        )
+        FoldResult(TrainedFold({}, {}, temperature, 1.0, metrics), outputs[fold.test], maps)
         for fold, temperature in zip(folds, (0.5, 4.0), strict=True)
     ]
     made = assemble(cohort, folds, results, covariates={}, site=None, seed=0)

@@ -172,6 +172,16 @@ def test_exchanged_labels_stay_in_their_part_and_tell_nothing(make) -> None:
         assert np.array_equal(other.labels[::2], other.labels[1::2])
 
 
+def test_exchanged_labels_never_leave_their_part() -> None:
+    """Every family has a value of its own, so that a single one in another part is seen."""
+    cohort = replace(regression_cohort(40), labels=np.repeat(np.arange(20.0), 2))
+    fold = folds_of(cohort)[0]
+    labels = exchanged(cohort, fold, seed=5).labels
+    assert not np.array_equal(labels, cohort.labels)
+    for part in (fold.train, fold.validation, fold.test):
+        assert sorted(labels[part]) == sorted(cohort.labels[part])
+
+
 def test_scans_of_a_sibling_get_one_exchanged_label() -> None:
     """Families of two siblings with two scans each, one of them ill."""
     siblings = np.arange(32) // 2
