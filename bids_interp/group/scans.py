@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from bids_interp.bids.prediction import Prediction, read_prediction
 from bids_interp.bids.read.scan_files import is_made_with
 from bids_interp.bids.read.sessions import natural_key, order_sessions
+from bids_interp.bids.write.atomic import Cell
+from bids_interp.bids.write.sidecars import Column
 from bids_interp.constants import ANATOMY_MM
 from bids_interp.errors import ImageError, InputDatasetError, NothingToDoError
 
@@ -36,6 +37,14 @@ OTHER_GRID = 'maps on another grid than most images'
 OWN_GRIDS = 'maps on different grids'
 _MAP = re.compile(r'_space-([a-zA-Z0-9]+)_.*?desc-((?:inject|remove)\d{3})_logjacobian\.nii\.gz$')
 _VELOCITY = re.compile(r'_space-([a-zA-Z0-9]+)_res-model_desc-inject_velocity\.nii\.gz$')
+
+#: Data dictionary of the columns that identify an image and its group.
+IMAGE_COLUMNS: dict[str, Column] = {
+    'participant_id': {'Description': 'Participant.'},
+    'session_id': {'Description': 'Session.'},
+    'image': {'Description': 'Name of the T1w image without suffix.'},
+    'group': {'Description': 'Group (--group-by).'},
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,15 @@ class GroupScan:
     def block(self) -> str:
         """Return the exchangeability block: the folds that explain the image (``'0-1-2'``)."""
         return '-'.join(str(fold) for fold in self.folds)
+
+    @property
+    def identity(self) -> dict[str, Cell]:
+        """Return the cells that identify the image in tables."""
+        return {
+            'participant_id': f'sub-{self.subject}',
+            'session_id': f'ses-{self.session}' if self.session else None,
+            'image': self.prefix,
+        }
 
     @property
     def model_input(self) -> Path | None:
@@ -245,10 +263,10 @@ def choose_group_model(
     counts = Counter(scan.model for scan in scans if scan.prediction and not scan.reason)
     if wanted is not None:
         if wanted not in counts:
-            there = ', '.join(f'{name} ({digest})' for name, digest in sorted(counts)) or 'none'
+            available = ', '.join(f'{name} ({digest})' for name, digest in sorted(counts)) or 'none'
             raise InputDatasetError(
                 f'No image was explained by the model {wanted[0]} ({wanted[1]}).',
-                f'Models of the derivatives: {there}. Choose one with --model.',
+                f'Models of the derivatives: {available}. Choose one with --model.',
             )
         return wanted
     if not counts:
@@ -291,7 +309,7 @@ def select_scans(
     kept = [_with_grid(scan) for scan in kept]
     kept = _keep_most_frequent(kept, 'grid', OTHER_GRID)
     chosen: list[GroupScan] = []
-    there: set[str] = set()
+    used: set[str] = set()
     for scan in kept:
         # Earlier versions did not record this; there, all folds mean that none held it out.
         is_trained_on = scan.in_training and len(scan.folds) >= total
@@ -304,10 +322,10 @@ def select_scans(
                 scan = scan.left_out(f'{TRAINED_WITH} (--include-training)')
         elif not scan.reason and scan.in_training:
             scan = replace(scan, note=HELD_OUT)
-        if not scan.reason and scan.subject in there:
+        if not scan.reason and scan.subject in used:
             scan = scan.left_out(FURTHER)
         if not scan.reason:
-            there.add(scan.subject)
+            used.add(scan.subject)
         chosen.append(scan)
     return chosen
 
@@ -352,13 +370,11 @@ def _with_grid(scan: GroupScan) -> GroupScan:
     return replace(scan, grid=grids.pop())
 
 
-def inclusion_row(scan: GroupScan, group: str | None) -> dict[str, Any]:
+def inclusion_row(scan: GroupScan, group: str | None) -> dict[str, Cell]:
     """Return the row of an image in the inclusion table."""
     has_prediction = scan.prediction is not None
     return {
-        'participant_id': f'sub-{scan.subject}',
-        'session_id': f'ses-{scan.session}' if scan.session else None,
-        'image': scan.prefix,
+        **scan.identity,
         'group': group,
         'included': not scan.reason,
         'reason': scan.reason or scan.note or None,

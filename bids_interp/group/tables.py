@@ -44,7 +44,7 @@ Facts = Mapping[str, Any]
 
 
 def write_group_tables(
-    analysis: GroupAnalysis, summary: Sequence[Facts], regions: NamedRegions
+    analysis: GroupAnalysis, summaries: Sequence[Facts], regions: NamedRegions
 ) -> dict[str, Any]:
     """Write the tables of inclusion, regions, clusters, missing values and dose response.
 
@@ -55,28 +55,28 @@ def write_group_tables(
     """
     folder, common = analysis.folder, analysis.common()
     failed: dict[str, list[str]] = {}
-    for one in summary:
-        for prefix, problem in one['failed'].items():
-            failed.setdefault(prefix, []).append(f'without {one["name"]}: {problem}')
+    for summary in summaries:
+        for prefix, problem in summary['failed'].items():
+            failed.setdefault(prefix, []).append(f'without {summary["name"]}: {problem}')
     inclusion = []
     for scan in analysis.scans:
         row = inclusion_row(scan, analysis.columns.of_group(scan) if scan.prediction else None)
         if scan.prefix in failed:
             row['reason'] = '; '.join(failed[scan.prefix])
-            row['included'] = len(failed[scan.prefix]) < len(summary)
+            row['included'] = len(failed[scan.prefix]) < len(summaries)
         inclusion.append(row)
     write_table(folder / 'inclusion.tsv', inclusion, INCLUSION_COLUMNS, common)
     about = {'Description': f'Regions: {regions.source}.', **common}
-    by_group = [row for one in summary for row in one['regions']]
+    by_group = [row for summary in summaries for row in summary['regions']]
     write_table(folder / 'regions_groups.tsv', by_group, GROUP_COLUMNS, about)
     wide = wide_rows(
-        [_described(one) for one in summary],
+        [_read_summary(summary) for summary in summaries],
         {scan.prefix: scan for scan in analysis.included},
         regions,
         _of_tables(analysis),
     )
     write_table(folder / 'regions_subjects.tsv', wide, wide_columns(wide), about)
-    clusters = [row for one in summary for row in one['clusters']]
+    clusters = [row for summary in summaries for row in summary['clusters']]
     write_table(folder / 'clusters.tsv', clusters, CLUSTER_COLUMNS, common)
     missing = missing_rows(analysis.columns, analysis.scans)
     columns = {
@@ -89,7 +89,7 @@ def write_group_tables(
     return {'inclusion': inclusion, 'missing': missing, 'response': response}
 
 
-def _described(facts: Facts) -> MapSummary:
+def _read_summary(facts: Facts) -> MapSummary:
     return MapSummary(
         facts['name'],
         {},
@@ -224,7 +224,7 @@ def report_content(
     analysis: GroupAnalysis,
     masked: MaskedGrid,
     regions: NamedRegions,
-    summary: Sequence[Facts],
+    summaries: Sequence[Facts],
     tables: Facts,
     scores: Facts,
     voxelwise: Sequence[Facts],
@@ -243,25 +243,25 @@ def report_content(
         'groups': sorted(set(analysis.groups.values())),
         'covariates': [covariate_column(column) for column in analysis.columns.chosen],
         'levels': [covariate_column(column) for column in analysis.columns.levels],
-        'reference': 'the controls' if analysis.columns.negative else 'everybody',
+        'reference': 'the controls' if analysis.columns.negative else 'all subjects',
         'visits_by_name': analysis.choices.visits_by_name,
         'n': len(analysis.included),
         'maps': [
             {
-                **{key: one[key] for key in ('name', 'n', 'n_reliable', 'n_voxels')},
+                **{key: summary[key] for key in ('name', 'n', 'n_reliable', 'n_voxels')},
                 'files': {
                     group: {
-                        kind: map_path(analysis, masked, one['name'], kind, group)
+                        kind: map_path(analysis, masked, summary['name'], kind, group)
                         for kind in ('mean', 'reliable')
                     }
-                    for group in one['n']
+                    for group in summary['n']
                 },
             }
-            for one in summary
+            for summary in summaries
         ],
-        'regions': [row for one in summary for row in one['regions']],
+        'regions': [row for summary in summaries for row in summary['regions']],
         'region_source': regions.source,
-        'clusters': [row for one in summary for row in one['clusters']],
+        'clusters': [row for summary in summaries for row in summary['clusters']],
         'logits': logit_rows(analysis),
         'voxelwise': list(voxelwise),
         'pattern': dict(pattern),

@@ -84,7 +84,7 @@ class DerivativesSink(SimpleInterface):
             raise ValueError(f'Nothing is connected to {name}.')
         return value
 
-    def _learned(self, output: dict[str, Any]) -> dict[str, Any]:
+    def _runtime_fields(self, output: dict[str, Any]) -> dict[str, Any]:
         """Return the sidecar fields that were computed in the run."""
         collected: dict[str, Any] = {}
         for key, name in output['runtime_fields']:

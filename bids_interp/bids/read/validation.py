@@ -20,8 +20,8 @@ SHOWN = 5
 def find_validator() -> str | None:
     """Return the path of the validator, next to this Python or on the PATH."""
     for name in PROGRAMS:
-        beside = Path(sys.executable).with_name(name)
-        found = str(beside) if beside.is_file() else shutil.which(name)
+        sibling = Path(sys.executable).with_name(name)
+        found = str(sibling) if sibling.is_file() else shutil.which(name)
         if found:
             return found
     return None

@@ -17,6 +17,9 @@ import numpy as np
 
 from bids_interp.errors import OutputError
 
+#: Value of a table cell; None is written as ``n/a``.
+Cell = str | float | bool | None
+
 #: NIfTI code of vector data (5-D, three components in the fifth dimension).
 NIFTI_INTENT_VECTOR = 1007
 SCANNER_CODE, TEMPLATE_CODE = 1, 4

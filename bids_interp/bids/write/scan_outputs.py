@@ -26,6 +26,8 @@ from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE
 ALL_KEYS = '*'
 #: Key of `runtime_fields` for a JSON file with one object per image, by label.
 KEYS_OF_FILE = '#'
+#: Run-time fields of all files that depend on the model.
+MEMBERSHIP = ((ALL_KEYS, 'membership'),)
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,6 @@ def plan_explain(
         doses as given.
     """
     common, template = outputs.common, outputs.template
-    membership = ((ALL_KEYS, 'membership'),)
     plan: OutputPlan = {
         'anatomy': [
             PlannedOutput(
@@ -265,27 +266,10 @@ def plan_explain(
                 template=True,
             )
         ],
-        VELOCITY: [
-            PlannedOutput(
-                outputs.name(outputs.field_kind, space=template, desc=file.direction),
-                build_sidecar(
-                    outputs.field_kind,
-                    common,
-                    outputs.sources('velocity'),
-                    direction=file.direction,
-                    Resolution=outputs.model_resolution,
-                    SpatialReference=outputs.spatial_reference(),
-                ),
-                template=True,
-                runtime_fields=(*membership, (KEYS_OF_FILE, 'velocity_facts')),
-                stem=file.stem,
-                label=file.label,
-            )
-            for file in field_files()
-        ],
+        VELOCITY: _plan_fields(outputs),
     }
     for kind in ('prediction', 'dose_response', 'counterfactual'):
-        runtime_fields = () if kind == 'prediction' else membership
+        runtime_fields = () if kind == 'prediction' else MEMBERSHIP
         metadata = build_sidecar(kind, common, outputs.sources(kind))
         plan[kind] = [PlannedOutput(outputs.name(kind), metadata, runtime_fields=runtime_fields)]
     for space, in_template in (('native', False), ('template', True)):
@@ -294,11 +278,32 @@ def plan_explain(
     return plan | _plan_saliency(outputs, saliency)
 
 
+def _plan_fields(outputs: ImageOutputs) -> list[PlannedOutput]:
+    """Return the planned fields of the simulators."""
+    return [
+        PlannedOutput(
+            outputs.name(outputs.field_kind, space=outputs.template, desc=file.direction),
+            build_sidecar(
+                outputs.field_kind,
+                outputs.common,
+                outputs.sources('velocity'),
+                direction=file.direction,
+                Resolution=outputs.model_resolution,
+                SpatialReference=outputs.spatial_reference(),
+            ),
+            template=True,
+            runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, 'velocity_facts')),
+            stem=file.stem,
+            label=file.label,
+        )
+        for file in field_files()
+    ]
+
+
 def _plan_saliency(outputs: ImageOutputs, methods: Sequence[str]) -> OutputPlan:
     """Return the plan of the saliency maps, which are optional, and of their summary."""
     if not methods:
         return {}
-    membership = ((ALL_KEYS, 'membership'),)
     maps = [
         PlannedOutput(
             outputs.name('saliency', space=outputs.template, desc=file.label),
@@ -310,7 +315,7 @@ def _plan_saliency(outputs: ImageOutputs, methods: Sequence[str]) -> OutputPlan:
                 SpatialReference=outputs.spatial_reference(),
             ),
             template=True,
-            runtime_fields=(*membership, (KEYS_OF_FILE, 'saliency_facts')),
+            runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, 'saliency_facts')),
             optional=True,
             stem=file.stem,
             label=file.label,
@@ -320,7 +325,7 @@ def _plan_saliency(outputs: ImageOutputs, methods: Sequence[str]) -> OutputPlan:
     summary = PlannedOutput(
         outputs.name('saliency_methods'),
         build_sidecar('saliency_methods', outputs.common, outputs.sources('saliency_methods')),
-        runtime_fields=membership,
+        runtime_fields=MEMBERSHIP,
     )
     return {SALIENCY: maps, 'saliency_methods': [summary]}
 
@@ -361,7 +366,7 @@ def _plan_realised(
                     SpatialReference=reference,
                 ),
                 template=in_template,
-                runtime_fields=((ALL_KEYS, 'membership'), (KEYS_OF_FILE, FACTS[space])),
+                runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, FACTS[space])),
                 stem=file.stem,
                 label=file.label,
             )

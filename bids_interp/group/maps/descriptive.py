@@ -69,7 +69,7 @@ def summarise_maps(
         Included images.
     name : str
         Direction and dose.
-    places : MaskedGrid
+    masked : MaskedGrid
         Grid and mask of the maps.
     regions : NamedRegions
         Regions on this grid.

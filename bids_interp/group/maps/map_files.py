@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import Cell, write_json, write_nifti, write_tsv
 from bids_interp.bids.write.sidecars import SIGN, Column
 from bids_interp.evaluation.stability import (
     MAGNITUDE,
@@ -22,6 +22,7 @@ from bids_interp.group.analysis import GroupAnalysis, file_label, training_folds
 from bids_interp.group.maps.descriptive import MapSummary
 from bids_interp.group.maps.map_reader import MaskedGrid
 from bids_interp.group.maps.stream import RunningStatistics
+from bids_interp.group.scans import IMAGE_COLUMNS
 
 #: Minimum size of listed clusters, mm^3.
 CLUSTER_MM3 = 100.0
@@ -166,7 +167,7 @@ def remove_stale(analysis: GroupAnalysis) -> list[Path]:
     return stale
 
 
-def cluster_rows(summary: MapSummary, masked: MaskedGrid) -> list[dict[str, Any]]:
+def cluster_rows(summary: MapSummary, masked: MaskedGrid) -> list[dict[str, Cell]]:
     """Return the clusters of the mean map over all subjects with their peaks in mm (nilearn).
 
     Clusters consist of voxels whose mean reaches
@@ -191,7 +192,7 @@ def cluster_rows(summary: MapSummary, masked: MaskedGrid) -> list[dict[str, Any]
             two_sided=True,
             min_distance=10.0,
         )
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for row in table.to_dict('records'):
         size = row['Cluster Size (mm3)']
         rows.append(
@@ -222,10 +223,7 @@ CLUSTER_COLUMNS: dict[str, Column] = {
     'size_mm3': {'Description': 'Size of the cluster, only in its first row.', 'Units': 'mm^3'},
 }
 INCLUSION_COLUMNS: dict[str, Column] = {
-    'participant_id': {'Description': 'Participant.'},
-    'session_id': {'Description': 'Session.'},
-    'image': {'Description': 'Name of the T1w image without suffix.'},
-    'group': {'Description': 'Group (--group-by).'},
+    **IMAGE_COLUMNS,
     'included': {'Description': 'Whether the maps of the image are included in the summaries.'},
     'reason': {'Description': 'Reason for exclusion, or a remark about an included image.'},
     'in_training_set': {'Description': 'Whether the model was trained with the subject.'},

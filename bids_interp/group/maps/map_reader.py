@@ -82,7 +82,7 @@ def read_map(scan: GroupScan, name: str, masked: MaskedGrid) -> np.ndarray:
         Image.
     name : str
         Direction and dose, such as ``'inject100'``.
-    places : MaskedGrid
+    masked : MaskedGrid
         Grid and mask of the maps.
 
     Raises

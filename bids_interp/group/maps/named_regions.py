@@ -101,7 +101,7 @@ def find_regions(
 
     Parameters
     ----------
-    places : MaskedGrid
+    masked : MaskedGrid
         Grid and mask of the maps.
     atlas : str, optional
         Label image in template space, or name of an atlas in TemplateFlow.

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.spatial import cKDTree
 
 from bids_interp.bids.read.scan_files import read_sidecar
+from bids_interp.bids.write.atomic import Cell
 from bids_interp.bids.write.sidecars import Column
 from bids_interp.group.maps.descriptive import MapSummary
 from bids_interp.group.maps.map_reader import MaskedGrid
@@ -43,16 +44,16 @@ def region_label(name: tuple[str, str]) -> str:
 
 
 def wide_rows(
-    summary: Sequence[MapSummary],
+    summaries: Sequence[MapSummary],
     scans: Mapping[str, GroupScan],
     regions: NamedRegions,
-    extra: Mapping[str, Mapping[str, Any]],
-) -> list[dict[str, Any]]:
+    extra: Mapping[str, Mapping[str, Cell]],
+) -> list[dict[str, Cell]]:
     """Return one row per image: ``<direction and dose>_<region>_<logj|pct|mm3>``.
 
     Parameters
     ----------
-    described : sequence of MapSummary
+    summaries : sequence of MapSummary
         Summaries of all directions and doses.
     scans : mapping
         Scans by prefix.
@@ -61,22 +62,20 @@ def wide_rows(
     extra : mapping
         Additional columns by prefix, such as group and covariates.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for one in summary:
-        for index, prefix in enumerate(one.images):
+    rows: dict[str, dict[str, Cell]] = {}
+    for summary in summaries:
+        for index, prefix in enumerate(summary.images):
             scan = scans[prefix]
-            first = {
-                'participant_id': f'sub-{scan.subject}',
-                'session_id': f'ses-{scan.session}' if scan.session else None,
-                'image': prefix,
-                **extra.get(prefix, {}),
-            }
-            row = rows.setdefault(prefix, first)
+            row = rows.setdefault(prefix, {**scan.identity, **extra.get(prefix, {})})
             scale = native_scale(scan)
             for region, mean, change, size in zip(
-                regions.names, one.means[index], one.changes[index], regions.sizes, strict=True
+                regions.names,
+                summary.means[index],
+                summary.changes[index],
+                regions.sizes,
+                strict=True,
             ):
-                stem = f'{one.name}_{region_label(region)}'
+                stem = f'{summary.name}_{region_label(region)}'
                 row[f'{stem}_logj'] = mean
                 row[f'{stem}_pct'] = 100 * change
                 volume = size * regions.voxel_mm3 * scale if scale else None
@@ -193,7 +192,7 @@ def null_percentiles(
 
     Parameters
     ----------
-    places : MaskedGrid
+    masked : MaskedGrid
         Grid and mask.
     mean : numpy.ndarray
         (V,) mean map.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 
 from bids_interp.bids.read.dose_response import by_dose, read_response
 from bids_interp.bids.read.scan_files import ScanFiles
+from bids_interp.bids.write.atomic import Cell
 from bids_interp.bids.write.sidecars import Column
 from bids_interp.group.analysis import GroupAnalysis
 
@@ -32,7 +32,7 @@ RESPONSE_COLUMNS: dict[str, Column] = {
 }
 
 
-def response_rows(analysis: GroupAnalysis) -> list[dict[str, Any]]:
+def response_rows(analysis: GroupAnalysis) -> list[dict[str, Cell]]:
     """Return the mean dose response of all subjects and of each group."""
     groups = analysis.groups
     values: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
@@ -65,7 +65,7 @@ def response_rows(analysis: GroupAnalysis) -> list[dict[str, Any]]:
     return table
 
 
-def logit_rows(analysis: GroupAnalysis) -> list[dict[str, Any]]:
+def logit_rows(analysis: GroupAnalysis) -> list[dict[str, Cell]]:
     """Return the mean logit of each subject, observed and after each simulation."""
     groups = analysis.groups
     rows = []

@@ -39,7 +39,7 @@ class RunningStatistics:
 
         Examples
         --------
-        >>> running = Running(1)
+        >>> running = RunningStatistics(1)
         >>> for value in (1.0, 2.0, 6.0):
         ...     running.add(np.array([value]))
         >>> running.mean.tolist(), running.sd.round(4).tolist()

@@ -11,7 +11,7 @@ from bids_interp.bids.write.sidecars import Column
 from bids_interp.evaluation.exchange import SPREAD
 from bids_interp.group.analysis import GroupAnalysis
 from bids_interp.group.covariates import covariate_column
-from bids_interp.group.scans import GroupScan
+from bids_interp.group.scans import IMAGE_COLUMNS, GroupScan
 from bids_interp.group.statistics.design_matrix import DesignMatrix, make_design_matrix
 from bids_interp.group.statistics.expression import expression_scores, standardise
 from bids_interp.group.statistics.glm import fit_terms, untestable_reason
@@ -20,10 +20,7 @@ from bids_interp.group.statistics.glm import fit_terms, untestable_reason
 VOLUME = 'brain_volume_ml'
 
 SCORE_COLUMNS: dict[str, Column] = {
-    'participant_id': {'Description': 'Participant.'},
-    'session_id': {'Description': 'Session.'},
-    'image': {'Description': 'Name of the T1w image without suffix.'},
-    'group': {'Description': 'Group (--group-by).'},
+    **IMAGE_COLUMNS,
     'folds': {
         'Description': 'Folds that provide the pattern; none was trained with the subject, unless '
         'inclusion.tsv says otherwise (--include-training).'
@@ -88,9 +85,7 @@ def score_rows(analysis: GroupAnalysis) -> tuple[list[dict[str, Any]], float | N
         observed = scan.prediction.observed if scan.prediction else None
         rows.append(
             {
-                'participant_id': f'sub-{scan.subject}',
-                'session_id': f'ses-{scan.session}' if scan.session else None,
-                'image': scan.prefix,
+                **scan.identity,
                 'group': group,
                 'folds': scan.block,
                 'score_dose': score.value,
@@ -114,7 +109,7 @@ def model_scores(analysis: GroupAnalysis, rows: Sequence[Mapping[str, Any]]) -> 
 
     Parameters
     ----------
-    plan : GroupAnalysis
+    analysis : GroupAnalysis
         Requested analysis.
     rows : sequence of mapping
         Result of :func:`score_rows`.

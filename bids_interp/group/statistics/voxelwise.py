@@ -66,13 +66,13 @@ def voxelwise_glm(
 
     Parameters
     ----------
-    plan : GroupAnalysis
+    analysis : GroupAnalysis
         Requested analysis.
     name : str
         Direction and dose of the maps.
     column : str
         Column of the numeric variable.
-    places : MaskedGrid
+    masked : MaskedGrid
         Grid and mask of the maps.
 
     Returns
@@ -85,10 +85,10 @@ def voxelwise_glm(
     facts: dict[str, Any] = {'map': name, 'column': column, 'n': len(kept), 'not_tested': ''}
     blocks = {scan.prefix: scan.block for scan in analysis.included}
     levels = [name for name in analysis.columns.levels if name != column]
-    beside = [c for c in (analysis.columns.group, *analysis.columns.chosen) if c and c != column]
+    adjusted = [c for c in (analysis.columns.group, *analysis.columns.chosen) if c and c != column]
     # The number comes last, so it is omitted if the other variables determine it.
     variables: dict[str, Sequence[Any]] = {
-        other: [analysis.columns.values[other].get(prefix) for prefix in kept] for other in beside
+        other: [analysis.columns.values[other].get(prefix) for prefix in kept] for other in adjusted
     }
     variables[column] = [analysis.columns.values[column].get(prefix) for prefix in kept]
     design = make_design_matrix(variables, [blocks[prefix] for prefix in kept], levels=levels)
