@@ -9,6 +9,7 @@ import pytest
 from bids_interp.errors import ImageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.group.statistics.expression import (
+    NO_PATTERN,
     divergence,
     expression_scores,
     fit_score,
@@ -128,7 +129,7 @@ def test_alone_in_a_fold(make_cohort, chosen) -> None:
     scans = chosen(make_cohort(['a'] * 4, folds=[(0,), (0,), (0,), (1,)]).out)
     scores = expression_scores(scans)
     assert scores[3].value is None
-    assert 'nobody else' in scores[3].reason
+    assert scores[3].reason == NO_PATTERN
     assert scores[0].value is not None
 
 
@@ -149,11 +150,9 @@ def test_missing_and_damaged_inputs_have_a_reason(make_cohort, chosen) -> None:
     scans[3].anatomy.unlink()
     cohorts.save(scans[7].anatomy, np.ones(shape, 'f4'), 2 * affine)
     scores = expression_scores(scans)
-    words = ['cannot be read', 'cannot be read', 'not finite', 'map of the anatomy']
-    words += ['', '', '', 'another grid']
-    for score, word in zip(scores, words, strict=True):
-        assert (score.value is None) is bool(word)
-        assert word in score.reason
+    failed = {scan.prefix for scan in (*scans[:4], scans[7])}
+    assert {score.prefix for score in scores if score.value is None} == failed
+    assert {score.prefix for score in scores if score.reason} == failed
 
 
 def test_units_are_those_of_the_controls() -> None:

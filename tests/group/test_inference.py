@@ -256,7 +256,7 @@ def test_no_table_at_all(patients, analysis_of) -> None:
 
 
 def test_columns_that_do_not_fit(patients, analysis_of) -> None:
-    with pytest.raises(UsageError, match="--group-by 'groups'.*'group'"):
+    with pytest.raises(UsageError, match="--group-by.*'groups'.*'group'"):
         analysis_of(patients, group_by='groups')
     with pytest.raises(UsageError, match='--voxelwise sex'):
         analysis_of(patients, voxelwise=('sex',))

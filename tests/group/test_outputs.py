@@ -37,7 +37,7 @@ def test_only_files_of_other_options_are_removed(tmp_path: Path) -> None:
     ]
     for name in kept + stale:
         (tmp_path / name).touch()
-    choices = {'voxelwise': ['age'], 'null_models': []}
+    choices = SimpleNamespace(voxelwise=('age',), null_models=())
     groups = {'sub-01': 'patient', 'sub-02': 'control'}
     removed = remove_stale(SimpleNamespace(folder=tmp_path, groups=groups, choices=choices))
     assert sorted(path.name for path in removed) == sorted(stale)

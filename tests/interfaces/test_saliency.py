@@ -149,7 +149,7 @@ def test_maps_are_not_made_again_without_need(tmp_path, inputs):
         workflow = pe.Workflow('scan_wf', base_dir=str(tmp_path))
         workflow.add_nodes([pe.Node(Saliency(**{**inputs, **changes}), name='saliency_maps')])
         workflow.run(plugin='Linear')
-        found = next((tmp_path / 'scan_wf' / 'saliency_maps').glob('gradient_*.nii.gz'))
+        found = next((tmp_path / 'scan_wf' / 'saliency_maps').glob('saliency_gradient*.nii.gz'))
         return found.stat().st_mtime_ns
 
     first = made()

@@ -36,6 +36,8 @@ from bids_interp.group.maps.map_reader import read_array, read_field
 from bids_interp.group.scans import FURTHER, GroupScan
 from bids_interp.spatial.grid import Grid
 
+#: Reason for a score without a pattern.
+NO_PATTERN = 'no other subject is explained by the same folds, so there is no pattern'
 #: Minimum share of maps that must cover a voxel in the fit.
 SHARE_INSIDE = 0.9
 
@@ -221,8 +223,7 @@ def _score(scan: GroupScan, sums: _Sums, inside: np.ndarray) -> ExpressionScore:
             scan.prefix, block, None, reason=sums.failed.get(scan.prefix, 'no pattern')
         )
     if first.block != block or sums.n[block] < 2:
-        reason = 'no other subject is explained by the same folds, so there is no pattern'
-        return ExpressionScore(scan.prefix, block, None, reason=reason)
+        return ExpressionScore(scan.prefix, block, None, reason=NO_PATTERN)
     try:
         own, mine, _ = read_volumes_and_pattern(first)
         volumes = own if scan.prefix == first.prefix else read_volumes_and_pattern(scan)[0]
