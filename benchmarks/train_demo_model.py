@@ -34,8 +34,8 @@ from scipy.ndimage import binary_dilation
 
 import bids_interp
 from bids_interp.anatomical.conform import conform
+from bids_interp.anatomical.cubic_resampler import resample_to_template
 from bids_interp.anatomical.registration import register_brain
-from bids_interp.anatomical.resample import resample_to_template
 from bids_interp.anatomical.templates import brain_template
 from bids_interp.constants import DIRECTION_SIGNS as DIRECTIONS
 from bids_interp.evaluation.scores import (
@@ -58,15 +58,15 @@ from bids_interp.models.explain.explainer import simulate
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.phantom.change.anatomy import sample_anatomy
-from bids_interp.phantom.change.atrophy import AtrophyField, plan_atrophy
+from bids_interp.phantom.change.atrophy import AtrophyField, fit_atrophy
 from bids_interp.phantom.change.effects import EFFECTS
-from bids_interp.phantom.change.sham import sham
+from bids_interp.phantom.change.sham import draw_sham
 from bids_interp.phantom.heads.subject import subject_displacement, subject_truth
 from bids_interp.spatial import Grid, exponential, log_jacobian, refine_velocity, resample
 from bids_interp.training.classifier import ClassifierRecipe
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import make_folds
-from bids_interp.training.fold import FoldResult, Place, train_fold
+from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
 from bids_interp.training.recipe import TrainingRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
@@ -181,7 +181,7 @@ def brain_masks() -> tuple[np.ndarray, np.ndarray]:
 def plant(bases: list[Base]) -> Planted:
     """Warp every brain into its images: anatomies, each with the change and with a sham."""
     fine = working_grid()
-    planned = plan_atrophy(fine, EFFECT.changes, EFFECT.absorb)
+    planned = fit_atrophy(fine, EFFECT.changes, EFFECT.absorb)
     velocity = refine_velocity(planned.velocity, fine, GRID)[0].numpy()
     plan = AtrophyField(GRID, velocity, EFFECT.changes, EFFECT.absorb)
     room = brain_masks()[1]
@@ -196,7 +196,7 @@ def plant(bases: list[Base]) -> Planted:
             anatomy = sample_anatomy(GRID, rng, ANATOMY_MM)
             rng = np.random.default_rng([SEED, family, number // 2, label])
             severity = float(rng.uniform(*SEVERITY))
-            change = plan if label else sham(plan, rng)
+            change = plan if label else draw_sham(plan, rng)
             made = subject_displacement(anatomy, change, severity, GRID)
             pull_back = torch.from_numpy(made.displacement)[None]
             image = resample(data, fine, GRID, antialias=True, displacement=pull_back)
@@ -233,7 +233,7 @@ def run_fold(cohort: Cohort, fold: Any, index: int, work_dir: Path) -> FoldResul
     """Train one fold (in a process of its own)."""
     torch.set_num_threads(1)
     folder = work_dir / f'cohort-{cohort_digest()}' / f'fold-{index}'
-    return train_fold(cohort, fold, index, RECIPE, Place(folder, tell=print), seed=SEED)
+    return train_fold(cohort, fold, index, RECIPE, FoldWorkspace(folder, report=print), seed=SEED)
 
 
 def cohort_digest() -> str:

@@ -52,7 +52,7 @@ def _modules_of(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize('option', ['--help', '--version'])
-@pytest.mark.parametrize('module', ['main', 'tools'])
+@pytest.mark.parametrize('module', ['app', 'tools.command'])
 def test_help_and_version_load_nothing_heavy(tmp_path: Path, module: str, option: str) -> None:
     code = (
         f'from bids_interp.cli.{module} import main\n'

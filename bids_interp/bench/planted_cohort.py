@@ -13,11 +13,17 @@ from safetensors.numpy import load_file, save_file
 
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
-from bids_interp.phantom.change.atrophy import AtrophyField, plan_atrophy
-from bids_interp.phantom.inject.assignment import Replicate, assign
+from bids_interp.phantom.change.atrophy import AtrophyField, fit_atrophy
+from bids_interp.phantom.inject.assignment import Replicate, assign_groups
 from bids_interp.phantom.inject.planted_scan import change_intensities, confound_bias
 from bids_interp.phantom.inject.scenarios import Scenario
-from bids_interp.phantom.inject.warps import ANATOMY_MM, FIELD_MM, Warp, draw_warp, field_grid
+from bids_interp.phantom.inject.warps import (
+    ANATOMY_MM,
+    FIELD_MM,
+    ReplicateWarp,
+    draw_warp,
+    field_grid,
+)
 from bids_interp.spatial import Grid, refine_velocity, resample
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.loop.randomness import derived_seed
@@ -67,7 +73,7 @@ def plan_on(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
         Voxel size of the model; the deformations have the same, but at least 2 mm.
     """
     fine = field_grid(brain, FIELD_MM)
-    plan = plan_atrophy(fine, scenario.effect.changes, scenario.effect.absorb)
+    plan = fit_atrophy(fine, scenario.effect.changes, scenario.effect.absorb)
     if spacing_mm <= FIELD_MM:
         return plan
     coarse = field_grid(brain, spacing_mm)
@@ -111,7 +117,7 @@ def plant(
         Controls get no sham, only another anatomy: what a sham alone does to an image.
     """
     of_label = {brain.label: number for number, brain in enumerate(brains)}
-    chosen = assign(list(of_label), scenario, severity, 0.5, replicates, seed)
+    chosen = assign_groups(list(of_label), scenario, severity, 0.5, replicates, seed)
     images, truths, fields = [], [], []
     for replicate in chosen:
         warp = draw_warp(
@@ -143,7 +149,12 @@ def plant(
 
 
 def _image(
-    brain: Brain, replicate: Replicate, warp: Warp, fields: Grid, grid: Grid, mask: np.ndarray
+    brain: Brain,
+    replicate: Replicate,
+    warp: ReplicateWarp,
+    fields: Grid,
+    grid: Grid,
+    mask: np.ndarray,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Image (1, 1, X, Y, Z) before normalisation, and its pull-back on the model's grid."""
     shift = refine_velocity(warp.pull_back, fields, grid)
@@ -158,7 +169,7 @@ def _image(
     return image, shift[0].numpy()
 
 
-def _truth(warp: Warp, fields: Grid, grid: Grid) -> np.ndarray:
+def _truth(warp: ReplicateWarp, fields: Grid, grid: Grid) -> np.ndarray:
     if warp.truth is None:
         return np.zeros(grid.shape, np.float32)
     data = torch.from_numpy(warp.truth)[None, None]

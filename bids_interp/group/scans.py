@@ -250,7 +250,7 @@ def _read_scan(path: Path, subject: str) -> GroupScan:
     return scan
 
 
-def choose_group_model(
+def choose_summarised_model(
     scans: Sequence[GroupScan], wanted: tuple[str, str] | None = None
 ) -> tuple[str, str]:
     """Return name and hash of the model to summarise: the requested or the most frequent one.

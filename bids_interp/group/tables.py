@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.errors import InputDatasetError
 from bids_interp.group.analysis import GroupAnalysis, file_label
 from bids_interp.group.covariates import covariate_column, missing_rows

@@ -37,7 +37,7 @@ class _NodeInterface(SimpleInterface):
 
     def save(self, runtime: Any, output: str, img: Any) -> None:
         """Write an image and make it an output."""
-        from bids_interp.anatomical.conform import save_image
+        from bids_interp.bids.write.nifti import save_image
 
         path = save_image(img, self.path(runtime, f'{output}.nii.gz'))
         self._results[output] = str(path)
@@ -101,7 +101,7 @@ class PrepareBrain(_NodeInterface):
     def _run_interface(self, runtime):
         import nibabel as nib
 
-        from bids_interp.anatomical.prepare import BrainOptions, prepare_brain
+        from bids_interp.anatomical.prepared_brain import BrainOptions, prepare_brain
 
         inputs = self.inputs
         options = BrainOptions(
@@ -153,9 +153,9 @@ class RegisterBrain(_NodeInterface):
         import nibabel as nib
         import numpy as np
 
+        from bids_interp.anatomical.cubic_resampler import resample_to_template
         from bids_interp.anatomical.itk import itk_text
         from bids_interp.anatomical.registration import register_brain
-        from bids_interp.anatomical.resample import resample_to_template
         from bids_interp.anatomical.templates import brain_template
 
         inputs = self.inputs

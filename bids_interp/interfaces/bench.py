@@ -40,7 +40,7 @@ class PlanChange(SimpleInterface):
     def _run_interface(self, runtime):
         from bids_interp.anatomical.templates import brain_template
         from bids_interp.bench.planted_cohort import plan_on
-        from bids_interp.phantom.inject.planted_scan import save_plan
+        from bids_interp.phantom.inject.planted_scan import save_atrophy
         from bids_interp.phantom.inject.scenarios import scenario
         from bids_interp.spatial import Grid
 
@@ -51,7 +51,7 @@ class PlanChange(SimpleInterface):
             self.inputs.spacing_mm,
         )
         path = Path(runtime.cwd) / 'plan.npz'
-        save_plan(path, plan)
+        save_atrophy(path, plan)
         self._results['plan'] = str(path)
         return runtime
 
@@ -91,19 +91,19 @@ class PlantScenario(SimpleInterface):
 
         from bids_interp.bench.planted_cohort import plant, save_known
         from bids_interp.models.preprocessing import Preprocessing
-        from bids_interp.phantom.inject.planted_scan import load_plan
+        from bids_interp.phantom.inject.planted_scan import load_atrophy
         from bids_interp.phantom.inject.scenarios import scenario
         from bids_interp.training.cohort.folds import make_folds
-        from bids_interp.training.cohort.storage import load_context, save_cohort, save_folds
+        from bids_interp.training.cohort.storage import load_input_space, save_cohort, save_folds
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
-        grid, mask, preprocessing = load_context(Path(inputs.context))
+        grid, mask, preprocessing = load_input_space(Path(inputs.context))
         chosen = scenario(inputs.scenario, inputs.strength)
         planted = plant(
             read_brains(Path(inputs.brains)),
             replace(chosen, null=True) if inputs.untouched else chosen,
-            load_plan(inputs.plan),
+            load_atrophy(inputs.plan),
             grid,
             mask,
             Preprocessing(normalisation='none'),
@@ -181,7 +181,7 @@ class TrainJudge(SimpleInterface):
         from bids_interp.training.calibration import class_gaps
         from bids_interp.training.classifier import predict_outputs
         from bids_interp.training.cohort.storage import load_cohort, load_folds, save_result
-        from bids_interp.training.fold import FoldResult, FoldRun, Place, train_classifier
+        from bids_interp.training.fold import FoldResult, FoldRun, FoldWorkspace, train_classifier
         from bids_interp.training.recipe import make_recipe
 
         inputs = self.inputs
@@ -189,9 +189,9 @@ class TrainJudge(SimpleInterface):
         cohort = load_cohort(Path(inputs.cohort))
         fold = load_folds(Path(inputs.folds))[inputs.index]
         directory = Path(inputs.directory) / f'fold-{inputs.index}' / inputs.recipe_digest
-        place = Place(directory, resolve_device(inputs.device), 1, _tell)
+        workspace = FoldWorkspace(directory, resolve_device(inputs.device), 1, _tell)
         label = f'fold {inputs.index + 1}, judge'
-        run = FoldRun(cohort, fold, inputs.index, place, inputs.random_seed, label)
+        run = FoldRun(cohort, fold, inputs.index, workspace, inputs.random_seed, label)
         recipe = make_recipe(**inputs.recipe).classifier
         network = train_classifier(run, recipe, directory, run.seed_of('judge', inputs.index))
         outputs = predict_outputs(network, cohort.images[fold.validation])

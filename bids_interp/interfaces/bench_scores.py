@@ -20,7 +20,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import write_json, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.errors import OutputError
 from bids_interp.records import from_plain, read_record, to_plain
 

@@ -24,7 +24,8 @@ from bids_interp.bids.prediction import (
     Membership,
     Prediction,
 )
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import write_json, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.constants import DIRECTIONS
 from bids_interp.errors import ModelError
 from bids_interp.interfaces.model_inputs import (

@@ -18,14 +18,15 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.injected import TRUTH
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import load_image, load_matrix
 
 if TYPE_CHECKING:
     from bids_interp.phantom.change.atrophy import AtrophyField
-    from bids_interp.phantom.inject.planted_scan import Injected
-    from bids_interp.phantom.inject.warps import Warp
+    from bids_interp.phantom.inject.planted_scan import PlantedScan
+    from bids_interp.phantom.inject.warps import ReplicateWarp
     from bids_interp.spatial import Grid
 
 #: Raised whenever the same inputs would make other images.
@@ -63,10 +64,10 @@ class Inject(SimpleInterface):
         import torch
 
         from bids_interp.phantom.inject.assignment import Replicate
-        from bids_interp.phantom.inject.planted_scan import load_plan
+        from bids_interp.phantom.inject.planted_scan import load_atrophy
 
         torch.set_num_threads(self.inputs.num_threads)
-        plan = load_plan(self.inputs.plan)
+        plan = load_atrophy(self.inputs.plan)
         written = []
         for content in self.inputs.replicates:
             replicate = Replicate(**content)
@@ -91,7 +92,7 @@ class Inject(SimpleInterface):
         return total.hexdigest()[:16]
 
     def _make(self, plan, replicate, files, digest):
-        from bids_interp.phantom.inject.planted_scan import inject
+        from bids_interp.phantom.inject.planted_scan import plant_change
         from bids_interp.phantom.inject.warps import draw_warp
 
         warp = draw_warp(
@@ -106,7 +107,7 @@ class Inject(SimpleInterface):
         data, grid, dtype = load_scan(self.inputs.t1w)
         mask, mask_grid = load_image(self.inputs.brain_mask)
         matrix = load_matrix(self.inputs.native_to_template)
-        made = inject(
+        made = plant_change(
             data, grid, mask, mask_grid, matrix, warp, plan.grid, confound=replicate.confound
         )
         files.write(made, warp, grid, plan, matrix, dtype, dict(self.inputs.sidecar or {}), digest)
@@ -167,8 +168,8 @@ class ReplicateFiles:
 
     def write(
         self,
-        made: Injected,
-        warp: Warp,
+        made: PlantedScan,
+        warp: ReplicateWarp,
         grid: Grid,
         plan: AtrophyField,
         matrix: np.ndarray,
@@ -194,7 +195,7 @@ class ReplicateFiles:
             mask.with_name(f'{self.prefix}_desc-brain_mask.json'),
             {'Type': 'Brain', 'Sources': sources},
         )
-        facts = truth_sidecar(warp.direction, warp.known, plan.changes, sources)
+        facts = truth_sidecar(warp.direction, warp.truth_severity, plan.changes, sources)
         maps = ((None, grid, made.truth), (self.template, plan.grid, warp.truth))
         for space, where, values in maps:
             if values is None:

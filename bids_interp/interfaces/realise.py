@@ -17,7 +17,8 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.prediction import MapFacts
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import load_fields, load_image, load_matrix
 from bids_interp.records import to_plain
 

@@ -7,7 +7,8 @@ from typing import Any
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from bids_interp.bids.explain_files import saliency_files
-from bids_interp.bids.write.atomic import no_map, write_json, write_nifti
+from bids_interp.bids.write.atomic import no_map, write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import ModelInterface, NetworkInputSpec
 
 

@@ -19,7 +19,8 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import copy_file, copy_nifti, is_no_map, write_json
+from bids_interp.bids.write.atomic import copy_file, is_no_map, write_json
+from bids_interp.bids.write.nifti import copy_nifti
 from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, OutputPlan, sink_inputs
 
 

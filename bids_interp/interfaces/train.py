@@ -19,7 +19,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 
 
 class _TakePreparedInputSpec(BaseInterfaceInputSpec):
@@ -74,9 +75,9 @@ class TrainingInput(SimpleInterface):
     def _run_interface(self, runtime):
         from bids_interp.interfaces.model_inputs import load_image, load_matrix
         from bids_interp.models.preprocessing import to_model_grid
-        from bids_interp.training.cohort.storage import load_context, save_input
+        from bids_interp.training.cohort.storage import load_input_space, save_input
 
-        grid, mask, preprocessing = load_context(Path(self.inputs.context))
+        grid, mask, preprocessing = load_input_space(Path(self.inputs.context))
         brain, native = load_image(self.inputs.brain, 'T1w')
         matrix = load_matrix(self.inputs.native_to_template)
         image = to_model_grid(brain, native, matrix, grid, mask, preprocessing)
@@ -105,14 +106,14 @@ class GatherCohort(SimpleInterface):
     output_spec = _GatherOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.training.cohort.gather import gather, split
+        from bids_interp.training.cohort.gather import gather_cohort, split_cohort
         from bids_interp.training.cohort.storage import save_cohort, save_folds
 
         table = json.loads(Path(self.inputs.table).read_text(encoding='utf-8'))
-        cohort = gather(
+        cohort = gather_cohort(
             [Path(path) for path in self.inputs.inputs], Path(self.inputs.context), table
         )
-        folds = split(cohort, table, self.inputs.n_folds, self.inputs.random_seed)
+        folds = split_cohort(cohort, table, self.inputs.n_folds, self.inputs.random_seed)
         files = {name: Path(runtime.cwd) / f'{name}.safetensors' for name in ('cohort', 'folds')}
         save_cohort(files['cohort'], cohort)
         save_folds(files['folds'], folds)
@@ -156,12 +157,12 @@ class TrainFold(SimpleInterface):
             load_folds,
             save_result,
         )
-        from bids_interp.training.fold import Place, train_fold
+        from bids_interp.training.fold import FoldWorkspace, train_fold
         from bids_interp.training.recipe import make_recipe
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
-        place = Place(
+        workspace = FoldWorkspace(
             Path(inputs.directory) / f'fold-{inputs.index}',
             resolve_device(inputs.device),
             inputs.n_devices,
@@ -172,7 +173,7 @@ class TrainFold(SimpleInterface):
             load_folds(Path(inputs.folds))[inputs.index],
             inputs.index,
             make_recipe(**inputs.recipe),
-            place,
+            workspace,
             seed=inputs.random_seed,
             external=self._external(),
         )

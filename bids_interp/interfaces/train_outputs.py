@@ -13,9 +13,10 @@ import numpy as np
 from nipype.interfaces.base import isdefined
 
 from bids_interp.bids.read.participants import is_category
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_text, write_tsv
+from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.constants import SIGN
-from bids_interp.records import from_plain
+from bids_interp.records import from_plain, to_plain
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import BundleConfig, ClassifierConfig, ModelFacts
@@ -90,7 +91,7 @@ def write_model(inputs: Any, sanity: Path | None = None) -> tuple[Path, Path]:
     )
     checked = None if sanity is None else load_sanity(sanity)
     if checked is not None:
-        assembled.metrics['sanity'] = checked.metrics
+        assembled.metrics['sanity'] = to_plain(checked.metrics)
     config = make_config(
         cohort, assembled, from_plain(ModelFacts, inputs.facts), inputs.random_seed
     )

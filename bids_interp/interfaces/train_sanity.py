@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from nipype.interfaces.base import File, TraitedSpec
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.constants import DIRECTIONS, SIGN
 from bids_interp.interfaces.train import TrainFold, _FoldInputSpec, _tell
 
@@ -55,7 +56,7 @@ class SanityFold(TrainFold):
             load_result,
             save_sanity,
         )
-        from bids_interp.training.fold import Place
+        from bids_interp.training.fold import FoldWorkspace
         from bids_interp.training.recipe import make_recipe
         from bids_interp.training.sanity import check_fold
 
@@ -67,7 +68,7 @@ class SanityFold(TrainFold):
             inputs.index,
             make_recipe(**inputs.recipe),
             load_result(Path(inputs.result)),
-            Place(
+            FoldWorkspace(
                 Path(inputs.directory) / f'fold-{inputs.index}',
                 resolve_device(inputs.device),
                 inputs.n_devices,
@@ -110,7 +111,7 @@ def write_sanity_maps(
         found = stability_maps([result.maps[direction] for result in results])
         for kind, words in _AGREEMENT.items():
             named[f'desc-{direction}_stat-{kind}'] = found[kind], words
-    fold = sanity.metrics['fold']
+    fold = sanity.metrics.fold
     for name, data in sanity.maps.items():
         check = next(words for key, words in _CHECKS.items() if name.startswith(key))
         label = ''.join(part[:1].upper() + part[1:] for part in name.split('_'))

@@ -17,7 +17,7 @@ from bids_interp.bench.planted_cohort import (
     save_known,
 )
 from bids_interp.models.preprocessing import Preprocessing
-from bids_interp.phantom.change.atrophy import plan_atrophy
+from bids_interp.phantom.change.atrophy import fit_atrophy
 from bids_interp.phantom.inject.scenarios import SCENARIOS
 from bids_interp.phantom.inject.warps import field_grid
 from bids_interp.phantom.regions.coarse import region_mask
@@ -37,7 +37,7 @@ INSIDE = region_mask('ventricles', BOX) > 0
 @pytest.fixture(scope='module')
 def plan():
     # The region is a few voxels wide here: what fits is no exact 30 %.
-    return plan_atrophy(field_grid(BOX, 6.0), {'ventricles': 0.3}, 'shell', sigma_mm=6.0)
+    return fit_atrophy(field_grid(BOX, 6.0), {'ventricles': 0.3}, 'shell', sigma_mm=6.0)
 
 
 @pytest.fixture(scope='module')

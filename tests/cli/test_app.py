@@ -314,7 +314,7 @@ HEAVY = ('torch', 'ants', 'nipype', 'niworkflows', 'nibabel', 'numpy', 'bids', '
 
 
 @pytest.mark.parametrize('words', [['--help'], ['--version']])
-@pytest.mark.parametrize('module', ['main', 'tools'])
+@pytest.mark.parametrize('module', ['app', 'tools.command'])
 def test_help_and_version_import_nothing_heavy(module: str, words: list[str]) -> None:
     code = (
         'import sys\n'

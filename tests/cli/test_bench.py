@@ -134,7 +134,7 @@ def test_every_participant_counts_once():
             self.subject, self.session = subject, session
 
     records = [Record('01', 'a'), Record('01', 'b'), Record('02', 'a')]
-    first = benching.first_of_each(records)
+    first = benching.first_images(records)
     assert [(one.subject, one.session) for one in first] == [('01', 'a'), ('02', 'a')]
 
 

@@ -21,7 +21,7 @@ from bids_interp.group.scans import (
     STALE_MAPS,
     TRAINED_WITH,
     UNEXPLAINED,
-    choose_group_model,
+    choose_summarised_model,
     find_scans,
     inclusion_row,
     order_scans,
@@ -163,14 +163,14 @@ def test_no_derivatives(tmp_path: Path) -> None:
 def test_a_model_that_nobody_was_explained_by(make_cohort) -> None:
     scans = find_scans(make_cohort().out)
     with pytest.raises(InputDatasetError, match=r'\bother \(1\)'):
-        choose_group_model(scans, ('other', '1'))
+        choose_summarised_model(scans, ('other', '1'))
 
 
 def test_the_most_frequent_model_is_taken(make_cohort) -> None:
     out = make_cohort(('a', 'b')).out
     for subject in ('x', 'y', 'z'):
         cohorts.write_scan(out, subject, ModelName='bigger', ModelHash='1')
-    assert choose_group_model(find_scans(out)) == ('bigger', '1')
+    assert choose_summarised_model(find_scans(out)) == ('bigger', '1')
 
 
 def test_rows_of_the_table(make_cohort, chosen) -> None:

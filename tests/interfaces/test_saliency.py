@@ -11,8 +11,9 @@ import pytest
 from nipype.interfaces.base.traits_extension import rebase_path_traits, resolve_path_traits
 from nipype.pipeline import engine as pe
 
-from bids_interp.bids.write.atomic import is_no_map, write_json, write_nifti
+from bids_interp.bids.write.atomic import is_no_map, write_json
 from bids_interp.bids.write.dataset_description import IGNORED
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.scan_outputs import ImageOutputs, plan_explain
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError

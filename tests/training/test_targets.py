@@ -24,9 +24,9 @@ from bids_interp.training.assemble import assemble, make_salt, subject_folds
 from bids_interp.training.cohort import storage
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
-from bids_interp.training.fold import FoldResult, Place, train_fold
+from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
 from bids_interp.training.ipmi2021 import PaperRecipe
-from bids_interp.training.selection import choose, select
+from bids_interp.training.selection import most_reproducible, select_recipe
 from bids_interp.training.simulator import Opponent
 from helpers.balls import (
     CLASSIFIER,
@@ -44,7 +44,7 @@ SEED = 3
 
 
 def trained(cohort: Cohort, fold: Fold, folder: Path, recipe=RECIPE, **given) -> FoldResult:
-    return train_fold(cohort, fold, 0, recipe, Place(folder), seed=SEED, **given)
+    return train_fold(cohort, fold, 0, recipe, FoldWorkspace(folder), seed=SEED, **given)
 
 
 def networks(cohort: Cohort, result: FoldResult, members: int = 1) -> tuple[nn.Module, Simulator]:
@@ -132,7 +132,7 @@ def pair(tmp_path_factory) -> tuple[Cohort, list[Fold], list[FoldResult]]:
             fold,
             index,
             recipe,
-            Place(tmp_path_factory.mktemp(f'fold-{index}')),
+            FoldWorkspace(tmp_path_factory.mktemp(f'fold-{index}')),
             seed=SEED,
         )
         for index, fold in enumerate(folds)
@@ -265,7 +265,7 @@ def test_candidates_are_compared_by_what_halves_agree_on(pair, tmp_path: Path) -
     result = trained(cohort, folds[0], tmp_path, recipe)
     facts = result.trained.metrics.simulator
     assert [row.minimality for row in facts.selection] == [0.1, 2.0]
-    assert facts.minimality == choose(facts.selection)
+    assert facts.minimality == most_reproducible(facts.selection)
     # What is chosen is what is trained with everybody.
     alone = replace(SHORT, simulator=replace(SIMULATOR, template_steps=12))
     alone = replace(alone, simulator=replace(alone.simulator, minimality=facts.minimality))
@@ -280,11 +280,11 @@ def test_candidates_are_compared_for_several_classes(tmp_path: Path) -> None:
     result = trained(cohort, folds_of(cohort)[0], tmp_path, recipe)
     facts = result.trained.metrics.simulator
     assert [row.minimality for row in facts.selection] == [0.1, 2.0]
-    assert facts.minimality == choose(facts.selection)
+    assert facts.minimality == most_reproducible(facts.selection)
     assert len(result.trained.simulator['template']) == 3
 
 
-def selected(cohort: Cohort, fold: Fold, folder: Path, recipe) -> selection.Selection:
+def selected(cohort: Cohort, fold: Fold, folder: Path, recipe) -> selection.SelectedRecipe:
     """A choice against a classifier that says what the images sum up to."""
 
     class Sums(nn.Module):
@@ -293,7 +293,7 @@ def selected(cohort: Cohort, fold: Fold, folder: Path, recipe) -> selection.Sele
 
     outputs = cohort.target.n_outputs
     gaps = (1.0,) * len(cohort.target.contrasts)
-    return select(cohort, fold, Opponent((Sums(),), (gaps,)), Sums(), recipe, folder, seed=0)
+    return select_recipe(cohort, fold, Opponent((Sums(),), (gaps,)), Sums(), recipe, folder, seed=0)
 
 
 def test_halves_agree_as_far_as_they_do_for_all_contrasts(tmp_path: Path, monkeypatch) -> None:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical.prepare import NOT_BACKGROUND
+from bids_interp.anatomical.prepared_brain import NOT_BACKGROUND
 from bids_interp.workflows.anatomical import INPUTS, OUTPUTS, init_anatomical_wf
 
 SHIFT = np.array([10.0, -20.0, 30.0])  # mm

@@ -13,9 +13,9 @@ from nipype.pipeline import engine as pe
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ImageError
 from bids_interp.execution.progress import Progress, count_nodes
+from bids_interp.levels.image_reports import is_done
 from bids_interp.levels.labels import LabelledImage
-from bids_interp.levels.run_reports import is_done
-from bids_interp.levels.train_inputs import describe_images
+from bids_interp.levels.train_inputs import image_table
 from bids_interp.settings import Settings
 from bids_interp.workflows.group import init_group_wf
 from bids_interp.workflows.inject import init_inject_wf
@@ -167,7 +167,7 @@ def test_a_copied_scan_has_the_key_of_its_original(tmp_path: Path) -> None:
     nib.load(tmp_path / '01.nii').to_filename(copy)
     images.append(_labelled(copy, '03', 'f01', '31'))
     settings = Settings(tmp_path, tmp_path / 'out', covariates=('age', 'site'), nprocs=1)
-    known = describe_images(settings, images)
+    known = image_table(settings, images)
     voxels = [key[0] for key in known['keys']]
     assert voxels[0] == voxels[2] != voxels[1]
     assert len({key[1] for key in known['keys']}) == 3

@@ -20,10 +20,6 @@ from bids_interp.errors import OutputError
 #: Value of a table cell; None is written as ``n/a``.
 Cell = str | float | bool | None
 
-#: NIfTI code of vector data (5-D, three components in the fifth dimension).
-NIFTI_INTENT_VECTOR = 1007
-SCANNER_CODE, TEMPLATE_CODE = 1, 4
-
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -170,103 +166,6 @@ def copy_file(source: str | Path, path: str | Path) -> Path:
     with atomic(path) as temporary:
         shutil.copyfile(source, temporary)
     return Path(path)
-
-
-def write_nifti(
-    path: str | Path, data: np.ndarray, affine: np.ndarray, *, template: bool, dtype: Any = None
-) -> Path:
-    """Write a NIfTI image atomically, sform equal to qform.
-
-    Parameters
-    ----------
-    path : path
-        The file to write (``.nii.gz``).
-    data : numpy.ndarray
-        (X, Y, Z), or (3, X, Y, Z) for a vector field, which becomes a 5-D vector image
-        (X, Y, Z, 1, 3).
-    affine : numpy.ndarray
-        4 x 4, voxel indices to world coordinates (RAS+ mm).
-    template : bool
-        Whether the world is a template's (code 4) or the scanner's (code 1).
-    dtype : numpy type, optional
-        Type on disk; uint8 for booleans and float32 otherwise by default.
-
-    Returns
-    -------
-    pathlib.Path
-        The file written.
-    """
-    import nibabel as nib
-
-    if dtype is None:
-        dtype = np.uint8 if data.dtype == bool else np.float32
-    is_vector = data.ndim == 4
-    if is_vector:
-        data = np.moveaxis(data, 0, -1)[..., None, :]
-    image = nib.Nifti1Image(np.asarray(data, dtype=dtype), affine)
-    if is_vector:
-        image.header.set_intent(NIFTI_INTENT_VECTOR)
-    stamp(image, affine, template=template)
-    with atomic(path) as temporary:
-        image.to_filename(temporary)
-    return Path(path)
-
-
-def stamp(image: Any, affine: np.ndarray, *, template: bool) -> None:
-    """Set sform and qform of a nibabel image to one affine, with the code of its world.
-
-    A qform cannot hold shears: it is then left unset, so that the two never contradict.
-    """
-    code = TEMPLATE_CODE if template else SCANNER_CODE
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
-    if not np.allclose(image.get_qform(), affine, atol=1e-3):
-        image.set_qform(None, 0)
-    image.header.set_xyzt_units('mm')
-
-
-def copy_nifti(source: str | Path, path: str | Path, *, template: bool, dtype: Any = None) -> Path:
-    """Copy a NIfTI image atomically; its header is put right where it is not.
-
-    Parameters
-    ----------
-    source, path : path
-        The image and where it goes (both ``.nii.gz``).
-    template : bool
-        Whether its world is a template's (code 4) or the scanner's (code 1).
-    dtype : numpy type, optional
-        Type on disk that the image must have; any by default.
-
-    Returns
-    -------
-    pathlib.Path
-        The file written.
-    """
-    import nibabel as nib
-
-    image = nib.Nifti1Image.from_filename(source)
-    has_dtype = dtype is None or image.get_data_dtype() == dtype
-    if Path(source).suffix == '.gz' and has_dtype and _is_stamped(image, template):
-        return copy_file(source, path)
-    # Scaled integers lose their scale here, so that floats are kept as floats.
-    kept = np.dtype(np.float32 if dtype is None else dtype)
-    data = image.get_fdata(dtype=np.float32)
-    if np.issubdtype(kept, np.integer):
-        data = np.rint(data)
-    fixed = nib.Nifti1Image(data.astype(kept), image.affine)
-    stamp(fixed, image.affine, template=template)
-    with atomic(path) as temporary:
-        fixed.to_filename(temporary)
-    return Path(path)
-
-
-def _is_stamped(image: Any, template: bool) -> bool:
-    code = TEMPLATE_CODE if template else SCANNER_CODE
-    qform, qcode = image.get_qform(coded=True)
-    sform, scode = image.get_sform(coded=True)
-    if qcode == 0:
-        return bool(scode == code)
-    return scode == qcode == code and np.allclose(qform, sform, atol=1e-3)
 
 
 def no_map(path: str | Path) -> Path:

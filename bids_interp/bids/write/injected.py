@@ -18,7 +18,7 @@ from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.version import __version__
 
 GENERATOR = 'bids_interp inject'
-PROTOCOL = 'inject.json'
+RECORD = 'inject.json'
 TRUTH = Path('derivatives') / 'truth'
 #: Columns that are added to participants.tsv; input columns with these names become
 #: ``source_<name>``.
@@ -55,9 +55,9 @@ class ParticipantTable:
 
 
 def check_injected_output(
-    out: Path, bids_dir: Path, protocol: Mapping[str, Any], overwrite: bool
+    out: Path, bids_dir: Path, record: Mapping[str, Any], overwrite: bool
 ) -> bool:
-    """Refuse an output folder that must not be written to; accept one with the same protocol.
+    """Refuse an output folder that must not be written to; accept one with the same record.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def check_injected_output(
         Root of the new dataset.
     bids_dir : Path
         Input dataset.
-    protocol : mapping
+    record : mapping
         Settings and participants, as plain types.
     overwrite : bool
-        Allow the removal of a dataset made with another protocol.
+        Allow the removal of a dataset made with another record.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def check_injected_output(
                 f'{out} contains files that this tool did not write.',
                 'Give another folder.',
             )
-        outdated = _read_json(out / TRUTH / PROTOCOL) != json.loads(json.dumps(protocol))
+        outdated = _read_json(out / TRUTH / RECORD) != json.loads(json.dumps(record))
         if outdated and not overwrite:
             raise OutputError(
                 f'{out} contains a dataset made with other settings or participants.',
@@ -119,7 +119,7 @@ def _read_json(path: Path) -> Any:
 
 
 def clear_injected_output(out: Path) -> None:
-    """Remove the images, truth and tables of another protocol."""
+    """Remove the images, truth and tables of another record."""
     for folder in (*out.glob('sub-*'), out / TRUTH):
         shutil.rmtree(folder, ignore_errors=True)
     for name in ('participants.tsv', 'participants.json'):
@@ -191,9 +191,9 @@ def _cell(value: Any) -> Any:
 
 
 def write_injected_descriptions(
-    out: Path, source: Mapping[str, Any], protocol: Mapping[str, Any], ignored: str
+    out: Path, source: Mapping[str, Any], record: Mapping[str, Any], ignored: str
 ) -> None:
-    """Write descriptions, README and protocol of the injected dataset and its truth.
+    """Write descriptions, README and record of the injected dataset and its truth.
 
     Parameters
     ----------
@@ -201,12 +201,12 @@ def write_injected_descriptions(
         Root of the dataset; the truth is in ``derivatives/truth``.
     source : mapping
         dataset_description.json of the input.
-    protocol : mapping
+    record : mapping
         Settings; ``Scenario`` is the name.
     ignored : str
         Lines of the truth's ``.bidsignore``.
     """
-    title = f'{protocol["Scenario"]}, seed {protocol["Seed"]}'
+    title = f'{record["Scenario"]}, seed {record["Seed"]}'
     made_by = [{'Name': GENERATOR, 'Version': __version__, 'Description': title}]
     common: dict[str, Any] = {'BIDSVersion': BIDS_VERSION, 'GeneratedBy': made_by}
     if source.get('License'):
@@ -215,7 +215,7 @@ def write_injected_descriptions(
         common['SourceDatasets'] = [{'DOI': source['DatasetDOI']}]
     name = f'{source["Name"]}: planted {title}'
     write_json(out / DESCRIPTION, {'Name': name, 'DatasetType': 'raw', **common})
-    write_text(out / 'README', _readme(str(source['Name']), protocol))
+    write_text(out / 'README', _readme(str(source['Name']), record))
     truth = {
         'Name': f'Truth of {name}',
         'DatasetType': 'derivative',
@@ -223,20 +223,20 @@ def write_injected_descriptions(
         **common,
     }
     write_json(out / TRUTH / DESCRIPTION, truth)
-    write_json(out / TRUTH / PROTOCOL, protocol)
-    write_text(out / TRUTH / '.bidsignore', ignored + f'{PROTOCOL}\n')
+    write_json(out / TRUTH / RECORD, record)
+    write_text(out / TRUTH / '.bidsignore', ignored + f'{RECORD}\n')
 
 
-def _readme(name: str, protocol: Mapping[str, Any]) -> str:
-    changes = ', '.join(f'{region} {change:+.1%}' for region, change in protocol['Changes'].items())
+def _readme(name: str, record: Mapping[str, Any]) -> str:
+    changes = ', '.join(f'{region} {change:+.1%}' for region, change in record['Changes'].items())
     return f"""Scans with a planted change
 ===========================
 
 Made with `bids_interp_tools inject` from the T1w images of: {name}.
 
-Scenario: {protocol['Scenario']} ({protocol['Purpose']}).
+Scenario: {record['Scenario']} ({record['Purpose']}).
 Planted at severity 1: {changes or 'nothing'}.
-Severity {protocol['Severity'][0]:g} to {protocol['Severity'][1]:g}, seed {protocol['Seed']}.
+Severity {record['Severity'][0]:g} to {record['Severity'][1]:g}, seed {record['Seed']}.
 
 Every image is a smooth random warp of a real one. Patients have the planted change, controls a sham
 warp of equal size that changes no volume. Groups were assigned at random and say nothing about the

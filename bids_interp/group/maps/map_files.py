@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import Cell, write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import Cell, write_json, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.sidecars import SIGN, Column
 from bids_interp.evaluation.stability import (
     MAGNITUDE,

@@ -67,6 +67,20 @@ def _is_upright(affine: np.ndarray) -> bool:
     return bool(np.allclose(linear, np.diag(np.diag(linear)), atol=1e-3))
 
 
+def _resampled(
+    image: nib.Nifti1Image,
+    affine: np.ndarray,
+    shape: tuple[int, ...] | None,
+    order: str = 'linear',
+) -> nib.Nifti1Image:
+    """Resample an image of a file for drawing, by nilearn, which also finds a field of view."""
+    from nilearn.image import resample_img
+
+    return resample_img(
+        image, target_affine=affine, target_shape=shape, interpolation=order, copy_header=False
+    )
+
+
 def load_volume(path: Path, spacing: float | None = None, order: str = 'linear') -> Volume:
     """Read an image for drawing.
 
@@ -91,12 +105,8 @@ def load_volume(path: Path, spacing: float | None = None, order: str = 'linear')
     """
     image = nib.as_closest_canonical(_read(path))
     if spacing is not None or not _is_upright(image.affine):
-        from nilearn.image import resample_img
-
         size = spacing or float(Grid.from_image(image).spacing.min())
-        image = resample_img(
-            image, target_affine=np.diag([size] * 3), interpolation=order, copy_header=False
-        )
+        image = _resampled(image, np.diag([size] * 3), None, order)
     data = np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
     return Volume(data.reshape(data.shape[:3]), Grid.from_image(image))
 
@@ -105,30 +115,14 @@ def load_like(path: Path, like: Volume, order: str = 'linear') -> Volume:
     """Read an image and put it onto the grid of another."""
     image = _read(path)
     if not Grid.from_image(image).matches(like.grid):
-        from nilearn.image import resample_img
-
-        image = resample_img(
-            image,
-            target_affine=like.grid.affine,
-            target_shape=like.grid.shape,
-            interpolation=order,
-            copy_header=False,
-        )
+        image = _resampled(image, like.grid.affine, like.grid.shape, order)
     data = np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
     return Volume(data.reshape(like.grid.shape), like.grid)
 
 
 def put_onto(data: np.ndarray, grid: Grid, like: Volume) -> np.ndarray:
     """Interpolate a map linearly onto the voxels of an image in the same world."""
-    from nilearn.image import resample_img
-
-    image = resample_img(
-        grid.to_image(data),
-        target_affine=like.grid.affine,
-        target_shape=like.grid.shape,
-        interpolation='linear',
-        copy_header=False,
-    )
+    image = _resampled(grid.to_image(data), like.grid.affine, like.grid.shape)
     return np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
 
 
