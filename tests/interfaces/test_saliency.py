@@ -14,7 +14,7 @@ from nipype.pipeline import engine as pe
 from bids_interp.bids.write.atomic import is_no_map, write_json
 from bids_interp.bids.write.dataset_description import IGNORED
 from bids_interp.bids.write.nifti import write_nifti
-from bids_interp.bids.write.scan_outputs import OutputContext, plan_explain
+from bids_interp.bids.write.scan_outputs import ImageOutputs, plan_explain
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.interfaces.anatomical import _MeasureAnatomyOutputSpec
@@ -49,7 +49,7 @@ def inputs(tmp_path, tiny_bundle):
 
 
 def plan_of(methods, bundle):
-    context = OutputContext(
+    context = ImageOutputs(
         source=f'/raw/{STEM}_T1w.nii.gz',
         out_dir='/out',
         roots={'raw': '/raw'},
