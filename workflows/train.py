@@ -11,7 +11,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.read.prepared import PreparedBrain, prepared_with
+from bids_interp.bids.read.prepared import PreparedFiles, prepared_with
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.provenance import common_fields
 from bids_interp.bids.write.scan_outputs import (
@@ -81,7 +81,7 @@ def init_training_inputs_wf(
     *,
     settings: Settings,
     records: Sequence[T1wRecord],
-    prepared: dict[str, PreparedBrain],
+    prepared: dict[str, PreparedFiles],
     template: str,
     input_space: Path,
     inputs_dir: Path,
@@ -134,7 +134,7 @@ def init_training_inputs_wf(
 
 
 def _init_prepared_input_wf(
-    prepared: PreparedBrain, training_input: pe.Node, name: str
+    prepared: PreparedFiles, training_input: pe.Node, name: str
 ) -> Workflow:
     """Use a brain that an earlier run has prepared."""
     workflow = Workflow(name=name)

@@ -18,7 +18,7 @@ from bids_interp.records import read_record, to_plain
 
 
 @dataclass(frozen=True)
-class GroupChoices:
+class AnalysisChoices:
     """Options of the user that the nodes of the group level need.
 
     Parameters
@@ -64,7 +64,7 @@ class GroupAnalysis:
         Group and covariates of the images.
     model : tuple of str
         Name and hash of the model.
-    choices : GroupChoices
+    choices : AnalysisChoices
         Options of the user.
     """
 
@@ -73,7 +73,7 @@ class GroupAnalysis:
     scans: Sequence[GroupScan]
     columns: GroupVariables
     model: tuple[str, str]
-    choices: GroupChoices
+    choices: AnalysisChoices
 
     @property
     def included(self) -> list[GroupScan]:

@@ -70,7 +70,7 @@ def prepare_group(settings: Settings) -> GroupAnalysis:
     BidsInterpError
         If there are no results, too few images remain, or the tables do not match them.
     """
-    from bids_interp.group.analysis import GroupAnalysis, GroupChoices, folder_name
+    from bids_interp.group.analysis import AnalysisChoices, GroupAnalysis, folder_name
     from bids_interp.group.covariates import read_group_variables
     from bids_interp.group.scans import (
         choose_summarised_model,
@@ -91,7 +91,7 @@ def prepare_group(settings: Settings) -> GroupAnalysis:
     check_group_size(scans)
     prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
     columns = read_group_variables(settings, scans, prediction.target)
-    choices = GroupChoices(
+    choices = AnalysisChoices(
         random_seed=settings.random_seed,
         group_asked=settings.group_by is not None,
         visits_by_name=by_name,

@@ -12,7 +12,7 @@ import pytest
 
 from bids_interp.bids.prediction import ExplainedTarget
 from bids_interp.errors import InputDatasetError, ModelError, UsageError
-from bids_interp.group.analysis import GroupAnalysis, GroupChoices, folder_name, training_folds
+from bids_interp.group.analysis import AnalysisChoices, GroupAnalysis, folder_name, training_folds
 from bids_interp.group.covariates import OWN_COLUMNS, missing_rows, read_group_variables
 from bids_interp.group.maps.map_reader import find_masked_grid
 from bids_interp.group.maps.responses import logit_rows, response_rows
@@ -45,7 +45,7 @@ def analysis_of(chosen):
         scans = chosen(cohort.out, include_training=settings.include_training)
         target = scans[0].prediction.target
         columns = read_group_variables(settings, scans, target)
-        choices = GroupChoices(
+        choices = AnalysisChoices(
             random_seed=1,
             include_training=settings.include_training,
             permutations=300,

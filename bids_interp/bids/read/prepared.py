@@ -19,7 +19,7 @@ FINGERPRINT = 'SourceFingerprint'
 
 
 @dataclass(frozen=True)
-class PreparedBrain:
+class PreparedFiles:
     """Preprocessed files of one image from an earlier run.
 
     Parameters
@@ -58,7 +58,7 @@ def prepared_with(settings: Settings) -> dict[str, Any]:
 
 def find_prepared(
     settings: Settings, record: T1wRecord, template: str, fingerprint: str
-) -> PreparedBrain | None:
+) -> PreparedFiles | None:
     """Find the preprocessing of an image by an earlier run, compared by content.
 
     Parameters
@@ -95,4 +95,4 @@ def find_prepared(
         and (facts.get('Conformation') or {}).get(FINGERPRINT) == fingerprint
         and 'native_to_template' in (registration.get('Registration') or {})
     )
-    return PreparedBrain(t1w, mask, side[1]) if is_same else None
+    return PreparedFiles(t1w, mask, side[1]) if is_same else None
