@@ -181,7 +181,7 @@ def test_exchanged_labels_never_leave_their_part() -> None:
     """Every family has a value of its own, so that a single one in another part is seen."""
     cohort = replace(regression_cohort(40), labels=np.repeat(np.arange(20.0), 2))
     fold = folds_of(cohort)[0]
-    labels = exchanged(cohort, fold, seed=5).labels
+    labels = exchange_cohort_labels(cohort, fold, seed=5).labels
     assert not np.array_equal(labels, cohort.labels)
     for part in (fold.train, fold.validation, fold.test):
         assert sorted(labels[part]) == sorted(cohort.labels[part])
