@@ -24,7 +24,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from bids_interp.evaluation.exchange import SPREAD
-from bids_interp.group.statistics.design_matrix import make_design
+from bids_interp.group.statistics.design_matrix import make_design_matrix
 from bids_interp.group.statistics.expression import divergence, fit_score
 from bids_interp.group.statistics.glm import fit_terms
 from bids_interp.phantom.change.poisson import gradient_velocity
@@ -83,7 +83,7 @@ def one_cohort(seed: int, subjects: int, n_folds: int, draws: int) -> dict[str, 
     for side in (labels, ~labels):  # stratified, as in training
         folds[side] = rng.permutation(int(side.sum())) % n_folds
     values = scores(maps, labels, folds)
-    design = make_design(
+    design = make_design_matrix(
         {
             'group': ['patient' if label else 'control' for label in labels],
             'age': rng.normal(60, 10, subjects).tolist(),

@@ -11,7 +11,12 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.write.provenance import common_fields
-from bids_interp.bids.write.scan_outputs import OutputContext, Plan, plan_anatomical, plan_explain
+from bids_interp.bids.write.scan_outputs import (
+    ImageOutputs,
+    plan_anatomical,
+    plan_explain,
+    sink_inputs,
+)
 from bids_interp.interfaces.sink import DerivativesSink
 
 if TYPE_CHECKING:
@@ -78,7 +83,7 @@ def init_derivatives_wf(
     brain_files, registration_files, explain_files
         The files written.
     """
-    context = OutputContext(
+    image_outputs = ImageOutputs(
         source=Path(source),
         out_dir=Path(out_dir),
         roots=roots,
@@ -90,15 +95,15 @@ def init_derivatives_wf(
         prepared_with=prepared_with,
         field_kind=bundle.field_kind,
     )
-    anatomical = plan_anatomical(context)
+    anatomical = plan_anatomical(image_outputs)
     # Brain and mask have their own sink, so that they can be inspected if registration fails.
     plans = {
         'brain': {key: anatomical.pop(key) for key in ('t1w_preproc', 'brain_mask')},
         'registration': anatomical,
-        'explain': plan_explain(context, doses, output_spaces, saliency),
+        'explain': plan_explain(image_outputs, doses, output_spaces, saliency),
     }
     workflow = Workflow(name=name)
-    fields = sorted({field for plan in plans.values() for field in sink_fields(plan)})
+    fields = sorted({field for plan in plans.values() for field in sink_inputs(plan)})
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
     outputnode = pe.Node(
         niu.IdentityInterface(fields=[f'{kind}_files' for kind in plans]), name='outputnode'
@@ -108,16 +113,10 @@ def init_derivatives_wf(
             DerivativesSink(plan=plan, out_dir=str(out_dir)), name=f'ds_{kind}', mem_gb=0.5
         )
         workflow.connect([
-            (inputnode, sink, [(field, field) for field in sink_fields(plan)]),
+            (inputnode, sink, [(field, field) for field in sink_inputs(plan)]),
             (sink, outputnode, [('out_files', f'{kind}_files')]),
         ])  # fmt: skip
     return workflow
-
-
-def sink_fields(plan: Plan) -> list[str]:
-    """Return the inputs of a sink: its files, and the values that its sidecars need."""
-    learned = {name for outputs in plan.values() for o in outputs for _, name in o.learned}
-    return [*plan, *sorted(learned)]
 
 
 def describe_grid(bundle: ModelBundle) -> str:

@@ -11,10 +11,15 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.read.prepared import Prepared, prepared_with
+from bids_interp.bids.read.prepared import PreparedBrain, prepared_with
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.provenance import common_fields
-from bids_interp.bids.write.scan_outputs import OutputContext, Plan, plan_anatomical
+from bids_interp.bids.write.scan_outputs import (
+    ImageOutputs,
+    OutputPlan,
+    plan_anatomical,
+    sink_inputs,
+)
 from bids_interp.execution.run import Run, send_crashes, workflow_name
 from bids_interp.interfaces.sink import DerivativesSink
 from bids_interp.interfaces.train import (
@@ -27,7 +32,6 @@ from bids_interp.interfaces.train import (
 from bids_interp.records import to_plain
 from bids_interp.settings import Settings
 from bids_interp.workflows.anatomical import ANATOMICAL_INPUTS, anatomical_wf_of, t1w_inputnode
-from bids_interp.workflows.derivatives import sink_fields
 from bids_interp.workflows.train_sanity import add_sanity
 
 if TYPE_CHECKING:
@@ -77,7 +81,7 @@ def init_training_inputs_wf(
     *,
     settings: Settings,
     records: Sequence[T1wRecord],
-    prepared: dict[str, Prepared],
+    prepared: dict[str, PreparedBrain],
     template: str,
     input_space: Path,
     inputs_dir: Path,
@@ -129,7 +133,9 @@ def init_training_inputs_wf(
     return workflow
 
 
-def _init_prepared_input_wf(prepared: Prepared, training_input: pe.Node, name: str) -> Workflow:
+def _init_prepared_input_wf(
+    prepared: PreparedBrain, training_input: pe.Node, name: str
+) -> Workflow:
     """Use a brain that an earlier run has prepared."""
     workflow = Workflow(name=name)
     take_prepared = pe.Node(
@@ -164,15 +170,15 @@ def _init_new_input_wf(
             ('outputnode.native_to_template', 'native_to_template'),
         ]),
         (anatomical_wf, ds_anatomical, [
-            (f'outputnode.{field}', field) for field in sink_fields(plan)
+            (f'outputnode.{field}', field) for field in sink_inputs(plan)
         ]),
     ])  # fmt: skip
     return workflow
 
 
-def _anatomical_plan(settings: Settings, record: T1wRecord, template: str) -> Plan:
+def _anatomical_plan(settings: Settings, record: T1wRecord, template: str) -> OutputPlan:
     return plan_anatomical(
-        OutputContext(
+        ImageOutputs(
             source=record.path,
             out_dir=settings.output_dir,
             roots={'raw': settings.bids_dir, **dict(settings.derivatives)},

@@ -21,7 +21,7 @@ from nipype.interfaces.base import (
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write.atomic import copy_file, is_no_map, write_json
 from bids_interp.bids.write.nifti import copy_nifti
-from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, Plan
+from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, OutputPlan, sink_inputs
 
 
 class _SinkInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -54,11 +54,10 @@ class DerivativesSink(SimpleInterface):
     # Someone may have removed outputs since the last run with this work directory.
     _always_run = True
 
-    def __init__(self, plan: Plan | None = None, **inputs: Any) -> None:
+    def __init__(self, plan: OutputPlan | None = None, **inputs: Any) -> None:
         super().__init__()
         planned = plan or {}
-        learned = {name for outputs in planned.values() for o in outputs for _, name in o.learned}
-        for name in (*planned, *sorted(learned)):
+        for name in sink_inputs(planned):
             self.inputs.add_trait(name, traits.Any)
             self.inputs.trait_set(trait_change_notify=False, **{name: traits.Undefined})
         if plan is not None:
@@ -75,7 +74,7 @@ class DerivativesSink(SimpleInterface):
             for file, output in zip(files, outputs, strict=True):
                 if output['optional'] and is_no_map(file):
                     continue
-                metadata = {**output['metadata'], **self._learned(output)}
+                metadata = {**output['metadata'], **self._runtime_fields(output)}
                 written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))
         self._results['out_files'] = written
         return runtime
@@ -86,10 +85,10 @@ class DerivativesSink(SimpleInterface):
             raise ValueError(f'The input {name} is not connected.')
         return value
 
-    def _learned(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Collect the values that the sidecar of a file needs."""
+    def _runtime_fields(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Return the sidecar fields that were computed in the run."""
         collected: dict[str, Any] = {}
-        for key, name in output['learned']:
+        for key, name in output['runtime_fields']:
             value = self._value(name)
             if isinstance(value, str) and value.endswith('.json'):
                 value = json.loads(Path(value).read_text(encoding='utf-8'))

@@ -34,7 +34,7 @@ from bids_interp.version import __version__
 
 if TYPE_CHECKING:
     from bids_interp.bench.records import Provenance, ScenarioRecord
-    from bids_interp.bids.read.prepared import Prepared
+    from bids_interp.bids.read.prepared import PreparedBrain
     from bids_interp.workflows.bench_unit import BenchFiles
 
 logger = logging.getLogger('bids_interp')
@@ -182,7 +182,7 @@ def _prepare(
     return brains, problems
 
 
-def _brain_files(prepared: Prepared) -> dict[str, str]:
+def _brain_files(prepared: PreparedBrain) -> dict[str, str]:
     paths = {'t1w': prepared.t1w, 'mask': prepared.mask, 'transform': prepared.transform}
     digest = hashlib.sha256()
     for path in paths.values():

@@ -15,12 +15,12 @@ from bids_interp.bids.read.query import T1wRecord, collect, dataset_key, read_de
 from bids_interp.bids.write.atomic import write_tsv
 from bids_interp.bids.write.injected import (
     TRUTH,
-    People,
-    check_target,
-    clear_target,
-    read_people,
-    write_descriptions,
-    write_people,
+    ParticipantTable,
+    check_injected_output,
+    clear_injected_output,
+    read_participant_table,
+    write_injected_descriptions,
+    write_participant_table,
 )
 from bids_interp.errors import OutputError
 from bids_interp.execution.execute import configure_nipype, execute
@@ -73,16 +73,18 @@ def run_inject(settings: Settings, injection: Injection) -> int:
         injection.seed,
     )
     source = read_description(settings.bids_dir)
-    people = read_people(settings.bids_dir)
+    people = read_participant_table(settings.bids_dir)
     record = injection_record(settings, injection, records, dataset_key(source))
     work_dir = _check_work_dir(settings)
-    outdated = check_target(settings.output_dir, settings.bids_dir, record, injection.overwrite)
+    outdated = check_injected_output(
+        settings.output_dir, settings.bids_dir, record, injection.overwrite
+    )
     prepare_caches(work_dir)
     prepare_work_dir(work_dir, clean=False)
     change = plan_injection(settings, injection)
     if outdated:
-        clear_target(settings.output_dir)
-    write_descriptions(settings.output_dir, source, record, IGNORED)
+        clear_injected_output(settings.output_dir)
+    write_injected_descriptions(settings.output_dir, source, record, IGNORED)
     result = _compute(settings, injection, records, chosen, change, work_dir)
     done = {outcome.name for outcome in result.of(DONE)}
     finished = {record.subject for record in records if record.prefix in done}
@@ -171,11 +173,15 @@ def _work_key(settings: Settings, injection: Injection) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
-def _write_tables(out: Path, people: People, made: Sequence[Replicate], scenario: Scenario) -> None:
+def _write_tables(
+    out: Path, people: ParticipantTable, made: Sequence[Replicate], scenario: Scenario
+) -> None:
     """Write participants.tsv and truth.tsv for the replicates that were made."""
     used = {'confound': scenario.confound is not None, 'scaling': scenario.scaling_sd > 0}
     subjects = [{**r.to_dict(), 'group': r.group, 'replicate': r.number} for r in made]
-    write_people(out, people, subjects, [name for name, is_used in used.items() if is_used])
+    write_participant_table(
+        out, people, subjects, [name for name, is_used in used.items() if is_used]
+    )
     truths = [
         {
             'participant_id': f'sub-{replicate.label}',

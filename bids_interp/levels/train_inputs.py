@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_interp.bids.read.prepared import Prepared, find_prepared, prepared_with
+from bids_interp.bids.read.prepared import PreparedBrain, find_prepared, prepared_with
 from bids_interp.bids.read.query import T1wRecord, read_description
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.constants import EMBEDDED_TEMPLATE
@@ -64,11 +64,11 @@ def save_model_grid(path: Path, settings: Settings, recipe: TrainingRecipe) -> s
 
 def find_prepared_images(
     settings: Settings, records: Sequence[T1wRecord], template: str, n_threads: int
-) -> dict[str, Prepared]:
+) -> dict[str, PreparedBrain]:
     """Return the images that earlier runs prepared, by their prefix."""
     from bids_interp.models.bundle.fingerprint import image_fingerprint
 
-    def find(record: T1wRecord) -> Prepared | None:
+    def find(record: T1wRecord) -> PreparedBrain | None:
         if not (settings.output_dir / f'sub-{record.subject}').is_dir():
             return None
         return find_prepared(settings, record, template, image_fingerprint(record.path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -180,7 +181,7 @@ def check_fold(
     trainings.simulate('original', cohort, network, seed)
     layers = len(layers_of(_first(network)))
     for count in randomisation_levels(layers):
-        noisy = _each(network, lambda member, n=count: randomised(member, n, seed))
+        noisy = _each(network, partial(randomised, count=count, seed=seed))
         score = trainings.simulate(f'randomised{count}', cohort, noisy, seed)
         trainings.rows.append(RandomisedNcc(count, layers, score))
     left_out = {}

@@ -60,11 +60,13 @@ class TestRecipe:
             )
             expected = {
                 'voxel size (mm)': f'{recipe.spacing_mm:g}',
-                'grid': ' x '.join([str(recipe.cube)] * 3) if recipe.cube else 'as the brain needs',
+                'grid': ' x '.join([str(recipe.cube)] * 3)
+                if recipe.cube
+                else 'fitted to the brain',
                 'folds': str(recipe.n_folds),
                 'classifier': recipe.classifier.architecture,
                 'steps of the classifier': str(recipe.classifier.steps),
-                'images a step': str(recipe.classifier.batch),
+                'images per step': str(recipe.classifier.batch),
                 'simulator': simulator.capacity,
                 'steps of the simulator': ' + '.join(map(str, steps)),
             }

@@ -24,11 +24,11 @@ from bids_interp.workflows.train_sanity import add_sanity
 
 
 def _group_wf(folder: Path, voxelwise: list[str], null_models: bool) -> pe.Workflow:
-    for name in ('plan.json', 'where.npz'):
+    for name in ('analysis.json', 'grid_regions.npz'):
         (folder / name).touch()
     return init_group_wf(
-        plan=folder / 'plan.json',
-        where=folder / 'where.npz',
+        analysis=folder / 'analysis.json',
+        grid_regions=folder / 'grid_regions.npz',
         maps=['inject100', 'remove100'],
         voxelwise=voxelwise,
         null_models=null_models,
@@ -41,8 +41,8 @@ def _group_wf(folder: Path, voxelwise: list[str], null_models: bool) -> pe.Workf
 @pytest.mark.parametrize(
     ('voxelwise', 'null_models', 'inputs'),
     [
-        ([], False, {'described', 'tables', 'scores'}),
-        (['age', 'sex'], True, {'described', 'tables', 'scores', 'voxelwise', 'pattern'}),
+        ([], False, {'summaries', 'tables', 'scores'}),
+        (['age', 'sex'], True, {'summaries', 'tables', 'scores', 'voxelwise', 'pattern'}),
     ],
 )
 def test_the_group_report_waits_for_every_result(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import number
+from bids_interp.bids.read.scan_files import parse_number
 from bids_interp.reports.common.montage import new_figure
 from bids_interp.reports.common.palette import INK
 from bids_interp.reports.training.learning_curves import FOLD_COLOURS, style_axes
@@ -48,9 +48,9 @@ def draw_forest(rows: Rows, name: str) -> Any:
         first = True
         for position, key in enumerate(names):
             row = found.get(key)
-            if row is None or number(row['pct']) is None:
+            if row is None or parse_number(row['pct']) is None:
                 continue
-            low, high = number(row['pct_low']), number(row['pct_high'])
+            low, high = parse_number(row['pct_low']), parse_number(row['pct_high'])
             if low is not None and high is not None:
                 axes.plot([low, high], [position + shift] * 2, color=colours[group], linewidth=1.8)
             label = f'{group} (n = {row["n"]})' if first else None
@@ -88,7 +88,7 @@ def draw_logits(rows: Rows, simulations: Sequence[str]) -> Any:
     for index, group in enumerate(groups):
         shift = (index - (len(groups) - 1) / 2) * 0.8 / max(len(groups), 1)
         for position, kind in enumerate(kinds):
-            found = [number(row.get(kind)) for row in rows if str(row['group']) == group]
+            found = [parse_number(row.get(kind)) for row in rows if str(row['group']) == group]
             values = np.array([value for value in found if value is not None])
             if not values.size:
                 continue
@@ -115,7 +115,7 @@ def draw_responses(rows: Rows, positive: str) -> Any:
     colours = colours_of(groups)
     figure = new_figure(10.0, 3.4)
     # A regression has no probability.
-    has_probability = any(number(row['probability']) is not None for row in rows)
+    has_probability = any(parse_number(row['probability']) is not None for row in rows)
     panels = [('logit', 'logit' if has_probability else 'prediction')]
     if has_probability:
         panels.insert(0, ('probability', f'probability of “{positive}”'))
@@ -125,7 +125,7 @@ def draw_responses(rows: Rows, positive: str) -> Any:
             own = [row for row in rows if str(row['group']) == group]
             doses = np.array([row['dose'] for row in own], float)
             mean = np.array([row[key] for row in own], float)
-            sd = np.array([number(row[f'{key}_sd']) or 0.0 for row in own])
+            sd = np.array([parse_number(row[f'{key}_sd']) or 0.0 for row in own])
             band = np.clip([mean - sd, mean + sd], 0, 1) if key == 'probability' else None
             low, high = (mean - sd, mean + sd) if band is None else band
             axes.fill_between(doses, low, high, color=colours[group], alpha=0.15, linewidth=0)
@@ -174,9 +174,9 @@ def _draw_panel(
     axes: Any, rows: Rows, name: str, colours: Mapping[str, str], *, is_level: bool
 ) -> None:
     values = [row.get(name) for row in rows]
-    numbers = [number(value) for value in values]
+    numbers = [parse_number(value) for value in values]
     is_number = not is_level and all(
-        number(value) is not None for value in values if value is not None
+        parse_number(value) is not None for value in values if value is not None
     )
     levels = sorted({str(value) for value in values if value is not None})
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.read.scan_files import number
+from bids_interp.bids.read.scan_files import parse_number
 from bids_interp.version import __version__
 
 logger = logging.getLogger('bids_interp.reports')
@@ -145,7 +145,7 @@ def _cell(value: Any) -> str:
 
 
 def _numeric(text: str) -> bool:
-    return text == 'n/a' or number(text) is not None
+    return text == 'n/a' or parse_number(text) is not None
 
 
 def _subjects(inclusion: Rows) -> dict[str, Any]:
@@ -245,11 +245,11 @@ def _regions(rows: Rows) -> dict[str, Any]:
             'region': row['region'].replace('_', ' '),
             'volume': f'{row["pct"]:+.2f} %',
             'interval': f'{row["pct_low"]:+.2f} to {row["pct_high"]:+.2f}'
-            if number(row['pct_low']) is not None
+            if parse_number(row['pct_low']) is not None
             else None,
-            'mm3': None if number(row['mm3']) is None else f'{row["mm3"]:+.0f}',
+            'mm3': None if parse_number(row['mm3']) is None else f'{row["mm3"]:+.0f}',
             'null': None
-            if number(row['null_percentile']) is None
+            if parse_number(row['null_percentile']) is None
             else f'{row["null_percentile"]:.0f}',
             'lat': None if row['laterality'] is None else f'{row["laterality"]:+.2f}',
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import ScanFiles, number, read_table
+from bids_interp.bids.read.scan_files import ScanFiles, parse_number, read_table
 from bids_interp.constants import DIRECTIONS
 from bids_interp.reports.common.montage import write_bytes
 from bids_interp.reports.common.volumes import load_volume
@@ -136,7 +136,10 @@ def read_regions(files: ScanFiles) -> list[RegionChange]:
     """Read the table of the regions."""
     changes = []
     for row in read_table(regions_path(files)):
-        mean, change = number(row['mean_log_jacobian']), number(row['volume_change_percent'])
+        mean, change = (
+            parse_number(row['mean_log_jacobian']),
+            parse_number(row['volume_change_percent']),
+        )
         if mean is not None and change is not None:
             names = (row['region'], row['side'], row['direction'])
             changes.append(RegionChange(*names, mean, change))

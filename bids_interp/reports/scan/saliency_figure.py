@@ -12,7 +12,7 @@ from bids_interp.bids.read.scan_files import (
     SALIENCY_SUMMARY,
     ScanFiles,
     read_json,
-    sidecar,
+    read_sidecar,
 )
 from bids_interp.constants import DIRECTIONS
 from bids_interp.reports.common.montage import Row, Tile, draw_rows, sides_of
@@ -78,7 +78,7 @@ def draw_saliency(files: ScanFiles, changes: Changes | None, positive: str) -> P
         if path is None:
             continue
         values = load_like(path, shown.brain).data * shown.inside
-        facts = sidecar(path)
+        facts = read_sidecar(path)
         meaning = MEANINGS.get(facts.get('Kind', ''), MEANINGS['attribution'])
         strength = np.abs(values[shown.inside])
         limit = float(np.percentile(strength, 99.5) or strength.max())

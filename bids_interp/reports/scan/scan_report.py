@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, number
+from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, parse_number
 from bids_interp.constants import DIRECTIONS
 from bids_interp.version import __version__
 
@@ -163,7 +163,7 @@ def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
         simulation = f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}'
         cells = []
         for name, _, form in used:
-            value = number(row[name])
+            value = parse_number(row[name])
             yes_no = {'true': 'yes', 'false': 'no'}.get(row[name].lower(), 'n/a')
             cells.append((name, form.format(value) if value is not None else yes_no))
         rows.append({'simulation': simulation, 'cells': cells})

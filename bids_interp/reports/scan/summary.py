@@ -11,7 +11,14 @@ import numpy as np
 
 from bids_interp.bids.prediction import ExplainedTarget, Origin, Prediction
 from bids_interp.bids.read.dose_response import by_dose, flip_dose, read_response
-from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, number, read_json, sidecar
+from bids_interp.bids.read.scan_files import (
+    COUNTERFACTUAL,
+    ScanFiles,
+    parse_number,
+    read_json,
+    read_sidecar,
+)
+from bids_interp.bids.write.provenance import DEMONSTRATION_MARK
 from bids_interp.records import RecordError, from_plain
 from bids_interp.reports.scan.region_changes import RegionChange, read_regions, strongest
 
@@ -109,7 +116,7 @@ def summarise_scan(files: ScanFiles) -> Summary:
     origin = prediction or _origin_of_responses(files)
     target = prediction.target if prediction else ExplainedTarget()
     summary = Summary(negative=target.negative, positive=target.positive)
-    brain = sidecar(files.native('desc-preproc_T1w.nii.gz'))
+    brain = read_sidecar(files.native('desc-preproc_T1w.nii.gz'))
     summary.demonstration = _is_demonstration(files, brain, origin)
     summary.details = _details(files, brain, origin)
     rows = read_response(files)
@@ -133,7 +140,7 @@ def summarise_scan(files: ScanFiles) -> Summary:
 def _origin_of_responses(files: ScanFiles) -> Origin:
     """Model and folds from the dose responses, if there is no prediction file."""
     with suppress(RecordError):
-        found = sidecar(files.native('desc-doseresponse_stats.tsv'))
+        found = read_sidecar(files.native('desc-doseresponse_stats.tsv'))
         return from_plain(Origin, found, open_ended=True)
     return Origin()
 
@@ -160,7 +167,7 @@ def _is_demonstration(
     if own is not None:
         return bool(own)
     makers = read_json(files.output_dir / 'dataset_description.json').get('GeneratedBy', [])
-    return any('demonstration model' in str(maker.get('Description', '')) for maker in makers)
+    return any(DEMONSTRATION_MARK in str(maker.get('Description', '')) for maker in makers)
 
 
 def _voxels(conformation: Mapping[str, Any]) -> str:
@@ -204,7 +211,7 @@ def _details(
 def _inside_correlation(files: ScanFiles) -> float | None:
     """Correlation of brain and template inside the brain, from the registration."""
     path = files.native(f'from-T1w_to-{files.template_name}_mode-image_xfm.json')
-    return number((read_json(path).get('Registration') or {}).get('correlation_inside'))
+    return parse_number((read_json(path).get('Registration') or {}).get('correlation_inside'))
 
 
 def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[Caution]:
@@ -241,7 +248,7 @@ def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None)
         )
         cautions.append(Caution('unturned', text))
     for row in files.table(COUNTERFACTUAL):
-        folded = number(row.get('n_folded'))
+        folded = parse_number(row.get('n_folded'))
         if folded:
             text = (
                 f'{folded:.0f} voxels are folded in the simulation “{row.get("direction")}” at '

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import number
+from bids_interp.bids.read.scan_files import parse_number
 from bids_interp.reports.common.montage import new_figure
 from bids_interp.reports.common.palette import INK
 
@@ -64,7 +64,7 @@ def _read_rows(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(encoding='utf-8', newline='') as stream:
             for cells in csv.DictReader(stream):
-                numbers = {name: number(cell) for name, cell in cells.items() if name}
+                numbers = {name: parse_number(cell) for name, cell in cells.items() if name}
                 step = numbers.pop('step', None)
                 numbers.pop('epoch', None)
                 if step is not None:
