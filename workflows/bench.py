@@ -10,7 +10,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bench.design import Benchmark
 from bids_interp.execution.run import Run, send_crashes
-from bids_interp.interfaces.bench import PlanChange
+from bids_interp.interfaces.bench import FitAtrophy
 from bids_interp.workflows.bench_sham import ShamCheck
 from bids_interp.workflows.bench_unit import BenchFiles, BenchUnit
 
@@ -52,15 +52,15 @@ def init_bench_wf(
     workflow = Workflow(name=name)
     workflow.base_dir = str(base_dir)
     for scenario in benchmark.scenarios:
-        plan = pe.Node(
-            PlanChange(
+        fit_atrophy = pe.Node(
+            FitAtrophy(
                 scenario=scenario,
                 strength=benchmark.strength,
                 template=files.template,
                 spacing_mm=benchmark.spacing_mm,
                 offline=run.settings.offline,
             ),
-            name=f'plan_{scenario}',
+            name=f'fit_atrophy_{scenario}',
             mem_gb=2.0,
         )
         units = [
@@ -70,6 +70,8 @@ def init_bench_wf(
             seed = benchmark.seeds[0]
             units.append(ShamCheck(benchmark, files, run, scenario, seed, provenance))
         for unit in units:
-            workflow.connect([(plan, unit.build(), [('plan', f'{unit.short}_plant.plan')])])
+            workflow.connect(
+                [(fit_atrophy, unit.build(), [('atrophy', f'{unit.short}_plant.atrophy')])]
+            )
     send_crashes(workflow, crash_dir)
     return workflow

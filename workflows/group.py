@@ -1,4 +1,4 @@
-"""The workflow of the group level."""
+"""Group workflow: summaries, scores, tests and report."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def init_group_wf(
     """Summarise the maps, score the subjects, test, and report.
 
     Workflow Graph
-        Maps of each direction and dose are read by a node of their own, scores by another; the
-        report waits for all of them.
+        One node per direction and dose reads the maps, another one computes the scores; the report
+        waits for all of them.
 
     Parameters
     ----------
-    plan, where : pathlib.Path
-        Plan (JSON); mask and regions (.npz).
+    analysis, grid_regions : pathlib.Path
+        Group analysis (JSON); mask and regions (.npz).
     maps : sequence of str
         Directions and doses.
     voxelwise : sequence of str
         Columns of the voxel-wise model, on the first of the maps.
     null_models : bool
-        Whether there are models of permuted labels.
+        True if there are models of permuted labels.
     nprocs : int
         Processes that the permutations of the voxel-wise model may use.
     crash_dir, base_dir : pathlib.Path
-        Where crash files and intermediate results go.
+        Folders of crash files and of intermediate results.
     name : str
         Name of the workflow.
     """

@@ -262,6 +262,39 @@ def scenario_table(
     return {'headings': [METRICS[metric] for metric in columns], 'rows': rows}
 
 
+def _section(out: Path, finder: Finder, records: Sequence[ScenarioRecord]) -> dict[str, Any]:
+    """Section of the page about one scenario, from the records of all its seeds."""
+    from bids_interp.bench.pictures import draw_scenario
+
+    first, scenario = records[0], records[0].scenario
+    methods = list(dict.fromkeys(method for one in records for method in one.methods))
+    tables = [
+        scenario_table(finder, scenario, methods, metrics)
+        for metrics in (MAP_COLUMNS, SIMULATION_COLUMNS)
+    ]
+    return {
+        'name': scenario,
+        'purpose': first.purpose,
+        'changes': first.changes,
+        'null': first.null,
+        'tables': [table for table in tables if table['rows']],
+        'has_maps': bool(methods),
+        'classifiers': [
+            {
+                'name': name,
+                'auc': score_text(finder.get(scenario, name, 'auc'), 'auc'),
+                'p': score_text(finder.get(scenario, name, 'permutation_p'), 'permutation_p'),
+            }
+            for name in CLASSIFIERS
+            if finder.get(scenario, name, 'auc')
+        ],
+        'ceiling': score_text(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
+        'skipped': first.skipped,
+        'replaced': first.replaced,
+        'pictures': draw_scenario(out, first, [row['method'] for row in tables[0]['rows']]),
+    }
+
+
 def write_page(
     out: Path,
     scores: Sequence[ScenarioRecord],
@@ -270,46 +303,15 @@ def write_page(
 ) -> Path:
     """Write the page (one self-contained file), its text as Markdown, and its pictures."""
     from bids_interp.bench.markdown_table import write_markdown
-    from bids_interp.bench.pictures import draw_scenario, draw_summary
+    from bids_interp.bench.pictures import draw_summary
     from bids_interp.reports.common.sections import PAGE
     from bids_interp.reports.scan.scan_report import html_environment
 
     finder = Finder(rows)
-    sections = []
-    for scenario in dict.fromkeys(one.scenario for one in scores):
-        own = [one for one in scores if one.scenario == scenario]
-        methods = list(dict.fromkeys(m for one in own for m in one.methods))
-        tables = [
-            scenario_table(finder, scenario, methods, metrics)
-            for metrics in (MAP_COLUMNS, SIMULATION_COLUMNS)
-        ]
-        sections.append(
-            {
-                'name': scenario,
-                'purpose': own[0].purpose,
-                'changes': own[0].changes,
-                'null': own[0].null,
-                'tables': [table for table in tables if table['rows']],
-                'has_maps': bool(methods),
-                'classifiers': [
-                    {
-                        'name': name,
-                        'auc': score_text(finder.get(scenario, name, 'auc'), 'auc'),
-                        'p': score_text(
-                            finder.get(scenario, name, 'permutation_p'), 'permutation_p'
-                        ),
-                    }
-                    for name in CLASSIFIERS
-                    if finder.get(scenario, name, 'auc')
-                ],
-                'ceiling': score_text(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
-                'skipped': own[0].skipped,
-                'replaced': own[0].replaced,
-                'pictures': draw_scenario(
-                    out, own[0], [row['method'] for row in tables[0]['rows']]
-                ),
-            }
-        )
+    by_scenario: dict[str, list[ScenarioRecord]] = {}
+    for one in scores:
+        by_scenario.setdefault(one.scenario, []).append(one)
+    sections = [_section(out, finder, records) for records in by_scenario.values()]
     rivals = {one.scenario: best_saliency(finder, one.scenario, one.methods) for one in scores}
     draw_summary(out, scores, rivals)
     goals = check_goals(finder, scores)

@@ -60,7 +60,7 @@ class PlantedCohort:
     pull_backs: np.ndarray
 
 
-def plan_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
+def fit_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
     """Compute the change of a scenario at 2 mm and resample it to the grid of the deformations.
 
     Parameters
@@ -73,18 +73,20 @@ def plan_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> Atrophy
         Voxel size of the model; the deformations use the same, but at least 2 mm.
     """
     fine = field_grid(brain, FIELD_MM)
-    plan = fit_atrophy(fine, scenario.effect.changes, scenario.effect.absorb)
+    atrophy = fit_atrophy(fine, scenario.effect.changes, scenario.effect.absorb)
     if spacing_mm <= FIELD_MM:
-        return plan
+        return atrophy
     coarse = field_grid(brain, spacing_mm)
-    velocity = refine_velocity(plan.velocity, fine, coarse)[0].numpy()
-    return AtrophyField(coarse, velocity, plan.changes, plan.absorb, plan.absorbed, plan.rmse)
+    velocity = refine_velocity(atrophy.velocity, fine, coarse)[0].numpy()
+    return AtrophyField(
+        coarse, velocity, atrophy.changes, atrophy.absorb, atrophy.absorbed, atrophy.rmse
+    )
 
 
 def plant_cohort(
     brains: Sequence[Brain],
     scenario: Scenario,
-    plan: AtrophyField,
+    atrophy: AtrophyField,
     grid: Grid,
     mask: np.ndarray,
     preprocessing: Preprocessing,
@@ -101,8 +103,8 @@ def plant_cohort(
     ----------
     brains : sequence of Brain
         Skull-stripped brains.
-    scenario, plan
-        Scenario, and its change of :func:`plan_scenario`.
+    scenario, atrophy
+        Scenario, and its change of :func:`fit_scenario`.
     grid, mask, preprocessing
         Input space of the model.
     replicates : int
@@ -121,7 +123,7 @@ def plant_cohort(
     images, truths, fields = [], [], []
     for replicate in chosen:
         warp = draw_warp(
-            plan,
+            atrophy,
             replicate.seed(seed),
             replicate.patient,
             0.0 if untouched and not replicate.patient else replicate.strength,
@@ -130,10 +132,10 @@ def plant_cohort(
             scaling=replicate.scaling,
         )
         brain = brains[of_label[replicate.family]]
-        image, shift = _image(brain, replicate, warp, plan.grid, grid, mask)
+        image, shift = _image(brain, replicate, warp, atrophy.grid, grid, mask)
         images.append(preprocessing.normalise(image)[0])
         fields.append(shift.astype(np.float16))
-        truths.append(_truth(warp, plan.grid, grid))
+        truths.append(_truth(warp, atrophy.grid, grid))
     cohort = Cohort(
         torch.stack(images),
         np.array([int(replicate.patient) for replicate in chosen]),

@@ -19,7 +19,7 @@ from nipype.interfaces.base import (
 from bids_interp.interfaces.model_inputs import load_image
 
 
-class _PlanInputSpec(BaseInterfaceInputSpec):
+class _AtrophyInputSpec(BaseInterfaceInputSpec):
     scenario = traits.Str(mandatory=True, desc='S1 to S8')
     strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
     template = traits.Str(mandatory=True, desc='name of the brain template')
@@ -27,32 +27,32 @@ class _PlanInputSpec(BaseInterfaceInputSpec):
     offline = traits.Bool(True, usedefault=True, nohash=True, desc='do not download templates')
 
 
-class _PlanOutputSpec(TraitedSpec):
-    plan = File(exists=True, desc='NPZ of the change')
+class _AtrophyOutputSpec(TraitedSpec):
+    atrophy = File(exists=True, desc='NPZ of the change')
 
 
-class PlanChange(SimpleInterface):
+class FitAtrophy(SimpleInterface):
     """Compute the change of a scenario, which all seeds share."""
 
-    input_spec = _PlanInputSpec
-    output_spec = _PlanOutputSpec
+    input_spec = _AtrophyInputSpec
+    output_spec = _AtrophyOutputSpec
 
     def _run_interface(self, runtime):
         from bids_interp.anatomical.templates import brain_template
-        from bids_interp.bench.planted_cohort import plan_scenario
+        from bids_interp.bench.planted_cohort import fit_scenario
         from bids_interp.phantom.inject.planted_scan import save_atrophy
         from bids_interp.phantom.inject.scenarios import scenario
         from bids_interp.spatial import Grid
 
         template = brain_template(self.inputs.template, offline=self.inputs.offline)
-        plan = plan_scenario(
+        atrophy = fit_scenario(
             scenario(self.inputs.scenario, self.inputs.strength),
             Grid.from_image(template, self.inputs.template),
             self.inputs.spacing_mm,
         )
-        path = Path(runtime.cwd) / 'plan.npz'
-        save_atrophy(path, plan)
-        self._results['plan'] = str(path)
+        path = Path(runtime.cwd) / 'atrophy.npz'
+        save_atrophy(path, atrophy)
+        self._results['atrophy'] = str(path)
         return runtime
 
 
@@ -60,7 +60,7 @@ class _PlantInputSpec(BaseInterfaceInputSpec):
     brains = File(
         exists=True, mandatory=True, desc='JSON: label, T1w image, mask and transform of each brain'
     )
-    plan = File(exists=True, mandatory=True, desc='output of PlanChange')
+    atrophy = File(exists=True, mandatory=True, desc='output of FitAtrophy')
     input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
     scenario = traits.Str(mandatory=True, desc='S1 to S8')
     strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
@@ -105,7 +105,7 @@ class PlantScenario(SimpleInterface):
         planted = plant_cohort(
             read_brains(Path(inputs.brains)),
             replace(chosen, null=True) if inputs.untouched else chosen,
-            load_atrophy(inputs.plan),
+            load_atrophy(inputs.atrophy),
             grid,
             mask,
             Preprocessing(normalisation='none'),

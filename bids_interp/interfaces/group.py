@@ -1,4 +1,4 @@
-"""Nodes of the group workflow; each calls functions of :mod:`bids_interp.group`."""
+"""Interfaces of the group workflow, which call functions of :mod:`bids_interp.group`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class _AnalysisInputSpec(BaseInterfaceInputSpec):
 
 
 class _ResultOutputSpec(TraitedSpec):
-    result = traits.Str(desc='JSON: what was found')
+    result = traits.Str(desc='JSON of the results')
 
 
 class _GroupNode(SimpleInterface):
-    """The derivatives may have changed since the last run, so that nothing is taken from it."""
+    """Base that always runs, because the derivatives may have changed."""
 
     output_spec = _ResultOutputSpec
     _always_run = True
@@ -42,7 +42,7 @@ class _DescribeMapsInputSpec(_AnalysisInputSpec):
 
 
 class DescribeMaps(_GroupNode):
-    """Read every map of one direction and dose once; write means, spreads, reliable masks."""
+    """Write means, spreads and reliable masks of the maps of one direction and dose."""
 
     input_spec = _DescribeMapsInputSpec
 
@@ -97,7 +97,7 @@ class WriteTables(_GroupNode):
 
 
 class ScoreExpression(_GroupNode):
-    """Expression scores, their model, and their change over sessions."""
+    """Compute expression scores, their model, and their change over sessions."""
 
     input_spec = _AnalysisInputSpec
 
@@ -109,14 +109,14 @@ class ScoreExpression(_GroupNode):
 
 
 class _TestVoxelsInputSpec(_DescribeMapsInputSpec):
-    column = traits.Str(mandatory=True, desc='number that maps are regressed on')
+    column = traits.Str(mandatory=True, desc='numeric column of the regression')
 
 
 class TestVoxels(_GroupNode):
-    """Exploratory voxel-wise model of the maps."""
+    """Compute an exploratory voxel-wise model of the maps."""
 
     input_spec = _TestVoxelsInputSpec
-    __test__ = False  # no test of pytest
+    __test__ = False  # not a test of pytest
 
     def _run_interface(self, runtime):
         from bids_interp.group.analysis import GroupAnalysis
@@ -150,7 +150,7 @@ class _GroupReportInputSpec(_AnalysisInputSpec):
 
 
 class GroupReport(_GroupNode):
-    """Write the report."""
+    """Write the report of the group."""
 
     input_spec = _GroupReportInputSpec
 

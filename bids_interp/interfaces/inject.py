@@ -37,7 +37,7 @@ class _InjectInputSpec(BaseInterfaceInputSpec):
     t1w = File(exists=True, mandatory=True, desc='source image, resampled once')
     brain_mask = File(exists=True, mandatory=True, desc='its brain mask, 0 and 1')
     native_to_template = File(exists=True, mandatory=True, desc='JSON of RegisterBrain')
-    plan = File(exists=True, mandatory=True, desc='NPZ of the planned change')
+    atrophy = File(exists=True, mandatory=True, desc='NPZ of the planned change')
     replicates = traits.List(traits.Dict, mandatory=True, desc='replicates to make')
     seed = traits.Int(mandatory=True, desc='seed')
     null = traits.Bool(False, usedefault=True, desc='patients get a sham, too')
@@ -67,16 +67,16 @@ class Inject(SimpleInterface):
         from bids_interp.phantom.inject.planted_scan import load_atrophy
 
         torch.set_num_threads(self.inputs.num_threads)
-        plan = load_atrophy(self.inputs.plan)
+        atrophy = load_atrophy(self.inputs.atrophy)
         written = []
         for content in self.inputs.replicates:
             replicate = Replicate(**content)
             files = ReplicateFiles(
-                Path(self.inputs.out_dir), self.inputs.entities, replicate.label, plan.grid.space
+                Path(self.inputs.out_dir), self.inputs.entities, replicate.label, atrophy.grid.space
             )
             digest = self._digest(content)
             if not files.are_complete(digest):
-                self._make(plan, replicate, files, digest)
+                self._make(atrophy, replicate, files, digest)
             written.append(str(files.image))
         self._results['out_files'] = written
         return runtime
@@ -84,19 +84,19 @@ class Inject(SimpleInterface):
     def _digest(self, replicate: dict[str, Any]) -> str:
         """Digest of everything that determines a replicate."""
         total = hashlib.sha256()
-        for name in ('t1w', 'brain_mask', 'native_to_template', 'plan'):
+        for name in ('t1w', 'brain_mask', 'native_to_template', 'atrophy'):
             total.update(hashlib.sha256(Path(getattr(self.inputs, name)).read_bytes()).digest())
         inputs = self.inputs
         rest = [_METHOD, replicate, inputs.seed, inputs.null, inputs.anatomy_mm, inputs.sidecar]
         total.update(json.dumps(rest, sort_keys=True, default=str).encode())
         return total.hexdigest()[:16]
 
-    def _make(self, plan, replicate, files, digest):
+    def _make(self, atrophy, replicate, files, digest):
         from bids_interp.phantom.inject.planted_scan import plant_change
         from bids_interp.phantom.inject.warps import draw_warp
 
         warp = draw_warp(
-            plan,
+            atrophy,
             replicate.seed(self.inputs.seed),
             replicate.patient,
             replicate.strength,
@@ -108,9 +108,11 @@ class Inject(SimpleInterface):
         mask, mask_grid = load_image(self.inputs.brain_mask)
         matrix = load_matrix(self.inputs.native_to_template)
         made = plant_change(
-            data, grid, mask, mask_grid, matrix, warp, plan.grid, confound=replicate.confound
+            data, grid, mask, mask_grid, matrix, warp, atrophy.grid, confound=replicate.confound
         )
-        files.write(made, warp, grid, plan, matrix, dtype, dict(self.inputs.sidecar or {}), digest)
+        files.write(
+            made, warp, grid, atrophy, matrix, dtype, dict(self.inputs.sidecar or {}), digest
+        )
 
 
 def load_scan(path: str) -> tuple[np.ndarray, Grid, np.dtype]:
@@ -171,7 +173,7 @@ class ReplicateFiles:
         made: PlantedScan,
         warp: ReplicateWarp,
         grid: Grid,
-        plan: AtrophyField,
+        atrophy: AtrophyField,
         matrix: np.ndarray,
         dtype: np.dtype,
         sidecar: dict[str, Any],
@@ -195,8 +197,8 @@ class ReplicateFiles:
             mask.with_name(f'{self.prefix}_desc-brain_mask.json'),
             {'Type': 'Brain', 'Sources': sources},
         )
-        facts = truth_sidecar(warp.direction, warp.truth_severity, plan.changes, sources)
-        maps = ((None, grid, made.truth), (self.template, plan.grid, warp.truth))
+        facts = truth_sidecar(warp.direction, warp.truth_severity, atrophy.changes, sources)
+        maps = ((None, grid, made.truth), (self.template, atrophy.grid, warp.truth))
         for space, map_grid, values in maps:
             if values is None:
                 continue

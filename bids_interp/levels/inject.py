@@ -138,7 +138,7 @@ def _compute(
         records=records,
         replicates=replicates,
         injection={
-            'plan': str(change_file),
+            'atrophy': str(change_file),
             'seed': injection.seed,
             'null': injection.scenario.null,
             'anatomy_mm': injection.anatomy_mm,

@@ -46,15 +46,15 @@ def draw_forest(rows: Rows, name: str) -> Any:
         shift = (index - (len(groups) - 1) / 2) * min(0.25, 0.7 / len(groups))
         found = {(row['region'], row['side']): row for row in own if row['group'] == group}
         first = True
-        for place, key in enumerate(names):
+        for position, key in enumerate(names):
             row = found.get(key)
             if row is None or parse_number(row['pct']) is None:
                 continue
             low, high = parse_number(row['pct_low']), parse_number(row['pct_high'])
             if low is not None and high is not None:
-                axes.plot([low, high], [place + shift] * 2, color=colours[group], linewidth=1.8)
+                axes.plot([low, high], [position + shift] * 2, color=colours[group], linewidth=1.8)
             label = f'{group} (n = {row["n"]})' if first else None
-            axes.plot(row['pct'], place + shift, 'o', color=colours[group], ms=5, label=label)
+            axes.plot(row['pct'], position + shift, 'o', color=colours[group], ms=5, label=label)
             first = False
     axes.axvline(0, color='#5b6774', linestyle='--', linewidth=1)
     labels = [f'{side} {region}' if side != 'midline' else region for region, side in names]
@@ -87,13 +87,13 @@ def draw_logits(rows: Rows, simulations: Sequence[str]) -> Any:
     rng = np.random.default_rng(0)
     for index, group in enumerate(groups):
         shift = (index - (len(groups) - 1) / 2) * 0.8 / max(len(groups), 1)
-        for place, kind in enumerate(kinds):
+        for position, kind in enumerate(kinds):
             found = [parse_number(row.get(kind)) for row in rows if str(row['group']) == group]
             values = np.array([value for value in found if value is not None])
             if not values.size:
                 continue
             jitter = rng.uniform(-1, 1, values.size) * 0.25 / max(len(groups), 1)
-            at = place + shift
+            at = position + shift
             axes.plot(at + jitter, values, 'o', color=colours[group], alpha=0.45, ms=4, mew=0)
             box = np.percentile(values, [25, 50, 75])
             axes.plot([at, at], box[[0, 2]], color=colours[group], linewidth=3)
@@ -119,8 +119,8 @@ def draw_responses(rows: Rows, positive: str) -> Any:
     panels = [('logit', 'logit' if has_probability else 'prediction')]
     if has_probability:
         panels.insert(0, ('probability', f'probability of “{positive}”'))
-    for place, (key, title) in enumerate(panels):
-        axes = figure.add_axes((0.07 + 0.5 * place, 0.16, 0.4, 0.68))
+    for position, (key, title) in enumerate(panels):
+        axes = figure.add_axes((0.07 + 0.5 * position, 0.16, 0.4, 0.68))
         for group in groups:
             own = [row for row in rows if str(row['group']) == group]
             doses = np.array([row['dose'] for row in own], float)
@@ -135,7 +135,7 @@ def draw_responses(rows: Rows, positive: str) -> Any:
         style_axes(axes)
         if key == 'probability':
             axes.set_ylim(-0.03, 1.03)
-        if place == 0:
+        if position == 0:
             _legend(axes, len(groups))
         axes.set_ylabel(title, fontsize=9)
     return figure
@@ -195,6 +195,8 @@ def _draw_panel(
     elif not is_number or len(levels) <= LEVELS:
         axes.set_xticks(range(len(levels)), levels)
         axes.set_xlim(-0.6, len(levels) - 0.4)
-        for place, level in enumerate(levels):
+        for position, level in enumerate(levels):
             own = [r['score'] for r, v in zip(rows, values, strict=True) if str(v) == level]
-            axes.plot([place - 0.27, place + 0.27], [np.mean(own)] * 2, color=INK, linewidth=2.2)
+            axes.plot(
+                [position - 0.27, position + 0.27], [np.mean(own)] * 2, color=INK, linewidth=2.2
+            )

@@ -25,7 +25,7 @@ MEASURES = {
     'sensitivity': ('Sensitivity', 'share of the positive class that is predicted positive'),
     'specificity': ('Specificity', 'share of the negative class that is predicted negative'),
     'accuracy': ('Accuracy', 'share of correct predictions'),
-    'brier': ('Brier score', 'mean squared error of the probabilities; 0 is best'),
+    'brier': ('Brier score', 'squared error of the probabilities; 0 is best'),
     'ece': (
         'Calibration error (ECE)',
         'probability against observed frequency in equal-width bins',
