@@ -68,7 +68,7 @@ class ParticipantTables:
         close = get_close_matches(column, self.columns, n=1, cutoff=0.4)
         hint = f' Did you mean {close[0]!r}?' if close else ''
         raise UsageError(
-            f'{option}: {self.path} has no column {column!r}.{hint}',
+            f'{option} {column!r} is not a column of {self.path}.{hint}',
             f'Available columns: {", ".join(self.columns)}.',
         )
 
