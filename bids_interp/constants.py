@@ -1,27 +1,32 @@
-"""Conventions that are written beside every output, each stated once."""
+"""Constants that several rooms must agree on."""
 
-#: What the sign of a log-Jacobian map means.
+#: Meaning of the sign of a log-Jacobian map.
 SIGN = (
     'positive = local expansion from the observed to the simulated image; '
     'negative = contraction; volume change % = 100*(exp(logJ)-1)'
 )
 
-#: Voxel size in mm of the maps of local volumes of observed brains.
+#: Voxel size in mm of the local volume maps of observed brains.
 ANATOMY_MM = 4
-#: What the sign of a map of local volumes of an observed brain means.
+#: Meaning of the sign of a local volume map of an observed brain.
 ANATOMY_SIGN = (
     'positive = larger in the subject than in the template; negative = smaller; '
     'difference of volumes % = 100*(exp(logJ)-1)'
 )
 
-#: Directions of a simulation, in the order of files and tables.
+#: Directions of a simulation, in the order used in files and tables.
 DIRECTIONS = ('inject', 'remove')
 #: Sign of the dose in each direction.
 DIRECTION_SIGNS = {'inject': 1.0, 'remove': -1.0}
 
-#: Name of the template whose brain ships inside nilearn.
+#: Names of the sets of training settings.
+PRESET_NAMES = ('default', 'fast', 'ipmi2021')
+#: How much of an image a simulator may use.
+CAPACITIES = ('template', 'residual', 'condconv')
+
+#: Template whose brain is part of nilearn.
 EMBEDDED_TEMPLATE = 'MNI152NLin2009aSym'
-#: Saliency methods, as in file names; ``all`` stands for every one.
+#: Saliency methods, as spelled in file names.
 SALIENCY_METHODS = (
     'gradient',
     'inputxgradient',

@@ -1,4 +1,4 @@
-"""The container that the program runs in, if any."""
+"""Container that the program runs in, if any."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from pathlib import Path
 
 
 def container(environment: Mapping[str, str] | None = None) -> dict[str, str] | None:
-    """Name the container that the program runs in, from its environment.
+    """Return the container that the program runs in, from its environment.
 
     Parameters
     ----------
     environment : mapping, optional
         Environment variables; those of the process by default. ``BIDS_INTERP_CONTAINER_TAG`` is
-        set inside the project's image.
+        set in the image of the project.
 
     Returns
     -------
     dict or None
-        ``Type`` and ``Tag`` as BIDS has them; None outside of containers.
+        ``Type`` and ``Tag`` as in BIDS; None outside of containers.
 
     Examples
     --------
     >>> container({'APPTAINER_NAME': 'bids_interp.sif'})
     {'Type': 'apptainer', 'Tag': 'bids_interp.sif'}
     """
-    known = os.environ if environment is None else environment
-    tag = known.get('BIDS_INTERP_CONTAINER_TAG')
+    variables = os.environ if environment is None else environment
+    tag = variables.get('BIDS_INTERP_CONTAINER_TAG')
     for kind in ('apptainer', 'singularity'):
-        image = known.get(f'{kind.upper()}_NAME')
+        image = variables.get(f'{kind.upper()}_NAME')
         if image:
             return {'Type': kind, 'Tag': tag or Path(image).name}
     if tag:
-        is_podman = known.get('container') == 'podman'
+        is_podman = variables.get('container') == 'podman'
         return {'Type': 'podman' if is_podman else 'docker', 'Tag': tag}
     return None
 
 
 def bind_advice(path: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Say how a container sees a folder of the host; empty outside of containers.
+    """Return how to make a folder of the host visible; empty outside of containers.
 
     Examples
     --------

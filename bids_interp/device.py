@@ -1,4 +1,4 @@
-"""The device to compute on."""
+"""Device to compute on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOB_GPUS = ('CUDA_VISIBLE_DEVICES', 'SLURM_STEP_GPUS', 'SLURM_JOB_GPUS')
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Return how many GPUs a job was given; None if nothing is said about it.
+    """Return the number of GPUs that a job may use; None if it is not specified.
 
     Examples
     --------
@@ -23,15 +23,15 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> int | None:
     """
     for name in JOB_GPUS:
         if name in environ:
-            words = [word.strip() for word in environ[name].split(',')]
-            return sum(word not in ('', '-1', 'NoDevFiles', 'none', 'void') for word in words)
+            ids = [part.strip() for part in environ[name].split(',')]
+            return sum(one not in ('', '-1', 'NoDevFiles', 'none', 'void') for one in ids)
     return None
 
 
 def resolve_device(device: str) -> str:
     """Return the device to compute on.
 
-    PyTorch is imported only where a GPU may be there, which saves seconds elsewhere.
+    PyTorch is imported only if there may be a GPU, because the import takes seconds.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ def resolve_device(device: str) -> str:
     Raises
     ------
     DeviceError
-        If the name is unknown, or a GPU is requested and none can be used.
+        If the name is invalid, or a GPU was requested and cannot be used.
     """
     kind, _, index = device.partition(':')
     if kind not in ('auto', 'cpu', 'cuda') or (index and not (kind == 'cuda' and index.isdigit())):
-        raise DeviceError(f'There is no device {device!r}.', 'Use auto, cpu, cuda or cuda:N.')
+        raise DeviceError(f'The device {device!r} is unknown.', 'Use auto, cpu, cuda or cuda:N.')
     if kind == 'cpu':
         return device
     problem = _why_no_gpu(int(index or 0))
@@ -63,7 +63,7 @@ def resolve_device(device: str) -> str:
 
 
 def _why_no_gpu(index: int) -> tuple[str, str | None] | None:
-    """Return message and advice if the GPU of this number cannot be used."""
+    """Return message and advice if the GPU with this number cannot be used, else None."""
     given = visible_gpus()
     if given is not None and given <= index:
         return (

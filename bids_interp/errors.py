@@ -1,4 +1,4 @@
-"""Exceptions of bids_interp: each class knows its exit code and says what the user can do."""
+"""Errors of bids_interp, each class with its exit code and its advice."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Any
 
 
 class BidsInterpError(Exception):
-    """Base of every error that the user can do something about.
+    """Base class of all errors that the user can fix.
 
     Parameters
     ----------
     message : str
-        What is wrong; names the file where there is one.
+        Description of the problem, with the name of the file.
     advice : str, optional
-        What the user can do; the class's own advice where it is not given.
+        Remedy; the advice of the class by default.
 
     Attributes
     ----------
     exit_code : int
-        Exit code of the command when this error ends it.
+        Exit code of a command that is stopped by this error.
     """
 
     exit_code: int = 1
@@ -33,92 +33,92 @@ class BidsInterpError(Exception):
         return f'{self.message} {self.advice}'.strip()
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        # Errors cross process borders with nipype's workers.
+        # Workers send errors to the main process.
         return type(self), (self.message, self.advice)
 
 
 class UsageError(BidsInterpError, ValueError):
-    """The command line or a configuration file asks for something impossible."""
+    """Invalid command line or configuration file."""
 
     exit_code = 2
     default_advice = 'See `bids_interp --help`.'
 
 
 class NothingToDoError(BidsInterpError):
-    """The selection is valid but empty."""
+    """Valid but empty selection."""
 
     exit_code = 3
     default_advice = 'Check --participant-label, --session-label and --bids-filter-file.'
 
 
 class InputDatasetError(BidsInterpError):
-    """The input dataset cannot be used."""
+    """Unusable input dataset."""
 
     exit_code = 4
     default_advice = 'Check that the first argument is the root of a BIDS dataset.'
 
 
 class OutputError(BidsInterpError, OSError):
-    """The output or work directory cannot be written."""
+    """Output or work directory that cannot be written."""
 
     exit_code = 2
-    default_advice = 'Give a directory that you may write to and that has enough free space.'
+    default_advice = 'Choose a writable directory with enough free space.'
 
 
 class ImageError(InputDatasetError, ValueError):
-    """One image cannot be used; other subjects go on."""
+    """Unusable image; the other images are processed."""
 
     exit_code = 1
-    default_advice = 'Repair or leave out this file.'
+    default_advice = 'Repair or exclude this file.'
 
 
 class TemplateError(BidsInterpError):
-    """A template cannot be had."""
+    """Template that is not available."""
 
     exit_code = 2
     default_advice = (
-        'Fetch the template once with a network connection, set TEMPLATEFLOW_HOME, '
-        'or leave out --template to use the embedded one.'
+        'Download the template once with a network connection, set TEMPLATEFLOW_HOME, '
+        'or remove --template to use the embedded one.'
     )
 
 
 class DeviceError(BidsInterpError):
-    """The device asked for is not there."""
+    """Requested device that is not available."""
 
     exit_code = 2
     default_advice = 'Use --device auto or --device cpu.'
 
 
 class ModelError(BidsInterpError):
-    """A model bundle is missing, damaged or does not fit."""
+    """Model bundle that is missing, damaged or unsuitable."""
 
     exit_code = 5
     default_advice = (
-        'Check --model; `bids_interp_tools model verify DIR` says what is wrong with it.'
+        'Check --model. `bids_interp_tools model verify DIR` lists the problems of a model.'
     )
 
 
 class TrainingError(BidsInterpError):
-    """Training cannot be done, or broke."""
+    """Training that is impossible or has failed."""
 
     exit_code = 1
 
 
 class WorkerLostError(BidsInterpError):
-    """A worker process was killed from outside."""
+    """Worker process that was killed."""
 
     exit_code = 1
     default_advice = (
-        'This is usually the memory limit: lower --nprocs, raise --mem or the limit of the job, '
-        'and run the same command again; finished work is kept.'
+        'This is usually due to the memory limit. Lower --nprocs, raise --mem or the limit of the '
+        'job, and run the same command again; finished work is kept.'
     )
 
 
 class SchedulerError(BidsInterpError):
-    """No workers can be had: a scheduler cannot be reached, or refuses the jobs."""
+    """Scheduler that cannot be reached or refuses the jobs."""
 
     exit_code = 1
     default_advice = (
-        'Change the options in the --use-plugin file to what the cluster allows, and run the same '
-        'command again; finished work is kept.'
+        'Change the options in the --use-plugin file to values that the cluster allows, and run '
+        'the same command again; finished work is kept.'
     )

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 from bids_interp.errors import BidsInterpError
 
 T = TypeVar('T')
-#: A number that may be NaN, which JSON does not have: there it is null.
+#: A number that may be NaN, which is null in JSON.
 Measured = Annotated[float, 'null is NaN']
 _KEY = 'key'
 _SIMPLE: dict[type, tuple[type, ...]] = {
@@ -27,34 +27,34 @@ _SIMPLE: dict[type, tuple[type, ...]] = {
 
 
 class RecordError(ValueError):
-    """A value of a file that does not fit its record.
+    """Invalid value in the file of a record.
 
     Parameters
     ----------
-    place : str
-        Key of the value, with those around it: ``folds[0].temperature``.
+    key_path : str
+        Key of the value, such as ``folds[0].temperature``.
     problem : str
-        What is wrong with it.
+        Description of the problem.
     """
 
-    def __init__(self, place: str, problem: str) -> None:
-        self.place, self.problem = place, problem
-        super().__init__(f'{place}: {problem}' if place else problem)
+    def __init__(self, key_path: str, problem: str) -> None:
+        self.key_path, self.problem = key_path, problem
+        super().__init__(f'{key_path}: {problem}' if key_path else problem)
 
 
 def key(name: str, default: Any = MISSING) -> Any:
-    """Field of a record that has another name in the file, such as ``FoldsUsed``."""
+    """Return a field of a record with another name in the file, such as ``FoldsUsed``."""
     return field(default=default, metadata={_KEY: name})
 
 
 def to_plain(value: Any) -> Any:
-    """Plain types for JSON.
+    """Return a record as plain types for JSON.
 
     Parameters
     ----------
     value : object
-        A record, or anything that holds records. Optional fields that are None are left out. A
-        class with a ``to_dict`` of its own writes itself.
+        Record, or a container of records. Optional fields that are None are omitted. The method
+        ``to_dict`` of a class is used, if it has one.
 
     Examples
     --------
@@ -77,21 +77,21 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[T], plain: object, *, open_ended: bool = False) -> T:
-    """Undo :func:`to_plain`.
+    """Return a record from plain types; the inverse of :func:`to_plain`.
 
     Parameters
     ----------
     kind : type
-        A record.
+        Class of the record.
     plain : object
-        Of JSON.
+        Plain types from JSON.
     open_ended : bool
-        Keys of the outermost object that the record does not have are ignored.
+        Ignore unknown keys of the outermost object.
 
     Raises
     ------
     RecordError
-        Naming the key that is missing, unknown or of another type.
+        If a key is missing, unknown or of another type; the message names it.
     """
     return _record(kind, plain, '', open_ended)
 
@@ -109,18 +109,18 @@ def read_record(
     Parameters
     ----------
     kind : type
-        A record.
+        Class of the record.
     path : pathlib.Path
-        The file.
+        JSON file.
     error, advice
-        What is raised where it cannot be read, and what the user can do then.
+        Class and advice of the error if the file cannot be read.
     open_ended : bool
         See :func:`from_plain`.
 
     Raises
     ------
     BidsInterpError
-        Of the class ``error``, naming the file and the key.
+        If the file cannot be read; the message names the file and the key.
     """
     try:
         return from_plain(kind, json.loads(path.read_text('utf-8')), open_ended=open_ended)
@@ -137,111 +137,113 @@ def _types_of(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _record(kind: type[T], plain: object, place: str, open_ended: bool = False) -> T:
+def _record(kind: type[T], plain: object, key_path: str, open_ended: bool = False) -> T:
     if not isinstance(plain, Mapping):
-        raise RecordError(place, f'an object is needed, not {_shown(plain)}')
-    known = {_key_of(item): item for item in fields(kind)}  # type: ignore[arg-type]
+        raise RecordError(key_path, f'an object is required, not {_shown(plain)}')
+    expected = {_key_of(item): item for item in fields(kind)}  # type: ignore[arg-type]
     for name in plain:
-        if name not in known and not open_ended:
-            near = get_close_matches(str(name), known, n=1)
+        if name not in expected and not open_ended:
+            near = get_close_matches(str(name), expected, n=1)
             hint = f'; did you mean {near[0]!r}?' if near else ''
-            raise RecordError(_inside(place, name), f'there is no such key{hint}')
+            raise RecordError(_inside(key_path, name), f'the key is unknown{hint}')
     values = {}
-    for name, item in known.items():
+    for name, item in expected.items():
         if name in plain:
             hint = _types_of(kind)[item.name]  # type: ignore[arg-type]
-            values[item.name] = _value(hint, plain[name], _inside(place, name))
+            values[item.name] = _value(hint, plain[name], _inside(key_path, name))
         elif item.default is MISSING and item.default_factory is MISSING:
-            raise RecordError(_inside(place, name), 'this key is missing')
+            raise RecordError(_inside(key_path, name), 'the key is missing')
     try:
         return kind(**values)
     except BidsInterpError as error:
-        raise RecordError(place, error.message.rstrip('.')) from error
+        raise RecordError(key_path, error.message.rstrip('.')) from error
 
 
-def _value(kind: Any, plain: Any, place: str) -> Any:
-    """A value of the type of a field."""
+def _value(kind: Any, plain: Any, key_path: str) -> Any:
+    """Return a value as the type of a field."""
     if kind in (Any, object):
         return plain
     origin, arguments = get_origin(kind), get_args(kind)
     if kind == Measured:
-        return _value(float, float('nan') if plain is None else plain, place)
+        return _value(float, float('nan') if plain is None else plain, key_path)
     if origin in (Union, types.UnionType):
-        return _one_of(arguments, plain, place)
+        return _one_of(arguments, plain, key_path)
     if origin in (list, tuple, Sequence):
-        return _sequence(origin, arguments, plain, place)
+        return _sequence(origin, arguments, plain, key_path)
     if origin in (dict, Mapping):
         if not isinstance(plain, Mapping):
-            raise RecordError(place, f'an object is needed, not {_shown(plain)}')
+            raise RecordError(key_path, f'an object is required, not {_shown(plain)}')
         return {
-            name: _value(arguments[1], one, _inside(place, name)) for name, one in plain.items()
+            name: _value(arguments[1], one, _inside(key_path, name)) for name, one in plain.items()
         }
     if hasattr(kind, 'from_dict'):
-        return _own(kind, plain, place)
+        return _own(kind, plain, key_path)
     if is_dataclass(kind):
-        return _record(kind, plain, place)  # type: ignore[arg-type]
+        return _record(kind, plain, key_path)  # type: ignore[arg-type]
     if kind is Path and isinstance(plain, str):
         return Path(plain)
     fits = isinstance(plain, _SIMPLE.get(kind, ()))
     if not fits or (isinstance(plain, bool) and kind is not bool):
-        raise RecordError(place, f'{_named(kind)} is needed, not {_shown(plain)}')
+        raise RecordError(key_path, f'{_named(kind)} is required, not {_shown(plain)}')
     return plain
 
 
-def _one_of(kinds: tuple[Any, ...], plain: Any, place: str) -> Any:
+def _one_of(kinds: tuple[Any, ...], plain: Any, key_path: str) -> Any:
     errors = []
     for kind in kinds:
         try:
-            return _value(kind, plain, place)
+            return _value(kind, plain, key_path)
         except RecordError as error:
             errors.append(error)
-    # An error inside of the value says more than that it is of no type at all.
-    deepest = max(errors, key=lambda error: len(error.place))
-    if deepest.place != place:
+    # An error inside the value is more specific than that no type matches.
+    deepest = max(errors, key=lambda error: len(error.key_path))
+    if deepest.key_path != key_path:
         raise deepest
-    raise RecordError(place, f'{" or ".join(map(_named, kinds))} is needed, not {_shown(plain)}')
+    raise RecordError(
+        key_path, f'{" or ".join(map(_named, kinds))} is required, not {_shown(plain)}'
+    )
 
 
-def _sequence(origin: Any, arguments: tuple[Any, ...], plain: Any, place: str) -> Any:
+def _sequence(origin: Any, arguments: tuple[Any, ...], plain: Any, key_path: str) -> Any:
     if not isinstance(plain, list | tuple):
-        raise RecordError(place, f'a list is needed, not {_shown(plain)}')
+        raise RecordError(key_path, f'a list is required, not {_shown(plain)}')
     kinds = [arguments[0]] * len(plain)
     if origin is tuple and Ellipsis not in arguments:
         kinds = list(arguments)
     if len(kinds) != len(plain):
-        raise RecordError(place, f'{len(kinds)} values are needed, not {len(plain)}')
+        raise RecordError(key_path, f'{len(kinds)} values are required, not {len(plain)}')
     made = [
-        _value(kind, one, f'{place}[{index}]')
+        _value(kind, one, f'{key_path}[{index}]')
         for index, (kind, one) in enumerate(zip(kinds, plain, strict=True))
     ]
     return tuple(made) if origin is tuple else made
 
 
-def _own(kind: Any, plain: Any, place: str) -> Any:
-    """A value of a class that reads itself."""
+def _own(kind: Any, plain: Any, key_path: str) -> Any:
+    """Return a value of a class with the method ``from_dict``."""
     try:
         made = kind.from_dict(plain)
-        known = made.to_dict()
+        expected = made.to_dict()
         for name in plain:
-            if name not in known:
-                raise RecordError(_inside(place, name), 'there is no such key')
+            if name not in expected:
+                raise RecordError(_inside(key_path, name), 'the key is unknown')
         return made
     except RecordError:
         raise
     except KeyError as error:
-        raise RecordError(_inside(place, error.args[0]), 'this key is missing') from error
+        raise RecordError(_inside(key_path, error.args[0]), 'the key is missing') from error
     except BidsInterpError as error:
-        raise RecordError(place, error.message.rstrip('.')) from error
+        raise RecordError(key_path, error.message.rstrip('.')) from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise RecordError(place, str(error).rstrip('.')) from error
+        raise RecordError(key_path, str(error).rstrip('.')) from error
 
 
-def _inside(place: str, name: object) -> str:
-    return f'{place}.{name}' if place else str(name)
+def _inside(key_path: str, name: object) -> str:
+    return f'{key_path}.{name}' if key_path else str(name)
 
 
 def _named(kind: Any) -> str:
-    names = {str: 'a text', bool: 'true or false', int: 'a whole number', float: 'a number'}
+    names = {str: 'a string', bool: 'true or false', int: 'a whole number', float: 'a number'}
     names |= {type(None): 'null', dict: 'an object', Mapping: 'an object', Path: 'a path'}
     names |= dict.fromkeys((list, tuple, Sequence), 'a list')
     return names.get(get_origin(kind) or kind, getattr(kind, '__name__', str(kind)))

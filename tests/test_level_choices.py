@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bids_interp.cli.app import command
-from bids_interp.cli.options.execution import machine, parts, running
-from bids_interp.cli.options.group import grouping
-from bids_interp.cli.options.train import training
+from bids_interp.cli.options.execution import machine_options, output_options, run_options
+from bids_interp.cli.options.group import group_options
+from bids_interp.cli.options.train import train_options
 from bids_interp.errors import UsageError
 from bids_interp.settings.group import MIN_PERMUTATIONS, GroupChoices, check_group
-from bids_interp.settings.train import TrainChoices, check_target, check_train
+from bids_interp.settings.train import TrainChoices, check_target_options, check_train
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_impossible_choices_of_the_train_level(choices) -> None:
     ],
 )
 def test_contradictory_targets_are_refused(choices) -> None:
-    check_target(TrainChoices(label='dx', classes=('a', 'b', 'c')))
-    check_target(TrainChoices(label='a b', model_name='ab', positive='p', negative='n'))
+    check_target_options(TrainChoices(label='dx', classes=('a', 'b', 'c')))
+    check_target_options(TrainChoices(label='a b', model_name='ab', positive='p', negative='n'))
     with pytest.raises(UsageError):
-        check_target(TrainChoices(**choices))
+        check_target_options(TrainChoices(**choices))
 
 
 def test_only_an_architecture_is_not_a_given_classifier() -> None:
@@ -82,7 +82,9 @@ def test_only_an_architecture_is_not_a_given_classifier() -> None:
     assert TrainChoices(classifier_module='a:b').given_classifier
 
 
-@pytest.mark.parametrize('options', [grouping, training, machine, running, parts])
+@pytest.mark.parametrize(
+    'options', [group_options, train_options, machine_options, run_options, output_options]
+)
 def test_options_belong_to_the_command_and_have_a_heading(options) -> None:
     listed = options()
     names = [option.name for option in listed]
@@ -92,7 +94,7 @@ def test_options_belong_to_the_command_and_have_a_heading(options) -> None:
 
 
 @pytest.mark.parametrize(
-    ('options', 'choices'), [(grouping, GroupChoices), (training, TrainChoices)]
+    ('options', 'choices'), [(group_options, GroupChoices), (train_options, TrainChoices)]
 )
 def test_options_of_a_level_set_its_choices(options, choices) -> None:
     chosen = {field.name for field in fields(choices)}

@@ -77,7 +77,7 @@ def test_there_and_back() -> None:
 def test_what_does_not_fit_is_named(changes: dict[str, Any], place: str) -> None:
     with pytest.raises(RecordError) as caught:
         from_plain(Whole, PLAIN | changes)
-    assert caught.value.place == place
+    assert caught.value.key_path == place
 
 
 def test_a_missing_key_is_named_and_an_optional_one_may_be() -> None:
@@ -86,7 +86,7 @@ def test_a_missing_key_is_named_and_an_optional_one_may_be() -> None:
     for name in short:
         with pytest.raises(RecordError) as caught:
             from_plain(Whole, {k: v for k, v in short.items() if k != name})
-        assert caught.value.place == name
+        assert caught.value.key_path == name
 
 
 def test_more_keys_are_ignored_where_that_is_said() -> None:

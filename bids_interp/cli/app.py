@@ -1,4 +1,4 @@
-"""``bids_interp BIDS_DIR OUTPUT_DIR {participant,group,train}``: the BIDS App."""
+"""App ``bids_interp BIDS_DIR OUTPUT_DIR {participant,group,train}``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bids_interp.errors import BidsInterpError, UsageError
 from bids_interp.settings import LEVELS, Settings, parse_toml
 from bids_interp.version import __version__
 
-# What each analysis level runs: a function of the settings that returns the exit code.
+# Function of each analysis level, which takes the settings and returns the exit code.
 RUNNERS = {
     'participant': 'bids_interp.levels.participant:run_participant',
     'train': 'bids_interp.levels.train:run_train',
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(ctx: click.Context, /, **values: Any) -> None:
-    """Build the settings and hand them to the runner of the level."""
+    """Run the level with the settings."""
     try:
-        settings = settings_of(ctx)
+        settings = read_settings(ctx)
         code = _runner(settings.analysis_level)(settings)
     except BidsInterpError as error:
         report_error(error)
@@ -71,7 +71,7 @@ def given_options(ctx: click.Context) -> dict[Option, Any]:
     }
 
 
-def settings_of(ctx: click.Context) -> Settings:
+def read_settings(ctx: click.Context) -> Settings:
     """Join the defaults, the settings file and the command line, which takes precedence.
 
     Raises
@@ -90,13 +90,13 @@ def settings_of(ctx: click.Context) -> Settings:
         raise UsageError('--mem, --mem-mb and --mem-gb exclude each other.', 'Give one of them.')
     if memory:
         chosen['mem_gb'] = memory[0]
-    places = {name: ctx.params[name] for name in ('bids_dir', 'output_dir', 'analysis_level')}
-    kept = _read_config(Path(config_file).expanduser(), level) if config_file else {}
-    return Settings(**{**kept, **chosen, **places})
+    folders = {name: ctx.params[name] for name in ('bids_dir', 'output_dir', 'analysis_level')}
+    saved = _read_config(Path(config_file).expanduser(), level) if config_file else {}
+    return Settings(**{**saved, **chosen, **folders})
 
 
 def _refuse_other_levels(given: dict[Option, Any], level: str) -> None:
-    """Refuse options that the level would not use."""
+    """Refuse options that the level does not use."""
     foreign = [option for option in given if level not in option.levels]
     if foreign:
         named = ', '.join(f'{one.flag_name} ({" and ".join(one.levels)})' for one in foreign)

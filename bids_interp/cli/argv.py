@@ -1,7 +1,7 @@
-"""Order of the words on a command line, as BIDS Apps accept it.
+"""argv of BIDS Apps in the order that click expects.
 
-click wants one option per value; users of BIDS Apps write ``--participant-label 01 02 03``, before
-or after the positional arguments. The words are put in click's order before click sees them.
+click requires one option per value. Users of BIDS Apps write ``--participant-label 01 02 03``,
+before or after the positional arguments.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def normalise(
     argv : sequence of str
         Words of the command line, without the program.
     n_values : mapping of str to int
-        Number of values of each option that takes any; ``MANY`` for a list.
+        Number of values of each option with values; ``MANY`` for a list.
     n_positional : int
         Number of positionals.
     last : collection of str
-        Choices of the last positional, if it has choices; they show where a list ends.
+        Choices of the last positional, if any; they show where a list ends.
     has_rest : bool
-        Whether the words after ``--`` are not positionals, but belong to another program.
+        Whether the words after ``--`` belong to another program.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def normalise(
 
 @dataclass
 class _Given:
-    """An option and its values, each with its place on the command line."""
+    """Option with its values and their positions on the command line."""
 
     name: str
     takes: int
@@ -100,16 +100,16 @@ def _split(
     """Sort words into options with their values and bare words."""
     given: list[_Given] = []
     bare: list[tuple[int, str]] = []
-    for place, word in enumerate(words):
+    for position, word in enumerate(words):
         current = given[-1] if given else None
         if current and current.is_open:
-            current.values.append((place, word))
+            current.values.append((position, word))
         elif _is_option(word):
             given.append(_Given(word, n_values.get(word, 0)))
         elif current and current.takes == MANY:
-            current.values.append((place, word))
+            current.values.append((position, word))
         else:
-            bare.append((place, word))
+            bare.append((position, word))
     return given, bare
 
 
@@ -120,7 +120,7 @@ def _is_option(word: str) -> bool:
 def _give_back(
     lists: Sequence[_Given], bare: list[tuple[int, str]], n_positional: int, last: Collection[str]
 ) -> None:
-    """Move the positionals that lists have swallowed to the bare words."""
+    """Move positionals at the end of a list to the bare words."""
     missing = n_positional - len(bare)
     if missing > 0 and last and not any(word in last for _, word in bare):
         ends = [i for i, one in enumerate(lists) if one.is_long and one.values[-1][1] in last]

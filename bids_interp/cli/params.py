@@ -1,10 +1,11 @@
-"""Options with help groups and levels, parameter types, and the command that uses them."""
+"""Parameters of the commands: options with help groups and levels, and their types."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ _BINARY = {unit: 1024**power / 1e9 for power, unit in enumerate('KMGT', start=1)
 
 @dataclass(frozen=True)
 class OptionGroup:
-    """A group of options in the help text.
+    """Group of options in the help text.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class OptionGroup:
 
 
 class Memory(click.ParamType):
-    """An amount of memory with its unit, in GB of 10^9 bytes.
+    """Amount of memory with its unit, in GB of 10^9 bytes.
 
     Examples
     --------
@@ -48,7 +49,7 @@ class Memory(click.ParamType):
     name = 'SIZE'
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """Return GB; a number without unit is refused, since apps differ in what it means."""
+        """Return GB; a number without unit is refused, because apps interpret it differently."""
         if isinstance(value, float):
             return value
         match = re.fullmatch(r'\s*(\d+(?:\.\d*)?)\s*([KMGT]?)(i?)B?\s*', str(value), re.IGNORECASE)
@@ -61,7 +62,7 @@ class Memory(click.ParamType):
 
 
 class ScaledNumber(click.ParamType):
-    """A bare number in a fixed unit of memory, for ``--mem-mb`` and ``--mem-gb``."""
+    """Number without unit for an amount of memory, for ``--mem-mb`` and ``--mem-gb``."""
 
     name = 'NUMBER'
 
@@ -77,17 +78,17 @@ class ScaledNumber(click.ParamType):
 
 
 class FileOrName(click.ParamType):
-    """A file, or the name of something that is not a file."""
+    """File, or name of something else."""
 
     name = 'FILE|NAME'
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the text; the settings decide which of the two it is."""
+        """Return the value unchanged."""
         return str(value)
 
 
 class NamedFolder(click.ParamType):
-    """``[NAME=]PATH``; the name defaults to that of the folder.
+    """``[NAME=]PATH``; by default the name of the folder.
 
     Examples
     --------
@@ -110,20 +111,20 @@ class NamedFolder(click.ParamType):
 
 
 class Option(click.Option):
-    """An option of a help group, with spellings that the help does not list.
+    """Option of a help group, with spellings that the help does not list.
 
     Parameters
     ----------
     param_decls : sequence of str
-        Spellings that the help lists, and the name of the value if it differs.
+        Spellings in the help text, and the name of the value if it differs.
     group : OptionGroup
-        Where the help lists it.
+        Group in the help text.
     levels : tuple of str, optional
-        Levels that use it, if they are not those of the group.
+        Levels that use the option; those of the group by default.
     aliases : sequence of str
         Further spellings.
     is_list : bool
-        Whether it takes several values: ``--option A B C``.
+        Whether the option takes several values: ``--option A B C``.
     **attrs
         Arguments of :class:`click.Option`.
     """
@@ -164,18 +165,23 @@ class Option(click.Option):
             self.opts = every
 
 
+def absolute(path: str | Path) -> Path:
+    """Return an absolute path, with ``~`` expanded."""
+    return Path(path).expanduser().absolute()
+
+
 def path_option(*names: str, **attrs: Any) -> Option:
-    """Return an option that takes a file or folder."""
+    """Return an option whose value is a path."""
     return Option(names, **{'type': click.Path(), 'metavar': 'PATH', **attrs})
 
 
 def flag(*names: str, **attrs: Any) -> Option:
-    """Return an option that is switched on."""
+    """Return an option without a value."""
     return Option(names, is_flag=True, show_default=False, **attrs)
 
 
 def split_commas(ctx: click.Context, param: click.Parameter, value: Iterable[str]) -> tuple:
-    """Return the values of a list option, also if they are separated by commas."""
+    """Return the values of a list option, split at commas."""
     return tuple(part for item in value for part in item.split(',') if part)
 
 
@@ -207,12 +213,12 @@ class _Context(click.Context):
 
 
 class Command(click.Command):
-    """A command with lists as in BIDS Apps, and options in groups in its help text."""
+    """Command with lists as in BIDS Apps, and groups of options in its help text."""
 
     context_class = _Context
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Bring the words into click's order and parse them."""
+        """Parse the command line after reordering it for click."""
         positionals = [param for param in self.params if isinstance(param, click.Argument)]
         single = [param for param in positionals if param.nargs == 1]
         choices = getattr(single[-1].type, 'choices', ()) if single else ()
@@ -239,15 +245,14 @@ class Command(click.Command):
             if isinstance(param, Option):
                 heading = param.group.title
                 if has_levels:
-                    heading += f' ({_words(param.group.levels)})'
+                    heading += f' ({_level_names(param.group.levels)})'
                     if param.levels != param.group.levels:
-                        record = (record[0], f'{record[1]}  [{_words(param.levels)} only]')
+                        record = (record[0], f'{record[1]}  [{_level_names(param.levels)} only]')
             sections.setdefault(heading, []).append(record)
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records, col_max=28)
 
 
-def _words(levels: tuple[str, ...]) -> str:
-    """Levels in words, for the help text."""
+def _level_names(levels: tuple[str, ...]) -> str:
     return 'all levels' if levels == LEVELS else ' and '.join(levels)

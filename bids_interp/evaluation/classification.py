@@ -9,13 +9,13 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, confusion_matrix, recall_score
 
+from bids_interp.bids.write.atomic import to_json_types
 from bids_interp.errors import TrainingError
 from bids_interp.evaluation.exchange import permutation_test
 from bids_interp.evaluation.out_of_fold import (
     OutOfFold,
     class_scores,
     predicted_classes,
-    to_json_types,
     within_fold_auc,
 )
 from bids_interp.evaluation.regression import regression_metrics

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.write.atomic import to_json_types
 from bids_interp.evaluation.classification import discrimination
-from bids_interp.evaluation.out_of_fold import OutOfFold, to_json_types
+from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.regression import correlation_metrics
 
 #: Largest number of principal components of the masks.

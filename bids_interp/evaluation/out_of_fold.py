@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -221,18 +220,3 @@ def predicted_classes(probabilities: np.ndarray) -> np.ndarray:
     """
     last = probabilities.shape[1] - 1
     return np.asarray(last - probabilities[:, ::-1].argmax(axis=1))
-
-
-def to_json_types(value: Any) -> Any:
-    """Convert to JSON types, with None for numbers that are not finite.
-
-    >>> to_json_types({'a': np.float32(0.5), 'b': (float('nan'), np.int64(3))})
-    {'a': 0.5, 'b': [None, 3]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): to_json_types(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [to_json_types(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,5 +1,5 @@
-"""Execution: how a graph is run, and what became of it.
+"""Execution: running a graph with nipype, and the outcome of each image.
 
-This room knows nipype and nothing of the method: settings, folders and an outcome for each image
-are all that it handles. It may import ``bids``, ``settings`` and the modules below them.
+This room is independent of the method. It may import ``bids``, ``settings`` and the modules below
+them.
 """

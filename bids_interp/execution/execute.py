@@ -1,4 +1,4 @@
-"""Execution of a graph: nipype's settings, its plugin, and what became of each image."""
+"""Execution of a graph with nipype, and the outcome of each image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.execution.folders import forget_damaged
 from bids_interp.execution.log import nipype_level, quieten_nipype
-from bids_interp.execution.outcome import FAILED, Outcome, Verdict, read_error
+from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome, read_error
 from bids_interp.execution.resources import count_nodes_per_gpu
 from bids_interp.execution.run import Run, workflow_name
 
@@ -23,17 +23,16 @@ if TYPE_CHECKING:
 
     from bids_interp.execution.progress import Progress
 
-# Nothing of nipype is imported before the caches are in place: it writes when it is imported.
+# nipype writes files when it is imported, so the caches must be prepared before.
 logger = logging.getLogger('bids_interp')
 
 POLL_SECONDS = 0.1
 
 
-def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdict:
-    """Run the nodes and say what became of each image.
+def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOutcome:
+    """Run the nodes of a graph and return the outcome of each image.
 
-    Whatever happens to the engine, this returns: a lost worker, an error of nipype itself or a
-    signal end in the verdict.
+    Lost workers, errors of nipype and signals are reported in the outcome; nothing is raised.
     """
     from bids_interp.execution.progress import Progress, count_nodes
 
@@ -41,36 +40,36 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> Verdi
         {workflow_name(record.prefix): record.prefix for record in records},
         count_nodes(workflow),
     )
-    interrupted, trouble = _run_graph(run, workflow, progress)
+    interrupted, engine_error = _run_graph(run, workflow, progress)
     outcomes = []
     for record in records:
         crashes = run.log_dir(record.subject)
         outcome = progress.outcome(workflow_name(record.prefix), crashes)
-        if outcome.status == FAILED and not outcome.step and trouble and not interrupted:
-            outcome.problem = trouble
+        if outcome.status == FAILED and not outcome.step and engine_error and not interrupted:
+            outcome.problem = engine_error
         report = run.settings.output_dir / f'{record.prefix}.html'
         outcome.report = report if report.is_file() else None
         outcomes.append(outcome)
-    return Verdict(outcomes, interrupted)
+    return RunOutcome(outcomes, interrupted)
 
 
 def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:
-    """Run a workflow that belongs to no single image and say what became of it."""
+    """Run a workflow that does not belong to a single image, and return its outcome."""
     from bids_interp.execution.progress import Progress, count_nodes
 
     total = sum(count_nodes(workflow).values())
     progress = Progress({workflow.name: workflow.name.removesuffix('_wf')}, {workflow.name: total})
-    interrupted, trouble = _run_graph(run, workflow, progress)
+    interrupted, engine_error = _run_graph(run, workflow, progress)
     outcome = progress.outcome(workflow.name, crash_dir)
     if interrupted:
-        outcome.problem = 'it was interrupted.'
-    elif outcome.status == FAILED and not outcome.step and trouble:
-        outcome.problem = trouble
+        outcome.problem = 'It was interrupted.'
+    elif outcome.status == FAILED and not outcome.step and engine_error:
+        outcome.problem = engine_error
     return outcome
 
 
 def _run_graph(run: Run, workflow: Workflow, progress: Progress) -> tuple[bool, str]:
-    """Run a workflow; whether it was interrupted, and what the engine complained about."""
+    """Run a workflow; return whether it was interrupted, and the error of the engine, if any."""
     from bids_interp.execution.nipype_internals import raised_on_reading_results
     from bids_interp.execution.plugins.plugin_file import make_plugin
 
@@ -82,8 +81,8 @@ def _run_graph(run: Run, workflow: Workflow, progress: Progress) -> tuple[bool, 
         scratch=run.work_dir,
         status_callback=progress.update,
     )
-    interrupted, trouble = False, ''
-    gc.freeze()  # nipype collects garbage at every poll; what is here now stays anyway
+    interrupted, engine_error = False, ''
+    gc.freeze()  # makes the garbage collections at each poll of nipype cheaper
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         forget_damaged(workflow)
@@ -92,32 +91,32 @@ def _run_graph(run: Run, workflow: Workflow, progress: Progress) -> tuple[bool, 
         interrupted = True
         logger.error('Interrupted.')
     except Exception as error:
-        trouble = read_error(str(error))
+        engine_error = read_error(str(error))
         if raised_on_reading_results(error):
-            trouble = (
+            engine_error = (
                 f'A file in the work directory {run.work_dir} is missing or damaged '
-                f'({trouble}). Run the same command again, which repeats the step; if that does '
+                f'({engine_error}). Run the same command again to repeat the step. If that does '
                 'not help, run it once with --clean-workdir.'
             )
-        logger.debug('The engine ended with an error.', exc_info=error)
+        logger.debug('The engine stopped with an error.', exc_info=error)
         interrupted = run.settings.stop_on_first_crash
     finally:
         signal.signal(signal.SIGTERM, previous)
         if hasattr(plugin, 'close'):
             plugin.close()
-    return interrupted, trouble
+    return interrupted, engine_error
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Some schedulers signal every process of a job, and its script hands the signal on again.
+    # The signal may arrive twice: from the scheduler, and from the job script that forwards it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def configure_nipype(run: Run) -> None:
-    """Set nipype's configuration: what is hashed, where it waits, what it writes."""
+    """Configure nipype for a run."""
     os.environ.setdefault('OMP_NUM_THREADS', str(run.omp_nthreads))
-    # Threads that spin while they wait make a busy machine many times slower.
+    # Threads that wait actively slow down a busy machine.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     from nipype import config
 
@@ -129,7 +128,7 @@ def configure_nipype(run: Run) -> None:
             'create_report': 'false',
             'check_version': 'false',
             'remove_unnecessary_outputs': 'false',
-            'use_relative_paths': 'true',  # a work directory that was moved is still of use
+            'use_relative_paths': 'true',  # a work directory may be moved
             'stop_on_first_crash': str(run.settings.stop_on_first_crash).lower(),
         },
         'monitoring': {'enabled': str(run.settings.resource_monitor).lower()},

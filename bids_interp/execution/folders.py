@@ -1,4 +1,4 @@
-"""Folders of a run: checked before anything is computed."""
+"""Folders of a run: the choice of the work directory, and checks before the computation."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _NOTE = 'Intermediate results of bids_interp. --clean-workdir may delete everyth
 
 
 def choose_work_dir(settings: Settings) -> Path:
-    """Return the work directory: the one asked for, ``./work``, or a hidden one in the output.
+    """Return the work directory: the requested one, ``./work``, or a hidden one in the output.
 
-    The last is for containers, whose current folder cannot be written to, is lost at the end, or is
-    a small one in memory (Apptainer's ``--containall``).
+    The last is used in containers, whose current folder may be read-only, temporary, or in memory
+    (Apptainer's ``--containall``).
     """
     if settings.work_dir is not None:
         return settings.work_dir
-    here = Path.cwd()
-    if container() is None and os.access(here, os.W_OK | os.X_OK) and here != Path('/'):
-        work = here / 'work'
+    current = Path.cwd()
+    if container() is None and os.access(current, os.W_OK | os.X_OK) and current != Path('/'):
+        work = current / 'work'
         if not is_inside(work, settings.bids_dir) and (not work.exists() or is_ours(work)):
             return work
     return settings.output_dir / MARKER
@@ -46,30 +46,30 @@ def is_ours(work_dir: Path) -> bool:
     return (work_dir / MARKER).is_file() or (work_dir.is_dir() and not any(work_dir.iterdir()))
 
 
-def check_places(settings: Settings, work_dir: Path) -> None:
-    """Refuse folders that would harm the input or cannot be written to.
+def check_folders(settings: Settings, work_dir: Path) -> None:
+    """Refuse folders that overlap with the input or are not writable.
 
-    Output below ``BIDS_DIR/derivatives`` is where BIDS wants derivatives and is accepted.
+    Output inside ``BIDS_DIR/derivatives`` is accepted, because BIDS recommends it.
 
     Raises
     ------
     OutputError
-        If output or work directory overlap with the input, hold somebody else's dataset, or
-        cannot be written to.
+        If the output or work directory overlaps with the input, contains another dataset, or is
+        not writable.
     UsageError
-        If ``--clean-workdir`` would delete what is not a work directory of this program.
+        If ``--clean-workdir`` would empty a folder that is not a work directory.
     """
     output, bids = settings.output_dir, settings.bids_dir
     if is_inside(output, bids) and not _is_derivative(output, bids):
         where = 'is' if output.resolve() == bids.resolve() else 'is inside'
         raise OutputError(
             f'The output directory {output} {where} the input dataset {bids}.',
-            f'Choose a folder of its own, for example {bids / "derivatives" / "bids_interp"}.',
+            f'Choose a separate folder, for example {bids / "derivatives" / "bids_interp"}.',
         )
     if is_inside(bids, output):
         raise OutputError(
             f'The input dataset {bids} is inside the output directory {output}.',
-            'Choose a folder of its own for the output.',
+            'Choose a separate folder for the output.',
         )
     if is_inside(work_dir, bids) and not is_inside(work_dir, output):
         raise OutputError(
@@ -87,7 +87,7 @@ def check_places(settings: Settings, work_dir: Path) -> None:
         raise UsageError(
             f'--clean-workdir: {work_dir} is not a work directory of bids_interp (it has no '
             f'{MARKER}); nothing was deleted.',
-            'Empty it yourself or choose another --work-dir.',
+            'Empty it yourself, or choose another --work-dir.',
         )
 
 
@@ -97,9 +97,9 @@ def _is_derivative(output: Path, bids: Path) -> bool:
 
 
 def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
-    """Make the work directory, mark it as ours, and empty it if asked to.
+    """Create and mark the work directory, and empty it if requested.
 
-    A folder that holds other things is used, but not marked, so that it is never emptied.
+    A folder with other files is used, but not marked, so that it is never emptied.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     if not is_ours(work_dir):
@@ -114,16 +114,15 @@ def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
 
 
 def forget_damaged(workflow: Workflow) -> None:
-    """Forget the finished steps of a workflow whose results cannot be read any more.
+    """Delete the results of finished steps that can no longer be read, so that they are repeated.
 
     Scratch disks are purged file by file, and a machine may stop while a file is written. nipype
-    reads results in the main process, where one that is damaged ends the run of all images. Without
-    its result, a step is repeated in an empty folder.
+    reads results in the main process, where a damaged one would stop the run of all images.
 
     Parameters
     ----------
     workflow : nipype.Workflow
-        Its ``base_dir`` is set.
+        Workflow with a ``base_dir``.
     """
     for names, node in walk_nodes(workflow):
         folder = Path(workflow.base_dir, workflow.name, *names)
@@ -134,7 +133,7 @@ def forget_damaged(workflow: Workflow) -> None:
 
 
 def _is_finished(folder: Path) -> bool:
-    """Tell whether nipype takes a folder for that of a finished step, by its file of hashes."""
+    """Tell whether nipype considers the step of a folder finished, by its hash file."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -143,7 +142,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _is_damaged(result: Path) -> bool:
-    """Tell whether nipype cannot read a result, or misses a file that it names."""
+    """Tell whether a result, or a file that it names, cannot be read."""
     from nipype.pipeline.engine.utils import load_resultfile
 
     if not result.exists():
@@ -153,6 +152,6 @@ def _is_damaged(result: Path) -> bool:
     except MemoryError:
         return False
     except Exception as error:  # noqa: BLE001 - unpickling raises anything
-        # A disk that does not answer, or forbids to read, says nothing about the file.
+        # An unavailable disk or missing rights do not mean that the file is damaged.
         return not isinstance(error, OSError) or error.errno in (None, errno.ENOENT)
     return False

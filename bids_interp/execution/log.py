@@ -1,4 +1,4 @@
-"""What is logged where: one format on the terminal and in the run's file."""
+"""Log of a run, on the terminal and in a file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FORMAT = logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
 
 
 def start_logging(verbose: int) -> logging.Logger:
-    """Set up the logger of a run and return it.
+    """Return the logger of a run.
 
     Parameters
     ----------
     verbose : int
-        0: progress; 1: more of it; 2: messages of nipype; 3: its debugging.
+        0: progress; 1: detailed progress; 2: messages of nipype; 3: debug messages of nipype.
     """
     logger = logging.getLogger(NAME)
     logger.propagate = False
@@ -33,7 +33,7 @@ def start_logging(verbose: int) -> logging.Logger:
 
 
 class _File(logging.FileHandler):
-    """A log that is no reason to fail, or to show a traceback, when its disk is full."""
+    """Log file that ignores a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):
@@ -45,7 +45,7 @@ class _File(logging.FileHandler):
 
 
 def add_log_file(path: Path) -> None:
-    """Write the messages to a file too."""
+    """Also write the messages to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _File(path, encoding='utf-8')
     handler.setFormatter(_FORMAT)
@@ -53,7 +53,7 @@ def add_log_file(path: Path) -> None:
 
 
 def nipype_level(verbose: int) -> int:
-    """Return the level of nipype's loggers; its errors are told in our own words.
+    """Return the level of nipype's loggers; its errors are reported by this package.
 
     Examples
     --------

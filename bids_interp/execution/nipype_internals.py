@@ -1,7 +1,7 @@
-"""The private parts of nipype, and of Python's process pool, that this package relies on.
+"""nipype internals (and those of Python's process pool) that this package relies on.
 
-Nothing else in the package touches them. For each of them a test in
-``tests/workflows/test_nipype_internals.py`` fails when nipype changes, and ``setup.cfg`` pins
+No other module uses private attributes of nipype. For each of them, a test in
+``tests/execution/test_nipype_internals.py`` fails when nipype changes, and ``setup.cfg`` pins
 nipype to the minor version that was tested.
 """
 
@@ -32,10 +32,10 @@ logger = logging.getLogger('bids_interp')
 
 
 class Hooks:
-    """The hooks of nipype's distributed plugins, under public names.
+    """Hooks of nipype's distributed plugins, under public names.
 
-    It precedes a plugin of nipype among the bases. nipype chooses the node that runs next; a
-    subclass says how to run it.
+    The class must precede a plugin of nipype among the bases. nipype chooses the next node; a
+    subclass defines how to run it.
     """
 
     n_tasks = 0
@@ -49,11 +49,11 @@ class Hooks:
         raise NotImplementedError
 
     def forget(self, task: int) -> None:
-        """Release what is kept of a task that has ended."""
+        """Release the data of a task that has ended."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """End what was started for the run. nipype and the caller may both call it."""
+        """Release all resources. Both nipype and the caller may call this."""
         raise NotImplementedError
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
@@ -71,32 +71,32 @@ class Hooks:
         self.close()
 
     def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str:
-        # The run goes on where a full disk has no room for the crash file.
+        # The run continues even if the disk is full.
         try:
             return super()._report_crash(node, result=result)  # type: ignore[misc]
         except OSError as error:
-            logger.error('The crash file of %s cannot be written: %s', node, error)
+            logger.error('The crash file of %s could not be written: %s', node, error)
             return ''
 
 
 class DistributedPlugin(Hooks, DistributedPluginBase):
-    """A plugin of nipype that starts every node as soon as its inputs are there."""
+    """Plugin of nipype that starts every node as soon as its inputs are ready."""
 
 
 class ProcessPlugin(Hooks, MultiProcPlugin):
-    """nipype's MultiProc, which respects processors, memory and GPUs, without its own pool."""
+    """nipype's MultiProc, which limits processors, memory and GPUs, without its own pool."""
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
         self.pool: ProcessPoolExecutor
-        self.pool.shutdown(wait=False)  # it has not started any process yet
+        self.pool.shutdown(wait=False)  # no process was started yet
 
 
 def failure(task: int, error: BaseException) -> dict[str, Any]:
-    """Return the result of a task that failed, as nipype's plugins expect it."""
+    """Return the result of a failed task, in the format of nipype's plugins."""
     kind = type(error)
     line = f'{kind.__module__}.{kind.__qualname__}: {error}\n'
-    # The traceback in the worker names the first error, of which others may be consequences.
+    # The traceback of the worker names the first error.
     before = [f'{error.__cause__}\n'] if error.__cause__ else []
     return {'result': None, 'traceback': [*before, line], 'taskid': task}
 
@@ -107,7 +107,7 @@ def traceback_of(node: Any) -> Sequence[str] | None:
 
 
 def raised_on_reading_results(error: BaseException) -> bool:
-    """Tell whether nipype raised an error while it read the result of an earlier step."""
+    """Tell whether nipype raised an error while reading the result of an earlier step."""
     code = load_resultfile.__code__
     return any(frame.f_code is code for frame, _ in walk_tb(error.__traceback__))
 

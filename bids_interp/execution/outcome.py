@@ -1,7 +1,8 @@
-"""The verdict of a run: it alone decides last message, reports of errors and exit code."""
+"""Outcome of each image and of a run, which determines its last message and its exit code."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterable
@@ -15,32 +16,32 @@ FULL_DISK = (
     'The disk is full (no space left on device). Free space or choose other folders for the output '
     'and with --work-dir, and run the same command again; finished work is kept.'
 )
-#: Free bytes of a disk below which a result that is missing is put down to it.
+#: Free bytes of a disk below which a missing result is attributed to a full disk.
 NEARLY_FULL = 10_000_000
 _OWN_ERROR = re.compile(
     r'^\s*bids_interp\.errors\.(\w+): (.*(?:\n(?!\s*\n|\S*Error\b|When ).*)*)', re.M
 )
 _ANY_ERROR = re.compile(r'^\s*([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)): ?(.*)$', re.M)
-# What nipype says where it could not write the result of a step; the true error comes before.
+# Message of nipype if a step wrote no result; the actual error precedes it.
 _NO_RESULT = re.compile(r'FileNotFoundError: (.*)/result_\w+\.pklz$', re.M)
 
 
 @dataclass
 class Outcome:
-    """What became of one image, or of a participant without image.
+    """Outcome of an image, or of a participant without an image.
 
     Parameters
     ----------
     name : str
         Prefix of the image's outputs, or ``sub-<label>``.
     status : {'done', 'failed', 'excluded'}
-        Excluded: it was not computed, for a problem that was found before.
+        Status; excluded images were not processed, because of a problem found before the run.
     problem : str
-        One line for the user; empty if done.
+        Message for the user; empty if done.
     step : str
-        Node that failed.
+        Name of the failed node.
     crash_file : Path, optional
-        Traceback and inputs of that node.
+        File with traceback and inputs of that node.
     report : Path, optional
         HTML report.
     """
@@ -52,17 +53,24 @@ class Outcome:
     crash_file: Path | None = None
     report: Path | None = None
 
+    @property
+    def failure(self) -> str:
+        """Continuation of a sentence that ends with 'failed': step, problem and crash file."""
+        step = f' in {self.step}' if self.step else ''
+        details = f' Details: {self.crash_file}.' if self.crash_file else ''
+        return f'{step}: {self.problem}{details}'
+
 
 @dataclass
-class Verdict:
-    """The outcomes of a run.
+class RunOutcome:
+    """Outcomes of all images of a run.
 
     Parameters
     ----------
     outcomes : list of Outcome
-        One per image, in the order of the preflight table.
+        Outcome of each image, in the order of the preflight table.
     interrupted : bool
-        The run ended before all was tried.
+        Whether the run was stopped early.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -74,11 +82,11 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 if all is done, 4 if no image was usable, else 1.
+        """Exit code: 0 if all images are done, 4 if no image was usable, else 1.
 
         Examples
         --------
-        >>> Verdict([Outcome('sub-01'), Outcome('sub-02', FAILED, 'broke')]).exit_code
+        >>> RunOutcome([Outcome('sub-01'), Outcome('sub-02', FAILED, 'broke')]).exit_code
         1
         """
         if self.interrupted or self.of(FAILED):
@@ -88,7 +96,7 @@ class Verdict:
         return 0
 
     def lines(self) -> list[str]:
-        """Return the last message of the run."""
+        """Return the lines of the last message of the run."""
         done, total = len(self.of(DONE)), len(self.outcomes)
         if self.exit_code == 0:
             head = f'All {total} images are done.' if total != 1 else 'The image is done.'
@@ -102,20 +110,26 @@ class Verdict:
                 if outcome.crash_file:
                     lines.append(f'    details: {outcome.crash_file}')
         if self.interrupted:
-            lines.append('  The run was ended early; run the same command again to continue.')
+            lines.append('  The run was stopped early. Run the same command again to continue.')
         reports = [str(o.report) for o in self.outcomes if o.report is not None]
         if reports:
             lines += ['Reports:', *(f'  {path}' for path in reports)]
         return lines
 
+    def log(self, logger: logging.Logger) -> None:
+        """Log the last message of the run."""
+        level = logging.INFO if self.exit_code == 0 else logging.ERROR
+        for line in self.lines():
+            logger.log(level, '%s', line)
+
 
 def read_error(traceback: str | Iterable[str]) -> str:
-    """Turn a traceback into one line that a user can act on.
+    """Return the error in a traceback as one line for the user.
 
     Parameters
     ----------
     traceback : str or iterable of str
-        As nipype keeps it, possibly nested.
+        Traceback of nipype, possibly nested.
 
     Examples
     --------
@@ -134,13 +148,13 @@ def read_error(traceback: str | Iterable[str]) -> str:
         return f'Not enough memory. {WorkerLostError.default_advice}'
     found = _ANY_ERROR.findall(text)
     found = [
-        (kind, words)
-        for kind, words in found
-        if 'NodeExecutionError' not in kind and not _NO_RESULT.search(f'{kind}: {words}')
+        (kind, message)
+        for kind, message in found
+        if 'NodeExecutionError' not in kind and not _NO_RESULT.search(f'{kind}: {message}')
     ]
     if found:
-        kind, words = found[-1]
-        return _one_line(f'{kind.rsplit(".", 1)[-1]}: {words}')
+        kind, message = found[-1]
+        return _one_line(f'{kind.rsplit(".", 1)[-1]}: {message}')
     missing = _NO_RESULT.search(text)
     if missing:
         return _no_result(Path(missing[1]))
@@ -151,7 +165,7 @@ def read_error(traceback: str | Iterable[str]) -> str:
 def _no_result(folder: Path) -> str:
     if folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL:
         return FULL_DISK
-    return f'The step left no result in {folder}. Run the same command again.'
+    return f'The step wrote no result to {folder}. Run the same command again.'
 
 
 def _one_line(text: str) -> str:

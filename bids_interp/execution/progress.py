@@ -1,4 +1,4 @@
-"""What the user sees while nodes run, and what is remembered of it."""
+"""Progress of a run: the nodes that are finished or failed, logged as they run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logging.getLogger('bids_interp')
 
 
 class Progress:
-    """Follows the nodes of a run; its :meth:`update` is nipype's status callback.
+    """Progress of the nodes of a run; :meth:`update` is nipype's status callback.
 
     Parameters
     ----------
     images : dict
-        Name of each image's workflow to the image's prefix.
+        Prefix of each image, by the name of its workflow.
     n_nodes : dict
-        Number of nodes to run of each image's workflow.
+        Number of nodes of each image, by the name of its workflow.
     """
 
     def __init__(self, images: Mapping[str, str], n_nodes: Mapping[str, int]) -> None:
@@ -38,7 +38,7 @@ class Progress:
         self._broken: dict[str, Any] = {}
 
     def update(self, node: Any, status: str) -> None:
-        """Note that a node started, ended, or failed; and tell the user."""
+        """Record and log that a node started, ended or failed."""
         workflow = next((part for part in node.fullname.split('.') if part in self.images), None)
         if workflow is None:
             return
@@ -53,18 +53,16 @@ class Progress:
             return
         self.n_done[workflow] += 1
         self.n_cached[workflow] += began is None
-        self._tell(workflow, node.name, None if began is None else now - began)
+        self._log_end(workflow, node.name, None if began is None else now - began)
 
-    def _tell(self, workflow: str, step: str, seconds: float | None) -> None:
+    def _log_end(self, workflow: str, step: str, seconds: float | None) -> None:
         count = f'{self.n_done[workflow]}/{self.n_nodes[workflow]}'
         took = 'cached' if seconds is None else f'{seconds:.1f} s'
         level = logging.DEBUG if seconds is None else logging.INFO
         logger.log(level, '%s  %5s  %-24s %8s', self.images[workflow], count, step, took)
         if self.n_done[workflow] == self.n_nodes[workflow]:
             cached = self.n_cached[workflow]
-            rest = (
-                f' ({cached} of {self.n_nodes[workflow]} steps were done before)' if cached else ''
-            )
+            rest = f' ({cached} of {self.n_nodes[workflow]} steps were cached)' if cached else ''
             elapsed = time.monotonic() - self.started
             logger.info('%s  done%s, %.0f s since the start', self.images[workflow], rest, elapsed)
 
@@ -76,24 +74,24 @@ class Progress:
         logger.error('%s  failed in %s', name, node.name)
 
     def outcome(self, workflow: str, crash_dir: Path) -> Outcome:
-        """Return what became of an image, after the run.
+        """Return the outcome of an image after the run.
 
         Parameters
         ----------
         workflow : str
             Name of the image's workflow.
         crash_dir : Path
-            Where nipype wrote crash files of this image.
+            Folder of the crash files of this image.
         """
         name = self.images[workflow]
         failed = self.failures.get(workflow)
         if failed is None:
             if self.n_done[workflow] >= self.n_nodes[workflow]:
                 return Outcome(name)
-            failed = Outcome(name, FAILED, 'It was not finished.')
+            failed = Outcome(name, FAILED, 'Processing was not finished.')
         step = failed.step
         crashes = sorted(crash_dir.glob(f'crash-*-{step}-*.txt')) if step else []
-        # The file may be cut off where the disk is full, or be the only word of a job elsewhere.
+        # The crash file may be truncated (full disk), or the only message of a remote worker.
         traceback = traceback_of(self._broken.get(workflow))
         if crashes:
             failed.crash_file = crashes[-1]
@@ -101,12 +99,12 @@ class Progress:
         if traceback:
             failed.problem = read_error(traceback)
         elif not failed.problem:
-            failed.problem = 'It was ended without a word.'
+            failed.problem = 'The step stopped without an error message (it was probably killed).'
         return failed
 
 
 def count_nodes(workflow: Any) -> dict[str, int]:
-    """Return the number of nodes to run of each part of a workflow."""
+    """Return the number of nodes to run in each part of a workflow."""
     from nipype.interfaces.utility import IdentityInterface
 
     runs = [

@@ -1,4 +1,4 @@
-"""CPUs and memory that this process may use, and where libraries keep their caches."""
+"""Resources that this process may use: CPUs, memory and caches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bids_interp.device import visible_gpus
 
 CGROUP = Path('/sys/fs/cgroup')
 SHARE_OF_MEMORY = 0.9
-# Variables of jobs: the first that is set counts. Those of PBS and SGE have names that others
-# use too, so that the job's id must be there as well.
+# Variables of jobs; the first one that is set counts. Other programs use the names of PBS and SGE,
+# too, so the id of the job must also be set.
 JOB_CPUS = (
     ('', ('SLURM_CPUS_PER_TASK', 'SLURM_CPUS_ON_NODE')),
     ('PBS_JOBID', ('NCPUS', 'PBS_NCPUS', 'PBS_NUM_PPN')),
@@ -25,7 +25,7 @@ JOB_CPUS = (
 
 
 def available_cpus(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROUP) -> int:
-    """Return how many CPUs the affinity, the container and the job of a cluster allow."""
+    """Return the number of CPUs that the affinity, the container and the cluster job allow."""
     limits = [float(len(os.sched_getaffinity(0)))]
     limits += _cgroup_cpus(cgroup)
     for job, names in JOB_CPUS:
@@ -36,7 +36,7 @@ def available_cpus(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROU
 
 
 def available_memory_gb(environ: Mapping[str, str] = os.environ, cgroup: Path = CGROUP) -> float:
-    """Return 90 % of the memory that machine, container, job and process limits allow, in GB."""
+    """Return 90 % of the memory in GB that machine, container, job and process limits allow."""
     limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9]
     for folder in _cgroup_folders(cgroup):
         for name in ('memory.max', 'memory.limit_in_bytes'):
@@ -51,7 +51,7 @@ def available_memory_gb(environ: Mapping[str, str] = os.environ, cgroup: Path = 
     elif environ.get('SLURM_MEM_PER_GPU', '').isdigit():
         gpus = visible_gpus(environ) or 1
         limits.append(int(environ['SLURM_MEM_PER_GPU']) * gpus * 2**20 / 1e9)
-    # PBS and SGE limit the address space of processes; infinity is negative.
+    # PBS and SGE limit the address space of processes; no limit is negative.
     limits.append(resource.getrlimit(resource.RLIMIT_AS)[0] / 1e9)
     return SHARE_OF_MEMORY * min(limit for limit in limits if limit > 0)
 
@@ -60,9 +60,9 @@ def _cgroup_cpus(cgroup: Path) -> list[float]:
     """Return the CPU quotas of the control groups (version 2, then 1)."""
     quotas = []
     for folder in _cgroup_folders(cgroup):
-        words = _read(folder / 'cpu.max').split()
-        if len(words) == 2 and words[0].isdigit():
-            quotas.append(int(words[0]) / int(words[1]))
+        fields = _read(folder / 'cpu.max').split()
+        if len(fields) == 2 and fields[0].isdigit():
+            quotas.append(int(fields[0]) / int(fields[1]))
         quota = _read_number(folder / 'cpu.cfs_quota_us')
         period = _read_number(folder / 'cpu.cfs_period_us')
         if quota and quota > 0 and period:
@@ -71,7 +71,7 @@ def _cgroup_cpus(cgroup: Path) -> list[float]:
 
 
 def _cgroup_folders(cgroup: Path) -> list[Path]:
-    """Return the control group's folders: the root (as in a container), and the process's own."""
+    """Return the folders of the control groups: the root (as in a container) and our own."""
     folders = [cgroup, cgroup / 'cpu', cgroup / 'memory']
     for line in _read(Path('/proc/self/cgroup')).splitlines():
         _, controllers, path = [*line.split(':', 2), '', ''][:3]
@@ -96,10 +96,10 @@ def _read_number(path: Path) -> int | None:
 
 
 def prepare_caches(work_dir: Path, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Point the caches of libraries to the work directory where HOME cannot be written to.
+    """Move the caches of libraries to the work directory if HOME is not writable.
 
-    In a container they always go there: its HOME may be the caller's own. Telemetry of nipype is
-    switched off in any case.
+    In a container they are always moved, because HOME may be that of the caller. The telemetry of
+    nipype is always switched off.
     """
     environ['NO_ET'] = environ['NIPYPE_NO_ET'] = '1'
     _prepare_temporary(work_dir, environ)
@@ -124,9 +124,9 @@ def prepare_caches(work_dir: Path, environ: MutableMapping[str, str] = os.enviro
 
 
 def _prepare_temporary(work_dir: Path, environ: MutableMapping[str, str]) -> None:
-    """Point temporary files to the work directory where none of the usual places can be used.
+    """Move temporary files to the work directory if no usual folder is writable.
 
-    So it is in a container that is read-only as a whole.
+    This is the case in a read-only container.
     """
     try:
         tempfile.gettempdir()
@@ -137,7 +137,7 @@ def _prepare_temporary(work_dir: Path, environ: MutableMapping[str, str]) -> Non
 
 
 def count_nodes_per_gpu(device: str) -> int:
-    """Return how many jobs may use the GPU at once: one, or none without GPU.
+    """Return the number of nodes that may use the GPU at once: one, or none without a GPU.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The run: settings, share of the machine, and names of logs and workflows."""
+"""Run: settings, resources, and names of logs and workflows."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
 
 
-#: Most threads that one node uses unless more are requested.
+#: Maximum number of threads per node.
 MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: the user's choices, its share of the machine, and its name in the logs.
+    """One run: its settings, its resources and its name in the logs.
 
     Parameters
     ----------
     settings : Settings
-        Choices of the user; logs go below their output directory.
+        Settings; logs are written to their output directory.
     work_dir : Path
         Folder of intermediate results.
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
     nprocs, omp_nthreads : int
-        Number of processes at once, and of threads in each node.
+        Number of parallel processes, and of threads per node.
     mem_gb : float
-        Memory for all processes together, in GB of 10^9 bytes.
+        Memory of all processes together, in GB of 10^9 bytes.
     uuid : str
-        Name of this run in the folders of its logs.
+        Name of the run in the paths of its logs.
     """
 
     settings: Settings
@@ -57,18 +57,18 @@ class Run:
 def start_run(
     settings: Settings, work_dir: Path, device: str = 'cpu', omp_nthreads: int | None = None
 ) -> Run:
-    """Return a new run with its share of the machine.
+    """Return a new run with its resources.
 
     Parameters
     ----------
     settings : Settings
-        Choices of the user; they win over what the machine has.
+        Settings; they take precedence over the limits of the machine.
     work_dir : Path
         Folder of intermediate results.
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
     omp_nthreads : int, optional
-        Threads of each node; those of the settings, or one, if not given.
+        Threads per node; by default those of the settings, or one.
     """
     return Run(
         settings,
@@ -87,7 +87,7 @@ def log_dir(output_dir: Path, subject: str, run_uuid: str) -> Path:
 
 
 def walk_nodes(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Node]]:
-    """Give every node below a workflow, with the names that lead from the workflow to it."""
+    """Yield every node of a workflow and its nested workflows, with the names that lead to it."""
     for name in dict.fromkeys(path.split('.')[0] for path in workflow.list_node_names()):
         part = workflow.get_node(name)
         if hasattr(part, 'list_node_names'):
@@ -97,9 +97,9 @@ def walk_nodes(workflow: Workflow) -> Iterator[tuple[tuple[str, ...], Node]]:
 
 
 def send_crashes(workflow: Workflow, folder: Path) -> None:
-    """Let every node of a workflow write its crash files into a folder.
+    """Make every node of a workflow write its crash files into a folder.
 
-    nipype gives a node the settings of its workflow only when it is made.
+    nipype copies the configuration of a workflow to a node only when it is created.
     """
     workflow.config['execution']['crashdump_dir'] = str(folder)
     for _, node in walk_nodes(workflow):
@@ -107,7 +107,7 @@ def send_crashes(workflow: Workflow, folder: Path) -> None:
 
 
 def new_run_uuid() -> str:
-    """Name of a new run: when it began, and something that no other run has."""
+    """Return a unique name for a new run that begins with the time."""
     return f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
 
 

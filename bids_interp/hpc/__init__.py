@@ -1,5 +1,5 @@
-"""Job scripts for clusters: one job per participant, one for the group.
+"""Job scripts for clusters: one task per participant, and one job for the group level.
 
-Scripts are rendered from the files in ``templates/``. This room may import ``levels`` and the
+The scripts are rendered from ``templates/``. This room may import ``levels`` and the
 rooms below.
 """

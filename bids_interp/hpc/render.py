@@ -1,4 +1,4 @@
-"""Job scripts for clusters: a plan as files."""
+"""Rendered job scripts, as texts."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from bids_interp.hpc.job import SCHEDULERS, JobPlan, Resources, bound_paths
+from bids_interp.hpc.job import SCHEDULERS, ClusterJobs, Resources, bound_paths
 from bids_interp.version import __version__
 
 LIST_FILE = 'participants.txt'
 SUBMIT_FILE = 'submit.sh'
 
 
-def render(plan: JobPlan) -> dict[str, str]:
-    """Write the scripts of a plan.
+def render(jobs: ClusterJobs) -> dict[str, str]:
+    """Return the scripts of the jobs.
 
     Returns
     -------
     dict of str to str
-        File name -> text: ``participants.txt``, the scripts of array, group and training, and
-        ``submit.sh``, which submits them.
+        Text of each file, by its name: ``participants.txt``, the scripts of the array, the group
+        level and the training, and ``submit.sh``, which submits them.
     """
-    suffix = SCHEDULERS[plan.scheduler]
+    suffix = SCHEDULERS[jobs.scheduler]
     environment = _environment()
-    scripts: dict[str, str] = {LIST_FILE: ''.join(f'{label}\n' for label in plan.participants)}
-    arrays = _arrays(plan, suffix)
+    scripts: dict[str, str] = {LIST_FILE: ''.join(f'{label}\n' for label in jobs.participants)}
+    arrays = _arrays(jobs, suffix)
     for name, offset, number in arrays:
-        scripts[name] = _job(environment, plan, 'participant', plan.participant, offset, number)
-    for level, part in (('group', plan.group), ('train', plan.train)):
+        scripts[name] = _job(environment, jobs, 'participant', jobs.participant, offset, number)
+    for level, part in (('group', jobs.group), ('train', jobs.train)):
         if part is not None:
-            scripts[f'{level}.{suffix}'] = _job(environment, plan, level, part, 0, 0)
+            scripts[f'{level}.{suffix}'] = _job(environment, jobs, level, part, 0, 0)
     submit = environment.get_template('submit.sh.j2')
     scripts[SUBMIT_FILE] = submit.render(
-        plan=plan, suffix=suffix, arrays=[name for name, _, _ in arrays], made_by=_made_by(plan)
+        jobs=jobs, suffix=suffix, arrays=[name for name, _, _ in arrays], made_by=_made_by(jobs)
     )
     return scripts
 
 
-def _arrays(plan: JobPlan, suffix: str) -> list[tuple[str, int, int]]:
-    """Name, lines of the list before it, and number of tasks of every array."""
-    total, size = len(plan.participants), plan.max_array
+def _arrays(jobs: ClusterJobs, suffix: str) -> list[tuple[str, int, int]]:
+    """Return name, first line of the list (from 0), and number of tasks of each array."""
+    total, size = len(jobs.participants), jobs.max_array
     starts = range(0, total, size)
     names = ['participant'] if len(starts) == 1 else [f'participant-{i + 1}' for i in range(total)]
     return [
@@ -54,38 +54,43 @@ def _arrays(plan: JobPlan, suffix: str) -> list[tuple[str, int, int]]:
 
 
 def _job(
-    environment: Environment, plan: JobPlan, level: str, part: Resources, offset: int, number: int
+    environment: Environment,
+    jobs: ClusterJobs,
+    level: str,
+    part: Resources,
+    offset: int,
+    number: int,
 ) -> str:
     options = {
-        'participant': plan.options,
-        'group': plan.group_options,
-        'train': plan.train_options,
+        'participant': jobs.options,
+        'group': jobs.group_options,
+        'train': jobs.train_options,
     }[level]
-    context: dict[str, Any] = {
-        'plan': plan,
+    values: dict[str, Any] = {
+        'jobs': jobs,
         'level': level,
         'part': part,
         'offset': offset,
         'number': number,
         'options': options,
-        'binds': bound_paths(plan),
-        'made_by': _made_by(plan),
-        'local_image': _local_image(plan),
+        'binds': bound_paths(jobs),
+        'made_by': _made_by(jobs),
+        'local_image': _local_image(jobs),
     }
-    context['directives'] = environment.get_template(f'{plan.scheduler}.j2').render(context)
-    return environment.get_template('job.sh.j2').render(context)
+    values['directives'] = environment.get_template(f'{jobs.scheduler}.j2').render(values)
+    return environment.get_template('job.sh.j2').render(values)
 
 
-def _local_image(plan: JobPlan) -> str | None:
-    """Return the image where it is a file, which must be there when a task starts."""
-    if plan.engine not in ('apptainer', 'singularity') or '://' in str(plan.image):
+def _local_image(jobs: ClusterJobs) -> str | None:
+    """Return the image if it is a file, which must exist when a task starts."""
+    if jobs.engine not in ('apptainer', 'singularity') or '://' in str(jobs.image):
         return None
-    return plan.image
+    return jobs.image
 
 
-def _made_by(plan: JobPlan) -> str:
-    # A line break in a word would end the comment.
-    return f'bids_interp {__version__}: {plan.command}'.replace('\n', ' ').replace('\r', ' ')
+def _made_by(jobs: ClusterJobs) -> str:
+    # A line break would end the comment.
+    return f'bids_interp {__version__}: {jobs.command}'.replace('\n', ' ').replace('\r', ' ')
 
 
 def _environment() -> Environment:
@@ -113,7 +118,7 @@ def _words(values: Sequence[str]) -> str:
 
 
 def clock(minutes: int, seconds: bool = True) -> str:
-    """Return a time as hours, minutes and perhaps seconds.
+    """Return a time as HH:MM:SS, or as HH:MM.
 
     Examples
     --------
@@ -125,7 +130,7 @@ def clock(minutes: int, seconds: bool = True) -> str:
 
 
 def slurm_log(folder: object, level: str, number: int) -> str:
-    r"""Return the log for ``#SBATCH``, quoted; percent signs stand for fields there.
+    r"""Return the quoted path of the log for ``#SBATCH``, where % begins a field.
 
     Examples
     --------
@@ -137,7 +142,7 @@ def slurm_log(folder: object, level: str, number: int) -> str:
 
 
 def variable(path: str) -> str:
-    """Quote a path that may begin with a variable of the node.
+    """Quote a path that may begin with an environment variable of the node.
 
     Examples
     --------

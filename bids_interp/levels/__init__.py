@@ -1,6 +1,6 @@
-"""Levels: what each command does from start to end.
+"""Levels: the work of each command from start to end.
 
-A level checks what was asked for, hands a graph of :mod:`bids_interp.workflows` to
-:mod:`bids_interp.execution`, and turns the outcome into messages and an exit code. It may import
-every room but ``cli`` and ``hpc``.
+A level checks its input, hands a graph of :mod:`bids_interp.workflows` to
+:mod:`bids_interp.execution`, and turns the outcomes into messages and an exit code. It may import
+every room except ``cli`` and ``hpc``.
 """

@@ -1,4 +1,4 @@
-"""The tool `bench truth`: read, check, prepare, train, explain, score, tell."""
+"""Benchmark with a known truth: prepare the brains, run the graph, write the table."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.execution.execute import configure_nipype, execute, run_nodes
-from bids_interp.execution.folders import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import DONE, FAILED, Outcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
-from bids_interp.execution.resources import (
-    prepare_caches,
-)
+from bids_interp.execution.resources import prepare_caches
 from bids_interp.execution.run import Run, start_run
 from bids_interp.levels.preflight import preflight
 from bids_interp.records import read_record
@@ -36,6 +34,7 @@ from bids_interp.version import __version__
 
 if TYPE_CHECKING:
     from bids_interp.bench.records import Provenance, ScenarioRecord
+    from bids_interp.bids.read.prepared import PreparedFiles
     from bids_interp.workflows.bench_unit import BenchFiles
 
 logger = logging.getLogger('bids_interp')
@@ -47,26 +46,26 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     Parameters
     ----------
     settings : Settings
-        Input, selection, preparation and machine; prepared brains go to its output directory,
-        ``<OUT>/derivatives``, and results to its parent.
+        Input, selection, preparation and resources. Prepared brains are written to its output
+        directory, ``<OUT>/derivatives``, and results to the parent of that folder.
     benchmark : Benchmark
-        What is run.
+        Scenarios, methods and recipes.
     command : sequence of str
-        Words of the command line, for the table.
+        Command line, for the table.
 
     Raises
     ------
     BidsInterpError
-        If something is wrong before anything is computed, or too few brains could be prepared.
+        If a check before the computation fails, or too few brains could be prepared.
     """
     started = time.monotonic()
     start_logging(settings.verbose)
     settings = with_head_template(settings)
     out = settings.output_dir.parent
     work_dir = _work_dir(settings, out)
-    records = first_of_each(collect(settings))
+    records = first_images(collect(settings))
     check_brains(len(records), benchmark.n_folds)
-    check_places(settings, work_dir)
+    check_folders(settings, work_dir)
     prepare_caches(work_dir)
     run = start_run(settings, work_dir, choose_device(settings))
     prepare_work_dir(work_dir, clean=False)
@@ -82,38 +81,40 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
         out,
     )
     configure_nipype(run)
-    context = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
-    _save_context(context, benchmark, settings.offline)
-    brains, problems = _prepare(settings, records, context, run)
+    grid_file = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
+    _save_grid(grid_file, benchmark, settings.offline)
+    brains, problems = _prepare(settings, records, grid_file, run)
     for problem in problems:
-        logger.error('%s is left out: %s', problem.name, problem.problem)
+        logger.error('%s was excluded: %s', problem.name, problem.problem)
     check_brains(len(brains), benchmark.n_folds)
-    known = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
-    files = _files(benchmark.data_digest(known), brains, context, work_dir, out)
-    provenance = _provenance(benchmark.table_digest(known), command, run)
+    digests = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
+    files = _files(benchmark.data_digest(digests), brains, grid_file, work_dir, out)
+    provenance = _provenance(benchmark.table_digest(digests), command, run)
     outcome = _run(benchmark, files, run, provenance)
-    code = _tell(benchmark, out, outcome, _facts(settings, benchmark, brains), provenance)
-    logger.info('%.0f s in all.', time.monotonic() - started)
+    code = _write_tables(
+        benchmark, out, outcome, _description(settings, benchmark, brains), provenance
+    )
+    logger.info('Total time: %.0f s.', time.monotonic() - started)
     return max(code, 1 if problems else 0)
 
 
-def first_of_each(records: Sequence[T1wRecord]) -> list[T1wRecord]:
-    """The first image of each participant: several of one are no independent brains."""
+def first_images(records: Sequence[T1wRecord]) -> list[T1wRecord]:
+    """Return the first image of each participant, because others are not independent."""
     first: dict[str, T1wRecord] = {}
     for record in records:
         first.setdefault(record.subject, record)
     if len(first) < len(records):
-        logger.info('Of %d images the first of each participant is used.', len(records))
+        logger.info('Of %d images, only the first of each participant is used.', len(records))
     return list(first.values())
 
 
 def check_brains(count: int, n_folds: int) -> None:
-    """Refuse so few brains that a fold would be without training or validation.
+    """Refuse too few brains for the training and validation of each fold.
 
     Raises
     ------
     InputDatasetError
-        With the number that is needed.
+        If there are fewer than two brains per fold.
     """
     needed = 2 * n_folds
     if count < needed:
@@ -131,8 +132,8 @@ def _work_dir(settings: Settings, out: Path) -> Path:
     return work_dir
 
 
-def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:
-    """Write grid, mask and intensities of our model."""
+def _save_grid(path: Path, benchmark: Benchmark, offline: bool) -> None:
+    """Write grid, mask and preprocessing of the model."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.training.cohort.model_grid import model_grid
     from bids_interp.training.cohort.storage import save_input_space
@@ -144,35 +145,35 @@ def _save_context(path: Path, benchmark: Benchmark, offline: bool) -> None:
 
 
 def _prepare(
-    settings: Settings, records: Sequence[T1wRecord], context: Path, run: Run
-) -> tuple[list[dict[str, Any]], list[Outcome]]:
-    """Bring every brain to the template, once; what was prepared before is used again."""
-    from bids_interp.levels.train_inputs import look_for_prepared
+    settings: Settings, records: Sequence[T1wRecord], grid_file: Path, run: Run
+) -> tuple[list[dict[str, str]], list[Outcome]]:
+    """Register the brains that are not registered yet; return all brains and the failures."""
+    from bids_interp.levels.train_inputs import find_prepared_images
     from bids_interp.workflows.train import init_training_inputs_wf
 
     rows = preflight(list(records), settings, None)
     problems = [Outcome(row.name, FAILED, ' '.join(row.problems)) for row in rows if not row.usable]
     bad = {problem.name for problem in problems}
     usable = [record for record in records if record.prefix not in bad]
-    found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
+    found = find_prepared_images(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     missing = [record for record in usable if record.prefix not in found]
     if missing:
-        logger.info('%d of %d brains have to be prepared.', len(missing), len(usable))
+        logger.info('%d of %d brains must be prepared.', len(missing), len(usable))
         base_dir = run.work_dir / 'bench-brains'
         workflow = init_training_inputs_wf(
             settings=settings,
             records=missing,
             prepared={},
             template=EMBEDDED_TEMPLATE,
-            context=context,
+            input_space=grid_file,
             inputs_dir=base_dir / 'inputs',
             run=run,
             base_dir=base_dir,
             name='bench_brains_wf',
         )
-        verdict = execute(run, workflow, missing)
-        problems += [outcome for outcome in verdict.outcomes if outcome.status != DONE]
-        found = look_for_prepared(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
+        result = execute(run, workflow, missing)
+        problems += [outcome for outcome in result.outcomes if outcome.status != DONE]
+        found = find_prepared_images(settings, usable, EMBEDDED_TEMPLATE, run.nprocs)
     brains = [
         {'label': record.subject, **_brain_files(found[record.prefix])}
         for record in usable
@@ -181,7 +182,7 @@ def _prepare(
     return brains, problems
 
 
-def _brain_files(prepared: Any) -> dict[str, str]:
+def _brain_files(prepared: PreparedFiles) -> dict[str, str]:
     paths = {'t1w': prepared.t1w, 'mask': prepared.mask, 'transform': prepared.transform}
     digest = hashlib.sha256()
     for path in paths.values():
@@ -190,14 +191,14 @@ def _brain_files(prepared: Any) -> dict[str, str]:
 
 
 def _files(
-    digest: str, brains: Sequence[dict[str, Any]], context: Path, work_dir: Path, out: Path
+    digest: str, brains: Sequence[dict[str, str]], grid_file: Path, work_dir: Path, out: Path
 ) -> BenchFiles:
     from bids_interp.workflows.bench_unit import BenchFiles
 
     base_dir = work_dir / f'bench-{digest}'
     base_dir.mkdir(parents=True, exist_ok=True)
     table = write_json(base_dir / 'brains.json', list(brains))
-    return BenchFiles(table, context, base_dir / 'checkpoints', out, EMBEDDED_TEMPLATE)
+    return BenchFiles(table, grid_file, base_dir / 'checkpoints', out, EMBEDDED_TEMPLATE)
 
 
 def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: Provenance) -> Outcome:
@@ -216,7 +217,7 @@ def _run(benchmark: Benchmark, files: BenchFiles, run: Run, provenance: Provenan
 
 
 def _provenance(table: str, command: Sequence[str], run: Run) -> Provenance:
-    """What is kept with the scores: the run, and with which others they make a table."""
+    """Return the provenance of the scores: the run, and the table that they belong to."""
     import torch
 
     from bids_interp.bench.records import Provenance
@@ -232,10 +233,10 @@ def _provenance(table: str, command: Sequence[str], run: Run) -> Provenance:
     )
 
 
-def _facts(
-    settings: Settings, benchmark: Benchmark, brains: Sequence[dict[str, Any]]
+def _description(
+    settings: Settings, benchmark: Benchmark, brains: Sequence[dict[str, str]]
 ) -> dict[str, Any]:
-    """What the table says of all its scores."""
+    """Return the description of the benchmark for the table."""
     return {
         'dataset': settings.bids_dir.name,
         'n_brains': len(brains),
@@ -250,12 +251,12 @@ def _facts(
 
 
 def _comparable_scores(out: Path, table: str) -> dict[tuple[str, int], ScenarioRecord]:
-    """Scores in the output directory, of whatever run, that belong into one table."""
+    """Return the scores of all runs in the output directory that belong to one table."""
     from bids_interp.bench.records import ScenarioRecord
 
     found = {}
     for path in (out / 'scores').glob('*.json'):
-        record = read_record(ScenarioRecord, path, OutputError, 'Move it away, or delete it.')
+        record = read_record(ScenarioRecord, path, OutputError, 'Move or delete the file.')
         if record.provenance is not None and record.provenance.table == table:
             found[record.scenario, record.seed] = record
     return found
@@ -265,33 +266,31 @@ def _run_of(record: ScenarioRecord) -> str:
     return record.provenance.run if record.provenance else ''
 
 
-def _tell(
+def _write_tables(
     benchmark: Benchmark,
     out: Path,
     outcome: Outcome,
-    facts: dict[str, Any],
+    description: dict[str, Any],
     provenance: Provenance,
 ) -> int:
-    """Write the table of this run and of comparable ones, and say what is missing."""
-    from bids_interp.bench.bench_report import write_tables
+    """Write the table of this and comparable runs, and log the missing scenarios."""
+    from bids_interp.bench.bench_report import write_results
 
-    # What an earlier run has left must not stand for what this one could not make.
+    # Scores of an earlier run must not replace those that this run failed to compute.
     found = _comparable_scores(out, provenance.table)
     own = {unit for unit, one in found.items() if _run_of(one) == provenance.run}
     units = benchmark.units()
     missing = [f'{unit[0]}, seed {unit[1]}' for unit in units if unit not in own]
     if outcome.status == FAILED:
-        where = f' in {outcome.step}' if outcome.step else ''
-        details = f' Details: {outcome.crash_file}.' if outcome.crash_file else ''
-        logger.error('The benchmark failed%s: %s%s', where, outcome.problem, details)
+        logger.error('The benchmark failed%s', outcome.failure)
     if missing:
         logger.error(
-            'Not finished: %s. What was computed is kept: the same command goes on from there.',
+            'Not finished: %s. Results are kept; run the same command again to continue.',
             '; '.join(missing),
         )
     if own:
         earlier = set(found) - set(units)
         scores = [found[unit] for unit in sorted(own | earlier)]
-        page = write_tables(out, scores, {**facts, 'missing': missing})
+        page = write_results(out, scores, {**description, 'missing': missing})
         click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
     return 1 if missing or outcome.status == FAILED else 0

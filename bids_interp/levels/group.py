@@ -1,4 +1,4 @@
-"""The group level: find, select, summarise, test, report."""
+"""Group level: select the images, summarise and test their results, write the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import InputDatasetError
 from bids_interp.execution.execute import configure_nipype, run_nodes
-from bids_interp.execution.folders import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import FAILED
 from bids_interp.execution.plugins.plugin_file import check_plugin
@@ -24,8 +24,8 @@ from bids_interp.settings import Settings
 from bids_interp.version import __version__
 
 if TYPE_CHECKING:
-    from bids_interp.group.plan import GroupPlan
-    from bids_interp.group.scans import Scan
+    from bids_interp.group.analysis import GroupAnalysis
+    from bids_interp.group.scans import GroupScan
     from bids_interp.models.bundle.reader import ModelBundle
 
 logger = logging.getLogger('bids_interp')
@@ -34,22 +34,22 @@ SHOWN = 20
 
 
 def run_group(settings: Settings) -> int:
-    """Do the group level and return its exit code.
+    """Run the group level and return its exit code.
 
     Raises
     ------
     BidsInterpError
-        If something is wrong before anything is computed.
+        If a check before the computation fails.
     """
     started = time.monotonic()
     start_logging(settings.verbose)
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
-    logger.info('bids_interp %s: group of %s', __version__, settings.output_dir)
-    plan = make_plan(settings)
-    check_places(settings, work_dir)
+    logger.info('bids_interp %s: group level of %s', __version__, settings.output_dir)
+    analysis = prepare_group(settings)
+    check_folders(settings, work_dir)
     prepare_caches(work_dir)
-    click.echo(describe(plan))
+    click.echo(group_summary(analysis))
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0
@@ -57,36 +57,41 @@ def run_group(settings: Settings) -> int:
     prepare_output(settings.output_dir, {'raw': settings.bids_dir})
     run = start_run(settings, work_dir)
     add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
-    code = compute(plan, run)
-    logger.info('%.0f s in all.', time.monotonic() - started)
+    code = _compute(analysis, run)
+    logger.info('Total time: %.0f s.', time.monotonic() - started)
     return code
 
 
-def make_plan(settings: Settings) -> GroupPlan:
-    """Find the images, choose the model, leave out what must not be mixed.
+def prepare_group(settings: Settings) -> GroupAnalysis:
+    """Find the images and the model, and exclude images that must not be pooled.
 
     Raises
     ------
     BidsInterpError
-        If nothing is there, nobody is left, or the tables do not fit.
+        If there are no results, too few images remain, or the tables do not match them.
     """
-    from bids_interp.group.covariates import read_columns
-    from bids_interp.group.plan import Choices, GroupPlan, folder_name
-    from bids_interp.group.scans import choose_model, find_scans, in_order, select
+    from bids_interp.group.analysis import AnalysisChoices, GroupAnalysis, folder_name
+    from bids_interp.group.covariates import read_group_variables
+    from bids_interp.group.scans import (
+        choose_summarised_model,
+        find_scans,
+        order_scans,
+        select_scans,
+    )
 
     if not settings.bids_dir.is_dir():
         raise InputDatasetError(f'The input dataset {settings.bids_dir} is not a folder.')
     scans = find_scans(settings.output_dir, settings.participant_label, settings.session_label)
-    scans, by_name = in_order(scans, settings.bids_dir)
-    bundle = _bundle_asked_for(settings)
-    model = choose_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
-    bundle = bundle or _bundle_of(settings, model)
+    scans, by_name = order_scans(scans, settings.bids_dir)
+    bundle = _requested_bundle(settings)
+    model = choose_summarised_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
+    bundle = bundle or _find_bundle(settings, model)
     n_folds = bundle.n_folds if bundle else None
-    scans = select(scans, model, n_folds, settings.include_training)
-    check_enough(scans)
+    scans = select_scans(scans, model, n_folds, settings.include_training)
+    check_group_size(scans)
     prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
-    columns = read_columns(settings, scans, prediction.target)
-    choices = Choices(
+    columns = read_group_variables(settings, scans, prediction.target)
+    choices = AnalysisChoices(
         random_seed=settings.random_seed,
         group_asked=settings.group_by is not None,
         visits_by_name=by_name,
@@ -104,14 +109,14 @@ def make_plan(settings: Settings) -> GroupPlan:
     )
     if settings.null_models and bundle is None:
         raise InputDatasetError(
-            f'--null-models: the model {model[0]} ({model[1]}) itself is not at hand.',
+            f'--null-models requires the model {model[0]} ({model[1]}), which was not found.',
             'Give its folder with --model.',
         )
     folder = settings.output_dir / 'group' / folder_name(model)
-    return GroupPlan(settings.output_dir, folder, scans, columns, model, choices)
+    return GroupAnalysis(settings.output_dir, folder, scans, columns, model, choices)
 
 
-def _bundle_asked_for(settings: Settings) -> ModelBundle | None:
+def _requested_bundle(settings: Settings) -> ModelBundle | None:
     if settings.model is None:
         return None
     from bids_interp.models.bundle.reader import load_bundle
@@ -119,8 +124,8 @@ def _bundle_asked_for(settings: Settings) -> ModelBundle | None:
     return load_bundle(settings.model, settings.contrast)
 
 
-def _bundle_of(settings: Settings, model: tuple[str, str]) -> ModelBundle | None:
-    """The bundle that explained the images, where it is still at hand; it is not needed."""
+def _find_bundle(settings: Settings, model: tuple[str, str]) -> ModelBundle | None:
+    """Return the bundle that explained the images, if it can still be found."""
     from bids_interp.errors import ModelError
     from bids_interp.models.bundle.reader import default_bundle_path, load_bundle
 
@@ -134,13 +139,13 @@ def _bundle_of(settings: Settings, model: tuple[str, str]) -> ModelBundle | None
     return None
 
 
-def check_enough(scans: Sequence[Scan]) -> None:
-    """Refuse a group of fewer than two.
+def check_group_size(scans: Sequence[GroupScan]) -> None:
+    """Refuse a group of fewer than two subjects.
 
     Raises
     ------
     InputDatasetError
-        With the reasons why the others are left out.
+        With the reason for each excluded subject.
     """
     kept = [scan for scan in scans if not scan.reason]
     if len(kept) >= 2:
@@ -149,63 +154,63 @@ def check_enough(scans: Sequence[Scan]) -> None:
     more = f'\n  and {len(lines) - SHOWN} more' if len(lines) > SHOWN else ''
     why = '\n' + '\n'.join(lines[:SHOWN]) + more + '\n' if lines else ''
     raise InputDatasetError(
-        f'{len(kept) or "No"} subject can be used; a group needs at least two.{why}',
-        'Explain more subjects with the participant level, or see --include-training.',
+        f'Only {len(kept)} subjects can be used; a group needs at least two.{why}',
+        'Process more subjects at the participant level, or use --include-training.',
     )
 
 
-def describe(plan: GroupPlan) -> str:
-    """Who is in and who is not, in words."""
-    kept, groups = plan.included, plan.groups
+def group_summary(analysis: GroupAnalysis) -> str:
+    """Return a description of the included and excluded images."""
+    kept, groups = analysis.included, analysis.groups
     counts = [
         f'{sum(value == name for value in groups.values())} {name}'
         for name in sorted(set(groups.values()))
     ]
-    whom = f' ({plan.columns.group}: {", ".join(counts)})' if counts else ''
-    lines = [f'{len(kept)} subjects of the model {plan.model[0]} ({plan.model[1]}){whom}.']
+    whom = f' ({analysis.columns.group}: {", ".join(counts)})' if counts else ''
+    lines = [f'{len(kept)} subjects, model {analysis.model[0]} ({analysis.model[1]}){whom}.']
     trained = sum(scan.in_training for scan in kept)
-    if trained and not plan.trained_with:
+    if trained and not analysis.trained_with:
         lines.append(
-            f'{trained} of them are training subjects of the model; only folds that have not seen '
-            'them explain them.'
+            f'{trained} of them were used to train the model. Each is explained only by the fold '
+            'that held it out.'
         )
     reasons: dict[str, list[str]] = {}
-    for scan in plan.scans:
+    for scan in analysis.scans:
         if scan.reason:
             reasons.setdefault(scan.reason, []).append(scan.prefix)
     for reason, names in reasons.items():
         shown = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
-        lines.append(f'Left out: {shown}: {reason}.')
-    if plan.choices.visits_by_name:
+        lines.append(f'Excluded: {shown}: {reason}.')
+    if analysis.choices.visits_by_name:
         lines.append(
-            'The dataset does not tell when some sessions were: they are in the order of their '
-            'names (acq_time in sub-*_sessions.tsv or *_scans.tsv).'
+            'Some sessions have no acq_time in sub-*_sessions.tsv or *_scans.tsv, so sessions are '
+            'ordered by name.'
         )
-    lines.append(f'Results: {plan.folder}')
+    lines.append(f'Results: {analysis.folder}')
     return '\n'.join(lines)
 
 
-def compute(plan: GroupPlan, run: Run) -> int:
-    """Run the workflow; 1 if a step of it failed or a map could not be read."""
+def _compute(analysis: GroupAnalysis, run: Run) -> int:
+    """Run the workflow; return 1 if a step failed or a map could not be read, else 0."""
     configure_nipype(run)
     from bids_interp.group.maps.map_files import remove_stale
-    from bids_interp.group.maps.map_reader import find_places, names_of_maps
-    from bids_interp.group.maps.named_regions import find_regions, save_where
+    from bids_interp.group.maps.map_reader import find_masked_grid, map_names
+    from bids_interp.group.maps.named_regions import find_regions, save_grid_regions
     from bids_interp.workflows.group import init_group_wf
 
-    choices = plan.choices
-    places = find_places(plan.included)
+    choices = analysis.choices
+    masked = find_masked_grid(analysis.included)
     labels = choices.atlas_labels
-    regions = find_regions(places, choices.atlas, labels, offline=choices.offline)
-    for path in remove_stale(plan):
-        logger.info('%s is of an earlier run with other options; it was removed.', path.name)
-    base_dir = run.work_dir / f'group-{plan.folder.name}'
+    regions = find_regions(masked, choices.atlas, labels, offline=choices.offline)
+    for path in remove_stale(analysis):
+        logger.info('Removed %s, which an earlier run wrote with other options.', path.name)
+    base_dir = run.work_dir / f'group-{analysis.folder.name}'
     base_dir.mkdir(parents=True, exist_ok=True)
     crash_dir = run.settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     workflow = init_group_wf(
-        plan=plan.write(base_dir / 'plan.json'),
-        where=save_where(base_dir / 'where.npz', places, regions),
-        maps=names_of_maps(plan.included),
+        analysis=analysis.write(base_dir / 'analysis.json'),
+        grid_regions=save_grid_regions(base_dir / 'grid_regions.npz', masked, regions),
+        maps=map_names(analysis.included),
         voxelwise=choices.voxelwise,
         null_models=bool(choices.null_models),
         nprocs=run.nprocs,
@@ -214,18 +219,16 @@ def compute(plan: GroupPlan, run: Run) -> int:
     )
     outcome = run_nodes(run, workflow, crash_dir)
     if outcome.status == FAILED:
-        where = f' in {outcome.step}' if outcome.step else ''
-        details = f' Details: {outcome.crash_file}' if outcome.crash_file else ''
-        logger.error('The group level failed%s: %s%s', where, outcome.problem, details)
+        logger.error('The group level failed%s', outcome.failure)
         return 1
-    click.echo(f'Report: {plan.folder / "report.html"}')
+    click.echo(f'Report: {analysis.folder / "report.html"}')
     return int(_has_damaged(base_dir))
 
 
 def _has_damaged(base_dir: Path) -> bool:
-    """Whether a map could not be read; it is named in the tables and the report."""
-    found = base_dir.glob('group_wf/describe_*/facts.json')
+    """Log the images with unreadable maps, which the tables and the report name, too."""
+    found = base_dir.glob('group_wf/describe_*/result.json')
     damaged = {name for path in found for name in json.loads(path.read_text('utf-8'))['failed']}
     for name in sorted(damaged):
-        logger.error('%s: a map of it cannot be read; it was left out.', name)
+        logger.error('%s: a map cannot be read; the image was excluded.', name)
     return bool(damaged)

@@ -1,4 +1,4 @@
-"""What one T1w image says of itself, before it is processed."""
+"""Image checks before processing: whether a T1w image is usable, and a summary of it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from bids_interp.bids.read.query import T1wRecord
 
 
 @dataclass(frozen=True)
-class ImageFacts:
-    """Facts for the preflight table.
+class ImageSummary:
+    """Summary of an image for the preflight table.
 
     Parameters
     ----------
     shape : tuple of int
-        Voxels along R, A and S.
+        Number of voxels along R, A and S.
     voxel_size : tuple of float
-        In mm, along R, A and S.
+        Voxel size in mm along R, A and S.
     orientation : str
         Axis codes of the file, such as ``LAS``.
     brain : str
         ``given`` (a mask from derivatives), ``stripped`` (nothing to extract) or ``extract``.
     notes : tuple of str
-        What the user should know.
+        Remarks for the user.
     """
 
     shape: tuple[int, int, int]
@@ -32,23 +32,23 @@ class ImageFacts:
     notes: tuple[str, ...] = ()
 
 
-def inspect_image(record: T1wRecord, skull_strip: str) -> ImageFacts:
-    """Read and check one image, with the checks of the anatomical workflow.
+def inspect_image(record: T1wRecord, skull_strip: str) -> ImageSummary:
+    """Check an image as the anatomical workflow does, and return its summary.
 
     Parameters
     ----------
     record : T1wRecord
         The image.
     skull_strip : {'auto', 'force', 'skip'}
-        As in the settings.
+        Brain extraction, as in the settings.
 
     Raises
     ------
     ImageError
-        If it, or the preprocessed image to be used in its place, cannot be used.
+        If the image, or the preprocessed image that replaces it, cannot be used.
     """
     from bids_interp.anatomical.conform import conform
-    from bids_interp.anatomical.stripped import stripped_evidence
+    from bids_interp.anatomical.strip_evidence import stripped_evidence
 
     notes = []
     image, report = conform(record.path)
@@ -64,7 +64,7 @@ def inspect_image(record: T1wRecord, skull_strip: str) -> ImageFacts:
         brain = 'extract' if skull_strip == 'force' else 'stripped'
     first, second, third = report.shape
     width, depth, height = report.voxel_sizes
-    return ImageFacts(
+    return ImageSummary(
         (first, second, third),
         (width, depth, height),
         report.orientation,

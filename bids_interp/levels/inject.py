@@ -1,4 +1,4 @@
-"""The tool `inject`: read, check, plan, compute, judge."""
+"""Tool `inject`: check the input, plant the change into each image, write the tables."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bids_interp.bids.read.query import T1wRecord, collect, dataset_key, read_de
 from bids_interp.bids.write.atomic import write_tsv
 from bids_interp.bids.write.injected import (
     TRUTH,
-    People,
-    check_target,
-    clear_target,
-    read_people,
-    write_descriptions,
-    write_people,
+    ParticipantTable,
+    check_injected_output,
+    clear_injected_output,
+    read_participant_table,
+    write_injected_descriptions,
+    write_participant_table,
 )
 from bids_interp.errors import OutputError
 from bids_interp.execution.execute import configure_nipype, execute
 from bids_interp.execution.folders import choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import start_logging
-from bids_interp.execution.outcome import DONE, Verdict
+from bids_interp.execution.outcome import DONE, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, start_run
-from bids_interp.levels.inject_request import Injection, plan_injection, recipe_of
+from bids_interp.levels.inject_request import Injection, injection_record, plan_injection
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     Parameters
     ----------
     settings : Settings
-        Input, output, selection, preparation of the images, and machine.
+        Folders, selection and preparation of the images, and resources.
     injection : Injection
-        What is planted.
+        Change to plant.
 
     Raises
     ------
     BidsInterpError
-        If something is wrong before anything is computed.
+        If a check before the computation fails.
     """
     started = time.monotonic()
     start_logging(settings.verbose)
@@ -73,27 +73,27 @@ def run_inject(settings: Settings, injection: Injection) -> int:
         injection.seed,
     )
     source = read_description(settings.bids_dir)
-    people = read_people(settings.bids_dir)
-    recipe = recipe_of(settings, injection, records, dataset_key(source))
+    people = read_participant_table(settings.bids_dir)
+    record = injection_record(settings, injection, records, dataset_key(source))
     work_dir = _check_work_dir(settings)
-    outdated = check_target(settings.output_dir, settings.bids_dir, recipe, injection.overwrite)
+    outdated = check_injected_output(
+        settings.output_dir, settings.bids_dir, record, injection.overwrite
+    )
     prepare_caches(work_dir)
     prepare_work_dir(work_dir, clean=False)
-    plan = plan_injection(settings, injection)
+    change = plan_injection(settings, injection)
     if outdated:
-        clear_target(settings.output_dir)
-    write_descriptions(settings.output_dir, source, recipe, IGNORED)
-    verdict = _compute(settings, injection, records, chosen, plan, work_dir)
-    done = {outcome.name for outcome in verdict.of(DONE)}
-    there = {record.subject for record in records if record.prefix in done}
-    made = [replicate for replicate in chosen if replicate.family in there]
+        clear_injected_output(settings.output_dir)
+    write_injected_descriptions(settings.output_dir, source, record, IGNORED)
+    result = _compute(settings, injection, records, chosen, change, work_dir)
+    done = {outcome.name for outcome in result.of(DONE)}
+    finished = {record.subject for record in records if record.prefix in done}
+    made = [replicate for replicate in chosen if replicate.family in finished]
     if made:
         _write_tables(settings.output_dir, people, made, injection.scenario)
-    logger.info('%.0f s in all.', time.monotonic() - started)
-    level = logging.INFO if verdict.exit_code == 0 else logging.ERROR
-    for line in verdict.lines():
-        logger.log(level, '%s', line)
-    return verdict.exit_code
+    logger.info('Total time: %.0f s.', time.monotonic() - started)
+    result.log(logger)
+    return result.exit_code
 
 
 def _check_work_dir(settings: Settings) -> Path:
@@ -113,23 +113,23 @@ def _compute(
     injection: Injection,
     records: Sequence[T1wRecord],
     chosen: Sequence[Replicate],
-    plan: AtrophyField,
+    change: AtrophyField,
     work_dir: Path,
-) -> Verdict:
+) -> RunOutcome:
     from bids_interp.phantom.inject.planted_scan import save_atrophy
 
     nprocs = settings.nprocs or available_cpus()
     threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
     base_dir = work_dir / f'inject-{_work_key(settings, injection)}'
     base_dir.mkdir(parents=True, exist_ok=True)
-    # Crash files stay out of the dataset.
+    # Crash files must not be written into the dataset.
     logs = settings.replace(output_dir=base_dir / 'logs')
     run = start_run(logs, work_dir, omp_nthreads=threads)
     configure_nipype(run)
     from bids_interp.workflows.inject import init_inject_wf
 
-    plan_file = base_dir / f'plan-{run.uuid}.npz'
-    save_atrophy(plan_file, plan)
+    change_file = base_dir / f'plan-{run.uuid}.npz'
+    save_atrophy(change_file, change)
     replicates: dict[str, list[Mapping[str, Any]]] = {}
     for replicate in chosen:
         replicates.setdefault(replicate.family, []).append(replicate.to_dict())
@@ -138,7 +138,7 @@ def _compute(
         records=records,
         replicates=replicates,
         injection={
-            'plan': str(plan_file),
+            'atrophy': str(change_file),
             'seed': injection.seed,
             'null': injection.scenario.null,
             'anatomy_mm': injection.anatomy_mm,
@@ -157,11 +157,11 @@ def _compute(
     try:
         return execute(run, workflow, records)
     finally:
-        plan_file.unlink(missing_ok=True)
+        change_file.unlink(missing_ok=True)
 
 
 def _work_key(settings: Settings, injection: Injection) -> str:
-    """Name the registrations: other changes of the same scans use them again."""
+    """Return the key of the registrations, which other changes of the same scans share."""
     parts = [
         read_description(settings.bids_dir),
         settings.skull_strip_t1w,
@@ -173,16 +173,20 @@ def _work_key(settings: Settings, injection: Injection) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
-def _write_tables(out: Path, people: People, made: Sequence[Replicate], scenario: Scenario) -> None:
-    """Write participants.tsv and truth.tsv of the replicates that are there."""
+def _write_tables(
+    out: Path, people: ParticipantTable, made: Sequence[Replicate], scenario: Scenario
+) -> None:
+    """Write participants.tsv and truth.tsv for the replicates that were made."""
     used = {'confound': scenario.confound is not None, 'scaling': scenario.scaling_sd > 0}
     subjects = [{**r.to_dict(), 'group': r.group, 'replicate': r.number} for r in made]
-    write_people(out, people, subjects, [name for name, there in used.items() if there])
+    write_participant_table(
+        out, people, subjects, [name for name, is_used in used.items() if is_used]
+    )
     truths = [
         {
             'participant_id': f'sub-{replicate.label}',
             'direction': 'remove' if replicate.patient else 'inject',
-            # A control's map is that of the change at severity 1.
+            # The map of a control shows the change at severity 1.
             'severity': replicate.severity if replicate.patient or scenario.null else 1.0,
         }
         for replicate in made

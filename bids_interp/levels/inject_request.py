@@ -1,4 +1,4 @@
-"""What the tool `inject` plants: read from the command line, planned, and written down."""
+"""Injection request: the change to plant, read from the options and planned on a grid."""
 
 from __future__ import annotations
 
@@ -22,33 +22,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger('bids_interp')
 
-#: The template that needs no file.
-
 
 @dataclass(frozen=True)
 class Injection:
-    """What is planted.
+    """Change to plant into a dataset.
 
     Parameters
     ----------
     scenario : Scenario
-        The change and what is put in its way.
+        Scenario with the effect, and the difficulty it adds.
     severity : tuple of float
         Range of the severities.
     fraction : float
-        Share of patients.
+        Fraction of patients.
     replicates : int
-        Replicates of each brain.
+        Number of replicates per brain.
     seed : int
-        Seed of everything random.
+        Random seed.
     anatomy_mm : float
         Standard deviation of the random anatomy of each replicate.
     template : str
         Name of the brain template.
     atlas : Atlas, optional
-        Where the regions of the effect are; built-in ellipsoids in MNI152 space without it.
+        Atlas with the regions of the effect; built-in ellipsoids in MNI152 space by default.
     overwrite : bool
-        Replace a dataset that was made with other settings.
+        Replace a dataset made with other settings.
     """
 
     scenario: Scenario
@@ -62,29 +60,29 @@ class Injection:
     overwrite: bool = False
 
 
-def choose_effect(
+def read_effect(
     effects: Sequence[str],
     atlas: str | None = None,
     labels: Path | None = None,
     template: str | None = None,
 ) -> tuple[Scenario, str, Atlas | None]:
-    """Read an effect in words, and the atlas that it is about.
+    """Parse an effect and open its atlas.
 
     Parameters
     ----------
     effects : sequence of str
-        As :func:`bids_interp.phantom.change.effects.parse_effect` takes them.
+        Effect as in :func:`bids_interp.phantom.change.effects.parse_effect`.
     atlas : str, optional
-        Label image, or ``TEMPLATE:ATLAS[:DESC]`` of TemplateFlow.
+        Label image, or ``TEMPLATE:ATLAS[:DESC]`` for an atlas of TemplateFlow.
     labels : Path, optional
-        Table of the labels, where it does not lie beside the image.
+        Table of the labels; the one next to the image by default.
     template : str, optional
-        Brain template; that of the atlas, or the embedded one, where not given.
+        Brain template; by default that of the atlas, or the embedded one.
 
     Returns
     -------
     scenario : Scenario
-        What is planted.
+        Scenario with this effect.
     template : str
         Name of the brain template.
     atlas : Atlas or None
@@ -93,7 +91,7 @@ def choose_effect(
     Raises
     ------
     UsageError
-        The effect cannot be read, or the atlas has no such region or is of another template.
+        If the effect cannot be parsed, or the atlas lacks a region or is in another space.
     """
     from bids_interp.anatomical.templates import flow_home
     from bids_interp.phantom.change.effects import parse_effect
@@ -102,15 +100,15 @@ def choose_effect(
 
     if atlas is None:
         if labels is not None:
-            raise UsageError('--atlas-labels without --atlas.', 'Give the label image, too.')
+            raise UsageError('--atlas-labels requires --atlas.', 'Give the label image, too.')
         return custom_scenario(parse_effect(effects)), template or EMBEDDED_TEMPLATE, None
     image: str | Path = atlas
     if ':' in atlas and not Path(atlas).exists():
         owner = atlas.split(':')[0]
         if template not in (None, owner):
             raise UsageError(
-                f'The atlas {atlas} is in {owner} space, the template is {template}.',
-                f'Leave out --template, or give --template {owner}.',
+                f'The atlas {atlas} is in {owner} space, but the template is {template}.',
+                f'Remove --template, or use --template {owner}.',
             )
         template = owner
         image, found = find_flow_atlas(flow_home(), atlas)
@@ -121,10 +119,10 @@ def choose_effect(
     return custom_scenario(effect), template or EMBEDDED_TEMPLATE, opened
 
 
-def recipe_of(
+def injection_record(
     settings: Settings, injection: Injection, records: Sequence[T1wRecord], key: str
 ) -> dict[str, Any]:
-    """Return everything that the dataset depends on, but for the files themselves."""
+    """Return the settings that determine the dataset, as written into its description."""
     scenario = injection.scenario
     return {
         'Scenario': scenario.name,
@@ -154,7 +152,7 @@ def recipe_of(
 
 
 def plan_injection(settings: Settings, injection: Injection) -> AtrophyField:
-    """Plan the change on a grid around the brain of the template."""
+    """Return the change on a grid around the brain of the template."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.phantom.change.atrophy import ABSORBERS, check_severity, fit_atrophy
     from bids_interp.phantom.inject.warps import field_grid
@@ -172,14 +170,14 @@ def plan_injection(settings: Settings, injection: Injection) -> AtrophyField:
         if effect.absorb not in ABSORBERS:
             names.append(effect.absorb)
         masks = atlas_masks(atlas, names, grid)
-    drawn = [name for name in (*names, effect.absorb) if name not in masks]
-    if drawn and not injection.template.startswith('MNI152'):
+    built_in = [name for name in (*names, effect.absorb) if name not in masks]
+    if built_in and not injection.template.startswith('MNI152'):
         raise UsageError(
-            f'The built-in regions ({", ".join(drawn)}) lie in MNI152 space, the template is '
-            f'{injection.template}.',
-            'Give --atlas, and a label of it that absorbs (--effect absorb=NAME).',
+            f'The built-in regions ({", ".join(built_in)}) are in MNI152 space, but the template '
+            f'is {injection.template}.',
+            'Give --atlas, and the label that absorbs the volume (--effect absorb=NAME).',
         )
     logger.info('Planning the effect %s ...', effect.name)
-    plan = fit_atrophy(grid, effect.changes, effect.absorb, masks=masks)
-    check_severity(plan, injection.severity[1], effect.name)
-    return plan
+    change = fit_atrophy(grid, effect.changes, effect.absorb, masks=masks)
+    check_severity(change, injection.severity[1], effect.name)
+    return change

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.participants import Tables, as_numbers, is_category
+from bids_interp.bids.read.participants import ParticipantTables, as_numbers, is_category
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.models.target import Target
@@ -21,18 +21,18 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image to train with.
+    """Image of a training cohort.
 
     Parameters
     ----------
     record : T1wRecord
         The image.
     label : float
-        Number of its class, or value of a regression.
+        Number of the class, or value of a regression.
     family : str
-        Who belongs together.
+        Name of the family.
     covariates : dict
-        Column to value as written; missing ones are not in it.
+        Values of the covariates as written in the table, without missing ones.
     """
 
     record: T1wRecord
@@ -43,16 +43,16 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Who is trained with, and for what.
+    """Images to train with, and their target.
 
     Parameters
     ----------
     target : Target
-        What is predicted.
+        Target of the classifier.
     images : tuple of LabelledImage
-        In the order of the records.
+        Images in the order of the records.
     left_out : dict
-        Prefix of each image that is not used to the reason.
+        Reason for each image that is not used, by its prefix.
     """
 
     target: Target
@@ -61,24 +61,24 @@ class LabelTable:
 
 
 def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
-    """Find label, covariates and family of every image.
+    """Return label, covariates and family of every image.
 
     Parameters
     ----------
     settings : Settings
-        With ``label`` and what else says what is trained.
+        Settings of the train level.
     records : sequence of T1wRecord
         Images of the dataset.
 
     Raises
     ------
     InputDatasetError
-        If labels are missing or contradict each other, or a class has no image; the message is a
-        table.
+        If labels are missing or contradict each other, or a class has no image; the message lists
+        the images.
     UsageError
         If a column or a value does not exist.
     """
-    tables = Tables(settings)
+    tables = ParticipantTables(settings)
     label = settings.label or ''
     tables.check_column(label, '--label')
     for column in settings.covariates:
@@ -110,16 +110,18 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
     return LabelTable(target, images, left_out)
 
 
-def _families(tables: Tables, records: Sequence[T1wRecord], column: str | None) -> dict[str, str]:
-    """Name of the family of each participant, by its label.
+def _families(
+    tables: ParticipantTables, records: Sequence[T1wRecord], column: str | None
+) -> dict[str, str]:
+    """Return the family name of each participant.
 
-    Who shares a value is of one family, over any number of steps and also through participants
-    without images: a column that is filled for some sessions only must not tear anybody apart.
+    Participants that share a value are one family, also if they are linked only through other
+    participants. A column that is filled for some sessions only thus splits no family.
     """
     if column is None:
         return {record.subject: record.subject for record in records}
     values = tables.values_of_all(column)
-    # Participants and values are members alike; each member has the set of its whole family.
+    # Both participants and values are members; each member maps to its whole family.
     members_of: dict[str, set[str]] = {}
     for subject, own in values.items():
         joined = {f'sub-{subject}', *own}
@@ -129,7 +131,7 @@ def _families(tables: Tables, records: Sequence[T1wRecord], column: str | None) 
     families = {}
     for subject in {record.subject for record in records}:
         name = f'sub-{subject}'
-        # Without a family of its own a subject belongs to nobody else.
+        # A subject without a value is a family of its own.
         families[subject] = min(members_of.get(name, set()) & written, default=name)
     return families
 
@@ -153,64 +155,64 @@ def _refuse_contradictions(found: Mapping[str, list[str]], label: str, path: Pat
 def _refuse_missing(missing: Sequence[str], settings: Settings, path: Path) -> None:
     if missing and not settings.allow_unlabelled:
         raise InputDatasetError(
-            f'{path} says nothing about {settings.label} of\n{_listed(missing)}\n',
-            'Complete the table, name the participants to use with --participant-label, or leave '
-            'these out with --allow-unlabelled.',
+            f'{path} has no value of {settings.label} for\n{_listed(missing)}\n',
+            'Complete the table, select participants with --participant-label, or skip these '
+            'images with --allow-unlabelled.',
         )
 
 
 def _target(settings: Settings, values: list[str], path: Path) -> Target:
-    """Find out what is trained; classes are never guessed."""
+    """Return the target; classes are never guessed."""
     label = settings.label or ''
-    known = sorted(set(values))
-    if not known:
-        raise InputDatasetError(f'{path} has no value of {label} for any of the images.')
+    found = sorted(set(values))
+    if not found:
+        raise InputDatasetError(f'{path} has no value of {label} for any image.')
     if settings.regression:
-        # Mean and standard deviation follow when the values are numbers.
+        # Mean and standard deviation are added once the values are numbers.
         return Target('regression', label)
     if settings.classes:
-        _check_values('--classes', settings.classes, known, label, path)
+        _check_values('--classes', settings.classes, found, label, path)
         return Target('multiclass', label, settings.classes)
-    shown = ', '.join(known[:SHOWN])
+    shown = ', '.join(found[:SHOWN])
     if settings.positive is None:
         raise UsageError(
-            f'{label} of {path} has the values {shown}: say what is to be learned.',
+            f'{label} in {path} has the values {shown}; the target is not specified.',
             'Give --positive VALUE (and --negative VALUE), --classes A B C, or --regression.',
         )
-    _check_values('--positive', [settings.positive], known, label, path)
+    _check_values('--positive', [settings.positive], found, label, path)
     if settings.negative is not None:
-        _check_values('--negative', [settings.negative], known, label, path)
+        _check_values('--negative', [settings.negative], found, label, path)
         return Target('binary', label, (settings.negative, settings.positive))
-    others = [value for value in known if value != settings.positive]
+    others = [value for value in found if value != settings.positive]
     if not others:
         raise InputDatasetError(
-            f'{label} of {path} is {settings.positive!r} for all images: there is one class only.'
+            f'{label} in {path} is {settings.positive!r} for all images; there is only one class.'
         )
     if len(others) > 1:
         raise UsageError(
-            f'{label} of {path} has the values {shown}: which one is the negative class?',
+            f'{label} in {path} has the values {shown}; the negative class is not specified.',
             'Give --negative VALUE.',
         )
     return Target('binary', label, (others[0], settings.positive))
 
 
 def _check_values(
-    option: str, wanted: Sequence[str], known: Sequence[str], label: str, path: Path
+    option: str, wanted: Sequence[str], found: Sequence[str], label: str, path: Path
 ) -> None:
     for value in wanted:
-        if value not in known:
-            close = get_close_matches(value, known, n=1, cutoff=0.4)
+        if value not in found:
+            close = get_close_matches(value, found, n=1, cutoff=0.4)
             hint = f' Did you mean {close[0]!r}?' if close else ''
             raise UsageError(
                 f'{option} {value!r}: no image has this value of {label} in {path}.{hint}',
-                f'Values are {", ".join(known[:SHOWN])}.',
+                f'The values are {", ".join(found[:SHOWN])}.',
             )
 
 
 def _numbers(
     target: Target, values: Mapping[str, str], path: Path
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Numbers of the classes (or values of a regression), and who is of no class asked for."""
+    """Return the numeric label of each image, and the images of other classes with the reason."""
     if target.kind != 'regression':
         order = {name: float(number) for number, name in enumerate(target.classes)}
         numbers = {prefix: order[v] for prefix, v in values.items() if v in order}
@@ -225,8 +227,8 @@ def _numbers(
             wrong.append(f'{prefix}: {value}')
     if wrong:
         raise InputDatasetError(
-            f'{path}: {target.label} is no number for\n{_listed(wrong)}\n',
-            'Without --regression, values are names of classes.',
+            f'{path}: {target.label} is not a number for\n{_listed(wrong)}\n',
+            'For classes, leave out --regression.',
         )
     if len(set(numbers.values())) < 2:
         raise InputDatasetError(f'{path}: {target.label} is the same for all images.')
@@ -239,27 +241,27 @@ def _refuse_two_classes(
     values: Mapping[str, str],
     target: Target,
 ) -> None:
-    """A subject in two classes would stand on both sides of what is to be told apart."""
+    """Refuse subjects with images of several classes."""
     if target.kind == 'regression':
         return
     classes: dict[str, dict[float, str]] = {}
     for record in records:
         if record.prefix in numbers:
             classes.setdefault(record.subject, {})[numbers[record.prefix]] = values[record.prefix]
-    torn = [
+    mixed = [
         f'sub-{s}: {", ".join(found.values())}' for s, found in classes.items() if len(found) > 1
     ]
-    if torn:
+    if mixed:
         raise InputDatasetError(
-            f'These participants are in more than one class of {target.label}:\n{_listed(torn)}\n',
-            'Choose one session of each with --session-label, or leave them out.',
+            f'These participants belong to several classes of {target.label}:\n{_listed(mixed)}\n',
+            'Select one session of each with --session-label, or exclude them.',
         )
 
 
 def strata(images: Sequence[LabelledImage], columns: Sequence[str]) -> list[np.ndarray]:
-    """Codes (N,) of each covariate, to balance folds by: numbers are cut at their median.
+    """Return codes (N,) of each covariate for balancing the folds.
 
-    Numbers that are names, as those of sites, are not cut.
+    Numbers are split at their median, unless they are categories such as sites.
 
     Examples
     --------

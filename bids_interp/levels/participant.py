@@ -1,4 +1,4 @@
-"""The participant level: read, check, compute, judge."""
+"""Participant level: check the input, explain each image, report the outcomes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,22 @@ from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.bids.write.folders import check_space
 from bids_interp.execution.execute import configure_nipype, execute
-from bids_interp.execution.folders import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
-from bids_interp.execution.outcome import EXCLUDED, FAILED, Outcome, Verdict
+from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, Run, start_run
-from bids_interp.levels.preflight import PreflightRow, preflight, render_table
-from bids_interp.levels.run_reports import (
-    is_done,
-    keep_settings,
-    report_errors,
-    report_of,
-    write_graph,
-    write_methods,
-)
+from bids_interp.execution.run_files import save_settings, write_graph
+from bids_interp.levels.image_reports import is_done, rebuild_report, report_failures
+from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.models.bundle.choice import check_contrast, open_model
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
 
 if TYPE_CHECKING:
+    from nipype.pipeline.engine import Workflow
+
     from bids_interp.models.bundle.reader import ModelBundle
 
 logger = logging.getLogger('bids_interp')
@@ -45,37 +41,35 @@ def run_participant(settings: Settings) -> int:
     Raises
     ------
     BidsInterpError
-        If something is wrong before anything is computed.
+        If a check before the computation fails.
     """
     started = time.monotonic()
     start_logging(settings.verbose)
-    run, bundle, rows = prepare(with_head_template(settings))
+    run, bundle, rows = _prepare(with_head_template(settings))
     click.echo(render_table(rows))
     records = [row.record for row in rows if row.record is not None and row.usable]
-    excluded = [
-        Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in rows if not row.usable
-    ]
+    excluded = excluded_outcomes(rows)
     if settings.dry_run:
-        verdict = Verdict([*(Outcome(record.prefix) for record in records), *excluded])
+        result = RunOutcome([*(Outcome(record.prefix) for record in records), *excluded])
         click.echo(f'Dry run: {len(records)} images would be processed; nothing was written.')
-        return verdict.exit_code
-    verdict = _compute(run, bundle, records, excluded)
+        return result.exit_code
+    result = _compute(run, bundle, records, excluded)
     if not (settings.reports_only or settings.boilerplate_only):
-        report_errors(run, verdict, {row.name for row in rows if row.record is not None})
-    order = {row.name: place for place, row in enumerate(rows)}
-    verdict.outcomes.sort(key=lambda outcome: order[outcome.name])
-    logger.info('%.0f s in all.', time.monotonic() - started)
-    _tell(verdict)
-    return verdict.exit_code
+        report_failures(run, result, {row.name for row in rows if row.record is not None})
+    order = {row.name: index for index, row in enumerate(rows)}
+    result.outcomes.sort(key=lambda outcome: order[outcome.name])
+    logger.info('Total time: %.0f s.', time.monotonic() - started)
+    result.log(logger)
+    return result.exit_code
 
 
 def check_templates(settings: Settings, bundle: ModelBundle) -> None:
-    """Open the templates that are not embedded.
+    """Check that all templates that are not embedded are available.
 
     Raises
     ------
     TemplateError
-        If one of them cannot be had.
+        If a template is not available.
     """
     from bids_interp.anatomical.templates import brain_template, strip_template
     from bids_interp.constants import EMBEDDED_TEMPLATE
@@ -86,13 +80,13 @@ def check_templates(settings: Settings, bundle: ModelBundle) -> None:
         brain_template(bundle.template, offline=settings.offline)
 
 
-def prepare(settings: Settings) -> tuple[Run, ModelBundle, list[PreflightRow]]:
-    """Check everything that can be checked before computing; write nothing but empty folders."""
+def _prepare(settings: Settings) -> tuple[Run, ModelBundle, list[PreflightRow]]:
+    """Do all checks that need no computation; create the folders, but write no files."""
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: %s -> %s', __version__, settings.bids_dir, settings.output_dir)
     records = collect(settings)
-    check_places(settings, work_dir)
+    check_folders(settings, work_dir)
     prepare_caches(work_dir)
     device = choose_device(settings)
     bundle = open_model(settings)
@@ -110,11 +104,11 @@ def prepare(settings: Settings) -> tuple[Run, ModelBundle, list[PreflightRow]]:
         prepare_work_dir(work_dir, clean=settings.clean_workdir)
     run = start_run(settings, work_dir, device, threads)
     logger.info(
-        'Model %s (%s%s), computing on %s; up to %d processes, %d threads a node, %.1f GB; '
-        'brains are found with %s; work directory %s',
+        'Model %s (%s%s), device %s; up to %d processes with %d threads each, %.1f GB; '
+        'template for brain extraction %s; work directory %s',
         bundle.name,
         bundle.version_hash,
-        '; a demonstration, not for research' if bundle.demonstration else '',
+        '; demonstration, not for research' if bundle.demonstration else '',
         device,
         run.nprocs,
         run.omp_nthreads,
@@ -127,22 +121,22 @@ def prepare(settings: Settings) -> tuple[Run, ModelBundle, list[PreflightRow]]:
 
 def _compute(
     run: Run, bundle: ModelBundle, records: Sequence[T1wRecord], excluded: list[Outcome]
-) -> Verdict:
+) -> RunOutcome:
     """Write the derivatives of all usable images."""
     settings = run.settings
     roots = {'raw': settings.bids_dir, **dict(settings.derivatives)}
     prepare_output(settings.output_dir, roots, bundle)
     if settings.reports_only:
-        outcomes = [report_of(run, record.prefix) for record in records]
-        return Verdict([*outcomes, *excluded])
+        outcomes = [rebuild_report(run, record.prefix) for record in records]
+        return RunOutcome([*outcomes, *excluded])
     add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
-    keep_settings(run, [record.subject for record in records])
-    return _run_workflow(run, bundle, records, excluded) if records else Verdict(excluded)
+    save_settings(run, [record.subject for record in records])
+    return _run_workflow(run, bundle, records, excluded) if records else RunOutcome(excluded)
 
 
 def _run_workflow(
     run: Run, bundle: ModelBundle, records: Sequence[T1wRecord], excluded: list[Outcome]
-) -> Verdict:
+) -> RunOutcome:
     configure_nipype(run)
     from bids_interp.workflows.participant import init_bids_interp_wf, work_key
 
@@ -159,18 +153,24 @@ def _run_workflow(
         base_dir=run.work_dir / f'bids_interp-{work_key(settings, bundle)}',
         on_error=note,
     )
-    write_methods(run, workflow)
+    _write_methods(run, workflow)
     if settings.write_graph:
-        write_graph(workflow, settings.output_dir / 'logs' / f'{run.uuid}_graph.dot')
+        click.echo(f'Graph: {write_graph(run, workflow)}')
     if settings.boilerplate_only:
-        return Verdict([*(Outcome(record.prefix) for record in records), *excluded])
+        return RunOutcome([*(Outcome(record.prefix) for record in records), *excluded])
     built = [r for r in records if r.prefix not in {outcome.name for outcome in failed}]
-    verdict = execute(run, workflow, built)
-    verdict.outcomes += [*failed, *excluded]
-    return verdict
+    result = execute(run, workflow, built)
+    result.outcomes += [*failed, *excluded]
+    return result
 
 
-def _tell(verdict: Verdict) -> None:
-    level = logging.INFO if verdict.exit_code == 0 else logging.ERROR
-    for line in verdict.lines():
-        logger.log(level, '%s', line)
+def _write_methods(run: Run, workflow: Workflow) -> None:
+    from bids_interp.boilerplate.methods import methods_text, write_citation
+
+    written = write_citation(run.settings.output_dir / 'logs', methods_text(workflow))
+    if run.settings.md_only_boilerplate:
+        for path in written:
+            if path.suffix == '.html':
+                path.unlink(missing_ok=True)  # a parallel job may have deleted it
+    if run.settings.boilerplate_only:
+        click.echo(f'Methods text: {run.settings.output_dir / "logs" / "CITATION.md"}')

@@ -1,4 +1,4 @@
-"""The preflight table: what would be processed, how, and what is wrong with it."""
+"""Preflight table: the images to process, how they are processed, and their problems."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING
 from bids_interp.bids.read.query import T1wRecord, list_subjects, missing_subjects
 from bids_interp.bids.read.validation import validate_dataset
 from bids_interp.errors import ImageError
-from bids_interp.levels.image_check import ImageFacts, inspect_image
+from bids_interp.execution.outcome import EXCLUDED, Outcome
+from bids_interp.levels.image_check import ImageSummary, inspect_image
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle.reader import ModelBundle
 
 NARROW, WIDE = 80, 120
-# Compressed bytes of what is written, measured on real scans: per native voxel and image, per pair
-# of simulated image and map, and in template space at 1 mm, which does not depend on the input.
+# Compressed bytes of the outputs, measured on real scans: per native voxel (an image, or a pair of
+# simulated image and map), and per image or pair in template space at 1 mm.
 NATIVE_IMAGE, NATIVE_PAIR = 3.0, 3.0
 TEMPLATE_IMAGE, TEMPLATE_PAIR = 15e6, 50e6
 REPORT_AND_FIGURES = 7e6
-# Intermediate results are the same again, and uncompressed native images.
+# Size of the intermediate results: a multiple of the outputs, plus bytes per native voxel.
 WORK_SHARE, WORK_NATIVE = 1.2, 12.0
 
 
 @dataclass(frozen=True)
 class PreflightRow:
-    """One line of the table: a T1w image, or a participant without one.
+    """Row of the preflight table: a T1w image, or a participant without one.
 
     Parameters
     ----------
@@ -39,19 +40,21 @@ class PreflightRow:
         Prefix of the image's outputs, or ``sub-<label>``.
     record : T1wRecord, optional
         The image.
-    facts : ImageFacts, optional
-        What its header and values say; None where it cannot be read.
+    summary : ImageSummary, optional
+        Summary of the image; None if it cannot be read.
     model : str
-        Name of the model that applies.
+        Name of the model.
     problems : tuple of str
-        Why it cannot be processed.
+        Reasons why it cannot be processed.
     notes : tuple of str
-        What the user should know.
+        Remarks for the user.
+    output_bytes, work_bytes : int
+        Estimated size of the outputs and of the intermediate results.
     """
 
     name: str
     record: T1wRecord | None = None
-    facts: ImageFacts | None = None
+    summary: ImageSummary | None = None
     model: str = ''
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
@@ -60,7 +63,7 @@ class PreflightRow:
 
     @property
     def usable(self) -> bool:
-        """Whether it can be processed."""
+        """Whether the image can be processed."""
         return self.record is not None and not self.problems
 
 
@@ -71,59 +74,65 @@ def preflight(
     *,
     n_threads: int = 1,
 ) -> list[PreflightRow]:
-    """Look at every image before anything is computed.
+    """Check every image and return the rows of the preflight table.
 
     Parameters
     ----------
     records : sequence of T1wRecord
-        Images to look at.
+        Images to check.
     settings : Settings
-        Choices of the user.
+        Settings of the run.
     bundle : ModelBundle, optional
-        The model that applies; none when one is trained.
+        Model to use; None for training.
     n_threads : int
-        Files read at once.
+        Number of files to read at once.
 
     Returns
     -------
     list of PreflightRow
-        One per image, in order, then one per participant without image.
+        One row per image, in order, then one per participant without an image.
     """
     model = '' if bundle is None else bundle.name + (' (demo)' if bundle.demonstration else '')
-    findings = {} if settings.skip_bids_validation else validate_dataset(settings.bids_dir)
+    remarks = {} if settings.skip_bids_validation else validate_dataset(settings.bids_dir)
 
-    def look(record: T1wRecord) -> PreflightRow:
-        notes = tuple(findings.get(record.path.name, ()))
+    def check(record: T1wRecord) -> PreflightRow:
+        notes = tuple(remarks.get(record.path.name, ()))
         if record.problem:
             return PreflightRow(record.prefix, record, None, model, (record.problem,), notes)
         if settings.derivatives and not (record.derivative_t1w or record.derivative_mask):
-            notes += ('nothing of this image alone is in the folders of --derivatives',)
+            notes += ('the --derivatives folders contain no files of this image',)
         try:
-            facts = inspect_image(record, settings.skull_strip_t1w)
+            summary = inspect_image(record, settings.skull_strip_t1w)
         except ImageError as error:
             return PreflightRow(record.prefix, record, None, model, (str(error),), notes)
-        need = bytes_needed(facts.shape, settings)
-        return PreflightRow(record.prefix, record, facts, model, (), (*facts.notes, *notes), *need)
+        need = bytes_needed(summary.shape, settings)
+        notes = (*summary.notes, *notes)
+        return PreflightRow(record.prefix, record, summary, model, (), notes, *need)
 
     with ThreadPoolExecutor(max(1, n_threads)) as pool:
-        rows = list(pool.map(look, records))
+        rows = list(pool.map(check, records))
     return [*rows, *_without_image(records, settings)]
 
 
+def excluded_outcomes(rows: Sequence[PreflightRow]) -> list[Outcome]:
+    """Return the outcomes of the images that cannot be processed."""
+    return [Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in rows if not row.usable]
+
+
 def _without_image(records: Sequence[T1wRecord], settings: Settings) -> list[PreflightRow]:
-    """Return rows of requested participants that are not there or have no T1w image at all."""
+    """Return rows of requested participants that are missing or have no T1w image."""
     missing = missing_subjects(settings)
-    asked = settings.participant_label or tuple(list_subjects(settings.bids_dir))
+    requested = settings.participant_label or tuple(list_subjects(settings.bids_dir))
     found = {record.subject for record in records}
     rows = []
-    for label in asked:
+    for label in requested:
         folder = settings.bids_dir / f'sub-{label}'
         if label in missing:
             problem = f'{settings.bids_dir} has no participant {label}. Check --participant-label.'
         elif label not in found and not _has_t1w(folder):
             problem = f'{folder} has no T1w image (anat/sub-{label}[_...]_T1w.nii[.gz]).'
         else:
-            continue  # done, or left out by sessions or filter, as the user asked
+            continue  # has a row, or was deselected by session or filter
         rows.append(PreflightRow(f'sub-{label}', problems=(problem,)))
     return rows
 
@@ -134,7 +143,7 @@ def _has_t1w(folder: Path) -> bool:
 
 
 def bytes_needed(shape: Sequence[int], settings: Settings) -> tuple[int, int]:
-    """Estimate bytes of output and of intermediate results of an image of so many voxels."""
+    """Return the estimated bytes of the outputs and intermediate results of an image."""
     native = float(shape[0] * shape[1] * shape[2])
     pairs = 2 * len(settings.doses)
     output = NATIVE_IMAGE * native + TEMPLATE_IMAGE + REPORT_AND_FIGURES
@@ -145,14 +154,14 @@ def bytes_needed(shape: Sequence[int], settings: Settings) -> tuple[int, int]:
 
 
 def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
-    """Return the table as text, 80 to 120 columns wide, problems below their lines.
+    """Return the table as text, 80 to 120 columns wide, with the problems below their rows.
 
     Parameters
     ----------
     rows : sequence of PreflightRow
-        What is shown.
+        Rows to show.
     width : int, optional
-        Columns; those of the terminal if not given.
+        Number of columns; the width of the terminal by default.
     """
     width = width or shutil.get_terminal_size((100, 24)).columns
     width = min(max(width, NARROW), WIDE)
@@ -165,7 +174,7 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
         lines = [(line[0], *line[2:]) for line in lines]
     sizes = [max(len(line[i]) for line in [heads, *lines]) for i in range(len(heads))]
     spare = width - sum(sizes) - 2 * (len(heads) - 1)
-    # What may be cut, and how far; the model mostly is the same in all lines.
+    # Columns that may be shortened, and their minimum width.
     for head, least in (('model', 13), ('T1w image', 12), ('subject', 8), ('model', 8)):
         column = heads.index(head)
         cut = min(max(0, -spare), max(0, sizes[column] - least))
@@ -174,9 +183,9 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
     text = [_join(heads, sizes), _join(['-' * size for size in sizes], sizes)]
     for row, line in zip(rows, lines, strict=True):
         text.append(_join(line, sizes))
-        for mark, words in (*(('!', p) for p in row.problems), *(('-', n) for n in row.notes)):
+        for mark, remark in (*(('!', p) for p in row.problems), *(('-', n) for n in row.notes)):
             text += textwrap.wrap(
-                words,
+                remark,
                 width,
                 initial_indent=f'    {mark} ',
                 subsequent_indent='      ',
@@ -190,11 +199,11 @@ def _cells(row: PreflightRow) -> tuple[str, ...]:
     state = 'yes' if row.usable else 'NO'
     if row.record is None:
         return row.name.removeprefix('sub-'), '', '-', '', '', '', '', state
-    facts = row.facts
+    summary = row.summary
     shown = ('', '', '')
-    if facts is not None:
-        size = 'x'.join(f'{edge:.3g}' for edge in facts.voxel_size)
-        shown = (size, facts.orientation, facts.brain)
+    if summary is not None:
+        size = 'x'.join(f'{edge:.3g}' for edge in summary.voxel_size)
+        shown = (size, summary.orientation, summary.brain)
     record = row.record
     return record.subject, record.session or '-', record.path.name, *shown, row.model, state
 
@@ -204,7 +213,7 @@ def _join(cells: Sequence[str], sizes: Sequence[int]) -> str:
 
 
 def _cut(text: str, size: int) -> str:
-    """Shorten a text in the middle.
+    """Shorten a text by removing its middle.
 
     Examples
     --------

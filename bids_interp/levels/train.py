@@ -1,4 +1,4 @@
-"""The train level: read, check, prepare, train, judge."""
+"""Train level: check the input, prepare the images, train the model, report its verdict."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from bids_interp.bids.read.query import collect
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import TrainingError
 from bids_interp.execution.execute import configure_nipype, execute, run_nodes
-from bids_interp.execution.folders import check_places, choose_work_dir, prepare_work_dir
+from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
-from bids_interp.execution.outcome import DONE, EXCLUDED, FAILED, Outcome, Verdict
+from bids_interp.execution.outcome import DONE, FAILED, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
-from bids_interp.execution.resources import (
-    prepare_caches,
-)
+from bids_interp.execution.resources import prepare_caches
 from bids_interp.execution.run import Run, start_run
 from bids_interp.levels.labels import LabelledImage, LabelTable, read_labels
-from bids_interp.levels.preflight import PreflightRow, preflight, render_table
+from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.levels.train_checks import (
-    as_the_card_says,
+    apply_card_target,
     bundle_path,
+    check_class_sizes,
     check_contrasts,
-    check_enough,
     check_grid,
-    describe,
     given_classifier,
-    recipe_of,
+    training_recipe,
+    training_summary,
 )
 from bids_interp.levels.train_inputs import (
-    look_for_prepared,
-    make_plan,
-    save_model_context,
+    find_prepared_images,
+    prepare_training,
+    save_model_grid,
     training_dir,
 )
 from bids_interp.settings import Settings
@@ -50,12 +48,12 @@ logger = logging.getLogger('bids_interp')
 
 
 def run_train(settings: Settings) -> int:
-    """Do the train level and return its exit code.
+    """Run the train level and return its exit code.
 
     Raises
     ------
     BidsInterpError
-        If something is wrong before anything is computed, or the folds cannot be trained.
+        If a check before the computation fails, or the training fails.
     """
     start_logging(settings.verbose)
     settings = with_head_template(settings)
@@ -63,24 +61,24 @@ def run_train(settings: Settings) -> int:
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: %s -> %s', __version__, settings.bids_dir, settings.output_dir)
     records = collect(settings)
-    labels = as_the_card_says(read_labels(settings, records), settings)
-    recipe = recipe_of(settings)
-    check_enough(labels, recipe.n_folds)
+    labels = apply_card_target(read_labels(settings, records), settings)
+    recipe = training_recipe(settings)
+    check_class_sizes(labels, recipe.n_folds)
     check_contrasts(labels, settings)
     check_grid(settings, recipe)
     bundle = bundle_path(settings)
-    check_places(settings, work_dir)
+    check_folders(settings, work_dir)
     prepare_caches(work_dir)
     classifier = given_classifier(settings)
     rows = preflight([image.record for image in labels.images], settings, None)
     click.echo(render_table(rows))
-    click.echo(describe(labels, recipe, bundle))
+    click.echo(training_summary(labels, recipe, bundle))
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0 if all(row.usable for row in rows) else 1
     run = start_run(settings, work_dir, choose_device(settings))
     logger.info(
-        'Computing on %s; up to %d processes, %.1f GB; work directory %s',
+        'Device %s; up to %d processes, %.1f GB; work directory %s',
         run.device,
         run.nprocs,
         run.mem_gb,
@@ -89,17 +87,17 @@ def run_train(settings: Settings) -> int:
     prepare_work_dir(work_dir, clean=settings.clean_workdir)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
     add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
-    verdict, usable = _prepare_inputs(settings, labels, rows, recipe, classifier, run)
-    code = verdict.exit_code
-    for outcome in verdict.outcomes:
+    result, usable = _prepare_inputs(settings, labels, rows, recipe, classifier, run)
+    code = result.exit_code
+    for outcome in result.outcomes:
         if outcome.status != DONE:
-            logger.error('%s is left out: %s', outcome.name, outcome.problem)
-    if verdict.interrupted:
-        logger.error('Interrupted; run the same command again to continue.')
+            logger.error('%s was excluded: %s', outcome.name, outcome.problem)
+    if result.interrupted:
+        logger.error('Interrupted. Run the same command again to continue.')
         return 1
-    plan = make_plan(settings, labels, usable, recipe, classifier, bundle, run)
+    plan = prepare_training(settings, labels, usable, recipe, classifier, bundle, run)
     _train(settings, plan, run)
-    _tell(plan, settings)
+    _report(plan, settings)
     return 1 if code else 0
 
 
@@ -110,37 +108,36 @@ def _prepare_inputs(
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,
     run: Run,
-) -> tuple[Verdict, list[LabelledImage]]:
-    """Bring all images onto the model's grid; a bad one is left out and named."""
+) -> tuple[RunOutcome, list[LabelledImage]]:
+    """Resample all images to the grid of the model; images with errors are excluded."""
     configure_nipype(run)
     from bids_interp.workflows.train import init_training_inputs_wf
 
     base_dir = training_dir(settings, recipe, run)
     base_dir.mkdir(parents=True, exist_ok=True)
-    template = save_model_context(base_dir / 'context.safetensors', settings, recipe)
-    excluded = [
-        Outcome(row.name, EXCLUDED, ' '.join(row.problems)) for row in rows if not row.usable
-    ]
+    grid_file = base_dir / 'context.safetensors'
+    template = save_model_grid(grid_file, settings, recipe)
+    excluded = excluded_outcomes(rows)
     bad = {outcome.name for outcome in excluded}
     images = [image for image in labels.images if image.record.prefix not in bad]
     records = [image.record for image in images]
-    prepared = look_for_prepared(settings, records, template, run.nprocs)
+    prepared = find_prepared_images(settings, records, template, run.nprocs)
     if prepared:
-        logger.info('%d of %d images were prepared before.', len(prepared), len(records))
+        logger.info('%d of %d images were already prepared.', len(prepared), len(records))
     workflow = init_training_inputs_wf(
         settings=settings,
         records=records,
         prepared=prepared,
         template=template,
-        context=base_dir / 'context.safetensors',
+        input_space=grid_file,
         inputs_dir=base_dir / 'inputs',
         run=run,
         base_dir=base_dir,
     )
-    verdict = execute(run, workflow, records)
-    done = {outcome.name for outcome in verdict.of(DONE)}
-    verdict.outcomes += excluded
-    return verdict, [image for image in images if image.record.prefix in done]
+    result = execute(run, workflow, records)
+    done = {outcome.name for outcome in result.of(DONE)}
+    result.outcomes += excluded
+    return result, [image for image in images if image.record.prefix in done]
 
 
 def _train(settings: Settings, plan: TrainPlan, run: Run) -> None:
@@ -149,7 +146,7 @@ def _train(settings: Settings, plan: TrainPlan, run: Run) -> None:
     Raises
     ------
     TrainingError
-        If a fold or the assembly failed, with its message.
+        If a fold or the assembly of the bundle failed.
     """
     from bids_interp.workflows.train import init_train_wf
 
@@ -157,15 +154,13 @@ def _train(settings: Settings, plan: TrainPlan, run: Run) -> None:
     crashes = settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     outcome = run_nodes(run, workflow, crashes)
     if outcome.status == FAILED:
-        where = f' in {outcome.step}' if outcome.step else ''
-        details = f' Details: {outcome.crash_file}.' if outcome.crash_file else ''
         raise TrainingError(
-            f'The training failed{where}: {outcome.problem}{details}',
-            'What was trained is kept: the same command goes on from there.',
+            f'The training failed{outcome.failure}',
+            'Finished folds are kept; run the same command again to continue.',
         )
 
 
-def _tell(plan: TrainPlan, settings: Settings) -> None:
+def _report(plan: TrainPlan, settings: Settings) -> None:
     from bids_interp.evaluation.verdict import verdict_sentence
     from bids_interp.models.bundle.reader import load_bundle
 
@@ -173,4 +168,6 @@ def _tell(plan: TrainPlan, settings: Settings) -> None:
     level = logging.INFO if bundle.warranted else logging.WARNING
     logger.log(level, '%s', verdict_sentence(bundle.config.metrics))
     click.echo(f'Model:  {plan.bundle}\nReport: {plan.report_dir / "report.html"}')
-    click.echo(f'Explain with it: bids_interp BIDS_DIR OUT_DIR participant --model {plan.bundle}')
+    click.echo(
+        f'Explain scans with it: bids_interp BIDS_DIR OUT_DIR participant --model {plan.bundle}'
+    )

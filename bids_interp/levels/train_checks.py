@@ -1,4 +1,4 @@
-"""What is asked for at the train level: whether it can be done, and how it is called."""
+"""Train checks: whether the requested model can be trained, before anything is computed."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ logger = logging.getLogger('bids_interp')
 
 
 def bundle_path(settings: Settings) -> Path:
-    """Where the model goes; an existing one is only replaced when that was asked for."""
+    """Return the folder of the model, which must not exist unless it may be replaced."""
     path = settings.output_dir / 'models' / (settings.model_name or str(settings.label))
     if path.exists() and not settings.overwrite:
         raise ModelError(
-            f'{path} exists already.', 'Choose another --model-name, or replace it: --overwrite.'
+            f'{path} already exists.',
+            'Choose another --model-name, or replace it with --overwrite.',
         )
     return path
 
 
-def recipe_of(settings: Settings) -> TrainingRecipe:
-    """Recipe of the settings; a given classifier brings grid and intensities along."""
+def training_recipe(settings: Settings) -> TrainingRecipe:
+    """Return the training recipe; with a given classifier, its card sets the grid."""
     from bids_interp.training.recipe import make_recipe
 
-    return make_recipe(**recipe_arguments(settings))
+    return make_recipe(**recipe_options(settings))
 
 
-def recipe_arguments(settings: Settings) -> dict[str, Any]:
-    """Arguments of :func:`bids_interp.training.recipe.make_recipe`, without those not given."""
+def recipe_options(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of :func:`bids_interp.training.recipe.make_recipe` that were set."""
     arguments = {
         'preset': settings.preset,
         'capacity': settings.capacity,
@@ -52,7 +53,7 @@ def recipe_arguments(settings: Settings) -> dict[str, Any]:
 
 
 def given_classifier(settings: Settings) -> dict[str, Any] | None:
-    """Source of a classifier of the user's own, checked; None where one is trained."""
+    """Check the user's own classifier and return its source; None if one is trained."""
     if not settings.given_classifier:
         return None
     from bids_interp.models.external.card import ClassifierCard
@@ -64,17 +65,17 @@ def given_classifier(settings: Settings) -> dict[str, Any] | None:
     source = source_of(file, settings.classifier_module, settings.allow_code)
     network = load_external(source, card, settings.allow_code)
     check_classifier(network, card, card.golden_file(card_file))
-    logger.info('Classifier %s of %s: its checks are passed.', card.name, source.location)
+    logger.info('Classifier %s (%s) passed its checks.', card.name, source.location)
     return {**asdict(source), 'location': str(source.location)}
 
 
-def as_the_card_says(labels: LabelTable, settings: Settings) -> LabelTable:
-    """Take the target of a given classifier from its card, after comparing it with the labels.
+def apply_card_target(labels: LabelTable, settings: Settings) -> LabelTable:
+    """Return the labels with the target on the card of a given classifier.
 
     Raises
     ------
     UsageError
-        If the classifier tells something else apart than the labels.
+        If the classifier has another target than the labels.
     """
     if not settings.given_classifier:
         return labels
@@ -89,15 +90,15 @@ def as_the_card_says(labels: LabelTable, settings: Settings) -> LabelTable:
             options['binary'] = '--negative {} --positive {}'.format(*target.classes)
         raise UsageError(
             f'{settings.classifier_card} describes a {target.kind} classifier '
-            f'({named or target.label}), but the labels asked for are {own.kind} '
+            f'({named or target.label}), but the labels are {own.kind} '
             f'({" ".join(own.classes) or own.label}).',
-            f'Ask for what it tells apart: {options[target.kind]}.',
+            f'Use the options that match the card: {options[target.kind]}.',
         )
     return replace(labels, target=replace(target, label=own.label))
 
 
-def check_enough(labels: LabelTable, n_folds: int) -> None:
-    """Refuse too few families of a class before anything is computed."""
+def check_class_sizes(labels: LabelTable, n_folds: int) -> None:
+    """Refuse classes with too few families."""
     import numpy as np
 
     from bids_interp.training.cohort.folds import check_families
@@ -108,7 +109,7 @@ def check_enough(labels: LabelTable, n_folds: int) -> None:
         classes = np.array([int(image.label) for image in labels.images])
         missing = [c for n, c in enumerate(labels.target.classes) if n not in classes]
         if missing:
-            raise TrainingError(f'No usable image is of {", ".join(missing)}.')
+            raise TrainingError(f'There is no usable image of the class {", ".join(missing)}.')
         check_families(classes, families, n_folds, labels.target.classes)
     elif len(np.unique(families)) < PARTS * (n_folds + 1):
         raise TrainingError(
@@ -118,16 +119,16 @@ def check_enough(labels: LabelTable, n_folds: int) -> None:
 
 
 def check_contrasts(labels: LabelTable, settings: Settings) -> None:
-    """Refuse several classes for the published method, which has two."""
+    """Refuse targets without two classes for the published method."""
     if settings.preset == 'ipmi2021' and labels.target.kind != 'binary':
         raise UsageError(
-            '--preset ipmi2021 tells two classes apart: give --positive and --negative.',
-            'Other presets take several classes and numbers.',
+            '--preset ipmi2021 requires two classes: --positive and --negative.',
+            'Other presets also support several classes and numbers.',
         )
 
 
 def check_grid(settings: Settings, recipe: TrainingRecipe) -> None:
-    """Refuse a grid that the published simulator does not fit, before anything is computed."""
+    """Refuse a grid whose size the published simulator does not support."""
     from bids_interp.training.ipmi2021 import PaperRecipe, check_published_grid
 
     if not isinstance(recipe.simulator, PaperRecipe):
@@ -140,20 +141,20 @@ def check_grid(settings: Settings, recipe: TrainingRecipe) -> None:
     check_published_grid(shape)
 
 
-def describe(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -> str:
-    """What will be trained, in words."""
+def training_summary(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -> str:
+    """Return a description of the training."""
     target = labels.target
     if target.kind == 'regression':
-        what = f'{target.label}: mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
+        distribution = f'{target.label}: mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
     else:
         counts = [
             f'{sum(image.label == number for image in labels.images)} {name}'
             for number, name in enumerate(target.classes)
         ]
-        what = f'{target.label}: {", ".join(counts)}'
+        distribution = f'{target.label}: {", ".join(counts)}'
     families = len({image.family for image in labels.images})
     lines = [
-        f'Training on {len(labels.images)} images of {families} families; {what}.',
+        f'Training on {len(labels.images)} images of {families} families; {distribution}.',
         f'{recipe.n_folds} folds, voxels of {recipe.spacing_mm:g} mm, simulator '
         f'{recipe.simulator.capacity}; model: {bundle}',
     ]

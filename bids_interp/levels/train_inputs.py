@@ -1,4 +1,4 @@
-"""What the nodes of a training need: inputs, table of the images, facts of the bundle."""
+"""Train inputs: prepared images, table of the cohort, description of the bundle."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_interp.bids.read.prepared import Prepared, find_prepared, prepared_with
+from bids_interp.bids.read.prepared import PreparedFiles, find_prepared, prepared_with
 from bids_interp.bids.read.query import T1wRecord, read_description
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.execution.resources import available_cpus
 from bids_interp.execution.run import Run
 from bids_interp.levels.labels import LabelledImage, LabelTable, strata
-from bids_interp.levels.train_checks import check_enough, recipe_arguments
+from bids_interp.levels.train_checks import check_class_sizes, recipe_options
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ SITE_COLUMNS = ('site', 'scanner', 'center', 'centre')
 
 
 def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
-    """Part of the work directory that belongs to this dataset, preprocessing and grid."""
+    """Return the work directory of this dataset, preprocessing and grid."""
     parts = [
         read_description(settings.bids_dir),
         prepared_with(settings),
@@ -43,8 +43,8 @@ def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
     return run.work_dir / f'train-{digest}'
 
 
-def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
-    """Write grid, mask and intensities of the model to be; return the template's name."""
+def save_model_grid(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
+    """Write grid, mask and preprocessing of the model; return the name of its template."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.training.cohort.model_grid import model_grid, template_mask
     from bids_interp.training.cohort.storage import save_input_space
@@ -62,24 +62,24 @@ def save_model_context(path: Path, settings: Settings, recipe: TrainingRecipe) -
     return EMBEDDED_TEMPLATE
 
 
-def look_for_prepared(
+def find_prepared_images(
     settings: Settings, records: Sequence[T1wRecord], template: str, n_threads: int
-) -> dict[str, Prepared]:
-    """What earlier runs have left in the output directory, by prefix."""
+) -> dict[str, PreparedFiles]:
+    """Return the images that earlier runs prepared, by their prefix."""
     from bids_interp.models.bundle.fingerprint import image_fingerprint
 
-    def look(record: T1wRecord) -> Prepared | None:
+    def find(record: T1wRecord) -> PreparedFiles | None:
         if not (settings.output_dir / f'sub-{record.subject}').is_dir():
             return None
         return find_prepared(settings, record, template, image_fingerprint(record.path))
 
     with ThreadPoolExecutor(n_threads) as pool:
-        found = pool.map(look, records)
+        found = pool.map(find, records)
         return {r.prefix: p for r, p in zip(records, found, strict=True) if p is not None}
 
 
-def describe_images(settings: Settings, images: Sequence[LabelledImage]) -> dict[str, Any]:
-    """What is known about each image, for the nodes."""
+def image_table(settings: Settings, images: Sequence[LabelledImage]) -> dict[str, Any]:
+    """Return the table of the images for the nodes."""
     from bids_interp.models.bundle.fingerprint import image_fingerprint, subject_keys
 
     with ThreadPoolExecutor(settings.nprocs or available_cpus()) as pool:
@@ -100,7 +100,7 @@ def describe_images(settings: Settings, images: Sequence[LabelledImage]) -> dict
     }
 
 
-def make_plan(
+def prepare_training(
     settings: Settings,
     labels: LabelTable,
     images: Sequence[LabelledImage],
@@ -109,13 +109,13 @@ def make_plan(
     bundle: Path,
     run: Run,
 ) -> TrainPlan:
-    """Write the table of the images and gather what the train workflow needs."""
+    """Write the table of the images and return the inputs of the train workflow."""
     from bids_interp.workflows.train import TrainPlan
 
     usable = LabelTable(labels.target, tuple(images), labels.left_out)
-    check_enough(usable, recipe.n_folds)
+    check_class_sizes(usable, recipe.n_folds)
     base_dir = training_dir(settings, recipe, run)
-    table = {**describe_images(settings, images), 'target': labels.target.to_dict()}
+    table = {**image_table(settings, images), 'target': labels.target.to_dict()}
     digest = hashlib.sha256(
         json.dumps([table, settings.random_seed, recipe.digest(), classifier]).encode()
     ).hexdigest()[:10]
@@ -124,31 +124,31 @@ def make_plan(
     checkpoints = folder / 'checkpoints'
     checkpoints.mkdir(parents=True, exist_ok=True)
     return TrainPlan(
-        recipe=recipe_arguments(settings),
+        recipe=recipe_options(settings),
         recipe_digest=recipe.digest(),
         n_folds=recipe.n_folds,
-        context=base_dir / 'context.safetensors',
+        input_space=base_dir / 'context.safetensors',
         table=folder / 'table.json',
         inputs=[base_dir / 'inputs' / f'{name}.safetensors' for name in table['names']],
         checkpoints=checkpoints,
         bundle=bundle,
         report_dir=settings.output_dir / 'training' / bundle.name,
-        facts=config_facts(settings, recipe, classifier, bundle.name, run),
+        facts=bundle_description(settings, recipe, classifier, bundle.name, run),
         classifier=classifier,
     )
 
 
-def config_facts(
+def bundle_description(
     settings: Settings,
     recipe: TrainingRecipe,
     classifier: dict[str, Any] | None,
     name: str,
     run: Run,
 ) -> ModelFacts:
-    """Facts of the run for the configuration of the bundle."""
+    """Return the description of the model for the configuration of the bundle."""
     from bids_interp.models.bundle.schema import ModelFacts, SimulatorConfig, TrainingFacts
 
-    described = read_description(settings.bids_dir)
+    source = read_description(settings.bids_dir)
     return ModelFacts(
         name=name,
         license=settings.model_license or '',
@@ -157,8 +157,8 @@ def config_facts(
         simulator=SimulatorConfig(**recipe.simulator.network_arguments()),
         training=TrainingFacts(
             preset=settings.preset,
-            dataset=described['Name'],
-            doi=described.get('DatasetDOI', ''),
+            dataset=source['Name'],
+            doi=source.get('DatasetDOI', ''),
             covariates=list(settings.covariates),
             device=run.device,
             recipe=asdict(recipe),
@@ -180,6 +180,6 @@ def _classifier_config(
     card = ClassifierCard.read(settings.classifier_card or Path())
     given = GivenClassifier(**classifier)
     if given.kind != 'module':
-        # The bundle holds the file, so its former place does not matter.
+        # The bundle contains the file, so its former path does not matter.
         given = replace(given, location=None)
     return ClassifierConfig(external=given, card=card)

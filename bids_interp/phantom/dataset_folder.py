@@ -131,7 +131,7 @@ def describe_phantom(
     (truth / '.bidsignore').write_text(IGNORED, 'utf-8')
 
 
-def save_image(grid: Grid, data: np.ndarray, path: Path, dtype: Any) -> None:
+def save_on_grid(grid: Grid, data: np.ndarray, path: Path, dtype: Any) -> None:
     """Write an image."""
     grid.to_image(data, dtype).to_filename(path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.settings.group import GroupChoices, check_group
-from bids_interp.settings.train import TrainChoices, check_target, check_train
+from bids_interp.settings.toml import read_toml, write_toml
+from bids_interp.settings.train import TrainChoices, check_target_options, check_train
 
 LEVELS = ('participant', 'group', 'train')
 SKULL_STRIP = ('auto', 'force', 'skip')
@@ -72,7 +72,7 @@ class Settings(TrainChoices, GroupChoices):
     derivatives : tuple of (str, Path)
         Names and folders of derivatives with preprocessed T1w images and brain masks.
     model : Path, optional
-        Model bundle; :func:`bids_interp.models.bundle.choice.choose_model` has the order of search.
+        Model bundle; :func:`bids_interp.models.bundle.choice.choose_bundle` gives the order.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     skull_strip_t1w : {'auto', 'force', 'skip'}
@@ -167,15 +167,9 @@ class Settings(TrainChoices, GroupChoices):
         >>> Settings('/bids', '/out', doses=(0.5, 1)).to_toml().splitlines()[:2]
         ['bids_dir = "/bids"', 'output_dir = "/out"']
         """
-        lines = []
-        for field in sorted(fields(self), key=lambda field: bool(field.kw_only)):
-            value = getattr(self, field.name)
-            if value is not None and field.name != 'derivatives':
-                lines.append(f'{field.name} = {_toml_value(value)}')
-        if self.derivatives:
-            lines += ['', '[derivatives]']
-            lines += [f'{_quote(name)} = {_quote(str(path))}' for name, path in self.derivatives]
-        return '\n'.join(lines) + '\n'
+        order = sorted(fields(self), key=lambda field: bool(field.kw_only))
+        values = {field.name: getattr(self, field.name) for field in order}
+        return write_toml(values, values.pop('derivatives'))
 
     @classmethod
     def from_toml(cls, text: str, **changes: Any) -> Settings:
@@ -198,17 +192,7 @@ def parse_toml(text: str, source: str = 'the settings') -> dict[str, Any]:
     UsageError
         If the text is not TOML, or a key is not a setting.
     """
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f'{source} is not valid TOML: {error}.') from error
-    known = [field.name for field in fields(Settings)]
-    for key in values:
-        if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f' Did you mean {close[0]}?' if close else ''
-            raise UsageError(f'{source} has the unknown key {key!r}.{hint}')
-    return values
+    return read_toml(text, [field.name for field in fields(Settings)], source)
 
 
 def _strip_prefix(settings: Settings, name: str, prefix: str) -> None:
@@ -231,7 +215,7 @@ def _check(settings: Settings) -> None:
     check_train(settings)
     check_group(settings)
     if settings.analysis_level == 'train':
-        check_target(settings)
+        check_target_options(settings)
     _check_choice('analysis level', settings.analysis_level, LEVELS)
     _check_choice('--skull-strip-t1w', settings.skull_strip_t1w, SKULL_STRIP)
     for option, labels in (
@@ -277,9 +261,9 @@ def _saliency_methods(wanted: tuple[str, ...]) -> tuple[str, ...]:
         if name not in (*SALIENCY_METHODS, 'all'):
             close = get_close_matches(name, SALIENCY_METHODS, n=1)
             hint = f' Did you mean {close[0]}?' if close else ''
-            known = ', '.join(SALIENCY_METHODS)
+            methods = ', '.join(SALIENCY_METHODS)
             raise UsageError(
-                f'--saliency {given!r} is unknown.{hint} Known methods: {known}, or all.'
+                f'--saliency {given!r} is unknown.{hint} The methods are {methods}, or all.'
             )
     return tuple(name for name in SALIENCY_METHODS if name in names or 'all' in names)
 
@@ -287,19 +271,3 @@ def _saliency_methods(wanted: tuple[str, ...]) -> tuple[str, ...]:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageError(f'{name} must be one of {", ".join(choices)}, not {value!r}.')
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, tuple):
-        return '[' + ', '.join(_toml_value(item) for item in value) + ']'
-    return _quote(str(value))
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace('\\', '\\\\').replace('"', '\\"')
-    escaped = ''.join(c if c >= ' ' and c != '\x7f' else f'\\u{ord(c):04x}' for c in escaped)
-    return f'"{escaped}"'

@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_interp.constants import CAPACITIES, PRESET_NAMES
 from bids_interp.errors import UsageError
 
-PRESETS = ('default', 'fast', 'ipmi2021')
-CAPACITIES = ('template', 'residual', 'condconv')
 ARCHITECTURES = ('robust', 'morphometric', 'sfcn', 'ipmi2021')
 
-#: Settings without effect on a trained classifier: its card has the grid, and it is not trained.
+#: Settings that a trained classifier excludes: its card sets the grid, and it is not trained.
 SET_BY_CARD = ('resolution', 'grid_size', 'members', 'classifier_steps')
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
@@ -116,12 +115,12 @@ def check_train(choices: TrainChoices) -> None:
     UsageError
         With the option and its remedy.
     """
-    for option, value, known in (
-        ('--preset', choices.preset, PRESETS),
+    for option, value, allowed in (
+        ('--preset', choices.preset, PRESET_NAMES),
         ('--capacity', choices.capacity, (*CAPACITIES, None)),
     ):
-        if value not in known:
-            listed = ', '.join(name for name in known if name)
+        if value not in allowed:
+            listed = ', '.join(name for name in allowed if name)
             raise UsageError(f'{option} must be one of {listed}, not {value!r}.')
     for name in (*SET_BY_CARD, 'folds', 'simulator_steps', 'batch_size', 'devices_per_fold'):
         value = getattr(choices, name)
@@ -149,8 +148,8 @@ def _check_name(option: str, name: str, advice: str | None = None) -> None:
         )
 
 
-def check_target(choices: TrainChoices) -> None:
-    """Refuse missing or contradictory settings of what is trained, at the ``train`` level.
+def check_target_options(choices: TrainChoices) -> None:
+    """Refuse missing or contradictory settings of the target, at the ``train`` level.
 
     Raises
     ------

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bids_interp.constants import CAPACITIES, PRESET_NAMES
 from bids_interp.errors import UsageError
-from bids_interp.models.networks.simulator import CAPACITIES
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.training.classifier import ClassifierRecipe
 from bids_interp.training.ipmi2021 import PaperRecipe
@@ -60,8 +60,8 @@ def recipe_digest(recipe: object) -> str:
     return hashlib.sha256(repr(recipe).encode()).hexdigest()[:8]
 
 
-PRESETS: dict[str, TrainingRecipe] = {
-    'default': TrainingRecipe(
+_RECIPES = (
+    TrainingRecipe(
         simulator=SimulatorRecipe(
             capacity='condconv',
             template_steps=240,
@@ -69,13 +69,13 @@ PRESETS: dict[str, TrainingRecipe] = {
             candidates=(0.5, 1.0, 2.0),
         ),
     ),
-    'fast': TrainingRecipe(
+    TrainingRecipe(
         spacing_mm=4.0,
         n_folds=3,
         simulator=SimulatorRecipe(capacity='template', template_steps=240),
     ),
     # Section 3 and the published code of Liu et al., IPMI 2021.
-    'ipmi2021': TrainingRecipe(
+    TrainingRecipe(
         spacing_mm=3.0,
         cube=64,
         preprocessing=Preprocessing(normalisation='zscore'),
@@ -94,7 +94,8 @@ PRESETS: dict[str, TrainingRecipe] = {
         ),
         simulator=PaperRecipe(),
     ),
-}
+)
+PRESETS: dict[str, TrainingRecipe] = dict(zip(PRESET_NAMES, _RECIPES, strict=True))
 
 
 #: Template settings for morphometric classifiers. Their gradients are smooth, so that one rate for

@@ -15,11 +15,11 @@ from bids_interp.bids.read.query import collect
 from bids_interp.cli.tools.command import tools
 from bids_interp.cli.tools.job_options import read_app_options
 from bids_interp.errors import UsageError
-from bids_interp.hpc.select import (
+from bids_interp.hpc.estimate import (
     BENCH_VOXELS,
     LEAST_MINUTES,
-    estimate,
     estimate_group,
+    estimate_participant,
     image_shapes,
 )
 from bids_interp.settings import Settings
@@ -276,28 +276,29 @@ def test_a_refusal_of_the_scheduler_is_told(hpc, tmp_path: Path, monkeypatch) ->
     assert done.exit_code == 1
     assert 'sbatch refused a job: sbatch: error: Invalid partition.' in done.output
     assert '--partition' in done.output
-    assert 'Already submitted: participant 7' in done.output
+    assert 'participant 7' in done.output
 
 
 def test_no_scheduler_on_this_machine(hpc, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv('PATH', '/usr/bin-is-not-here')
     done = hpc('--submit')
     assert done.exit_code == 1
-    assert 'sbatch is not on this machine' in done.output
+    assert 'sbatch' in done.output
+    assert str(tmp_path / 'bids_interp-jobs' / 'submit.sh') in done.output.splitlines()[-1]
     assert (tmp_path / 'bids_interp-jobs' / 'submit.sh').exists()
 
 
 def test_estimate_grows_with_images_and_voxels(dataset: Path) -> None:
     records = collect(Settings(dataset, '/out'))
     shapes = [(160, 192, 192)] * 4
-    one = estimate(records[:2], shapes[:2])
+    one = estimate_participant(records[:2], shapes[:2])
     assert (one.cpus, one.mem_gb, one.minutes) == (2, 5, LEAST_MINUTES)
-    two = estimate(records, shapes)
+    two = estimate_participant(records, shapes)
     assert (two.cpus, two.mem_gb) == (4, 9)
-    assert estimate(records, shapes, cpus=2).mem_gb == 5
-    large = estimate(records[:2], [(320, 384, 384)] * 2, saliency=True)
+    assert estimate_participant(records, shapes, cpus=2).mem_gb == 5
+    large = estimate_participant(records[:2], [(320, 384, 384)] * 2, saliency=True)
     assert (large.mem_gb, large.minutes) == (33, 60)
-    assert estimate(records[:1], [(10, 10, 10)]) == one
+    assert estimate_participant(records[:1], [(10, 10, 10)]) == one
     assert estimate_group(10).minutes == LEAST_MINUTES
     assert estimate_group(10_000).mem_gb == estimate_group(10).mem_gb == 3
     assert estimate_group(10_000).minutes > 100 * LEAST_MINUTES / 2

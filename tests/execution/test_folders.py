@@ -15,7 +15,7 @@ from nipype.pipeline.engine import utils as nipype_utils
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.execution.folders import (
     MARKER,
-    check_places,
+    check_folders,
     choose_work_dir,
     forget_damaged,
     is_ours,
@@ -34,7 +34,7 @@ def bids(tmp_path: Path) -> Path:
 def test_output_in_or_around_the_input(bids: Path, place: str) -> None:
     before = sorted(bids.rglob('*'))
     with pytest.raises(OutputError, match=re.escape(str(bids))) as caught:
-        check_places(Settings(bids, bids / place), bids.parent / 'work')
+        check_folders(Settings(bids, bids / place), bids.parent / 'work')
     assert caught.value.exit_code == 2
     assert sorted(bids.rglob('*')) == before
 
@@ -42,12 +42,12 @@ def test_output_in_or_around_the_input(bids: Path, place: str) -> None:
 def test_output_in_the_input_through_a_link(bids: Path, tmp_path: Path) -> None:
     (tmp_path / 'link').symlink_to(bids)
     with pytest.raises(OutputError):
-        check_places(Settings(bids, tmp_path / 'link' / 'out'), tmp_path / 'work')
+        check_folders(Settings(bids, tmp_path / 'link' / 'out'), tmp_path / 'work')
 
 
 def test_the_place_of_derivatives_is_accepted(bids: Path, tmp_path: Path) -> None:
     out = bids / 'derivatives' / 'bids_interp'
-    check_places(Settings(bids, out), tmp_path / 'work')
+    check_folders(Settings(bids, out), tmp_path / 'work')
     assert out.is_dir()
 
 
@@ -55,35 +55,35 @@ def test_work_directory(bids: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     for work in (bids, bids / 'work', out):
         with pytest.raises(OutputError, match=rf'{re.escape(str(work))} .*--work-dir'):
-            check_places(Settings(bids, out), work)
+            check_folders(Settings(bids, out), work)
     (tmp_path / 'file').write_text('')
     with pytest.raises(OutputError, match=re.escape(str(tmp_path / 'file'))):
-        check_places(Settings(bids, out), tmp_path / 'file')
-    check_places(Settings(bids, out), out / 'work')
+        check_folders(Settings(bids, out), tmp_path / 'file')
+    check_folders(Settings(bids, out), out / 'work')
 
 
 def test_a_foreign_dataset_is_not_written_into(bids: Path, tmp_path: Path) -> None:
     other = skeletons.make_dataset(tmp_path / 'other', 'sub-01_T1w.nii.gz', empty=True)
     with pytest.raises(OutputError, match=r'other/dataset_description\.json'):
-        check_places(Settings(bids, other), tmp_path / 'work')
+        check_folders(Settings(bids, other), tmp_path / 'work')
 
 
 def test_a_dry_run_makes_nothing(bids: Path, tmp_path: Path) -> None:
-    check_places(Settings(bids, tmp_path / 'out', dry_run=True), tmp_path / 'work')
+    check_folders(Settings(bids, tmp_path / 'out', dry_run=True), tmp_path / 'work')
     assert not (tmp_path / 'out').exists()
     assert not (tmp_path / 'work').exists()
     with pytest.raises(OutputError):
-        check_places(Settings(bids, '/dev/null/out', dry_run=True), tmp_path / 'work')
+        check_folders(Settings(bids, '/dev/null/out', dry_run=True), tmp_path / 'work')
 
 
 def test_cleaning(bids: Path, tmp_path: Path) -> None:
     settings = Settings(bids, tmp_path / 'out', clean_workdir=True)
     work = tmp_path / 'work'
-    check_places(settings, work)
+    check_folders(settings, work)
     prepare_work_dir(work, clean=True)
     (work / 'node').mkdir()
     (work / 'node' / 'file').write_text('')
-    check_places(settings, work)
+    check_folders(settings, work)
     prepare_work_dir(work, clean=False)
     assert (work / 'node' / 'file').exists()
     prepare_work_dir(work, clean=True)
@@ -95,7 +95,7 @@ def test_what_is_not_ours_is_never_deleted(bids: Path, tmp_path: Path) -> None:
     work.mkdir()
     (work / 'thesis.tex').write_text('all of it')
     with pytest.raises(UsageError, match='--clean-workdir: .*precious '):
-        check_places(Settings(bids, tmp_path / 'out', clean_workdir=True), work)
+        check_folders(Settings(bids, tmp_path / 'out', clean_workdir=True), work)
     prepare_work_dir(work, clean=True)
     assert (work / 'thesis.tex').exists()
     assert not is_ours(work)

@@ -19,7 +19,7 @@ from bids_interp.bids.write.atomic import FULL_ADVICE
 from bids_interp.errors import OutputError
 from bids_interp.execution.execute import configure_nipype, execute
 from bids_interp.execution.log import add_log_file, start_logging
-from bids_interp.execution.outcome import DONE, FAILED, FULL_DISK, Verdict
+from bids_interp.execution.outcome import DONE, FAILED, FULL_DISK, RunOutcome
 from bids_interp.execution.run import Run, send_crashes, workflow_name
 from bids_interp.reports.common.montage import write_bytes
 from bids_interp.settings import Settings
@@ -31,7 +31,7 @@ def write_map(folder, voxels):
 
     import numpy as np
 
-    from bids_interp.bids.write.atomic import write_nifti
+    from bids_interp.bids.write.nifti import write_nifti
 
     data = np.random.default_rng(0).random((voxels, 64, 64), dtype=np.float32)
     return str(write_nifti(Path(folder, 'map.nii.gz'), data, np.eye(4), template=False))
@@ -65,7 +65,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def run(
     out: Path, work: Path, function: Callable[..., object] = write_map, **voxels: int
-) -> Verdict:
+) -> RunOutcome:
     """Write one map per image, of a number of slices of 16 KB."""
     work.mkdir(exist_ok=True)
     settings = Settings(work / 'bids', out)
@@ -87,14 +87,14 @@ def run(
 
 
 def test_a_full_disk_fails_one_image(small_disk: Path, tmp_path: Path) -> None:
-    verdict = run(small_disk, tmp_path / 'work', a=200, b=4)
-    full, other = verdict.outcomes
+    result = run(small_disk, tmp_path / 'work', a=200, b=4)
+    full, other = result.outcomes
     assert full.status == FAILED
     assert full.step == 'ds_explain'
     assert str(small_disk / 'sub-a' / 'map.nii.gz') in full.problem
     assert FULL_ADVICE in full.problem
     assert other.status == DONE
-    assert verdict.exit_code == 1
+    assert result.exit_code == 1
     files = [path.name for path in small_disk.rglob('*') if path.is_file()]
     assert [name for name in files if not name.startswith('crash-')] == ['map.nii.gz']
 
@@ -114,18 +114,18 @@ def test_not_even_room_for_the_file_about_it(
         while True:
             filler.write(os.urandom(1 << 12))
             filler.flush()
-    verdict = run(small_disk, tmp_path / 'work', a=200, b=100)
+    result = run(small_disk, tmp_path / 'work', a=200, b=100)
     start_logging(0)  # closes the log
-    assert verdict.exit_code == 1
-    for outcome in verdict.outcomes:
+    assert result.exit_code == 1
+    for outcome in result.outcomes:
         assert 'map.nii.gz' in outcome.problem
         assert FULL_ADVICE in outcome.problem
     assert 'Traceback' not in ''.join(capfd.readouterr())
 
 
 def test_a_full_work_directory(small_disk: Path, tmp_path: Path) -> None:
-    verdict = run(tmp_path / 'results', small_disk, fill_work, a=1)
-    (outcome,) = verdict.outcomes
+    result = run(tmp_path / 'results', small_disk, fill_work, a=1)
+    (outcome,) = result.outcomes
     assert outcome.step == 'ds_explain'
     assert outcome.problem == FULL_DISK
 
@@ -138,8 +138,8 @@ def test_half_a_report_is_not_left(small_disk: Path) -> None:
 
 def test_a_disk_that_cannot_be_written_to(small_disk: Path, tmp_path: Path) -> None:
     subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
-    verdict = run(small_disk, tmp_path / 'work', a=4)
-    (outcome,) = verdict.outcomes
+    result = run(small_disk, tmp_path / 'work', a=4)
+    (outcome,) = result.outcomes
     assert outcome.status == FAILED
     assert os.strerror(errno.EROFS) in outcome.problem
     assert str(small_disk) in outcome.problem

@@ -1,4 +1,4 @@
-"""Whatever happens to the nodes, the run ends, and one verdict says what became of each image."""
+"""Whatever happens to the nodes, the run ends, and one result says what became of each image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bids_interp.errors import UsageError, WorkerLostError
 from bids_interp.execution import execute as engines
 from bids_interp.execution import outcome as judging
 from bids_interp.execution.execute import configure_nipype, execute
-from bids_interp.execution.outcome import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, Verdict
+from bids_interp.execution.outcome import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, RunOutcome
 from bids_interp.execution.plugins.multiproc import WatchedMultiProcPlugin
 from bids_interp.execution.plugins.plugin_file import read_plugin_file
 from bids_interp.execution.run import (
@@ -138,12 +138,12 @@ def cached(text: str, name: str) -> tuple[int, int]:
     return int(found[2]), int(found[3])
 
 
-def run(job: Run, **images) -> Verdict:
+def run(job: Run, **images) -> RunOutcome:
     workflow, records = make(job, **images)
     return execute(job, workflow, records)
 
 
-def run_files(job: Run) -> Verdict:
+def run_files(job: Run) -> RunOutcome:
     """Two images with two steps more: one keeps a file, which the next one reads."""
     workflow, records = make(job, a=add_one, b=add_one)
     for record in records:
@@ -221,10 +221,10 @@ def test_damage_that_is_met_later_is_explained(job: Run, monkeypatch: pytest.Mon
     assert run_files(job).exit_code == 0
     empty(job.work_dir / 'bids_interp_wf' / 'sub_a_wf' / 'keep' / 'result_keep.pklz')
     monkeypatch.setattr(engines, 'forget_damaged', lambda workflow: None)
-    verdict = run_files(job)
-    assert verdict.exit_code == 1
-    assert f'{job.work_dir} ' in verdict.outcomes[0].problem
-    assert '--clean-workdir' in verdict.outcomes[0].problem
+    result = run_files(job)
+    assert result.exit_code == 1
+    assert f'{job.work_dir} ' in result.outcomes[0].problem
+    assert '--clean-workdir' in result.outcomes[0].problem
 
 
 def living(session: int) -> list[int]:
@@ -275,35 +275,35 @@ def test_a_run_leaves_the_folder_of_another_alone(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_fails_its_image_only(job: Run) -> None:
-    verdict = run(job, a=be_killed, b=wait)
-    killed, other = verdict.outcomes
+    result = run(job, a=be_killed, b=wait)
+    killed, other = result.outcomes
     assert killed.status == FAILED
     assert killed.step == 'step'
     assert WorkerLostError.default_advice in killed.problem
     assert other.status == DONE
-    assert verdict.exit_code == 1
+    assert result.exit_code == 1
 
 
 def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Run) -> None:
-    verdict = run(job, a=fail, b=add_one, c=fill_disk)
-    failed, other, full = verdict.outcomes
+    result = run(job, a=fail, b=add_one, c=fill_disk)
+    failed, other, full = result.outcomes
     assert failed.problem == '2.nii.gz is broken. Mend it.'
     assert failed.crash_file is not None
     assert failed.crash_file.parent == job.settings.output_dir / 'sub-a' / 'log' / 'run'
     assert other.status == DONE
     assert full.problem == FULL_DISK
-    assert verdict.exit_code == 1
+    assert result.exit_code == 1
 
 
 def test_stop_on_first_crash(job: Run) -> None:
     settings = job.settings.replace(stop_on_first_crash=True, nprocs=1)
     job = Run(settings, job.work_dir, 'cpu', 1, 1, 8.0, 'run')
     configure_nipype(job)
-    verdict = run(job, a=fail, b=take_long)
-    assert verdict.interrupted
-    assert [outcome.status for outcome in verdict.outcomes] == [FAILED, FAILED]
-    assert verdict.outcomes[0].problem == '2.nii.gz is broken. Mend it.'
-    assert verdict.exit_code == 1
+    result = run(job, a=fail, b=take_long)
+    assert result.interrupted
+    assert [outcome.status for outcome in result.outcomes] == [FAILED, FAILED]
+    assert result.outcomes[0].problem == '2.nii.gz is broken. Mend it.'
+    assert result.exit_code == 1
 
 
 def test_a_signal_ends_the_workers(job: Run) -> None:
@@ -314,23 +314,23 @@ def test_a_signal_ends_the_workers(job: Run) -> None:
 
     thread = threading.Thread(target=end_soon)
     thread.start()
-    verdict = run(job, a=take_long)
+    result = run(job, a=take_long)
     thread.join()
-    assert verdict.interrupted
-    assert verdict.exit_code == 1
+    assert result.interrupted
+    assert result.exit_code == 1
     # One line more says so.
-    assert len(verdict.lines()) == len(replace(verdict, interrupted=False).lines()) + 1
+    assert len(result.lines()) == len(replace(result, interrupted=False).lines()) + 1
 
 
 def test_exit_codes() -> None:
     done, failed = Outcome('sub-01'), Outcome('sub-02', FAILED, 'broke')
     excluded = Outcome('sub-03', EXCLUDED, 'no image')
-    assert Verdict([done]).exit_code == 0
-    assert Verdict([done, failed]).exit_code == 1
-    assert Verdict([done, excluded]).exit_code == 1
-    assert Verdict([failed]).exit_code == 1
-    assert Verdict([excluded]).exit_code == 4
-    assert Verdict([done], interrupted=True).exit_code == 1
+    assert RunOutcome([done]).exit_code == 0
+    assert RunOutcome([done, failed]).exit_code == 1
+    assert RunOutcome([done, excluded]).exit_code == 1
+    assert RunOutcome([failed]).exit_code == 1
+    assert RunOutcome([excluded]).exit_code == 4
+    assert RunOutcome([done], interrupted=True).exit_code == 1
 
 
 def test_the_message_agrees_with_the_code() -> None:
@@ -338,7 +338,7 @@ def test_the_message_agrees_with_the_code() -> None:
         Outcome('sub-01', report=Path('r.html')),
         Outcome('sub-02', FAILED, 'broke', 'n4'),
     )
-    good, bad = Verdict([done]).lines(), Verdict([done, failed]).lines()
+    good, bad = RunOutcome([done]).lines(), RunOutcome([done, failed]).lines()
     assert 'done' in good[0]
     assert '  r.html' in good
     assert '1 of 2' in bad[0]

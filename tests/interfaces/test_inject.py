@@ -40,7 +40,7 @@ def node(tmp_path) -> Inject:
         t1w=str(tmp_path / 'scan.nii.gz'),
         brain_mask=str(tmp_path / 'mask.nii.gz'),
         native_to_template=str(tmp_path / 'xfm.json'),
-        plan=str(tmp_path / 'plan.npz'),
+        atrophy=str(tmp_path / 'plan.npz'),
         replicates=[one.to_dict() for one in pair],
         seed=1,
         anatomy_mm=2.0,

@@ -11,7 +11,7 @@ import pytest
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.levels.inject import run_inject
-from bids_interp.levels.inject_request import Injection, choose_effect, plan_injection
+from bids_interp.levels.inject_request import Injection, plan_injection, read_effect
 from bids_interp.phantom.change.effects import parse_effect
 from bids_interp.phantom.inject.scenarios import SCENARIOS, custom_scenario
 from bids_interp.phantom.regions.atlas import Atlas
@@ -116,7 +116,7 @@ def test_an_atlas_of_templateflow_brings_its_template(tmp_path, monkeypatch):
     image = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
     nib.save(image, folder / 'tpl-Other_res-01_atlas-A_dseg.nii.gz')
     (folder / 'tpl-Other_atlas-A_dseg.tsv').write_text('index\tname\n1\tall\n')
-    planted, template, atlas = choose_effect(['all=-5%'], 'Other:A')
+    planted, template, atlas = read_effect(['all=-5%'], 'Other:A')
     assert planted.changes == {'all': -0.05}
     assert template == 'Other'
     assert atlas is not None

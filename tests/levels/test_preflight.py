@@ -100,8 +100,8 @@ def test_bad_images_are_named_with_a_remedy(rows, label: str) -> None:
 def test_the_good_image_goes_on(rows) -> None:
     row = rows['sub-good']
     assert row.usable
-    assert row.facts.voxel_size == (4.0, 4.0, 4.0)
-    assert row.facts.orientation == 'RAS'
+    assert row.summary.voxel_size == (4.0, 4.0, 4.0)
+    assert row.summary.orientation == 'RAS'
     assert row.output_bytes > 0
     assert row.work_bytes > row.output_bytes
 
@@ -161,9 +161,9 @@ def test_derivatives_are_told(tmp_path: Path) -> None:
         root, '/out', derivatives=(('prep', tmp_path / 'prep'),), skip_bids_validation=True
     )
     first, second = preflight(collect(settings), settings, BUNDLE)
-    assert first.facts.brain == 'given'
+    assert first.summary.brain == 'given'
     assert f'uses {mask}' in first.notes
-    assert second.facts.brain == 'extract'
+    assert second.summary.brain == 'extract'
     assert '--derivatives' in second.notes[0]
 
 
@@ -171,7 +171,7 @@ def test_derivatives_are_told(tmp_path: Path) -> None:
 def test_modes_of_brain_extraction(tmp_path: Path, mode: str, brain: str) -> None:
     root = skeletons.make_dataset(tmp_path, 'sub-01_T1w.nii.gz')
     settings = Settings(root, '/out', skull_strip_t1w=mode, skip_bids_validation=True)
-    assert preflight(collect(settings), settings, BUNDLE)[0].facts.brain == brain
+    assert preflight(collect(settings), settings, BUNDLE)[0].summary.brain == brain
 
 
 def test_what_the_validator_finds_is_told_and_stops_nothing(

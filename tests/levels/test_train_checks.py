@@ -14,12 +14,12 @@ from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ModelError, TrainingError, UsageError
 from bids_interp.levels.labels import LabelledImage, LabelTable
 from bids_interp.levels.train_checks import (
-    as_the_card_says,
+    apply_card_target,
     bundle_path,
+    check_class_sizes,
     check_contrasts,
-    check_enough,
     check_grid,
-    recipe_of,
+    training_recipe,
 )
 from bids_interp.models.target import Target
 from bids_interp.settings import Settings
@@ -60,8 +60,8 @@ def with_card(tmp_path: Path, **changes: Any) -> Settings:
 def test_the_card_and_the_labels_speak_of_the_same(tmp_path: Path) -> None:
     labels = a_table(BINARY, [0, 1])
     # The name of the column may be another one: it is that of this dataset.
-    assert as_the_card_says(labels, with_card(tmp_path)).target == BINARY
-    assert as_the_card_says(labels, settings(tmp_path)) is labels
+    assert apply_card_target(labels, with_card(tmp_path)).target == BINARY
+    assert apply_card_target(labels, settings(tmp_path)) is labels
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_the_card_and_the_labels_speak_of_the_same(tmp_path: Path) -> None:
 )
 def test_a_card_of_something_else(tmp_path: Path, changes: dict[str, Any], remedy: str) -> None:
     with pytest.raises(UsageError, match=remedy):
-        as_the_card_says(a_table(BINARY, [0, 1]), with_card(tmp_path, **changes))
+        apply_card_target(a_table(BINARY, [0, 1]), with_card(tmp_path, **changes))
 
 
 def test_units_of_a_regression_are_those_of_the_card(tmp_path: Path) -> None:
     own = Target('regression', 'age', (), 40.0, 7.0)
     changes = {'classes': [], 'output': 'regression', 'target_mean': 60.0, 'target_sd': 12.0}
-    target = as_the_card_says(a_table(own, [30, 50]), with_card(tmp_path, **changes)).target
+    target = apply_card_target(a_table(own, [30, 50]), with_card(tmp_path, **changes)).target
     assert (target.label, target.mean, target.sd) == ('age', 60.0, 12.0)
 
 
 def test_too_few_families(tmp_path: Path) -> None:
-    check_enough(a_table(BINARY, [0] * 5 + [1] * 5), 3)
+    check_class_sizes(a_table(BINARY, [0] * 5 + [1] * 5), 3)
     with pytest.raises(TrainingError, match=r'\bpatient\b.*\b2 .*\b3 folds'):
-        check_enough(a_table(BINARY, [0] * 9 + [1] * 2), 3)
+        check_class_sizes(a_table(BINARY, [0] * 9 + [1] * 2), 3)
     with pytest.raises(TrainingError, match=r'\bpatient\.'):
-        check_enough(a_table(BINARY, [0] * 9), 3)
+        check_class_sizes(a_table(BINARY, [0] * 9), 3)
 
 
 def test_the_published_method_has_two_classes(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_the_published_method_has_two_classes(tmp_path: Path) -> None:
 def test_the_published_method_needs_a_grid_that_it_can_halve(tmp_path: Path) -> None:
     def check(chosen: Settings, **choices: Any) -> None:
         chosen = replace(chosen, **choices)
-        check_grid(chosen, recipe_of(chosen))
+        check_grid(chosen, training_recipe(chosen))
 
     own = settings(tmp_path)
     check(own, preset='ipmi2021')

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from bids_interp.constants import CAPACITIES
 from bids_interp.models.networks.registry import Ensemble, build_classifier
-from bids_interp.models.networks.simulator import CAPACITIES, Simulator, direction_code
+from bids_interp.models.networks.simulator import Simulator, direction_code
 from bids_interp.spatial import Grid
 
 GRID = Grid((8, 10, 8), np.diag([8.0, 8.0, 8.0, 1.0]), 'template')

@@ -5,10 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bids_interp.constants import CAPACITIES
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.condconv import CondConv3d
 from bids_interp.models.networks.registry import CLASSIFIERS, build_classifier
-from bids_interp.models.networks.simulator import CAPACITIES, Simulator, direction_code
+from bids_interp.models.networks.simulator import Simulator, direction_code
 from bids_interp.spatial import Grid, exponential, log_jacobian
 
 GRID = Grid((18, 20, 16), np.diag([8.0, 8.0, 8.0, 1.0]), 'template')

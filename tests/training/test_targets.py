@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,13 +13,12 @@ from torch import nn
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.evaluation.validity import image_scores, simulated_scores
-from bids_interp.interfaces.train_outputs import write_model
 from bids_interp.models.networks.registry import Ensemble, build_classifier
 from bids_interp.models.networks.simulator import Simulator
+from bids_interp.reports.training.training_outputs import FinishedTraining
 from bids_interp.training import fold as fit
 from bids_interp.training import selection
 from bids_interp.training.assemble import assemble, make_salt, subject_folds
-from bids_interp.training.cohort import storage
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
@@ -198,27 +195,13 @@ def test_names_written_as_numbers_stay_names(pair, given) -> None:
     assert made.metrics['covariates']['auc']['value'] == 1.0
 
 
-def test_which_columns_are_names_is_told(tmp_path: Path, monkeypatch) -> None:
-    cohort = binary_cohort(4)
-    storage.save_cohort(tmp_path / 'cohort', cohort)
-    storage.save_folds(tmp_path / 'folds', [])
+def test_categorical_columns_are_passed_on(monkeypatch) -> None:
     values = ['1', '2', '3', '1']
     table = {'covariates': {'age': values, 'Handedness': values}, 'site': None}
-    (tmp_path / 'table').write_text(json.dumps(table))
-    told = {}
-
-    class Enough(Exception):
-        """Everything that matters here has been said."""
-
-    def listen(*_, **given) -> None:
-        told.update(given)
-        raise Enough
-
-    monkeypatch.setattr('bids_interp.training.assemble.assemble', listen)
-    files = {name: str(tmp_path / name) for name in ('cohort', 'folds', 'table')}
-    with pytest.raises(Enough):
-        write_model(SimpleNamespace(**files, results=[], random_seed=0))
-    assert told['categories'] == ['Handedness']
+    module = 'bids_interp.reports.training.training_outputs'
+    monkeypatch.setattr(f'{module}.assemble', lambda *_, **given: given)
+    given = FinishedTraining(binary_cohort(4), [], [], table, 0).assemble()
+    assert given['categories'] == ['Handedness']
 
 
 def test_who_was_scanned_goes_along(pair) -> None:

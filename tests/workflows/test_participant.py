@@ -208,7 +208,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def execute(run, workflow, records):
         prefixes.extend(record.prefix for record in records)
-        return running.Verdict([running.Outcome(record.prefix) for record in records])
+        return running.RunOutcome([running.Outcome(record.prefix) for record in records])
 
     monkeypatch.setattr(running, 'execute', execute)
     return prefixes

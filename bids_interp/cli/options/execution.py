@@ -1,4 +1,4 @@
-"""The options of ``bids_interp`` on the machine and the run."""
+"""Execution options of ``bids_interp``: the machine and the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUNNING = OptionGroup('Run')
 PARTS = OptionGroup('Parts of a run', (PARTICIPANT,))
 
 
-def machine() -> list[Option]:
+def machine_options() -> list[Option]:
     """Return the options of the machine."""
     return [
         Option(
@@ -100,7 +100,7 @@ def machine() -> list[Option]:
     ]
 
 
-def running() -> list[Option]:
+def run_options() -> list[Option]:
     """Return the options of the run."""
     return [
         flag(
@@ -142,7 +142,7 @@ def running() -> list[Option]:
     ]
 
 
-def parts() -> list[Option]:
+def output_options() -> list[Option]:
     """Return the options that rebuild or add single outputs."""
     return [
         flag(

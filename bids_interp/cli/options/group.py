@@ -1,4 +1,4 @@
-"""The options of ``bids_interp`` for the ``group`` level."""
+"""Group level options of ``bids_interp``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bids_interp.settings.group import MIN_PERMUTATIONS
 ANALYSIS = OptionGroup('Group analysis', (GROUP,))
 
 
-def grouping() -> list[Option]:
+def group_options() -> list[Option]:
     """Return the options of the ``group`` level; it also uses ``--covariates`` and ``--labels``."""
     return [
         Option(

@@ -1,4 +1,4 @@
-"""The options of ``bids_interp``, with fMRIPrep's spellings where it has them."""
+"""Participant level options of ``bids_interp``, with the spellings of fMRIPrep."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import click
 
-from bids_interp.cli.options.execution import machine, parts, running
-from bids_interp.cli.options.group import grouping
-from bids_interp.cli.options.train import training
+from bids_interp.cli.options.execution import machine_options, output_options, run_options
+from bids_interp.cli.options.group import group_options
+from bids_interp.cli.options.train import train_options
 from bids_interp.cli.params import (
     GROUP,
     PARTICIPANT,
@@ -37,7 +37,7 @@ def read_doses(ctx: click.Context, param: click.Parameter, value: Iterable[str])
         raise click.BadParameter(f'{error}; doses are numbers in (0, 1].') from error
 
 
-def selection() -> list[Option]:
+def selection_options() -> list[Option]:
     """Return the options that choose images."""
     return [
         Option(
@@ -68,7 +68,7 @@ def selection() -> list[Option]:
     ]
 
 
-def dataset() -> list[Option]:
+def dataset_options() -> list[Option]:
     """Return the options on the input dataset."""
     return [
         Option(
@@ -114,7 +114,7 @@ def dataset() -> list[Option]:
     ]
 
 
-def preprocessing() -> list[Option]:
+def preprocessing_options() -> list[Option]:
     """Return the options on brain extraction and registration."""
     return [
         Option(
@@ -145,7 +145,7 @@ def preprocessing() -> list[Option]:
     ]
 
 
-def model() -> list[Option]:
+def model_options() -> list[Option]:
     """Return the options that choose the model."""
     return [
         path_option(
@@ -167,8 +167,8 @@ def model() -> list[Option]:
     ]
 
 
-def explanation() -> list[Option]:
-    """Return the options on what is written for each image."""
+def explanation_options() -> list[Option]:
+    """Return the options on the outputs of each image."""
     return [
         Option(
             ['--dose', 'doses'],
@@ -209,21 +209,21 @@ def explanation() -> list[Option]:
 def all_options() -> list[Option]:
     """Return every option of ``bids_interp``."""
     return [
-        *selection(),
-        *dataset(),
-        *preprocessing(),
-        *model(),
-        *explanation(),
-        *grouping(),
-        *training(),
-        *machine(),
-        *running(),
-        *parts(),
+        *selection_options(),
+        *dataset_options(),
+        *preprocessing_options(),
+        *model_options(),
+        *explanation_options(),
+        *group_options(),
+        *train_options(),
+        *machine_options(),
+        *run_options(),
+        *output_options(),
     ]
 
 
 def shared_options(*names: str) -> list[Option]:
-    """Return options of ``bids_interp`` that a tool has too.
+    """Return the options of ``bids_interp`` that a tool shares.
 
     Parameters
     ----------

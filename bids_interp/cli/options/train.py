@@ -1,4 +1,4 @@
-"""The options of ``bids_interp`` for the ``train`` level."""
+"""Train level options of ``bids_interp``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bids_interp.cli.params import (
     flag,
     path_option,
 )
-from bids_interp.settings.train import CAPACITIES, PRESETS
+from bids_interp.constants import CAPACITIES, PRESET_NAMES
 
 LABELS = OptionGroup('Training: labels', (TRAIN,))
 METHOD = OptionGroup('Training: method', (TRAIN,))
@@ -35,7 +35,7 @@ def _text(name: str, group: OptionGroup, metavar: str, text: str, **attrs: Any) 
     return Option([name], group=group, metavar=metavar, help=text, **attrs)
 
 
-def training() -> list[Option]:
+def train_options() -> list[Option]:
     """Return the options of the ``train`` level."""
     return [*_labels(), *_method(), *_own(), *_bundle()]
 
@@ -104,7 +104,7 @@ def _method() -> list[Option]:
         Option(
             ['--preset'],
             group=METHOD,
-            type=click.Choice(PRESETS),
+            type=click.Choice(PRESET_NAMES),
             default='default',
             help='default: 3 mm, 5 folds. fast: 4 mm, 3 folds, capacity template. ipmi2021: the '
             'published method, for comparison.',

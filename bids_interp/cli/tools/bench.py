@@ -1,4 +1,4 @@
-"""``bids_interp_tools bench``: how accurate the methods are, measured."""
+"""Command ``bids_interp_tools bench``, which measures how accurate the methods are."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def bench() -> None:
 
 def truth_callback(**given: Any) -> None:
     """Run the benchmark."""
-    from bids_interp.bench.design import Request, choose
+    from bids_interp.bench.design import BenchRequest, make_benchmark
     from bids_interp.levels.bench import run_bench
     from bids_interp.settings import Settings
 
-    benchmark = choose(
-        Request(
+    benchmark = make_benchmark(
+        BenchRequest(
             size=given['size'],
             scenarios=given['scenarios'],
             methods=given['methods'],
@@ -56,7 +56,7 @@ def truth_callback(**given: Any) -> None:
 
 
 def read_recipe(text: str | None, option: str) -> dict[str, Any]:
-    """Read arguments of a recipe from JSON, or from a file with it.
+    """Return the arguments of a recipe from JSON, or from a JSON file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``bids_interp_tools``: commands that do not fit the form of a BIDS App."""
+"""Command ``bids_interp_tools`` with its subcommands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bids_interp.cli.app import report_error
 from bids_interp.errors import BidsInterpError
 from bids_interp.version import __version__
 
-# Name of a command: its module and attribute, and its line in the help text.
+# Module and attribute, and help text, of each subcommand.
 TOOLS = {
     'bench': (
         'bids_interp.cli.tools.bench:bench',
@@ -34,7 +34,7 @@ TOOLS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used.
+    """Group whose commands are imported when they are used.
 
     Parameters
     ----------
@@ -58,12 +58,12 @@ class LazyGroup(click.Group):
         return getattr(import_module(module), name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list from the table, so that the help text imports nothing."""
+        """Write the list of commands without importing them."""
         with formatter.section('Commands'):
             formatter.write_dl([(name, self.tools[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; errors that the user can fix end it with their message and exit code."""
+        """Run a command; print an error of the package and exit with its code."""
         try:
             return super().invoke(ctx)
         except BidsInterpError as error:

@@ -1,4 +1,4 @@
-"""``bids_interp_tools demo``: the participant level on synthetic heads."""
+"""Command ``bids_interp_tools demo``: the participant level on synthetic heads."""
 
 from __future__ import annotations
 

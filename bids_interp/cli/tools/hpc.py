@@ -1,4 +1,4 @@
-"""``bids_interp_tools hpc``: write job scripts for a cluster."""
+"""Command ``bids_interp_tools hpc``: write job scripts for a cluster."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bids_interp.cli.app import given_options
-from bids_interp.cli.options_hpc import SCHEDULERS, hpc_options
-from bids_interp.cli.params import Command
+from bids_interp.cli.params import Command, absolute
+from bids_interp.cli.tools.hpc_options import hpc_options
 from bids_interp.errors import UsageError
+from bids_interp.hpc.job import SCHEDULERS, ClusterJobs, Resources, check_sources
 
 if TYPE_CHECKING:
     from bids_interp.cli.tools.job_options import AppOptions
-    from bids_interp.hpc.job import JobPlan, Resources
-    from bids_interp.hpc.select import Selection
+    from bids_interp.hpc.selection import ParticipantSelection
 
 
 def hpc_callback(**given: Any) -> None:
     """Write the scripts and, with ``--submit``, submit them."""
-    from bids_interp.hpc import select as jobs
     from bids_interp.hpc.render import SUBMIT_FILE, render
+    from bids_interp.hpc.submission import submit, write_scripts
 
     if given['dry_run'] and given['submit']:
         raise UsageError('--dry-run and --submit exclude each other.', 'Remove one of them.')
     _refuse_unused(given)
-    plan, selection, disk = make_plan(given)
-    jobs.check_sources(plan)
-    texts = render(plan)
-    for line in _summary(plan, selection, disk):
+    jobs, selection, disk = cluster_jobs(given)
+    check_sources(jobs)
+    texts = render(jobs)
+    for line in _summary(jobs, selection, disk):
         click.echo(line)
     if given['dry_run']:
         for name, text in texts.items():
-            click.echo(f'\n=== {plan.jobs_dir / name}\n{text}', nl=False)
+            click.echo(f'\n=== {jobs.jobs_dir / name}\n{text}', nl=False)
         return
-    for path in jobs.write_scripts(plan.jobs_dir, texts, overwrite=given['overwrite']):
+    for path in write_scripts(jobs.jobs_dir, texts, overwrite=given['overwrite']):
         click.echo(f'Wrote {path}')
     if given['submit']:
-        click.echo(jobs.submit(plan.jobs_dir, plan.scheduler), nl=False)
+        click.echo(submit(jobs.jobs_dir, jobs.scheduler), nl=False)
     else:
-        click.echo(f'Submit with: bash {shlex.quote(str(plan.jobs_dir / SUBMIT_FILE))}')
+        click.echo(f'Submit with: bash {shlex.quote(str(jobs.jobs_dir / SUBMIT_FILE))}')
 
 
 def _refuse_unused(given: dict[str, Any]) -> None:
@@ -63,8 +63,10 @@ def _refuse_unused(given: dict[str, Any]) -> None:
                 )
 
 
-def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, float]]:
-    """Find the participants and plan the jobs.
+def cluster_jobs(
+    given: dict[str, Any],
+) -> tuple[ClusterJobs, ParticipantSelection, tuple[float, float]]:
+    """Select the participants and describe their jobs.
 
     Parameters
     ----------
@@ -73,15 +75,15 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
 
     Returns
     -------
-    tuple of JobPlan, Selection, (float, float)
-        The plan, the selected participants, and gigabytes of outputs and of work directories.
+    tuple of ClusterJobs, ParticipantSelection, (float, float)
+        The jobs, the selected participants, and gigabytes of outputs and of work directories.
     """
     from bids_interp.cli.tools.job_options import read_app_options
     from bids_interp.execution.folders import MARKER
-    from bids_interp.hpc import select as jobs
-    from bids_interp.hpc.job import JobPlan
+    from bids_interp.hpc.estimate import disk_gb, image_shapes
+    from bids_interp.hpc.selection import select_participants
 
-    bids, out = (Path(given[name]).expanduser().absolute() for name in ('bids_dir', 'output_dir'))
+    bids, out = (absolute(given[name]) for name in ('bids_dir', 'output_dir'))
     app = read_app_options(
         given['app_options'], bids, out, 'participant', given['participant_label']
     )
@@ -90,28 +92,28 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
         group = read_app_options(shlex.split(given['group_options']), bids, out, 'group')
     if given['train_options'] is not None:
         train = read_app_options(shlex.split(given['train_options']), bids, out, 'train')
-    selection = jobs.select(app.settings, only_missing=given['only_missing'])
-    shapes = jobs.image_shapes(selection.records)
+    selection = select_participants(app.settings, only_missing=given['only_missing'])
+    shapes = image_shapes(selection.records)
     parts = _resources(given, app, group, train, selection, shapes)
     used = [part for part in (app, group, train) if part is not None]
-    environment, seen = _surroundings(given)
-    plan = JobPlan(
+    environment, bound = _environment(given)
+    jobs = ClusterJobs(
         scheduler=given['scheduler'],
         bids_dir=bids,
         output_dir=out,
-        work_dir=_absolute(given['work_dir'] or out / MARKER),
-        jobs_dir=_absolute(given['out']),
+        work_dir=absolute(given['work_dir'] or out / MARKER),
+        jobs_dir=absolute(given['out']),
         participants=selection.participants,
         participant=parts[0],
         group=parts[1],
         train=parts[2],
         engine=given['engine'],
         image=_image(given),
-        program=str(_absolute(given['program']) if given['program'] else _own_program()),
+        program=str(absolute(given['program']) if given['program'] else _own_program()),
         options=app.words,
         group_options=group.words if group else (),
         train_options=train.words if train else (),
-        read_only=tuple(dict.fromkeys([*seen, *(p for part in used for p in part.read_only)])),
+        read_only=tuple(dict.fromkeys([*bound, *(p for part in used for p in part.read_only)])),
         writable=tuple(dict.fromkeys(p for part in used for p in part.writable)),
         environment=environment,
         grace_s=given['grace'],
@@ -119,7 +121,7 @@ def make_plan(given: dict[str, Any]) -> tuple[JobPlan, Selection, tuple[float, f
         command=shlex.join(['bids_interp_tools', *sys.argv[1:]]),
         **{name: given[name] for name in _SAME},
     )
-    return plan, selection, jobs.disk_gb(shapes, app.settings)
+    return jobs, selection, disk_gb(shapes, app.settings)
 
 
 _SAME = (
@@ -133,11 +135,11 @@ def _resources(
     app: AppOptions,
     group: AppOptions | None,
     train: AppOptions | None,
-    selection: Selection,
+    selection: ParticipantSelection,
     shapes: list[tuple[int, ...]],
 ) -> tuple[Resources, Resources | None, Resources | None]:
-    """Resources of a participant, the group level and the train level."""
-    from bids_interp.hpc import select as jobs
+    """Return the resources of a participant, the group level and the train level."""
+    from bids_interp.hpc.estimate import TRAIN, estimate_group, estimate_participant
 
     def finish(part: Resources, prefix: str) -> Resources:
         wanted = {
@@ -153,34 +155,33 @@ def _resources(
 
     settings = app.settings
     saliency = bool(settings.saliency)
-    own = finish(
-        jobs.estimate(selection.records, shapes, cpus=given['cpus'], saliency=saliency), ''
-    )
+    own = estimate_participant(selection.records, shapes, cpus=given['cpus'], saliency=saliency)
+    own = finish(own, '')
     grouped = trained = None
     if group is not None:
         n_images = len(selection.records) + len(selection.done)
-        grouped = jobs.estimate_group(
+        grouped = estimate_group(
             n_images,
             n_maps=2 * len(settings.doses),
             voxelwise=bool(group.settings.voxelwise),
         )
         grouped = finish(grouped, 'group_')
     if train is not None:
-        trained = replace(jobs.TRAIN, gpus=1 if given['gpu_partition'] else 0)
+        trained = replace(TRAIN, gpus=1 if given['gpu_partition'] else 0)
         trained = finish(trained, 'train_')
     return own, grouped, trained
 
 
-def _surroundings(given: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[Path]]:
-    """Environment variables of the jobs, and the folders that they name."""
-    # An image has its own templates, which the ones of the caller would hide.
+def _environment(given: dict[str, Any]) -> tuple[tuple[tuple[str, str], ...], list[Path]]:
+    """Return the environment variables of the jobs, and the folders to bind."""
+    # The caller's templates would hide those in a container.
     own = os.environ.get('TEMPLATEFLOW_HOME', '') if given['engine'] == 'none' else ''
     named = {
         'TEMPLATEFLOW_HOME': given['templateflow'] or (own if Path(own).is_dir() else ''),
         'BIDS_INTERP_MODEL': os.environ.get('BIDS_INTERP_MODEL', ''),
     }
-    found = {name: _absolute(path) for name, path in named.items() if path}
-    folders = [*found.values(), *(_absolute(path) for path in given['bind'])]
+    found = {name: absolute(path) for name, path in named.items() if path}
+    folders = [*found.values(), *(absolute(path) for path in given['bind'])]
     return tuple((name, str(path)) for name, path in found.items()), folders
 
 
@@ -188,31 +189,29 @@ def _image(given: dict[str, Any]) -> str | None:
     image = given['image']
     if image is None or '://' in image or given['engine'] not in ('apptainer', 'singularity'):
         return image
-    return str(_absolute(image))
+    return str(absolute(image))
 
 
 def _own_program() -> Path:
-    """Path of ``bids_interp`` beside the running Python."""
-    beside = Path(sys.executable).with_name('bids_interp')
-    return beside if beside.exists() else Path(shutil.which('bids_interp') or beside)
+    """Return the path of ``bids_interp`` next to the running Python."""
+    own = Path(sys.executable).with_name('bids_interp')
+    return own if own.exists() else Path(shutil.which('bids_interp') or own)
 
 
-def _absolute(path: Any) -> Path:
-    return Path(path).expanduser().absolute()
-
-
-def _summary(plan: JobPlan, selection: Selection, disk: tuple[float, float]) -> list[str]:
-    """Lines that summarise the jobs."""
+def _summary(
+    jobs: ClusterJobs, selection: ParticipantSelection, disk: tuple[float, float]
+) -> list[str]:
+    """Return a summary of the jobs."""
     lines = [
-        f'{len(plan.participants)} participants, {len(selection.records)} T1w images; '
+        f'{len(jobs.participants)} participants, {len(selection.records)} T1w images; '
         f'about {disk[0]:.1f} GB of output and {disk[1]:.1f} GB of intermediate results.'
     ]
     if selection.done:
         lines.append(f'{len(selection.done)} finished participants are skipped.')
     for name, part in (
-        ('Each participant', plan.participant),
-        ('Group', plan.group),
-        ('Training', plan.train),
+        ('Each participant', jobs.participant),
+        ('Group', jobs.group),
+        ('Training', jobs.train),
     ):
         if part is not None:
             gpus = f', {part.gpus} GPU' if part.gpus else ''
@@ -227,7 +226,7 @@ hpc = Command(
     'hpc',
     callback=hpc_callback,
     params=[
-        click.Argument(['scheduler'], type=click.Choice(SCHEDULERS)),
+        click.Argument(['scheduler'], type=click.Choice(tuple(SCHEDULERS))),
         click.Argument(['bids_dir'], metavar='BIDS_DIR'),
         click.Argument(['output_dir'], metavar='OUTPUT_DIR'),
         click.Argument(

@@ -1,4 +1,4 @@
-"""``bids_interp_tools inject``: add a known volume change to scans."""
+"""Command ``bids_interp_tools inject``: add a known volume change to scans."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def _planted(
     atlas_labels: Path | None,
     template: str | None,
 ) -> tuple[Scenario, str, Atlas | None]:
-    """Scenario, template and atlas that the options name."""
+    """Return scenario, template and atlas from the options."""
     if (scenario is None) == (not effect):
         raise UsageError('Give either --scenario or --effect.', _ADVICE)
-    from bids_interp.levels.inject_request import choose_effect
+    from bids_interp.levels.inject_request import read_effect
     from bids_interp.phantom.inject.scenarios import scenario as named_scenario
 
     if scenario is None:
         if strength is not None:
             raise UsageError('--strength requires --scenario.', _ADVICE)
-        return choose_effect(effect, atlas, atlas_labels, template)
+        return read_effect(effect, atlas, atlas_labels, template)
     if atlas is not None or atlas_labels is not None:
         raise UsageError(
             '--atlas and --atlas-labels require --effect: scenarios have their own regions.',
@@ -136,7 +136,7 @@ def _change() -> list[Option]:
             group=CHANGE,
             type=click.Path(path_type=Path),
             metavar='FILE',
-            show_default='the table beside the atlas',
+            show_default='the table next to the atlas',
             help='TSV table with the columns index and name for the atlas.',
         ),
         Option(

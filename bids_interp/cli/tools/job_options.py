@@ -1,4 +1,4 @@
-"""Options of ``bids_interp`` for the jobs of a cluster, checked before any job is submitted."""
+"""Job options: the options of ``bids_interp`` in cluster jobs, checked before submission."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.app import command, given_options, settings_of
-from bids_interp.cli.params import FileOrName, NamedFolder, Option
+from bids_interp.cli.app import command, given_options, read_settings
+from bids_interp.cli.params import FileOrName, NamedFolder, Option, absolute
 from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
 
-# Options that the jobs set themselves, and the options of the tool that do it.
+# Options that the jobs set themselves, and the corresponding options of the tool.
 _OWNED = {
     'participant_label': '--participant-label before the --',
     'nprocs': '--cpus',
@@ -37,7 +37,7 @@ class AppOptions:
     settings : Settings
         The settings they result in.
     read_only, writable : tuple of Path
-        Files and folders that they name.
+        Files and folders in the options.
     """
 
     words: tuple[str, ...]
@@ -53,18 +53,18 @@ def read_app_options(
     level: str,
     participant_label: Sequence[str] = (),
 ) -> AppOptions:
-    """Parse options with the command line of ``bids_interp`` and find the paths in them.
+    """Parse options of ``bids_interp`` and find the paths in them.
 
     Parameters
     ----------
     words : sequence of str
         The options, without the folders and the level.
     bids_dir, output_dir : Path
-        The folders.
+        Input and output.
     level : {'participant', 'group', 'train'}
-        The level.
+        Analysis level.
     participant_label : sequence of str
-        Participants, for the settings only: every task gets its own.
+        Participants, for the settings only; every task processes one.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read_app_options(
             raise UsageError(
                 f'{option.flag_name} is set by the jobs.', f'Use {_OWNED[str(option.name)]}.'
             )
-    settings = settings_of(context)
+    settings = read_settings(context)
     if participant_label:
         settings = settings.replace(participant_label=tuple(participant_label))
     kept = tuple(word for option, value in given.items() for word in _words(option, value))
@@ -94,7 +94,7 @@ def read_app_options(
 
 
 def _words(option: Option, value: Any) -> Iterator[str]:
-    """Words of an option and its values, with absolute paths."""
+    """Yield an option and its values, with absolute paths."""
     if option.count:
         yield f'-{"v" * value}'
     elif option.is_flag:
@@ -107,7 +107,7 @@ def _words(option: Option, value: Any) -> Iterator[str]:
 
 def _text(option: Option, value: Any) -> str:
     if isinstance(option.type, NamedFolder):
-        return f'{value[0]}={_absolute(value[1])}'
+        return f'{value[0]}={absolute(value[1])}'
     if isinstance(value, float):
         return str(value).removesuffix('.0')
     path = _path(option, value)
@@ -115,24 +115,20 @@ def _text(option: Option, value: Any) -> str:
 
 
 def _path(option: Option, value: Any) -> Path | None:
-    """Absolute path in a value; None if it is something else."""
+    """Return the absolute path in a value; None if the value is not a path."""
     if isinstance(option.type, NamedFolder):
-        return _absolute(value[1])
+        return absolute(value[1])
     if isinstance(option.type, click.Path):
-        return _absolute(value)
-    if isinstance(option.type, FileOrName) and _absolute(value).exists():
-        return _absolute(value)
+        return absolute(value)
+    if isinstance(option.type, FileOrName) and absolute(value).exists():
+        return absolute(value)
     return None
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
 
 
 def _paths(
     given: dict[Option, Any], settings: Settings
 ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Paths that a container must see: of the settings, also from a file, and that file."""
+    """Return the paths to bind into a container: those in the settings, and the settings file."""
     read_only: list[Path] = []
     writable: list[Path] = []
     options = [param for param in command.params if isinstance(param, Option)]
@@ -148,6 +144,6 @@ def _paths(
                 writable.append(path)
             elif path.exists():
                 read_only.append(path)
-            elif settings.output_dir not in path.parents:  # an earlier job may write it there
+            elif settings.output_dir not in path.parents:  # an earlier job may create it
                 raise UsageError(f'{option.flag_name} {path} does not exist.', 'Check the path.')
     return tuple(read_only), tuple(writable)

@@ -1,4 +1,4 @@
-"""``bids_interp_tools model``: show, verify, export or import a model bundle."""
+"""Command ``bids_interp_tools model``: show, verify, export or import a model bundle."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def show(directory: str | None) -> None:
 
 
 def _sides(target: Target) -> str:
-    """Classes, or mean and spread of a number."""
+    """Return the classes, or mean and standard deviation of a number."""
     if target.kind == 'regression':
         return f'mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
     return ' / '.join(target.classes)
 
 
 def _verdict(metrics: dict[str, Any]) -> str:
-    """Whether the model was better than chance when it was trained."""
+    """Return whether the trained model was better than chance."""
     if metrics.get('verdict'):
         return str(metrics['verdict'])
     return (

@@ -1,4 +1,4 @@
-"""``bids_interp_tools phantom``: synthetic heads or blobs with a known effect."""
+"""Command ``bids_interp_tools phantom``: synthetic heads or blobs with a known effect."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Plugins of nipype that run the nodes: on this machine, or as jobs through dask."""
+"""Plugins of nipype that run the nodes, on this machine or with dask."""

@@ -1,4 +1,4 @@
-"""Nodes on the workers of a dask cluster: on this machine, in jobs of a cluster, or anywhere."""
+"""dask plugin, which runs nodes on the workers of a dask cluster."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from bids_interp.execution.plugins.plugin_file import (
 
 logger = logging.getLogger('bids_interp')
 
-#: Memory that a worker is thought to need.
+#: Assumed memory of a worker in GB.
 WORKER_GB = 3.0
-#: Workers in jobs of a cluster, unless the file says otherwise.
+#: Default number of jobs.
 N_JOBS = 4
-#: Seconds without any worker after which the nodes are given up; jobs may wait in a queue.
+#: Seconds without any worker after which the run gives up; jobs may wait longer in a queue.
 WORKER_SECONDS, QUEUE_SECONDS = 120.0, 24 * 3600.0
-#: Seconds until jobs are submitted again that a scheduler has refused.
+#: Seconds until refused jobs are submitted again.
 RETRY_SECONDS = 60.0
-#: Seconds to reach a scheduler.
+#: Timeout in seconds of the connection to a scheduler.
 CONNECT_SECONDS = 30.0
-#: Status pages of dask are only for this machine.
+#: Address of the status pages of dask, which are visible only on this machine.
 PAGES = '127.0.0.1:0'
 
-# A node that ended its worker would end the next one too; nodes start processes; and ANTs keeps a
-# worker from telling that it lives.
+# A node that killed its worker would also kill the next one; nodes start processes; and ANTs blocks
+# the heartbeat of a worker.
 SETTINGS = {
     'distributed.scheduler.allowed-failures': 0,
     'distributed.worker.daemon': False,
@@ -44,20 +44,21 @@ SETTINGS = {
 
 
 class DaskPlugin(DistributedPlugin):
-    """Run each node on a worker of dask, one node at a time on each.
+    """Plugin of nipype that runs each node on a worker of dask, one node per worker.
 
     Parameters
     ----------
     plugin_args : dict
-        See docs/plugins.md. Workers are on this machine, unless ``scheduler`` is the address of a
-        cluster that runs, or one of :data:`~bids_interp.execution.plugins.plugin_file.JOB_CLUSTERS`
-        holds the arguments of a cluster of dask-jobqueue. ``nprocs``, ``mem_gb`` and ``scratch``
-        are what this machine allows.
+        Arguments in docs/plugins.md. Workers run on this machine, unless ``scheduler`` is the
+        address of a running cluster, or a key of
+        :data:`~bids_interp.execution.plugins.plugin_file.JOB_CLUSTERS` holds the arguments of a
+        cluster of dask-jobqueue. ``nprocs``, ``mem_gb`` and ``scratch`` are the limits of this
+        machine and a folder for files of the plugin.
 
     Raises
     ------
     UsageError
-        If a package is missing or the arguments do not fit together.
+        If a package is missing, or the arguments contradict each other.
     SchedulerError
         If no cluster can be reached, or it refuses the jobs.
     """
@@ -77,9 +78,10 @@ class DaskPlugin(DistributedPlugin):
             self._connect(plugin_args)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             self.close()
-            words = ' '.join(str(error).split())
+            message = ' '.join(str(error).split())
             raise SchedulerError(
-                f'No dask cluster: {words}.', 'Check the --use-plugin file.'
+                f'The dask cluster could not be started or reached: {message}.',
+                'Check the --use-plugin file.',
             ) from error
 
     def _connect(self, arguments: Mapping[str, Any]) -> None:
@@ -112,7 +114,7 @@ class DaskPlugin(DistributedPlugin):
         return make_security(write_credentials(Path(self._open.enter_context(folder))))
 
     def submit(self, task: int, node: Any, updatehash: bool) -> None:
-        """Hand a node to dask."""
+        """Submit a node to dask."""
         self._names[task] = node.fullname
         if not self._futures:
             self._seen = time.monotonic()
@@ -126,21 +128,20 @@ class DaskPlugin(DistributedPlugin):
         future, name = self._futures[task], self._names[task]
         if not future.done():
             if self._is_deserted():
-                return failure(task, WorkerLostError(f'No worker of dask was left for {name}.'))
+                return failure(task, WorkerLostError(f'No dask worker was left for {name}.'))
             return None
         if future.status == 'finished':
             return future.result()
         error = future.exception() if future.status == 'error' else CancelledError()
         if isinstance(error, KilledWorker | CancelledError):
-            error = WorkerLostError(f'The worker of dask that ran {name} was killed.')
+            error = WorkerLostError(f'The dask worker that ran {name} was killed.')
         return failure(task, error)
 
     def _is_deserted(self) -> bool:
-        """Tell whether there has been no worker for too long; replace jobs that have ended."""
+        """Replace ended jobs; tell whether there has been no worker for too long."""
         now = time.monotonic()
         if now - self._asked > 1:
             self._asked = now
-            # Without a scheduler there is nobody to ask for workers.
             with suppress(OSError):
                 if self.client.status == 'running' and self.client.ncores():
                     self._seen = now
@@ -157,23 +158,23 @@ class DaskPlugin(DistributedPlugin):
         self._futures.pop(task).release()
 
     def close(self) -> None:
-        """Leave the cluster; end it where it is our own."""
+        """Disconnect from the cluster, and stop it if this plugin started it."""
         self._futures.clear()
         self._open.close()
 
 
 def make_security(tls: Mapping[str, Any]) -> Any:
-    """Return credentials made of files: one certificate serves client, scheduler and workers.
+    """Return credentials from files; client, scheduler and workers share one certificate.
 
     Parameters
     ----------
     tls : mapping
-        Paths of PEM files: ``ca_file``, ``cert``, and ``key`` unless the certificate holds it.
+        Paths of PEM files: ``ca_file``, ``cert``, and ``key`` unless the certificate contains it.
 
     Returns
     -------
     distributed.Security
-        It refuses connections that are not encrypted.
+        Credentials that refuse unencrypted connections.
     """
     from distributed import Security
 
@@ -187,17 +188,17 @@ def make_security(tls: Mapping[str, Any]) -> Any:
 
 
 def write_credentials(folder: Path) -> dict[str, str]:
-    """Make credentials for one run and write them as files that only their owner can read.
+    """Create credentials for one run, in files that only their owner can read.
 
     Parameters
     ----------
     folder : Path
-        An empty folder that the jobs see too.
+        Empty folder on a disk that the jobs share.
 
     Returns
     -------
     dict of str to str
-        What :func:`make_security` takes.
+        Paths, as in :func:`make_security`.
     """
     from distributed import Security
 
@@ -228,22 +229,22 @@ def _local_cluster(arguments: Mapping[str, Any], security: Any) -> Any:
 
 
 def make_job_cluster(kind: str, arguments: Mapping[str, Any], security: Any) -> Any:
-    """Return a cluster of dask-jobqueue that has no jobs yet.
+    """Return a cluster of dask-jobqueue without jobs.
 
     Parameters
     ----------
     kind : str
         Key of :data:`~bids_interp.execution.plugins.plugin_file.JOB_CLUSTERS`.
     arguments : mapping
-        Of the plugin.
+        Arguments of the plugin.
     security : distributed.Security, optional
-        Credentials, in files that the jobs see too.
+        Credentials, in files on a disk that the jobs share.
     """
     import dask_jobqueue
 
     if security is None:
         logger.warning(
-            'tls is off: whoever reaches the dask scheduler can run programs in your name.'
+            'tls is off: anyone who can reach the dask scheduler can run programs in your name.'
         )
     given = dict(arguments[kind])
     defaults = {
@@ -252,7 +253,7 @@ def make_job_cluster(kind: str, arguments: Mapping[str, Any], security: Any) -> 
         'memory': '4GB',
         'log_directory': str(Path(arguments['scratch'], 'dask-logs')),
     }
-    # A node changes the folder of its process: each worker runs one node at a time.
+    # Each worker runs one node at a time, because a node changes the folder of its process.
     given['worker_extra_args'] = [
         *given.get('worker_extra_args', []), '--nthreads', '1', '--dashboard-address', PAGES,
     ]  # fmt: skip
@@ -265,24 +266,24 @@ def make_job_cluster(kind: str, arguments: Mapping[str, Any], security: Any) -> 
 
 
 def submit_jobs(cluster: Any, n_jobs: int) -> int:
-    """Submit jobs until a cluster has as many as it should have.
+    """Submit jobs until a cluster has the requested number.
 
     Parameters
     ----------
     cluster : dask_jobqueue.JobQueueCluster
-        Jobs that have ended are replaced.
+        Cluster, whose ended jobs are replaced.
     n_jobs : int
         Number of jobs.
 
     Returns
     -------
     int
-        Number of jobs that it has; a scheduler may accept fewer than it was asked for.
+        Number of jobs; a scheduler may accept fewer than requested.
 
     Raises
     ------
     RuntimeError
-        With the words of the scheduler, if it refuses a job and no other is left.
+        If the scheduler refuses a job and none is left; the message quotes it.
     """
     from distributed.core import Status
 
@@ -307,7 +308,7 @@ def submit_jobs(cluster: Any, n_jobs: int) -> int:
     new = [job for name, job in cluster.workers.items() if name not in before]
     if new:
         logger.info(
-            'Jobs with workers of dask: %s; their logs are in %s.',
+            'Jobs of the dask workers: %s; logs: %s.',
             ' '.join(job.job_id for job in new),
             new[0].log_directory,
         )

@@ -1,4 +1,4 @@
-"""nipype's MultiProc that notices workers that were killed."""
+"""MultiProc plugin of nipype that notices killed workers."""
 
 from __future__ import annotations
 
@@ -30,56 +30,56 @@ from bids_interp.execution.nipype_internals import (
 
 logger = logging.getLogger('bids_interp')
 
-# Imported once in the process from which all workers are forked: workers start at once and share
-# the memory of these modules. None of them starts a thread or touches a GPU when it is imported.
+# Imported once in the process from which all workers are forked, so that workers start fast and
+# share the memory of these modules. Importing them starts no thread and uses no GPU.
 PRELOAD = ('nipype.pipeline.engine', 'niworkflows.engine', 'nibabel', 'scipy.ndimage', 'torch')
 
-# Start of the names of the watches' folders, and the file in each that its process locks.
+# Prefix of the folders of the plugin's files, and the file in each that its process locks.
 FOLDERS, LOCK = 'workers-', 'lock'
 
 
 def start_worker(cwd: str, level: int) -> None:
-    """Prepare a new worker: its folder, and how much nipype says."""
+    """Prepare a new worker: its folder, log level and signals."""
     os.chdir(cwd)
     quieten_nipype(level)
-    # Ctrl-C is for the main process, which ends the workers.
+    # Ctrl-C is handled by the main process, which ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _end_with_main()
 
 
 def _end_with_main() -> None:
-    """Let the system end this worker when the main process was killed and can end nobody.
+    """Make the system end this worker if the main process is killed.
 
-    The worker is a child of the fork server, which lives as long as its children. Only the main
-    process holds the other end of a pipe of multiprocessing: the system signals that it closes.
-    A thread that waits for that would come too late, since ANTs keeps all others from running.
+    The worker is a child of the fork server, which lives as long as its children. The main process
+    holds the other end of a pipe of multiprocessing, and the system signals when it is closed. A
+    thread could not wait for that, because ANTs blocks all other threads.
     """
     main = mp.parent_process()
     if main is None:
         return
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    with suppress(OSError):  # a system without such signals: worth less than the worker
+    with suppress(OSError):  # some systems have no such signals
         fcntl.fcntl(main.sentinel, fcntl.F_SETOWN, os.getpid())
         flags = fcntl.fcntl(main.sentinel, fcntl.F_GETFL)
         fcntl.fcntl(main.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if not main.is_alive():  # it ended before this was set
+    if not main.is_alive():  # it ended before the signal was set
         os._exit(1)
 
 
 def run_watched(node: Any, updatehash: bool, taskid: int, pids: str) -> dict[str, Any]:
-    """Run a node in a worker that first says which process it is.
+    """Run a node in a worker that first writes its process id.
 
     Parameters
     ----------
     node : nipype.Node
-        What is run.
+        Node to run.
     updatehash : bool
-        Passed on.
+        Argument of nipype.
     taskid : int
-        Number of the job.
+        Number of the task.
     pids : str
-        Folder for one file per job that holds the worker's process id.
+        Folder with one file per task, which contains the process id of the worker.
     """
     path = Path(pids, str(taskid))
     path.write_text(str(os.getpid()))
@@ -89,15 +89,15 @@ def run_watched(node: Any, updatehash: bool, taskid: int, pids: str) -> dict[str
 
 
 class WatchedMultiProcPlugin(ProcessPlugin):
-    """nipype's MultiProc that does not wait for ever when a worker is killed.
+    """MultiProc plugin of nipype that does not wait forever for a killed worker.
 
-    When the system kills a worker (mostly for lack of memory), the job in it fails with
-    :class:`~bids_interp.errors.WorkerLostError`; jobs that only shared the pool run again.
+    When the system kills a worker (usually for lack of memory), its task fails with
+    :class:`~bids_interp.errors.WorkerLostError`; the other tasks of the pool run again.
 
     Parameters
     ----------
     plugin_args : dict
-        Those of MultiProc, and ``scratch``: a folder for the watch's files.
+        Arguments of MultiProc, and ``scratch``: a folder for files of the plugin.
     """
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
@@ -153,8 +153,8 @@ class WatchedMultiProcPlugin(ProcessPlugin):
         return self._results.get(task)
 
     def _settle_lost(self) -> None:
-        """Fail the jobs whose worker was killed; run the others of the pool again."""
-        time.sleep(0.2)  # until the pool has failed all its jobs
+        """Fail the tasks whose worker was killed; run the other tasks of the pool again."""
+        time.sleep(0.2)  # until the pool has failed all its tasks
         lost, self._lost = sorted(self._lost), set()
         killed = [task for task in lost if self._was_killed(task)] or lost
         for task in lost:
@@ -168,7 +168,7 @@ class WatchedMultiProcPlugin(ProcessPlugin):
                 self.submit(task, node, updatehash)
 
     def _was_killed(self, task: int) -> bool:
-        """Tell whether the worker of a job was killed (the pool ends the others by SIGTERM)."""
+        """Tell whether the worker of a task was killed (the pool ends the others by SIGTERM)."""
         try:
             pid = int((self._pids / str(task)).read_text())
         except (OSError, ValueError):
@@ -177,12 +177,12 @@ class WatchedMultiProcPlugin(ProcessPlugin):
         return process is None or process.exitcode not in (None, -signal.SIGTERM)
 
     def forget(self, task: int) -> None:
-        """Release what is kept of a task that has ended."""
+        """Release the data of a task that has ended."""
         self._jobs.pop(task, None)
         self._results.pop(task, None)
 
     def close(self) -> None:
-        """End all workers now, whatever they do."""
+        """Kill all workers."""
         processes = pool_processes(self.pool)
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes.values():
@@ -192,24 +192,24 @@ class WatchedMultiProcPlugin(ProcessPlugin):
 
 
 def _lock_folder(scratch: Path) -> tuple[Path, IO[str]]:
-    """Make a folder for the watch's files that is locked as long as this process lives.
+    """Create a folder for files of the plugin that is locked as long as this process lives.
 
-    Jobs in containers may share the scratch folder, and have the same process id. A lock is only
-    trusted on the machine that made it: on some shared disks it is not seen elsewhere.
+    Jobs in containers may share the scratch folder and have the same process id. A lock is trusted
+    only on the machine that made it, because some shared disks do not show it elsewhere.
     """
     made = Path(mkdtemp(prefix='.making-', dir=scratch))
     lock = (made / LOCK).open('w')
     with suppress(OSError):  # a disk without locks
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # Under this name it is locked from the beginning.
+    # A folder with the final name is always locked.
     name = made.name.replace('.making-', f'{FOLDERS}{socket.gethostname()}-')
     return made.rename(made.with_name(name)), lock
 
 
 def remove_left(scratch: Path) -> None:
-    """Remove the folders of watches on this machine whose main process was killed."""
+    """Remove the folders of plugins on this machine whose main process was killed."""
     for folder in scratch.glob(f'{FOLDERS}{glob.escape(socket.gethostname())}-*'):
-        # Who cannot lock it, for whatever reason, leaves it alone.
+        # A folder that cannot be locked, for whatever reason, is kept.
         with suppress(OSError), (folder / LOCK).open('r+') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The file of ``--use-plugin``: checked before anything heavy is imported, then made a plugin."""
+"""Plugin file of ``--use-plugin``: its checks, and the plugin that it describes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bids_interp.settings import Settings
 if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
 
-#: Files and variables that container runtimes leave behind.
+#: Files and variables that container runtimes create.
 CONTAINER_FILES = ('/.dockerenv', '/run/.containerenv', '/.singularity.d')
 CONTAINER_VARIABLES = ('APPTAINER_CONTAINER', 'SINGULARITY_CONTAINER', 'container')
 
-#: Clusters of dask-jobqueue by the key in the file: the class, and the commands that it calls.
+#: Class of dask-jobqueue, and the commands that it calls, by the key in the file.
 JOB_CLUSTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     'slurm': ('SLURMCluster', ('sbatch', 'scancel')),
     'pbs': ('PBSCluster', ('qsub', 'qdel')),
@@ -29,10 +29,10 @@ JOB_CLUSTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     'lsf': ('LSFCluster', ('bsub', 'bkill')),
 }
 
-#: Keys of ``tls`` that name certificate files of one's own; the last may be left out.
+#: Keys of ``tls`` for the user's own certificate files; the last one is optional.
 TLS_FILES = ('ca_file', 'cert', 'key')
 
-#: Keys of ``plugin_args`` of each plugin.
+#: Allowed keys of ``plugin_args`` of each plugin.
 ARGUMENTS: Mapping[str, frozenset[str]] = {
     'MultiProc': frozenset({
         'n_procs', 'memory_gb', 'n_gpu_procs', 'raise_insufficient', 'scheduler', 'mp_context',
@@ -46,7 +46,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 
 _REFUSED = {
-    'LegacyMultiProc': 'it waits forever when a worker is killed; use MultiProc',
+    'LegacyMultiProc': 'it waits forever for a killed worker; use MultiProc',
     'DAGMan': 'it does not wait for its jobs',
     'Condor': 'it has not been tested with this program',
     'IPython': 'it has not been tested with this program; use Dask',
@@ -64,13 +64,12 @@ StatusCallback = Callable[[Any, str], None]
 
 
 def read_plugin_file(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return plugin and arguments of a ``--use-plugin`` file.
+    """Return the name and the arguments of the plugin in a ``--use-plugin`` file.
 
     Raises
     ------
     UsageError
-        If it cannot be read, names no plugin that is supported, or an argument that the plugin
-        does not have.
+        If the file cannot be read, or the plugin or an argument is not supported.
     """
     import yaml
 
@@ -85,29 +84,31 @@ def read_plugin_file(path: Path) -> tuple[str, dict[str, Any]]:
         why = f'not supported: {_REFUSED[name]}' if name in _REFUSED else 'unknown'
         raise UsageError(
             f'--use-plugin {path}: the plugin {name!r} is {why}. '
-            f'The plugins are {", ".join(ARGUMENTS)}.',
+            f'Supported plugins are {", ".join(ARGUMENTS)}.',
             _ADVICE,
         )
     arguments = content.get('plugin_args') or {}
     if not isinstance(arguments, dict):
-        raise UsageError(f'--use-plugin {path}: plugin_args must hold lines "key: value".', _ADVICE)
-    strange = sorted(set(map(str, arguments)) - ARGUMENTS[name])
-    if strange:
         raise UsageError(
-            f'--use-plugin {path}: {name} has no plugin_args {", ".join(strange)}; there are '
-            f'{", ".join(sorted(ARGUMENTS[name])) or "none"}.',
+            f'--use-plugin {path}: plugin_args must contain lines "key: value".', _ADVICE
+        )
+    unknown = sorted(set(map(str, arguments)) - ARGUMENTS[name])
+    if unknown:
+        raise UsageError(
+            f'--use-plugin {path}: {name} does not support the plugin_args {", ".join(unknown)}. '
+            f'It supports {", ".join(sorted(ARGUMENTS[name])) or "none"}.',
             _ADVICE,
         )
     return name, {key: value for key, value in arguments.items() if value is not None}
 
 
 def check_plugin(path: Path | None) -> None:
-    """Read a ``--use-plugin`` file and look for the programs and packages that it needs.
+    """Check a ``--use-plugin`` file, and the programs and packages that it needs.
 
     Raises
     ------
     UsageError
-        If the file is wrong, or something that the plugin needs is missing.
+        If the file is invalid, or a program or package is missing.
     """
     if path is None:
         return
@@ -117,12 +118,12 @@ def check_plugin(path: Path | None) -> None:
 
 
 def choose_device(settings: Settings) -> str:
-    """Return the device of the networks; a GPU of other machines is taken on trust.
+    """Return the device of the networks; a GPU on another machine is not checked.
 
     Raises
     ------
     DeviceError
-        If a GPU is asked for, the networks run on this machine, and it has none.
+        If a GPU was requested and the networks run on this machine, which has none.
     """
     if settings.use_plugin is not None and settings.device.startswith('cuda'):
         name, arguments = read_plugin_file(settings.use_plugin)
@@ -132,12 +133,12 @@ def choose_device(settings: Settings) -> str:
 
 
 def job_cluster(arguments: Mapping[str, Any]) -> str | None:
-    """Return the scheduler whose jobs are the workers of dask, if there is one."""
+    """Return the scheduler whose jobs are the dask workers, if any."""
     return next((kind for kind in JOB_CLUSTERS if kind in arguments), None)
 
 
 def check_dask(arguments: Mapping[str, Any]) -> None:
-    """Check the arguments of the plugin Dask, and look for what it needs.
+    """Check the arguments of the Dask plugin, and what it needs.
 
     Raises
     ------
@@ -145,11 +146,11 @@ def check_dask(arguments: Mapping[str, Any]) -> None:
         If arguments contradict each other, or a package, command or file is missing.
     """
     kind = job_cluster(arguments)
-    places = [key for key in ('scheduler', *JOB_CLUSTERS) if key in arguments]
-    if len(places) > 1 or ('scheduler' in arguments and 'n_workers' in arguments):
+    sources = [key for key in ('scheduler', *JOB_CLUSTERS) if key in arguments]
+    if len(sources) > 1 or ('scheduler' in arguments and 'n_workers' in arguments):
         raise UsageError(
-            'The plugin Dask takes either the address of a scheduler, or workers of its own: '
-            f'n_workers, with at most one of {", ".join(JOB_CLUSTERS)}.',
+            'The Dask plugin requires either the address of a scheduler, or workers of its own '
+            f'(n_workers, and at most one of {", ".join(JOB_CLUSTERS)}).',
             'Remove one of them from the --use-plugin file.',
         )
     _check_tls(arguments)
@@ -161,7 +162,7 @@ def check_dask(arguments: Mapping[str, Any]) -> None:
     for module, package in needed.items():
         if find_spec(module) is None:
             raise UsageError(
-                f'The plugin Dask needs the package {package}, which is not installed.',
+                f'The Dask plugin requires the package {package}, which is not installed.',
                 'Install it with `pip install "bids_interp[dask]"`.',
             )
     if kind:
@@ -169,7 +170,7 @@ def check_dask(arguments: Mapping[str, Any]) -> None:
 
 
 def uses_tls(arguments: Mapping[str, Any]) -> bool:
-    """Tell whether connections of dask are encrypted: with jobs unless the file says otherwise."""
+    """Tell whether dask encrypts its connections, by default only with jobs."""
     return bool(arguments.get('tls', job_cluster(arguments) is not None))
 
 
@@ -178,13 +179,13 @@ def _check_tls(arguments: Mapping[str, Any]) -> None:
     if isinstance(tls, bool):
         if tls and 'scheduler' in arguments:
             raise UsageError(
-                'A scheduler that runs already does not know credentials made now.',
-                f'Name its files in the --use-plugin file: tls: {{{", ".join(TLS_FILES)}}}.',
+                'A running scheduler does not accept new credentials.',
+                f'Give its files in the --use-plugin file: tls: {{{", ".join(TLS_FILES)}}}.',
             )
         return
     if not isinstance(tls, Mapping) or not set(TLS_FILES[:2]) <= set(tls) <= set(TLS_FILES):
         raise UsageError(
-            f'tls must be true, false, or name the files {", ".join(TLS_FILES)} (PEM).', _ADVICE
+            f'tls must be true, false, or the PEM files {", ".join(TLS_FILES)}.', _ADVICE
         )
     for name, path in tls.items():
         if not os.access(path, os.R_OK):
@@ -192,25 +193,25 @@ def _check_tls(arguments: Mapping[str, Any]) -> None:
 
 
 def _check_job_cluster(kind: str, given: Any) -> None:
-    """Look for the commands of a scheduler and the network interface that dask listens on."""
+    """Check the commands of a scheduler and the network interface that dask listens on."""
     missing = [name for name in JOB_CLUSTERS[kind][1] if shutil.which(name) is None]
     if missing:
         where = 'in this container' if in_container() else 'on this machine'
         raise UsageError(
-            f'{kind.upper()} needs {", ".join(missing)}, not found {where}.',
-            'Run it on a submit host of the cluster, or leave out --use-plugin and submit one '
-            'array task per participant: `bids_interp_tools hpc slurm` writes the scripts.',
+            f'{kind.upper()} requires {", ".join(missing)}, which was not found {where}.',
+            'Run the command on a submit host of the cluster, or remove --use-plugin and submit '
+            'one array task per participant (`bids_interp_tools hpc slurm` writes the scripts).',
         )
     if not isinstance(given, Mapping):
-        raise UsageError(f'{kind} must hold arguments of {JOB_CLUSTERS[kind][0]}.', _ADVICE)
-    own = given.get('scheduler_options') or {}
-    name = own.get('interface', given.get('interface'))
-    known = [interface for _, interface in socket.if_nameindex()]
-    if name not in known and 'host' not in own:
+        raise UsageError(f'{kind} must contain arguments of {JOB_CLUSTERS[kind][0]}.', _ADVICE)
+    options = given.get('scheduler_options') or {}
+    name = options.get('interface', given.get('interface'))
+    interfaces = [interface for _, interface in socket.if_nameindex()]
+    if name not in interfaces and 'host' not in options:
         raise UsageError(
-            f'{kind} must name the network interface by which jobs reach this machine, one of '
-            f'{", ".join(known)}{f", not {name}" if name else ""}.',
-            f'Write for example "{kind}: {{interface: {known[-1]}}}" in the --use-plugin file.',
+            f'{kind} requires the network interface through which jobs reach this machine, one of '
+            f'{", ".join(interfaces)}{f", not {name}" if name else ""}.',
+            f'For example: "{kind}: {{interface: {interfaces[-1]}}}" in the --use-plugin file.',
         )
 
 
@@ -228,14 +229,14 @@ def make_plugin(
     Parameters
     ----------
     plugin_file : Path, optional
-        YAML of ``--use-plugin``; MultiProc, watched, if not given.
+        YAML file of ``--use-plugin``; MultiProc by default.
     nprocs, mem_gb, n_gpu_procs : int, float, int
-        Limits of MultiProc and of Dask's workers on this machine; a plugin file's own arguments
-        win.
+        Limits of MultiProc and of dask workers on this machine; arguments in the plugin file take
+        precedence.
     scratch : Path
         Folder for files of the plugin.
     status_callback : callable
-        Called with (node, 'start' | 'end' | 'exception').
+        Function that is called with (node, 'start' | 'end' | 'exception').
     """
     name, given = read_plugin_file(plugin_file) if plugin_file else ('MultiProc', {})
     arguments: dict[str, Any] = {'status_callback': status_callback, **given}
@@ -263,7 +264,7 @@ def make_plugin(
 
 
 def in_container(environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether this process runs in a container, as far as one can see.
+    """Tell whether this process appears to run in a container.
 
     Examples
     --------

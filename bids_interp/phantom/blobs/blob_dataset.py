@@ -22,8 +22,8 @@ from bids_interp.phantom.dataset_folder import (
     check_free,
     describe_phantom,
     folder_in_progress,
-    save_image,
     save_json,
+    save_on_grid,
 )
 from bids_interp.phantom.truth import truth_sidecar, truth_stem
 from bids_interp.spatial import Grid
@@ -124,14 +124,14 @@ def _write(root: Path, label: str, grid: Grid, blobs: Blobs, truth_severity: flo
     truth.mkdir(parents=True)
     t1w = raw / f'{label}_T1w.nii.gz'
     counts = np.clip(np.rint(WHITE * blobs.image), 0, np.iinfo(np.int16).max)
-    save_image(written, counts, t1w, np.int16)
+    save_on_grid(written, counts, t1w, np.int16)
     sources = [f'bids:raw:{label}/anat/{t1w.name}']
-    save_image(written, blobs.labels, truth / f'{label}_desc-blobs_dseg.nii.gz', np.uint8)
+    save_on_grid(written, blobs.labels, truth / f'{label}_desc-blobs_dseg.nii.gz', np.uint8)
     save_json(truth / f'{label}_desc-blobs_dseg.json', {'Sources': sources})
     changes = {f'blob{number}': CHANGE for number in AFFECTED}
     for direction, values in blobs.truths.items():
         stem = f'{label}_{truth_stem(direction)}'
-        save_image(written, np.round(values, 4), truth / f'{stem}.nii.gz', np.float32)
+        save_on_grid(written, np.round(values, 4), truth / f'{stem}.nii.gz', np.float32)
         save_json(
             truth / f'{stem}.json', truth_sidecar(direction, truth_severity, changes, sources)
         )

@@ -17,8 +17,8 @@ from bids_interp.phantom.dataset_folder import (
     check_free,
     describe_phantom,
     folder_in_progress,
-    save_image,
     save_json,
+    save_on_grid,
 )
 from bids_interp.phantom.heads.head import head_grid, synthetic_head
 from bids_interp.phantom.heads.head_scan import PhantomScan, ScanSetup, scan_subject
@@ -159,9 +159,9 @@ def _write_scan(root: Path, label: str, scan: PhantomScan, setup: ScanSetup) -> 
     raw.mkdir(parents=True)
     truth.mkdir(parents=True)
     t1w = f'{label}_T1w.nii.gz'
-    save_image(scan.grid, scan.image, raw / t1w, np.int16)
+    save_on_grid(scan.grid, scan.image, raw / t1w, np.int16)
     source = {'Sources': [f'bids:raw:{label}/anat/{t1w}']}
-    save_image(scan.grid, scan.brain_mask, truth / f'{label}_desc-brain_mask.nii.gz', np.uint8)
+    save_on_grid(scan.grid, scan.brain_mask, truth / f'{label}_desc-brain_mask.nii.gz', np.uint8)
     save_json(truth / f'{label}_desc-brain_mask.json', {'Type': 'Brain', **source})
     pose = {'NativeToTemplate': scan.native_to_template.tolist(), 'Units': 'mm, RAS+'}
     save_json(
@@ -175,7 +175,7 @@ def _write_scan(root: Path, label: str, scan: PhantomScan, setup: ScanSetup) -> 
         if values is None:
             continue
         stem = f'{label}_{truth_stem(scan.direction, space)}'
-        save_image(grid, np.round(values, 5), truth / f'{stem}.nii.gz', np.float32)
+        save_on_grid(grid, np.round(values, 5), truth / f'{stem}.nii.gz', np.float32)
         facts = truth_sidecar(
             scan.direction, scan.severity, setup.atrophy.changes, source['Sources']
         )

@@ -38,9 +38,8 @@ class IndivisibleError(TrainingError):
 
 @cache
 def _cpu_computes_bfloat16() -> bool:
-    """Return whether the CPU has bfloat16 instructions (PyTorch has no public check)."""
-    check = getattr(torch.cpu, '_is_avx512_bf16_supported', None)
-    return bool(check and check())
+    """Return True if the processor has instructions for bfloat16."""
+    return bool(torch.cpu.get_capabilities().get('avx512_bf16'))
 
 
 class StepTask(lightning.LightningModule):

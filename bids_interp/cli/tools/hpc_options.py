@@ -1,4 +1,4 @@
-"""The options of ``bids_interp_tools hpc``."""
+"""Options of ``bids_interp_tools hpc``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import click
 
 from bids_interp.cli.options.participant import shared_options
 from bids_interp.cli.params import Memory, Option, OptionGroup, flag
-
-SCHEDULERS = ('slurm', 'pbs', 'torque', 'sge', 'lsf')
-ENGINES = ('apptainer', 'singularity', 'docker', 'podman', 'none')
+from bids_interp.hpc.job import DEPENDENCIES, ENGINES
 
 LEVELS = OptionGroup('Levels to run')
 PROGRAM = OptionGroup('Container and environment')
@@ -34,7 +32,7 @@ class Duration(click.ParamType):
     name = 'TIME'
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """Return minutes; a bare number is refused, since schedulers differ in what it means."""
+        """Return minutes; a bare number is refused, because schedulers interpret it differently."""
         text = str(value).strip()
         short = re.fullmatch(r'(\d+)(min|h|d)', text)
         if short:
@@ -94,7 +92,7 @@ def _levels() -> list[Option]:
             LEVELS,
             'When the group level starts: once all participants have ended (afterany), or only if '
             'all succeeded (afterok).',
-            type=click.Choice(('afterany', 'afterok')),
+            type=click.Choice(DEPENDENCIES),
             default='afterany',
         ),
     ]
