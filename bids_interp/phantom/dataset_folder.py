@@ -25,7 +25,7 @@ BIDS_VERSION = '1.10.0'
 def check_cohort(n: int, severity: tuple[float, float], seed: int, fraction: float) -> None:
     """Raise `UsageError` if the numbers of a cohort are out of range."""
     if n < 1:
-        raise UsageError(f'A dataset needs at least one subject, not {n}.', 'Increase --n.')
+        raise UsageError(f'{n} subjects do not make a dataset.', 'Choose at least one subject.')
     if not 0 <= fraction <= 1:
         raise UsageError(f'{fraction} is not a valid share of patients.', 'Choose 0 to 1.')
     check_draws(severity, seed)

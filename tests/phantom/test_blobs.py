@@ -134,10 +134,10 @@ def test_command_line(tmp_path):
 
     mixed = run('--kind', 'blobs', '--effect', 'hippocampus')
     assert mixed.exit_code == 2
-    assert re.search('--effect .*--kind blobs', mixed.output)
+    assert all(name in mixed.output for name in ('--effect', '--kind blobs'))
     mixed = run('--variant', 'xor')
     assert mixed.exit_code == 2
-    assert re.search('--variant .*--kind head', mixed.output)
+    assert all(name in mixed.output for name in ('--variant', '--kind head'))
     made = run('--kind', 'blobs', '--n', '2', '--variant', 'null')
     assert made.exit_code == 0, made.output
     assert (tmp_path / 'b' / 'sub-02' / 'anat' / 'sub-02_T1w.nii.gz').is_file()

@@ -60,9 +60,7 @@ class TestRecipe:
             )
             expected = {
                 'voxel size (mm)': f'{recipe.spacing_mm:g}',
-                'grid': ' x '.join([str(recipe.cube)] * 3)
-                if recipe.cube
-                else 'fitted to the brain',
+                'grid': ' x '.join([str(recipe.cube)] * 3) if recipe.cube else 'fitted to brain',
                 'folds': str(recipe.n_folds),
                 'classifier': recipe.classifier.architecture,
                 'steps of the classifier': str(recipe.classifier.steps),
