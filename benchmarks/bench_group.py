@@ -1,14 +1,13 @@
-"""Time and memory of ``bids_interp BIDS_DIR OUT group`` over many subjects.
+"""Benchmark of the group level: time and memory of ``bids_interp BIDS_DIR OUT group``.
 
     python benchmarks/bench_group.py [--sizes 100 1000] [--spacing 1] [--out FOLDER]
     python benchmarks/bench_group.py --sizes 10000 --spacing 3
     python benchmarks/bench_group.py --voxelwise --sizes 200 --spacing 3 --permutations 5000
 
-The derivatives are made by the benchmark: a few different maps of smooth noise on the grid of the
-template, of which each subject has one (hard links, so that the disk holds them once). For each
-size the same files are first read and decompressed once, by nibabel alone; the table has the time
-of the whole command as a multiple of that, and its peak memory. Exit code 1 if a run fails; missing
-a target (1.5 times; 2 GB; linear in the number of subjects) is told and is no failure, since it
+The benchmark makes derivatives: a few maps of smooth noise on the grid of the template, one of
+which each subject gets as a hard link. For each size nibabel first reads all files once; the table
+has the time of the command as a multiple of that, and its peak memory. Exit code 1 if a run fails.
+A missed target (1.5 times; 2 GB; linear in the number of subjects) is only reported, because it
 depends on the machine. With ``--voxelwise`` the command also regresses the maps on age; the target
 for 200 subjects at 3 mm and 5,000 permutations is 3 minutes for that step.
 """
@@ -30,22 +29,22 @@ from measure import machine, measure
 from scipy.ndimage import gaussian_filter, zoom
 
 SPACE = 'MNI152NLin2009aSym'
-#: Field of view of the template in mm, and where its first voxel lies.
+#: Field of view of the template in mm, and position of its first voxel.
 EXTENT, ORIGIN = (197, 233, 189), (-98.0, -134.0, -72.0)
-#: Different maps; more of them only fill the disk.
+#: Number of different maps.
 KINDS = 8
 MODEL_SPACING = 4.0
 
 
 def grid_of(spacing: float) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of a grid over the template."""
+    """Return shape and affine of a grid over the template."""
     affine = np.diag([spacing] * 3 + [1.0])
     affine[:3, 3] = ORIGIN
     return tuple(int(np.ceil(size / spacing)) for size in EXTENT), affine
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Smooth noise of standard deviation 0.05, with the entropy of a real map in its last bits."""
+    """Return smooth noise of standard deviation 0.05, as compressible as a real map."""
     coarse = gaussian_filter(rng.standard_normal([size // 6 + 2 for size in shape]), 1.0)
     factors = [size / part for size, part in zip(shape, coarse.shape, strict=True)]
     fine = zoom(coarse, factors, order=1)[tuple(slice(0, size) for size in shape)]
@@ -55,7 +54,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 
 def brain_of(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """An ellipsoid of the size of a brain (X, Y, Z)."""
+    """Return an ellipsoid of the size of a brain (X, Y, Z)."""
     steps = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in shape), indexing='ij')
     centre, radii = (0.0, -17.0, 9.0), (68.0, 86.0, 66.0)
     parts = (
@@ -82,7 +81,7 @@ def make_seeds(folder: Path, spacing: float) -> None:
     inner = brain_of(small, coarse)
     save(folder / 'desc-brain_mask.nii.gz', inner.astype(np.uint8), coarse)
     for kind in range(KINDS):
-        # Zero outside of the brain, as the maps of the participant level nearly are.
+        # Zero outside the brain, as in the maps of the participant level.
         values = smooth_noise(rng, shape) * brain
         save(folder / f'{kind}_map.nii.gz', values, affine)
         field = np.stack([30 * smooth_noise(rng, small) for _ in range(3)], axis=-1)
@@ -91,7 +90,7 @@ def make_seeds(folder: Path, spacing: float) -> None:
 
 
 def make_cohort(root: Path, seeds: Path, subjects: int) -> list[Path]:
-    """Write derivatives of many subjects; returns the paths of their maps."""
+    """Write derivatives of many subjects; return the paths of their maps."""
     (root / 'bids').mkdir(parents=True)
     out = root / 'out'
     out.mkdir()
@@ -143,7 +142,7 @@ def make_cohort(root: Path, seeds: Path, subjects: int) -> list[Path]:
 
 
 def read_once(maps: list[Path]) -> float:
-    """Seconds to read and decompress all maps once, one after the other."""
+    """Return the seconds to read all maps once, one after the other."""
     start = time.perf_counter()
     for path in maps:
         np.asarray(nib.load(path).dataobj)
@@ -151,13 +150,13 @@ def read_once(maps: list[Path]) -> float:
 
 
 def step_seconds(log: str, step: str) -> float:
-    """Seconds of a step, from the words of the run."""
+    """Return the seconds of a step, from the log."""
     found = re.search(rf'{step}\S*\s+([\d.]+) s', log)
     return float(found[1]) if found else float('nan')
 
 
 def run(root: Path, args: argparse.Namespace, maps: list[Path]) -> tuple[str, bool]:
-    """Run the command over one cohort; its row of the table, and whether it failed."""
+    """Run the command on one cohort; return its row of the table, and True if it failed."""
     reading = read_once(maps)
     command: list[str | Path] = [
         *(Path(sys.executable).with_name('bids_interp'), root / 'bids', root / 'out', 'group'),

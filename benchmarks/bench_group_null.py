@@ -1,17 +1,16 @@
-"""Is the test of the expression score honest? Null cohorts of small phantoms.
+"""Null benchmark of the group level: false positives of the expression score tests.
 
     python benchmarks/bench_group_null.py [--cohorts 200] [--subjects 60] [--folds 5]
 
-Every cohort is made of small phantoms (16 voxels a side): maps of local volumes that differ between
-subjects at random, as a registration finds them, with labels, ages and sexes that mean nothing. In
-place of a trained classifier and simulator each fold has the velocity whose divergence is the
-difference between the classes of its training subjects: it learns the labels as well as a model of
-this size can. Scores come from ``bids_interp.group.statistics.expression``, tests from
-``bids_interp.group.statistics.glm``, both as in the program.
+Every cohort consists of small phantoms (16 voxels per side): random maps of local volumes, with
+random labels, ages and sexes. Instead of a trained classifier and simulator each fold has the
+velocity whose divergence is the difference between the classes of its training subjects; no model
+of this size could learn the labels better. Scores and tests are those of the program
+(``bids_interp.group.statistics``).
 
-Prints how often p is below 0.05 for the label that was trained for, with and without the widening
-of its null distribution, and for age and sex. Exit code 1 if a test of the program comes out above
-the 99 % binomial range of 5 %.
+Prints how often p is below 0.05 for the learned label, with and without the widening of its null
+distribution, and for age and sex. Exit code 1 if a test of the program exceeds the 99 % binomial
+range of 5 %.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from bids_interp.evaluation.exchange import SPREAD
-from bids_interp.group.statistics.design_matrix import make_design
+from bids_interp.group.statistics.design_matrix import make_design_matrix
 from bids_interp.group.statistics.expression import divergence, fit_score
 from bids_interp.group.statistics.glm import fit_terms
 from bids_interp.phantom.change.poisson import gradient_velocity
@@ -35,7 +34,7 @@ SIZE = 16
 
 
 def phantom() -> tuple[np.ndarray, Grid]:
-    """Mask of a round brain and its grid."""
+    """Return the mask of a round brain and its grid."""
     affine = np.diag([8.0, 8.0, 8.0, 1.0])
     affine[:3, 3] = -8.0 * (SIZE - 1) / 2
     grid = Grid((SIZE,) * 3, affine, 'phantom')
@@ -43,7 +42,7 @@ def phantom() -> tuple[np.ndarray, Grid]:
 
 
 def cohort(rng: np.random.Generator, subjects: int) -> np.ndarray:
-    """Log-volumes (N, X, Y, Z): head size, smooth differences of anatomy, and noise."""
+    """Return log-volumes (N, X, Y, Z): head size, smooth anatomical differences, and noise."""
     inside, _ = phantom()
     maps = []
     for _ in range(subjects):
@@ -55,13 +54,13 @@ def cohort(rng: np.random.Generator, subjects: int) -> np.ndarray:
 
 
 def learned_velocity(difference: np.ndarray, inside: np.ndarray, grid: Grid) -> np.ndarray:
-    """Velocity (mm) that makes a difference of volumes, but that of the whole."""
+    """Return the velocity (mm) of a volume difference, without its mean."""
     wanted = np.where(inside, difference - difference[inside].mean(), 0.0)
     return gradient_velocity(wanted, grid)
 
 
 def scores(maps: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Cross-fitted expression scores (N,)."""
+    """Return cross-fitted expression scores (N,)."""
     inside, grid = phantom()
     values = np.zeros(len(maps))
     for fold in np.unique(folds):
@@ -71,7 +70,7 @@ def scores(maps: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarra
         mean = maps[train].mean(axis=0)
         for index in np.flatnonzero(test):
             values[index] = fit_score((maps[index] - mean)[inside], pattern)[0]
-        values[test] /= np.abs(values[test]).mean()  # folds of unlike strength count alike
+        values[test] /= np.abs(values[test]).mean()  # all folds get the same weight
     return values
 
 
@@ -84,7 +83,7 @@ def one_cohort(seed: int, subjects: int, n_folds: int, draws: int) -> dict[str, 
     for side in (labels, ~labels):  # stratified, as in training
         folds[side] = rng.permutation(int(side.sum())) % n_folds
     values = scores(maps, labels, folds)
-    design = make_design(
+    design = make_design_matrix(
         {
             'group': ['patient' if label else 'control' for label in labels],
             'age': rng.normal(60, 10, subjects).tolist(),

@@ -1,13 +1,13 @@
-"""The group level on a planted change: its map against the truth, its score against who has it.
+"""Group benchmark with a planted change: group map and expression score against the truth.
 
     python benchmarks/bench_planted.py BIDS_DIR OUT ...        # makes cohort and model first
     python benchmarks/bench_group_planted.py OUT [--trained 1] [--unseen 6]
 
-Explains, with the model of ``bench_planted.py``, some images of every brain: those of the training
-brains by the folds that have not seen them, those of the unseen brains by all folds. Then runs
-``bids_interp ... group --group-by group`` on them and prints, with intervals over brains, the
-NCC of the group's mean map with the truth beside that of the single images, and the area under the
-ROC curve of the expression score. Run again it goes on where it was.
+Explains some images of every brain with the model of ``bench_planted.py``: training brains by the
+folds that held them out, unseen brains by all folds. Then runs ``bids_interp ... group --group-by
+group`` and prints, with intervals over brains, the NCC of the group mean map and of single images
+with the truth, and the area under the ROC curve of the expression score. A second run resumes the
+first.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from measure import machine
 from bids_interp.anatomical.templates import brain_template
 from bids_interp.evaluation.scores import auc, bootstrap_by_family, ncc
 
-#: Controls can only be injected with the change, patients only be freed of it.
+#: The change is injected into controls and removed from patients.
 DIRECTIONS = {'control': 'inject', 'patient': 'remove'}
 
 
 def main() -> int:
-    """Explain, summarise, compare."""
+    """Explain the images, run the group level and compare."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('out', type=Path, help='OUT of bench_planted.py')
     parser.add_argument('--trained', type=int, default=1, help='images of each training brain')
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def report_maps(planted: Path, explained: Path, folder: Path, labels: list[str]) -> None:
-    """Print how the mean maps and the single ones agree with the truth."""
+    """Print the agreement of mean and single maps with the truth."""
     from nilearn.image import resample_to_img
 
     print('\n| group | direction | images | NCC, group map | NCC, single images | NCC, any mean |')
@@ -97,7 +97,7 @@ def report_maps(planted: Path, explained: Path, folder: Path, labels: list[str])
 
 
 def report_scores(table: Path, scores: Path, labels: list[list[str]]) -> None:
-    """Print how well the expression score tells patients from controls."""
+    """Print how well the expression score separates patients from controls."""
     with table.open(encoding='utf-8', newline='') as stream:
         rows = {row['participant_id']: row for row in csv.DictReader(stream, delimiter='\t')}
     with scores.open(encoding='utf-8', newline='') as stream:

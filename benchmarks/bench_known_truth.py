@@ -1,11 +1,11 @@
-"""Maps of the whole program against a known truth, on phantom heads that no model has seen.
+"""Phantom benchmark: maps of the whole program against the truth, on new phantom heads.
 
     python benchmarks/bench_known_truth.py OUT [--n 8] [--seed 4242] [--stripped] [--nprocs 2]
 
-Makes a phantom dataset with the effect that the demonstration model looks for, runs
+Makes a phantom dataset with the effect that the demonstration model has learned, runs
 ``bids_interp OUT/bids OUT/derivatives participant`` on it, and compares every native-space
-log-Jacobian map with the exact one: controls by *inject*, patients by *remove*. Prints one row per
-subject and the group means in template space. Exit code 1 if the program failed.
+log-Jacobian map with the exact one: *inject* for controls, *remove* for patients. Prints one row
+per subject and the group means in template space. Exit code 1 if the program failed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bids_interp.phantom.heads.head_dataset import make_phantom_dataset
 from bids_interp.spatial import Grid
 
 SPACE = 'MNI152NLin2009aSym'
-#: Where the sign is looked at: volume changes of more than 5 %.
+#: Smallest |log-Jacobian| at which the sign is compared: 5 % of volume.
 SIGN_THRESHOLD = 0.05
 
 
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 
 def main() -> int:
-    """Make, run, compare, print."""
+    """Make the dataset, run the program, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('out', type=Path)
     parser.add_argument('--n', type=int, default=8)
@@ -88,7 +88,7 @@ def find_pair(bids: Path, derivatives: Path, label: str, space: str) -> Pair | N
 
 
 def subject_row(bids: Path, derivatives: Path, label: str) -> str:
-    """Compare in the subject's own space, inside the exact brain mask."""
+    """Compare in native space, inside the exact brain mask."""
     pair = find_pair(bids, derivatives, label, '')
     if pair is None:
         return f'| {label} | no map | | | |'
@@ -97,7 +97,7 @@ def subject_row(bids: Path, derivatives: Path, label: str) -> str:
     truth = nib.as_closest_canonical(pair.truth)
     mask = np.asarray(nib.as_closest_canonical(nib.load(mask_file)).dataobj) > 0
     if not Grid.from_image(truth).matches(Grid.from_image(pair.found), tolerance=1e-2):
-        raise SystemExit(f'{label}: the map does not lie on the grid of the scan.')
+        raise SystemExit(f'{label}: the map is not on the grid of the scan.')
     found, wanted = (np.asarray(image.dataobj, dtype=np.float32) for image in (pair.found, truth))
     folded = int((found[mask] <= np.log(1e-6) + 0.1).sum())
     return (

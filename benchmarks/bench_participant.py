@@ -1,10 +1,11 @@
-"""Time and memory of ``bids_interp BIDS_DIR OUT participant``, the whole process tree.
+"""Benchmark of the participant level: time and memory of the process tree.
 
     python benchmarks/bench_participant.py [--shared ../shared] [--nprocs 2] [--out FOLDER]
 
-Three runs: one real whole head, the same again with the same work directory, and one stripped
-brain at 2 mm. Prints a Markdown table with the time and memory as shares of the targets. Exit code
-1 if a run fails; missing a target is no failure, since it depends on the machine.
+Three runs of ``bids_interp BIDS_DIR OUT participant``: a whole head, the same head with the same
+work directory, and a skull-stripped brain at 2 mm. Prints a Markdown table with time and memory as
+shares of the targets. Exit code 1 if a run fails; a missed target is only reported, because it
+depends on the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Case:
-    """One run: what is processed, and its targets on two cores."""
+    """Input of one run, and its targets on two cores."""
 
     title: str
     dataset: str
@@ -40,7 +41,7 @@ CASES = (
 
 
 def run(case: Case, shared: Path, out: Path, nprocs: int, log: Path) -> Measurement:
-    """Run one case; cases of one dataset share output and work directory."""
+    """Run one case; cases of one dataset share output and work directories."""
     command: list[str | Path] = [
         Path(sys.executable).with_name('bids_interp'),
         shared / 'data' / case.dataset,

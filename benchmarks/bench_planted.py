@@ -1,4 +1,4 @@
-"""A planted change, learned and explained: inject -> train -> participant, against the truth.
+"""Benchmark with a planted change: inject, train, participant, compared with the truth.
 
     python benchmarks/bench_planted.py BIDS_DIR OUT [--unseen 7] [-- OPTIONS OF train]
     python benchmarks/bench_planted.py BIDS_DIR OUT --model-name other -- OTHER OPTIONS OF train
@@ -6,8 +6,8 @@
 Plants a change into every brain of BIDS_DIR (``bids_interp_tools inject``), trains a model on all
 but the last brains, and explains images of these unseen brains with it. Prints the out-of-fold AUC
 and, for each direction, the NCC of the group-mean log-Jacobian with the exact one inside the brain,
-with a bootstrap interval over brains. Run again it goes on where it was; with another model name
-it trains another model with the same images.
+with a bootstrap interval over brains. A second run resumes the first; with another model name it
+trains another model with the same images.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument('--model-name', default='planted', help='of the model')
     parser.add_argument('--nprocs', type=int, default=os.cpu_count() or 1)
     parser.add_argument('--fast', action='store_true', help='coarser registrations')
-    # What follows -- is for train; argparse would take it for its own.
+    # Options after -- are for train; argparse would parse them.
     words = sys.argv[1:]
     split = words.index('--') if '--' in words else len(words)
     options = parser.parse_args(words[:split])
@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def run(program: str, *arguments: object) -> None:
-    """Run a command of this environment, and say how long it took."""
+    """Run a command of this environment and print its duration."""
     started = time.perf_counter()
     path = Path(sys.executable).with_name(program)
     subprocess.run([str(path), *map(str, arguments)], check=True)
@@ -92,7 +92,7 @@ def run(program: str, *arguments: object) -> None:
 
 
 def divide(table: Path, n_unseen: int, trained: int, explained: int) -> tuple[list[str], list[str]]:
-    """Labels to train with, and those to explain: some images of the last families."""
+    """Return labels for training, and labels to explain: some images of the last families."""
     with table.open(encoding='utf-8', newline='') as stream:
         rows = list(csv.DictReader(stream, delimiter='\t'))
     families = sorted({row['family'] for row in rows})
@@ -128,7 +128,7 @@ def report(planted: Path, explained: Path, model: Path, labels: list[str]) -> No
 def collect(
     planted: Path, explained: Path, labels: list[str], direction: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maps and truths (N, voxels) inside the template's brain, and families (N,)."""
+    """Return maps and truths (N, voxels) inside the template brain, and families (N,)."""
     from nilearn.image import resample_to_img
 
     maps, truths, families = [], [], []
@@ -142,7 +142,7 @@ def collect(
             resample_to_img(image, pair.truth, force_resample=True, copy_header=True)
             for image in images
         )
-        # Interpolation leaves traces around the brain.
+        # Interpolation leaves values around the brain.
         level = values(brain)
         inside = level > 0.2 * np.percentile(level[level > 0], 98)
         maps.append(values(found)[inside])
@@ -152,12 +152,12 @@ def collect(
 
 
 def values(image: nib.Nifti1Image) -> np.ndarray:
-    """Voxels as float32."""
+    """Return voxels as float32."""
     return np.asarray(image.dataobj, dtype=np.float32)
 
 
 def row(direction: str, maps: np.ndarray, truths: np.ndarray, families: np.ndarray) -> str:
-    """One line: group mean and single images, with intervals over brains."""
+    """Return one line: group mean and single images, with intervals over brains."""
     everywhere = np.ones(maps.shape[1], bool)
     group = bootstrap_by_family(
         lambda chosen: ncc(maps[chosen].mean(axis=0), truths[chosen].mean(axis=0), everywhere),
@@ -176,7 +176,7 @@ def row(direction: str, maps: np.ndarray, truths: np.ndarray, families: np.ndarr
 
 
 def text(estimate: Estimate) -> str:
-    """Value and interval."""
+    """Return value and interval as text."""
     return f'{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})'
 
 

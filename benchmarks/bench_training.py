@@ -1,10 +1,10 @@
-"""Speed and memory of training: conditional convolution, and a step of each preset.
+"""Benchmark of training: speed and memory of conditional convolutions and of each preset.
 
     python benchmarks/bench_training.py [--steps 6] [--device cpu] [--presets fast default ipmi2021]
 
 Prints the ratio of a loop over samples to the vectorised conditional convolution (batch 8, 64^3),
-and for each preset seconds a step, images a second and peak memory of every network, measured in a
-process of its own.
+and for each preset seconds per step, images per second and peak memory of every network, measured
+in separate processes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SPACE = 'MNI152NLin2009aSym'
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--steps', type=int, default=6)
     parser.add_argument('--device', default='cpu')
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def looped(layer: CondConv3d, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-    """The same convolution sample by sample, as in the published code."""
+    """Return the same convolution, sample by sample as in the published code."""
     weights = layer.routing_weights(data, code)
     parts = [
         F.conv3d(
@@ -82,7 +82,7 @@ def looped(layer: CondConv3d, data: torch.Tensor, code: torch.Tensor) -> torch.T
 
 
 def condconv_line(device: str, channels: int = 16, size: int = 64) -> str:
-    """Time of the loop over that of the vectorised layer, forward and backward."""
+    """Return the time of the loop divided by that of the layer, forward and backward."""
     torch.manual_seed(0)
     layer = CondConv3d(channels, channels, 1).to(device)
     data = torch.randn(8, channels, size, size, size, device=device, requires_grad=True)
@@ -111,7 +111,7 @@ def condconv_line(device: str, channels: int = 16, size: int = 64) -> str:
 
 
 def preset_line(preset: str, stage: str, options: Any) -> str:
-    """One line of the table; empty where the preset has no such stage."""
+    """Return one line of the table; empty if the preset has no such stage."""
     torch.set_num_threads(options.threads)
     recipe = make_recipe(
         preset,
@@ -164,7 +164,7 @@ def preset_line(preset: str, stage: str, options: Any) -> str:
 
 
 def peak_gb(device: str) -> str:
-    """Largest memory of this process, or of the GPU and its share of the card."""
+    """Return the peak memory of this process, or of the GPU and its share of the card."""
     if device != 'cpu':
         peak = torch.cuda.max_memory_allocated()
         return f'{peak / 1e9:.1f} ({peak / torch.cuda.mem_get_info()[1]:.0%} of the GPU)'

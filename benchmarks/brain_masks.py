@@ -1,9 +1,9 @@
-"""Brain masks of whole heads with two templates: pictures, volumes, overlap, time.
+"""Benchmark of brain masks with two head templates: pictures, volumes, overlap and time.
 
     python benchmarks/brain_masks.py BIDS_DIR [--templates TEMPLATEFLOW_HOME] [--out docs/images]
 
-Every head is bias-corrected once; its brain is extracted with the whole-head template in
-TemplateFlow's folder (red outline) and with the embedded one (cyan). Writes one picture
+Every head is bias-corrected once. Its brain is extracted with the whole-head template in the
+TemplateFlow folder (red outline) and with the embedded template (cyan). Writes one picture
 ``mask-<subject>.png`` per head and prints a Markdown table.
 """
 
@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.bias import correct_bias
-from bids_interp.anatomical.brain import Extraction, extract_brain
+from bids_interp.anatomical.brain_extraction import Extraction, extract_brain
 from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.templates import strip_template
 from bids_interp.constants import EMBEDDED_TEMPLATE
@@ -70,7 +70,7 @@ def draw(img: nib.Nifti1Image, masks: list[np.ndarray], path: Path) -> None:
 
 
 def _quantise(path: Path) -> None:
-    """Keep grey levels and the two colours of the outlines, pure and half bright."""
+    """Reduce a picture to grey levels and the two outline colours."""
     from PIL import Image
 
     greys = [(g, g, g) for g in np.linspace(0, 255, GREYS).astype(int)]
@@ -84,12 +84,12 @@ def _quantise(path: Path) -> None:
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Dice overlap of two masks."""
+    """Return the Dice overlap of two masks."""
     return 2 * float((first & second).sum()) / float(first.sum() + second.sum())
 
 
 def extract(img: nib.Nifti1Image, name: str | None, threads: int) -> tuple[Extraction, float]:
-    """Extract the brain with one template; also return the seconds that it took."""
+    """Extract the brain with one template; also return the duration in seconds."""
     template = strip_template(name)
     start = time.monotonic()
     found = extract_brain(img, template, threads=threads)

@@ -1,10 +1,10 @@
-"""A training that is killed three times gives the model of one that is not.
+"""Check of resumed trainings: a training killed three times gives the same model.
 
     python benchmarks/check_resume.py BIDS_DIR OUT -- OPTIONS OF train
 
-Runs ``bids_interp BIDS_DIR OUT/whole train`` to its end, and ``... OUT/killed train`` with SIGKILL
-to the whole process tree after one, two and three quarters of the training, then to its end. Exit
-code 1 if a file of the two models differs.
+Runs ``bids_interp BIDS_DIR OUT/whole train`` to the end. Kills the process tree of ``... OUT/killed
+train`` after one, two and three quarters of the training, then runs it to the end. Exit code 1 if a
+file of the two models differs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pathlib import Path
 from measure import machine
 
 KILLS = 3
-#: What the log says when the first training of a run begins.
+#: Log line at the beginning of the first training.
 STARTS = ('starts with step', 'goes on at step')
 
 
 def main() -> int:
-    """Run, kill, compare."""
+    """Run both trainings and compare the models."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('bids_dir', type=Path)
     parser.add_argument('out', type=Path)
-    # What follows -- is for train; argparse would take it for its own.
+    # Options after -- are for train; argparse would parse them.
     words = sys.argv[1:]
     split = words.index('--') if '--' in words else len(words)
     options = parser.parse_args(words[:split])
@@ -40,7 +40,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     took = run(command(options, 'whole'), log, None)
     print(f'whole: {took:.0f} s of training', flush=True)
-    # The brains are prepared once more, then the clock of the trainings starts anew.
+    # The brains are prepared again before the trainings are timed.
     for number in range(KILLS):
         run(command(options, 'killed'), log, took / (KILLS + 1))
         where = last_progress(log)
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def command(options: argparse.Namespace, name: str) -> list[str]:
-    """The command line of one of the two runs."""
+    """Return the command line of one run."""
     program = Path(sys.executable).with_name('bids_interp')
     out, work = options.out / name, options.out / f'{name}-work'
     fixed = ['--model-name', 'model', '--work-dir', str(work), '--offline']
@@ -58,7 +58,7 @@ def command(options: argparse.Namespace, name: str) -> list[str]:
 
 
 def run(words: list[str], log: Path, kill_after: float | None) -> float:
-    """Run to the end, or kill everything so many seconds after the first fold began.
+    """Run to the end, or kill the process tree some seconds after the first fold began.
 
     A run that was killed before goes on with what was trained, so the clock of each counts from
     the moment at which its cohort is there.
@@ -84,13 +84,13 @@ def run(words: list[str], log: Path, kill_after: float | None) -> float:
 
 
 def last_progress(log: Path) -> str:
-    """The last line of the log that says where a training began."""
+    """Return the last log line about the start of a training."""
     lines = [line for line in log.read_text().splitlines() if any(w in line for w in STARTS)]
     return lines[-1].partition(' ')[2] if lines else 'before the first training'
 
 
 def compare(out: Path) -> int:
-    """Compare the SHA-256 that both configurations hold of their files, and the rest of them.
+    """Compare the SHA-256 of the files in both configurations, and the rest of them.
 
     Two trainings may end on different days: the day is left out, and of the model card, which names
     it, all other words are compared.

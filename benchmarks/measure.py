@@ -1,4 +1,4 @@
-"""Wall time and peak memory of a command and of every process that it starts."""
+"""Measurement of wall time and peak memory of a command with all its processes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ INTERVAL_S = 0.2
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one run of a command took.
+    """Wall time and memory of one run of a command.
 
     Parameters
     ----------
     wall_s : float
-        From start to end, in seconds.
+        Wall time in seconds.
     peak_rss_gb : float
-        Largest sum of resident memory over the process tree, in 10^9 bytes; pages that processes
-        share are counted once per process, hence an upper bound.
+        Largest sum of resident memory over the process tree, in 10^9 bytes. Shared pages count once
+        per process, so this is an upper bound.
     peak_pss_gb : float
         The same with shared pages split between the processes that share them.
     processes : int
-        Most processes at once.
+        Largest number of processes.
     exit_code : int
-        Of the command.
+        Exit code of the command.
     """
 
     wall_s: float
@@ -45,7 +45,7 @@ def process_tree(root: int) -> list[int]:
     for entry in Path('/proc').iterdir():
         if entry.name.isdigit():
             try:
-                # The name of a program may hold blanks and brackets; the parent comes after it.
+                # The name of a program may contain blanks and brackets; the parent follows it.
                 parent = int((entry / 'stat').read_text().rpartition(')')[2].split()[1])
             except (OSError, IndexError):
                 continue
@@ -68,7 +68,7 @@ def memory_kb(pid: int) -> tuple[int, int]:
 
 
 def measure(command: Sequence[str | Path], log: Path, **environment: str) -> Measurement:
-    """Run a command to its end, its words going to `log`, and measure it.
+    """Run and measure a command, with its output in `log`.
 
     Parameters
     ----------

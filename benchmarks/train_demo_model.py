@@ -1,17 +1,17 @@
-"""Train the demonstration model: a planted hippocampal atrophy in real and phantom brains.
+"""Training of the demonstration model: planted hippocampal atrophy in real brains.
 
-The demonstration model shows what the software does; it knows no disease. Its cohort is made
-here from openly licensed brains: every image is a smooth warp of one of them, half with the
-planted change and half with a sham warp of the same size, everybody interpolated alike. All warps
-of one brain stay on one side of every split.
+The demonstration model shows what the software does and has not learned any disease. Its cohort is
+made from openly licensed brains: every image is a smooth warp of a brain, half with the planted
+change and half with a sham warp of the same size, all interpolated once. All warps of one brain
+stay on the same side of every split.
 
 Usage::
 
     python benchmarks/train_demo_model.py BIDS_DIR WORK_DIR OUT_DIR
 
-``BIDS_DIR`` holds skull-stripped T1w scans (OpenNeuro ds002748, CC0, at 2 mm). Folds run side by
-side in ``--jobs`` processes; a killed run goes on where it stopped. What it prints is in the
-model card of ``OUT_DIR``.
+``BIDS_DIR`` contains skull-stripped T1w scans (OpenNeuro ds002748, CC0, at 2 mm). Folds run in
+parallel in ``--jobs`` processes; an interrupted run resumes. The printed numbers are in the model
+card of ``OUT_DIR``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from scipy.ndimage import binary_dilation
 
 import bids_interp
 from bids_interp.anatomical.conform import conform
+from bids_interp.anatomical.cubic_resampler import resample_to_template
 from bids_interp.anatomical.registration import register_brain
-from bids_interp.anatomical.resample import resample_to_template
 from bids_interp.anatomical.templates import brain_template
 from bids_interp.constants import DIRECTION_SIGNS as DIRECTIONS
 from bids_interp.evaluation.scores import (
@@ -58,28 +58,28 @@ from bids_interp.models.explain.explainer import simulate
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.phantom.change.anatomy import sample_anatomy
-from bids_interp.phantom.change.atrophy import AtrophyField, plan_atrophy
+from bids_interp.phantom.change.atrophy import AtrophyField, fit_atrophy
 from bids_interp.phantom.change.effects import EFFECTS
-from bids_interp.phantom.change.sham import sham
+from bids_interp.phantom.change.sham import draw_sham
 from bids_interp.phantom.heads.subject import subject_displacement, subject_truth
 from bids_interp.spatial import Grid, exponential, log_jacobian, refine_velocity, resample
 from bids_interp.training.classifier import ClassifierRecipe
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import make_folds
-from bids_interp.training.fold import FoldResult, Place, train_fold
+from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
 from bids_interp.training.recipe import TrainingRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
 TEMPLATE = 'MNI152NLin2009aSym'
 EFFECT = EFFECTS['hippocampus']
-#: 4 mm, around the brain of the template with room for larger ones.
+#: 4 mm, around the brain of the template with room for larger brains.
 GRID = Grid(
     (40, 48, 42),
     np.array([[4.0, 0, 0, -78], [0, 4, 0, -112], [0, 0, 4, -73], [0, 0, 0, 1]]),
     TEMPLATE,
 )
 WORKING_SPACING = 2.0
-#: Anatomies per real brain, and of the template's brain; each appears with and without the change.
+#: Anatomies per real brain and of the template brain; each is used with and without the change.
 ANATOMIES, PHANTOM_ANATOMIES = 4, 16
 ANATOMY_MM = 2.0
 SEVERITY = (0.7, 1.3)
@@ -100,15 +100,15 @@ DATASET = 'ds002748'
 
 
 class Base(NamedTuple):
-    """One brain in template space: where it came from, and its intensities."""
+    """Brain in template space: its origin and intensities."""
 
     participant: str
     source: Path | None
     brain: np.ndarray
 
 
-class Planted(NamedTuple):
-    """The cohort and what is known about each image."""
+class DemoCohort(NamedTuple):
+    """Cohort with the ground truth of each image."""
 
     cohort: Cohort
     severity: np.ndarray
@@ -118,7 +118,7 @@ class Planted(NamedTuple):
 
 
 def main() -> None:
-    """Run every stage and print the numbers."""
+    """Run every stage and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('bids_dir', type=Path)
     parser.add_argument('work_dir', type=Path)
@@ -127,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bases = list(base_brains(options.bids_dir, options.work_dir))
-    planted = plant(bases)
+    planted = warp_brains(bases)
     folds = make_folds(planted.cohort.labels, planted.cohort.families, FOLDS, SEED)
     jobs = [(planted.cohort, fold, index, options.work_dir) for index, fold in enumerate(folds)]
     with multiprocessing.get_context('spawn').Pool(options.jobs) as pool:
@@ -136,12 +136,12 @@ def main() -> None:
 
 
 def working_grid() -> Grid:
-    """The template's field of view at 2 mm."""
+    """Return the field of view of the template at 2 mm."""
     return Grid.from_image(brain_template(TEMPLATE), TEMPLATE).with_spacing(WORKING_SPACING)
 
 
 def base_brains(bids_dir: Path, work_dir: Path) -> Iterator[Base]:
-    """Bring every brain to the template's working grid (affine), and the template's own."""
+    """Return every brain and the template brain on the working grid (affine)."""
     template, grid = brain_template(TEMPLATE), working_grid()
     reference = grid.to_image(np.zeros(grid.shape))
     folder = work_dir / 'brains'
@@ -170,7 +170,7 @@ def base_brains(bids_dir: Path, work_dir: Path) -> Iterator[Base]:
 
 
 def brain_masks() -> tuple[np.ndarray, np.ndarray]:
-    """The template's brain on the model's grid, and with room for larger brains around it."""
+    """Return the template brain on the grid of the model, without and with a margin."""
     template = brain_template(TEMPLATE)
     inside = torch.from_numpy((np.asarray(template.dataobj) > 0).astype(np.float32))[None, None]
     share = resample(inside, Grid.from_image(template, TEMPLATE), GRID, antialias=True)[0, 0]
@@ -178,10 +178,10 @@ def brain_masks() -> tuple[np.ndarray, np.ndarray]:
     return brain, binary_dilation(brain)
 
 
-def plant(bases: list[Base]) -> Planted:
-    """Warp every brain into its images: anatomies, each with the change and with a sham."""
+def warp_brains(bases: list[Base]) -> DemoCohort:
+    """Warp every brain into images: each anatomy with the change and with a sham."""
     fine = working_grid()
-    planned = plan_atrophy(fine, EFFECT.changes, EFFECT.absorb)
+    planned = fit_atrophy(fine, EFFECT.changes, EFFECT.absorb)
     velocity = refine_velocity(planned.velocity, fine, GRID)[0].numpy()
     plan = AtrophyField(GRID, velocity, EFFECT.changes, EFFECT.absorb)
     room = brain_masks()[1]
@@ -191,12 +191,12 @@ def plant(bases: list[Base]) -> Planted:
         count = PHANTOM_ANATOMIES if base.source is None else ANATOMIES
         for number in range(2 * count):
             label = number % 2
-            # The anatomy is drawn first, so that both members of a pair get the same one.
+            # The anatomy is drawn first, so that both images of a pair get the same one.
             rng = np.random.default_rng([SEED, family, number // 2])
             anatomy = sample_anatomy(GRID, rng, ANATOMY_MM)
             rng = np.random.default_rng([SEED, family, number // 2, label])
             severity = float(rng.uniform(*SEVERITY))
-            change = plan if label else sham(plan, rng)
+            change = plan if label else draw_sham(plan, rng)
             made = subject_displacement(anatomy, change, severity, GRID)
             pull_back = torch.from_numpy(made.displacement)[None]
             image = resample(data, fine, GRID, antialias=True, displacement=pull_back)
@@ -219,11 +219,11 @@ def plant(bases: list[Base]) -> Planted:
         TARGET,
     )
     print(f'{len(bases)} brains, {len(cohort)} images', flush=True)
-    return Planted(cohort, np.array(severities), np.stack(truths), plan)
+    return DemoCohort(cohort, np.array(severities), np.stack(truths), plan)
 
 
 def base_keys(base: Base) -> tuple[str, ...]:
-    """What identifies the scan that an image was made of."""
+    """Return the identity of the scan that an image was made from."""
     if base.source is None:
         return ()
     return subject_keys(image_fingerprint(base.source), DATASET, base.participant)
@@ -233,11 +233,11 @@ def run_fold(cohort: Cohort, fold: Any, index: int, work_dir: Path) -> FoldResul
     """Train one fold (in a process of its own)."""
     torch.set_num_threads(1)
     folder = work_dir / f'cohort-{cohort_digest()}' / f'fold-{index}'
-    return train_fold(cohort, fold, index, RECIPE, Place(folder, tell=print), seed=SEED)
+    return train_fold(cohort, fold, index, RECIPE, FoldWorkspace(folder, report=print), seed=SEED)
 
 
 def cohort_digest() -> str:
-    """Short name of what makes the cohort, so that checkpoints of another one are left alone."""
+    """Return a digest of the cohort, so that checkpoints of other cohorts are not used."""
     made_of = (EFFECT, SEVERITY, ANATOMY_MM, ANATOMIES, PHANTOM_ANATOMIES, SEED, PREPROCESSING)
     return hashlib.sha256(repr(made_of).encode()).hexdigest()[:8]
 
@@ -245,11 +245,11 @@ def cohort_digest() -> str:
 def write_bundle(
     out_dir: Path,
     bases: list[Base],
-    planted: Planted,
+    planted: DemoCohort,
     folds: list[Any],
     results: list[FoldResult],
 ) -> None:
-    """Write the bundle twice: first to explain with, then with the scores in its card."""
+    """Write the bundle twice: first to compute explanations, then with their scores."""
     cohort = planted.cohort
     logits, fold_of = np.zeros(len(cohort)), np.zeros(len(cohort), int)
     for index, (fold, result) in enumerate(zip(folds, results, strict=True)):
@@ -302,7 +302,7 @@ def write_bundle(
 
 
 def classifier_metrics(logits: np.ndarray, fold_of: np.ndarray, cohort: Cohort) -> dict[str, Any]:
-    """Out-of-fold AUC with an interval over brains; fold means are taken out first."""
+    """Return the out-of-fold AUC with an interval over brains, after removing fold means."""
     centred = logits.copy()
     for index in np.unique(fold_of):
         centred[fold_of == index] -= np.median(logits[fold_of == index])
@@ -320,7 +320,7 @@ def classifier_metrics(logits: np.ndarray, fold_of: np.ndarray, cohort: Cohort) 
     }
 
 
-def map_scores(bundle: ModelBundle, planted: Planted, fold_of: np.ndarray) -> dict[str, Any]:
+def map_scores(bundle: ModelBundle, planted: DemoCohort, fold_of: np.ndarray) -> dict[str, Any]:
     """Compare maps of held-out images, explained by their own fold, with the known truth."""
     cohort, (brain, _) = planted.cohort, brain_masks()
     scores: dict[str, Any] = {}
@@ -351,7 +351,7 @@ def map_scores(bundle: ModelBundle, planted: Planted, fold_of: np.ndarray) -> di
 
 
 def model_card(config: BundleConfig, n_brains: int, n_images: int) -> str:
-    """The README of the bundle; every number comes from the configuration."""
+    """Return the README of the bundle; every number comes from the configuration."""
     metrics, maps = config.metrics, config.metrics['maps']
     changes = ', '.join(f'{name} {change:+.0%}' for name, change in EFFECT.changes.items())
     rows = '\n'.join(
@@ -367,20 +367,20 @@ def model_card(config: BundleConfig, n_brains: int, n_images: int) -> str:
 
 **A demonstration, not a model of any disease.** It was trained to find a change of volume that
 was planted into healthy and other brains by a computer ({changes}; taken up by the
-{EFFECT.absorb}; severity {SEVERITY[0]} to {SEVERITY[1]} times that). What it says about a real
-scan has no meaning for the person scanned. Research use only, never diagnosis.
+{EFFECT.absorb}; severity {SEVERITY[0]} to {SEVERITY[1]} times that). Its predictions for a real
+scan mean nothing for the person. Research use only, not for diagnosis.
 
 | | |
 |---|---|
 | Made by | `benchmarks/train_demo_model.py`, bids_interp {config.version}, {config.created} |
-| Machine | {platform.machine()}, PyTorch {torch.__version__}, one thread a fold |
+| Machine | {platform.machine()}, PyTorch {torch.__version__}, one thread per fold |
 | Data | {n_brains} brains of OpenNeuro ds002748 (CC0) at 2 mm and the MNI152NLin2009aSym brain |
 | Images | {n_images}: smooth warps of these brains, half planted, half sham |
 | Grid | {GRID.shape[0]} x {GRID.shape[1]} x {GRID.shape[2]} voxels of 4 mm, {TEMPLATE} |
 | Networks | {FOLDS} folds of a small robust CNN and a {SIMULATOR.capacity} simulator |
 | Licence | {config.license} |
 
-## How good is it
+## Performance
 
 Out of fold; intervals are 95 %, over brains. AUC {area['value']:.3f} ({area['low']:.3f} to
 {area['high']:.3f}), permutation p = {metrics['permutation_p']:.4f}.
@@ -394,9 +394,9 @@ range of the map | range of the truth |
 
 ## Limits
 
-The maps are smoother and weaker than the truth. The pattern is known to the classifier only as
-far as it needs it to tell the classes apart. Scanners, ages and diseases other than those of the
-data were not tried. Left and right are treated alike by the planted change, not by the networks.
+The maps are smoother and weaker than the truth. The classifier learns the pattern only as far as
+it needs it to separate the classes. Other scanners, ages and diseases than those of the data were
+not tested. The planted change is symmetric; the networks are not.
 """
 
 

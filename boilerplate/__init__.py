@@ -1,1 +1,1 @@
-"""Texts that go with the results: methods sentences, references, job scripts."""
+"""Texts that go with the results: methods text and references."""

@@ -1,4 +1,4 @@
-"""References of the methods text, read from the packaged BibTeX file."""
+"""Bibliography of the methods text, read from the packaged BibTeX file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def references() -> dict[str, dict[str, str]]:
     Returns
     -------
     dict
-        Key to fields in lower case, braces of BibTeX taken away.
+        Fields in lower case without BibTeX braces, by key.
 
     Examples
     --------
@@ -33,14 +33,14 @@ def references() -> dict[str, dict[str, str]]:
     }
 
 
-def short(key: str) -> str:
-    """Author and year as cited in a text.
+def short_citation(key: str) -> str:
+    """Return author and year as cited in a text.
 
     Examples
     --------
-    >>> short('n4')
+    >>> short_citation('n4')
     'Tustison et al., 2010'
-    >>> short('missing')
+    >>> short_citation('missing')
     'missing'
     """
     entry = references().get(key)
@@ -53,15 +53,15 @@ def short(key: str) -> str:
     return f'{many}, {entry["year"]}' if 'year' in entry else many
 
 
-def full(key: str) -> str:
-    """One reference as plain text."""
+def full_reference(key: str) -> str:
+    """Return one reference as plain text."""
     entry = references()[key]
     names = [name for name in entry.get('author', '').split(' and ') if name != 'others']
     shown = '; '.join(names[:5]) + ('; et al.' if len(names) > 5 else '')
-    place = entry.get('journal') or entry.get('booktitle') or entry.get('howpublished') or ''
+    source = entry.get('journal') or entry.get('booktitle') or entry.get('howpublished') or ''
     volume = f' {entry["volume"]}' if 'volume' in entry else ''
     pages = f': {entry["pages"].replace("--", "-")}' if 'pages' in entry else ''
     year = f' ({entry["year"]})' if 'year' in entry else ''
     doi = f' doi:{entry["doi"]}' if 'doi' in entry else ''
     shown = f'{shown}{year}' if year else shown.rstrip('.')
-    return f'{shown}. {entry.get("title", key)}. {place}{volume}{pages}.{doi}'.strip()
+    return f'{shown}. {entry.get("title", key)}. {source}{volume}{pages}.{doi}'.strip()

@@ -1,4 +1,4 @@
-"""Methods text: the sentences of the workflows with their references, as Markdown and HTML."""
+"""Methods text of the workflows with references, as Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -9,43 +9,48 @@ from pathlib import Path
 from typing import Protocol
 
 from bids_interp.bids.write.atomic import write_text
-from bids_interp.boilerplate.bibliography import BIBLIOGRAPHY, full, references, short
+from bids_interp.boilerplate.bibliography import (
+    BIBLIOGRAPHY,
+    full_reference,
+    references,
+    short_citation,
+)
 from bids_interp.version import __version__
 
 _CITATION = re.compile(r'\[(-?@[^\]]+)\]')
 _KEY = re.compile(r'@([\w:.-]*\w)')
 
 
-class Described(Protocol):
-    """A workflow that tells what it does."""
+class DescribedWorkflow(Protocol):
+    """Workflow with a methods text."""
 
     def visit_desc(self) -> str:
-        """Sentences of the workflow and of everything in it."""
+        """Return the methods text of the workflow and its parts."""
         ...
 
 
-def methods_text(workflow: Described) -> str:
-    """Write the methods text of a workflow.
+def methods_text(workflow: DescribedWorkflow) -> str:
+    """Return the methods text of a workflow.
 
     Parameters
     ----------
     workflow : niworkflows.engine.LiterateWorkflow
-        Its ``__desc__`` and those of its parts are the body.
+        Workflow with ``__desc__``, its own and that of its parts.
 
     Returns
     -------
     str
-        Markdown with citations as ``[@key]``, the same sentence only once.
+        Markdown with citations as ``[@key]``, without repeated paragraphs.
     """
     template = files('bids_interp.boilerplate').joinpath('methods.md').read_text(encoding='utf-8')
     paragraphs = [part.strip() for part in re.split(r'\n\s*\n', workflow.visit_desc())]
-    # Many images share a workflow's sentences; nobody wants to read them once per image.
+    # The workflows of all images have the same text.
     body = '\n\n'.join(dict.fromkeys(part for part in paragraphs if part))
     return template.replace('VERSION', __version__).replace('BODY', body)
 
 
 def cited(markdown: str) -> list[str]:
-    """Keys that a text cites and the bibliography knows, in the order of the text.
+    """Return the keys that a text cites, in its order, if they are in the bibliography.
 
     Examples
     --------
@@ -57,10 +62,9 @@ def cited(markdown: str) -> list[str]:
 
 
 def render_html(markdown: str) -> str:
-    """Turn the methods text into HTML with a list of references.
+    """Return the methods text as HTML with a list of references.
 
-    Headings, paragraphs, emphasis, code and citations are all that such a text needs, so that no
-    converter has to be installed.
+    The text has only headings, paragraphs, emphasis, code and citations, so no converter is needed.
 
     Parameters
     ----------
@@ -70,7 +74,7 @@ def render_html(markdown: str) -> str:
     Returns
     -------
     str
-        A piece of HTML.
+        HTML fragment.
 
     Examples
     --------
@@ -88,7 +92,7 @@ def render_html(markdown: str) -> str:
             parts.append(f'<p>{_inline(block)}</p>')
     keys = cited(markdown)
     if keys:
-        items = ''.join(f'<li>{html.escape(full(key))}</li>' for key in keys)
+        items = ''.join(f'<li>{html.escape(full_reference(key))}</li>' for key in keys)
         parts.append(f'<h3>References</h3>\n<ol class="references">{items}</ol>')
     return '\n'.join(parts)
 
@@ -105,21 +109,21 @@ def _cite(match: re.Match[str]) -> str:
     pieces = []
     for piece in match.group(1).split(';'):
         key = _KEY.search(piece)
-        pieces.append(html.escape(short(key.group(1))) if key else piece.strip())
+        pieces.append(html.escape(short_citation(key.group(1))) if key else piece.strip())
     return f'({"; ".join(pieces)})'
 
 
 def write_citation(folder: str | Path, markdown: str) -> list[Path]:
     """Write ``CITATION.md``, ``CITATION.html`` and ``CITATION.bib``, each atomically.
 
-    Several jobs may write them at the same time: a reader always finds a whole file.
+    Several jobs may write the files at the same time.
 
     Parameters
     ----------
     folder : path
-        Usually ``logs`` of the output directory; made where it is missing.
+        Output folder, usually ``logs`` of the output directory; created if missing.
     markdown : str
-        Of :func:`methods_text`.
+        Text of :func:`methods_text`.
 
     Returns
     -------

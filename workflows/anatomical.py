@@ -1,4 +1,4 @@
-"""The anatomical workflow: from a T1w image to a brain that is placed in the model's template."""
+"""Anatomical workflow: from a T1w image to a brain in the space of the template."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.bids.read.query import T1wRecord
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.interfaces.anatomical import Conform, PrepareBrain, RegisterBrain
 from bids_interp.settings import Settings
 
-INPUTS = ['t1w', 't1w_derivative', 'mask']
-OUTPUTS = [
-    't1w_preproc',
-    'brain_mask',
-    'brain',
+ANATOMICAL_INPUTS = ['t1w', 't1w_derivative', 'mask']
+#: Outputs of the nodes ``prepare_brain`` and ``register_brain``.
+BRAIN_OUTPUTS = ['t1w_preproc', 'brain_mask', 'brain', 'skull_stripped_input', 'conform_report']
+REGISTRATION_OUTPUTS = [
     'native_to_template',
     'xfm_forward_itk',
     'xfm_inverse_itk',
     'template_brain',
-    'skull_stripped_input',
-    'conform_report',
 ]
+ANATOMICAL_OUTPUTS = [*BRAIN_OUTPUTS, *REGISTRATION_OUTPUTS]
 
 
 def init_anatomical_wf(
@@ -35,7 +34,7 @@ def init_anatomical_wf(
     offline: bool = True,
     name: str = 'anatomical_wf',
 ) -> Workflow:
-    """Conform one T1w image, find its brain and place it in the model's template.
+    """Conform one T1w image, extract the brain and register it to the template of the model.
 
     Workflow Graph
         .. workflow::
@@ -48,9 +47,9 @@ def init_anatomical_wf(
     Parameters
     ----------
     skull_strip : {'auto', 'force', 'skip'}
-        Look whether the brain was extracted before; always extract; take the image as extracted.
+        Extract the brain if the image has a skull; always; never.
     strip_template : str, optional
-        TemplateFlow name of the whole-head template; the best on this machine if not given.
+        TemplateFlow name of the whole-head template; by default the best one available locally.
     model_template : str
         Name of the brain template of the model.
     omp_nthreads : int
@@ -60,7 +59,7 @@ def init_anatomical_wf(
     fast : bool
         Trade accuracy of the registrations for time.
     offline : bool
-        Never ask the network for a template.
+        Do not download templates.
     name : str
         Name of the workflow.
 
@@ -69,9 +68,9 @@ def init_anatomical_wf(
     t1w
         The source image.
     t1w_derivative
-        Preprocessed T1w image to use in its place; bias correction is left out.
+        Preprocessed T1w image to use instead, without bias correction.
     mask
-        Brain mask of another tool; extraction is left out unless it is forced.
+        Brain mask of another tool, used unless extraction is forced.
 
     Outputs
     -------
@@ -82,22 +81,22 @@ def init_anatomical_wf(
     brain
         Native brain, 0 outside.
     native_to_template
-        JSON file that has, under the same key, the rows of a 4 x 4 matrix: native to template
-        world, RAS+ mm; and the quality of the registration.
+        JSON file with the rows of a 4 x 4 matrix under the same key (native to template world, RAS+
+        mm) and the quality of the registration.
     xfm_forward_itk, xfm_inverse_itk
-        The same as ITK text: T1w to template, template to T1w.
+        The same affine as ITK text: T1w to template, template to T1w.
     template_brain
         The brain on the 1 mm grid of the template.
     skull_stripped_input
-        Whether the image came without its skull.
+        True if the input image had no skull.
     conform_report
-        JSON file: what was found and changed, and how the brain was found.
+        JSON file: changes to the header and orientation, and origin of the brain mask.
     """
     ants = {'num_threads': omp_nthreads, 'random_seed': random_seed, 'fast': fast}
     workflow = Workflow(name=name)
     workflow.__desc__ = _description(skull_strip, model_template)
-    inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
-    outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
+    inputnode = pe.Node(niu.IdentityInterface(fields=ANATOMICAL_INPUTS), name='inputnode')
+    outputnode = pe.Node(niu.IdentityInterface(fields=ANATOMICAL_OUTPUTS), name='outputnode')
     conform = pe.Node(Conform(), name='conform', mem_gb=1.0)
     prepare_brain = pe.Node(
         PrepareBrain(
@@ -115,36 +114,21 @@ def init_anatomical_wf(
     )
     workflow.connect([
         (inputnode, conform, [('t1w', 't1w'), ('t1w_derivative', 't1w_derivative')]),
-        (inputnode, prepare_brain, [
-            ('t1w', 't1w'),
-            ('t1w_derivative', 't1w_derivative'),
-            ('mask', 'mask'),
-        ]),
+        (inputnode, prepare_brain, [(field, field) for field in ANATOMICAL_INPUTS]),
         (inputnode, register_brain, [('t1w', 't1w')]),
         (conform, prepare_brain, [
             ('conformed', 'conformed'),
             ('conform_report', 'conform_report'),
         ]),
         (prepare_brain, register_brain, [('brain', 'brain')]),
-        (prepare_brain, outputnode, [
-            ('t1w_preproc', 't1w_preproc'),
-            ('brain_mask', 'brain_mask'),
-            ('brain', 'brain'),
-            ('skull_stripped_input', 'skull_stripped_input'),
-            ('conform_report', 'conform_report'),
-        ]),
-        (register_brain, outputnode, [
-            ('native_to_template', 'native_to_template'),
-            ('xfm_forward_itk', 'xfm_forward_itk'),
-            ('xfm_inverse_itk', 'xfm_inverse_itk'),
-            ('template_brain', 'template_brain'),
-        ]),
+        (prepare_brain, outputnode, [(field, field) for field in BRAIN_OUTPUTS]),
+        (register_brain, outputnode, [(field, field) for field in REGISTRATION_OUTPUTS]),
     ])  # fmt: skip
     return workflow
 
 
 def anatomical_wf_of(settings: Settings, model_template: str, omp_nthreads: int) -> Workflow:
-    """Make the anatomical workflow as the user's settings want it."""
+    """Return the anatomical workflow with the settings of the user."""
     return init_anatomical_wf(
         skull_strip=settings.skull_strip_t1w,
         strip_template=settings.template,
@@ -156,18 +140,31 @@ def anatomical_wf_of(settings: Settings, model_template: str, omp_nthreads: int)
     )
 
 
+def t1w_inputnode(record: T1wRecord) -> pe.Node:
+    """Return the node with a T1w image and the derivatives of other tools that replace steps."""
+    inputnode = pe.Node(niu.IdentityInterface(fields=ANATOMICAL_INPUTS), name='inputnode')
+    inputnode.inputs.t1w = str(record.path)
+    for field, path in (
+        ('t1w_derivative', record.derivative_t1w),
+        ('mask', record.derivative_mask),
+    ):
+        if path is not None:
+            setattr(inputnode.inputs, field, str(path))
+    return inputnode
+
+
 def _description(skull_strip: str, model_template: str) -> str:
-    """Methods sentences of this workflow."""
+    """Return the methods text of this workflow."""
     extraction = {
-        'auto': 'Unless the image was skull-stripped already or a brain mask was given, the brain '
-        'was extracted',
+        'auto': 'Unless the image was already skull-stripped or a brain mask was available, the '
+        'brain was extracted',
         'force': 'The brain was extracted',
-        'skip': 'The image was taken as skull-stripped already.',
+        'skip': 'The image was assumed to be skull-stripped.',
     }[skull_strip]
     if skull_strip != 'skip':
         extraction += (
-            ' with a whole-head template: an affine and a coarse diffeomorphic registration '
-            '[@ants] brought its brain mask to the head, and the border was fitted by tissue '
+            ' with a whole-head template: its brain mask was transferred to the head by an affine '
+            'and a coarse diffeomorphic registration [@ants], and the border was refined by tissue '
             'classes and mathematical morphology.'
         )
     return f"""
@@ -175,6 +172,6 @@ def _description(skull_strip: str, model_template: str) -> str:
 
 Each T1-weighted (T1w) image was reoriented to RAS+ without resampling and corrected for intensity
 non-uniformity (N4) [@n4], as implemented in *ANTs* [@antsx]. {extraction} The brain was then
-registered to the template {model_template} [@mni2009] by a 12-parameter affine with global
-correlation as metric [@ants].
+registered to the template {model_template} [@mni2009] by a 12-parameter affine transform with
+global correlation as the metric [@ants].
 """

@@ -1,4 +1,4 @@
-"""The workflow of the known-truth benchmark: every scenario and seed on its own."""
+"""Benchmark workflow: one unit for every scenario and seed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bench.design import Benchmark
 from bids_interp.execution.run import Run, send_crashes
-from bids_interp.interfaces.bench import PlanChange
+from bids_interp.interfaces.bench import FitAtrophy
 from bids_interp.workflows.bench_sham import ShamCheck
-from bids_interp.workflows.bench_unit import BenchFiles, Unit
+from bids_interp.workflows.bench_unit import BenchFiles, BenchUnit
 
 if TYPE_CHECKING:
     from bids_interp.bench.records import Provenance
@@ -31,45 +31,47 @@ def init_bench_wf(
     """Train, explain and score every scenario with every seed.
 
     Workflow Graph
-        Folds wait for the images alone and every method for its own networks alone, so that
-        MultiProc or a batch system computes them side by side.
+        Folds wait only for the images, and every method only for its own networks, so that the
+        plugin can run them in parallel.
 
     Parameters
     ----------
     benchmark : Benchmark
-        What is run.
+        Design of the benchmark.
     files : BenchFiles
         Files and folders.
     run : Run
-        Share of the machine.
+        Device, processes and threads.
     base_dir, crash_dir : pathlib.Path
-        Work directory of nipype, and where crash files go.
+        Work directory of nipype, and folder of the crash files.
     provenance : Provenance
-        Kept with all scores.
+        Origin of the scores.
     name : str
         Name of the workflow.
     """
     workflow = Workflow(name=name)
     workflow.base_dir = str(base_dir)
     for scenario in benchmark.scenarios:
-        plan = pe.Node(
-            PlanChange(
+        fit_atrophy = pe.Node(
+            FitAtrophy(
                 scenario=scenario,
                 strength=benchmark.strength,
                 template=files.template,
                 spacing_mm=benchmark.spacing_mm,
                 offline=run.settings.offline,
             ),
-            name=f'plan_{scenario}',
+            name=f'fit_atrophy_{scenario}',
             mem_gb=2.0,
         )
         units = [
-            Unit(benchmark, files, run, scenario, seed, provenance) for seed in benchmark.seeds
+            BenchUnit(benchmark, files, run, scenario, seed, provenance) for seed in benchmark.seeds
         ]
         if benchmark.check_sham and scenario == benchmark.scenarios[0]:
             seed = benchmark.seeds[0]
             units.append(ShamCheck(benchmark, files, run, scenario, seed, provenance))
         for unit in units:
-            workflow.connect([(plan, unit.build(), [('plan', f'{unit.short}_plant.plan')])])
+            workflow.connect(
+                [(fit_atrophy, unit.build(), [('atrophy', f'{unit.short}_plant.atrophy')])]
+            )
     send_crashes(workflow, crash_dir)
     return workflow

@@ -1,4 +1,4 @@
-"""The check that a sham warp alone leaves nothing that a classifier could find."""
+"""Sham check: a classifier must not detect a sham warp alone."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bench.design import SHAM
 from bids_interp.interfaces.bench import PlantScenario, TrainJudge
-from bids_interp.workflows.bench_unit import Unit
+from bids_interp.workflows.bench_unit import BenchUnit
 
 if TYPE_CHECKING:
-    from bids_interp.bench.records import ScenarioFacts
+    from bids_interp.bench.records import ScenarioDesign
 
 
-class ShamCheck(Unit):
-    """Patients with a sham warp against controls without one, told apart by our classifier.
+class ShamCheck(BenchUnit):
+    """Builder of a unit in which our classifier must distinguish sham-warped from untouched images.
 
     Parameters
     ----------
-    benchmark, files, engine, scenario, seed, provenance
-        As of :class:`bids_interp.workflows.bench_unit.Unit`; shams are drawn after this scenario.
+    benchmark, files, run, scenario, seed, provenance
+        See :class:`bids_interp.workflows.bench_unit.BenchUnit`; shams follow this scenario.
     """
 
     @property
     def name(self) -> str:
-        """What results and nodes are called after."""
+        """Name of the unit in results and nodes."""
         return SHAM
 
     def build(self) -> Workflow:
-        """All nodes, connected."""
+        """Return the workflow."""
         inputs = self._plant_inputs()
         self.plant = self._node(PlantScenario, 'plant', 4.0, untouched=True, **inputs)
         self.trained[SHAM] = []
@@ -48,13 +48,13 @@ class ShamCheck(Unit):
         return self.workflow
 
     def folder(self, method: str) -> Path:
-        """Folder of the checkpoints; shams after another scenario are other images."""
+        """Return the folder of the checkpoints, which depends on the scenario of the sham."""
         return super().folder(f'{method}-{self.scenario}')
 
-    def _facts(self) -> ScenarioFacts:
+    def _design(self) -> ScenarioDesign:
         return replace(
-            super()._facts(),
-            purpose='images with a sham warp against untouched ones; no classifier may tell',
+            super()._design(),
+            purpose='sham-warped against untouched images; a classifier must not distinguish them',
             changes={},
             methods=[],
         )

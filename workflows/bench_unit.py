@@ -1,4 +1,4 @@
-"""The part of the benchmark's workflow that belongs to one scenario with one seed."""
+"""Benchmark unit: the workflow of one scenario with one seed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from bids_interp.records import to_plain
 from bids_interp.training.recipe import PRESETS, make_recipe
 
 if TYPE_CHECKING:
-    from bids_interp.bench.records import Provenance, ScenarioFacts
+    from bids_interp.bench.records import Provenance, ScenarioDesign
 
-#: Added to the seed of a training that is repeated.
+#: Added to the seed of a repeated training.
 OTHER_SEED = 1000
 SIMULATORS = ('ours', 'otherseed', 'ipmi2021')
 
@@ -37,25 +37,25 @@ class BenchFiles:
     ----------
     brains : pathlib.Path
         JSON: label, t1w, mask, transform and digest of each brain.
-    context : pathlib.Path
+    input_space : pathlib.Path
         Grid, mask and intensities of our model.
     checkpoints : pathlib.Path
-        Folder for checkpoints; its name changes with the images.
+        Folder for checkpoints, specific to the images.
     out_dir : pathlib.Path
-        Where results go.
+        Output directory.
     template : str
         Name of the brain template.
     """
 
     brains: Path
-    context: Path
+    input_space: Path
     checkpoints: Path
     out_dir: Path
     template: str
 
 
 def unit_name(scenario: str, seed: int, strength: str) -> str:
-    """Name of a scenario with a seed, as in file names.
+    """Return the name of a scenario with a seed in file names.
 
     Examples
     --------
@@ -65,21 +65,21 @@ def unit_name(scenario: str, seed: int, strength: str) -> str:
     return f'{scenario}{"" if strength == "moderate" else strength}_seed-{seed}'
 
 
-class Unit:
-    """One scenario with one seed: its images, its networks, its maps, its scores.
+class BenchUnit:
+    """Builder of the workflow of one scenario with one seed: images, networks, maps and scores.
 
     Parameters
     ----------
     benchmark : Benchmark
-        What is run.
+        Design of the benchmark.
     files : BenchFiles
         Files and folders.
     run : Run
-        Share of the machine.
+        Device, processes and threads.
     scenario, seed : str, int
-        Which.
+        Scenario and seed.
     provenance : Provenance
-        Kept with the scores.
+        Origin of the scores.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Unit:
         self.benchmark, self.files, self.run = benchmark, files, run
         self.scenario, self.seed, self.provenance = scenario, seed, provenance
         null = named_scenario(scenario, benchmark.strength).null
-        # Without a truth there are numbers of simulations alone.
+        # Without a truth only simulations are measured.
         self.methods = [m for m in benchmark.methods if not null or m in SIMULATORS]
         self.label = unit_name(self.name, seed, benchmark.strength)
-        # Part of the names of nodes: lines of the log and crash files say what they are about.
+        # Part of the node names, so that log lines and crash files name the unit.
         self.short = f'{self.name}_{seed}'
         self.threads = max(1, run.nprocs // benchmark.n_folds)
         self.workflow = Workflow(name=f'{self.label.replace("-", "_")}_wf')
@@ -107,11 +107,11 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What results and nodes are called after."""
+        """Name of the unit in results and nodes."""
         return self.scenario
 
     def build(self) -> Workflow:
-        """All nodes, connected."""
+        """Return the workflow."""
         self.plant = self._node(PlantScenario, 'plant', 4.0, **self._plant_inputs())
         saliency = [name for name in self.methods if name in SALIENCY_METHODS]
         baselines = [name for name in self.methods if name in ('difference', 'tbm', 'exact')]
@@ -138,7 +138,7 @@ class Unit:
         benchmark = self.benchmark
         return {
             'brains': str(self.files.brains),
-            'context': str(self.files.context),
+            'input_space': str(self.files.input_space),
             'scenario': self.scenario,
             'strength': benchmark.strength,
             'replicates': benchmark.replicates,
@@ -157,7 +157,7 @@ class Unit:
     def _train(
         self, method: str, recipe: dict[str, Any], seed: int, images: str = 'cohort'
     ) -> None:
-        """Classifier and simulator of each fold."""
+        """Add classifier and simulator of each fold."""
         self.trained[method] = []
         for index in range(self.benchmark.n_folds):
             node = self._node(
@@ -170,7 +170,7 @@ class Unit:
             self.trained[method].append(node)
 
     def _train_judge(self) -> None:
-        """A classifier of another family for each fold."""
+        """Add a classifier of another family for each fold."""
         self.trained['sfcn'] = []
         for index in range(self.benchmark.n_folds):
             node = self._node(
@@ -183,7 +183,7 @@ class Unit:
             self.trained['sfcn'].append(node)
 
     def _training(self, method: str, recipe: dict[str, Any]) -> dict[str, Any]:
-        """Inputs that all nodes have that train."""
+        """Inputs of all nodes that train."""
         device = self.run.device
         return {
             'recipe': recipe,
@@ -194,13 +194,13 @@ class Unit:
         }
 
     def folder(self, method: str) -> Path:
-        """Folder of the checkpoints of a method."""
+        """Return the folder of the checkpoints of a method."""
         path = self.files.checkpoints / self.label / method
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def _explain(self, interface: Any, name: str, index: int, **inputs: Any) -> pe.Node:
-        """A node that explains images of a fold."""
+        """Add a node that explains images of a fold."""
         explained = self.benchmark.explained
         node = self._node(interface, name, 2.5, index=index, explained=explained, **inputs)
         fields = [(field, field) for field in ('cohort', 'folds')]
@@ -220,7 +220,7 @@ class Unit:
         )  # fmt: skip
         images = 'paper_cohort' if is_paper else 'cohort'
         self.workflow.connect([
-            (self.plant, node, [(images, 'own_cohort'), ('known', 'known')]),
+            (self.plant, node, [(images, 'own_cohort'), ('ground_truth', 'ground_truth')]),
             (self.trained[method][index], node, [('result', 'result')]),
             (self.trained['sfcn'][index], node, [('result', 'judge')]),
         ])  # fmt: skip
@@ -241,10 +241,10 @@ class Unit:
 
     def _explain_by_baselines(self, methods: list[str], index: int) -> None:
         node = self._explain(BaselineFold, f'baselines_{index}', index, methods=methods)
-        self.workflow.connect([(self.plant, node, [('known', 'known')])])
+        self.workflow.connect([(self.plant, node, [('ground_truth', 'ground_truth')])])
 
     def _score(self) -> None:
-        """Put everything together and write it."""
+        """Add the nodes that score the unit and write the results."""
         order = [node for nodes in self.trained.values() for node in nodes]
         numbers = {
             method: [order.index(node) for node in nodes] for method, nodes in self.trained.items()
@@ -253,7 +253,7 @@ class Unit:
             'classifiers': numbers,
             'recipe': self.benchmark.recipe,
             'draws': self.benchmark.draws,
-            'facts': to_plain(self._facts()),
+            'design': to_plain(self._design()),
             'random_seed': self.seed,
         }
         score = pe.Node(ScoreScenario(**inputs), name=f'{self.short}_score', mem_gb=4.0)
@@ -267,7 +267,7 @@ class Unit:
             mem_gb=0.5,
         )
         self.workflow.connect([
-            (self.plant, score, [(f, f) for f in ('cohort', 'folds', 'known')]),
+            (self.plant, score, [(f, f) for f in ('cohort', 'folds', 'ground_truth')]),
             (score, write, [(f, f) for f in ('scores', 'images', 'pictures')]),
         ])  # fmt: skip
         for field, output, nodes in (
@@ -282,12 +282,12 @@ class Unit:
                 self.workflow.connect([(node, merge, [(output, f'in{number}')])])
             self.workflow.connect([(merge, score, [('out', field)])])
 
-    def _facts(self) -> ScenarioFacts:
-        from bids_interp.bench.records import ScenarioFacts
+    def _design(self) -> ScenarioDesign:
+        from bids_interp.bench.records import ScenarioDesign
 
         benchmark, scenario = self.benchmark, named_scenario(self.scenario, self.benchmark.strength)
         recipes = {'ours': benchmark.recipe, 'ipmi2021': benchmark.paper, 'sfcn': benchmark.judge}
-        return ScenarioFacts(
+        return ScenarioDesign(
             scenario=self.name,
             seed=self.seed,
             strength=benchmark.strength,

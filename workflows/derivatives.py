@@ -1,4 +1,4 @@
-"""Sinks: what the other workflows computed becomes BIDS derivatives."""
+"""Derivatives workflow: sinks that write BIDS derivatives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.write.provenance import common_fields
-from bids_interp.bids.write.scan_outputs import OutputContext, Plan, plan_anatomical, plan_explain
+from bids_interp.bids.write.scan_outputs import (
+    ImageOutputs,
+    plan_anatomical,
+    plan_explain,
+    sink_inputs,
+)
 from bids_interp.interfaces.sink import DerivativesSink
 
 if TYPE_CHECKING:
@@ -33,7 +38,7 @@ def init_derivatives_wf(
     prepared_with: dict[str, Any] | None = None,
     name: str = 'derivatives_wf',
 ) -> Workflow:
-    """Write the derivatives of one T1w image; sinks only.
+    """Write the derivatives of one T1w image.
 
     Parameters
     ----------
@@ -44,15 +49,15 @@ def init_derivatives_wf(
     roots : mapping
         Link name -> root of every input dataset: ``{'raw': BIDS_DIR, **derivatives}``.
     bundle : ModelBundle
-        The model; its identity, template and grid are written down.
+        Model bundle; its identity, template and grid go into the sidecars.
     doses, output_spaces, saliency
         As given to the explain workflow.
     derivative_t1w, derivative_mask : pathlib.Path, optional
-        Precomputed files that the anatomical workflow used.
+        Files of other tools that the anatomical workflow used.
     random_seed : int
-        Seed, for the sidecars.
+        Random seed, for the sidecars.
     prepared_with : dict, optional
-        What decided how the brain was prepared, for its sidecar.
+        Settings of the brain preparation, for its sidecar.
     name : str
         Name of the workflow.
 
@@ -61,24 +66,24 @@ def init_derivatives_wf(
     t1w_preproc, brain_mask, template_brain, xfm_forward_itk, xfm_inverse_itk
         Files of the anatomical workflow.
     skull_stripped_input
-        Whether the preprocessed image has no skull (bool).
+        True if the input image had no skull.
     conform_report, native_to_template
-        JSON objects for sidecars: what was done to orientation and header; the registration.
+        JSON objects for sidecars: changes to orientation and header; the registration.
     anatomy, model_input, velocity, prediction, dose_response, counterfactual
         Files of the explain workflow.
     membership, velocity_facts, native_facts, template_facts
         JSON files of the explain workflow that go into sidecars.
     simulated_native, logjacobian_native, simulated_template, logjacobian_template
-        Lists of files of the explain workflow, of the spaces asked for.
+        Lists of files of the explain workflow, in the requested spaces.
     saliency, saliency_facts, saliency_methods
-        Maps of the explain workflow and what they are, if any are asked for.
+        Saliency maps of the explain workflow and their descriptions, if requested.
 
     Outputs
     -------
     brain_files, registration_files, explain_files
-        What was written.
+        The files written.
     """
-    context = OutputContext(
+    image_outputs = ImageOutputs(
         source=Path(source),
         out_dir=Path(out_dir),
         roots=roots,
@@ -90,38 +95,32 @@ def init_derivatives_wf(
         prepared_with=prepared_with,
         field_kind=bundle.field_kind,
     )
-    anatomical = plan_anatomical(context)
-    # Brain and mask have a sink of their own: where the registration fails, they are looked at.
+    anatomical = plan_anatomical(image_outputs)
+    # Brain and mask have their own sink, so that they can be inspected if registration fails.
     plans = {
         'brain': {key: anatomical.pop(key) for key in ('t1w_preproc', 'brain_mask')},
         'registration': anatomical,
-        'explain': plan_explain(context, doses, output_spaces, saliency),
+        'explain': plan_explain(image_outputs, doses, output_spaces, saliency),
     }
     workflow = Workflow(name=name)
-    fields = sorted({field for plan in plans.values() for field in _fields(plan)})
+    fields = sorted({field for plan in plans.values() for field in sink_inputs(plan)})
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
     outputnode = pe.Node(
-        niu.IdentityInterface(fields=[f'{what}_files' for what in plans]), name='outputnode'
+        niu.IdentityInterface(fields=[f'{kind}_files' for kind in plans]), name='outputnode'
     )
-    for what, plan in plans.items():
+    for kind, plan in plans.items():
         sink = pe.Node(
-            DerivativesSink(plan=plan, out_dir=str(out_dir)), name=f'ds_{what}', mem_gb=0.5
+            DerivativesSink(plan=plan, out_dir=str(out_dir)), name=f'ds_{kind}', mem_gb=0.5
         )
         workflow.connect([
-            (inputnode, sink, [(field, field) for field in _fields(plan)]),
-            (sink, outputnode, [('out_files', f'{what}_files')]),
+            (inputnode, sink, [(field, field) for field in sink_inputs(plan)]),
+            (sink, outputnode, [('out_files', f'{kind}_files')]),
         ])  # fmt: skip
     return workflow
 
 
-def _fields(plan: Plan) -> list[str]:
-    """Inputs of a sink: its files, and what its sidecars learn on the way."""
-    learned = {name for outputs in plan.values() for o in outputs for _, name in o.learned}
-    return [*plan, *sorted(learned)]
-
-
 def describe_grid(bundle: ModelBundle) -> str:
-    """Describe the grid of a model, for the ``Resolution`` of a sidecar."""
+    """Return the description of a model's grid, for the ``Resolution`` of a sidecar."""
     shape = ' x '.join(str(size) for size in bundle.grid.shape)
     spacing = ' x '.join(f'{size:.4g}' for size in bundle.grid.spacing)
     return f'Grid of the model: {shape} voxels of {spacing} mm.'

@@ -1,10 +1,10 @@
-"""The explain workflow: from a subject's brain to simulated images and log-Jacobian maps."""
+"""Explain workflow: from a brain to simulated images and log-Jacobian maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -43,6 +43,8 @@ OUTPUTS = [
     'saliency_facts',
     'saliency_methods',
 ]
+#: Outputs of ``prepare_input`` that every node with a network takes.
+MODEL_INPUT = [('model_input', 'model_input'), ('membership', 'membership')]
 
 
 def init_explain_wf(
@@ -59,15 +61,15 @@ def init_explain_wf(
     offline: bool = True,
     name: str = 'explain_wf',
 ) -> Workflow:
-    """Simulate what a classifier has learned on one brain, and measure it.
+    """Simulate on one brain what a classifier has learned, and measure it.
 
     Parameters
     ----------
     bundle : ModelBundle
-        Classifiers and simulators; only its path, hash and template are used here.
+        Model bundle; only its path, hash and template are used here.
     dataset_key : str
-        DOI or name of the input dataset: with ``participant``, how the bundle knows a subject
-        that it was trained with.
+        DOI or name of the input dataset; with ``participant`` it identifies training subjects of
+        the bundle.
     participant : str
         Label without ``sub-``.
     doses : sequence of float
@@ -75,8 +77,7 @@ def init_explain_wf(
     output_spaces : sequence of str
         ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
     saliency : sequence of str
-        Saliency methods whose maps are made as well, of
-        :data:`bids_interp.constants.SALIENCY_METHODS`.
+        Saliency methods to compare with, of :data:`bids_interp.constants.SALIENCY_METHODS`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
     omp_nthreads : int
@@ -84,33 +85,34 @@ def init_explain_wf(
     random_seed : int
         Seed of PyTorch and ANTs.
     offline : bool
-        Never ask the network for the template.
+        Do not download the template.
     name : str
         Name of the workflow.
 
     Inputs
     ------
     t1w
-        The source image, only for its fingerprint.
+        The source image, used only for its fingerprint.
     brain
         Native brain: preprocessed T1w image, zero outside the brain mask.
     native_to_template
-        JSON file that has, under the same key, the rows of a 4 x 4 matrix: native to template
-        world, RAS+ mm.
+        JSON file with the rows of a 4 x 4 matrix under the same key: native to template world,
+        RAS+ mm.
     template_brain
         The same brain in template space at 1 mm, zero outside.
 
     Outputs
     -------
     anatomy
-        Local volumes of the observed brain relative to the template; a file of no bytes where the
-        registration gave up.
+        Local volumes of the observed brain relative to the template; an empty file if the
+        registration failed.
     model_input
-        What the classifier saw.
+        Input of the classifier.
     membership
         JSON: ``InTrainingSet``, ``FoldsUsed`` and ``HeldOut``.
     observed
-        JSON: answer to the observed image (:func:`bids_interp.interfaces.explain.summarise`).
+        JSON: prediction for the observed image
+        (:func:`bids_interp.interfaces.explain.mean_answer`).
     prediction
         JSON: ``Target``, ``InTrainingSet``, ``FoldsUsed``, ``HeldOut``, ``Observed`` and
         ``Simulated``.
@@ -120,24 +122,17 @@ def init_explain_wf(
         Two files, see :func:`bids_interp.bids.explain_files.field_files`; ``velocity_facts``
         (JSON) has an object for each direction.
     simulated_native, logjacobian_native, simulated_template, logjacobian_template
-        Lists of files, see :func:`bids_interp.bids.explain_files.realised_files`. Only those of
-        the spaces asked for are set. ``native_facts`` and ``template_facts`` (JSON) have an object
-        for each direction and dose.
+        Lists of files, see :func:`bids_interp.bids.explain_files.realised_files`, in the requested
+        spaces only. ``native_facts`` and ``template_facts`` (JSON) have an object for each
+        direction and dose.
     saliency, saliency_facts, saliency_methods
-        Of :class:`bids_interp.interfaces.saliency.Saliency`; only set if methods are asked for.
+        Outputs of :class:`bids_interp.interfaces.saliency.Saliency`, if methods are requested.
     """
     if device == 'auto':
         from bids_interp.device import resolve_device
 
         device = resolve_device(device)
-    model = {
-        'model': str(Path(bundle.path)),
-        'model_hash': bundle.version_hash,
-        'contrast': bundle.contrast_name,
-        'allow_code': bundle.allow_code,
-        'num_threads': omp_nthreads,
-        'random_seed': random_seed,
-    }
+    model = _model_inputs(bundle, omp_nthreads, random_seed)
     network = {**model, 'device': device, 'use_gpu': device.startswith('cuda')}
     doses = [float(dose) for dose in doses]
 
@@ -151,14 +146,6 @@ def init_explain_wf(
         mem_gb=1.0,
         n_procs=omp_nthreads,
     )
-    classify = pe.Node(Classify(**network), name='classify', mem_gb=1.0, n_procs=omp_nthreads)
-    simulate = pe.Node(Simulate(**network), name='simulate', mem_gb=1.5, n_procs=omp_nthreads)
-    counterfactual = pe.Node(
-        Counterfactual(doses=doses, **network),
-        name='counterfactual',
-        mem_gb=1.5,
-        n_procs=omp_nthreads,
-    )
     measure_anatomy = pe.Node(
         MeasureAnatomy(
             template=bundle.template,
@@ -170,10 +157,6 @@ def init_explain_wf(
         mem_gb=1.0,
         n_procs=omp_nthreads,
     )
-    networks = (classify, simulate, counterfactual)
-    for node in networks:
-        workflow.connect(prepare_input, 'model_input', node, 'model_input')
-        workflow.connect(prepare_input, 'membership', node, 'membership')
     workflow.connect([
         (inputnode, prepare_input, [
             ('t1w', 't1w'),
@@ -182,12 +165,48 @@ def init_explain_wf(
         ]),
         (inputnode, measure_anatomy, [('template_brain', 'template_brain')]),
         (measure_anatomy, outputnode, [('anatomy', 'anatomy')]),
+        (prepare_input, outputnode, MODEL_INPUT),
+    ])  # fmt: skip
+    _add_networks(workflow, doses, network, omp_nthreads)
+    for space in ('native', 'template'):
+        if wants_space(output_spaces, space, bundle.template):
+            _add_realisation(workflow, space, doses, bundle.field_kind, omp_nthreads)
+    if saliency:
+        _add_saliency(workflow, saliency, network, omp_nthreads)
+    return workflow
+
+
+def _model_inputs(bundle: ModelBundle, omp_nthreads: int, random_seed: int) -> dict[str, Any]:
+    """Inputs of every node that opens the model."""
+    return {
+        'model': str(Path(bundle.path)),
+        'model_hash': bundle.version_hash,
+        'contrast': bundle.contrast_name,
+        'allow_code': bundle.allow_code,
+        'num_threads': omp_nthreads,
+        'random_seed': random_seed,
+    }
+
+
+def _add_networks(
+    workflow: Workflow, doses: Sequence[float], network: dict[str, Any], omp_nthreads: int
+) -> None:
+    """Add the nodes that run the classifiers and simulators."""
+    classify = pe.Node(Classify(**network), name='classify', mem_gb=1.0, n_procs=omp_nthreads)
+    simulate = pe.Node(Simulate(**network), name='simulate', mem_gb=1.5, n_procs=omp_nthreads)
+    counterfactual = pe.Node(
+        Counterfactual(doses=doses, **network),
+        name='counterfactual',
+        mem_gb=1.5,
+        n_procs=omp_nthreads,
+    )
+    prepare_input, outputnode = (workflow.get_node(n) for n in ('prepare_input', 'outputnode'))
+    workflow.connect([
+        (prepare_input, classify, MODEL_INPUT),
+        (prepare_input, simulate, MODEL_INPUT),
+        (prepare_input, counterfactual, MODEL_INPUT),
         (classify, counterfactual, [('observed', 'observed')]),
         (simulate, counterfactual, [('velocity', 'velocity')]),
-        (prepare_input, outputnode, [
-            ('model_input', 'model_input'),
-            ('membership', 'membership'),
-        ]),
         (classify, outputnode, [('observed', 'observed')]),
         (simulate, outputnode, [('velocity', 'velocity'), ('velocity_facts', 'velocity_facts')]),
         (counterfactual, outputnode, [
@@ -196,54 +215,52 @@ def init_explain_wf(
             ('counterfactual', 'counterfactual'),
         ]),
     ])  # fmt: skip
-    for place in ('native', 'template'):
-        if wants_space(output_spaces, place, bundle.template):
-            _add_realisation(workflow, place, doses, bundle.field_kind, omp_nthreads)
-    if saliency:
-        saliency_maps = pe.Node(
-            Saliency(methods=list(saliency), **network),
-            name='saliency_maps',
-            mem_gb=1.5,
-            n_procs=omp_nthreads,
-        )
-        names = [(name, name) for name in ('saliency', 'saliency_facts', 'saliency_methods')]
-        workflow.connect([
-            (prepare_input, saliency_maps, [
-                ('model_input', 'model_input'),
-                ('membership', 'membership'),
-            ]),
-            (saliency_maps, outputnode, names),
-        ])  # fmt: skip
-    return workflow
+
+
+def _add_saliency(
+    workflow: Workflow, methods: Sequence[str], network: dict[str, Any], omp_nthreads: int
+) -> None:
+    """Add the node of the saliency maps."""
+    saliency_maps = pe.Node(
+        Saliency(methods=list(methods), **network),
+        name='saliency_maps',
+        mem_gb=1.5,
+        n_procs=omp_nthreads,
+    )
+    fields = [(field, field) for field in ('saliency', 'saliency_facts', 'saliency_methods')]
+    workflow.connect([
+        (workflow.get_node('prepare_input'), saliency_maps, MODEL_INPUT),
+        (saliency_maps, workflow.get_node('outputnode'), fields),
+    ])  # fmt: skip
 
 
 def _add_realisation(
-    workflow: Workflow, place: str, doses: Sequence[float], field_kind: str, omp_nthreads: int
+    workflow: Workflow, space: str, doses: Sequence[float], field_kind: str, omp_nthreads: int
 ) -> None:
-    """Carry the simulations out at full resolution, in ``native`` or ``template`` space."""
-    wanted = {
+    """Add the node that realises the simulations in ``native`` or ``template`` space."""
+    fields = {
         'native': [('brain', 'image'), ('native_to_template', 'to_template')],
         'template': [('template_brain', 'image')],
     }
     realise = pe.Node(
         Realise(doses=doses, field_kind=field_kind, num_threads=omp_nthreads),
-        name=f'realise_{place}',
+        name=f'realise_{space}',
         mem_gb=2.5,
         n_procs=omp_nthreads,
     )
     workflow.connect([
-        (workflow.get_node('inputnode'), realise, wanted[place]),
+        (workflow.get_node('inputnode'), realise, fields[space]),
         (workflow.get_node('simulate'), realise, [('velocity', 'velocity')]),
         (realise, workflow.get_node('outputnode'), [
-            ('simulated', REALISED['simulated', place]),
-            ('log_jacobian', REALISED['logjacobian', place]),
-            ('facts', FACTS[place]),
+            ('simulated', REALISED['simulated', space]),
+            ('log_jacobian', REALISED['logjacobian', space]),
+            ('facts', FACTS[space]),
         ]),
     ])  # fmt: skip
 
 
 def _description(bundle: ModelBundle) -> str:
-    """Methods sentences of this workflow."""
+    """Return the methods text of this workflow."""
     demonstration = (
         ' This model is a demonstration: its results show how the software works and say nothing '
         'about any disease.'
@@ -255,27 +272,28 @@ def _description(bundle: ModelBundle) -> str:
 
 The brain was resampled once onto the grid of the model *{bundle.name}* (version
 {bundle.version_hash}, {bundle.n_folds} fold(s)) and its intensities were normalised.{demonstration}
-Only classifiers that had not been trained with the subject were used. For each of them a simulator
-[@liu2021; @condconv] gave a stationary velocity field that moves the logit of the classifier up
-(the learned pattern is injected) or down (removed); the fields were averaged over the folds. Fields
-were refined by cubic splines at full resolution, integrated by scaling and squaring
-[@scaling_squaring], and the brain was warped once. Maps show the natural logarithm of the Jacobian
-determinant of the deformation from the observed to the simulated image: positive values mean local
-expansion, negative values contraction.
+Only classifiers that had not been trained with the subject were used. For each classifier a
+simulator [@liu2021; @condconv] computed a stationary velocity field that raises the logit (the
+learned pattern is injected) or lowers it (the pattern is removed); the fields were averaged over
+the folds. The fields were refined by cubic splines at full resolution and integrated by scaling and
+squaring [@scaling_squaring], and the brain was warped once. The maps show the natural logarithm of
+the Jacobian determinant of the deformation from the observed to the simulated image: positive
+values mean local expansion, negative values contraction.
 
-For the group level the volumes of the observed brain were measured, independently of the model, by
-a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} mm) [@ants].
+For the group level, the local volumes of the observed brain were measured independently of the
+model by a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} mm)
+[@ants].
 """
 
 
 def _saliency_description(methods: Sequence[str], bundle: ModelBundle) -> str:
-    """Methods sentences of the saliency maps, if there are any."""
+    """Return the methods text of the saliency maps, if any are made."""
     if not methods:
         return ''
     return f"""
 For comparison, saliency maps of the same classifiers were computed with *Captum* [@captum]
-({', '.join(methods)}; methods that do not apply to the network were left out), on the same input
-and with the {bundle.mean_image_name} as the baseline. Each map was divided by the class gap of its
-fold and the maps were averaged over the folds. They show where the answer depends on the
-brightness of voxels and carry no direction of volume change.
+({', '.join(methods)}; methods that do not apply to the network were skipped), with the same input
+and the {bundle.mean_image_name} as the baseline. Each map was divided by the class gap of its fold,
+and the maps were averaged over the folds. They show where the prediction depends on the brightness
+of voxels and do not indicate a direction of volume change.
 """

@@ -1,4 +1,4 @@
-"""The workflow of the group level."""
+"""Group workflow: summaries, scores, tests and report."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from bids_interp.interfaces.group import (
 
 def init_group_wf(
     *,
-    plan: Path,
-    where: Path,
+    analysis: Path,
+    grid_regions: Path,
     maps: Sequence[str],
     voxelwise: Sequence[str],
     null_models: bool,
@@ -35,29 +35,29 @@ def init_group_wf(
     """Summarise the maps, score the subjects, test, and report.
 
     Workflow Graph
-        Maps of each direction and dose are read by a node of their own, scores by another; the
-        report waits for all of them.
+        One node per direction and dose reads the maps, another one computes the scores; the report
+        waits for all of them.
 
     Parameters
     ----------
-    plan, where : pathlib.Path
-        Plan (JSON); mask and regions (.npz).
+    analysis, grid_regions : pathlib.Path
+        Group analysis (JSON); mask and regions (.npz).
     maps : sequence of str
         Directions and doses.
     voxelwise : sequence of str
         Columns of the voxel-wise model, on the first of the maps.
     null_models : bool
-        Whether there are models of permuted labels.
+        True if there are models of permuted labels.
     nprocs : int
         Processes that the permutations of the voxel-wise model may use.
     crash_dir, base_dir : pathlib.Path
-        Where crash files and intermediate results go.
+        Folders of crash files and of intermediate results.
     name : str
         Name of the workflow.
     """
     workflow = Workflow(name=name)
     workflow.base_dir = str(base_dir)
-    shared = {'plan': str(plan), 'where': str(where)}
+    shared = {'analysis': str(analysis), 'grid_regions': str(grid_regions)}
     merge_maps = pe.Node(niu.Merge(len(maps)), name='merge_maps')
     write_tables = pe.Node(WriteTables(**shared), name='write_tables', mem_gb=1.0)
     score_expression = pe.Node(ScoreExpression(**shared), name='score_expression', mem_gb=1.0)
@@ -66,12 +66,12 @@ def init_group_wf(
         describe = pe.Node(
             DescribeMaps(map_name=map_name, **shared), name=f'describe_{map_name}', mem_gb=1.5
         )
-        workflow.connect(describe, 'facts', merge_maps, f'in{index + 1}')
+        workflow.connect(describe, 'result', merge_maps, f'in{index + 1}')
     workflow.connect([
-        (merge_maps, write_tables, [('out', 'described')]),
-        (merge_maps, report, [('out', 'described')]),
-        (write_tables, report, [('facts', 'tables')]),
-        (score_expression, report, [('facts', 'scores')]),
+        (merge_maps, write_tables, [('out', 'summaries')]),
+        (merge_maps, report, [('out', 'summaries')]),
+        (write_tables, report, [('result', 'tables')]),
+        (score_expression, report, [('result', 'scores')]),
     ])  # fmt: skip
     if voxelwise:
         merge_voxelwise = pe.Node(niu.Merge(len(voxelwise)), name='merge_voxelwise')
@@ -82,10 +82,10 @@ def init_group_wf(
                 mem_gb=3.0,
                 n_procs=nprocs,
             )
-            workflow.connect(test_voxels, 'facts', merge_voxelwise, f'in{index + 1}')
+            workflow.connect(test_voxels, 'result', merge_voxelwise, f'in{index + 1}')
         workflow.connect(merge_voxelwise, 'out', report, 'voxelwise')
     if null_models:
         compare_pattern = pe.Node(ComparePattern(**shared), name='compare_pattern', mem_gb=2.0)
-        workflow.connect(compare_pattern, 'facts', report, 'pattern')
+        workflow.connect(compare_pattern, 'result', report, 'pattern')
     send_crashes(workflow, crash_dir)
     return workflow

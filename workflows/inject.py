@@ -1,4 +1,4 @@
-"""The inject workflow: every T1w image is placed in the template, then its replicates are made."""
+"""Inject workflow: registers every T1w image to the template, then makes its replicates."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ def init_inject_wf(
     base_dir: Path,
     name: str = 'inject_wf',
 ) -> Workflow:
-    """Plant a change into every T1w image, each on its own; those with a problem fail with it.
+    """Plant a change into every T1w image, independently of the others.
+
+    Images with a problem fail with that problem.
 
     Parameters
     ----------
     run : Run
-        Input dataset, how images are prepared, and where crash files go.
+        Settings of the user, device, processes and threads.
     records : sequence of T1wRecord
         Images; each gets a workflow named by
         :func:`bids_interp.execution.run.workflow_name`.
     replicates : mapping
-        Label of a participant to its replicates
+        Replicates by the label of their participant
         (:class:`bids_interp.phantom.inject.assignment.Replicate` as plain types).
     injection : mapping
         Inputs of :class:`bids_interp.interfaces.inject.Inject` that all images share.
@@ -53,7 +55,7 @@ def init_inject_wf(
     for record in records:
         single_name = workflow_name(record.prefix)
         if record.problem and workflow.get_node(single_name) is not None:
-            continue  # it shares its name, and so the problem, with one before
+            continue  # an image with the same name, and so the same problem, came before
         if record.problem:
             single_wf = _init_refusal_wf(record.problem, single_name)
         else:
@@ -71,11 +73,12 @@ def init_inject_wf(
 
 
 def _init_refusal_wf(problem: str, name: str) -> Workflow:
-    """Fail with a problem that was found before, so that the verdict tells it as any other."""
+    """Fail with a problem that is already known, so that it is reported like any other."""
     workflow = Workflow(name=name)
     refuse = niu.Function(function=_refuse, input_names=['problem'], output_names=['none'])
     refuse.inputs.problem = problem
-    workflow.add_nodes([pe.Node(refuse, name='check_input')])
+    check_input = pe.Node(refuse, name='check_input')
+    workflow.add_nodes([check_input])
     return workflow
 
 

@@ -1,4 +1,4 @@
-"""The whole: one workflow per T1w image, and the one that holds them all."""
+"""Participant workflow: one workflow per T1w image, and the workflow that contains them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype.interfaces import utility as niu
-from nipype.interfaces.base import Undefined
-from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.read.prepared import prepared_with
@@ -19,7 +16,7 @@ from bids_interp.execution.run import Run, send_crashes, workflow_name
 from bids_interp.models.bundle.choice import output_spaces
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
-from bids_interp.workflows.anatomical import anatomical_wf_of
+from bids_interp.workflows.anatomical import ANATOMICAL_INPUTS, anatomical_wf_of, t1w_inputnode
 from bids_interp.workflows.derivatives import init_derivatives_wf
 from bids_interp.workflows.explain import init_explain_wf
 from bids_interp.workflows.report import init_report_wf
@@ -29,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def work_key(settings: Settings, bundle: ModelBundle) -> str:
-    """Name the part of the work directory that belongs to this dataset and method.
+    """Return the name of the work folder of this dataset and these settings.
 
-    Runs that would make different intermediate files under the same names get different folders;
-    doses, output spaces and where the folders lie do not matter, so that they do not cost a rerun.
+    Settings that change intermediate files give another folder. Doses, output spaces and the
+    location of the dataset do not, so that changing them costs no rerun.
     """
     description = settings.bids_dir / 'dataset_description.json'
     parts = [
@@ -57,20 +54,20 @@ def init_bids_interp_wf(
     on_error: Callable[[T1wRecord, Exception], None] | None = None,
     name: str = 'bids_interp_wf',
 ) -> Workflow:
-    """Process every T1w image on its own.
+    """Process every T1w image independently of the others.
 
     Parameters
     ----------
     run : Run
-        Choices of the user, and the share of the machine.
+        Settings of the user, device, processes and threads.
     bundle : ModelBundle
-        The model that applies.
+        Model bundle.
     records : sequence of T1wRecord
         Images; each gets a workflow named by :func:`workflow_name`.
     base_dir : Path
         Work directory of nipype.
     on_error : callable, optional
-        Called when the workflow of one image cannot be built; the others are. Without it the
+        Called if the workflow of one image cannot be built; the others are built. Without it the
         error is raised.
     name : str
         Name of the workflow.
@@ -96,14 +93,14 @@ def init_bids_interp_wf(
 
 
 def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name: str) -> Workflow:
-    """Take one T1w image to derivatives and report.
+    """Process one T1w image up to its derivatives and report.
 
     Parameters
     ----------
     run : Run
-        Choices of the user, and the share of the machine.
+        Settings of the user, device, processes and threads.
     bundle : ModelBundle
-        The model that applies.
+        Model bundle.
     record : T1wRecord
         The image.
     name : str
@@ -112,12 +109,7 @@ def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name
     settings = run.settings
     spaces = output_spaces(settings, bundle.template)
     workflow = Workflow(name=name)
-    inputnode = pe.Node(
-        niu.IdentityInterface(fields=['t1w', 't1w_derivative', 'mask']), name='inputnode'
-    )
-    inputnode.inputs.t1w = str(record.path)
-    inputnode.inputs.t1w_derivative = _optional(record.derivative_t1w)
-    inputnode.inputs.mask = _optional(record.derivative_mask)
+    inputnode = t1w_inputnode(record)
     anatomical_wf = anatomical_wf_of(settings, bundle.template, run.omp_nthreads)
     explain_wf = init_explain_wf(
         bundle=bundle,
@@ -144,14 +136,10 @@ def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name
         random_seed=settings.random_seed,
         prepared_with=prepared_with(settings),
     )
-    # Without the run's name, which would make every report a new one.
+    # Without the name of the run, which would make nipype write every report again.
     report_wf = init_report_wf(out_dir=settings.output_dir, prefix=record.prefix)
     workflow.connect([
-        (inputnode, anatomical_wf, [
-            ('t1w', 'inputnode.t1w'),
-            ('t1w_derivative', 'inputnode.t1w_derivative'),
-            ('mask', 'inputnode.mask'),
-        ]),
+        (inputnode, anatomical_wf, [(field, f'inputnode.{field}') for field in ANATOMICAL_INPUTS]),
         (inputnode, explain_wf, [('t1w', 'inputnode.t1w')]),
     ])  # fmt: skip
     _connect_all(workflow, anatomical_wf, explain_wf)
@@ -162,14 +150,10 @@ def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name
 
 
 def _connect_all(workflow: Workflow, source: Workflow, target: Workflow) -> None:
-    """Connect every output of a workflow to the input of the same name of another."""
+    """Connect every output of a workflow to the input of another with the same name."""
     outputs = source.get_node('outputnode').outputs.copyable_trait_names()
     inputs = target.get_node('inputnode').inputs.copyable_trait_names()
     shared = [name for name in inputs if name in outputs]
     workflow.connect([
         (source, target, [(f'outputnode.{name}', f'inputnode.{name}') for name in shared]),
     ])  # fmt: skip
-
-
-def _optional(path: Path | None) -> str:
-    return Undefined if path is None else str(path)

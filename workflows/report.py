@@ -1,4 +1,4 @@
-"""The report of one T1w image."""
+"""Report workflow of one T1w image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.interfaces.reports import Figures, Report
 
-#: What the sinks have written; it says when it is time to draw.
+#: Outputs of the sinks; they make the report wait for the derivatives.
 WRITTEN = ('brain_files', 'registration_files', 'explain_files')
 
 
@@ -24,7 +24,7 @@ def init_report_wf(
 ) -> Workflow:
     """Draw the figures of one T1w image and write its report.
 
-    Both nodes work from the derivatives on disk.
+    Both nodes read the derivatives on disk.
 
     Workflow Graph
         .. workflow::
@@ -50,7 +50,7 @@ def init_report_wf(
     Inputs
     ------
     brain_files, registration_files, explain_files
-        Derivatives of the image; they only say that it is time to draw.
+        Derivatives of the image; not read, the report only waits for them.
 
     Outputs
     -------

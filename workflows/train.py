@@ -1,4 +1,4 @@
-"""The train workflow: from T1w images with labels to a model bundle."""
+"""Train workflow: from T1w images with labels to a model bundle."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.read.prepared import Prepared, prepared_with
+from bids_interp.bids.read.prepared import PreparedFiles, prepared_with
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.provenance import common_fields
-from bids_interp.bids.write.scan_outputs import OutputContext, plan_anatomical
+from bids_interp.bids.write.scan_outputs import (
+    ImageOutputs,
+    OutputPlan,
+    plan_anatomical,
+    sink_inputs,
+)
 from bids_interp.execution.run import Run, send_crashes, workflow_name
 from bids_interp.interfaces.sink import DerivativesSink
 from bids_interp.interfaces.train import (
@@ -26,7 +31,7 @@ from bids_interp.interfaces.train import (
 )
 from bids_interp.records import to_plain
 from bids_interp.settings import Settings
-from bids_interp.workflows.anatomical import anatomical_wf_of
+from bids_interp.workflows.anatomical import ANATOMICAL_INPUTS, anatomical_wf_of, t1w_inputnode
 from bids_interp.workflows.train_sanity import add_sanity
 
 if TYPE_CHECKING:
@@ -35,26 +40,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What the nodes of a training need besides the settings.
+    """Inputs, recipe and outputs of a training.
 
     Parameters
     ----------
     recipe : dict
         Arguments of :func:`bids_interp.training.recipe.make_recipe`.
     recipe_digest : str
-        Of the recipe that they make.
+        Digest of that recipe.
     n_folds : int
-        Folds.
-    context, table : pathlib.Path
+        Number of folds.
+    input_space, table : pathlib.Path
         Grid, mask and intensities; labels, families, keys and covariates.
     inputs : list of pathlib.Path
         Inputs of the classifier, in the order of the table.
     checkpoints : pathlib.Path
         Folder for checkpoints.
     bundle, report_dir : pathlib.Path
-        Where the model and what describes it go.
+        Folders of the model and of its report.
     facts : ModelFacts
-        Of the configuration of the bundle.
+        Name, networks and settings, for the configuration of the bundle.
     classifier : dict, optional
         Source of a given classifier.
     """
@@ -62,7 +67,7 @@ class TrainPlan:
     recipe: dict[str, Any]
     recipe_digest: str
     n_folds: int
-    context: Path
+    input_space: Path
     table: Path
     inputs: list[Path]
     checkpoints: Path
@@ -76,32 +81,32 @@ def init_training_inputs_wf(
     *,
     settings: Settings,
     records: Sequence[T1wRecord],
-    prepared: dict[str, Prepared],
+    prepared: dict[str, PreparedFiles],
     template: str,
-    context: Path,
+    input_space: Path,
     inputs_dir: Path,
     run: Run,
     base_dir: Path,
     name: str = 'training_inputs_wf',
 ) -> Workflow:
-    """Bring every T1w image onto the grid of the model, each on its own.
+    """Resample every T1w image to the grid of the model, independently of the others.
 
     Parameters
     ----------
     settings : Settings
-        Choices of the user.
+        Settings of the user.
     records : sequence of T1wRecord
         Images.
     prepared : dict
-        Prefix of an image to what an earlier run has left of it in the output directory.
+        Brains in the output directory that an earlier run has prepared, by the prefix of the image.
     template : str
         Template of the model.
-    context : pathlib.Path
+    input_space : pathlib.Path
         Grid, mask and intensities of the model.
     inputs_dir : pathlib.Path
-        Where the inputs are kept, ``<prefix>.safetensors``.
+        Folder of the inputs, ``<prefix>.safetensors``.
     run : Run
-        Share of the machine.
+        Device, processes and threads.
     base_dir : pathlib.Path
         Work directory of nipype.
     name : str
@@ -110,56 +115,70 @@ def init_training_inputs_wf(
     workflow = Workflow(name=name)
     workflow.base_dir = str(base_dir)
     for record in records:
-        single_wf = _init_single_input_wf(
-            settings, record, prepared.get(record.prefix), template, context, inputs_dir, run
+        training_input = pe.Node(
+            TrainingInput(
+                input_space=str(input_space),
+                out_file=str(inputs_dir / f'{record.prefix}.safetensors'),
+            ),
+            name='training_input',
+            mem_gb=1.0,
         )
-        crash_dir = run.log_dir(record.subject)
-        send_crashes(single_wf, crash_dir)
+        found = prepared.get(record.prefix)
+        if found is None:
+            single_wf = _init_new_input_wf(settings, record, training_input, template, run)
+        else:
+            single_wf = _init_prepared_input_wf(found, training_input, workflow_name(record.prefix))
+        send_crashes(single_wf, run.log_dir(record.subject))
         workflow.add_nodes([single_wf])
     return workflow
 
 
-def _init_single_input_wf(
-    settings: Settings,
-    record: T1wRecord,
-    prepared: Prepared | None,
-    template: str,
-    context: Path,
-    inputs_dir: Path,
-    run: Run,
+def _init_prepared_input_wf(
+    prepared: PreparedFiles, training_input: pe.Node, name: str
 ) -> Workflow:
-    workflow = Workflow(name=workflow_name(record.prefix))
-    place = pe.Node(
-        TrainingInput(
-            context=str(context), out_file=str(inputs_dir / f'{record.prefix}.safetensors')
+    """Use a brain that an earlier run has prepared."""
+    workflow = Workflow(name=name)
+    take_prepared = pe.Node(
+        TakePrepared(
+            t1w=str(prepared.t1w), mask=str(prepared.mask), transform=str(prepared.transform)
         ),
-        name='training_input',
-        mem_gb=1.0,
+        name='take_prepared',
+        mem_gb=0.5,
     )
-    if prepared is not None:
-        take = pe.Node(
-            TakePrepared(
-                t1w=str(prepared.t1w), mask=str(prepared.mask), transform=str(prepared.transform)
-            ),
-            name='take_prepared',
-            mem_gb=0.5,
-        )
-        fields = [('brain', 'brain'), ('native_to_template', 'native_to_template')]
-        workflow.connect([(take, place, fields)])
-        return workflow
-    inputnode = pe.Node(
-        niu.IdentityInterface(fields=['t1w', 't1w_derivative', 'mask']), name='inputnode'
-    )
-    inputnode.inputs.t1w = str(record.path)
-    for field, path in (
-        ('t1w_derivative', record.derivative_t1w),
-        ('mask', record.derivative_mask),
-    ):
-        if path is not None:
-            setattr(inputnode.inputs, field, str(path))
+    fields = [('brain', 'brain'), ('native_to_template', 'native_to_template')]
+    workflow.connect([(take_prepared, training_input, fields)])
+    return workflow
+
+
+def _init_new_input_wf(
+    settings: Settings, record: T1wRecord, training_input: pe.Node, template: str, run: Run
+) -> Workflow:
+    """Prepare a brain and write its derivatives."""
+    workflow = Workflow(name=workflow_name(record.prefix))
+    inputnode = t1w_inputnode(record)
     anatomical_wf = anatomical_wf_of(settings, template, run.omp_nthreads)
-    plan = plan_anatomical(
-        OutputContext(
+    plan = _anatomical_plan(settings, record, template)
+    ds_anatomical = pe.Node(
+        DerivativesSink(plan=plan, out_dir=str(settings.output_dir)),
+        name='ds_anatomical',
+        mem_gb=0.5,
+    )
+    workflow.connect([
+        (inputnode, anatomical_wf, [(field, f'inputnode.{field}') for field in ANATOMICAL_INPUTS]),
+        (anatomical_wf, training_input, [
+            ('outputnode.brain', 'brain'),
+            ('outputnode.native_to_template', 'native_to_template'),
+        ]),
+        (anatomical_wf, ds_anatomical, [
+            (f'outputnode.{field}', field) for field in sink_inputs(plan)
+        ]),
+    ])  # fmt: skip
+    return workflow
+
+
+def _anatomical_plan(settings: Settings, record: T1wRecord, template: str) -> OutputPlan:
+    return plan_anatomical(
+        ImageOutputs(
             source=record.path,
             out_dir=settings.output_dir,
             roots={'raw': settings.bids_dir, **dict(settings.derivatives)},
@@ -171,27 +190,6 @@ def _init_single_input_wf(
             prepared_with=prepared_with(settings),
         )
     )
-    sink = pe.Node(
-        DerivativesSink(plan=plan, out_dir=str(settings.output_dir)),
-        name='ds_anatomical',
-        mem_gb=0.5,
-    )
-    learned = {field for outputs in plan.values() for o in outputs for _, field in o.learned}
-    workflow.connect([
-        (inputnode, anatomical_wf, [
-            ('t1w', 'inputnode.t1w'),
-            ('t1w_derivative', 'inputnode.t1w_derivative'),
-            ('mask', 'inputnode.mask'),
-        ]),
-        (anatomical_wf, place, [
-            ('outputnode.brain', 'brain'),
-            ('outputnode.native_to_template', 'native_to_template'),
-        ]),
-        (anatomical_wf, sink, [
-            (f'outputnode.{field}', field) for field in sorted({*plan, *learned})
-        ]),
-    ])  # fmt: skip
-    return workflow
 
 
 def init_train_wf(
@@ -202,20 +200,20 @@ def init_train_wf(
     base_dir: Path,
     name: str = 'train_wf',
 ) -> Workflow:
-    """Train every fold, each a node of its own, and put them together.
+    """Train every fold in a node of its own, and assemble the model.
 
     Workflow Graph
-        Each fold waits for the cohort alone, so that MultiProc or a batch system trains them side
-        by side; on GPUs one fold a device.
+        Each fold waits for the cohort only, so that the plugin can train the folds in parallel; on
+        GPUs, one fold per device.
 
     Parameters
     ----------
     settings : Settings
-        Choices of the user.
+        Settings of the user.
     plan : TrainPlan
-        What is trained.
+        Inputs, recipe and outputs of the training.
     run : Run
-        Share of the machine.
+        Device, processes and threads.
     base_dir : pathlib.Path
         Work directory of nipype.
     name : str
@@ -226,7 +224,7 @@ def init_train_wf(
     gather_cohort = pe.Node(
         GatherCohort(
             inputs=[str(path) for path in plan.inputs],
-            context=str(plan.context),
+            input_space=str(plan.input_space),
             table=str(plan.table),
             n_folds=plan.n_folds,
             random_seed=settings.random_seed,
@@ -234,10 +232,34 @@ def init_train_wf(
         name='gather_cohort',
         mem_gb=2.0,
     )
-    given: dict[str, Any] = {}
-    if plan.classifier is not None:
-        given = {'classifier': plan.classifier}
-    assemble_model = pe.Node(
+    assemble_model = _assemble_model_node(settings, plan)
+    merge_results = pe.Node(niu.Merge(plan.n_folds), name='merge_results')
+    fold_inputs = _fold_inputs(settings, plan, run)
+    n_procs = min(run.nprocs, fold_inputs['num_threads'] * settings.devices_per_fold)
+    resources: dict[str, Any] = {'mem_gb': 2.5, 'n_procs': n_procs}
+    for index in range(plan.n_folds):
+        train_fold = pe.Node(
+            TrainFold(index=index, directory=str(plan.checkpoints), **fold_inputs),
+            name=f'train_fold_{index}',
+            **resources,
+        )
+        workflow.connect([
+            (gather_cohort, train_fold, [('cohort', 'cohort'), ('folds', 'folds')]),
+            (train_fold, merge_results, [('result', f'in{index + 1}')]),
+        ])  # fmt: skip
+    workflow.connect([
+        (gather_cohort, assemble_model, [('cohort', 'cohort'), ('folds', 'folds')]),
+        (merge_results, assemble_model, [('out', 'results')]),
+    ])  # fmt: skip
+    if settings.sanity:
+        add_sanity(workflow, 0, plan.checkpoints.with_name('sanity'), fold_inputs, resources)
+    send_crashes(workflow, settings.output_dir / 'logs' / f'{run.uuid}_crashes')
+    return workflow
+
+
+def _assemble_model_node(settings: Settings, plan: TrainPlan) -> pe.Node:
+    given = {} if plan.classifier is None else {'classifier': plan.classifier}
+    return pe.Node(
         AssembleModel(
             table=str(plan.table),
             facts=to_plain(plan.facts),
@@ -251,39 +273,23 @@ def init_train_wf(
         name='assemble_model',
         mem_gb=2.0,
     )
-    merge_results = pe.Node(niu.Merge(plan.n_folds), name='merge_results')
+
+
+def _fold_inputs(settings: Settings, plan: TrainPlan, run: Run) -> dict[str, Any]:
+    """Inputs that all folds share."""
+    given: dict[str, Any] = {}
+    if plan.classifier is not None:
+        given['classifier'] = plan.classifier
     if settings.classifier_card is not None:
         given['classifier_card'] = str(settings.classifier_card)
-    threads = max(1, run.nprocs // plan.n_folds)
-    computed: dict[str, Any] = {
+    return {
         'recipe': plan.recipe,
         'recipe_digest': plan.recipe_digest,
         'allow_code': settings.allow_code,
         'device': run.device,
         'use_gpu': run.device.startswith('cuda'),
         'n_devices': settings.devices_per_fold,
-        'num_threads': threads,
+        'num_threads': max(1, run.nprocs // plan.n_folds),
         'random_seed': settings.random_seed,
         **given,
     }
-    n_procs = min(run.nprocs, threads * settings.devices_per_fold)
-    share: dict[str, Any] = {'mem_gb': 2.5, 'n_procs': n_procs}
-    for index in range(plan.n_folds):
-        train_fold = pe.Node(
-            TrainFold(index=index, directory=str(plan.checkpoints), **computed),
-            name=f'train_fold_{index}',
-            **share,
-        )
-        workflow.connect([
-            (gather_cohort, train_fold, [('cohort', 'cohort'), ('folds', 'folds')]),
-            (train_fold, merge_results, [('result', f'in{index + 1}')]),
-        ])  # fmt: skip
-    workflow.connect([
-        (gather_cohort, assemble_model, [('cohort', 'cohort'), ('folds', 'folds')]),
-        (merge_results, assemble_model, [('out', 'results')]),
-    ])  # fmt: skip
-    if settings.sanity:
-        add_sanity(workflow, 0, plan.checkpoints.with_name('sanity'), computed, share)
-    crash_dir = settings.output_dir / 'logs' / f'{run.uuid}_crashes'
-    send_crashes(workflow, crash_dir)
-    return workflow

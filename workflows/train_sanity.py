@@ -1,4 +1,4 @@
-"""The checks of ``train --sanity``, added to the train workflow."""
+"""Sanity checks of a training, added to the train workflow by ``train --sanity``."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ def add_sanity(
     workflow: Workflow,
     index: int,
     directory: Path,
-    computed: dict[str, Any],
-    share: dict[str, Any],
+    fold_inputs: dict[str, Any],
+    resources: dict[str, Any],
 ) -> None:
-    """Add the checks of one fold: after its training, before everything is put together.
+    """Add the checks of one fold between its training and the assembly of the model.
 
     Parameters
     ----------
     workflow : Workflow
-        Of :func:`bids_interp.workflows.train.init_train_wf`.
+        Workflow of :func:`bids_interp.workflows.train.init_train_wf`.
     index : int
         Number of the fold.
     directory : pathlib.Path
-        For checkpoints; not that of the folds, whose curves are shown as those of the model.
-    computed : dict
-        Inputs that the check has in common with the training of a fold.
-    share : dict
+        Folder for checkpoints, other than that of the folds, whose curves are reported.
+    fold_inputs : dict
+        Inputs that the checks share with the training of a fold.
+    resources : dict
         Memory and processors of the node.
     """
     gather_cohort, assemble_model, train_fold = (
@@ -38,9 +38,9 @@ def add_sanity(
         for name in ('gather_cohort', 'assemble_model', f'train_fold_{index}')
     )
     sanity_fold = pe.Node(
-        SanityFold(index=index, directory=str(directory), **computed),
+        SanityFold(index=index, directory=str(directory), **fold_inputs),
         name=f'sanity_fold_{index}',
-        **share,
+        **resources,
     )
     workflow.connect([
         (gather_cohort, sanity_fold, [('cohort', 'cohort'), ('folds', 'folds')]),

@@ -1,1 +1,1 @@
-"""From a T1w image to a brain that is placed in the model's template; no nipype in here."""
+"""Anatomical processing: from a T1w image to a brain in template space, without nipype."""

@@ -1,4 +1,4 @@
-"""The whole-head template brought to a head: affine that counts the brain, then SyN."""
+"""Alignment of a whole-head template with a head: an affine driven by the brain, then SyN."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scipy import ndimage
 
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.ants_tools import Stage
-from bids_interp.anatomical.stripped import foreground_mask
+from bids_interp.anatomical.brain_masks import foreground_mask
 
 WORK_MM = 2.0
 HEAD_MM = 165.0  # from the top of the head to below the brain
 TOP_AREA_MM2 = 400.0
 MARGIN_MM = 20.0  # around the brain, for SyN
-NEAR_MM = 10.0  # rim around the brain that counts in the second affine
-RIM_MM = 4.0  # rim of skull around a brain that is registered alone
-GOOD_AGREEMENT = 0.6  # correlation that only an affine which has arrived reaches
+NEAR_MM = 10.0  # rim around the brain that the second affine uses
+RIM_MM = 4.0  # rim of skull kept around an isolated brain
+GOOD_AGREEMENT = 0.6  # correlation that only a converged affine reaches
 MIN_GAIN = 0.01
 PITCHES = (-25.0, 25.0)  # degrees
 _GC = 'GC[%s,%s,1,1,Regular,0.25]'
@@ -46,7 +46,7 @@ class Scene:
     seed : int
         Seed of ANTs.
     folder : Path
-        Where transforms are kept.
+        Folder of the transforms.
     """
 
     native: Any
@@ -58,7 +58,7 @@ class Scene:
     folder: Path
 
     @classmethod
-    def of(
+    def from_images(
         cls,
         img: nib.Nifti1Image,
         head: nib.Nifti1Image,
@@ -79,20 +79,20 @@ class Scene:
         )
 
     def on_low(self, mask: np.ndarray) -> np.ndarray:
-        """Bring a mask from the native grid to that of ``low``."""
+        """Resample a mask from the native grid to that of ``low``."""
         import ants
 
         native = self.native.new_image_like(mask.astype(np.float32))
         return ants.resample_image_to_target(native, self.low, interp_type='linear').numpy() > 0.5
 
     def mask_on_low(self, affine: str) -> np.ndarray:
-        """Bring the template's mask to the grid of ``low``."""
+        """Warp the template's mask to the grid of ``low``."""
         return warped_mask(self, [affine], self.low) > 0.5
 
     def brain_only(self, found: np.ndarray) -> Scene:
-        """Leave only the brains of both, the head's with a rim of skull.
+        """Return the scene with both brains only; the head's brain keeps a rim of skull.
 
-        The step from brain to skull is what a registration must meet, so it is kept.
+        Registration relies on the edge between brain and skull, so the rim preserves it.
         """
         import ants
 
@@ -105,10 +105,10 @@ class Scene:
 
 
 def without_neck(image: Any) -> Any:
-    """Cut an image off below the head, whose top is found from its brightness.
+    """Crop an image below the head; the top of the head is found from the brightness.
 
-    How much of neck and shoulders was scanned must not move the centre of mass, from which the
-    registration starts. The third axis points up, as in every conformed image.
+    Registration starts from the centre of mass, which must not depend on how much of the neck and
+    shoulders was scanned. The third axis points up, as in every conformed image.
     """
     import ants
 
@@ -124,23 +124,23 @@ def without_neck(image: Any) -> Any:
 
 
 def align(scene: Scene, *, thorough: bool = True) -> str:
-    """Find the affine that brings the template to the head; return its file.
+    """Find the affine from the template to the head; return its file.
 
-    Face and neck, and what a defacing left of them, pull a registration of whole heads off the
-    brain. So a second affine counts the brain and a rim around it only. It is repeated while it
-    gains, and begun again from elsewhere where it did not arrive.
+    The face and neck, or their remains after defacing, pull a whole-head registration off the
+    brain. A second affine therefore uses only the brain and a rim around it. It is repeated while
+    it improves, and restarted from other poses if it does not converge.
 
     Parameters
     ----------
     scene : Scene
-        What to register.
+        Head and template.
     thorough : bool
-        Repeat and begin again; otherwise take the first result.
+        Repeat and restart; otherwise return the first result.
 
     Returns
     -------
     str
-        File of the best affine by the correlation of the images within the rim.
+        File of the affine with the highest correlation of the images within the rim.
     """
     found: list[tuple[float, str]] = []
     for start in _starts(scene):
@@ -157,7 +157,7 @@ def align(scene: Scene, *, thorough: bool = True) -> str:
 
 
 def _starts(scene: Scene) -> Iterator[str]:
-    """Yield whole-head registrations, the likeliest first."""
+    """Yield whole-head registrations, the most likely first."""
     rigid = _affine(scene, [_RIGID], None)
     yield _affine(scene, [_AFFINE], rigid)
     yield rigid
@@ -183,7 +183,7 @@ def _affine(
 
 
 def agreement(scene: Scene, affine: str) -> float:
-    """Return the correlation of head and template around the template's brain."""
+    """Return the correlation of head and template in and around the template's brain."""
     import ants
 
     template = ants.apply_transforms(scene.low, scene.head, [affine], 'linear').numpy()
@@ -199,11 +199,11 @@ def deform(scene: Scene, affine: str, brain: np.ndarray, *, fast: bool = False) 
     Parameters
     ----------
     scene : Scene
-        What to register.
+        Head and template.
     affine : str
-        File to start from.
+        File of the initial affine.
     brain : ndarray of bool
-        Brain on the grid of ``scene.low``; the rest of the head only costs time.
+        Brain on the grid of ``scene.low``; SyN is limited to its surroundings to save time.
     fast : bool
         Fewer iterations.
     """
@@ -224,7 +224,7 @@ def deform(scene: Scene, affine: str, brain: np.ndarray, *, fast: bool = False) 
 
 
 def warped_mask(scene: Scene, transforms: list[str], target: Any, mask: Any = None) -> np.ndarray:
-    """Bring the template's mask (or another on its grid) to a grid by linear interpolation."""
+    """Warp the template's mask (or another mask on its grid) to a grid, interpolated linearly."""
     import ants
 
     mask = scene.mask if mask is None else mask
@@ -232,6 +232,6 @@ def warped_mask(scene: Scene, transforms: list[str], target: Any, mask: Any = No
 
 
 def _grown(mask: Any, mm: float) -> np.ndarray:
-    """Dilate a mask of an ANTs image; float32, 0 or 1."""
+    """Return the dilated mask of an ANTs image; float32, 0 or 1."""
     distance = ndimage.distance_transform_edt(mask.numpy() < 0.5, sampling=mask.spacing)
     return (distance <= mm).astype(np.float32)

@@ -1,9 +1,9 @@
-"""The few calls of ANTs that are used, with seed, threads and metric always explicit.
+"""ANTs tools: registration and conversion with explicit seed, threads and metric.
 
-``ants.registration`` offers fixed recipes only; its reproducible ones (``...Repro``) take minutes
-at 2 mm and fix one thread. The stages here use the same metrics (global and local correlation on a
-regular sampling) through the same library function, so that a fixed number of threads gives the
-same result every time.
+``ants.registration`` offers fixed presets only; its reproducible ones (``...Repro``) take minutes
+at 2 mm and use one thread. The stages here use the same metrics (global and local correlation on a
+regular sampling) through the same library function. Results are reproducible for a fixed number of
+threads.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Stage:
     Attributes
     ----------
     transform : str
-        As in ANTs, e.g. ``Affine[0.1]``.
+        Transform in ANTs notation, e.g. ``Affine[0.1]``.
     metric : str
-        With two ``%s`` for the fixed and the moving image.
+        Metric with two ``%s`` for the fixed and the moving image.
     iterations, shrink, sigmas : str
         One number per level, joined by ``x``; sigmas in voxels.
     """
@@ -48,8 +48,8 @@ class Stage:
 def load_ants(threads: int) -> Any:
     """Import ANTs with a fixed number of threads.
 
-    ITK reads the number when its first filter runs, so a process keeps the first one it was given;
-    every interface of one worker is therefore given the same.
+    ITK reads the number when its first filter runs and keeps it for the life of the process.
+    Every interface of one worker must therefore pass the same number.
     """
     os.environ[THREADS_VARIABLE] = str(max(1, int(threads)))
     import ants
@@ -72,7 +72,7 @@ def to_ants(img: nib.Nifti1Image) -> Any:
 
 
 def at_spacing(img: nib.Nifti1Image, mm: float) -> Any:
-    """Return the image as an ANTs image with cubic voxels of ``mm``, smoothed when made coarser."""
+    """Return an ANTs image with cubic voxels of ``mm``, smoothed along axes that get coarser."""
     import ants
 
     image = to_ants(img)
@@ -92,26 +92,26 @@ def run_registration(
     initial: str | None = None,
     moving_mask: Any = None,
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Register ``moving`` to ``fixed`` and lend the transform files while the block runs.
+    """Register ``moving`` to ``fixed``; the transform files exist while the block runs.
 
     Parameters
     ----------
     fixed, moving : ANTsImage
-        Both three-dimensional.
+        Three-dimensional images.
     stages : sequence of Stage
         Linear stages, or one deformable stage after an ``initial`` affine file.
     seed : int
-        Seed of the sampling.
+        Random seed of the sampling.
     initial : str, optional
-        File of an initial transform; the centres of mass are aligned if not given.
+        File of an initial transform; by default the centres of mass are aligned.
     moving_mask : ANTsImage, optional
-        Where the moving image counts.
+        Part of the moving image that the metric uses.
 
     Yields
     ------
     forward, inverse : list of str
-        Transforms in the order that ``ants.apply_transforms`` takes them, to bring the moving image
-        to the fixed one and the fixed one to the moving one (the latter with the first inverted).
+        Transforms from the moving to the fixed image and back, in the order expected by
+        ``ants.apply_transforms`` (for the way back, the first one is to be inverted).
 
     Raises
     ------
@@ -146,7 +146,7 @@ def run_registration(
 
 
 def read_affine(path: str) -> np.ndarray:
-    """Read an ITK affine file: the 4 x 4 matrix from fixed to moving world points, RAS mm."""
+    """Return the matrix (4 x 4) of an ITK affine file, fixed to moving world points, RAS mm."""
     import ants
 
     transform = ants.read_transform(str(path))
@@ -155,7 +155,7 @@ def read_affine(path: str) -> np.ndarray:
 
 
 def pitched_start(fixed: Any, moving: Any, degrees: float, folder: Path) -> str:
-    """Write a start that aligns the centres of mass and turns about the left-right axis."""
+    """Write an initial transform: centres of mass aligned, rotated about the left-right axis."""
     centre, goal = (np.asarray(i.get_center_of_mass()) for i in (fixed, moving))
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])

@@ -1,4 +1,4 @@
-"""N4: the slowly varying brightness of the scanner, taken out of the image."""
+"""Bias field correction with N4."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import numpy as np
 from scipy import ndimage
 
 from bids_interp.anatomical import ants_tools
-from bids_interp.anatomical.conform import make_image
+from bids_interp.nifti import image_like
 
-FIT_MM = 5.0  # the field is far smoother than this; at this size a fit takes seconds
+FIT_MM = 5.0  # the field is much smoother than this, and the fit takes only seconds
 
 
 def correct_bias(
@@ -17,17 +17,17 @@ def correct_bias(
 ) -> nib.Nifti1Image:
     """Divide a T1w image by its N4 bias field (Tustison et al. 2010).
 
-    The field is fitted in voxels of 5 mm (a shrink factor of about 4), from tissue only, and
-    evaluated on the image's own grid.
+    The field is fitted to tissue in voxels of 5 mm (a shrink factor of about 4) and evaluated on
+    the image's own grid.
 
     Parameters
     ----------
     img : Nifti1Image
         3-D, float.
     mask : Nifti1Image, optional
-        Voxels to fit, same grid; tissue brighter than the background if not given.
+        Voxels to fit, same grid; by default all tissue brighter than the background.
     threads : int
-        Threads of ANTs.
+        Number of ANTs threads.
 
     Returns
     -------
@@ -57,10 +57,10 @@ def correct_bias(
     target = ants_tools.to_ants(img)
     full = ants.resample_image_to_target(smooth, target, interp_type='linear').numpy()
     data = np.asarray(img.dataobj, dtype=np.float32) * np.exp(-full)
-    return make_image(data.astype(np.float32), img.affine, int(img.header['sform_code']))
+    return image_like(data, img)
 
 
 def _extended(field: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Carry the field on to where nothing was fitted, so that no border is amplified."""
+    """Extrapolate the field beyond the fitted voxels, so that borders are not amplified."""
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     return ndimage.gaussian_filter(field[tuple(nearest)], 1.0, mode='nearest')

@@ -1,4 +1,4 @@
-"""Check a T1w image and write it in one form: 3-D, float32, closest to RAS+, qform = sform."""
+"""Conform step: check a T1w image and make it 3-D, float32, closest to RAS+, qform = sform."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.headers import trusted_affine
-from bids_interp.bids.write.atomic import atomic
 from bids_interp.errors import ImageError
+from bids_interp.nifti import make_image
 
 VOXEL_RANGE = (0.2, 5.0)  # mm
 EXTENT_RANGE = (80.0, 600.0)  # mm, field of view along each axis
 SATURATED = 0.001  # share of voxels at the top of an integer type
-NEGATIVE = 0.02  # share of negative voxels in a magnitude image that is worth a word
+NEGATIVE = 0.02  # share of negative voxels in a magnitude image that causes a warning
 
 
 @dataclass
 class ConformReport:
-    """What was found and changed.
+    """Properties of an input image, and warnings.
 
     Attributes
     ----------
     source : str
         Input file name, without its folder.
     shape, voxel_sizes : list
-        After reorientation: voxels and mm along R, A and S.
+        Voxels and mm along R, A and S, after reorientation.
     orientation : str
         Axis codes of the input, e.g. ``LAS``.
     oblique_degrees : float
@@ -36,7 +36,7 @@ class ConformReport:
     data_type : str
         Data type on disk.
     warnings : list of str
-        What the user should know.
+        Warnings for the user.
     """
 
     source: str
@@ -47,14 +47,16 @@ class ConformReport:
     data_type: str = ''
     warnings: list[str] = field(default_factory=list)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, object]:
         """Return plain types with the keys of a BIDS sidecar."""
-        words = {name: ''.join(part.title() for part in name.split('_')) for name in asdict(self)}
-        return {words[name]: value for name, value in asdict(self).items()}
+        return {
+            ''.join(part.title() for part in name.split('_')): value
+            for name, value in asdict(self).items()
+        }
 
 
 def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
-    """Load, check and reorient one T1w image; nothing is resampled.
+    """Load, check and reorient one T1w image without resampling.
 
     Parameters
     ----------
@@ -66,12 +68,12 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
     img : Nifti1Image
         float32, axes closest to RAS+ (obliqueness and voxel sizes kept), qform = sform.
     report : ConformReport
-        What was found and changed.
+        Properties of the input, and warnings.
 
     Raises
     ------
     ImageError
-        If the file cannot be read or cannot be a T1w image; names the file and the remedy.
+        If the file cannot be read or cannot be a T1w image.
     """
     path = Path(path)
     img = _open(path)
@@ -91,31 +93,9 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
     return out, report
 
 
-def make_image(data: np.ndarray, affine: np.ndarray, code: int = 1) -> nib.Nifti1Image:
-    """Return a NIfTI image in mm whose qform and sform are both ``affine`` (4, 4)."""
-    img = nib.Nifti1Image(data, affine)
-    img.set_sform(affine, code=max(1, code))
-    img.set_qform(affine, code=max(1, code))
-    img.header.set_xyzt_units('mm')
-    return img
-
-
-def save_image(img: nib.Nifti1Image, path: str | Path) -> Path:
-    """Write an image whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written, as on a full disk.
-    """
-    with atomic(path) as temporary:
-        nib.save(img, temporary)
-    return Path(path)
-
-
 def _open(path: Path) -> nib.Nifti1Image:
     if not path.is_file():
-        raise ImageError(f'{path} does not exist.', 'Fetch it (datalad get?) or leave it out.')
+        raise ImageError(f'{path} does not exist.', 'Fetch it (datalad get) or exclude it.')
     try:
         img = nib.load(path)
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
@@ -126,8 +106,8 @@ def _open(path: Path) -> nib.Nifti1Image:
         raise ImageError(f'{path} is not a NIfTI file.', 'Convert it to NIfTI.')
     if img.get_data_dtype().kind not in 'iuf':
         raise ImageError(
-            f'{path} holds {img.get_data_dtype()} values, not plain numbers.',
-            'Give the magnitude image in grey values.',
+            f'{path} contains {img.get_data_dtype()} values, not plain numbers.',
+            'Provide the magnitude image with plain grey values.',
         )
     return img
 
@@ -135,23 +115,25 @@ def _open(path: Path) -> nib.Nifti1Image:
 def _damaged(path: Path, error: Exception) -> ImageError:
     return ImageError(
         f'{path} is damaged or truncated ({type(error).__name__}: {error}).',
-        'Copy or fetch the file again and compare its size with the original.',
+        'Copy or fetch the file again, and compare its size with the original.',
     )
 
 
 def _spatial_shape(img: nib.Nifti1Image, path: Path, report: ConformReport) -> tuple[int, ...]:
     shape = img.shape
     if len(shape) > 3 and all(n == 1 for n in shape[3:]):
-        report.warnings.append(f'The image is {len(shape)}-D with one volume; it was made 3-D.')
+        report.warnings.append(
+            f'The image is {len(shape)}-D with one volume; it was reduced to 3-D.'
+        )
         shape = shape[:3]
     if len(shape) > 3:
         raise ImageError(
-            f'{path} holds several volumes (shape {shape}).',
-            'Give each volume, or their average, as a 3-D file of its own.',
+            f'{path} contains several volumes (shape {shape}).',
+            'Provide each volume, or their average, as a separate 3-D file.',
         )
     if len(shape) < 3 or min(shape) < 2:
         raise ImageError(
-            f'{path} is not a volume (shape {shape}).', 'Leave out localisers and single slices.'
+            f'{path} is not a volume (shape {shape}).', 'Exclude localisers and single slices.'
         )
     return tuple(int(n) for n in shape)
 
@@ -164,24 +146,24 @@ def _check_geometry(
     report: ConformReport,
 ) -> None:
     spacing = nib.affines.voxel_sizes(affine)
-    said = ' x '.join(f'{v:.3g}' for v in spacing)
+    size = ' x '.join(f'{v:.3g}' for v in spacing)
     if spacing.min() < VOXEL_RANGE[0] or spacing.max() > VOXEL_RANGE[1]:
         raise ImageError(
-            f'{path} has voxels of {said} mm; possible are {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]}.',
-            'Correct the voxel size in the header (are the units mm?), or leave out this file.',
+            f'{path} has voxels of {size} mm, not {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]} mm.',
+            'Correct the voxel size in the header (the unit must be mm), or exclude this file.',
         )
     extent = spacing * np.asarray(shape)
     if extent.min() < EXTENT_RANGE[0] or extent.max() > EXTENT_RANGE[1]:
-        size = ' x '.join(f'{v:.0f}' for v in extent)
+        covered = ' x '.join(f'{v:.0f}' for v in extent)
         raise ImageError(
-            f'{path} covers {size} mm, which is no head.',
-            'Give an image that holds the whole brain, and check its voxel size.',
+            f'{path} covers {covered} mm, which cannot be a head.',
+            'Provide an image of the whole brain, and check its voxel size.',
         )
     pixdim = np.asarray(img.header['pixdim'][1:4], dtype=float)
     if np.all(pixdim > 0) and np.any(np.abs(pixdim / spacing - 1) > 0.02):
         report.warnings.append(
-            f'The voxel size of the header ({" x ".join(f"{v:.3g}" for v in pixdim)} mm) '
-            f'is not that of its affine ({said} mm), which was used.'
+            f'The voxel size in the header ({" x ".join(f"{v:.3g}" for v in pixdim)} mm) '
+            f'differs from that of the affine ({size} mm); the affine was used.'
         )
 
 
@@ -208,34 +190,34 @@ def _read(img: nib.Nifti1Image, path: Path, report: ConformReport) -> np.ndarray
             else 'as stored'
         )
         raise ImageError(
-            f'{path} has {bad} voxels that are NaN or infinite ({cause}).',
+            f'{path} has {bad} voxel(s) with NaN or infinite values ({cause}).',
             'Replace them (fslmaths IN -nan OUT) or correct scl_slope in the header.',
         )
     return data
 
 
 def _check_overflow(raw: np.ndarray, path: Path, report: ConformReport) -> None:
-    """Refuse values that wrapped round the end of a signed type; warn of values cut off there."""
+    """Refuse values that overflowed a signed type; warn of values clipped at its limit."""
     info = np.iinfo(raw.dtype)
     low, high = int(raw.min()), int(raw.max())
     if info.min < 0 and low < 0.9 * info.min and high > 0.9 * info.max:
         raise ImageError(
-            f'{path} spans the whole of {raw.dtype} ({low} to {high}): its values overflowed.',
+            f'{path} spans the full range of {raw.dtype} ({low} to {high}): its values overflowed.',
             'Convert it again from the original data with a wider data type.',
         )
     if high == info.max and raw.dtype.itemsize > 1 and (raw == high).mean() > SATURATED:
-        report.warnings.append(f'Values are cut off at {high}, the largest {raw.dtype}.')
+        report.warnings.append(f'Values are clipped at {high}, the largest {raw.dtype}.')
 
 
 def _check_values(data: np.ndarray, path: Path, report: ConformReport) -> None:
     low, high = float(data.min()), float(data.max())
     if low == high:
         what = 'zero' if low == 0 else f'{low:g}'
-        raise ImageError(f'Every voxel of {path} is {what}.', 'Convert it again, or leave it out.')
+        raise ImageError(f'Every voxel of {path} is {what}.', 'Convert it again, or exclude it.')
     if np.percentile(data, 99.9) <= np.percentile(data, 1):
-        raise ImageError(f'{path} is empty but for a few voxels.', 'Leave it out.')
+        raise ImageError(f'{path} is empty except for a few voxels.', 'Exclude it.')
     negative = float((data < 0).mean())
     if negative > NEGATIVE:
         report.warnings.append(
-            f'{100 * negative:.0f} % of the voxels are negative; a magnitude image has none.'
+            f'{100 * negative:.0f} % of the voxels are negative, unlike in a magnitude image.'
         )

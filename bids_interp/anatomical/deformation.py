@@ -1,4 +1,4 @@
-"""Deformable registration of a brain to a template that it is already aligned with."""
+"""Deformation between a template and a brain aligned with it, measured as local volumes."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ import numpy as np
 import torch
 
 from bids_interp.anatomical import ants_tools
+from bids_interp.anatomical.brain_masks import brain_mask_of
 from bids_interp.anatomical.itk import itk_text
-from bids_interp.anatomical.templates import brain_mask_of
 from bids_interp.constants import ANATOMY_MM
 from bids_interp.errors import ImageError
 from bids_interp.spatial import Grid, log_jacobian, resample
 
-# Voxels are several mm wide: two levels and neighbours of one voxel are enough, and five times
-# faster than neighbours of two voxels and more iterations, for the same agreement.
+# Voxels are several mm wide: two levels and a radius of one voxel reach the same agreement as a
+# radius of two voxels with more iterations, five times faster.
 _SYN = ants_tools.Stage('SyN[0.2,3,0]', 'CC[%s,%s,1,1]', '40x10', '2x1', '1x0')
 
 
 def measure_anatomy(
     brain: nib.Nifti1Image, template: nib.Nifti1Image, *, threads: int = 1, seed: int = 0
 ) -> nib.Nifti1Image:
-    """Local volumes of a brain relative to a template: a map of tensor-based morphometry.
+    """Return local volumes of a brain relative to a template (tensor-based morphometry).
 
     Parameters
     ----------
     brain, template : nibabel.Nifti1Image
         Brains, 0 outside, aligned by an affine; their grids may differ.
     threads, seed : int
-        Of ANTs.
+        Threads and seed of ANTs.
 
     Returns
     -------
     nibabel.Nifti1Image
         (X, Y, Z) float32 on the field of view of the template with voxels of
         :data:`bids_interp.constants.ANATOMY_MM`: log-Jacobian of the map from the template to the
-        brain, positive where the brain is larger than the template; 0 outside of the template's
-        brain.
+        brain, positive where the brain is larger than the template, 0 outside the template's brain.
 
     Raises
     ------
@@ -64,21 +63,21 @@ def measure_anatomy(
 def register_log_jacobian(
     image: np.ndarray, template: np.ndarray, grid: Grid, *, threads: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """Log-Jacobian of the map from a template to an image (SyN, local correlation, ANTs).
+    """Return the log-Jacobian of the map from a template to an image (ANTs SyN, local correlation).
 
     Parameters
     ----------
     image, template : numpy.ndarray
         (X, Y, Z) brains, 0 outside, aligned by an affine.
     grid : Grid
-        Of both.
+        Grid of both.
     threads, seed : int
-        Of ANTs.
+        Threads and seed of ANTs.
 
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) float32 on the template, positive where the image is larger than the template.
+        (X, Y, Z) float32 on ``grid``, positive where the image is larger than the template.
 
     Raises
     ------

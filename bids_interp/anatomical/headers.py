@@ -1,4 +1,4 @@
-"""Which affine of a NIfTI header to trust."""
+"""Headers of NIfTI images: the choice of a valid affine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SPACING_TOLERANCE = 0.02  # relative
 ORIGIN_TOLERANCE = 2.0  # mm
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes
 NO_AFFINE = (
-    'Write the orientation anew from the original DICOM files (dcm2niix), '
+    'Convert the original DICOM files again (dcm2niix), '
     'or set the sform if you know which side is left.'
 )
 
 
 def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, list[str]]:
-    """Choose the affine: the sform where it is valid, else the qform.
+    """Return the affine of an image: the sform if it is valid, otherwise the qform.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, l
     code : int
         NIfTI code of the form that was used.
     warnings : list of str
-        What the user should know: forms that disagree, a damaged form.
+        Warnings about damaged or contradictory forms.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, l
     qform, qform_word = _form(img, 'qform')
     if sform is None and qform is None:
         detail = f'sform: {sform_word}; qform: {qform_word}'
-        raise ImageError(f'{path} does not say how it lies in space ({detail}).', NO_AFFINE)
+        raise ImageError(f'The orientation of {path} is unknown ({detail}).', NO_AFFINE)
     warnings = []
     if sform is None and sform_word != 'not set':
         warnings.append(f'The sform is {sform_word}; the qform was used.')
@@ -67,7 +67,7 @@ def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, l
 
 
 def disagreement(first: np.ndarray, second: np.ndarray) -> str:
-    """Say in what two affines (4, 4) differ; empty if they agree within the tolerances.
+    """Describe how two affines (4, 4) differ; empty if they agree within the tolerances.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def disagreement(first: np.ndarray, second: np.ndarray) -> str:
 
 
 def _form(img: nib.Nifti1Image, which: str) -> tuple[np.ndarray | None, str]:
-    """Return one valid form, or None and what is wrong with it."""
+    """Return a form and its status; None if it is not valid."""
     if int(img.header[f'{which}_code']) <= 0:
         return None, 'not set'
     try:
@@ -111,5 +111,5 @@ def _check_shear(affine: np.ndarray, path: Path) -> None:
     if cosines.max() > SHEAR_TOLERANCE:
         raise ImageError(
             f'The axes of {path} are not at right angles (cosine {cosines.max():.3f}).',
-            'Resample it to an orthogonal grid, or give the image as it came from the scanner.',
+            'Resample it to an orthogonal grid, or provide the original image of the scanner.',
         )

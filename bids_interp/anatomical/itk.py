@@ -1,7 +1,7 @@
-"""Affines as ITK files, and as the RAS matrices that everything else here uses.
+"""ITK affine files, converted to and from the RAS matrices used in the package.
 
-ITK transforms pull back: the file that brings a T1w image to a template holds the map from template
-points to T1w points, in LPS.
+ITK transforms pull back: the file that warps a T1w image to a template maps template points to T1w
+points, in LPS.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
 
 
 def lps_parameters_to_ras(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Turn 12 ITK parameters (matrix by rows, translation) and a centre (3,) into a RAS matrix.
+    """Convert 12 ITK parameters (matrix by rows, translation) and a centre (3,) to a RAS matrix.
 
-    ITK means ``y = M (x - c) + c + t``.
+    The ITK transform is ``y = M (x - c) + c + t``.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def lps_parameters_to_ras(parameters: np.ndarray, centre: np.ndarray) -> np.ndar
 
 
 def itk_text(matrix: np.ndarray) -> str:
-    """Return an ITK affine text for a 4 x 4 matrix that maps fixed to moving points, RAS mm."""
+    """Return the ITK text of an affine (4 x 4) from fixed to moving points, RAS mm."""
     lps = FLIP @ np.asarray(matrix, dtype=np.float64) @ FLIP
     numbers = ' '.join(repr(float(v)) for v in [*lps[:3, :3].ravel(), *lps[:3, 3]])
     return (
@@ -40,7 +40,7 @@ def itk_text(matrix: np.ndarray) -> str:
 
 
 def parse_itk_text(text: str) -> np.ndarray:
-    """Read what :func:`itk_text` writes, or any ITK text with one affine.
+    """Return the affine (4 x 4, RAS) of an ITK text, such as one of :func:`itk_text`.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def parse_itk_text(text: str) -> np.ndarray:
         parameters = np.array([float(v) for v in lines['Parameters'].split()])
         centre = np.array([float(v) for v in lines['FixedParameters'].split()])
     except (KeyError, ValueError) as error:
-        raise ValueError('This is no ITK text of an affine.') from error
+        raise ValueError('The text is not an ITK affine.') from error
     if parameters.size != 12 or centre.size != 3:
-        raise ValueError('This is no ITK text of a three-dimensional affine.')
+        raise ValueError('The text is not a three-dimensional ITK affine.')
     return lps_parameters_to_ras(parameters, centre)

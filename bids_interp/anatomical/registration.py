@@ -1,4 +1,4 @@
-"""Affine of a native brain to the model's template; ITK text in both directions."""
+"""Registration of a native brain to the model's template by an affine."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ DETERMINANT_RANGE = (0.4, 2.5)
 MIN_CORRELATION = 0.5
 MIN_DICE = 0.8
 _GC = 'GC[%s,%s,1,1,Regular,0.25]'
-# Tried one after the other until the result is sane: pitch of the head in degrees.
+# Initial pitches of the head in degrees, tried in turn until the result is plausible.
 PITCHES = (0.0, -30.0, 30.0, -60.0, 60.0)
 
 
 @dataclass(frozen=True, eq=False)
 class AffineResult:
-    """An affine registration and how well it fits.
+    """An affine registration and its quality.
 
     Attributes
     ----------
     native_to_template : ndarray (4, 4)
-        Maps native world points to template world points, RAS mm.
+        Matrix from native to template world points, RAS mm.
     correlation : float
-        Pearson correlation of brain and template where either is, after registration.
+        Pearson correlation of brain and template in the union of both, after registration.
     dice : float
-        Overlap of the two brains.
+        Dice overlap of the two brains.
     inside : float
-        Correlation where both are: the outline, which any object of that shape has, does not count.
+        Correlation in the intersection of both, which does not depend on the outline.
     """
 
     native_to_template: np.ndarray
@@ -46,19 +46,19 @@ class AffineResult:
 
     @property
     def determinant(self) -> float:
-        """Volume of the brain in the template over its native volume."""
+        """Volume of the registered brain divided by its native volume."""
         return float(np.linalg.det(self.native_to_template[:3, :3]))
 
     @property
     def sane(self) -> bool:
-        """Whether the result can be a registration of two brains."""
+        """True if the result is plausible for two brains."""
         return (
             DETERMINANT_RANGE[0] <= self.determinant <= DETERMINANT_RANGE[1]
             and self.correlation >= MIN_CORRELATION
             and self.dice >= MIN_DICE
         )
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, object]:
         """Return plain types, for JSON."""
         return {
             'native_to_template': self.native_to_template.tolist(),
@@ -81,24 +81,24 @@ def register_brain(
 ) -> AffineResult:
     """Find the 12-parameter affine from a native brain to a template brain.
 
-    Rigid, then affine, global correlation on a regular sampling at 2 mm (ANTs; Avants et al. 2011):
-    the same every time for one number of threads.
+    A rigid stage and an affine stage maximise the global correlation on a regular sampling at 2 mm
+    (ANTs; Avants et al. 2011). The result is reproducible for a fixed number of threads.
 
     Parameters
     ----------
     brain, template : Nifti1Image
-        Brains with 0 outside.
+        Brains, 0 outside.
     name : str
         File name for messages.
     threads, seed : int
         Threads and seed of ANTs.
     fast : bool
-        Leave out the finest level.
+        Skip the finest level.
 
     Raises
     ------
     ImageError
-        If no start leads to a sane result.
+        If no initial pitch leads to a plausible result.
     """
     ants_tools.load_ants(threads)
     moving = ants_tools.at_spacing(brain, WORK_MM)
@@ -116,15 +116,15 @@ def register_brain(
         if best is not None and best.sane:
             return best
     detail = (
-        'ANTs gave up'
+        'ANTs failed'
         if best is None
         else f'volume ratio {best.determinant:.2f}, correlation {best.correlation:.2f}, '
         f'overlap {best.dice:.2f}'
     )
     raise ImageError(
         f'The brain of {name} could not be registered to the template ({detail}).',
-        'Look at its brain mask in the report: is it a whole T1w brain, the right way up? '
-        'A mask of your own can be given with --derivatives.',
+        'Check the brain mask in the report: it should show a whole T1w brain with correct '
+        'orientation. You can supply your own mask with --derivatives.',
     )
 
 
@@ -155,7 +155,8 @@ def similarity(first: np.ndarray, second: np.ndarray) -> tuple[float, float, flo
     Returns
     -------
     float, float, float
-        Correlation where either is not 0; Dice overlap; correlation where both are not 0.
+        Correlation in the union of both brains, their Dice overlap, and the correlation in their
+        intersection.
     """
     masks = [ndimage.binary_fill_holes(a > 0.05 * np.percentile(a, 99)) for a in (first, second)]
     either, total = masks[0] | masks[1], masks[0].sum() + masks[1].sum()

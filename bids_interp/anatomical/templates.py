@@ -1,4 +1,4 @@
-"""Templates: TemplateFlow's where they are on this machine, else the one that nilearn carries."""
+"""Templates of TemplateFlow if they are installed, otherwise the one packaged with nilearn."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
-from bids_interp.anatomical.conform import make_image
-from bids_interp.anatomical.stripped import foreground_mask
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError
+from bids_interp.nifti import TEMPLATE_CODE, make_image
 from bids_interp.settings import Settings
 
 # Whole heads with a brain mask, in the order of preference.
@@ -31,7 +29,7 @@ class StripTemplate:
     head, mask : Nifti1Image
         The head and its brain mask on one grid.
     source : {'templateflow', 'synthetic'}
-        ``synthetic``: a head that was modelled around the embedded brain.
+        ``synthetic``: a head modelled around the embedded brain.
     """
 
     name: str
@@ -41,23 +39,23 @@ class StripTemplate:
 
 
 def head_template_name(name: str | None = None) -> str:
-    """Name of the whole-head template that is used: the one asked for, else the best one here.
+    """Return the name of the whole-head template: the requested one, otherwise the best available.
 
     Parameters
     ----------
     name : str, optional
-        TemplateFlow identifier; the first of `HEAD_TEMPLATES` that is on this machine if not given,
-        else the embedded one.
+        TemplateFlow identifier; by default the first installed one of `HEAD_TEMPLATES`, or the
+        embedded one if none is installed.
     """
-    there = (found for found in HEAD_TEMPLATES if _head_files(found, offline=True) is not None)
-    return name or next(there, EMBEDDED_TEMPLATE)
+    installed = (found for found in HEAD_TEMPLATES if _head_files(found, offline=True) is not None)
+    return name or next(installed, EMBEDDED_TEMPLATE)
 
 
 def with_head_template(settings: Settings) -> Settings:
-    """Return the settings with the whole-head template named.
+    """Return the settings with the name of the whole-head template.
 
-    Which template is best may change between two runs. Intermediate and finished files are valid
-    only for the template that they were made with.
+    The best available template may change between two runs, but intermediate and finished files
+    are only valid for the template that they were made with.
     """
     return settings.replace(template=head_template_name(settings.template))
 
@@ -68,15 +66,15 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
     Parameters
     ----------
     name : str, optional
-        TemplateFlow identifier; that of :func:`head_template_name` if not given.
-        ``MNI152NLin2009aSym`` asks for the embedded brain in a synthetic head.
+        TemplateFlow identifier; by default that of :func:`head_template_name`.
+        ``MNI152NLin2009aSym`` gives the embedded brain in a synthetic head.
     offline : bool
-        Never ask the network. It is asked for a template given by name only.
+        Never download. Only a template given by name is ever downloaded.
 
     Raises
     ------
     TemplateError
-        If a template given by name cannot be had.
+        If a template given by name is not available.
     """
     chosen = head_template_name(name)
     if chosen != EMBEDDED_TEMPLATE:
@@ -94,12 +92,12 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
 
 
 def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> nib.Nifti1Image:
-    """Return the brain of a template at 1 mm: float32, 0 outside of the brain, RAS+ axes.
+    """Return the brain of a template at 1 mm: float32, 0 outside the brain, RAS+ axes.
 
     Raises
     ------
     TemplateError
-        If it is neither embedded nor in TemplateFlow's folder.
+        If it is neither embedded nor in the TemplateFlow folder.
     """
     if name == EMBEDDED_TEMPLATE:
         return _embedded_brain()
@@ -107,16 +105,16 @@ def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> ni
     if files is None:
         raise TemplateError(
             f'The brain of template {name} at 1 mm is not in {flow_home()}.',
-            'Fetch it once with a network connection, or use a model made for '
-            f'{EMBEDDED_TEMPLATE}, which needs none.',
+            'Download it once with a network connection, or use a model made for '
+            f'{EMBEDDED_TEMPLATE}, which needs no download.',
         )
     head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
     data = np.asarray(head.dataobj, dtype=np.float32) * (np.asarray(mask.dataobj) > 0.5)
-    return make_image(data, head.affine, 4)
+    return make_image(data, head.affine, TEMPLATE_CODE)
 
 
 def flow_home() -> Path:
-    """Return TemplateFlow's folder on this machine."""
+    """Return the TemplateFlow folder."""
     home = os.environ.get('TEMPLATEFLOW_HOME')
     return Path(home) if home else Path.home() / '.cache' / 'templateflow'
 
@@ -125,7 +123,7 @@ def _embedded_brain() -> nib.Nifti1Image:
     from bids_interp.phantom.heads.head import embedded_brain
 
     image = embedded_brain()
-    return make_image(np.asarray(image.dataobj, dtype=np.float32), image.affine, 4)
+    return make_image(np.asarray(image.dataobj, dtype=np.float32), image.affine, TEMPLATE_CODE)
 
 
 def _head_files(name: str, offline: bool) -> tuple[Path, Path] | None:
@@ -133,11 +131,11 @@ def _head_files(name: str, offline: bool) -> tuple[Path, Path] | None:
 
 
 def _flow_files(name: str, resolutions: tuple[str, ...], offline: bool) -> tuple[Path, Path] | None:
-    """Return head and mask from TemplateFlow's folder; ask its client only when allowed to."""
+    """Return head and mask from the TemplateFlow folder; download them only if allowed."""
     for resolution in resolutions:
         stem = flow_home() / f'tpl-{name}' / f'tpl-{name}_{resolution}'
         head, mask = (Path(f'{stem}_{end}.nii.gz') for end in ('T1w', 'desc-brain_mask'))
-        # TemplateFlow lists files that it has not fetched yet as empty ones.
+        # TemplateFlow represents files that are not downloaded yet by empty files.
         if all(f.is_file() and f.stat().st_size > 0 for f in (head, mask)):
             return head, mask
     return None if offline else _fetched(name, resolutions)
@@ -154,7 +152,7 @@ def _fetched(name: str, resolutions: tuple[str, ...]) -> tuple[Path, Path] | Non
             for desc, suffix in ((None, 'T1w'), ('brain', 'mask'))
         ]
     except Exception as error:  # the client raises whatever its transport raises
-        raise TemplateError(f'Template {name} could not be fetched: {error}.') from error
+        raise TemplateError(f'Template {name} could not be downloaded: {error}.') from error
     files = [Path(f) for f in found if isinstance(f, Path)]
     return (files[0], files[1]) if len(files) == 2 else None
 
@@ -167,11 +165,6 @@ def _checked(
     head, mask = nib.as_closest_canonical(head), nib.as_closest_canonical(mask)
     data = np.asarray(head.dataobj, dtype=np.float32)
     brain = np.asarray(mask.dataobj) > 0.5
-    return make_image(data, head.affine, 4), make_image(brain.astype(np.float32), mask.affine, 4)
-
-
-def brain_mask_of(brain: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Return the mask of a brain image that is 0 outside: largest part, sulci and holes closed."""
-    data = np.asarray(brain.dataobj)
-    closed = ndimage.binary_closing(np.pad(data > 0, 4), iterations=3)[4:-4, 4:-4, 4:-4]
-    return make_image(foreground_mask(closed).astype(np.float32), brain.affine, 4)
+    return make_image(data, head.affine, TEMPLATE_CODE), make_image(
+        brain.astype(np.float32), mask.affine, TEMPLATE_CODE
+    )

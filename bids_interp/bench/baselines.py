@@ -8,28 +8,28 @@ import torch
 from bids_interp.models.networks.morphometric import VolumeMeasure
 from bids_interp.spatial import Grid, log_jacobian, smooth
 
-#: Gaussian of the log-Jacobians of tensor-based morphometry: 8 mm at half its height.
+#: Standard deviation of the Gaussian of tensor-based morphometry: 8 mm FWHM.
 MORPHOMETRY_SIGMA_MM = 3.4
 
 
 def exact_difference(
     pull_backs: np.ndarray, labels: np.ndarray, grid: Grid, batch: int = 8
 ) -> np.ndarray:
-    """Mean log-volume of the positive class minus that of the negative one, exactly known.
+    """Return the exact mean log-volume of the positive class minus that of the negative class.
 
-    It is about what made the images, so that no method can measure it: how much the training
-    images say about the change with perfect measurement.
+    It uses the deformations that made the images, which no method can measure, and shows how much
+    the training images say about the change with perfect measurement.
 
     Parameters
     ----------
     pull_backs : numpy.ndarray
-        (N, 3, X, Y, Z) mm, what made each training image.
+        (N, 3, X, Y, Z) mm, deformations that made the training images.
     labels : numpy.ndarray
         (N,) 0 and 1.
     grid : Grid
-        Of the images.
+        Grid of the images.
     batch : int
-        Images at once.
+        Images per batch.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def exact_difference(
     sums = np.zeros((2, *grid.shape))
     for start in range(0, len(labels), batch):
         part = torch.from_numpy(pull_backs[start : start + batch].astype(np.float32))
-        # A pull-back that stretches shows less tissue in as many voxels.
+        # A stretching pull-back shows less tissue in the same number of voxels.
         volumes = -log_jacobian(part, grid)[:, 0].numpy()
         for label in (0, 1):
             sums[label] += volumes[labels[start : start + batch] == label].sum(axis=0)
@@ -47,7 +47,7 @@ def exact_difference(
 
 
 def class_difference(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean image of the positive class minus that of the negative one.
+    """Return the mean image of the positive class minus that of the negative class.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def class_difference(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def morphometry_t_map(log_jacobians: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Voxel-wise t of log-Jacobians of registrations to a template: positive minus negative class.
+    """Return the voxel-wise t map of log-Jacobians: positive minus negative class.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def morphometry_t_map(log_jacobians: np.ndarray, labels: np.ndarray) -> np.ndarr
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) Welch's t; 0 where nothing varies.
+        (X, Y, Z) Welch's t; 0 in constant voxels.
 
     References
     ----------
@@ -99,7 +99,7 @@ def morphometry_t_map(log_jacobians: np.ndarray, labels: np.ndarray) -> np.ndarr
 def registered_volumes(
     images: torch.Tensor, controls: torch.Tensor, grid: Grid, batch: int = 8
 ) -> np.ndarray:
-    """Smoothed log-Jacobians of registrations of a mean image to images.
+    """Return smoothed log-Jacobians of the registrations of a mean image to images.
 
     The registration is that of our morphometric classifier
     (:class:`bids_interp.models.networks.morphometric.VolumeMeasure`).
@@ -111,9 +111,9 @@ def registered_volumes(
     controls : torch.Tensor
         (M, 1, X, Y, Z) images whose mean is registered.
     grid : Grid
-        Of the images.
+        Grid of the images.
     batch : int
-        Images at once.
+        Images per batch.
 
     Returns
     -------

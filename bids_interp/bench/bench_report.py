@@ -1,4 +1,4 @@
-"""Table and page of the known-truth benchmark."""
+"""Report of the known-truth benchmark: table and page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bench.goals import GOALS, METRICS, dictionary, notes, verdict_of
+from bids_interp.bench.goals import GOALS, METRICS, data_dictionary, goal_verdict, reading_notes
 from bids_interp.bench.method_maps import OURS
 from bids_interp.bench.records import Provenance, ScenarioRecord, Score, TableRow
 from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
@@ -29,8 +29,8 @@ COLUMNS = (
     'low',
     'high',
 )
-#: Columns of the page, where anything is known: of maps, and of simulations.
-OF_MAPS = (
+#: Columns of the two tables of the page: maps and simulations. Empty columns are not shown.
+MAP_COLUMNS = (
     'ncc_group',
     'gain_ncc_group',
     'ncc_single',
@@ -41,7 +41,7 @@ OF_MAPS = (
     'reliable_percent',
     'agreeing_percent',
 )
-OF_SIMULATIONS = (
+SIMULATION_COLUMNS = (
     'roi_error_percent',
     'crosses',
     'effectiveness',
@@ -56,29 +56,29 @@ OF_SIMULATIONS = (
     'minimality_mm',
 )
 MEAN = 'mean'
-#: What may have answered, as it is named in the rows.
+#: Classifiers, as named in the rows.
 CLASSIFIERS = ('ours', 'otherseed', 'ipmi2021', 'sfcn', 'sham')
 
 
 @dataclass
-class Run:
-    """A run, and the scenarios that it scored."""
+class BenchRun:
+    """Run of the benchmark and the scenarios that it scored."""
 
     provenance: Provenance
     scenarios: list[str] = field(default_factory=list)
 
 
-def write_tables(out: Path, scores: Sequence[ScenarioRecord], facts: Mapping[str, Any]) -> Path:
+def write_results(out: Path, scores: Sequence[ScenarioRecord], setup: Mapping[str, Any]) -> Path:
     """Write ``table.tsv``, its data dictionary, ``table.md``, ``table.html`` and pictures.
 
     Parameters
     ----------
     out : pathlib.Path
-        Folder; group maps are read from its folder ``maps``.
+        Output folder; group maps are read from its folder ``maps``.
     scores : sequence of ScenarioRecord
-        Of every scenario and seed.
-    facts : mapping
-        Numbers of brains and so on.
+        Scores of every scenario and seed.
+    setup : mapping
+        Dataset, numbers of brains and images, folds and voxel size.
 
     Returns
     -------
@@ -87,24 +87,24 @@ def write_tables(out: Path, scores: Sequence[ScenarioRecord], facts: Mapping[str
     """
     rows = table_rows(scores)
     write_tsv(out / 'table.tsv', [to_plain(row) for row in rows], COLUMNS)
-    write_json(out / 'table.json', dictionary())
-    return write_page(out, scores, rows, {**facts, 'runs': runs_of(scores)})
+    write_json(out / 'table.json', data_dictionary())
+    return write_page(out, scores, rows, {**setup, 'runs': bench_runs(scores)})
 
 
-def runs_of(scores: Sequence[ScenarioRecord]) -> list[Run]:
-    """Runs that made the scores."""
-    runs: dict[str, Run] = {}
+def bench_runs(scores: Sequence[ScenarioRecord]) -> list[BenchRun]:
+    """Return the runs that made the scores."""
+    runs: dict[str, BenchRun] = {}
     for one in scores:
         if one.provenance is None:
             continue
-        own = runs.setdefault(one.provenance.run, Run(one.provenance)).scenarios
+        own = runs.setdefault(one.provenance.run, BenchRun(one.provenance)).scenarios
         if one.scenario not in own:
             own.append(one.scenario)
     return list(runs.values())
 
 
 def table_rows(scores: Sequence[ScenarioRecord]) -> list[TableRow]:
-    """All rows; where there are several seeds also their mean, smallest and largest value."""
+    """Return all rows, and for several seeds also rows with mean, smallest and largest value."""
     rows: list[TableRow] = []
     groups: dict[tuple[str, ...], list[TableRow]] = {}
     for one in scores:
@@ -113,7 +113,7 @@ def table_rows(scores: Sequence[ScenarioRecord]) -> list[TableRow]:
                 **vars(found), scenario=one.scenario, strength=one.strength, seed=one.seed
             )
             rows.append(row)
-            # Maps of different networks have no common mean.
+            # The classifier is part of the key: maps of different networks have no common mean.
             names = (
                 row.scenario,
                 row.strength,
@@ -132,56 +132,56 @@ def table_rows(scores: Sequence[ScenarioRecord]) -> list[TableRow]:
 
 
 class Finder:
-    """Find numbers in the rows: the mean over seeds where there are several.
+    """Look-up of numbers in the rows; of several seeds it returns the mean.
 
     Parameters
     ----------
     rows : sequence of TableRow
-        Of :func:`table_rows`.
+        Rows of :func:`table_rows`.
     """
 
     def __init__(self, rows: Sequence[TableRow]) -> None:
         self.rows: dict[tuple[str, ...], TableRow] = {}
         for row in rows:
-            # The mean comes after the seeds and takes their place.
+            # The mean comes after the seeds and replaces them.
             self.rows[row.scenario, row.method, row.metric, row.direction] = row
 
     def get(self, scenario: str, method: str, metric: str) -> TableRow | None:
-        """Both directions together; the mean of the two where there is no such row."""
+        """Return the row of both directions, or the mean of the two."""
         found = self.rows.get((scenario, method, metric, 'both'))
         if found is not None:
             return found
         sides = [self.rows.get((scenario, method, metric, direction)) for direction in DIRECTIONS]
-        there = [side for side in sides if side is not None]
-        if not there:
+        found_sides = [side for side in sides if side is not None]
+        if not found_sides:
             return None
-        value = float(np.mean([row.value for row in there]))
-        return replace(there[0], direction='both', value=value, low=np.nan, high=np.nan)
+        value = float(np.mean([row.value for row in found_sides]))
+        return replace(found_sides[0], direction='both', value=value, low=np.nan, high=np.nan)
 
     def value(self, scenario: str, method: str, metric: str) -> float:
-        """The number alone; NaN where there is none."""
+        """Return the number, or NaN."""
         found = self.get(scenario, method, metric)
         return float('nan') if found is None else found.value
 
     def classifier(self, scenario: str, method: str) -> str:
-        """Network that the rows of a method are about; empty for methods that need none."""
+        """Return the network that a method explains; empty for methods without one."""
         names = (row.classifier for key, row in self.rows.items() if key[:2] == (scenario, method))
         return next(names, '')
 
 
 def best_saliency(finder: Finder, scenario: str, methods: Sequence[str]) -> str | None:
-    """Find the saliency method with the largest group NCC among those that explain ours."""
-    known = {
+    """Return the saliency method with the largest group NCC for our classifier."""
+    scores = {
         name: finder.value(scenario, name, 'ncc_group')
         for name in methods
         if name in SALIENCY_METHODS and finder.classifier(scenario, name) == OURS
     }
-    known = {name: value for name, value in known.items() if np.isfinite(value)}
-    return max(known, key=lambda name: known[name]) if known else None
+    scores = {name: value for name, value in scores.items() if np.isfinite(value)}
+    return max(scores, key=lambda name: scores[name]) if scores else None
 
 
 def check_goals(finder: Finder, scores: Sequence[ScenarioRecord]) -> list[dict[str, str]]:
-    """Every goal in every scenario where it holds."""
+    """Return the verdict on every goal in every scenario that it applies to."""
     rows = []
     for goal in GOALS:
         for scenario, null in dict.fromkeys((one.scenario, one.null) for one in scores):
@@ -200,23 +200,23 @@ def check_goals(finder: Finder, scores: Sequence[ScenarioRecord]) -> list[dict[s
                     'metric': goal.metric,
                     'title': goal.title + name,
                     'scenario': scenario,
-                    'number': number(found, goal.metric),
+                    'number': score_text(found, goal.metric),
                     'floor': f'{goal.floor:g}',
                     'aim': f'{goal.aim:g}',
-                    'verdict': verdict_of(goal, found.value),
+                    'verdict': goal_verdict(goal, found.value),
                 }
             )
     return rows
 
 
-def number(row: Score | None, metric: str) -> str:
-    """Value and interval as text.
+def score_text(row: Score | None, metric: str) -> str:
+    """Return value and interval as text.
 
     Examples
     --------
-    >>> number(Score('ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
+    >>> score_text(Score('ours', 'ours', 'ncc_group', 'both', 0.5, 0.25, 0.625), 'ncc_group')
     '0.50 (0.25 to 0.62)'
-    >>> number(None, 'ncc_group')
+    >>> score_text(None, 'ncc_group')
     ''
     """
     if row is None or not np.isfinite(row.value):
@@ -231,11 +231,11 @@ def number(row: Score | None, metric: str) -> str:
 def scenario_table(
     finder: Finder, scenario: str, methods: Sequence[str], metrics: Sequence[str]
 ) -> dict[str, Any]:
-    """Headings and rows of a table of a scenario, the best number of each column marked."""
+    """Return the table of a scenario with the best number of each column marked."""
     columns = [
         metric for metric in metrics if any(finder.get(scenario, m, metric) for m in methods)
     ]
-    # Exact volumes are known to nobody, and so no method that could be the best.
+    # Exact volumes cannot be measured, so `exact` does not compete.
     rivals = [method for method in methods if method != 'exact']
     best = {}
     for metric in columns:
@@ -250,7 +250,7 @@ def scenario_table(
             'classifier': finder.classifier(scenario, method),
             'cells': [
                 {
-                    'text': number(finder.get(scenario, method, metric), metric),
+                    'text': score_text(finder.get(scenario, method, metric), metric),
                     'best': method in best[metric] and len(methods) > 1,
                 }
                 for metric in columns
@@ -262,57 +262,61 @@ def scenario_table(
     return {'headings': [METRICS[metric] for metric in columns], 'rows': rows}
 
 
+def _section(out: Path, finder: Finder, records: Sequence[ScenarioRecord]) -> dict[str, Any]:
+    """Section of the page about one scenario, from the records of all its seeds."""
+    from bids_interp.bench.pictures import draw_scenario
+
+    first, scenario = records[0], records[0].scenario
+    methods = list(dict.fromkeys(method for one in records for method in one.methods))
+    tables = [
+        scenario_table(finder, scenario, methods, metrics)
+        for metrics in (MAP_COLUMNS, SIMULATION_COLUMNS)
+    ]
+    return {
+        'name': scenario,
+        'purpose': first.purpose,
+        'changes': first.changes,
+        'null': first.null,
+        'tables': [table for table in tables if table['rows']],
+        'has_maps': bool(methods),
+        'classifiers': [
+            {
+                'name': name,
+                'auc': score_text(finder.get(scenario, name, 'auc'), 'auc'),
+                'p': score_text(finder.get(scenario, name, 'permutation_p'), 'permutation_p'),
+            }
+            for name in CLASSIFIERS
+            if finder.get(scenario, name, 'auc')
+        ],
+        'ceiling': score_text(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
+        'skipped': first.skipped,
+        'replaced': first.replaced,
+        'pictures': draw_scenario(out, first, [row['method'] for row in tables[0]['rows']]),
+    }
+
+
 def write_page(
     out: Path,
     scores: Sequence[ScenarioRecord],
     rows: Sequence[TableRow],
-    facts: Mapping[str, Any],
+    setup: Mapping[str, Any],
 ) -> Path:
-    """Write the page (one file, nothing outside it), its words as Markdown, and its pictures."""
+    """Write the page (one self-contained file), its text as Markdown, and its pictures."""
     from bids_interp.bench.markdown_table import write_markdown
-    from bids_interp.bench.pictures import draw_scenario, draw_summary
+    from bids_interp.bench.pictures import draw_summary
     from bids_interp.reports.common.sections import PAGE
     from bids_interp.reports.scan.scan_report import html_environment
 
     finder = Finder(rows)
-    sections = []
-    for scenario in dict.fromkeys(one.scenario for one in scores):
-        own = [one for one in scores if one.scenario == scenario]
-        methods = list(dict.fromkeys(m for one in own for m in one.methods))
-        tables = [
-            scenario_table(finder, scenario, methods, metrics)
-            for metrics in (OF_MAPS, OF_SIMULATIONS)
-        ]
-        sections.append(
-            {
-                'name': scenario,
-                'purpose': own[0].purpose,
-                'changes': own[0].changes,
-                'null': own[0].null,
-                'tables': [table for table in tables if table['rows']],
-                'has_maps': bool(methods),
-                'classifiers': [
-                    {
-                        'name': name,
-                        'auc': number(finder.get(scenario, name, 'auc'), 'auc'),
-                        'p': number(finder.get(scenario, name, 'permutation_p'), 'permutation_p'),
-                    }
-                    for name in CLASSIFIERS
-                    if finder.get(scenario, name, 'auc')
-                ],
-                'ceiling': number(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
-                'skipped': own[0].skipped,
-                'replaced': own[0].replaced,
-                'pictures': draw_scenario(
-                    out, own[0], [row['method'] for row in tables[0]['rows']]
-                ),
-            }
-        )
+    by_scenario: dict[str, list[ScenarioRecord]] = {}
+    for one in scores:
+        by_scenario.setdefault(one.scenario, []).append(one)
+    sections = [_section(out, finder, records) for records in by_scenario.values()]
     rivals = {one.scenario: best_saliency(finder, one.scenario, one.methods) for one in scores}
     draw_summary(out, scores, rivals)
     goals = check_goals(finder, scores)
-    remarks = notes(facts, [one.recipes for one in scores])
-    write_markdown(out / 'table.md', facts, goals, sections, remarks)
+    remarks = reading_notes(setup, [one.recipes for one in scores])
+    write_markdown(out / 'table.md', setup, goals, sections, remarks)
     style = ''.join(
         (PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css', 'bench.css')
     )
@@ -320,7 +324,7 @@ def write_page(
     content = page.render(
         style=style,
         version=__version__,
-        facts=facts,
+        setup=setup,
         sections=sections,
         goals=goals,
         notes=remarks,

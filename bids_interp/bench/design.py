@@ -1,11 +1,11 @@
-"""What the known-truth benchmark runs: scenarios, methods, seeds and recipes, all checked."""
+"""Design of the known-truth benchmark: scenarios, methods, seeds and recipes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -14,51 +14,51 @@ from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.version import __version__
 
-#: Methods that are not saliency maps, and what they are.
+#: Methods other than saliency maps.
 OTHER_METHODS = {
     'ours': 'our simulator',
     'otherseed': 'our simulator and classifier, trained from another seed',
     'ipmi2021': 'preset ipmi2021 with its own classifier',
     'difference': 'mean training image of patients minus controls',
     'tbm': 'tensor-based morphometry: t-map of registrations to the mean control',
-    'exact': 'mean difference of the exact volumes of the training images: no competitor',
+    'exact': 'mean difference of the exact volumes of the training images; does not compete',
 }
 METHODS = (*OTHER_METHODS, *SALIENCY_METHODS)
-#: Version of the rows of the scores; those of another version make another table.
+#: Version of the rows of the scores; different versions are not combined in one table.
 ROWS = 2
-#: Images of each brain, and the standard deviation of the velocity of their anatomies in mm. With
-#: much fewer or much more different images even exact volumes (method `exact`) do not show the
-#: planted change, so that no method could.
+#: Images per brain, and standard deviation of the velocity of their random anatomies in mm. With
+#: much fewer or much more variable images even exact volumes (method `exact`) do not show the
+#: planted change.
 REPLICATES = 16
 ANATOMY_MM = 1.0
-#: Without an answer to whether another seed finds the same.
+#: All methods except the repetition with another seed.
 DEFAULT_METHODS = tuple(name for name in METHODS if name != 'otherseed')
-#: Name of the check of the sham, beside those of the scenarios.
+#: Name of the sham check among the scenarios.
 SHAM = 'sham'
 #: The field of view of the published grid: 64 voxels of 3 mm.
 EXTENT_MM = 192.0
-#: The networks of the preset ipmi2021 halve a size four times.
+#: The networks of the preset ipmi2021 halve the grid four times.
 MULTIPLE = 16
 
 
 @dataclass(frozen=True)
-class Size:
-    """One of the two sizes of the benchmark.
+class BenchSize:
+    """Preset of the benchmark.
 
     Parameters
     ----------
     scenarios : tuple of str
-        Which.
+        Names of the scenarios.
     seeds : tuple of int
-        Of groups, warps, folds and trainings.
+        Seeds of groups, warps, folds and trainings.
     spacing_mm : float
         Voxel size.
     recipe, paper : dict
         Arguments of :func:`bids_interp.training.recipe.make_recipe` for ours and for ipmi2021.
     judge_steps : int
-        Steps of the classifier of another family.
+        Training steps of the classifier of another family.
     stride_mm : float
-        Distance between the cubes of 24 mm that occlusion hides.
+        Distance between the 24 mm cubes of the occlusion.
     """
 
     scenarios: tuple[str, ...]
@@ -71,8 +71,8 @@ class Size:
 
 
 SIZES = {
-    # The batch of 40 images and 1000 + 1000 steps of the paper are days on a CPU.
-    'small': Size(
+    # 1000 + 1000 steps with batches of 40 images, as published, take days on a CPU.
+    'small': BenchSize(
         ('S1', 'S3', 'S4', 'S7'),
         (0,),
         4.0,
@@ -81,7 +81,7 @@ SIZES = {
         400,
         24.0,
     ),
-    'full': Size(
+    'full': BenchSize(
         tuple(f'S{number}' for number in range(1, 9)),
         (0, 1, 2, 3, 4),
         3.0,
@@ -95,34 +95,34 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is run.
+    """Checked design of a benchmark.
 
     Parameters
     ----------
     scenarios, methods : tuple of str
-        Which.
+        Names of scenarios and methods.
     seeds : tuple of int
-        Each repeats everything.
+        Seeds; each repeats the whole benchmark.
     strength : str
         ``'mild'``, ``'moderate'`` or ``'strong'``.
     replicates : int
-        Images of each brain.
+        Images per brain.
     explained : int
-        Explained images of each class of each brain.
+        Explained images per class and brain.
     spacing_mm : float
         Voxel size.
     recipe, paper, judge : dict
         Arguments of :func:`bids_interp.training.recipe.make_recipe`.
     n_folds : int
-        Folds.
+        Number of folds.
     draws : int
-        Of the bootstrap.
+        Number of bootstrap draws.
     anatomy_mm : float
         Standard deviation of the random anatomy of each image.
     stride_mm : float
         Distance between the cubes of the occlusion.
     check_sham : bool
-        Train a classifier to tell sham-warped from untouched images, which it must not.
+        Train a classifier to distinguish sham-warped from untouched images, which must fail.
     """
 
     scenarios: tuple[str, ...]
@@ -143,22 +143,22 @@ class Benchmark:
 
     @property
     def cube(self) -> int:
-        """Voxels along each axis: all methods share one grid, also that of ipmi2021."""
+        """Voxels along each axis; all methods share one grid."""
         return cube_of(self.spacing_mm)
 
     def units(self) -> list[tuple[str, int]]:
-        """Every scenario with every seed, and the check of the sham with the first."""
+        """Return every scenario with every seed, and the sham check with the first seed."""
         checks = [(SHAM, self.seeds[0])] if self.check_sham else []
         return [(scenario, seed) for scenario in self.scenarios for seed in self.seeds] + checks
 
     def data_digest(self, brains: Sequence[dict[str, Any]]) -> str:
-        """Name of everything that the images depend on beside scenario and seed."""
+        """Digest of everything that determines the images, besides scenario and seed."""
         parts = [__version__, brains, self.strength, self.replicates]
         parts += [self.spacing_mm, self.n_folds, self.anatomy_mm]
         return _digest(parts)
 
     def table_digest(self, brains: Sequence[dict[str, Any]]) -> str:
-        """Name of everything that scenarios, seeds and methods of one table have in common."""
+        """Digest of everything that the scores of one table have in common."""
         parts = [self.data_digest(brains), self.recipe, self.paper, self.judge]
         return _digest([*parts, self.explained, self.draws, self.stride_mm, ROWS])
 
@@ -168,7 +168,7 @@ def _digest(parts: Any) -> str:
 
 
 def cube_of(spacing_mm: float) -> int:
-    """Size of the grid in voxels.
+    """Return the number of voxels along each axis.
 
     Examples
     --------
@@ -179,21 +179,21 @@ def cube_of(spacing_mm: float) -> int:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for; None means: as the size has it.
+class BenchRequest:
+    """Request of the user; None or an empty value means the default of the size.
 
     Parameters
     ----------
     size : str
         ``'small'`` or ``'full'``.
     scenarios, methods, seeds, strength, replicates, explained, spacing_mm, anatomy_mm, draws
-        As in :class:`Benchmark`.
+        See :class:`Benchmark`.
     recipe, paper : dict
-        Change arguments of the recipes of ours and of ipmi2021.
+        Changed arguments of the recipes of our method and of ipmi2021.
     judge_steps : int, optional
-        Steps of the classifier of another family.
+        Training steps of the classifier of another family.
     check_sham : bool
-        As in :class:`Benchmark`.
+        See :class:`Benchmark`.
     """
 
     size: str = 'small'
@@ -212,13 +212,13 @@ class Request:
     check_sham: bool = False
 
 
-def choose(request: Request) -> Benchmark:
-    """Turn what was asked for into what is run.
+def make_benchmark(request: BenchRequest) -> Benchmark:
+    """Return the benchmark of a request.
 
     Raises
     ------
     UsageError
-        Unknown names (with those that come close), impossible numbers or recipes.
+        If a name is unknown (with suggestions), or a number or recipe is invalid.
     """
     from bids_interp.phantom.inject.scenarios import SCENARIOS, STRENGTHS
 
@@ -238,7 +238,7 @@ def choose(request: Request) -> Benchmark:
     recipe = _recipe({**size.recipe, **request.recipe}, spacing, cube, None)
     n_folds = recipe['n_folds']
     judge = {k: v for k, v in recipe.items() if k not in ('members', 'capacity')}
-    # A witness, not a model to be explained: the penalty would only cost time.
+    # This classifier is not explained, so the gradient penalty would only cost time.
     judge |= {'architecture': 'sfcn', 'gradient_penalty': 0.0}
     judge |= {'classifier_steps': request.judge_steps or size.judge_steps}
     return Benchmark(
@@ -260,45 +260,49 @@ def choose(request: Request) -> Benchmark:
     )
 
 
-def _check_names(names: Sequence[str], known: Any, what: str) -> None:
+def _check_names(names: Sequence[str], valid: Collection[str], kind: str) -> None:
     for name in names:
-        if name in known:
+        if name in valid:
             continue
-        close = get_close_matches(name, list(known), n=2, cutoff=0.5)
+        close = get_close_matches(name, list(valid), n=2, cutoff=0.5)
         advice = f'Did you mean {" or ".join(close)}? ' if close else ''
         raise UsageError(
-            f'There is no {what} {name!r} in the benchmark.', f'{advice}Known: {", ".join(known)}.'
+            f'The benchmark has no {kind} {name!r}.', f'{advice}Available: {", ".join(valid)}.'
         )
 
 
-def _check_numbers(request: Request, seeds: Sequence[int]) -> None:
+def _check_numbers(request: BenchRequest, seeds: Sequence[int]) -> None:
     if min(seeds) < 0:
         raise UsageError(f'The seed {min(seeds)} is negative.', 'Give 0 or more.')
     if request.replicates < 2:
         raise UsageError(
-            f'{request.replicates} replicates of a brain: every brain has to be there as control '
-            'and as patient.',
+            f'{request.replicates} replicates of a brain are too few: every brain is needed as a '
+            'control and as a patient.',
             'Give --replicates of 2 or more.',
         )
     if request.explained < 1 or request.draws < 1:
         raise UsageError('--explained and --draws must be at least 1.')
     if not 0 <= request.anatomy_mm <= 3:
-        raise UsageError(f'Anatomies of {request.anatomy_mm:g} mm.', 'Give --anatomy of 0 to 3 mm.')
+        raise UsageError(
+            f'Anatomies of {request.anatomy_mm:g} mm are out of range.',
+            'Give --anatomy of 0 to 3 mm.',
+        )
     if request.spacing_mm is not None and not 1 <= request.spacing_mm <= 12:
         raise UsageError(
-            f'Voxels of {request.spacing_mm:g} mm.', 'Give a --resolution of 1 to 12 mm.'
+            f'Voxels of {request.spacing_mm:g} mm are out of range.',
+            'Give a --resolution of 1 to 12 mm.',
         )
 
 
 def _recipe(
     arguments: dict[str, Any], spacing_mm: float, cube: int, n_folds: int | None
 ) -> dict[str, Any]:
-    """Arguments of make_recipe on the grid of the benchmark, tried once.
+    """Return arguments of make_recipe on the grid of the benchmark, after a check.
 
     Raises
     ------
     UsageError
-        If they make no recipe.
+        If the arguments are invalid.
     """
     from bids_interp.training.recipe import make_recipe
 
@@ -310,6 +314,6 @@ def _recipe(
     except TypeError as error:
         raise UsageError(
             f'The recipe {json.dumps(arguments)} cannot be used: {error}.',
-            'It holds arguments such as {"preset": "fast", "simulator_steps": 160}.',
+            'Give arguments such as {"preset": "fast", "simulator_steps": 160}.',
         ) from error
     return {**complete, 'n_folds': made.n_folds}

@@ -1,4 +1,4 @@
-"""Agreement of group means with the truth when families are drawn again."""
+"""Group NCC: agreement of group means with the truth, with bootstrap draws of families."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from bids_interp.evaluation.scores import Estimate
 
 
 def draw_weights(n_families: int, draws: int, seed: int) -> np.ndarray:
-    """How often each family is in each bootstrap draw, (draws, families).
+    """Return the count of each family in each bootstrap draw, (draws, families).
 
-    Methods that are compared use the same weights, so that their differences are paired.
+    Compared methods use the same weights, so that their differences are paired.
     """
     drawn = np.random.default_rng(seed).integers(n_families, size=(draws, n_families))
     return np.stack([np.bincount(row, minlength=n_families) for row in drawn]).astype(np.float64)
@@ -19,17 +19,17 @@ def draw_weights(n_families: int, draws: int, seed: int) -> np.ndarray:
 class GroupAgreement:
     """NCC of the mean map of weighted families with their mean truth.
 
-    The NCC of two sums of maps needs only the products of all pairs of families, so that a
-    bootstrap draw costs nothing that grows with the number of voxels.
+    The NCC of two sums of maps needs only the products of all pairs of families, so the cost of a
+    bootstrap draw does not depend on the number of voxels.
 
     Parameters
     ----------
     maps, truths : numpy.ndarray
         (N, V) inside the brain.
     families : numpy.ndarray
-        (N,) number of the family of each.
+        (N,) index of the family of each map.
     n_families : int
-        Families in all; some may have no map here.
+        Number of families; some may have no map.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class GroupAgreement:
         self.found, self.wanted = found @ found.T, wanted @ wanted.T
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        """NCC (D,) for weights (D, families); 0 where one of the maps is constant."""
+        """NCC (D,) for weights (D, families); 0 if a map is constant."""
         cross, found, wanted = (
             np.einsum('df,fg,dg->d', weights, product, weights, optimize=True)
             for product in (self.cross, self.found, self.wanted)
@@ -59,14 +59,14 @@ class GroupAgreement:
 
 
 def _family_sums(values: np.ndarray, families: np.ndarray, count: int) -> np.ndarray:
-    """Sums (families, V), centred over the voxels: what NCC is made of is linear in them."""
+    """Sums (families, V), centred over the voxels."""
     sums = np.zeros((count, values.shape[1]))
     np.add.at(sums, families, values)
     return sums - sums.mean(axis=1, keepdims=True)
 
 
 def family_mean(values: np.ndarray, families: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean (D,) of one number per image under weights (D, families); NaN values are left out.
+    """Return the means (D,) of one number per image for weights (D, families), ignoring NaN.
 
     Examples
     --------
@@ -74,16 +74,16 @@ def family_mean(values: np.ndarray, families: np.ndarray, weights: np.ndarray) -
     >>> family_mean(np.array([1.0, 3.0, 8.0]), np.array([0, 0, 1]), weights).tolist()
     [4.0, 2.0]
     """
-    known = np.isfinite(values)
+    finite = np.isfinite(values)
     size = weights.shape[1]
-    sums = np.bincount(families[known], values[known], minlength=size)
-    counts = np.bincount(families[known], minlength=size)
+    sums = np.bincount(families[finite], values[finite], minlength=size)
+    counts = np.bincount(families[finite], minlength=size)
     total = weights @ counts
     return np.divide(weights @ sums, total, out=np.full(len(weights), np.nan), where=total > 0)
 
 
-def interval(value: float, drawn: np.ndarray, level: float = 0.95) -> Estimate:
-    """A number with the percentile interval of its bootstrap draws."""
+def bootstrap_interval(value: float, drawn: np.ndarray, level: float = 0.95) -> Estimate:
+    """Return a number with the percentile interval of its bootstrap draws."""
     tail = (1 - level) / 2
     finite = drawn[np.isfinite(drawn)]
     low, high = np.quantile(finite, [tail, 1 - tail]) if len(finite) else (np.nan, np.nan)

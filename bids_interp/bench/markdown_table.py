@@ -1,4 +1,4 @@
-"""The table of the known-truth benchmark as Markdown, to be put into documents and papers."""
+"""Markdown table of the known-truth benchmark, for documents and papers."""
 
 from __future__ import annotations
 
@@ -9,42 +9,45 @@ from typing import TYPE_CHECKING, Any
 from bids_interp.bids.write.atomic import write_text
 
 if TYPE_CHECKING:
-    from bids_interp.bench.bench_report import Run
+    from bids_interp.bench.bench_report import BenchRun
+
+if TYPE_CHECKING:
+    pass
 
 Section = Mapping[str, Any]
 
 
 def write_markdown(
     path: Path,
-    facts: Mapping[str, Any],
+    setup: Mapping[str, Any],
     goals: Sequence[Mapping[str, str]],
     sections: Sequence[Section],
     notes: Sequence[str],
 ) -> Path:
-    """Write what the page says, without its pictures.
+    """Write the content of the page without its pictures.
 
     Parameters
     ----------
     path : pathlib.Path
-        File to write.
-    facts : mapping
-        Runs with their commands, numbers of brains and so on.
+        Output file.
+    setup : mapping
+        Dataset, numbers of brains, and runs with their commands.
     goals : sequence of mapping
         ``title``, ``scenario``, ``number``, ``floor``, ``aim``, ``verdict``.
     sections : sequence of mapping
-        Of each scenario, as the page has them.
+        Sections of the page, one per scenario.
     notes : sequence of str
-        What has to be known to read the table.
+        Notes on reading the table.
     """
-    missing = '; '.join(facts['missing'])
+    missing = '; '.join(setup['missing'])
     parts = [
-        *(_run(run) for run in facts['runs']),
-        f'{facts["n_brains"]} brains of {facts["dataset"]}.'
+        *(_run(run) for run in setup['runs']),
+        f'{setup["n_brains"]} brains of {setup["dataset"]}.'
         + (f' **Missing: {missing}.**' if missing else ''),
         '\n'.join(f'* {note}' for note in notes),
         '## Floors and aims',
         _table(
-            ['', 'scenario', 'found', 'floor', 'aim', ''],
+            ['', 'scenario', 'number', 'floor', 'aim', ''],
             [[goal[key] for key in ('title', 'scenario', 'number', 'floor', 'aim', 'verdict')]
              for goal in goals],
         ),
@@ -54,7 +57,7 @@ def write_markdown(
     return write_text(path, '\n\n'.join(parts) + '\n')
 
 
-def _run(run: Run) -> str:
+def _run(run: BenchRun) -> str:
     made = run.provenance
     return (
         f'```bash\n{made.command}\n```\n\n'
@@ -80,13 +83,13 @@ def _scenario(section: Section) -> list[str]:
             for row in table['rows']
         ]
         parts.append(_table(headings, rows))
-    for key, words in (
+    for key, heading in (
         ('skipped', 'Not applicable'),
-        ('replaced', 'Explaining the SFCN, since they do not apply to our classifier'),
+        ('replaced', 'These explain the SFCN, because they do not apply to our classifier'),
     ):
         if section[key]:
-            listed = '; '.join(f'{name} ({why})' for name, why in section[key].items())
-            parts.append(f'{words}: {listed}.')
+            listed = '; '.join(f'{name} ({reason})' for name, reason in section[key].items())
+            parts.append(f'{heading}: {listed}.')
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Maps of several methods for the same images, as they are handed from step to step."""
+"""Method maps: maps of several methods for the same images, as passed between nodes."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-#: What a map holds: log-Jacobians; numbers whose sign means growth or shrinkage; or numbers of
-#: which only the size counts.
+#: Kinds of maps: log-Jacobians; values whose sign means growth or shrinkage; values with a
+#: meaningful size only.
 LOG_JACOBIAN, SIGNED, SIZE = 'log-jacobian', 'signed', 'size'
 #: Networks that maps explain: the classifier under test, and the one of another family.
 OURS, JUDGE = 'ours', 'sfcn'
 
-#: What is no array in a file of maps.
-_FACTS = ('fold', 'kinds', 'classifiers', 'skipped', 'replaced')
+#: Fields of FoldMaps that are not arrays.
+_FIELDS = ('fold', 'kinds', 'classifiers', 'skipped', 'replaced')
 
 
 @dataclass(frozen=True)
 class MethodMaps:
-    """What one method says about some images.
+    """Maps of one method for some images.
 
     Parameters
     ----------
     kind : {'log-jacobian', 'signed', 'size'}
-        What the values mean.
+        Meaning of the values.
     images : numpy.ndarray
-        (N,) indices of the images in their cohort.
+        (N,) indices of the images in the cohort.
     folds : numpy.ndarray
-        (N,) the fold that explained each.
+        (N,) fold that explained each image.
     values : numpy.ndarray
-        (N, V) float32 values of the voxels inside the brain mask.
+        (N, V) float32 values inside the brain mask.
     classifier : str
-        Network that the maps explain; empty for methods that need none.
+        Explained network; empty for methods without one.
     """
 
     kind: str
@@ -47,13 +47,13 @@ class MethodMaps:
 
     @property
     def signed(self) -> bool:
-        """Whether positive means growth by the simulation."""
+        """True if positive values mean growth in the simulation."""
         return self.kind != SIZE
 
 
 @dataclass(frozen=True)
 class FoldMaps:
-    """What several methods say about the same images of one fold.
+    """Maps of several methods for the same images of one fold.
 
     Parameters
     ----------
@@ -62,15 +62,15 @@ class FoldMaps:
     images : numpy.ndarray
         (N,) indices in the cohort.
     values : dict of numpy.ndarray
-        Method to (N, V) float32.
+        Maps (N, V) float32 by method.
     kinds : dict of str
-        Method to what its values mean; only their size where it is not named.
+        Kind of the maps by method; by default only their size is meaningful.
     classifiers : dict of str
-        Method to the network that it explains; methods that need none are not named.
+        Explained network by method, except for methods without one.
     skipped : dict of str
-        Method to the reason why there is no map of it.
+        Reason by method for missing maps.
     replaced : dict of str
-        Method to the reason why it explains :data:`JUDGE` instead of :data:`OURS`.
+        Reason by method for explaining :data:`JUDGE` instead of :data:`OURS`.
     """
 
     fold: int
@@ -83,37 +83,37 @@ class FoldMaps:
 
     def save(self, path: Path) -> None:
         """Write to a ``.safetensors`` file."""
-        facts = {name: getattr(self, name) for name in _FACTS}
+        fields = {name: getattr(self, name) for name in _FIELDS}
         tensors = {f'map.{name}': np.ascontiguousarray(v) for name, v in self.values.items()}
         kept = {**tensors, 'images': np.asarray(self.images, np.int64)}
-        save_file(kept, path, metadata={'facts': json.dumps(facts)})
+        save_file(kept, path, metadata={'fields': json.dumps(fields)})
 
     @classmethod
     def load(cls, path: Path) -> FoldMaps:
         """Read what :meth:`save` wrote."""
         with safe_open(path, framework='numpy') as stream:
-            facts = json.loads(stream.metadata()['facts'])
+            fields = json.loads(stream.metadata()['fields'])
             names = [name for name in stream.keys() if name.startswith('map.')]  # noqa: SIM118
             values = {name.removeprefix('map.'): stream.get_tensor(name) for name in names}
             images = stream.get_tensor('images')
-        return cls(images=images, values=values, **facts)
+        return cls(images=images, values=values, **fields)
 
 
 def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
-    """Put the folds of every method together.
+    """Concatenate the folds of every method.
 
-    A method that was skipped in one fold is left out, because it would be scored on fewer brains;
-    so is one that explains another network in one fold than in the others.
+    A method that was skipped in one fold is removed, because it would be scored on fewer brains.
+    So is a method that does not explain the same network in all folds.
 
     Parameters
     ----------
     parts : sequence of FoldMaps
-        All methods and folds, in any order.
+        Maps of all methods and folds, in any order.
 
     Returns
     -------
     dict of MethodMaps
-        By method.
+        Maps by method.
     """
     n_folds = len({part.fold for part in parts})
     joined = {}

@@ -1,4 +1,4 @@
-"""Pictures of the known-truth benchmark: the truth and every method on the same slices."""
+"""Pictures of the known-truth benchmark: truth and maps of all methods on the same slices."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from bids_interp.spatial.mask import brain_voxels
 #: Slices of each plane.
 COUNTS = {'axial': 4, 'coronal': 3, 'sagittal': 2}
 SUMMARY_COUNTS = {'axial': 3, 'coronal': 3, 'sagittal': 2}
-#: Nothing happens near the ends of the brain.
+#: Share of the brain at each end that is not shown.
 TRIM = 0.28
-#: Voxel size of the pictures in mm; the maps are coarser.
+#: Voxel size of the pictures in mm.
 SPACING = 2.0
 TITLES = {
     'truth': 'Truth, log-Jacobian',
@@ -42,12 +42,12 @@ TITLES = {
     'tbm': 'Tensor-based morphometry, t (scaled to the colours)',
     'difference': 'Class-mean difference, size only (scaled)',
 }
-#: Maps whose values are log-Jacobians and share the scale of the truth.
+#: Log-Jacobian maps, which share the scale of the truth.
 LOG_JACOBIANS = ('truth', 'ours', 'otherseed', 'ipmi2021')
 
 
 def title_of(method: str, *, replaced: bool = False) -> str:
-    """Heading of the row of a method, which may explain another classifier than the others.
+    """Return the heading of a method; a replaced method explains the SFCN.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class _Maps:
     def load(
         cls, out: Path, scores: ScenarioRecord, methods: Sequence[str], direction: str
     ) -> _Maps | None:
-        """Those of the truth and of methods, as far as they are there; None without any."""
+        """Load the available maps of the truth and of methods; None without any."""
         strength = '' if scores.strength == 'moderate' else scores.strength
         name = f'{scores.scenario}{strength}_seed-{scores.seed}'
         if not (out / 'maps' / f'{name}_brain.nii.gz').is_file():
@@ -92,11 +92,11 @@ class _Maps:
 
     @property
     def main(self) -> np.ndarray:
-        """What decides about slices and colours: the truth, or ours where nothing is planted."""
+        """Map that determines slices and colours: the truth, or ours if nothing is planted."""
         return self.values.get('truth', self.values.get('ours', next(iter(self.values.values()))))
 
     def rows(self, scale: SignedScale, counts: Mapping[str, int], prefix: str = '') -> list[Row]:
-        """A row of slices for each map."""
+        """Return one row of slices per map."""
         through = peak(self.main)
         shade = 0.75 * grey(self.brain.data, self.inside) * self.inside
         picture = Volume(shade, self.brain.grid)
@@ -131,15 +131,14 @@ def draw_scenario(
     out : pathlib.Path
         Folder with ``maps``.
     scores : ScenarioRecord
-        Of the scenario and seed that is drawn.
+        Scores of the scenario and seed to draw.
     methods : sequence of str
-        In the order of the rows.
+        Methods in the order of the rows.
 
     Returns
     -------
     list of dict
-        ``direction`` and ``address`` (a data URI) of each picture; none for maps that are not
-        there.
+        ``direction`` and ``address`` (a data URI) of each picture with maps.
     """
     pictures = []
     for direction in DIRECTIONS:
@@ -155,21 +154,21 @@ def draw_scenario(
 def draw_summary(
     out: Path, scores: Sequence[ScenarioRecord], rivals: Mapping[str, str | None]
 ) -> Path | None:
-    """Draw truth, ours, the best saliency method and ipmi2021 of every scenario with a truth.
+    """Draw the truth, our map, the best saliency method and ipmi2021 for every scenario.
 
     Parameters
     ----------
     out : pathlib.Path
         Folder with ``maps``; the picture is ``figures/summary.png``.
     scores : sequence of ScenarioRecord
-        Of every scenario and seed; the first seed is drawn.
+        Scores of every scenario and seed; the first seed is drawn.
     rivals : mapping
-        Scenario to its best saliency method.
+        Best saliency method by scenario.
 
     Returns
     -------
     pathlib.Path or None
-        The picture; None where there is nothing to draw.
+        The picture; None without maps.
     """
     found: dict[str, _Maps] = {}
     for one in scores:

@@ -1,4 +1,4 @@
-"""A cohort with a known change on a model's grid, made in memory from prepared brains."""
+"""Planted cohort: images with a known change on the grid of a model, made from real brains."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from safetensors.numpy import load_file, save_file
 
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
-from bids_interp.phantom.change.atrophy import AtrophyField, plan_atrophy
-from bids_interp.phantom.inject.assignment import Replicate, assign
+from bids_interp.phantom.change.atrophy import AtrophyField, fit_atrophy
+from bids_interp.phantom.inject.assignment import Replicate, assign_groups
 from bids_interp.phantom.inject.planted_scan import change_intensities, confound_bias
 from bids_interp.phantom.inject.scenarios import Scenario
-from bids_interp.phantom.inject.warps import ANATOMY_MM, FIELD_MM, Warp, draw_warp, field_grid
+from bids_interp.phantom.inject.warps import (
+    ANATOMY_MM,
+    FIELD_MM,
+    ReplicateWarp,
+    draw_warp,
+    field_grid,
+)
 from bids_interp.spatial import Grid, refine_velocity, resample
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.loop.randomness import derived_seed
@@ -26,7 +32,7 @@ TARGET = Target('binary', 'group', ('control', 'patient'))
 
 
 class Brain(NamedTuple):
-    """A brain in its own space, and where it lies in the template."""
+    """Brain in native space with its affine to the template."""
 
     label: str
     data: np.ndarray
@@ -35,18 +41,18 @@ class Brain(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Planted:
-    """A cohort, and what is known about each of its images.
+class PlantedCohort:
+    """Cohort with the ground truth of each image.
 
     Parameters
     ----------
     cohort : Cohort
-        Images of the model's grid; families are the brains they were made of.
+        Images on the grid of the model; a family is the brain that they were made from.
     truths : numpy.ndarray
         (N, X, Y, Z) exact log-Jacobian of injecting (controls) or removing (patients) the change;
-        zero where nothing is planted.
+        zero if nothing is planted.
     pull_backs : numpy.ndarray
-        (N, 3, X, Y, Z) mm in template space: what made each image of its brain.
+        (N, 3, X, Y, Z) mm in template space: deformations that made the images.
     """
 
     cohort: Cohort
@@ -54,31 +60,33 @@ class Planted:
     pull_backs: np.ndarray
 
 
-def plan_on(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
-    """Plan a scenario at 2 mm and bring it onto a coarser grid of deformations.
+def fit_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
+    """Compute the change of a scenario at 2 mm and resample it to the grid of the deformations.
 
     Parameters
     ----------
     scenario : Scenario
-        What is planted.
+        Scenario to plant.
     brain : Grid
-        Field of view of the template's brain.
+        Field of view of the template brain.
     spacing_mm : float
-        Voxel size of the model; the deformations have the same, but at least 2 mm.
+        Voxel size of the model; the deformations use the same, but at least 2 mm.
     """
     fine = field_grid(brain, FIELD_MM)
-    plan = plan_atrophy(fine, scenario.effect.changes, scenario.effect.absorb)
+    atrophy = fit_atrophy(fine, scenario.effect.changes, scenario.effect.absorb)
     if spacing_mm <= FIELD_MM:
-        return plan
+        return atrophy
     coarse = field_grid(brain, spacing_mm)
-    velocity = refine_velocity(plan.velocity, fine, coarse)[0].numpy()
-    return AtrophyField(coarse, velocity, plan.changes, plan.absorb, plan.absorbed, plan.rmse)
+    velocity = refine_velocity(atrophy.velocity, fine, coarse)[0].numpy()
+    return AtrophyField(
+        coarse, velocity, atrophy.changes, atrophy.absorb, atrophy.absorbed, atrophy.rmse
+    )
 
 
-def plant(
+def plant_cohort(
     brains: Sequence[Brain],
     scenario: Scenario,
-    plan: AtrophyField,
+    atrophy: AtrophyField,
     grid: Grid,
     mask: np.ndarray,
     preprocessing: Preprocessing,
@@ -88,34 +96,34 @@ def plant(
     severity: tuple[float, float] = (0.7, 1.3),
     seed: int = 0,
     untouched: bool = False,
-) -> Planted:
-    """Make the images of a scenario; each is interpolated once from its native brain.
+) -> PlantedCohort:
+    """Return the images of a scenario, each interpolated once from its native brain.
 
     Parameters
     ----------
     brains : sequence of Brain
-        Stripped brains.
-    scenario, plan
-        What is planted; of :func:`plan_on`.
+        Skull-stripped brains.
+    scenario, atrophy
+        Scenario, and its change of :func:`fit_scenario`.
     grid, mask, preprocessing
-        Of the model.
+        Input space of the model.
     replicates : int
-        Images of each brain.
+        Images per brain.
     anatomy_mm : float
-        Standard deviation of their anatomies.
+        Standard deviation of the random anatomies in mm.
     severity : tuple of float
-        Range of the strengths.
+        Range of the strengths of the change.
     seed : int
-        Of assignment and warps.
+        Seed of assignment and warps.
     untouched : bool
-        Controls get no sham, only another anatomy: what a sham alone does to an image.
+        Give controls no sham warp, only another anatomy, to test the effect of the sham.
     """
     of_label = {brain.label: number for number, brain in enumerate(brains)}
-    chosen = assign(list(of_label), scenario, severity, 0.5, replicates, seed)
+    chosen = assign_groups(list(of_label), scenario, severity, 0.5, replicates, seed)
     images, truths, fields = [], [], []
     for replicate in chosen:
         warp = draw_warp(
-            plan,
+            atrophy,
             replicate.seed(seed),
             replicate.patient,
             0.0 if untouched and not replicate.patient else replicate.strength,
@@ -124,10 +132,10 @@ def plant(
             scaling=replicate.scaling,
         )
         brain = brains[of_label[replicate.family]]
-        image, shift = _image(brain, replicate, warp, plan.grid, grid, mask)
+        image, shift = _image(brain, replicate, warp, atrophy.grid, grid, mask)
         images.append(preprocessing.normalise(image)[0])
         fields.append(shift.astype(np.float16))
-        truths.append(_truth(warp, plan.grid, grid))
+        truths.append(_truth(warp, atrophy.grid, grid))
     cohort = Cohort(
         torch.stack(images),
         np.array([int(replicate.patient) for replicate in chosen]),
@@ -139,11 +147,16 @@ def plant(
         TARGET,
         tuple(replicate.label for replicate in chosen),
     )
-    return Planted(cohort, np.stack(truths), np.stack(fields))
+    return PlantedCohort(cohort, np.stack(truths), np.stack(fields))
 
 
 def _image(
-    brain: Brain, replicate: Replicate, warp: Warp, fields: Grid, grid: Grid, mask: np.ndarray
+    brain: Brain,
+    replicate: Replicate,
+    warp: ReplicateWarp,
+    fields: Grid,
+    grid: Grid,
+    mask: np.ndarray,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Image (1, 1, X, Y, Z) before normalisation, and its pull-back on the model's grid."""
     shift = refine_velocity(warp.pull_back, fields, grid)
@@ -158,7 +171,7 @@ def _image(
     return image, shift[0].numpy()
 
 
-def _truth(warp: Warp, fields: Grid, grid: Grid) -> np.ndarray:
+def _truth(warp: ReplicateWarp, fields: Grid, grid: Grid) -> np.ndarray:
     if warp.truth is None:
         return np.zeros(grid.shape, np.float32)
     data = torch.from_numpy(warp.truth)[None, None]
@@ -166,10 +179,10 @@ def _truth(warp: Warp, fields: Grid, grid: Grid) -> np.ndarray:
 
 
 def explained_images(cohort: Cohort, per_family: int, seed: int) -> np.ndarray:
-    """Indices of the images that every method explains: as many of each class of each brain.
+    """Return indices of the images to explain: the same number per class and brain.
 
-    Saliency methods take seconds an image, so that not all can be explained; which ones are is
-    drawn once, for all methods.
+    Saliency methods take seconds per image, so only a sample is explained, the same for all
+    methods.
     """
     rng = np.random.default_rng(derived_seed(seed, 'explained'))
     chosen: list[int] = []
@@ -180,12 +193,12 @@ def explained_images(cohort: Cohort, per_family: int, seed: int) -> np.ndarray:
     return np.array(sorted(chosen))
 
 
-def save_known(path: Path, planted: Planted) -> None:
-    """Write what is known about the images to a ``.safetensors`` file."""
+def save_ground_truth(path: Path, planted: PlantedCohort) -> None:
+    """Write the ground truth of the images to a ``.safetensors`` file."""
     save_file({'truths': planted.truths, 'pull_backs': planted.pull_backs}, path)
 
 
-def load_known(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Truths and pull-backs of :func:`save_known`."""
+def load_ground_truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read truths and pull-backs of :func:`save_ground_truth`."""
     kept = load_file(path)
     return kept['truths'], kept['pull_backs']

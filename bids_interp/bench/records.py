@@ -1,4 +1,4 @@
-"""Records of the known-truth benchmark: what its nodes write, and its table and page read."""
+"""Records of the known-truth benchmark, written by its nodes and read by its report."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from bids_interp.spatial.grid import Grid
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a scenario.
+    """Value of one metric in a scenario.
 
     Parameters
     ----------
     method : str
-        What made the maps, or which classifier answered.
+        Method of the maps, or classifier.
     classifier : str
-        Network that the number is about; empty for methods that need none.
+        Explained or measured network; empty for methods without one.
     metric : str
-        What was measured.
+        Name of the metric.
     direction : {'inject', 'remove', 'both'}
-        Which simulations.
+        Direction of the simulations.
     value, low, high : float
-        The number and the ends of its interval; NaN where there are none.
+        Value and ends of its interval; NaN if missing.
     """
 
     method: str
@@ -39,21 +39,21 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageScores:
-    """Numbers of the simulation of one image; shares are 0 or 1, NaN what was not asked for.
+    """Metrics of the simulation of one image; shares are 0 or 1, missing values NaN.
 
     Parameters
     ----------
     image : int
-        Number of the image in the cohort.
+        Index of the image in the cohort.
     direction : {'inject', 'remove'}
         Controls get the pattern injected, patients have it removed.
     crosses, effectiveness, monotone, transfer_right_way, transfer_crosses, volume_right_way, \
     volume_crosses, roi_error_percent, realism, n_folded, reversibility_rmse, minimality_mm : float
         See :data:`bids_interp.bench.goals.METRICS`.
     method : str
-        The simulator.
+        Name of the simulator.
     fold : int
-        The fold that explained it.
+        Fold that explained the image.
     """
 
     method: str = ''
@@ -76,12 +76,12 @@ class ImageScores:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow(Score):
-    """A row of the table: a score with its scenario, strength and seed.
+    """Row of the table: a score with its scenario, strength and seed.
 
     Parameters
     ----------
     scenario, strength : str
-        The scenario.
+        Scenario and strength.
     seed : int or str
         Seed, or ``'mean'``.
     """
@@ -98,11 +98,11 @@ class Provenance:
     Parameters
     ----------
     run : str
-        Identity of the run.
+        Identifier of the run.
     table : str
-        Scores of one table are comparable.
+        Digest of the settings; scores with the same digest are comparable.
     command, version, machine, software, date : str
-        How they were made.
+        Command and environment.
     """
 
     run: str
@@ -115,21 +115,21 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenarioFacts:
-    """What is known of a scenario with a seed before it is run.
+class ScenarioDesign:
+    """Design of a scenario with a seed.
 
     Parameters
     ----------
     scenario, seed, strength, purpose : str, int, str, str
-        Which, and what for.
+        Scenario, seed, strength, and purpose of the scenario.
     changes : mapping
-        Region to its planted change.
+        Planted change by region.
     replicates, anatomy_mm, spacing_mm, stride_mm, n_folds, draws
         See :class:`bids_interp.bench.design.Benchmark`.
     methods : sequence of str
-        What is compared.
+        Compared methods.
     recipes : mapping
-        Method to all numbers of its recipe.
+        Complete recipe by method.
     """
 
     scenario: str
@@ -148,23 +148,23 @@ class ScenarioFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenarioRecord(ScenarioFacts):
+class ScenarioRecord(ScenarioDesign):
     """Content of ``scores/<name>.json``.
 
     Parameters
     ----------
     null : bool
-        Whether nothing is planted.
+        True if nothing is planted.
     n_images, n_brains, n_explained : int
-        Sizes.
+        Numbers of images, brains and explained images.
     grid : Grid
         Grid of the maps.
     skipped, replaced : mapping
-        Method to the reason why it does not apply, or explains another classifier.
+        Reason by method for not applying, or for explaining another classifier.
     rows : sequence of Score
-        The scores.
+        Scores.
     provenance : Provenance, optional
-        Where they come from; added when they are written into the output directory.
+        Origin; added when the record is written into the output directory.
     """
 
     null: bool

@@ -1,4 +1,4 @@
-"""All methods of one scenario held against the truth, with intervals over brains."""
+"""Scores of all methods of one scenario, with bootstrap intervals over brains."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from bids_interp.bench.group_ncc import (
     GroupAgreement,
+    bootstrap_interval,
     draw_weights,
     family_mean,
-    interval,
 )
 from bids_interp.bench.method_maps import LOG_JACOBIAN, OURS, MethodMaps
 from bids_interp.bench.records import ImageScores, Score
@@ -23,7 +23,7 @@ from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
 from bids_interp.spatial import Grid
 
 BOTH = 'both'
-#: Columns of the rows of the images whose means are reported.
+#: Metrics of single images whose means are reported.
 MEANS = (
     'crosses',
     'effectiveness',
@@ -41,19 +41,19 @@ MEANS = (
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known about the images of a scenario.
+class GroundTruth:
+    """Ground truth of the images of a scenario.
 
     Parameters
     ----------
     labels : numpy.ndarray
         (N,) 0 controls, 1 patients.
     families : numpy.ndarray
-        (N,) number of the brain of each, from 0.
+        (N,) index of the brain of each image, from 0.
     truths : numpy.ndarray
-        (N, X, Y, Z).
+        (N, X, Y, Z) exact log-Jacobians.
     grid, mask : Grid, numpy.ndarray
-        Of the images.
+        Grid and brain mask of the images.
     """
 
     labels: np.ndarray
@@ -64,7 +64,7 @@ class Known:
 
     @property
     def null(self) -> bool:
-        """Whether nothing is planted."""
+        """True if nothing is planted."""
         return not self.truths.any()
 
 
@@ -75,10 +75,9 @@ class ScenarioScores:
     Parameters
     ----------
     rows : list of Score
-        The numbers.
+        Scores.
     maps : dict of numpy.ndarray
-        ``<method>.<direction>`` to the group map (X, Y, Z) float32; the method ``truth`` is there,
-        too.
+        Group map (X, Y, Z) float32 by ``<method>.<direction>``, including the method ``truth``.
     """
 
     rows: list[Score] = field(default_factory=list)
@@ -92,9 +91,9 @@ class ScenarioScores:
         found: Estimate | float,
         classifier: str | None = None,
     ) -> None:
-        """Add a row; a number without an interval has NaN for its ends.
+        """Add a row; a number without an interval gets NaN for its ends.
 
-        The classifier is the one named like the method, where none is given.
+        By default the classifier has the name of the method.
         """
         if not isinstance(found, Estimate):
             found = Estimate(float(found), float('nan'), float('nan'))
@@ -107,7 +106,7 @@ class ScenarioScores:
 def score_scenario(
     maps: Mapping[str, MethodMaps],
     images: Mapping[str, Sequence[ImageScores]],
-    known: Known,
+    reference: GroundTruth,
     *,
     draws: int = 1000,
     seed: int = 0,
@@ -116,38 +115,38 @@ def score_scenario(
     """Score every method.
 
     Unsigned maps are scored as ``|map|`` against ``|truth|``, smoothed or not, whichever is better.
-    Intervals are 95 % percentile intervals over brains drawn with replacement; the trained models
-    stay the same. Differences to ours come from the same draws.
+    Intervals are 95 % percentile intervals over brains drawn with replacement, with the same
+    trained models. Differences to our method use the same draws.
 
     Parameters
     ----------
     maps : mapping
-        Method to its maps.
+        Maps by method.
     images : mapping
-        Method to scores of :func:`bids_interp.bench.simulations.explain_image`.
-    known : Known
-        Truths, and who belongs together.
+        Scores of :func:`bids_interp.bench.simulations.explain_image` by method.
+    reference : GroundTruth
+        Labels, brains and truths of the images.
     draws, seed : int
-        Of the bootstrap.
+        Number of draws and seed of the bootstrap.
     warranted : mapping, optional
-        Method to whether its classifier is above chance; where it is not, no voxel is reliable, as
-        in the group reports. Those not named are.
+        False for a method whose classifier is not above chance; then no voxel is reliable, as in
+        the group reports. The default is True.
     """
     scores = ScenarioScores()
-    n_families = int(known.families.max()) + 1
+    n_families = int(reference.families.max()) + 1
     everybody = np.ones((1, n_families))
     weights = np.concatenate([everybody, draw_weights(n_families, draws, seed)])
     compared: dict[str, dict[str, np.ndarray]] = {}
     for method, found in maps.items():
         above_chance = (warranted or {}).get(method, True)
-        compared[method] = _score_method(scores, method, found, known, weights, above_chance)
+        compared[method] = _score_method(scores, method, found, reference, weights, above_chance)
     for method, own in compared.items():
         for metric in own if method != OURS and OURS in compared else ():
             gain = compared[OURS][metric] - own[metric]
-            estimate = interval(gain[0], gain[1:])
+            estimate = bootstrap_interval(gain[0], gain[1:])
             scores.add(method, f'gain_{metric}', BOTH, estimate, maps[method].classifier)
     for method, rows in images.items():
-        _add_means(scores, method, rows, known, weights)
+        _add_means(scores, method, rows, reference, weights)
     return scores
 
 
@@ -155,44 +154,45 @@ def _score_method(
     scores: ScenarioScores,
     method: str,
     found: MethodMaps,
-    known: Known,
+    reference: GroundTruth,
     weights: np.ndarray,
     above_chance: bool,
 ) -> dict[str, np.ndarray]:
-    """Add the rows of a method; return what differences are taken of, value first, then draws."""
+    """Add the rows of a method; return the compared metrics: value first, then draws."""
     group, single = [], []
     for direction in DIRECTIONS:
-        chosen = known.labels[found.images] == DIRECTIONS.index(direction)
+        chosen = reference.labels[found.images] == DIRECTIONS.index(direction)
         if not chosen.any():
             continue
         images, values = found.images[chosen], found.values[chosen]
-        if known.null:
-            _add_null(scores, method, direction, found, chosen, known, above_chance)
+        if reference.null:
+            _add_null(scores, method, direction, found, chosen, reference, above_chance)
             continue
-        wanted = known.truths[images][:, known.mask]
-        families = known.families[images]
+        wanted = reference.truths[images][:, reference.mask]
+        families = reference.families[images]
         group_ncc, values, wanted, each = _agreement(
-            values, wanted, found.signed, families, known, weights
+            values, wanted, found.signed, families, reference, weights
         )
         single_ncc = family_mean(each, families, weights)
         group.append(group_ncc)
         single.append(single_ncc)
         for metric, drawn in (('ncc_group', group_ncc), ('ncc_single', single_ncc)):
-            scores.add(method, metric, direction, interval(drawn[0], drawn[1:]), found.classifier)
-        estimate, truth = (_volume(part.mean(axis=0), known.mask) for part in (values, wanted))
-        detail = score_map(estimate, truth, known.mask, signed=found.signed).to_dict()
+            estimate = bootstrap_interval(drawn[0], drawn[1:])
+            scores.add(method, metric, direction, estimate, found.classifier)
+        group_map, truth = (_volume(part.mean(axis=0), reference.mask) for part in (values, wanted))
+        detail = score_map(group_map, truth, reference.mask, signed=found.signed).to_dict()
         for metric in ('sign_accuracy', 'average_precision', 'iou', 'off_target_percent'):
             if metric != 'off_target_percent' or found.kind == LOG_JACOBIAN:
                 scores.add(method, metric, direction, detail[metric], found.classifier)
-        scores.maps[f'{method}.{direction}'] = estimate
+        scores.maps[f'{method}.{direction}'] = group_map
         scores.maps[f'truth.{direction}'] = _volume(
-            known.truths[images][:, known.mask].mean(axis=0), known.mask
+            reference.truths[images][:, reference.mask].mean(axis=0), reference.mask
         )
     if not group:
         return {}
     kept = {'ncc_group': np.mean(group, axis=0), 'ncc_single': np.mean(single, axis=0)}
     for metric, drawn in kept.items():
-        scores.add(method, metric, BOTH, interval(drawn[0], drawn[1:]), found.classifier)
+        scores.add(method, metric, BOTH, bootstrap_interval(drawn[0], drawn[1:]), found.classifier)
     return kept
 
 
@@ -201,15 +201,15 @@ def _agreement(
     wanted: np.ndarray,
     signed: bool,
     families: np.ndarray,
-    known: Known,
+    reference: GroundTruth,
     weights: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """NCC of the group under all weights, the maps that it is of, the truths, NCC of each."""
+    """Group NCC for all weights, the scored maps, the truths, and the NCC of each image."""
     candidates = [values]
     if not signed:
         wanted = np.abs(wanted)
         plain = np.abs(values)
-        candidates = [plain, np.stack([_smoothed(one, known) for one in plain])]
+        candidates = [plain, np.stack([_smoothed(one, reference) for one in plain])]
     count = weights.shape[1]
     groups = [GroupAgreement(one, wanted, families, count)(weights) for one in candidates]
     best = int(np.argmax([group[0] for group in groups]))
@@ -221,10 +221,10 @@ def _agreement(
     return groups[best], candidates[best], wanted, np.array(each)
 
 
-def _smoothed(values: np.ndarray, known: Known) -> np.ndarray:
-    volume = _volume(values, known.mask).astype(np.float64)
-    sigma = SALIENCY_SMOOTHING_MM / known.grid.spacing
-    return gaussian_filter(volume, sigma)[known.mask].astype(np.float32)
+def _smoothed(values: np.ndarray, reference: GroundTruth) -> np.ndarray:
+    volume = _volume(values, reference.mask).astype(np.float64)
+    sigma = SALIENCY_SMOOTHING_MM / reference.grid.spacing
+    return gaussian_filter(volume, sigma)[reference.mask].astype(np.float32)
 
 
 def _volume(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -240,12 +240,12 @@ def _add_null(
     direction: str,
     found: MethodMaps,
     chosen: np.ndarray,
-    known: Known,
+    reference: GroundTruth,
     above_chance: bool,
 ) -> None:
-    """Where nothing is planted, nothing should be found."""
+    """Add the rows of a scenario in which nothing is planted."""
     values, folds = found.values[chosen], found.folds[chosen]
-    mean = _volume(values.mean(axis=0), known.mask)
+    mean = _volume(values.mean(axis=0), reference.mask)
     scores.maps[f'{method}.{direction}'] = mean
     if found.kind != LOG_JACOBIAN:
         return
@@ -256,7 +256,7 @@ def _add_null(
     agreeing = 100 * float(reliable.mean())
     scores.add(method, 'agreeing_percent', direction, agreeing)
     scores.add(method, 'reliable_percent', direction, agreeing if above_chance else 0.0)
-    changed = score_map(mean, np.zeros_like(mean), known.mask).off_target_percent
+    changed = score_map(mean, np.zeros_like(mean), reference.mask).off_target_percent
     scores.add(method, 'off_target_percent', direction, changed)
 
 
@@ -264,11 +264,11 @@ def _add_means(
     scores: ScenarioScores,
     method: str,
     rows: Sequence[ImageScores],
-    known: Known,
+    reference: GroundTruth,
     weights: np.ndarray,
 ) -> None:
-    """Means over the images, each direction on its own and both together."""
-    families = known.families[[row.image for row in rows]]
+    """Add means over images, for each direction and for both."""
+    families = reference.families[[row.image for row in rows]]
     directions = np.array([row.direction for row in rows])
     for metric in MEANS:
         values = np.array([getattr(row, metric) for row in rows])
@@ -278,4 +278,4 @@ def _add_means(
             chosen = (directions == direction) | (direction == BOTH)
             if np.isfinite(values[chosen]).any():
                 drawn = family_mean(values[chosen], families[chosen], weights)
-                scores.add(method, metric, direction, interval(drawn[0], drawn[1:]))
+                scores.add(method, metric, direction, bootstrap_interval(drawn[0], drawn[1:]))

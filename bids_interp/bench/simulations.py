@@ -1,4 +1,4 @@
-"""Simulations of held-out images, and what everybody who looks at them says."""
+"""Simulations of held-out images, and their judgement by classifiers and regional volumes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bids_interp.bench.volume_judge import VolumeJudge, region_volumes, regions_
 from bids_interp.phantom.regions.coarse import region_mask
 from bids_interp.spatial import Grid, count_folded, flow, log_jacobian, warp
 
-#: Doses at which the response has to rise.
+#: Doses at which the response must increase.
 DOSES = (0.25, 0.5, 0.75, 1.0)
-#: Regions that the volume judge knows besides those that change.
-KNOWN_REGIONS = (
+#: Regions of the volume judge, besides those that change.
+JUDGED_REGIONS = (
     'hippocampus',
     'amygdala',
     'thalamus_left',
@@ -33,13 +33,13 @@ KNOWN_REGIONS = (
     'cerebellum',
     'frontal_ribbon',
 )
-#: Softness of the regions' edges: voxels are several mm wide.
+#: Width of the soft edges of regions; voxels are several mm wide.
 EDGE_MM = 2.0
 
 
 @dataclass(frozen=True)
-class Regions:
-    """Regions in template space.
+class JudgedRegions:
+    """Regions of the volume judge in template space.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Regions:
     weights : numpy.ndarray
         (R, X, Y, Z) in [0, 1].
     changed : tuple of int
-        Which of them carry the planted change.
+        Indices of the regions with the planted change.
     """
 
     names: tuple[str, ...]
@@ -56,27 +56,27 @@ class Regions:
     changed: tuple[int, ...]
 
     @classmethod
-    def draw(cls, changed: Sequence[str], grid: Grid) -> Regions:
-        """Draw those that change and the others that the judge knows."""
-        names = tuple(dict.fromkeys([*changed, *KNOWN_REGIONS]))
+    def draw(cls, changed: Sequence[str], grid: Grid) -> JudgedRegions:
+        """Draw the changed regions and :data:`JUDGED_REGIONS`."""
+        names = tuple(dict.fromkeys([*changed, *JUDGED_REGIONS]))
         weights = np.stack([region_mask(name, grid, EDGE_MM) for name in names])
         return cls(names, weights, tuple(names.index(name) for name in changed))
 
 
 @dataclass(frozen=True)
-class Witness:
-    """A classifier that looks at simulations.
+class ScaledClassifier:
+    """Classifier that judges simulations, with the scale of its logits.
 
     Parameters
     ----------
     network : torch.nn.Module
-        In evaluation mode.
+        Network in evaluation mode.
     images : torch.Tensor
-        (N, 1, X, Y, Z) its inputs of the whole cohort.
+        (N, 1, X, Y, Z) inputs of the whole cohort.
     centre : float
-        Midpoint between the classes, in logits.
+        Logit at the midpoint between the classes.
     gap : float
-        Difference of the classes, in logits.
+        Class gap in logits.
     """
 
     network: nn.Module
@@ -85,7 +85,7 @@ class Witness:
     gap: float = 1.0
 
     def change(self, index: int, pull_back: torch.Tensor, grid: Grid) -> tuple[float, float]:
-        """Logits of an image before and after it is pulled back."""
+        """Return the logits of an image before and after a deformation."""
         image = self.images[index : index + 1]
         both = torch.cat([image, warp(image, pull_back, grid)])
         before, after = self.network(both).float()[:, 0].tolist()
@@ -93,22 +93,22 @@ class Witness:
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What is known of the anatomy of the images of a cohort.
+class CohortAnatomy:
+    """Anatomy of the images of a cohort.
 
     Parameters
     ----------
-    regions : Regions
-        In template space.
+    regions : JudgedRegions
+        Regions in template space.
     pull_backs : numpy.ndarray
-        (N, 3, X, Y, Z) mm, what made each image of its brain in template space.
+        (N, 3, X, Y, Z) mm, deformations that made the images from template-space brains.
     judge : VolumeJudge
-        Fitted with training images.
+        Judge fitted to training images.
     limits : numpy.ndarray
-        (2, 2, R): for each class the 1st and 99th percentile of the volumes in mm^3.
+        (2, 2, R) 1st and 99th percentile of the volumes of each class, in mm^3.
     """
 
-    regions: Regions
+    regions: JudgedRegions
     pull_backs: np.ndarray
     judge: VolumeJudge
     limits: np.ndarray
@@ -116,13 +116,13 @@ class Anatomy:
     @classmethod
     def fit(
         cls,
-        regions: Regions,
+        regions: JudgedRegions,
         pull_backs: np.ndarray,
         labels: np.ndarray,
         train: np.ndarray,
         grid: Grid,
-    ) -> Anatomy:
-        """Fit judge and limits to the training images."""
+    ) -> CohortAnatomy:
+        """Fit the judge and the limits to the training images."""
         volumes = np.stack(
             [
                 region_volumes(regions_of_image(regions.weights, pull_backs[i], grid), grid)
@@ -135,45 +135,45 @@ class Anatomy:
         return cls(regions, pull_backs, VolumeJudge.fit(volumes, labels[train]), limits)
 
     def of(self, index: int, grid: Grid) -> np.ndarray:
-        """Regions (R, X, Y, Z) where they lie in an image."""
+        """Return the regions (R, X, Y, Z) of an image."""
         return regions_of_image(self.regions.weights, self.pull_backs[index], grid)
 
 
 @torch.no_grad()
 def explain_image(
     simulator: nn.Module,
-    own: Witness,
-    other: Witness | None,
-    anatomy: Anatomy,
+    own: ScaledClassifier,
+    other: ScaledClassifier | None,
+    anatomy: CohortAnatomy,
     index: int,
     label: int,
     truth: np.ndarray,
     grid: Grid,
     mask: np.ndarray,
 ) -> tuple[np.ndarray, ImageScores]:
-    """Simulate one image: controls get the pattern injected, patients have it removed.
+    """Simulate one image: inject the pattern into a control, remove it from a patient.
 
     Parameters
     ----------
     simulator : torch.nn.Module
-        In evaluation mode.
-    own, other : Witness
-        The classifier that the simulator was trained against, and one of another family.
-    anatomy : Anatomy
+        Network in evaluation mode.
+    own, other : ScaledClassifier
+        Classifier that the simulator was trained against, and one of another family.
+    anatomy : CohortAnatomy
         Regions and volume judge.
     index, label : int
-        Which image, and its class.
+        Index and class of the image.
     truth : numpy.ndarray
-        (X, Y, Z) exact log-Jacobian; 0 everywhere if nothing is planted.
+        (X, Y, Z) exact log-Jacobian; zero if nothing is planted.
     grid, mask : Grid, numpy.ndarray
-        Of the images.
+        Grid and brain mask of the images.
 
     Returns
     -------
     log_jacobian : numpy.ndarray
         (X, Y, Z) at dose 1.
     scores : ImageScores
-        Its numbers.
+        Metrics of the image.
     """
     sign = 1.0 if label == 0 else -1.0
     image = own.images[index : index + 1]
@@ -215,7 +215,7 @@ class _Deformation(TypedDict):
 
 
 def _transfer(
-    other: Witness | None, index: int, pull_back: torch.Tensor, sign: float, grid: Grid
+    other: ScaledClassifier | None, index: int, pull_back: torch.Tensor, sign: float, grid: Grid
 ) -> _Transfer:
     if other is None:
         return {'transfer_right_way': float('nan'), 'transfer_crosses': float('nan')}
@@ -227,9 +227,9 @@ def _transfer(
 
 
 def _anatomical(
-    anatomy: Anatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
+    anatomy: CohortAnatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
 ) -> _Volumes:
-    """What happens to the volumes of regions."""
+    """Metrics of the volumes of regions."""
     sign = 1.0 if label == 0 else -1.0
     regions = anatomy.of(index, grid)
     before, after = region_volumes(regions, grid), region_volumes(regions, grid, log_j)
@@ -252,10 +252,10 @@ def _geometrical(
     grid: Grid,
     mask: np.ndarray,
 ) -> _Deformation:
-    """Folds, reversibility (units of the input) and size of a simulation inside the brain."""
+    """Folded voxels, reversibility error (input units) and mean displacement inside the brain."""
     inside = torch.from_numpy(mask)[None, None]
     returned = warp(warp(image, backward, grid), forward, grid)
-    # A displacement that folds has no inverse, so both maps are looked at.
+    # A folded displacement has no inverse, so both maps are checked.
     folded = max(count_folded(part, grid, inside) for part in (forward, backward))
     length = forward.square().sum(dim=1, keepdim=True).sqrt()[inside]
     return {

@@ -1,4 +1,4 @@
-"""Scores of a map against a known truth, the same for every method that makes maps."""
+"""Truth scores: agreement of a map with the known truth."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from bids_interp.models.networks.simulator import Simulator
 from bids_interp.phantom.change.poisson import gradient_velocity
 from bids_interp.spatial import exponential, log_jacobian, resample, smooth
 
-#: Voxels whose truth is larger than this have to be found, with the right sign.
+#: Smallest |truth| of voxels that must be found with the correct sign.
 RELEVANT = 0.02
-#: Voxels whose truth is smaller than this have to be left alone.
+#: Largest |truth| of voxels that must not change.
 UNTOUCHED = 0.005
-#: Standard deviation in mm of the smoothing that saliency maps may have, if it helps them.
+#: Standard deviation in mm of the optional smoothing of saliency maps.
 SALIENCY_SMOOTHING_MM = 6.0
 
 
 @dataclass(frozen=True)
 class MapScores:
-    """How close a map is to the truth, inside the brain.
+    """Agreement of a map with the truth inside the brain.
 
     Parameters
     ----------
     ncc : float
         Normalised cross-correlation.
     sign_accuracy : float
-        Share of the voxels with ``|truth| > 0.02`` that have its sign; NaN for unsigned maps.
+        Share of the voxels with ``|truth| > 0.02`` with the correct sign; NaN for unsigned maps.
     average_precision : float
         Area under the precision-recall curve of ``|map|`` for ``|truth| > 0.02``.
     iou : float
-        Intersection over union of the same voxels with as many of the largest ``|map|``.
+        Intersection over union of these voxels and as many with the largest ``|map|``.
     off_target_percent : float
-        Mean absolute volume change in percent where ``|truth| < 0.005``; NaN for maps that are no
-        log-Jacobians.
+        Mean absolute volume change in percent where ``|truth| < 0.005``; NaN for unsigned maps.
     """
 
     ncc: float
@@ -47,7 +46,7 @@ class MapScores:
     off_target_percent: float
 
     def to_dict(self) -> dict[str, float]:
-        """Plain types."""
+        """Return plain types."""
         return asdict(self)
 
 
@@ -63,7 +62,7 @@ def score_map(
     mask : numpy.ndarray
         (X, Y, Z) bool, the brain.
     signed : bool
-        Whether the map is a log-Jacobian. If not, ``|map|`` is compared with ``|truth|``.
+        True for log-Jacobians; otherwise ``|map|`` is compared with ``|truth|``.
 
     Examples
     --------
@@ -89,7 +88,7 @@ def score_map(
 
 
 def _iou(strength: np.ndarray, relevant: np.ndarray) -> float:
-    """Overlap of the relevant voxels with as many of the strongest."""
+    """Intersection over union of the relevant voxels and as many of the strongest."""
     count = int(relevant.sum())
     if count == 0:
         return float('nan')
@@ -99,7 +98,7 @@ def _iou(strength: np.ndarray, relevant: np.ndarray) -> float:
 
 
 def volume_change_error(estimate: np.ndarray, truth: np.ndarray, region: np.ndarray) -> float:
-    """Relative error of the volume change of a region, in percent of the true change.
+    """Return the error of the volume change of a region, in percent of the true change.
 
     Parameters
     ----------
@@ -122,10 +121,10 @@ def volume_change_error(estimate: np.ndarray, truth: np.ndarray, region: np.ndar
 
 
 def basis_ceiling(truth: np.ndarray, mask: np.ndarray, simulator: Simulator) -> float:
-    """NCC of the truth with what is left of it on the simulator's velocity basis.
+    """Return the NCC of the truth with its projection on the velocity basis of a simulator.
 
-    The velocity with the truth's divergence is brought to the lattice, smoothed and integrated as
-    the simulator does; what that costs no training can win back.
+    The velocity with the divergence of the truth is resampled to the lattice, smoothed and
+    integrated as in the simulator. Training cannot exceed the resulting NCC.
     """
     grid, lattice = simulator.grid, simulator.lattice
     velocity = torch.from_numpy(gradient_velocity(truth.astype(np.float32), grid))[None]

@@ -1,7 +1,7 @@
-"""A judge that sees volumes only: whether a simulation changes anatomy as the disease does.
+"""Volume judge: a classifier of regional volumes that judges simulations.
 
-A classifier of another seed or family may be moved by the same texture; a logistic regression on
-the volumes of regions cannot.
+A classifier of another seed or family may respond to the same texture; a logistic regression on the
+volumes of regions cannot.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bids_interp.spatial import Grid, warp
 def region_volumes(
     regions: np.ndarray, grid: Grid, log_jacobian: np.ndarray | None = None
 ) -> np.ndarray:
-    """Volumes of regions, before or after a change.
+    """Return the volumes of regions, before or after a change.
 
     Parameters
     ----------
     regions : numpy.ndarray
         (R, X, Y, Z) weights in [0, 1] on the grid of the observed image.
     grid : Grid
-        That grid.
+        Grid of the observed image.
     log_jacobian : numpy.ndarray, optional
-        (X, Y, Z) of the forward map; the volumes after it where it is given.
+        (X, Y, Z) of the forward map; if given, the volumes after it are returned.
 
     Returns
     -------
@@ -49,16 +49,16 @@ def region_volumes(
 
 
 def regions_of_image(regions: np.ndarray, pull_back: np.ndarray, grid: Grid) -> np.ndarray:
-    """Regions of the template where they lie in one image.
+    """Return the regions of the template in the space of an image.
 
     Parameters
     ----------
     regions : numpy.ndarray
         (R, X, Y, Z) weights in template space.
     pull_back : numpy.ndarray
-        (3, X, Y, Z) mm, what made the image out of the template-space brain.
+        (3, X, Y, Z) mm, deformation that made the image from the template-space brain.
     grid : Grid
-        Of both.
+        Grid of both.
     """
     data = torch.from_numpy(regions.astype(np.float32))[None]
     field = torch.from_numpy(pull_back.astype(np.float32))[None]
@@ -72,7 +72,7 @@ class VolumeJudge:
     Parameters
     ----------
     model : sklearn.pipeline.Pipeline
-        Fitted.
+        Fitted model.
     """
 
     model: Pipeline
@@ -84,5 +84,5 @@ class VolumeJudge:
         return cls(model.fit(np.log(volumes), labels))
 
     def decide(self, volumes: np.ndarray) -> np.ndarray:
-        """Logits (N,) of volumes (N, R)."""
+        """Return logits (N,) of volumes (N, R)."""
         return np.asarray(self.model.decision_function(np.log(volumes)))

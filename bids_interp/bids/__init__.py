@@ -1,1 +1,1 @@
-"""What is read from BIDS datasets and what is written in BIDS derivatives."""
+"""Readers of BIDS datasets and writers of BIDS derivatives."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bids_interp.errors import InputDatasetError
 
-#: BIDS entities of a source T1w image that its derivatives keep: key in file names -> pybids name.
+#: Entities that derivatives keep from the source T1w image: key in file names -> pybids name.
 SOURCE_ENTITIES = {
     'sub': 'subject',
     'ses': 'session',
@@ -25,17 +25,17 @@ _PAIR = re.compile(r'^([a-z]+)-([a-zA-Z0-9+]+)$')
 
 
 def source_entities(path: str | Path) -> dict[str, str]:
-    """Read the entities that derivatives keep from the name of a source image.
+    """Return the entities of a source image that its derivatives keep.
 
     Parameters
     ----------
     path : path
-        A BIDS file; only its name matters.
+        BIDS file; only its name is used.
 
     Returns
     -------
     dict
-        pybids entity names and their values as written (``run-01`` stays ``'01'``).
+        Values by pybids entity name, as written (``run-01`` gives ``'01'``).
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Files that the explain workflow hands to its sink: what each one is, and in which order.
+"""Explain files: names and order of the files that the explain workflow passes to its sink.
 
-The nodes that write these files, the workflow that passes them on and the plan of the sink all take
-names and order from here. The identity of a file is the beginning of its name in the work
-directory, so that the sink notices files in another order.
+The nodes that write these files, the workflow that passes them on and the plan of the sink share
+these definitions. The sink checks the order of the files by the stem of their names in the work
+directory.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from bids_interp.constants import DIRECTIONS
 
 VELOCITY = 'velocity'
 SALIENCY = 'saliency'
-#: Output of the explain workflow by what an image shows and the space it is in.
+#: Output of the explain workflow, by the quantity and the space of the image.
 REALISED = {
     ('simulated', 'native'): 'simulated_native',
     ('logjacobian', 'native'): 'logjacobian_native',
     ('simulated', 'template'): 'simulated_template',
     ('logjacobian', 'template'): 'logjacobian_template',
 }
-#: Output with the facts about the realised images of a space (JSON, by label).
+#: Output with the facts about the realised images of each space (JSON, by label).
 FACTS = {'native': 'native_facts', 'template': 'template_facts'}
 
 
@@ -33,16 +33,15 @@ class ExplainFile:
     Parameters
     ----------
     field : str
-        Output of the explain workflow and input of the sink that carry it.
+        Output of the explain workflow, and input of the sink, for this file.
     space : {'native', 'template', 'model'}
-        Grid of the image: the scan's own, the template's at 1 mm, or the model's.
+        Grid of the image: of the scan, of the template at 1 mm, or of the model.
     label : str
-        Name among the files of the field and value of ``desc-``; also the key of its facts in a
-        JSON file about several images.
+        Value of ``desc-``; also the key of the file's facts in a JSON file about several images.
     direction : {'inject', 'remove', ''}
-        Direction of the simulation; empty for what is not a simulation.
+        Direction of the simulation; empty for other files.
     dose : float
-        Dose of the simulation; 0 for a file that belongs to all doses.
+        Dose of the simulation; 0 for a file shared by all doses.
     """
 
     field: str
@@ -53,7 +52,7 @@ class ExplainFile:
 
     @property
     def stem(self) -> str:
-        """Name of the file in the work directory, without extension.
+        """Return the name of the file in the work directory, without extension.
 
         Examples
         --------
@@ -64,23 +63,23 @@ class ExplainFile:
 
 
 def field_files() -> tuple[ExplainFile, ...]:
-    """Return the fields of the simulators, one for each direction."""
+    """Return the simulator fields, one per direction."""
     return tuple(
         ExplainFile(VELOCITY, 'model', direction, direction=direction) for direction in DIRECTIONS
     )
 
 
 def realised_files(quantity: str, space: str, doses: Sequence[float]) -> tuple[ExplainFile, ...]:
-    """Return the full-resolution images of one space.
+    """Return the full-resolution images in one space.
 
     Parameters
     ----------
     quantity : {'simulated', 'logjacobian'}
-        What the images show.
+        Quantity that the images show.
     space : {'native', 'template'}
-        Where they are.
+        Space of the images.
     doses : sequence of float
-        Doses of each direction.
+        Doses, the same for each direction.
 
     Examples
     --------
@@ -95,5 +94,5 @@ def realised_files(quantity: str, space: str, doses: Sequence[float]) -> tuple[E
 
 
 def saliency_files(methods: Sequence[str]) -> tuple[ExplainFile, ...]:
-    """Return the saliency maps; the label of each is the method."""
+    """Return the saliency maps, labelled by method."""
     return tuple(ExplainFile(SALIENCY, 'model', method) for method in methods)

@@ -1,4 +1,4 @@
-"""Names of what is written: one table of patterns, filled by pybids."""
+"""Names of derivatives: a table of patterns that pybids fills in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PREFIX = (
 )
 _ANAT = 'sub-{subject}[/ses-{session}]/anat/' + _PREFIX
 
-#: Every name that the participant level writes, in the pattern language of pybids.
+#: Patterns of all names that the participant level writes, in the syntax of pybids.
 PATTERNS = (
     _ANAT + '[_space-{space}][_res-{resolution}]_desc-{desc}'
     '_{suffix<T1w|mask|logjacobian|velocity|displacement|saliency|prediction|stats>}'
@@ -24,7 +24,7 @@ PATTERNS = (
     '_{suffix<xfm>}{extension<.txt|.json>|.txt}',
 )
 
-#: What each kind of file is called; entities that change from file to file come from the caller.
+#: Fixed entities of each kind of file; the caller adds those that vary.
 KINDS: dict[str, dict[str, str]] = {
     'preproc': {'desc': 'preproc', 'suffix': 'T1w'},
     'mask': {'desc': 'brain', 'suffix': 'mask'},
@@ -45,7 +45,7 @@ KINDS: dict[str, dict[str, str]] = {
 
 
 def dose_label(direction: str, dose: float) -> str:
-    """Name a direction and a dose as the value of ``desc-``: the dose in percent, three digits.
+    """Return the value of ``desc-`` for a direction and a dose (percent, three digits).
 
     Examples
     --------
@@ -55,25 +55,25 @@ def dose_label(direction: str, dose: float) -> str:
     'remove050'
     """
     if direction not in DIRECTIONS:
-        raise ValueError(f'The direction is one of {DIRECTIONS}, not {direction!r}.')
+        raise ValueError(f'The direction must be one of {DIRECTIONS}, not {direction!r}.')
     percent = round(dose * 100)
     if not 1 <= percent <= 999:
-        raise ValueError(f'A dose lies between 0.01 and 9.99, not {dose}.')
+        raise ValueError(f'The dose must be between 0.01 and 9.99, not {dose}.')
     return f'{direction}{percent:03d}'
 
 
 def output_name(source: str | Path | Mapping[str, str], kind: str, **entities: Any) -> Path:
-    """Build the path of a derivative relative to the output directory.
+    """Return the path of a derivative, relative to the output directory.
 
     Parameters
     ----------
     source : path or mapping
-        The source T1w image, or its entities as :func:`source_entities` gives them.
+        Source T1w image, or its entities from :func:`source_entities`.
     kind : str
         One of :data:`KINDS`.
     **entities
         Entities of this file (pybids names): ``space``, ``resolution``, ``desc``, ``from`` ...;
-        None leaves one out.
+        those that are None are omitted.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def output_name(source: str | Path | Mapping[str, str], kind: str, **entities: A
     Raises
     ------
     ValueError
-        If no pattern can hold all entities.
+        If no pattern accepts all entities.
 
     Examples
     --------
@@ -99,12 +99,12 @@ def output_name(source: str | Path | Mapping[str, str], kind: str, **entities: A
         filled['extension'] = '.nii.gz'
     built = build_path(filled, list(PATTERNS), strict=True)
     if not isinstance(built, str):
-        raise ValueError(f'No name of an output can hold {filled}.')
+        raise ValueError(f'No pattern of output names accepts the entities {filled}.')
     return Path(built)
 
 
 def sidecar_name(path: str | Path) -> Path:
-    """Name the JSON file that describes a file.
+    """Return the path of the JSON sidecar of a file.
 
     Examples
     --------

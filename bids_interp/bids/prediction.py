@@ -1,6 +1,7 @@
-"""Predictions: what ``prediction.json`` holds, which the explanation of one image writes.
+"""Prediction of one image: the content of ``*_prediction.json``.
 
-Reports and the group level read it; nothing here needs PyTorch.
+The participant level writes it; reports and the group level read it. This module does not need
+PyTorch.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from typing import Any
 from bids_interp.errors import ImageError
 from bids_interp.records import key, read_record
 
-#: What helps when a derivative cannot be read.
+#: Advice when a derivative cannot be read.
 REMEDY = 'Delete it and run the participant level again, without --reports-only.'
 
 
 @dataclass(frozen=True)
 class ExplainedTarget:
-    """What a model predicts, and the two sides of the contrast that is explained.
+    """Target of a model, and the two sides of the explained contrast.
 
     Parameters
     ----------
     kind : {'binary', 'multiclass', 'regression'}
         Kind of the target.
     label : str
-        Column that is predicted.
+        Predicted column.
     classes : sequence of str, optional
         All classes of a multiclass target.
     mean, sd : float, optional
-        Of a regression: mean and standard deviation of the training subjects' values.
+        Mean and standard deviation of the training values; only for a regression.
     negative, positive : str
-        Classes where removing and injecting lead.
+        Classes that removing and injecting lead to.
     """
 
     kind: str = 'binary'
@@ -46,17 +47,17 @@ class ExplainedTarget:
 
 @dataclass(frozen=True)
 class Membership:
-    """Whether a subject was in the training set, and which folds may explain it.
+    """Training membership of a subject, and the folds that may explain it.
 
     Parameters
     ----------
     in_training : bool
-        The bundle was trained with this subject (or another warp of the same brain).
+        Whether the model was trained with this subject (or another warp of the same brain).
     folds : sequence of int
-        Folds that explain it: those whose models have not seen it, which are all for a new
-        subject; all, too, where the classifier was brought along and has seen it.
+        Folds that explain the subject: those not trained with it, thus all folds for a new subject.
+        All folds, too, for an external classifier that was trained with the subject.
     held_out : bool
-        Whether these folds have not seen it.
+        Whether none of these folds was trained with the subject.
     """
 
     in_training: bool = key('InTrainingSet')
@@ -66,7 +67,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class Origin:
-    """Model and folds that a derivative was made with, as far as its sidecar says.
+    """Model and folds that a derivative was made with, read from its sidecar.
 
     Parameters
     ----------
@@ -86,14 +87,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class FieldFacts:
-    """Facts of a simulator's field, for its sidecar.
+    """Facts about a simulator's field, for its sidecar.
 
     Parameters
     ----------
     speed_max_mm, speed_mean_mm : float
-        Longest and mean vector inside the brain.
+        Maximum and mean vector length inside the brain.
     sd_across_folds_mean_mm : float
-        Length of the standard deviation over the folds, mean inside the brain.
+        Length of the standard deviation over folds, averaged inside the brain.
     """
 
     speed_max_mm: float = key('SpeedMaxMM')
@@ -103,14 +104,14 @@ class FieldFacts:
 
 @dataclass(frozen=True)
 class MapFacts:
-    """Facts of a simulation at full resolution, for the sidecars of image and map.
+    """Facts about a realised simulation, for the sidecars of image and map.
 
     Parameters
     ----------
     voxels_folded : int
-        Voxels with a determinant that is not positive.
+        Number of voxels whose Jacobian determinant is not positive.
     displacement_max_mm : float
-        Longest displacement.
+        Maximum displacement.
     """
 
     voxels_folded: int = key('VoxelsFolded')
@@ -119,7 +120,7 @@ class MapFacts:
 
 @dataclass(frozen=True)
 class FoldAnswer:
-    """Answer of the classifier of one fold.
+    """Output of the classifier of one fold for one image.
 
     Parameters
     ----------
@@ -130,10 +131,9 @@ class FoldAnswer:
     probability : float, optional
         Calibrated probability of the positive class; None for a regression.
     shift, shift_over_class_gap : float, optional
-        Of a simulated image: change of the logit, and the same divided by the gap between the
-        classes.
+        Change of the logit after a simulation, and the same divided by the class gap.
     temperature : float, optional
-        Divides the logit before the sigmoid.
+        Divisor of the logit before the sigmoid.
     """
 
     fold: int = key('Fold')
@@ -146,16 +146,16 @@ class FoldAnswer:
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer of all folds to one image.
+    """Outputs of the classifiers of all folds for one image.
 
     Parameters
     ----------
     logit_mean, logit_sd : float
         Mean and standard deviation of the logit over the folds.
     probability_mean, probability_sd : float, optional
-        The same of the probability; None for a regression.
+        The same for the probability; None for a regression.
     folds : sequence of FoldAnswer
-        Answer of each fold.
+        Output of each fold.
     """
 
     logit_mean: float = key('LogitMean')
@@ -167,26 +167,26 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Answers of the classifier to one image, as scanned and after each simulation.
+    """Outputs of the classifier for one image, as observed and after each simulation.
 
     Parameters
     ----------
     target : ExplainedTarget
-        What is predicted.
+        Predicted target.
     warranted : bool
-        Whether the model is better than chance, so that explanations are warranted.
+        Whether the model performs above chance, so that explanations are warranted.
     in_training, folds, held_out
-        See :class:`Membership`; ``held_out`` is None where it was not recorded.
+        See :class:`Membership`; ``held_out`` is None if it was not recorded.
     observed : Answer
-        Answer to the observed image.
+        Output for the observed image.
     simulated : mapping of str to Answer
-        Direction and dose, such as ``'inject100'``, to the answer after that simulation.
+        Output after each simulation, by direction and dose (``'inject100'``).
     model_name, model_hash : str, optional
-        The model, as the sidecar fields of a derivative name it.
+        Name and hash of the model, as in the sidecars.
     demonstration : bool, optional
-        Whether it only demonstrates the software.
+        Whether the model only demonstrates the software.
     generated_by : sequence of mapping, optional
-        Software that made the derivative, with its version.
+        Software that wrote the derivative, with its version.
     """
 
     target: ExplainedTarget = key('Target')
@@ -203,16 +203,16 @@ class Prediction:
 
     @property
     def version(self) -> str:
-        """Version of bids_interp that made the derivatives; empty where it is not recorded."""
+        """Return the version of bids_interp that wrote the derivatives; empty if not recorded."""
         return str(self.generated_by[0].get('Version', '')) if self.generated_by else ''
 
 
 def read_prediction(path: Path) -> Prediction:
-    """Read ``*_desc-explain_prediction.json``; keys of other tools are ignored.
+    """Read ``*_desc-explain_prediction.json``; unknown top-level keys are ignored.
 
     Raises
     ------
     ImageError
-        Naming the file and the key, if it cannot be read.
+        If the file cannot be read; the message names the file and the key.
     """
     return read_record(Prediction, path, ImageError, REMEDY, open_ended=True)

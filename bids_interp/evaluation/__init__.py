@@ -1,1 +1,1 @@
-"""How good is a classifier, and how true is a map."""
+"""Evaluation of classifiers and maps."""

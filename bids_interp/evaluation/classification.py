@@ -1,4 +1,4 @@
-"""How good a classifier is on images that it has not seen."""
+"""Classification metrics of out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, confusion_matrix, recall_score
 
+from bids_interp.bids.write.atomic import to_json_types
 from bids_interp.errors import TrainingError
 from bids_interp.evaluation.exchange import permutation_test
 from bids_interp.evaluation.out_of_fold import (
     OutOfFold,
     class_scores,
-    plain,
     predicted_classes,
     within_fold_auc,
 )
@@ -22,31 +22,31 @@ from bids_interp.evaluation.regression import regression_metrics
 from bids_interp.evaluation.scores import Estimate, bootstrap_by_family, bootstrap_measures
 from bids_interp.evaluation.verdict import LEVEL, verdict_sentence
 
-#: Equal-width bins of probability from 0 to 1 for the calibration error.
+#: Number of equal-width bins of probability for the calibration error.
 ECE_BINS = 10
 
 
 def out_of_fold_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str, Any]:
-    """Measure out-of-fold answers.
+    """Measure out-of-fold predictions.
 
-    Intervals are 95 % percentile intervals over families drawn with replacement; they do not
-    hold what another training on other subjects would change. Areas count pairs within folds,
-    see :func:`bids_interp.evaluation.out_of_fold.within_fold_auc`; p values are those of
+    Intervals are 95 % percentile intervals over families drawn with replacement. They do not
+    include the variation between trainings on other subjects. Areas count pairs within folds, see
+    :func:`bids_interp.evaluation.out_of_fold.within_fold_auc`; for p values see
     :func:`bids_interp.evaluation.exchange.permutation_test`.
 
     Parameters
     ----------
     oof : OutOfFold
-        Answers of models that have not seen the images.
+        Out-of-fold predictions.
     seed : int
-        Of bootstrap and permutations.
+        Random seed of bootstrap and permutations.
     draws : int
-        Of the bootstrap.
+        Number of bootstrap draws.
 
     Returns
     -------
     dict
-        Types that JSON knows; what cannot be computed is None. All kinds: ``kind``, ``n``,
+        JSON types, None for measures that cannot be computed. All kinds: ``kind``, ``n``,
         ``n_families``, ``n_folds``, ``permutation_p``, ``permutation_p_fixed_models``,
         ``explanation_warranted`` (p < 0.05), ``per_site``, ``verdict``.
 
@@ -77,7 +77,7 @@ def out_of_fold_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[st
         metrics |= _classification_metrics(oof, seed, draws)
     metrics['explanation_warranted'] = metrics['permutation_p'] < LEVEL
     metrics['verdict'] = verdict_sentence(metrics)
-    cleaned: dict[str, Any] = plain(metrics)
+    cleaned: dict[str, Any] = to_json_types(metrics)
     return cleaned
 
 
@@ -90,18 +90,18 @@ def discrimination(
     draws: int = 1000,
     participants: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Area under the curve within folds, its interval and its p.
+    """Measure the area under the curve within folds, with its interval and p value.
 
     Parameters
     ----------
     scores : numpy.ndarray
         (N, 1) for two classes, (N, C) for more.
     truth : numpy.ndarray
-        (N,) index of the class.
+        (N,) class indices.
     folds, families : numpy.ndarray
         (N,) each.
     seed, draws : int
-        Of the bootstrap.
+        Random seed and number of bootstrap draws.
     participants : numpy.ndarray, optional
         See :func:`bids_interp.evaluation.exchange.exchange_labels`.
 
@@ -118,7 +118,7 @@ def discrimination(
         estimate = bootstrap_by_family(area, families, seed, draws)
     except ValueError as error:
         raise TrainingError(
-            'No fold has test images of every class that it must tell apart.',
+            'No fold has test images of every class.',
             'Use fewer folds or more subjects.',
         ) from error
     test = permutation_test(
@@ -137,7 +137,7 @@ def discrimination(
 
 
 def _macro_auc(scores: np.ndarray, truth: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Mean of the areas of each class against the rest; (...,) from truth (..., N)."""
+    """Return the mean area of each class against the rest, (...,) from truth (..., N)."""
     if scores.shape[1] == 1:
         return within_fold_auc(scores[:, 0], np.asarray(truth) == 1, folds)
     areas = [
@@ -171,14 +171,14 @@ def _classification_metrics(oof: OutOfFold, seed: int, draws: int) -> dict[str, 
 
 
 def _measure(oof: OutOfFold, truth: np.ndarray, index: np.ndarray) -> dict[str, float]:
-    """Numbers of some images, by name; NaN where a class has no image."""
+    """Return the measures of some images by name, NaN if a class has no image."""
     truth, chances = truth[index], oof.probabilities[index]
     predicted = predicted_classes(chances)
     shares = recalls(predicted, truth, len(oof.classes))
     measured = {
         'balanced_accuracy': float(shares.mean()),
         'accuracy': float((predicted == truth).mean()),
-        'brier': brier(chances, truth),
+        'brier': brier_score(chances, truth),
         'ece': calibration_error(*_confidence(chances, truth)),
     }
     if oof.kind == 'binary':
@@ -187,9 +187,9 @@ def _measure(oof: OutOfFold, truth: np.ndarray, index: np.ndarray) -> dict[str, 
 
 
 def _confidence(chances: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and outcome that calibration compares, (N,) each.
+    """Probability and outcome (N,) for calibration.
 
-    Of the positive class, or, with more than two classes, of the most probable one.
+    They refer to the positive class or, with more than two classes, to the most probable one.
     """
     if chances.shape[1] == 2:
         return chances[:, 1], truth == 1
@@ -197,15 +197,15 @@ def _confidence(chances: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def recalls(predicted: np.ndarray, truth: np.ndarray, n_classes: int) -> np.ndarray:
-    """Share of the images of each class that are called so, (C,); NaN where there are none."""
+    """Recall of each class, (C,), NaN for classes without images."""
     labels = range(n_classes)
     return np.asarray(
         recall_score(truth, predicted, labels=labels, average=None, zero_division=np.nan)
     )
 
 
-def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Brier score of probabilities (N, C): of the positive class alone where there are two."""
+def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Brier score of probabilities (N, C); with two classes, of the positive class alone."""
     if probabilities.shape[1] == 2:
         return float(brier_score_loss(truth == 1, probabilities[:, 1]))
     labels = range(probabilities.shape[1])
@@ -213,7 +213,7 @@ def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 
 def reliability(probability: np.ndarray, outcome: np.ndarray) -> list[dict[str, float]]:
-    """Mean probability and frequency of the outcome in the bins that are not empty."""
+    """Mean probability and frequency of the outcome in each non-empty bin."""
     frequency, mean = calibration_curve(outcome, probability, n_bins=ECE_BINS)
     inner = np.linspace(0, 1, ECE_BINS + 1)[1:-1]
     # As in calibration_curve, a probability on an edge belongs to the lower bin.
@@ -223,15 +223,15 @@ def reliability(probability: np.ndarray, outcome: np.ndarray) -> list[dict[str, 
             'low': used / ECE_BINS,
             'high': (used + 1) / ECE_BINS,
             'n': int(counts[used]),
-            'probability': float(mean[place]),
-            'frequency': float(frequency[place]),
+            'probability': float(mean[index]),
+            'frequency': float(frequency[index]),
         }
-        for place, used in enumerate(np.flatnonzero(counts))
+        for index, used in enumerate(np.flatnonzero(counts))
     ]
 
 
 def calibration_error(probability: np.ndarray, outcome: np.ndarray) -> float:
-    """Expected calibration error: mean over the images of |probability - frequency| of their bin.
+    """Expected calibration error: mean over images of |probability - frequency| of their bin.
 
     References
     ----------
@@ -244,13 +244,13 @@ def calibration_error(probability: np.ndarray, outcome: np.ndarray) -> float:
 
 
 def _with_value(drawn: Estimate) -> dict[str, float]:
-    """Interval that holds the value, also of ECE, which grows when bins lose images."""
+    """Extend the interval to the value, because the ECE grows when bins lose images."""
     low, high = min(drawn.low, drawn.value), max(drawn.high, drawn.value)
     return Estimate(drawn.value, low, high).to_dict()
 
 
 def _or_nan(measure: Callable[..., Any], *arguments: Any) -> float:
-    """Not a number where the images do not allow the measure."""
+    """Return a measure, or NaN if it is undefined for the images."""
     try:
         return float(measure(*arguments))
     except ValueError:
@@ -260,7 +260,7 @@ def _or_nan(measure: Callable[..., Any], *arguments: Any) -> float:
 def _per_class(
     oof: OutOfFold, scores: np.ndarray, truth: np.ndarray, seed: int, draws: int
 ) -> dict[str, Any]:
-    """What is told for each of more than two classes."""
+    """Measure each of more than two classes."""
     predicted = predicted_classes(oof.probabilities)
     areas = {}
     for value, name in enumerate(oof.classes):
@@ -284,7 +284,7 @@ def _per_class(
 
 
 def _per_site(oof: OutOfFold, scores: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """Numbers of each site; area and balanced accuracy where it has all classes."""
+    """Measure each site; area and balanced accuracy need all classes."""
     if oof.sites is None:
         return {}
     predicted = predicted_classes(oof.probabilities)

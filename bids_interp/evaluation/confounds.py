@@ -1,4 +1,4 @@
-"""What covariates alone and the outline of the brain alone tell about the target."""
+"""Confounds: prediction of the target from covariates alone and from brain masks alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.write.atomic import to_json_types
 from bids_interp.evaluation.classification import discrimination
-from bids_interp.evaluation.out_of_fold import OutOfFold, plain
-from bids_interp.evaluation.regression import association
+from bids_interp.evaluation.out_of_fold import OutOfFold
+from bids_interp.evaluation.regression import correlation_metrics
 
-#: Principal components of the masks, at most.
+#: Largest number of principal components of the masks.
 COMPONENTS = 20
 
 _MISSING = {'', 'n/a', 'na', 'nan', '<na>', 'nat', 'inf', '-inf'}
@@ -30,30 +31,31 @@ def covariate_metrics(
 ) -> dict[str, Any]:
     """Predict the target from covariates alone, in the same folds.
 
-    A balanced logistic regression (a ridge regression for numbers), fitted on the training part
-    of each fold with all that it needs: categories as indicators, numbers standardised. What is
-    missing is the training mean and an indicator of its own, or a category of its own.
+    A balanced logistic regression (ridge regression for numbers) is fitted on the training part of
+    each fold, including the standardisation of numbers and the indicators of categories. Missing
+    numbers are replaced by the training mean, with an indicator; missing categories are a category
+    of their own.
 
     Parameters
     ----------
     oof : OutOfFold
-        Gives targets and families; its answers are not used.
+        Source of targets and families; its predictions are not used.
     covariates : pandas.DataFrame or mapping of str to sequence
         N values of each covariate.
     fold_indices : sequence of (train, test)
         Indices of each fold.
     seed, draws : int
-        Of bootstrap and permutations.
+        Random seed of bootstrap and permutations, and number of bootstrap draws.
     categories : collection of str
-        Covariates whose values are names, also where they look like numbers.
+        Categorical covariates, even if their values look like numbers.
 
     Returns
     -------
     dict
         ``auc`` or, for regression, ``pearson_r`` with interval; ``permutation_p``; ``used`` and
-        ``left_out`` (name to reason); ``n_missing`` of each covariate used;
-        ``per_covariate``, the same numbers of each alone. With no usable covariate: ``used``
-        and ``left_out`` only.
+        ``left_out`` (name to reason); ``n_missing`` of each covariate used; ``per_covariate``, the
+        same measures of each covariate alone. Without usable covariates, only ``used`` and
+        ``left_out``.
     """
     columns = {str(name): _values(covariates[name]) for name in _names(covariates)}
     left_out = {name: reason for name, cells in columns.items() if (reason := _useless(cells))}
@@ -74,7 +76,7 @@ def covariate_metrics(
     found |= measure(used)
     found['n_missing'] = {name: int(_is_missing(columns[name]).sum()) for name in used}
     found['per_covariate'] = {name: measure([name]) for name in used}
-    cleaned: dict[str, Any] = plain(found)
+    cleaned: dict[str, Any] = to_json_types(found)
     return cleaned
 
 
@@ -83,25 +85,26 @@ def mask_metrics(
 ) -> dict[str, Any]:
     """Predict the target from the brain mask alone, in the same folds.
 
-    The first principal components of the training masks (at most 20, on one common scale, so that
-    weak ones are shrunk) and a balanced logistic regression, or a ridge regression for numbers.
+    The features are the first principal components of the training masks (at most 20, on a common
+    scale, so that weak ones are shrunk). The model is a balanced logistic regression, or a ridge
+    regression for numbers.
 
     Parameters
     ----------
     oof : OutOfFold
-        Gives targets and families; its answers are not used.
+        Source of targets and families; its predictions are not used.
     masks : numpy.ndarray
-        (N, V) masks, booleans or partial volumes.
+        (N, V) masks, boolean or partial volumes.
     fold_indices : sequence of (train, test)
         Indices of each fold.
     seed, draws : int
-        Of bootstrap and permutations.
+        Random seed of bootstrap and permutations, and number of bootstrap draws.
 
     Returns
     -------
     dict
-        As :func:`covariate_metrics`, with ``n_components`` of each fold; only ``left_out`` where
-        all masks are the same.
+        Same measures as :func:`covariate_metrics`, and ``n_components`` of each fold. If all masks
+        are equal, only ``left_out``.
     """
     from sklearn.decomposition import PCA
 
@@ -117,7 +120,7 @@ def mask_metrics(
         features.append(reduced.transform(shapes) / (scale if scale > 0 else 1.0))
         kept.append(count)
     found = _measure(oof, features, fold_indices, seed, draws)
-    cleaned: dict[str, Any] = plain({**found, 'n_components': kept})
+    cleaned: dict[str, Any] = to_json_types({**found, 'n_components': kept})
     return cleaned
 
 
@@ -128,7 +131,7 @@ def _measure(
     seed: int,
     draws: int,
 ) -> dict[str, Any]:
-    """Fit on the training part of each fold and measure on the test parts."""
+    """Fit on the training part of each fold and measure on the test part."""
     width = len(oof.classes) if oof.kind == 'multiclass' else 1
     scores = np.full((len(oof.truth), width), np.nan)
     folds = np.zeros(len(oof.truth), dtype=int)
@@ -138,14 +141,14 @@ def _measure(
     tested = np.isfinite(scores).all(axis=1)
     scores, folds, families = scores[tested], folds[tested], oof.families[tested]
     if oof.kind == 'regression':
-        return association(scores[:, 0], oof.truth[tested], folds, families, seed, draws)
+        return correlation_metrics(scores[:, 0], oof.truth[tested], folds, families, seed, draws)
     truth = oof.truth[tested].astype(int)
     participants = None if oof.participants is None else oof.participants[tested]
     return discrimination(scores, truth, folds, families, seed, draws, participants)
 
 
 def _predict(oof: OutOfFold, design: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Scores (n_test, K) of a linear model fitted on the training part."""
+    """Predict scores (n_test, K) with a linear model fitted on the training part."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if oof.kind == 'regression':
@@ -177,15 +180,15 @@ def _is_missing(cells: np.ndarray) -> np.ndarray:
 
 
 def _useless(cells: np.ndarray) -> str:
-    """Why a covariate cannot tell anything; empty where it can."""
-    there = set(cells[~_is_missing(cells)])
-    if not there:
+    """Return the reason why a covariate is useless, or an empty string."""
+    values = set(cells[~_is_missing(cells)])
+    if not values:
         return 'no values'
-    return 'constant' if len(there) == 1 else ''
+    return 'constant' if len(values) == 1 else ''
 
 
 def _numbers(cells: np.ndarray, missing: np.ndarray) -> np.ndarray | None:
-    """Numbers (N,), NaN where they are missing; None where something else is written."""
+    """Parse numbers (N,), with NaN for missing ones; None if a value is not a number."""
     try:
         return np.array(
             [np.nan if gap else float(c) for c, gap in zip(cells, missing, strict=True)]
@@ -195,15 +198,15 @@ def _numbers(cells: np.ndarray, missing: np.ndarray) -> np.ndarray | None:
 
 
 def _encode(cells: np.ndarray, train: np.ndarray, is_category: bool) -> np.ndarray:
-    """Features (N, d) of one covariate, scaled and named by its training values."""
+    """Encode one covariate as features (N, d) with the scale and levels of its training values."""
     missing = _is_missing(cells)
     numbers = None if is_category else _numbers(cells, missing)
     if numbers is None:
         levels = sorted(set(cells[train]))
         return np.stack([cells == level for level in levels], axis=1).astype(float)
-    known = train[~missing[train]]
-    centre = numbers[known].mean() if known.size else 0.0
-    spread = numbers[known].std() if known.size else 0.0
+    measured = train[~missing[train]]
+    centre = numbers[measured].mean() if measured.size else 0.0
+    spread = numbers[measured].std() if measured.size else 0.0
     scaled = np.where(missing, 0.0, (numbers - centre) / (spread if spread > 0 else 1.0))
     parts = [scaled, missing.astype(float)] if missing.any() else [scaled]
     return np.stack(parts, axis=1)

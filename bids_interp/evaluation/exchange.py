@@ -1,4 +1,4 @@
-"""Permutation tests of out-of-fold answers: which labels may be exchanged, and what it means."""
+"""Exchange of labels for permutation tests of out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Exchanges of the labels in a test.
+#: Number of label exchanges in a test.
 DRAWS = 2000
-#: Spread of a cross-validated statistic under the null, over that with the models held fixed.
+#: Null spread of a cross-validated statistic, relative to its spread with fixed models.
 SPREAD = float(np.sqrt(2.0))
 
 
@@ -20,9 +20,10 @@ class PermutationTest:
     Parameters
     ----------
     p : float
-        One-sided, with the dependence of the folds accounted for.
+        One-sided p value that accounts for the dependence of the folds.
     p_fixed_models : float
-        One-sided, as if the models of the folds were independent of the test labels; too small.
+        One-sided p value under the assumption that the models are independent of the test labels,
+        which is too small.
     """
 
     p: float
@@ -40,26 +41,26 @@ def exchange_labels(
 ) -> np.ndarray:
     """Exchange labels in ways that the null hypothesis allows.
 
-    Labels never leave their fold, so folds stay as stratified as they were. Families whose images
-    have one label exchange it as families: their images are not independent. Families with
-    several labels (siblings) exchange them among their own participants, all images of one
-    together, which keeps what belongs to the family; a participant with several labels (several
-    warps of one brain) exchanges them among its images. Or, with ``blocks``, families with several
-    labels exchange all values at once, in order, with another family of as many images (ages at
-    several visits, which rise in every family).
+    Labels are exchanged within folds, which keeps the folds stratified. Families with a single
+    label exchange it with other families, because their images are not independent. Families with
+    several labels (siblings) exchange them among their participants, keeping the images of each
+    participant together. Participants with several labels (several warps of one brain) exchange
+    them among their images. With ``blocks``, families with several labels instead exchange all
+    values in order with another family of the same size (such as ages at several visits, which
+    rise in every family).
 
     Parameters
     ----------
     labels, families, folds : numpy.ndarray
         (N,) each.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random generator.
     draws : int
         Number of exchanges.
     blocks : bool
-        How families with several labels are treated.
+        Whether families with several labels exchange all values as a block.
     participants : numpy.ndarray, optional
-        (N,) who was scanned; without it every image is of somebody else.
+        (N,) participants [default: one per image].
 
     Returns
     -------
@@ -92,7 +93,7 @@ def _exchange_wholes(
     units: np.ndarray,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Exchange labels among the units of some images, in place; return units with several."""
+    """Exchange labels among single-label units, in place; return units with several labels."""
     members = [inside[units[inside] == name] for name in np.unique(units[inside])]
     constant = [group for group in members if len(np.unique(labels[group])) == 1]
     if constant:
@@ -109,7 +110,7 @@ def _exchange_blocks(
     groups: list[np.ndarray],
     rng: np.random.Generator,
 ) -> None:
-    """Exchange all values of families of one size, in place."""
+    """Exchange all values between families of equal size, in place."""
     draws = len(exchanged)
     for size in {len(group) for group in groups}:
         alike = np.array([group for group in groups if len(group) == size])
@@ -128,17 +129,17 @@ def permutation_test(
     blocks: bool = False,
     participants: np.ndarray | None = None,
 ) -> PermutationTest:
-    r"""One-sided p of an out-of-fold statistic, without training again.
+    r"""Compute the one-sided p value of an out-of-fold statistic without retraining.
 
-    Exchanging labels while the models are held fixed asks too little: the models of the other
-    folds have learned from these labels. In a cross-validated statistic every pair of images in
-    different folds counts twice, once with each of them in the test fold. For a linear kernel
-    classifier under the null, :math:`S = \sum_{i \ne j} y_i y_j k_{ij}` over such pairs, the
-    terms :math:`ij` and :math:`ji` are the same number: the variance of S is twice that under
-    exchanged labels with fixed models. The deviations of the exchanged statistics from their mean
-    are therefore multiplied by :math:`\sqrt 2`. In simulations of noise (N of 36 to 120, 3 to 12
-    folds; class-mean, ridge, logistic, radial-basis and nearest-neighbour classifiers) p < 0.05
-    came in 1.5 to 5.0 % of the runs with this factor and in 7 to 13 % without it.
+    Exchanging labels with fixed models is too liberal, because the models of the other folds have
+    learned from these labels. In a cross-validated statistic, every pair of images in different
+    folds counts twice, once with each of them in the test fold. For a linear kernel classifier
+    under the null, :math:`S = \sum_{i \ne j} y_i y_j k_{ij}` over such pairs, and the terms
+    :math:`ij` and :math:`ji` are equal. The variance of S is therefore twice that under exchanged
+    labels with fixed models, and the deviations of the exchanged statistics from their mean are
+    multiplied by :math:`\sqrt 2`. In simulations of noise (N of 36 to 120, 3 to 12 folds;
+    class-mean, ridge, logistic, radial-basis and nearest-neighbour classifiers), p < 0.05 occurred
+    in 1.5 to 5.0 % of the runs with this factor and in 7 to 13 % without it.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def permutation_test(
     labels, families, folds : numpy.ndarray
         (N,) each.
     seed : int
-        Of the exchanges.
+        Random seed of the exchanges.
     draws : int
         Number of exchanges.
     blocks, participants
@@ -156,12 +157,12 @@ def permutation_test(
     References
     ----------
     Ojala M, Garriga GC. Permutation tests for studying classifier performance. JMLR
-    2010;11:1833-1863, whose test trains again for each exchange.
+    2010;11:1833-1863 (with retraining for each exchange).
     """
     rng = np.random.default_rng(seed)
     observed = float(statistic(np.asarray(labels)[None])[0])
     drawn = statistic(exchange_labels(labels, families, folds, rng, draws, blocks, participants))
     wide = drawn.mean() + SPREAD * (drawn - drawn.mean())
-    # Equal values may differ by rounding; they count as reached.
+    # The tolerance counts values that are equal up to rounding.
     beyond = [int((values >= observed - 1e-9).sum()) for values in (wide, drawn)]
     return PermutationTest(*((1 + count) / (1 + draws) for count in beyond))

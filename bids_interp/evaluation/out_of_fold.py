@@ -1,8 +1,7 @@
-"""Answers of models that have not seen the image, and what is computed within folds."""
+"""Out-of-fold predictions, and statistics that are computed within folds."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ KINDS = ('binary', 'multiclass', 'regression')
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What the models of each fold said about the images that they have not seen.
+    """Predictions of the models of each fold for its test images.
 
     Parameters
     ----------
@@ -26,25 +25,24 @@ class OutOfFold:
     classes : tuple of str
         Names of the C classes; binary: (negative, positive); regression: empty.
     truth : numpy.ndarray
-        (N,) index of the class, or the value in units of the target.
+        (N,) class indices, or values in units of the target.
     outputs : numpy.ndarray
-        (N, K) logits, K = 1 for binary; for regression (N, 1) the predicted value in units of
-        the target.
+        (N, K) logits, K = 1 for binary; regression: (N, 1) predicted values in units of the target.
     probabilities : numpy.ndarray
         (N, C) calibrated probabilities, (N, 0) for regression.
     folds : numpy.ndarray
-        (N,) integers: the fold whose models answered.
+        (N,) index of the fold that made the prediction.
     families : numpy.ndarray
         (N,) units that are independent of each other.
     sites : numpy.ndarray, optional
         (N,) names of sites or scanners.
     participants : numpy.ndarray, optional
-        (N,) who was scanned; without it every image is of somebody else.
+        (N,) participants [default: one per image].
 
     Raises
     ------
     TrainingError
-        If the shapes do not fit each other or a number is not finite.
+        If the shapes are inconsistent or a number is not finite.
     """
 
     kind: str
@@ -59,7 +57,7 @@ class OutOfFold:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise TrainingError(f'A target is one of {", ".join(KINDS)}, not “{self.kind}”.')
+            raise TrainingError(f'A target is one of {", ".join(KINDS)}, not {self.kind!r}.')
         count, classes = len(self.truth), len(self.classes)
         columns = classes if self.kind == 'multiclass' else 1
         expected = {
@@ -80,16 +78,17 @@ class OutOfFold:
         finite &= np.isfinite(self.probabilities).all(axis=1)
         if not finite.all():
             raise TrainingError(
-                f'The classifier did not give a number for {int((~finite).sum())} of {count} '
+                f'The classifier returned no finite number for {int((~finite).sum())} of {count} '
                 'images.',
                 'Check these images and the learning rate.',
             )
 
 
 def class_scores(outputs: np.ndarray) -> np.ndarray:
-    """One score per class that grows with its probability, (N, C) from logits (N, C).
+    """Score of each class, (N, C) from logits (N, C).
 
-    The log-odds of each class against the rest, which do not saturate as probabilities do.
+    The score is the log-odds of the class against the rest, which do not saturate like
+    probabilities.
 
     >>> class_scores(np.array([[0.0, 0.0, np.log(2.0)]])).round(3)
     array([[-1.099, -1.099,  0.   ]])
@@ -102,9 +101,9 @@ def class_scores(outputs: np.ndarray) -> np.ndarray:
 def within_fold_auc(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Area under the ROC over the pairs of images of one fold.
 
-    Logits of different folds come from different networks and are not on one scale, and what a
-    fold lacks of a class its training set has more of: pairs across folds are therefore not
-    counted. The value is the mean of the folds' areas, weighted by their pairs.
+    Pairs across folds are not counted. Logits of different folds come from different networks with
+    different scales, and a class that is rare in a fold is frequent in its training set. The
+    value is the mean of the areas of the folds, weighted by their numbers of pairs.
 
     Parameters
     ----------
@@ -142,10 +141,10 @@ def within_fold_auc(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray) -
 def within_fold_correlation(
     predicted: np.ndarray, truth: np.ndarray, folds: np.ndarray
 ) -> np.ndarray:
-    """Pearson's r of values from which the means of their folds are taken away.
+    """Pearson's r after subtraction of the fold means.
 
-    The mean of a training set is low where that of its test fold is high, which alone makes
-    the pooled correlation of uninformative predictions negative.
+    Without the subtraction, the correlation of uninformative predictions would be negative, because
+    the mean of a training set is low if that of its test fold is high.
 
     Parameters
     ----------
@@ -159,7 +158,7 @@ def within_fold_correlation(
     Returns
     -------
     numpy.ndarray
-        (...,) correlations; 0 where one side is constant within the folds.
+        (...,) correlations; 0 if one side is constant within the folds.
     """
     a, b = np.array(predicted, dtype=float), np.array(truth, dtype=float)
     for fold in np.unique(folds):
@@ -167,7 +166,7 @@ def within_fold_correlation(
         a[inside] -= a[inside].mean()
         b[..., inside] -= b[..., inside].mean(axis=-1, keepdims=True)
     scale = np.sqrt((a * a).sum() * (b * b).sum(axis=-1))
-    # What is left of constants is rounding.
+    # Below this floor, the variation of constants is due to rounding.
     floor = 1e-12 * np.abs(predicted).max() * np.abs(truth).max() * a.size
     safe = np.where(scale > floor, scale, 1.0)
     return np.where(scale > floor, (b @ a) / safe, 0.0)
@@ -176,19 +175,19 @@ def within_fold_correlation(
 def out_of_fold_rows(
     oof: OutOfFold, identifiers: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One row per image for the table of out-of-fold answers.
+    """Make the rows of the table of out-of-fold predictions.
 
     Parameters
     ----------
     oof : OutOfFold
-        N answers.
+        N predictions.
     identifiers : sequence of mapping
-        N first cells of the rows, such as ``participant_id`` and ``session_id``.
+        First cells of the N rows, such as ``participant_id`` and ``session_id``.
 
     Returns
     -------
     list of dict
-        The identifiers, ``fold``, ``site`` where there are sites, ``truth``, ``predicted`` and
+        The identifiers, ``fold``, ``site`` (if there are sites), ``truth``, ``predicted`` and
         binary: ``logit`` and ``probability`` of the positive class; multi-class:
         ``logit_<class>`` and ``probability_<class>``; regression: ``residual``.
     """
@@ -214,25 +213,10 @@ def out_of_fold_rows(
 
 
 def predicted_classes(probabilities: np.ndarray) -> np.ndarray:
-    """Most probable class, (N,) from (N, C); of equals the last: 0.5 is positive.
+    """Most probable class, (N,) from (N, C); ties go to the last class, so that 0.5 is positive.
 
     >>> predicted_classes(np.array([[0.5, 0.5], [0.6, 0.4]]))
     array([1, 0])
     """
     last = probabilities.shape[1] - 1
     return np.asarray(last - probabilities[:, ::-1].argmax(axis=1))
-
-
-def plain(value: Any) -> Any:
-    """Copy with types that JSON knows; what is not a finite number is nothing.
-
-    >>> plain({'a': np.float32(0.5), 'b': (float('nan'), np.int64(3))})
-    {'a': 0.5, 'b': [None, 3]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

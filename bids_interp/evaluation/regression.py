@@ -1,4 +1,4 @@
-"""How good predictions of a number are on images that the model has not seen."""
+"""Regression metrics of out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def regression_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str
     Parameters
     ----------
     oof : OutOfFold
-        Of kind ``'regression'``.
+        Predictions of kind ``'regression'``.
     seed, draws : int
-        Of the bootstrap over families.
+        Random seed and number of bootstrap draws over families.
 
     Returns
     -------
     dict
-        With ``value``, ``low``, ``high``: ``mae`` and ``mae_of_mean`` in units of the target (the
-        second: of saying the mean of the other folds), ``r2`` (1 - SS of the error / SS about the
-        mean), ``pearson_r`` within folds; ``r_per_fold``, ``permutation_p`` (one-sided, of r),
+        With ``value``, ``low``, ``high``: ``mae`` and ``mae_of_mean`` (of predicting the mean of
+        the other folds) in units of the target, ``r2`` (1 - SS of the error / SS about the mean),
+        ``pearson_r`` within folds; ``r_per_fold``, ``permutation_p`` (one-sided, of r),
         ``per_site``.
     """
     truth, predicted, folds = oof.truth.astype(float), oof.outputs[:, 0], oof.folds
     baseline = _mean_of_others(truth, folds)
 
     def measure(i: np.ndarray) -> dict[str, float]:
-        # Where all values are the same, R2 is not finite and the draw is left out.
+        # If all values are equal, R2 is not finite and the draw is omitted.
         return {
             'mae': float(mean_absolute_error(truth[i], predicted[i])),
             'mae_of_mean': float(mean_absolute_error(truth[i], baseline[i])),
@@ -43,7 +43,7 @@ def regression_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str
 
     measured = bootstrap_measures(measure, oof.families, seed, draws)
     metrics: dict[str, Any] = {name: found.to_dict() for name, found in measured.items()}
-    metrics |= association(predicted, truth, folds, oof.families, seed, draws)
+    metrics |= correlation_metrics(predicted, truth, folds, oof.families, seed, draws)
     metrics['r_rule'] = 'means of the folds taken away'
     metrics['r_per_fold'] = [
         float(within_fold_correlation(predicted[inside], truth[inside], folds[inside]))
@@ -53,7 +53,7 @@ def regression_metrics(oof: OutOfFold, seed: int, draws: int = 1000) -> dict[str
     return metrics
 
 
-def association(
+def correlation_metrics(
     predicted: np.ndarray,
     truth: np.ndarray,
     folds: np.ndarray,
@@ -61,14 +61,14 @@ def association(
     seed: int,
     draws: int = 1000,
 ) -> dict[str, Any]:
-    """Pearson's r within folds, its interval and its one-sided p.
+    """Measure Pearson's r within folds, with its interval and one-sided p value.
 
     Parameters
     ----------
     predicted, truth, folds, families : numpy.ndarray
         (N,) each.
     seed, draws : int
-        Of the bootstrap.
+        Random seed and number of bootstrap draws.
     """
     estimate = bootstrap_by_family(
         lambda i: float(within_fold_correlation(predicted[i], truth[i], folds[i])),
@@ -92,7 +92,7 @@ def association(
 
 
 def _mean_of_others(truth: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """For each image the mean of the images of the other folds; of all where there is one fold."""
+    """Return, for each image, the mean of the other folds (of all images, if one fold)."""
     means = np.full(len(truth), truth.mean())
     for fold in np.unique(folds):
         inside = folds == fold
@@ -102,7 +102,7 @@ def _mean_of_others(truth: np.ndarray, folds: np.ndarray) -> np.ndarray:
 
 
 def _per_site(oof: OutOfFold, predicted: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """Number, error and r of each site; r from three images on."""
+    """Measure count, error and r of each site; r needs three images."""
     if oof.sites is None:
         return {}
     table: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Scores of maps against a known truth, and of classifiers against labels."""
+"""Scores of maps against a truth and of classifiers against labels, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def ncc(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
     Parameters
     ----------
     first, second : numpy.ndarray
-        Maps of one shape.
+        Maps of equal shape.
     mask : numpy.ndarray
-        Boolean, of the same shape.
+        Boolean mask of the same shape.
 
     Returns
     -------
     float
-        Pearson's correlation over the voxels; 0 if one of the maps is constant.
+        Pearson's correlation over the voxels, 0 if a map is constant.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def ncc(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
 def sign_accuracy(
     estimate: np.ndarray, truth: np.ndarray, mask: np.ndarray, threshold: float = 0.02
 ) -> float:
-    """Share of the voxels with ``|truth| > threshold`` where both have the same sign."""
+    """Share of voxels with ``|truth| > threshold`` in which both maps have the same sign."""
     where = mask & (np.abs(truth) > threshold)
     if not where.any():
         return float('nan')
@@ -53,7 +53,7 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     Raises
     ------
     ValueError
-        If only one class is there.
+        If there is only one class.
     """
     if len(np.unique(labels)) < 2:
         raise ValueError('The area under the curve needs both classes.')
@@ -62,14 +62,14 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval."""
+    """Value with its interval."""
 
     value: float
     low: float
     high: float
 
     def to_dict(self) -> dict[str, float]:
-        """Plain types for JSON."""
+        """Convert to JSON types."""
         return {'value': self.value, 'low': self.low, 'high': self.high}
 
 
@@ -80,17 +80,17 @@ def bootstrap_by_family(
     draws: int = 1000,
     level: float = 0.95,
 ) -> Estimate:
-    """Percentile interval of a statistic when families are drawn with replacement.
+    """Bootstrap the percentile interval of a statistic by drawing families with replacement.
 
     Parameters
     ----------
     statistic : callable
-        Maps an array of indices to a number; draws for which it raises ValueError or is not
-        finite (one class only) are left out.
+        Function from an array of indices to a number. Draws for which it raises ValueError or is
+        not finite (one class only) are omitted.
     families : numpy.ndarray
-        (N,) the units that are independent of each other.
+        (N,) units that are independent of each other.
     seed, draws, level
-        Of the bootstrap.
+        Random seed, number of draws and confidence level.
     """
 
     def measure(index: np.ndarray) -> dict[str, float]:
@@ -110,16 +110,16 @@ def bootstrap_measures(
     draws: int = 1000,
     level: float = 0.95,
 ) -> dict[str, Estimate]:
-    """Percentile intervals of several numbers from the same draws of families.
+    """Bootstrap percentile intervals of several measures from the same draws of families.
 
     Parameters
     ----------
     measure : callable
-        Maps an array of indices to numbers by name; those that are not finite are left out.
+        Function from an array of indices to named numbers; those that are not finite are omitted.
     families : numpy.ndarray
-        (N,) the units that are independent of each other.
+        (N,) units that are independent of each other.
     seed, draws, level
-        Of the bootstrap.
+        Random seed, number of draws and confidence level.
     """
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(families == family) for family in np.unique(families)]
@@ -138,7 +138,7 @@ def bootstrap_measures(
 
 
 def permutation_p(scores: np.ndarray, labels: np.ndarray, seed: int, draws: int = 2000) -> float:
-    """One-sided p of the AUC under exchanged labels, (1 + #beyond) / (1 + draws)."""
+    """One-sided p value of the AUC under permuted labels, (1 + #beyond) / (1 + draws)."""
     rng = np.random.default_rng(seed)
     observed = auc(scores, labels)
     beyond = sum(auc(scores, rng.permutation(labels)) >= observed for _ in range(draws))

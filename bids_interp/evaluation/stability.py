@@ -1,4 +1,4 @@
-"""Agreement of maps of several subjects or trainings, voxel by voxel."""
+"""Stability of maps over subjects or trainings, voxel by voxel."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: A voxel is reliable where at least this share of the subjects has the sign of the mean ...
+#: Smallest share of subjects with the sign of the mean in a reliable voxel.
 SAME_SIGN = 0.9
-#: ... and the mean change is at least this large (natural logarithm: two percent of volume).
+#: Smallest mean change of a reliable voxel (natural logarithm: two percent of volume).
 MAGNITUDE = 0.02
 
 
 def sign_agreement(maps: np.ndarray) -> np.ndarray:
-    """Share of the maps (N, V) that have the sign of their mean, (V,); 0 where the mean is 0.
+    """Share of maps (N, V) with the sign of their mean, (V,); 0 where the mean is 0.
 
     Examples
     --------
@@ -28,20 +28,20 @@ def sign_agreement(maps: np.ndarray) -> np.ndarray:
 def reliable_voxels(
     mean: np.ndarray, same_sign: np.ndarray, fold_agreement: np.ndarray | None
 ) -> np.ndarray:
-    """Voxels whose change is notable and of one sign over subjects and over folds.
+    """Select voxels with a notable mean change and a consistent sign over subjects and folds.
 
-    This is the only definition of a reliable voxel: group reports and the known-truth benchmark
-    use it. It describes these subjects and these models; it is not a test.
+    Group reports and the known-truth benchmark use this definition of a reliable voxel. It
+    describes the given subjects and models and is not a statistical test.
 
     Parameters
     ----------
     mean : numpy.ndarray
-        (V,) mean log-Jacobian of the subjects; has to reach :data:`MAGNITUDE`.
+        (V,) mean log-Jacobian of the subjects, at least :data:`MAGNITUDE` in reliable voxels.
     same_sign : numpy.ndarray
-        (V,) share of the subjects with the sign of the mean; has to reach :data:`SAME_SIGN`.
+        (V,) share of subjects with the sign of the mean, at least :data:`SAME_SIGN`.
     fold_agreement : numpy.ndarray, optional
-        (V,) share of the folds with the sign of their mean, which has to be 1; not asked for where
-        the folds cannot be told apart.
+        (V,) share of folds with the sign of their mean, which must be 1; None if the maps do not
+        distinguish the folds.
 
     Returns
     -------
@@ -61,24 +61,23 @@ def reliable_voxels(
 
 
 def stability_maps(maps: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean, spread and agreement on the sign of maps of several trainings.
+    """Compute mean, standard deviation and sign agreement of maps of several trainings.
 
     Parameters
     ----------
     maps : sequence of numpy.ndarray
-        At least two, (X, Y, Z) each: one of each fold, or of each seed.
+        At least two maps (X, Y, Z), one per fold or seed.
 
     Returns
     -------
     dict
-        ``mean``; ``sd``, the standard deviation between the maps (divided by n - 1); ``samesign``,
-        the share of the maps whose sign is that of the mean, 0 where the mean is 0. (X, Y, Z)
-        float32 each.
+        ``mean``; ``sd``, standard deviation between the maps (divided by n - 1); ``samesign``,
+        share of maps with the sign of the mean, 0 where the mean is 0. (X, Y, Z) float32 each.
 
     Raises
     ------
     ValueError
-        If there are fewer than two.
+        If there are fewer than two maps.
 
     Examples
     --------

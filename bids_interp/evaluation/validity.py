@@ -1,4 +1,4 @@
-"""Whether simulations change the classifier's answer, and whether two agree on where."""
+"""Validity of simulations, and their mean log-Jacobian maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bids_interp.spatial import Grid, flow, log_jacobian, warp
 
 
 def class_centre(scores: np.ndarray, labels: np.ndarray, target: Target, number: int) -> float:
-    """Midpoint between the median scores of the two classes of a contrast; 0 for a regression."""
+    """Midpoint between the median scores of the classes of a contrast; 0 for a regression."""
     if target.kind == 'regression':
         return 0.0
     contrast = target.contrasts[number]
@@ -29,7 +29,7 @@ def class_centre(scores: np.ndarray, labels: np.ndarray, target: Target, number:
 def image_scores(
     classifier: nn.Module, images: torch.Tensor, contrast: Contrast, batch: int = 8
 ) -> np.ndarray:
-    """Scores (N,) of images (N, 1, X, Y, Z) by a classifier in evaluation mode."""
+    """Compute scores (N,) of images (N, 1, X, Y, Z) by a classifier in evaluation mode."""
     device = next((p.device for p in classifier.parameters()), torch.device('cpu'))
     weights = torch.tensor(contrast.weights, device=device)
     parts = [(classifier(p.to(device)).float() @ weights).cpu() for p in images.split(batch)]
@@ -47,27 +47,27 @@ def simulated_scores(
     grid: Grid,
     batch: int = 8,
 ) -> np.ndarray:
-    """Scores of simulations; those of the images themselves are :func:`image_scores`.
+    """Compute scores of simulations; see :func:`image_scores` for scores of images.
 
     Parameters
     ----------
     classifier, simulator : torch.nn.Module
-        In evaluation mode, on one device.
+        Networks in evaluation mode on one device.
     images : torch.Tensor
         (N, 1, X, Y, Z).
     dose : float
-        Signed.
+        Signed dose.
     contrast, number : Contrast, int
-        The question, and its number.
+        Contrast and its index.
     grid : Grid
-        Of the images.
+        Grid of the images.
     batch : int
-        Images at once.
+        Images per batch.
 
     Returns
     -------
     numpy.ndarray
-        (N,).
+        (N,) scores.
     """
     device = next(simulator.parameters()).device
     found = []
@@ -88,10 +88,11 @@ def validity(
     gaps: list[float],
     grid: Grid,
 ) -> list[ContrastValidity]:
-    """Share of held-out simulations at dose 1 that cross to the other side, for each contrast.
+    """Share of held-out simulations at dose 1 that cross the class midpoint, for each contrast.
 
-    Images of the negative class are injected, those of the positive class removed (a regression
-    has no classes: all images both ways, and crossing means moving by half a standard deviation).
+    Images of the negative class are injected and those of the positive class removed. In a
+    regression, all images are used in both directions, and crossing means a shift of half a
+    standard deviation.
     """
     rows = []
     for number, contrast in enumerate(target.contrasts):
@@ -129,7 +130,7 @@ def mean_log_jacobian(
     number: int,
     grid: Grid,
 ) -> np.ndarray:
-    """Mean map (X, Y, Z) of simulations of images (N, 1, X, Y, Z) at a signed dose."""
+    """Mean log-Jacobian (X, Y, Z) of simulations of images (N, 1, X, Y, Z) at a signed dose."""
     device = next(simulator.parameters()).device
     total = np.zeros(grid.shape)
     for part in images.split(1):

@@ -1,11 +1,11 @@
-"""What the numbers of a classifier come to, in one sentence."""
+"""Verdict on a classifier in one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Largest p at which a classifier is not called above chance.
+#: Smallest p value at which a classifier is not above chance.
 LEVEL = 0.05
 
 _NAMES = {'binary': ('AUC', 'auc'), 'multiclass': ('mean one-against-rest AUC', 'auc')}
@@ -13,7 +13,7 @@ _NAMES |= {'regression': ("Pearson's r", 'pearson_r')}
 
 
 def is_above_chance(metrics: Mapping[str, Any]) -> bool | None:
-    """Tell whether a classifier is above chance; None where nothing was measured.
+    """Return whether a classifier is above chance, or None if it was not measured.
 
     >>> is_above_chance({'permutation_p': 0.38}), is_above_chance({})
     (False, None)
@@ -24,13 +24,13 @@ def is_above_chance(metrics: Mapping[str, Any]) -> bool | None:
 
 
 def verdict_sentence(metrics: Mapping[str, Any]) -> str:
-    """Say whether a classifier is above chance, for log, model card and report.
+    """Summarise whether a classifier is above chance, for log, model card and report.
 
     Parameters
     ----------
     metrics : mapping
-        Of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`; ``permutation_p``
-        and the value that belongs to ``kind`` (binary where it is not told).
+        Result of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`, with
+        ``permutation_p``, ``kind`` [default: binary] and the measure of this kind.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
 
 
 def p_text(p: float) -> str:
-    """Write a p value so that neither a small nor one near the level is rounded to nothing.
+    """Format a p value with enough digits near the level and near zero.
 
     >>> p_text(0.38123), p_text(0.0496), p_text(0.0004998)
     ('0.38', '0.050', '0.0005')

@@ -1,1 +1,1 @@
-"""Summaries and statistics of many explained images: from the derivatives alone."""
+"""Group summaries and statistics of explained images, computed from the derivatives."""

@@ -1,4 +1,4 @@
-"""What the tables say of each image: group and covariates, and who lacks what."""
+"""Covariates and group of each image, read from the tables of the dataset."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bids_interp.bids.prediction import ExplainedTarget
-from bids_interp.bids.read.participants import Tables, as_numbers, is_category
+from bids_interp.bids.read.participants import ParticipantTables, as_numbers, is_category
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
-from bids_interp.group.scans import Scan
+from bids_interp.group.scans import GroupScan
 from bids_interp.settings import Settings
 
-#: Columns that are taken where nothing else is asked for.
+#: Default covariates.
 USUAL = ('age', 'sex', 'gender', 'site', 'scanner')
-#: More different values than this make no groups.
+#: Maximum number of groups.
 MAX_GROUPS = 20
-#: Columns of the tables of scores and changes that have a meaning of their own.
+#: Reserved columns in the tables of scores and changes.
 OWN_COLUMNS = frozenset({
     'participant_id', 'session_id', 'image', 'group', 'folds', 'score_dose', 'score', 'explained',
     'logit', 'probability', 'brain_volume_ml', 'reason', 'from', 'to', 'score_from', 'score_to',
     'change',
 })  # fmt: skip
-#: Ages above 89 are often written so.
+#: Capped ages, such as 89+.
 _CAPPED = re.compile(r'(\d+(?:\.\d+)?)\+')
 
 
-def table_name(covariate: str) -> str:
-    """Name of a covariate in the tables of the group level, where some names are taken.
+def covariate_column(covariate: str) -> str:
+    """Return the column name of a covariate in the group tables, where some names are reserved.
 
     Examples
     --------
-    >>> table_name('age'), table_name('group')
+    >>> covariate_column('age'), covariate_column('group')
     ('age', 'covariate_group')
     """
     return f'covariate_{covariate}' if covariate in OWN_COLUMNS else covariate
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Values of the images in the tables of the dataset.
+class GroupVariables:
+    """Group and covariates of the images.
 
     Parameters
     ----------
     group : str
-        Column that makes the groups; empty where there is none.
+        Column that defines the groups; empty without groups.
     chosen : tuple of str
         Covariates.
     asked : bool
-        Whether the user named the covariates.
+        Whether the user requested the covariates.
     values : dict
-        Column to value of each image by its prefix; missing ones are not in it.
+        Values by column and image prefix, without missing ones.
     positive, negative : str
-        Classes of the model where the groups are what it was trained for; empty otherwise.
+        Classes of the model if they are the groups; empty otherwise.
     levels : tuple of str
-        Columns whose values are names even where they are written as numbers: the group, those of
-        :data:`bids_interp.bids.read.participants.CATEGORIES`, and those whose data dictionary has
-        ``Levels``.
+        Categorical columns, even if written as numbers: the group, those in
+        :data:`bids_interp.bids.read.participants.CATEGORIES`, and those with ``Levels`` in the
+        data dictionary.
     """
 
     group: str = ''
@@ -68,42 +68,43 @@ class Columns:
     negative: str = ''
     levels: tuple[str, ...] = ()
 
-    def of_group(self, scan: Scan) -> str | None:
-        """Group of an image."""
+    def of_group(self, scan: GroupScan) -> str | None:
+        """Return the group of an image."""
         return self.values.get(self.group, {}).get(scan.prefix)
 
 
-def read_columns(settings: Settings, scans: Sequence[Scan], target: ExplainedTarget) -> Columns:
+def read_group_variables(
+    settings: Settings, scans: Sequence[GroupScan], target: ExplainedTarget
+) -> GroupVariables:
     """Read group and covariates of all images.
 
     Parameters
     ----------
     settings : Settings
-        With ``group_by``, ``covariates``, ``voxelwise`` and ``labels``.
-    scans : sequence of Scan
-        All images that were found.
+        Settings with ``group_by``, ``covariates``, ``voxelwise`` and ``labels``.
+    scans : sequence of GroupScan
+        All images found.
     target : ExplainedTarget
-        What the model was trained for, as in its predictions.
+        Target of the model, from its predictions.
 
     Raises
     ------
     InputDatasetError
-        If there is no table although one is needed, or it names nobody who is there.
+        If a required table is missing, or lists none of the subjects.
     UsageError
-        If a column does not exist, is no group, or is no number where it must be.
+        If a column does not exist, has too many groups, or must be numeric and is not.
     """
     path = settings.labels or settings.bids_dir / 'participants.tsv'
     needed = settings.group_by or settings.covariates or settings.voxelwise or settings.labels
     if not needed and not path.is_file():
-        return Columns()
-    tables = Tables(settings)
+        return GroupVariables()
+    tables = ParticipantTables(settings)
     subjects = sorted({scan.subject for scan in scans})
     if not any(subject in tables for subject in subjects):
         raise InputDatasetError(
-            f'{path} names none of the {len(subjects)} subjects of the derivatives '
+            f'{path} lists none of the {len(subjects)} subjects of the derivatives '
             f'(for example sub-{subjects[0]}).',
-            'Give the dataset that they were made from as the first argument, or a table with '
-            '--labels FILE.tsv.',
+            'Give the original dataset as the first argument, or a table with --labels FILE.tsv.',
         )
     for option, columns in (
         ('--group-by', (settings.group_by,)),
@@ -116,7 +117,7 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: ExplainedTar
     group, label = settings.group_by or '', target.label
     chosen = settings.covariates or tuple(c for c in tables.columns if c.lower() in USUAL)
     if not group and label in tables.columns:
-        # Numbers make no groups: what a regression was trained for is a covariate.
+        # The target of a regression is numeric, so it is a covariate instead of a group.
         group = '' if target.kind == 'regression' else label
         chosen = chosen if group else (label, *chosen)
     chosen = tuple(c for c in dict.fromkeys(chosen) if c != group)
@@ -129,19 +130,19 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: ExplainedTar
     )
     for column in values:
         if column not in levels:
-            values[column] = _as_meant(values[column], column, tables)
+            values[column] = _numeric_values(values[column], column, tables)
     _check_groups(values.get(group, {}), group, bool(settings.group_by))
     for column in settings.voxelwise:
         if column in levels or as_numbers(list(values[column].values())) is None:
             raise UsageError(
-                f'--voxelwise {column}: its values are no numbers.',
-                'A difference between groups is tested on the expression score (--group-by).',
+                f'--voxelwise {column}: the values are not numeric.',
+                'Group differences are tested on the expression score (--group-by).',
             )
     own = {group: values.get(group, {})} if group == target.label else {}
     classes = {'positive': target.positive, 'negative': target.negative}
     found = set(own.get(group, {}).values())
     is_target = bool(own) and set(classes.values()) <= found
-    return Columns(
+    return GroupVariables(
         group,
         chosen,
         bool(settings.covariates),
@@ -151,7 +152,7 @@ def read_columns(settings: Settings, scans: Sequence[Scan], target: ExplainedTar
     )
 
 
-def _values(tables: Tables, scans: Sequence[Scan], column: str) -> dict[str, str]:
+def _values(tables: ParticipantTables, scans: Sequence[GroupScan], column: str) -> dict[str, str]:
     found = {}
     for scan in scans:
         entities = {'sub': scan.subject, **({'ses': scan.session} if scan.session else {})}
@@ -168,8 +169,10 @@ def _values(tables: Tables, scans: Sequence[Scan], column: str) -> dict[str, str
     return found
 
 
-def _as_meant(values: Mapping[str, str], column: str, tables: Tables) -> dict[str, str]:
-    """Values of a column; one that is no number among numbers is an error and makes no levels."""
+def _numeric_values(
+    values: Mapping[str, str], column: str, tables: ParticipantTables
+) -> dict[str, str]:
+    """Return the values of a column; text in a mostly numeric column is an error."""
     numeric = [value for value in values.values() if as_numbers([value]) is not None]
     if 2 * len(numeric) <= len(values):
         return dict(values)
@@ -180,10 +183,9 @@ def _as_meant(values: Mapping[str, str], column: str, tables: Tables) -> dict[st
     for prefix, value in read.items():
         if as_numbers([value]) is None:
             raise InputDatasetError(
-                f'{tables.path}: {column} of {prefix} is {value!r}, which is no number as most of '
-                'the others are.',
-                'Correct it, or write n/a. If the numbers are names of levels, say so in the data '
-                f'dictionary {tables.path.with_suffix(".json").name} (Levels), or choose other '
+                f'{tables.path}: {column} of {prefix} is {value!r}, but most values are numbers.',
+                'Correct it or write n/a. If the numbers are categories, declare them as Levels in '
+                f'the data dictionary {tables.path.with_suffix(".json").name}, or choose other '
                 'columns with --covariates.',
             )
     return read
@@ -192,16 +194,16 @@ def _as_meant(values: Mapping[str, str], column: str, tables: Tables) -> dict[st
 def _check_groups(values: Mapping[str, str], column: str, asked: bool) -> None:
     names = set(values.values())
     if asked and not names:
-        raise InputDatasetError(f'--group-by {column}: no image has a value of it.')
+        raise InputDatasetError(f'--group-by {column}: no image has a value in this column.')
     if asked and len(names) > MAX_GROUPS:
         raise UsageError(
-            f'--group-by {column} has {len(names)} different values; that makes no groups.',
-            'For numbers use --covariates or --voxelwise.',
+            f'--group-by {column} has {len(names)} distinct values (maximum: {MAX_GROUPS}).',
+            'For numeric columns use --covariates or --voxelwise.',
         )
 
 
-def missing_rows(columns: Columns, scans: Sequence[Scan]) -> list[dict[str, str]]:
-    """Table of the images that are in and lack a covariate or their group."""
+def missing_rows(columns: GroupVariables, scans: Sequence[GroupScan]) -> list[dict[str, str]]:
+    """Return the table of included images that lack a covariate or a group."""
     wanted = [c for c in (columns.group, *columns.chosen) if c]
     rows = []
     for scan in scans:

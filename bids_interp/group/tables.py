@@ -1,4 +1,4 @@
-"""Tables of the group level, and what the report is made of."""
+"""Tables of the group level, and the content of its report."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.errors import InputDatasetError
-from bids_interp.group.covariates import missing_rows, table_name
-from bids_interp.group.maps.descriptive import Described
+from bids_interp.group.analysis import GroupAnalysis, file_label
+from bids_interp.group.covariates import covariate_column, missing_rows
+from bids_interp.group.maps.descriptive import MapSummary
 from bids_interp.group.maps.map_files import (
     CLUSTER_COLUMNS,
     INCLUSION_COLUMNS,
     map_path,
     write_table,
 )
-from bids_interp.group.maps.map_reader import Places
-from bids_interp.group.maps.named_regions import Regions
+from bids_interp.group.maps.map_reader import MaskedGrid
+from bids_interp.group.maps.named_regions import NamedRegions
 from bids_interp.group.maps.region_tables import GROUP_COLUMNS, wide_columns, wide_rows
 from bids_interp.group.maps.responses import RESPONSE_COLUMNS, logit_rows, response_rows
-from bids_interp.group.plan import GroupPlan, file_label
 from bids_interp.group.scans import inclusion_row
-from bids_interp.group.statistics.covariate_balance import CONFOUND_COLUMNS, confound_rows
-from bids_interp.group.statistics.null import beyond_chance
+from bids_interp.group.statistics.covariate_balance import BALANCE_COLUMNS, balance_rows
+from bids_interp.group.statistics.null import compare_with_null_models
 from bids_interp.group.statistics.score_effects import (
     CHANGE_COLUMNS,
     EFFECT_COLUMNS,
@@ -43,52 +44,54 @@ from bids_interp.records import to_plain
 Facts = Mapping[str, Any]
 
 
-def write_tables(plan: GroupPlan, described: Sequence[Facts], regions: Regions) -> dict[str, Any]:
-    """Write who is in, regions, clusters, who lacks what, and the dose response.
+def write_group_tables(
+    analysis: GroupAnalysis, summaries: Sequence[Facts], regions: NamedRegions
+) -> dict[str, Any]:
+    """Write the tables of inclusion, regions, clusters, missing values and dose response.
 
     Returns
     -------
     dict
-        ``inclusion``, ``missing`` and ``response``: rows that the report shows.
+        Rows for the report: ``inclusion``, ``missing`` and ``response``.
     """
-    folder, common = plan.folder, plan.common()
+    folder, common = analysis.folder, analysis.common()
     failed: dict[str, list[str]] = {}
-    for one in described:
-        for prefix, problem in one['failed'].items():
-            failed.setdefault(prefix, []).append(f'without {one["name"]}: {problem}')
+    for summary in summaries:
+        for prefix, problem in summary['failed'].items():
+            failed.setdefault(prefix, []).append(f'without {summary["name"]}: {problem}')
     inclusion = []
-    for scan in plan.scans:
-        row = inclusion_row(scan, plan.columns.of_group(scan) if scan.prediction else None)
+    for scan in analysis.scans:
+        row = inclusion_row(scan, analysis.columns.of_group(scan) if scan.prediction else None)
         if scan.prefix in failed:
             row['reason'] = '; '.join(failed[scan.prefix])
-            row['included'] = len(failed[scan.prefix]) < len(described)
+            row['included'] = len(failed[scan.prefix]) < len(summaries)
         inclusion.append(row)
     write_table(folder / 'inclusion.tsv', inclusion, INCLUSION_COLUMNS, common)
     about = {'Description': f'Regions: {regions.source}.', **common}
-    by_group = [row for one in described for row in one['regions']]
+    by_group = [row for summary in summaries for row in summary['regions']]
     write_table(folder / 'regions_groups.tsv', by_group, GROUP_COLUMNS, about)
     wide = wide_rows(
-        [_described(one) for one in described],
-        {scan.prefix: scan for scan in plan.included},
+        [_read_summary(summary) for summary in summaries],
+        {scan.prefix: scan for scan in analysis.included},
         regions,
-        _of_tables(plan),
+        _of_tables(analysis),
     )
     write_table(folder / 'regions_subjects.tsv', wide, wide_columns(wide), about)
-    clusters = [row for one in described for row in one['clusters']]
+    clusters = [row for summary in summaries for row in summary['clusters']]
     write_table(folder / 'clusters.tsv', clusters, CLUSTER_COLUMNS, common)
-    missing = missing_rows(plan.columns, plan.scans)
+    missing = missing_rows(analysis.columns, analysis.scans)
     columns = {
         'image': INCLUSION_COLUMNS['image'],
-        'lacks': {'Description': 'Columns that have no value of it.'},
+        'lacks': {'Description': 'Columns without a value for the image.'},
     }
     write_table(folder / 'missing.tsv', missing, columns, common)
-    response = response_rows(plan)
+    response = response_rows(analysis)
     write_table(folder / 'doseresponse.tsv', response, RESPONSE_COLUMNS, common)
     return {'inclusion': inclusion, 'missing': missing, 'response': response}
 
 
-def _described(facts: Facts) -> Described:
-    return Described(
+def _read_summary(facts: Facts) -> MapSummary:
+    return MapSummary(
         facts['name'],
         {},
         None,
@@ -100,48 +103,51 @@ def _described(facts: Facts) -> Described:
     )
 
 
-def _of_tables(plan: GroupPlan) -> dict[str, dict[str, str | None]]:
-    """Group and covariates of each image."""
-    columns = plan.columns
+def _of_tables(analysis: GroupAnalysis) -> dict[str, dict[str, str | None]]:
+    """Return group and covariates of each included image."""
+    columns = analysis.columns
     names = {columns.group: columns.group} if columns.group else {}
-    names |= {column: table_name(column) for column in columns.chosen}
+    names |= {column: covariate_column(column) for column in columns.chosen}
     return {
         scan.prefix: {name: columns.values[c].get(scan.prefix) for c, name in names.items()}
-        for scan in plan.included
+        for scan in analysis.included
     }
 
 
-def write_scores(plan: GroupPlan) -> dict[str, Any]:
-    """Write scores, their model and their change over sessions.
+def write_scores(analysis: GroupAnalysis) -> dict[str, Any]:
+    """Write the scores, their model and their change over sessions.
 
     Returns
     -------
     dict
-        ``rows`` (one per subject), ``confounds``, ``control_sd`` (dose), ``model``, ``changes``,
-        ``change_model``.
+        Content for the report: ``rows`` (one per subject), ``confounds``, ``control_sd`` (dose),
+        ``model``, ``changes`` and ``change_model``.
     """
-    folder, common = plan.folder, plan.common()
-    rows, sd = score_rows(plan)
+    folder, common = analysis.folder, analysis.common()
+    rows, sd = score_rows(analysis)
     columns = {
         **SCORE_COLUMNS,
-        **{table_name(c): {'Description': f'{c} of the tables.'} for c in plan.columns.chosen},
+        **{
+            covariate_column(c): {'Description': f'Value of {c} in the tables of the dataset.'}
+            for c in analysis.columns.chosen
+        },
     }
     about = {'ControlSD': sd, **common}
     write_table(folder / 'scores.tsv', rows, columns, about)
-    main = {scan.prefix for scan in plan.included}
+    main = {scan.prefix for scan in analysis.included}
     first = [row for row in rows if row['image'] in main]
-    names = [table_name(column) for column in plan.columns.chosen]
-    levels = [table_name(column) for column in plan.columns.levels]
-    confounds = confound_rows(first, [*names, VOLUME], levels)
-    write_table(folder / 'confounds.tsv', confounds, CONFOUND_COLUMNS, common)
-    model = model_scores(plan, rows)
+    names = [covariate_column(column) for column in analysis.columns.chosen]
+    levels = [covariate_column(column) for column in analysis.columns.levels]
+    confounds = balance_rows(first, [*names, VOLUME], levels)
+    write_table(folder / 'confounds.tsv', confounds, BALANCE_COLUMNS, common)
+    model = model_scores(analysis, rows)
     _write_model(folder / 'scores_model.tsv', model, common)
-    changes = change_rows(plan, rows)
+    changes = change_rows(analysis, rows)
     change_model: dict[str, Any] = {}
     if changes:
-        described = {name: columns[name] for name in names}
-        write_table(folder / 'change.tsv', changes, {**CHANGE_COLUMNS, **described}, common)
-        change_model = model_change(plan, changes)
+        summary = {name: columns[name] for name in names}
+        write_table(folder / 'change.tsv', changes, {**CHANGE_COLUMNS, **summary}, common)
+        change_model = model_change(analysis, changes)
         _write_model(folder / 'change_model.tsv', change_model, common)
     return {
         'rows': first,
@@ -155,7 +161,7 @@ def write_scores(plan: GroupPlan) -> dict[str, Any]:
 
 def _write_model(path: Path, model: Facts, common: Facts) -> None:
     facts = {
-        'Description': f'Linear model of the {model["score"]}, tested by exchanging residuals '
+        'Description': f'Linear model of the {model["score"]}, tested by permuting residuals '
         'within folds (Freedman and Lane).',
         'NumberOfSubjects': model['n'],
         'NotTested': model['not_tested'],
@@ -167,92 +173,100 @@ def _write_model(path: Path, model: Facts, common: Facts) -> None:
 
 
 _VOXELWISE = {
-    't': 't of the number; group, other covariates and folds in the model.',
-    'p': 'Two-sided p of t, corrected over voxels by the largest t of each permutation.',
+    't': 't of the numeric variable, adjusted for group, other covariates and folds.',
+    'p': 'Two-sided p-value of t, corrected over voxels by the largest |t| of each permutation.',
     'tfce': 'Threshold-free cluster enhancement of t.',
-    'tfcep': 'p of it, corrected over voxels.',
+    'tfcep': 'p-value of the enhanced t, corrected over voxels.',
 }
 
 
-def write_voxelwise(plan: GroupPlan, name: str, column: str, places: Places) -> dict[str, Any]:
-    """Write the maps of the voxel-wise model of one number."""
-    facts, maps, coarse = voxelwise_glm(plan, name, column, places)
+def write_voxelwise(
+    analysis: GroupAnalysis, name: str, column: str, masked: MaskedGrid
+) -> dict[str, Any]:
+    """Write the maps of the voxelwise model of one numeric variable."""
+    facts, maps, coarse = voxelwise_glm(analysis, name, column, masked)
     label = file_label(column, [column])
     for kind, values in maps.items():
-        path = plan.folder / (
+        path = analysis.folder / (
             f'space-{coarse.grid.space}_desc-{name}On{label}_stat-{kind}_statmap.nii.gz'
         )
         volume = coarse.filled(values)
         if kind.endswith('p'):
             volume[~coarse.inside] = 1
-        about = {'Description': _VOXELWISE[kind], 'Exploratory': True, **facts, **plan.common()}
+        about = {'Description': _VOXELWISE[kind], 'Exploratory': True, **facts, **analysis.common()}
         write_json(sidecar_name(path), about)
         write_nifti(path, volume, coarse.grid.affine, template=True)
     return facts
 
 
-def write_pattern(plan: GroupPlan) -> dict[str, Any]:
-    """Write the comparison with models of permuted labels."""
-    choices = plan.choices
+def write_pattern(analysis: GroupAnalysis) -> dict[str, Any]:
+    """Write the comparison with models trained with permuted labels."""
+    choices = analysis.choices
     if choices.bundle is None:
-        raise InputDatasetError('The model itself is needed.', 'Give its folder with --model.')
-    facts, volume, bundle = beyond_chance(choices.bundle, choices.null_models, choices.contrast)
-    path = plan.folder / f'space-{bundle.template}_desc-injectBeyondChance_stat-p_statmap.nii.gz'
-    words = (
-        'p of the agreement of the folds on the injected pattern, against the largest agreement of '
-        'models of permuted labels.'
+        raise InputDatasetError(
+            'The model is required for this comparison.', 'Give its folder with --model.'
+        )
+    facts, volume, bundle = compare_with_null_models(
+        choices.bundle, choices.null_models, choices.contrast
     )
-    write_json(sidecar_name(path), {'Description': words, **facts, **plan.common()})
+    path = (
+        analysis.folder / f'space-{bundle.template}_desc-injectBeyondChance_stat-p_statmap.nii.gz'
+    )
+    description = (
+        'p-value of the agreement of the folds on the injected pattern, compared with the largest '
+        'agreement in models trained with permuted labels.'
+    )
+    write_json(sidecar_name(path), {'Description': description, **facts, **analysis.common()})
     write_nifti(path, volume, bundle.grid.affine, template=True)
     return facts
 
 
 def report_content(
-    plan: GroupPlan,
-    places: Places,
-    regions: Regions,
-    described: Sequence[Facts],
+    analysis: GroupAnalysis,
+    masked: MaskedGrid,
+    regions: NamedRegions,
+    summaries: Sequence[Facts],
     tables: Facts,
     scores: Facts,
     voxelwise: Sequence[Facts],
     pattern: Facts,
 ) -> dict[str, Any]:
-    """Everything that the report shows, in plain types and paths."""
+    """Return the content of the report as plain types and paths."""
     return {
-        'model': plan.model,
-        'space': places.grid.space,
-        'target': to_plain(plan.target),
-        'demonstration': plan.demonstration,
-        'warranted': plan.warranted,
-        'held_out_only': not plan.trained_with,
-        'cross_fitted': any(scan.in_training for scan in plan.included),
-        'group_column': plan.columns.group,
-        'groups': sorted(set(plan.groups.values())),
-        'covariates': [table_name(column) for column in plan.columns.chosen],
-        'levels': [table_name(column) for column in plan.columns.levels],
-        'reference': 'the controls' if plan.columns.negative else 'everybody',
-        'visits_by_name': plan.choices.visits_by_name,
-        'n': len(plan.included),
+        'model': analysis.model,
+        'space': masked.grid.space,
+        'target': to_plain(analysis.target),
+        'demonstration': analysis.demonstration,
+        'warranted': analysis.warranted,
+        'held_out_only': not analysis.trained_with,
+        'cross_fitted': any(scan.in_training for scan in analysis.included),
+        'group_column': analysis.columns.group,
+        'groups': sorted(set(analysis.groups.values())),
+        'covariates': [covariate_column(column) for column in analysis.columns.chosen],
+        'levels': [covariate_column(column) for column in analysis.columns.levels],
+        'reference': 'the controls' if analysis.columns.negative else 'all subjects',
+        'visits_by_name': analysis.choices.visits_by_name,
+        'n': len(analysis.included),
         'maps': [
             {
-                **{key: one[key] for key in ('name', 'n', 'n_reliable', 'n_voxels')},
+                **{key: summary[key] for key in ('name', 'n', 'n_reliable', 'n_voxels')},
                 'files': {
                     group: {
-                        kind: map_path(plan, places, one['name'], kind, group)
+                        kind: map_path(analysis, masked, summary['name'], kind, group)
                         for kind in ('mean', 'reliable')
                     }
-                    for group in one['n']
+                    for group in summary['n']
                 },
             }
-            for one in described
+            for summary in summaries
         ],
-        'regions': [row for one in described for row in one['regions']],
+        'regions': [row for summary in summaries for row in summary['regions']],
         'region_source': regions.source,
-        'clusters': [row for one in described for row in one['clusters']],
-        'logits': logit_rows(plan),
+        'clusters': [row for summary in summaries for row in summary['clusters']],
+        'logits': logit_rows(analysis),
         'voxelwise': list(voxelwise),
         'pattern': dict(pattern),
-        'permutations': plan.choices.permutations,
+        'permutations': analysis.choices.permutations,
         **tables,
         'scores': scores,
     }

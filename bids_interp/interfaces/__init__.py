@@ -1,1 +1,1 @@
-"""Nipype interfaces: thin, each calls functions of the rooms below."""
+"""Nipype interfaces; each is thin and calls functions of the rooms below."""

@@ -1,4 +1,4 @@
-"""Nodes of the anatomical workflow; each calls functions of :mod:`bids_interp.anatomical`."""
+"""Interfaces of the anatomical workflow, which call functions of :mod:`bids_interp.anatomical`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class _PreparationInputSpec(_AntsInputSpec):
 
 class _NodeInterface(SimpleInterface):
     def path(self, runtime: Any, name: str) -> Path:
-        """Path of a file in the folder of the node."""
+        """Return the path of a file in the folder of the node."""
         return Path(runtime.cwd) / name
 
     def save(self, runtime: Any, output: str, img: Any) -> None:
         """Write an image and make it an output."""
-        from bids_interp.anatomical.conform import save_image
+        from bids_interp.bids.write.nifti import save_image
 
         path = save_image(img, self.path(runtime, f'{output}.nii.gz'))
         self._results[output] = str(path)
@@ -45,16 +45,16 @@ class _NodeInterface(SimpleInterface):
 
 class _ConformInputSpec(BaseInterfaceInputSpec):
     t1w = File(exists=True, mandatory=True, desc='T1w image')
-    t1w_derivative = File(exists=True, desc='preprocessed T1w image to use in its place')
+    t1w_derivative = File(exists=True, desc='preprocessed T1w image to use instead')
 
 
 class _ConformOutputSpec(TraitedSpec):
     conformed = File(exists=True, desc='3-D, float32, closest to RAS+')
-    conform_report = File(exists=True, desc='JSON: what was found and changed')
+    conform_report = File(exists=True, desc='JSON: changes to the image')
 
 
 class Conform(_NodeInterface):
-    """Check a T1w image and bring it into one form."""
+    """Check a T1w image and convert it to the standard form."""
 
     input_spec = _ConformInputSpec
     output_spec = _ConformOutputSpec
@@ -77,23 +77,25 @@ class _PrepareBrainInputSpec(_PreparationInputSpec):
     t1w = File(exists=True, mandatory=True, desc='source image, for messages')
     conformed = File(exists=True, mandatory=True, desc='conformed image')
     conform_report = File(exists=True, mandatory=True, desc='JSON of Conform')
-    t1w_derivative = File(exists=True, desc='given where the image is bias-corrected already')
+    t1w_derivative = File(exists=True, desc='given if the image is already bias-corrected')
     mask = File(exists=True, desc='brain mask of another tool')
-    skull_strip = traits.Enum('auto', 'force', 'skip', usedefault=True, desc='find the brain how')
+    skull_strip = traits.Enum(
+        'auto', 'force', 'skip', usedefault=True, desc='use of brain extraction'
+    )
     strip_template = traits.Either(None, traits.Str, usedefault=True, desc='whole-head template')
-    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='do not download templates')
 
 
 class _PrepareBrainOutputSpec(TraitedSpec):
     t1w_preproc = File(exists=True, desc='bias-corrected image')
     brain_mask = File(exists=True, desc='brain mask, 0 and 1')
     brain = File(exists=True, desc='bias-corrected image within the mask')
-    skull_stripped_input = traits.Bool(desc='the image came without its skull')
-    conform_report = File(exists=True, desc='JSON: that of Conform and how the brain was found')
+    skull_stripped_input = traits.Bool(desc='the input image had no skull')
+    conform_report = File(exists=True, desc='JSON of Conform with the origin of the brain mask')
 
 
 class PrepareBrain(_NodeInterface):
-    """Correct the bias field and find the brain."""
+    """Correct the bias field and extract the brain."""
 
     input_spec = _PrepareBrainInputSpec
     output_spec = _PrepareBrainOutputSpec
@@ -101,7 +103,7 @@ class PrepareBrain(_NodeInterface):
     def _run_interface(self, runtime):
         import nibabel as nib
 
-        from bids_interp.anatomical.prepare import BrainOptions, prepare_brain
+        from bids_interp.anatomical.prepared_brain import BrainOptions, prepare_brain
 
         inputs = self.inputs
         options = BrainOptions(
@@ -133,18 +135,18 @@ class _RegisterBrainInputSpec(_PreparationInputSpec):
     t1w = File(exists=True, mandatory=True, desc='source image, for messages')
     brain = File(exists=True, mandatory=True, desc='native brain, 0 outside')
     template = traits.Str(mandatory=True, desc='name of the brain template')
-    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='do not download templates')
 
 
 class _RegisterBrainOutputSpec(TraitedSpec):
     native_to_template = File(exists=True, desc='JSON: 4 x 4, world RAS mm, and its quality')
-    xfm_forward_itk = File(exists=True, desc='ITK text that brings native images to the template')
-    xfm_inverse_itk = File(exists=True, desc='ITK text that brings template images to the native')
+    xfm_forward_itk = File(exists=True, desc='ITK text: native images to the template')
+    xfm_inverse_itk = File(exists=True, desc='ITK text: template images to native space')
     template_brain = File(exists=True, desc='brain on the 1 mm grid of the template')
 
 
 class RegisterBrain(_NodeInterface):
-    """Register a brain to a template by an affine and resample it there, once."""
+    """Register a brain to a template by an affine, and resample it once."""
 
     input_spec = _RegisterBrainInputSpec
     output_spec = _RegisterBrainOutputSpec
@@ -153,9 +155,9 @@ class RegisterBrain(_NodeInterface):
         import nibabel as nib
         import numpy as np
 
+        from bids_interp.anatomical.cubic_resampler import resample_to_template
         from bids_interp.anatomical.itk import itk_text
         from bids_interp.anatomical.registration import register_brain
-        from bids_interp.anatomical.resample import resample_to_template
         from bids_interp.anatomical.templates import brain_template
 
         inputs = self.inputs
@@ -176,29 +178,28 @@ class RegisterBrain(_NodeInterface):
         for output, pull in pulls.items():
             path = write_text(self.path(runtime, f'{output}.txt'), itk_text(pull))
             self._results[output] = str(path)
-        placed = resample_to_template(brain, template, matrix)
-        self.save(runtime, 'template_brain', placed)
+        resampled = resample_to_template(brain, template, matrix)
+        self.save(runtime, 'template_brain', resampled)
         return runtime
 
 
 class _MeasureAnatomyInputSpec(_AntsInputSpec):
     template_brain = File(exists=True, mandatory=True, desc='brain, aligned with the template')
     template = traits.Str(mandatory=True, desc='name of the brain template')
-    offline = traits.Bool(True, usedefault=True, nohash=True, desc='never ask the network')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='do not download templates')
 
 
 class _MeasureAnatomyOutputSpec(TraitedSpec):
     anatomy = File(
         exists=True,
-        desc='log-Jacobian from the template to the brain; a file of no bytes where it gave up',
+        desc='log-Jacobian from the template to the brain; an empty file if registration failed',
     )
 
 
 class MeasureAnatomy(_NodeInterface):
     """Measure local volumes of a brain by a deformable registration to the template.
 
-    Only the group level needs them, so that a registration that gives up costs the subject its
-    expression score and nothing else.
+    Only the group level needs them: if the registration fails, the subject has no expression score.
     """
 
     input_spec = _MeasureAnatomyInputSpec
@@ -219,7 +220,9 @@ class MeasureAnatomy(_NodeInterface):
                 brain, template, threads=inputs.num_threads, seed=inputs.random_seed
             )
         except ImageError as error:
-            logger.warning('%s The group level has no expression score of it.', error.message)
+            logger.warning(
+                '%s The group level will have no expression score of this image.', error.message
+            )
             self._results['anatomy'] = str(no_map(self.path(runtime, 'anatomy.nii.gz')))
             return runtime
         self.save(runtime, 'anatomy', volumes)

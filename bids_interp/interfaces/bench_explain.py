@@ -1,4 +1,4 @@
-"""Nodes of the known-truth benchmark that explain held-out images."""
+"""Benchmark interfaces that explain held-out images."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from bids_interp.records import to_plain
 if TYPE_CHECKING:
     from torch import nn
 
-    from bids_interp.bench.simulations import Anatomy, Witness
+    from bids_interp.bench.simulations import ScaledClassifier
     from bids_interp.training.cohort.cohort import Cohort
     from bids_interp.training.cohort.folds import Fold
     from bids_interp.training.fold import FoldResult
 
 
 class _ExplainInputSpec(BaseInterfaceInputSpec):
-    cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
-    folds = File(exists=True, mandatory=True, desc='of PlantScenario')
+    cohort = File(exists=True, mandatory=True, desc='output of PlantScenario')
+    folds = File(exists=True, mandatory=True, desc='output of PlantScenario')
     index = traits.Int(mandatory=True, desc='number of the fold')
-    explained = traits.Int(mandatory=True, desc='images of each class of each brain')
+    explained = traits.Int(mandatory=True, desc='images per class and brain')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
     random_seed = traits.Int(mandatory=True, desc='seed')
 
 
-class _KnownInputSpec(_ExplainInputSpec):
-    known = File(exists=True, mandatory=True, desc='of PlantScenario')
+class _TruthInputSpec(_ExplainInputSpec):
+    ground_truth = File(exists=True, mandatory=True, desc='output of PlantScenario')
 
 
 class _ExplainOutputSpec(TraitedSpec):
@@ -48,10 +48,10 @@ class _ExplainOutputSpec(TraitedSpec):
 
 
 class _Explain(SimpleInterface):
-    """What all nodes that explain share: which images of a fold are explained."""
+    """Base of the interfaces that explain images of a fold."""
 
     def open(self) -> tuple[Cohort, Fold, np.ndarray]:
-        """Cohort, fold, and indices of its images that all methods explain."""
+        """Return the cohort, the fold, and indices of the images to explain."""
         import torch
 
         from bids_interp.bench.planted_cohort import explained_images
@@ -72,18 +72,20 @@ class _Explain(SimpleInterface):
         self._results['maps'] = str(path)
 
 
-class _SimulateInputSpec(_KnownInputSpec):
+class _SimulateInputSpec(_TruthInputSpec):
     method = traits.Str(mandatory=True, desc='name of the method')
-    own_cohort = File(exists=True, mandatory=True, desc='the images as its classifier sees them')
-    result = File(exists=True, mandatory=True, desc='of TrainFold')
+    own_cohort = File(
+        exists=True, mandatory=True, desc='images with the preprocessing of the classifier'
+    )
+    result = File(exists=True, mandatory=True, desc='output of TrainFold')
     recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
-    judge = File(exists=True, desc='of TrainJudge')
+    judge = File(exists=True, desc='output of TrainJudge')
     judge_recipe = traits.Dict(desc='arguments of make_recipe')
-    changed = traits.List(traits.Str, mandatory=True, desc='regions that change')
+    changed = traits.List(traits.Str, mandatory=True, desc='regions with the change')
 
 
 class _SimulateOutputSpec(_ExplainOutputSpec):
-    rows = File(exists=True, desc='JSON: numbers of each image')
+    rows = File(exists=True, desc='JSON: metrics of each image')
 
 
 class SimulateFold(_Explain):
@@ -94,26 +96,26 @@ class SimulateFold(_Explain):
 
     def _run_interface(self, runtime):
         from bids_interp.bench.method_maps import LOG_JACOBIAN, FoldMaps
-        from bids_interp.bench.planted_cohort import load_known
-        from bids_interp.bench.simulations import Anatomy, Regions, explain_image
+        from bids_interp.bench.planted_cohort import load_ground_truth
+        from bids_interp.bench.simulations import CohortAnatomy, JudgedRegions, explain_image
         from bids_interp.training.cohort.storage import load_cohort, load_result
 
         inputs = self.inputs
         cohort, fold, images = self.open()
-        truths, pull_backs = load_known(Path(inputs.known))
+        truths, pull_backs = load_ground_truth(Path(inputs.ground_truth))
         own_cohort = load_cohort(Path(inputs.own_cohort))
         result = load_result(Path(inputs.result))
         classifier, simulator = load_networks(result, inputs.recipe, own_cohort)
         if simulator is None:
-            raise ModelError(f'There is no simulator in {inputs.result}.')
-        own = make_witness(classifier, own_cohort, fold, result)
+            raise ModelError(f'{inputs.result} contains no simulator.')
+        own = scaled_classifier(classifier, own_cohort, fold, result)
         other = None
         if isdefined(inputs.judge):
             judged = load_result(Path(inputs.judge))
             network, _ = load_networks(judged, inputs.judge_recipe, cohort)
-            other = make_witness(network, cohort, fold, judged)
-        regions = Regions.draw(inputs.changed, cohort.grid)
-        anatomy: Anatomy = Anatomy.fit(regions, pull_backs, cohort.labels, fold.train, cohort.grid)
+            other = scaled_classifier(network, cohort, fold, judged)
+        regions = JudgedRegions.draw(inputs.changed, cohort.grid)
+        anatomy = CohortAnatomy.fit(regions, pull_backs, cohort.labels, fold.train, cohort.grid)
         maps, rows = [], []
         for image in images:
             log_j, row = explain_image(
@@ -139,7 +141,7 @@ class SimulateFold(_Explain):
 def load_networks(
     result: FoldResult, recipe: dict[str, Any], cohort: Cohort
 ) -> tuple[nn.Module, nn.Module | None]:
-    """Classifier and simulator (None where there is none) of a fold, frozen."""
+    """Return the frozen classifier and simulator (or None) of a fold."""
     from bids_interp.models.networks.registry import build_classifier
     from bids_interp.models.networks.simulator import build_simulator
     from bids_interp.training.recipe import make_recipe
@@ -161,32 +163,35 @@ def load_networks(
     return classifier, simulator.eval().requires_grad_(False)
 
 
-def make_witness(network: nn.Module, cohort: Cohort, fold: Fold, result: FoldResult) -> Witness:
-    """A classifier with its scale on the validation split."""
-    from bids_interp.bench.simulations import Witness
+def scaled_classifier(
+    network: nn.Module, cohort: Cohort, fold: Fold, result: FoldResult
+) -> ScaledClassifier:
+    """Return a classifier with its midpoint and class gap on the validation split."""
+    from bids_interp.bench.simulations import ScaledClassifier
     from bids_interp.evaluation.validity import class_centre
     from bids_interp.training.classifier import predict_outputs
 
     outputs = predict_outputs(network, cohort.images[fold.validation])[:, 0]
     centre = class_centre(outputs, cohort.labels[fold.validation], cohort.target, 0)
     gap = result.trained.class_gap
-    return Witness(network, cohort.images, centre, gap[0] if isinstance(gap, Sequence) else gap)
+    first = gap[0] if isinstance(gap, Sequence) else gap
+    return ScaledClassifier(network, cohort.images, centre, first)
 
 
 class _SaliencyInputSpec(_ExplainInputSpec):
     method = traits.Str(mandatory=True, desc='saliency method')
-    result = File(exists=True, mandatory=True, desc='of TrainFold')
+    result = File(exists=True, mandatory=True, desc='output of TrainFold')
     recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
     stride_mm = traits.Float(desc='distance between the cubes of occlusion')
-    judge = File(exists=True, desc='of TrainJudge: explained where the classifier cannot be')
+    judge = File(exists=True, desc='output of TrainJudge, explained if the classifier cannot be')
     judge_recipe = traits.Dict(desc='arguments of make_recipe')
 
 
 class SaliencyFold(_Explain):
-    """Saliency maps of the same classifier for the same images.
+    """Compute saliency maps of the same classifier for the same images.
 
-    A method that does not apply to the classifier explains the one of another family instead. Its
-    maps carry that network's name and are never compared as maps of our classifier.
+    A method that does not apply to the classifier explains the classifier of another family. Its
+    maps have the name of that network and are not compared as maps of our classifier.
     """
 
     input_spec = _SaliencyInputSpec
@@ -207,7 +212,7 @@ class SaliencyFold(_Explain):
             try:
                 values = self._explain(result, recipe, cohort, fold, images)
             except SaliencyUnsupported as error:
-                # Of two reasons that of our classifier is reported.
+                # The reason of our classifier is reported, not that of the judge.
                 reasons.setdefault(method, error.message)
                 continue
             maps = FoldMaps(
@@ -245,12 +250,12 @@ class SaliencyFold(_Explain):
         )
 
 
-class _BaselineInputSpec(_KnownInputSpec):
+class _BaselineInputSpec(_TruthInputSpec):
     methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm, exact')
 
 
 class BaselineFold(_Explain):
-    """Maps that need no classifier: difference of the classes, and morphometry."""
+    """Compute maps that need no classifier: class difference and morphometry."""
 
     input_spec = _BaselineInputSpec
     output_spec = _ExplainOutputSpec
@@ -263,12 +268,12 @@ class BaselineFold(_Explain):
             registered_volumes,
         )
         from bids_interp.bench.method_maps import SIGNED, FoldMaps
-        from bids_interp.bench.planted_cohort import load_known
+        from bids_interp.bench.planted_cohort import load_ground_truth
 
         cohort, fold, images = self.open()
         train = np.concatenate([fold.train, fold.validation])
         labels = cohort.labels[train]
-        # Controls get the pattern injected, patients have it removed.
+        # The pattern is injected into controls and removed from patients.
         signs = np.where(cohort.labels[images] == 0, 1.0, -1.0)[:, None]
         values = {}
         if 'difference' in self.inputs.methods:
@@ -279,7 +284,7 @@ class BaselineFold(_Explain):
             volumes = registered_volumes(cohort.images[train], controls, cohort.grid)
             values['tbm'] = morphometry_t_map(volumes, labels)
         if 'exact' in self.inputs.methods:
-            _, pull_backs = load_known(Path(self.inputs.known))
+            _, pull_backs = load_ground_truth(Path(self.inputs.ground_truth))
             values['exact'] = exact_difference(pull_backs[train], labels, cohort.grid)
         maps = {
             name: (signs * value[cohort.mask][None]).astype(np.float32)

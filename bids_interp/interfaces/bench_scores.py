@@ -1,4 +1,4 @@
-"""Nodes of the known-truth benchmark that score a scenario and write what was found."""
+"""Benchmark interfaces that score a scenario and write the results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import write_json, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.errors import OutputError
 from bids_interp.records import from_plain, read_record, to_plain
 
@@ -31,27 +32,27 @@ if TYPE_CHECKING:
 
 
 class _ScoreInputSpec(BaseInterfaceInputSpec):
-    cohort = File(exists=True, mandatory=True, desc='of PlantScenario')
-    folds = File(exists=True, mandatory=True, desc='of PlantScenario')
-    known = File(exists=True, mandatory=True, desc='of PlantScenario')
-    maps = InputMultiObject(File(exists=True), desc='of the nodes that explain')
-    rows = InputMultiObject(File(exists=True), desc='of SimulateFold')
-    classifiers = traits.Dict(mandatory=True, desc='name to numbers of its results')
-    results = InputMultiObject(File(exists=True), desc='of all trained folds')
+    cohort = File(exists=True, mandatory=True, desc='output of PlantScenario')
+    folds = File(exists=True, mandatory=True, desc='output of PlantScenario')
+    ground_truth = File(exists=True, mandatory=True, desc='output of PlantScenario')
+    maps = InputMultiObject(File(exists=True), desc='outputs of the nodes that explain')
+    rows = InputMultiObject(File(exists=True), desc='outputs of SimulateFold')
+    classifiers = traits.Dict(mandatory=True, desc='indices of the results by classifier')
+    results = InputMultiObject(File(exists=True), desc='results of all trained folds')
     recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
-    draws = traits.Int(1000, usedefault=True, desc='of the bootstrap')
-    facts = traits.Dict(mandatory=True, desc='scenario, seed and so on')
+    draws = traits.Int(1000, usedefault=True, desc='number of bootstrap draws')
+    design = traits.Dict(mandatory=True, desc='ScenarioDesign as plain types')
     random_seed = traits.Int(mandatory=True, desc='seed of the bootstrap')
 
 
 class _ScoreOutputSpec(TraitedSpec):
-    scores = File(exists=True, desc='JSON: facts, rows, skipped methods')
-    images = File(exists=True, desc='JSON: numbers of each image')
-    pictures = File(exists=True, desc='group maps, mean image')
+    scores = File(exists=True, desc='JSON of ScenarioRecord')
+    images = File(exists=True, desc='JSON: metrics of each image')
+    pictures = File(exists=True, desc='group maps and mean image')
 
 
 class ScoreScenario(SimpleInterface):
-    """Hold all methods of a scenario against the truth."""
+    """Compare all methods of a scenario with the truth."""
 
     input_spec = _ScoreInputSpec
     output_spec = _ScoreOutputSpec
@@ -60,16 +61,16 @@ class ScoreScenario(SimpleInterface):
         from safetensors.numpy import save_file
 
         from bids_interp.bench.method_maps import FoldMaps, join_folds
-        from bids_interp.bench.planted_cohort import load_known
-        from bids_interp.bench.records import ImageScores, ScenarioFacts, ScenarioRecord
-        from bids_interp.bench.scenario_scores import Known, score_scenario
+        from bids_interp.bench.planted_cohort import load_ground_truth
+        from bids_interp.bench.records import ImageScores, ScenarioDesign, ScenarioRecord
+        from bids_interp.bench.scenario_scores import GroundTruth, score_scenario
         from bids_interp.training.cohort.storage import load_cohort, load_folds
 
         inputs = self.inputs
         cohort = load_cohort(Path(inputs.cohort))
         folds = load_folds(Path(inputs.folds))
-        truths, _ = load_known(Path(inputs.known))
-        known = Known(cohort.labels, cohort.families, truths, cohort.grid, cohort.mask)
+        truths, _ = load_ground_truth(Path(inputs.ground_truth))
+        reference = GroundTruth(cohort.labels, cohort.families, truths, cohort.grid, cohort.mask)
         found, files = (
             list(given) if isdefined(given) else [] for given in (inputs.maps, inputs.rows)
         )
@@ -83,23 +84,23 @@ class ScoreScenario(SimpleInterface):
         for row in images:
             by_method.setdefault(row.method, []).append(row)
         joined = join_folds(parts)
-        answers = self._answers(cohort, folds)
+        metrics = self._classifier_metrics(cohort, folds)
         scores = score_scenario(
             joined,
             by_method,
-            known,
+            reference,
             draws=inputs.draws,
             seed=inputs.random_seed,
-            warranted={name: one['explanation_warranted'] for name, one in answers.items()},
+            warranted={name: one['explanation_warranted'] for name, one in metrics.items()},
         )
-        _add_classifiers(scores, answers)
-        if not known.null and 'ours' in joined:
+        _add_classifiers(scores, metrics)
+        if not reference.null and 'ours' in joined:
             self._add_ceiling(scores, cohort)
         reasons = {k: v for part in parts for k, v in (part.skipped | part.replaced).items()}
         folder = Path(runtime.cwd)
         record = ScenarioRecord(
-            **vars(from_plain(ScenarioFacts, inputs.facts)),
-            null=known.null,
+            **vars(from_plain(ScenarioDesign, inputs.design)),
+            null=reference.null,
             n_images=len(cohort),
             n_brains=len(np.unique(cohort.families)),
             n_explained=max((len(one.images) for one in joined.values()), default=0),
@@ -116,8 +117,8 @@ class ScoreScenario(SimpleInterface):
         self._results['pictures'] = str(folder / 'pictures.safetensors')
         return runtime
 
-    def _answers(self, cohort: Cohort, folds: list[Fold]) -> dict[str, dict[str, Any]]:
-        """Metrics of the out-of-fold answers of every classifier."""
+    def _classifier_metrics(self, cohort: Cohort, folds: list[Fold]) -> dict[str, dict[str, Any]]:
+        """Metrics of the out-of-fold predictions of every classifier."""
         from bids_interp.training.cohort.storage import load_result
 
         found = {}
@@ -128,7 +129,7 @@ class ScoreScenario(SimpleInterface):
         return found
 
     def _add_ceiling(self, scores: ScenarioScores, cohort: Cohort) -> None:
-        """How much of the truth our simulator could show at all."""
+        """Add the largest NCC that our simulator can reach."""
         from bids_interp.bench.truth_scores import basis_ceiling
         from bids_interp.evaluation.scores import Estimate
         from bids_interp.models.networks.simulator import Simulator
@@ -150,16 +151,16 @@ _OURS = ('ours', 'ncc_group')
 
 
 def _named(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A row of the table of the images, with the name of the image in place of its number."""
+    """Row of an image with its name instead of its index."""
     number = row.pop('image')
     return {**row, 'name': names[number]}
 
 
-def _add_classifiers(scores: ScenarioScores, answers: dict[str, dict[str, Any]]) -> None:
-    """Add what every classifier answers out of fold."""
+def _add_classifiers(scores: ScenarioScores, metrics: dict[str, dict[str, Any]]) -> None:
+    """Add the out-of-fold metrics of every classifier."""
     from bids_interp.evaluation.scores import Estimate
 
-    for name, found in answers.items():
+    for name, found in metrics.items():
         area = found['auc']
         estimate = Estimate(*(as_float(area[key]) for key in ('value', 'low', 'high')))
         scores.add(name, 'auc', 'both', estimate)
@@ -167,14 +168,14 @@ def _add_classifiers(scores: ScenarioScores, answers: dict[str, dict[str, Any]])
 
 
 def as_float(value: float | None) -> float:
-    """A number that may be missing."""
+    """Return a number, NaN if it is missing."""
     return float('nan') if value is None else float(value)
 
 
 def classifier_metrics(
     cohort: Cohort, folds: list[Fold], outputs: list[np.ndarray], seed: int
 ) -> dict[str, Any]:
-    """Metrics of out-of-fold answers; ``outputs`` holds (n, 1) logits for each fold's test."""
+    """Return metrics of out-of-fold logits; ``outputs`` has (n, 1) test logits of each fold."""
     from bids_interp.evaluation.classification import out_of_fold_metrics
     from bids_interp.evaluation.out_of_fold import OutOfFold
 
@@ -198,12 +199,12 @@ def classifier_metrics(
 
 
 class _WriteInputSpec(BaseInterfaceInputSpec):
-    scores = File(exists=True, mandatory=True, desc='of ScoreScenario')
-    images = File(exists=True, mandatory=True, desc='of ScoreScenario')
-    pictures = File(exists=True, mandatory=True, desc='of ScoreScenario')
-    out_dir = Directory(mandatory=True, desc='where results go')
-    name = traits.Str(mandatory=True, desc='of scenario and seed')
-    provenance = traits.Dict(mandatory=True, desc='run, command, machine and so on')
+    scores = File(exists=True, mandatory=True, desc='output of ScoreScenario')
+    images = File(exists=True, mandatory=True, desc='output of ScoreScenario')
+    pictures = File(exists=True, mandatory=True, desc='output of ScoreScenario')
+    out_dir = Directory(mandatory=True, desc='output directory')
+    name = traits.Str(mandatory=True, desc='name of scenario and seed')
+    provenance = traits.Dict(mandatory=True, desc='Provenance as plain types')
 
 
 class _WriteOutputSpec(TraitedSpec):
@@ -211,7 +212,7 @@ class _WriteOutputSpec(TraitedSpec):
 
 
 class WriteScenario(SimpleInterface):
-    """Write scores, numbers of the images and group maps where people look for them."""
+    """Write scores, metrics of the images and group maps into the output directory."""
 
     input_spec = _WriteInputSpec
     output_spec = _WriteOutputSpec
@@ -234,6 +235,6 @@ class WriteScenario(SimpleInterface):
         images = json.loads(Path(self.inputs.images).read_text('utf-8'))
         if images:
             write_tsv(out / 'images' / f'{name}.tsv', images)
-        # Written last: it says that the rest is there.
+        # Written last, because it marks the outputs as complete.
         self._results['scores'] = str(write_json(out / 'scores' / f'{name}.json', to_plain(record)))
         return runtime

@@ -1,4 +1,4 @@
-"""Nodes of the explain workflow; each calls functions of :mod:`bids_interp.models.explain`."""
+"""Interfaces of the explain workflow, which call :mod:`bids_interp.models.explain`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from bids_interp.bids.prediction import (
     Membership,
     Prediction,
 )
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import write_json, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.constants import DIRECTIONS
 from bids_interp.errors import ModelError
 from bids_interp.interfaces.model_inputs import (
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class _PrepareInputInputSpec(ModelInputSpec):
-    t1w = File(exists=True, mandatory=True, desc='source image: known to the model or not?')
+    t1w = File(exists=True, mandatory=True, desc='source image, to recognise training images')
     dataset_key = traits.Str(mandatory=True, desc='DOI or name of the input dataset')
     participant = traits.Str(mandatory=True, desc='label without sub-')
     brain = File(exists=True, mandatory=True, desc='native brain, zero outside')
@@ -55,7 +56,7 @@ class _PrepareInputOutputSpec(TraitedSpec):
 
 
 class PrepareInput(ModelInterface):
-    """Bring a brain onto the model's grid, and find out which folds may explain it."""
+    """Resample a brain to the grid of the model, and select the folds that may explain it."""
 
     input_spec = _PrepareInputInputSpec
     output_spec = _PrepareInputOutputSpec
@@ -80,11 +81,11 @@ class PrepareInput(ModelInterface):
 
 
 class _ClassifyOutputSpec(TraitedSpec):
-    observed = File(exists=True, desc='JSON: answer of every fold, mean and standard deviation')
+    observed = File(exists=True, desc='JSON: prediction of every fold, mean and standard deviation')
 
 
 class Classify(ModelInterface):
-    """Ask the classifier of every fold about the observed image."""
+    """Classify the observed image with every fold."""
 
     input_spec = NetworkInputSpec
     output_spec = _ClassifyOutputSpec
@@ -104,16 +105,16 @@ class Classify(ModelInterface):
             for answer in classify(bundle, image, folds, device)
         ]
         self._results['observed'] = self.path(runtime, 'observed.json')
-        write_json(self._results['observed'], to_plain(summarise(answers)))
+        write_json(self._results['observed'], to_plain(mean_answer(answers)))
         return runtime
 
 
-def summarise(folds: Sequence[FoldAnswer]) -> Answer:
-    """Add mean and standard deviation over the folds to the answers of each.
+def mean_answer(folds: Sequence[FoldAnswer]) -> Answer:
+    """Return the predictions of the folds with their mean and standard deviation.
 
     Examples
     --------
-    >>> summarise([FoldAnswer(0, 1.0, 0.75), FoldAnswer(1, 2.0, 0.85)]).logit_mean
+    >>> mean_answer([FoldAnswer(0, 1.0, 0.75), FoldAnswer(1, 2.0, 0.85)]).logit_mean
     1.5
     """
     logits = np.array([answer.logit for answer in folds])
@@ -133,7 +134,7 @@ class _SimulateOutputSpec(TraitedSpec):
 
 
 class Simulate(ModelInterface):
-    """Let the simulator of every fold make its velocity fields, and average them."""
+    """Compute the velocity fields of every fold, and average them."""
 
     input_spec = NetworkInputSpec
     output_spec = _SimulateOutputSpec
@@ -168,13 +169,13 @@ class _CounterfactualInputSpec(NetworkInputSpec):
 
 
 class _CounterfactualOutputSpec(TraitedSpec):
-    prediction = File(exists=True, desc='JSON: answers before and after each simulation')
-    dose_response = File(exists=True, desc='TSV: answer of every fold along the dose')
+    prediction = File(exists=True, desc='JSON: predictions before and after each simulation')
+    dose_response = File(exists=True, desc='TSV: prediction of every fold along the dose')
     counterfactual = File(exists=True, desc='TSV: quality of each simulation')
 
 
 class Counterfactual(ModelInterface):
-    """Measure what the simulations do to the classifier's answer, and at which price."""
+    """Measure the effect of the simulations on the prediction, and their quality."""
 
     input_spec = _CounterfactualInputSpec
     output_spec = _CounterfactualOutputSpec
@@ -186,12 +187,12 @@ class Counterfactual(ModelInterface):
         bundle = self.open_model()
         image, folds, device = self.network_input()
         fields = load_fields(self.inputs.velocity)
-        # Only the mean was written; a single fold has nobody else to be judged by.
-        alone = explainer.simulate(bundle, image, folds, device) if len(folds) > 1 else None
+        # Only the mean was written; a single fold cannot be judged by others.
+        single = explainer.simulate(bundle, image, folds, device) if len(folds) > 1 else None
         simulation = explainer.Simulation(
             bundle.grid,
             {direction: field for direction, (field, _) in fields.items()},
-            alone.per_fold if alone else {},
+            single.per_fold if single else {},
             folds,
             bundle.field_kind,
         )
@@ -221,25 +222,25 @@ class Counterfactual(ModelInterface):
 def after_simulation(
     responses: Sequence[Response], observed: Answer, doses: Sequence[float]
 ) -> Mapping[str, Answer]:
-    """Answers after each simulation, by direction and dose as in file names.
+    """Return the predictions after each simulation, by direction and dose as in file names.
 
     Parameters
     ----------
     responses : sequence of Response
-        Of :func:`bids_interp.models.explain.explainer.dose_response`.
+        Responses of :func:`bids_interp.models.explain.explainer.dose_response`.
     observed : Answer
-        Answer to the observed image; has the temperature of each fold.
+        Prediction for the observed image, with the temperature of each fold.
     doses : sequence of float
         Doses to list.
 
     Returns
     -------
     mapping
-        ``inject100`` etc. to the answer.
+        Predictions by ``inject100`` etc.
     """
     temperatures = {answer.fold: answer.temperature for answer in observed.folds}
     return {
-        dose_label(direction, dose): summarise(
+        dose_label(direction, dose): mean_answer(
             [
                 FoldAnswer(
                     row.fold,

@@ -1,4 +1,4 @@
-"""Nodes of the group workflow; each calls functions of :mod:`bids_interp.group`."""
+"""Interfaces of the group workflow, which call functions of :mod:`bids_interp.group`."""
 
 from __future__ import annotations
 
@@ -17,65 +17,67 @@ from nipype.interfaces.base import (
 from bids_interp.bids.write.atomic import write_json
 
 
-class _PlanInputSpec(BaseInterfaceInputSpec):
-    plan = traits.Str(mandatory=True, desc='JSON of bids_interp.group.plan.GroupPlan')
-    where = traits.Str(mandatory=True, desc='mask and regions (.npz)')
+class _AnalysisInputSpec(BaseInterfaceInputSpec):
+    analysis = traits.Str(mandatory=True, desc='JSON of bids_interp.group.analysis.GroupAnalysis')
+    grid_regions = traits.Str(mandatory=True, desc='mask and regions (.npz)')
 
 
-class _FactsOutputSpec(TraitedSpec):
-    facts = traits.Str(desc='JSON: what was found')
+class _ResultOutputSpec(TraitedSpec):
+    result = traits.Str(desc='JSON of the results')
 
 
 class _GroupNode(SimpleInterface):
-    """The derivatives may have changed since the last run, so that nothing is taken from it."""
+    """Base that always runs, because the derivatives may have changed."""
 
-    output_spec = _FactsOutputSpec
+    output_spec = _ResultOutputSpec
     _always_run = True
 
     def _keep(self, runtime, content):
-        self._results['facts'] = str(write_json(Path(runtime.cwd) / 'facts.json', content))
+        self._results['result'] = str(write_json(Path(runtime.cwd) / 'result.json', content))
         return runtime
 
 
-class _DescribeMapsInputSpec(_PlanInputSpec):
+class _DescribeMapsInputSpec(_AnalysisInputSpec):
     map_name = traits.Str(mandatory=True, desc='direction and dose: inject100')
 
 
 class DescribeMaps(_GroupNode):
-    """Read every map of one direction and dose once; write means, spreads, reliable masks."""
+    """Write means, spreads and reliable masks of the maps of one direction and dose."""
 
     input_spec = _DescribeMapsInputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.group.maps.descriptive import describe_maps
-        from bids_interp.group.maps.map_files import cluster_rows, write_maps
-        from bids_interp.group.maps.named_regions import load_where
+        from bids_interp.group.analysis import GroupAnalysis
+        from bids_interp.group.maps.descriptive import summarise_maps
+        from bids_interp.group.maps.map_files import cluster_rows, write_group_maps
+        from bids_interp.group.maps.named_regions import load_grid_regions
         from bids_interp.group.maps.region_tables import group_rows
-        from bids_interp.group.plan import GroupPlan
 
-        plan = GroupPlan.read(self.inputs.plan)
-        places, regions = load_where(self.inputs.where)
-        scans = {scan.prefix: scan for scan in plan.included}
-        described = describe_maps(plan.included, self.inputs.map_name, places, regions, plan.groups)
-        counts = write_maps(plan, described, places)
+        analysis = GroupAnalysis.read(self.inputs.analysis)
+        masked, regions = load_grid_regions(self.inputs.grid_regions)
+        scans = {scan.prefix: scan for scan in analysis.included}
+        summary = summarise_maps(
+            analysis.included, self.inputs.map_name, masked, regions, analysis.groups
+        )
+        counts = write_group_maps(analysis, summary, masked)
         content = {
-            'name': described.name,
-            'images': described.images,
-            'without': described.without,
-            'failed': described.failed,
-            'means': described.means,
-            'changes': described.changes,
-            'n': {group: running.n for group, running in described.groups.items()},
+            'name': summary.name,
+            'images': summary.images,
+            'without': summary.without,
+            'failed': summary.failed,
+            'means': summary.means,
+            'changes': summary.changes,
+            'n': {group: running.n for group, running in summary.groups.items()},
             'n_reliable': counts,
-            'n_voxels': int(places.inside.sum()),
-            'regions': group_rows(described, scans, places, regions, plan.groups, plan.seed),
-            'clusters': cluster_rows(described, places),
+            'n_voxels': int(masked.inside.sum()),
+            'regions': group_rows(summary, scans, masked, regions, analysis.groups, analysis.seed),
+            'clusters': cluster_rows(summary, masked),
         }
         return self._keep(runtime, content)
 
 
-class _WriteTablesInputSpec(_PlanInputSpec):
-    described = InputMultiObject(traits.Str(), mandatory=True, desc='facts of DescribeMaps')
+class _WriteTablesInputSpec(_AnalysisInputSpec):
+    summaries = InputMultiObject(traits.Str(), mandatory=True, desc='result of DescribeMaps')
 
 
 class WriteTables(_GroupNode):
@@ -84,77 +86,77 @@ class WriteTables(_GroupNode):
     input_spec = _WriteTablesInputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.group.maps.named_regions import load_where
-        from bids_interp.group.plan import GroupPlan
-        from bids_interp.group.tables import write_tables
+        from bids_interp.group.analysis import GroupAnalysis
+        from bids_interp.group.maps.named_regions import load_grid_regions
+        from bids_interp.group.tables import write_group_tables
 
-        described = [json.loads(Path(path).read_text('utf-8')) for path in self.inputs.described]
-        _, regions = load_where(self.inputs.where)
-        plan = GroupPlan.read(self.inputs.plan)
-        return self._keep(runtime, write_tables(plan, described, regions))
+        summaries = [json.loads(Path(path).read_text('utf-8')) for path in self.inputs.summaries]
+        _, regions = load_grid_regions(self.inputs.grid_regions)
+        analysis = GroupAnalysis.read(self.inputs.analysis)
+        return self._keep(runtime, write_group_tables(analysis, summaries, regions))
 
 
 class ScoreExpression(_GroupNode):
-    """Expression scores, their model, and their change over sessions."""
+    """Compute expression scores, their model, and their change over sessions."""
 
-    input_spec = _PlanInputSpec
+    input_spec = _AnalysisInputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.group.plan import GroupPlan
+        from bids_interp.group.analysis import GroupAnalysis
         from bids_interp.group.tables import write_scores
 
-        return self._keep(runtime, write_scores(GroupPlan.read(self.inputs.plan)))
+        return self._keep(runtime, write_scores(GroupAnalysis.read(self.inputs.analysis)))
 
 
 class _TestVoxelsInputSpec(_DescribeMapsInputSpec):
-    column = traits.Str(mandatory=True, desc='number that maps are regressed on')
+    column = traits.Str(mandatory=True, desc='numeric column of the regression')
 
 
 class TestVoxels(_GroupNode):
-    """Exploratory voxel-wise model of the maps."""
+    """Compute an exploratory voxel-wise model of the maps."""
 
     input_spec = _TestVoxelsInputSpec
-    __test__ = False  # no test of pytest
+    __test__ = False  # not a test of pytest
 
     def _run_interface(self, runtime):
-        from bids_interp.group.maps.named_regions import load_where
-        from bids_interp.group.plan import GroupPlan
+        from bids_interp.group.analysis import GroupAnalysis
+        from bids_interp.group.maps.named_regions import load_grid_regions
         from bids_interp.group.tables import write_voxelwise
 
-        plan = GroupPlan.read(self.inputs.plan)
-        places, _ = load_where(self.inputs.where)
-        found = write_voxelwise(plan, self.inputs.map_name, self.inputs.column, places)
+        analysis = GroupAnalysis.read(self.inputs.analysis)
+        masked, _ = load_grid_regions(self.inputs.grid_regions)
+        found = write_voxelwise(analysis, self.inputs.map_name, self.inputs.column, masked)
         return self._keep(runtime, found)
 
 
 class ComparePattern(_GroupNode):
     """Compare the model with models of permuted labels."""
 
-    input_spec = _PlanInputSpec
+    input_spec = _AnalysisInputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.group.plan import GroupPlan
+        from bids_interp.group.analysis import GroupAnalysis
         from bids_interp.group.tables import write_pattern
 
-        return self._keep(runtime, write_pattern(GroupPlan.read(self.inputs.plan)))
+        return self._keep(runtime, write_pattern(GroupAnalysis.read(self.inputs.analysis)))
 
 
-class _GroupReportInputSpec(_PlanInputSpec):
-    described = InputMultiObject(traits.Str(), mandatory=True, desc='facts of DescribeMaps')
-    tables = traits.Str(mandatory=True, desc='facts of WriteTables')
-    scores = traits.Str(mandatory=True, desc='facts of ScoreExpression')
-    voxelwise = InputMultiObject(traits.Str(), desc='facts of TestVoxels')
-    pattern = traits.Str(desc='facts of ComparePattern')
+class _GroupReportInputSpec(_AnalysisInputSpec):
+    summaries = InputMultiObject(traits.Str(), mandatory=True, desc='result of DescribeMaps')
+    tables = traits.Str(mandatory=True, desc='result of WriteTables')
+    scores = traits.Str(mandatory=True, desc='result of ScoreExpression')
+    voxelwise = InputMultiObject(traits.Str(), desc='result of TestVoxels')
+    pattern = traits.Str(desc='result of ComparePattern')
 
 
 class GroupReport(_GroupNode):
-    """Write the report."""
+    """Write the report of the group."""
 
     input_spec = _GroupReportInputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.group.maps.named_regions import load_where
-        from bids_interp.group.plan import GroupPlan
+        from bids_interp.group.analysis import GroupAnalysis
+        from bids_interp.group.maps.named_regions import load_grid_regions
         from bids_interp.group.tables import report_content
         from bids_interp.reports.group.group_report import write_group_report
 
@@ -162,17 +164,17 @@ class GroupReport(_GroupNode):
             return json.loads(Path(path).read_text(encoding='utf-8'))
 
         inputs = self.inputs
-        plan = GroupPlan.read(inputs.plan)
-        places, regions = load_where(inputs.where)
+        analysis = GroupAnalysis.read(inputs.analysis)
+        masked, regions = load_grid_regions(inputs.grid_regions)
         content = report_content(
-            plan,
-            places,
+            analysis,
+            masked,
             regions,
-            [read(path) for path in inputs.described],
+            [read(path) for path in inputs.summaries],
             read(inputs.tables),
             read(inputs.scores),
             [read(path) for path in inputs.voxelwise] if isdefined(inputs.voxelwise) else [],
             read(inputs.pattern) if isdefined(inputs.pattern) else {},
         )
-        path = write_group_report(plan.folder / 'report.html', content)
+        path = write_group_report(analysis.folder / 'report.html', content)
         return self._keep(runtime, {'report': str(path)})

@@ -1,4 +1,4 @@
-"""The node that plants a change into one scan and writes all its replicates."""
+"""Interface that plants a change into one scan and writes its replicates."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.injected import TRUTH
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import load_image, load_matrix
 
 if TYPE_CHECKING:
     from bids_interp.phantom.change.atrophy import AtrophyField
-    from bids_interp.phantom.inject.planted_scan import Injected
-    from bids_interp.phantom.inject.warps import Warp
+    from bids_interp.phantom.inject.planted_scan import PlantedScan
+    from bids_interp.phantom.inject.warps import ReplicateWarp
     from bids_interp.spatial import Grid
 
-#: Raised whenever the same inputs would make other images.
+#: Version of the method; raise it if the same inputs give other images.
 _METHOD = 1
 
 
 class _InjectInputSpec(BaseInterfaceInputSpec):
-    t1w = File(exists=True, mandatory=True, desc='source image; it is resampled once')
+    t1w = File(exists=True, mandatory=True, desc='source image, resampled once')
     brain_mask = File(exists=True, mandatory=True, desc='its brain mask, 0 and 1')
     native_to_template = File(exists=True, mandatory=True, desc='JSON of RegisterBrain')
-    plan = File(exists=True, mandatory=True, desc='NPZ of the planned change')
+    atrophy = File(exists=True, mandatory=True, desc='NPZ of the planned change')
     replicates = traits.List(traits.Dict, mandatory=True, desc='replicates to make')
     seed = traits.Int(mandatory=True, desc='seed')
     null = traits.Bool(False, usedefault=True, desc='patients get a sham, too')
-    anatomy_mm = traits.Float(mandatory=True, desc='size of the random anatomy')
+    anatomy_mm = traits.Float(mandatory=True, desc='size of the random anatomy in mm')
     entities = traits.Dict(mandatory=True, desc='entities of the source image')
     sidecar = traits.Dict(desc='metadata of the source image')
-    out_dir = Directory(mandatory=True, desc='root of the dataset to make')
+    out_dir = Directory(mandatory=True, desc='root of the output dataset')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
 
 
@@ -52,7 +53,7 @@ class _InjectOutputSpec(TraitedSpec):
 
 
 class Inject(SimpleInterface):
-    """Plant a change into one scan; replicates that are there already are left as they are."""
+    """Plant a change into one scan; existing replicates are kept."""
 
     input_spec = _InjectInputSpec
     output_spec = _InjectOutputSpec
@@ -63,39 +64,39 @@ class Inject(SimpleInterface):
         import torch
 
         from bids_interp.phantom.inject.assignment import Replicate
-        from bids_interp.phantom.inject.planted_scan import load_plan
+        from bids_interp.phantom.inject.planted_scan import load_atrophy
 
         torch.set_num_threads(self.inputs.num_threads)
-        plan = load_plan(self.inputs.plan)
+        atrophy = load_atrophy(self.inputs.atrophy)
         written = []
         for content in self.inputs.replicates:
             replicate = Replicate(**content)
             files = ReplicateFiles(
-                Path(self.inputs.out_dir), self.inputs.entities, replicate.label, plan.grid.space
+                Path(self.inputs.out_dir), self.inputs.entities, replicate.label, atrophy.grid.space
             )
             digest = self._digest(content)
             if not files.are_complete(digest):
-                self._make(plan, replicate, files, digest)
+                self._make(atrophy, replicate, files, digest)
             written.append(str(files.image))
         self._results['out_files'] = written
         return runtime
 
     def _digest(self, replicate: dict[str, Any]) -> str:
-        """Name everything that a replicate depends on."""
+        """Digest of everything that determines a replicate."""
         total = hashlib.sha256()
-        for name in ('t1w', 'brain_mask', 'native_to_template', 'plan'):
+        for name in ('t1w', 'brain_mask', 'native_to_template', 'atrophy'):
             total.update(hashlib.sha256(Path(getattr(self.inputs, name)).read_bytes()).digest())
         inputs = self.inputs
         rest = [_METHOD, replicate, inputs.seed, inputs.null, inputs.anatomy_mm, inputs.sidecar]
         total.update(json.dumps(rest, sort_keys=True, default=str).encode())
         return total.hexdigest()[:16]
 
-    def _make(self, plan, replicate, files, digest):
-        from bids_interp.phantom.inject.planted_scan import inject
+    def _make(self, atrophy, replicate, files, digest):
+        from bids_interp.phantom.inject.planted_scan import plant_change
         from bids_interp.phantom.inject.warps import draw_warp
 
         warp = draw_warp(
-            plan,
+            atrophy,
             replicate.seed(self.inputs.seed),
             replicate.patient,
             replicate.strength,
@@ -106,16 +107,18 @@ class Inject(SimpleInterface):
         data, grid, dtype = load_scan(self.inputs.t1w)
         mask, mask_grid = load_image(self.inputs.brain_mask)
         matrix = load_matrix(self.inputs.native_to_template)
-        made = inject(
-            data, grid, mask, mask_grid, matrix, warp, plan.grid, confound=replicate.confound
+        made = plant_change(
+            data, grid, mask, mask_grid, matrix, warp, atrophy.grid, confound=replicate.confound
         )
-        files.write(made, warp, grid, plan, matrix, dtype, dict(self.inputs.sidecar or {}), digest)
+        files.write(
+            made, warp, grid, atrophy, matrix, dtype, dict(self.inputs.sidecar or {}), digest
+        )
 
 
 def load_scan(path: str) -> tuple[np.ndarray, Grid, np.dtype]:
-    """Voxels (X, Y, Z) float32 of a T1w image as they lie on disk, its grid, and its type.
+    """Return voxels (X, Y, Z) float32 of a T1w image in the order of the file, grid and data type.
 
-    The type is that of plain integers where the file holds such, and float32 otherwise.
+    The data type is that of the file for integers without scaling, else float32.
     """
     import nibabel as nib
 
@@ -126,12 +129,12 @@ def load_scan(path: str) -> tuple[np.ndarray, Grid, np.dtype]:
     affine, _, _ = trusted_affine(image, Path(path))
     data = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
     is_plain = image.get_data_dtype().kind in 'iu' and image.dataobj.slope == 1
-    kind = image.get_data_dtype() if is_plain and image.dataobj.inter == 0 else np.float32
-    return data, Grid(image.shape[:3], affine, 'T1w'), np.dtype(kind)
+    dtype = image.get_data_dtype() if is_plain and image.dataobj.inter == 0 else np.float32
+    return data, Grid(image.shape[:3], affine, 'T1w'), np.dtype(dtype)
 
 
 class ReplicateFiles:
-    """Where one replicate goes, and writing it.
+    """Files of one replicate.
 
     Parameters
     ----------
@@ -153,30 +156,30 @@ class ReplicateFiles:
         self.template = template
         self.image = out_dir / self.folder / f'{self.prefix}_T1w.nii.gz'
         self.truth = out_dir / TRUTH / self.folder
-        # Written last, it says that all of the replicate is there.
+        # Written last, because it marks the replicate as complete.
         self.mark = self.truth / f'{self.prefix}_from-T1w_to-{template}_mode-image_xfm.json'
 
     def are_complete(self, digest: str) -> bool:
-        """Tell whether the replicate is there and was made of the same things."""
+        """Return True if the replicate exists and was made from the same inputs."""
         try:
-            known = json.loads(self.mark.read_text(encoding='utf-8'))['Digest']
+            found = json.loads(self.mark.read_text(encoding='utf-8'))['Digest']
         except (OSError, ValueError, LookupError):
             return False
         mask = self.truth / f'{self.prefix}_desc-brain_mask.nii.gz'
-        return bool(known == digest and self.image.is_file() and mask.is_file())
+        return bool(found == digest and self.image.is_file() and mask.is_file())
 
     def write(
         self,
-        made: Injected,
-        warp: Warp,
+        made: PlantedScan,
+        warp: ReplicateWarp,
         grid: Grid,
-        plan: AtrophyField,
+        atrophy: AtrophyField,
         matrix: np.ndarray,
         dtype: np.dtype,
         sidecar: dict[str, Any],
         digest: str,
     ) -> None:
-        """Write image, mask, truth in both spaces, and the way to the template."""
+        """Write image, mask, truth in both spaces, and the transform to the template."""
         from bids_interp.phantom.truth import truth_sidecar, truth_stem
 
         self.mark.unlink(missing_ok=True)
@@ -194,14 +197,14 @@ class ReplicateFiles:
             mask.with_name(f'{self.prefix}_desc-brain_mask.json'),
             {'Type': 'Brain', 'Sources': sources},
         )
-        facts = truth_sidecar(warp.direction, warp.known, plan.changes, sources)
-        maps = ((None, grid, made.truth), (self.template, plan.grid, warp.truth))
-        for space, where, values in maps:
+        facts = truth_sidecar(warp.direction, warp.truth_severity, atrophy.changes, sources)
+        maps = ((None, grid, made.truth), (self.template, atrophy.grid, warp.truth))
+        for space, map_grid, values in maps:
             if values is None:
                 continue
             stem = f'{self.prefix}_{truth_stem(warp.direction, space)}'
             write_json(self.truth / f'{stem}.json', facts)
             file = self.truth / f'{stem}.nii.gz'
-            write_nifti(file, np.round(values, 4), where.affine, template=space is not None)
-        place = {'NativeToTemplate': matrix.tolist(), 'Units': 'mm, RAS+', 'Sources': sources}
-        write_json(self.mark, {**place, 'Digest': digest})
+            write_nifti(file, np.round(values, 4), map_grid.affine, template=space is not None)
+        transform = {'NativeToTemplate': matrix.tolist(), 'Units': 'mm, RAS+', 'Sources': sources}
+        write_json(self.mark, {**transform, 'Digest': digest})

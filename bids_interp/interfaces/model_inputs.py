@@ -1,4 +1,4 @@
-"""What the nodes that use the model share: inputs, loading, PyTorch set up the same way."""
+"""Model inputs: base classes and loading for the interfaces that use a model."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 class ModelInputSpec(BaseInterfaceInputSpec):
     """Inputs of every node that opens the model."""
 
-    # Where the model lies does not matter; its hash says whether it is the same one.
+    # The location of the model does not matter, only its hash.
     model = Directory(exists=True, mandatory=True, nohash=True, desc='model bundle')
     model_hash = traits.Str(mandatory=True, desc='hash of the model bundle')
-    contrast = traits.Str('', usedefault=True, desc='pair of classes; the first where empty')
-    allow_code = traits.Bool(False, usedefault=True, nohash=True, desc='may run its code')
+    contrast = traits.Str('', usedefault=True, desc='pair of classes; empty for the first')
+    allow_code = traits.Bool(
+        False, usedefault=True, nohash=True, desc='allow the code of the model'
+    )
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
     random_seed = traits.Int(0, usedefault=True, desc='seed of PyTorch')
 
@@ -47,10 +49,10 @@ class NetworkInputSpec(ModelInputSpec):
 
 
 class ModelInterface(SimpleInterface):
-    """What all nodes that open the model share."""
+    """Base of the interfaces that open the model."""
 
     def open_model(self) -> ModelBundle:
-        """Load the bundle, and make PyTorch repeatable and as parallel as it was allowed."""
+        """Load the bundle, and set the threads and the seed of PyTorch."""
         import torch
 
         from bids_interp.errors import ModelError
@@ -63,14 +65,14 @@ class ModelInterface(SimpleInterface):
         )
         if bundle.version_hash != self.inputs.model_hash:
             raise ModelError(
-                f'{self.inputs.model} changed during the run: its hash is {bundle.version_hash}, '
-                f'no longer {self.inputs.model_hash}.',
+                f'{self.inputs.model} changed during the run: its hash is {bundle.version_hash} '
+                f'instead of {self.inputs.model_hash}.',
                 'Run the same command again.',
             )
         return bundle
 
     def network_input(self) -> tuple[torch.Tensor, tuple[int, ...], str]:
-        """Input (1, 1, X, Y, Z), folds to use, and device."""
+        """Return the input (1, 1, X, Y, Z), the folds to use, and the device."""
         import torch
 
         from bids_interp.device import resolve_device
@@ -81,12 +83,12 @@ class ModelInterface(SimpleInterface):
         return image, tuple(membership['FoldsUsed']), resolve_device(self.inputs.device)
 
     def path(self, runtime: Any, name: str) -> str:
-        """Path of a file in the folder of the node."""
+        """Return the path of a file in the folder of the node."""
         return str(Path(runtime.cwd) / name)
 
 
 def load_image(path: str, space: str = '') -> tuple[np.ndarray, Grid]:
-    """Voxels (X, Y, Z) float32 of a NIfTI image, and its grid."""
+    """Return voxels (X, Y, Z) float32 of a NIfTI image, and its grid."""
     import nibabel as nib
 
     from bids_interp.spatial import Grid
@@ -97,18 +99,18 @@ def load_image(path: str, space: str = '') -> tuple[np.ndarray, Grid]:
 
 
 def load_velocity(path: str) -> tuple[np.ndarray, Grid]:
-    """Velocity (3, X, Y, Z) in mm along world axes from a 5-D vector image, and its grid."""
+    """Return a velocity (3, X, Y, Z) in mm along world axes from a 5-D image, and its grid."""
     data, grid = load_image(path)
     return np.ascontiguousarray(np.moveaxis(data[..., 0, :], -1, 0)), grid
 
 
 def load_fields(paths: Sequence[str]) -> dict[str, tuple[np.ndarray, Grid]]:
-    """Load the simulators' fields by direction, as the node Simulate wrote them.
+    """Return the fields of the node Simulate by direction.
 
     Raises
     ------
     ValueError
-        If the files are others, or in another order.
+        If the files or their order differ.
     """
     fields = {}
     for path, file in zip(paths, field_files(), strict=True):
@@ -119,6 +121,6 @@ def load_fields(paths: Sequence[str]) -> dict[str, tuple[np.ndarray, Grid]]:
 
 
 def load_matrix(path: str) -> np.ndarray:
-    """Affine 4 x 4 from the JSON file of a registration, under ``native_to_template``."""
+    """Return the affine 4 x 4 under ``native_to_template`` in the JSON file of a registration."""
     registration = json.loads(Path(path).read_text(encoding='utf-8'))
     return np.array(registration['native_to_template'], dtype=np.float64)

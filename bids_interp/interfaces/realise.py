@@ -1,4 +1,4 @@
-"""The node that carries simulations out at full resolution."""
+"""Interface that realises simulations at full resolution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.prediction import MapFacts
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import load_fields, load_image, load_matrix
 from bids_interp.records import to_plain
 
@@ -25,9 +26,9 @@ from bids_interp.records import to_plain
 class _RealiseInputSpec(BaseInterfaceInputSpec):
     velocity = InputMultiObject(File(exists=True), mandatory=True, desc='inject, remove')
     doses = traits.List(traits.Float, mandatory=True, desc='doses')
-    image = File(exists=True, mandatory=True, desc='brain on the grid wanted, zero outside')
-    to_template = File(exists=True, desc='JSON: 4 x 4 to the template; not for images in it')
-    field_kind = traits.Enum('velocity', 'displacement', usedefault=True, desc='of the fields')
+    image = File(exists=True, mandatory=True, desc='brain on the output grid, zero outside')
+    to_template = File(exists=True, desc='JSON: 4 x 4 to the template, for native images')
+    field_kind = traits.Enum('velocity', 'displacement', usedefault=True, desc='kind of the fields')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
 
 
@@ -38,10 +39,9 @@ class _RealiseOutputSpec(TraitedSpec):
 
 
 class Realise(SimpleInterface):
-    """Carry simulations out on one grid: in template space, or in the subject's own.
+    """Realise simulations on one grid, in template or native space.
 
-    Names and order of the files are those of
-    :func:`bids_interp.bids.explain_files.realised_files`.
+    :func:`bids_interp.bids.explain_files.realised_files` defines names and order of the files.
     """
 
     input_spec = _RealiseInputSpec

@@ -1,4 +1,4 @@
-"""Nodes of the report: figures, and the page around them."""
+"""Report interfaces: figures and page of one T1w image."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from bids_interp.version import __version__
 class _FiguresInputSpec(BaseInterfaceInputSpec):
     out_dir = traits.Str(mandatory=True, desc='root of the derivatives')
     prefix = traits.Str(mandatory=True, desc='source entities of the image, without suffix')
-    # Not read: they say when the derivatives are there, and that they changed.
-    brain_files = InputMultiObject(File(exists=True), desc='derivatives written before')
-    registration_files = InputMultiObject(File(exists=True), desc='derivatives written before')
-    explain_files = InputMultiObject(File(exists=True), desc='derivatives written before')
-    version = traits.Str(__version__, usedefault=True, desc='of the program that draws')
+    # Not read: they make the node wait for the derivatives, and run again if these change.
+    brain_files = InputMultiObject(File(exists=True), desc='derivatives')
+    registration_files = InputMultiObject(File(exists=True), desc='derivatives')
+    explain_files = InputMultiObject(File(exists=True), desc='derivatives')
+    version = traits.Str(__version__, usedefault=True, desc='version of the program')
 
 
 class _FiguresOutputSpec(TraitedSpec):
-    # Names, not files: a figure that was removed since must not break a cached node.
+    # Names instead of files, because a removed figure must not break a cached node.
     out_files = traits.List(traits.Str, desc='figures, in sub-<label>/figures')
 
 
@@ -49,7 +49,7 @@ class Figures(SimpleInterface):
 class _ReportInputSpec(BaseInterfaceInputSpec):
     out_dir = traits.Str(mandatory=True, desc='root of the derivatives')
     prefix = traits.Str(mandatory=True, desc='source entities of the image, without suffix')
-    figures = traits.List(traits.Str, desc='figures drawn before')
+    figures = traits.List(traits.Str, desc='figures')
     crash_dir = traits.Str(desc='folder of crash files to show')
     run_uuid = traits.Str('', usedefault=True, desc='identifier of the run')
 
@@ -59,7 +59,7 @@ class _ReportOutputSpec(TraitedSpec):
 
 
 class Report(SimpleInterface):
-    """Write the report of one T1w image; figures that were removed are drawn again."""
+    """Write the report of one T1w image; missing figures are drawn again."""
 
     input_spec = _ReportInputSpec
     output_spec = _ReportOutputSpec

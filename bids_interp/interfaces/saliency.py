@@ -1,4 +1,4 @@
-"""The node of the saliency maps."""
+"""Saliency interface."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from nipype.interfaces.base import File, TraitedSpec, traits
 
 from bids_interp.bids.explain_files import saliency_files
-from bids_interp.bids.write.atomic import no_map, write_json, write_nifti
+from bids_interp.bids.write.atomic import no_map, write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import ModelInterface, NetworkInputSpec
 
 
@@ -18,14 +19,16 @@ class _SaliencyInputSpec(NetworkInputSpec):
 class _SaliencyOutputSpec(TraitedSpec):
     saliency = traits.List(
         File(exists=True),
-        desc='maps in the order of the methods; a file of no bytes for one that does not apply',
+        desc='maps in the order of the methods; an empty file for a skipped method',
     )
     saliency_facts = File(exists=True, desc='JSON: an object for each method')
-    saliency_methods = File(exists=True, desc='JSON: which methods apply, and why others do not')
+    saliency_methods = File(
+        exists=True, desc='JSON: applied methods, and skipped methods with reasons'
+    )
 
 
 class Saliency(ModelInterface):
-    """Compute saliency maps of the classifiers that did not see the subject."""
+    """Compute saliency maps of the classifiers that were not trained with the subject."""
 
     input_spec = _SaliencyInputSpec
     output_spec = _SaliencyOutputSpec
@@ -48,7 +51,7 @@ class Saliency(ModelInterface):
                 no_map(paths[-1])
                 continue
             write_nifti(paths[-1], maps[method].map, maps[method].grid.affine, template=True)
-            facts[file.label] = describe(maps[method])
+            facts[file.label] = saliency_sidecar(maps[method])
         self._results['saliency'] = paths
         for name, content in (
             ('saliency_facts', facts),
@@ -68,8 +71,8 @@ class Saliency(ModelInterface):
         return runtime
 
 
-def describe(saliency: Any) -> dict[str, Any]:
-    """What the sidecar of a map says about its method.
+def saliency_sidecar(saliency: Any) -> dict[str, Any]:
+    """Return the sidecar fields of a saliency map.
 
     Parameters
     ----------
@@ -79,7 +82,7 @@ def describe(saliency: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        Keys of the sidecar; ``CompletenessError`` only for methods that have one.
+        Fields of the sidecar; ``CompletenessError`` only for some methods.
     """
     from captum import __version__
 
@@ -96,6 +99,6 @@ def describe(saliency: Any) -> dict[str, Any]:
         content['CompletenessError'] = saliency.completeness_error
         content['CompletenessErrorMeaning'] = (
             'Sum of the map minus the difference of the scores of image and baseline, in class '
-            'gaps; 0 if the method keeps its promise for this network.'
+            'gaps; 0 if the method is complete for this network.'
         )
     return content

@@ -1,4 +1,4 @@
-"""One sink for all derivatives: files, names and sidecars are planned beforehand."""
+"""Sink for all derivatives, which writes the files of a plan."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import copy_file, copy_nifti, is_no_map, write_json
-from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, Plan
+from bids_interp.bids.write.atomic import copy_file, is_no_map, write_json
+from bids_interp.bids.write.nifti import copy_nifti
+from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, OutputPlan, sink_inputs
 
 
 class _SinkInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     out_dir = Directory(mandatory=True, desc='root of the output dataset')
-    plan = traits.Dict(mandatory=True, desc='name of an input -> planned outputs, in order')
+    plan = traits.Dict(mandatory=True, desc='planned outputs in order, by input')
 
 
 class _SinkOutputSpec(TraitedSpec):
-    out_files = OutputMultiObject(File(exists=True), desc='what was written, without sidecars')
+    out_files = OutputMultiObject(File(exists=True), desc='files written, without sidecars')
 
 
 class DerivativesSink(SimpleInterface):
-    """Write planned outputs into the output dataset, each whole or not at all.
+    """Write planned outputs atomically into the output dataset.
 
     Parameters
     ----------
     plan : dict
-        Of :func:`bids_interp.bids.write.scan_outputs.plan_anatomical` or ``plan_explain``. Every
-        key becomes an input that takes a file or a list of files, and everything that sidecars
-        learn on the way becomes an input that takes a value or a JSON file.
+        Plan of :func:`bids_interp.bids.write.scan_outputs.plan_anatomical` or ``plan_explain``.
+        Every key becomes an input for a file or a list of files. Every value that a sidecar needs
+        becomes an input for a value or a JSON file.
 
     Raises
     ------
     ValueError
-        If an input brings other files than the planned ones, or the same ones in another order.
+        If the files of an input, or their order, differ from the plan.
     """
 
     input_spec = _SinkInputSpec
@@ -53,11 +54,10 @@ class DerivativesSink(SimpleInterface):
     # Someone may have removed outputs since the last run with this work directory.
     _always_run = True
 
-    def __init__(self, plan: Plan | None = None, **inputs: Any) -> None:
+    def __init__(self, plan: OutputPlan | None = None, **inputs: Any) -> None:
         super().__init__()
         planned = plan or {}
-        learned = {name for outputs in planned.values() for o in outputs for _, name in o.learned}
-        for name in (*planned, *sorted(learned)):
+        for name in sink_inputs(planned):
             self.inputs.add_trait(name, traits.Any)
             self.inputs.trait_set(trait_change_notify=False, **{name: traits.Undefined})
         if plan is not None:
@@ -74,7 +74,7 @@ class DerivativesSink(SimpleInterface):
             for file, output in zip(files, outputs, strict=True):
                 if output['optional'] and is_no_map(file):
                     continue
-                metadata = {**output['metadata'], **self._learned(output)}
+                metadata = {**output['metadata'], **self._runtime_fields(output)}
                 written.append(str(write_derivative(file, self.inputs.out_dir, output, metadata)))
         self._results['out_files'] = written
         return runtime
@@ -82,13 +82,13 @@ class DerivativesSink(SimpleInterface):
     def _value(self, name: str) -> Any:
         value = getattr(self.inputs, name)
         if not isdefined(value):
-            raise ValueError(f'Nothing is connected to {name}.')
+            raise ValueError(f'The input {name} is not connected.')
         return value
 
-    def _learned(self, output: dict[str, Any]) -> dict[str, Any]:
-        """Collect what the sidecar of a file learns."""
+    def _runtime_fields(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Return the sidecar fields that were computed in the run."""
         collected: dict[str, Any] = {}
-        for key, name in output['learned']:
+        for key, name in output['runtime_fields']:
             value = self._value(name)
             if isinstance(value, str) and value.endswith('.json'):
                 value = json.loads(Path(value).read_text(encoding='utf-8'))
@@ -103,16 +103,16 @@ def _as_list(value: Any) -> list[str]:
 
 
 def check_identity(name: str, files: list[str], outputs: list[dict[str, Any]]) -> None:
-    """Compare the files of one input with the planned ones, by their names.
+    """Compare the files of one input with the plan by their names.
 
     Raises
     ------
     ValueError
-        If their number, identity or order is another one.
+        If number, identity or order differ.
     """
     planned = [output['stem'] for output in outputs]
     if len(files) != len(planned):
-        raise ValueError(f'{name} brings {len(files)} files; {len(planned)} are planned.')
+        raise ValueError(f'{name} has {len(files)} files instead of {len(planned)}.')
     found = [Path(file).name.split('.')[0] for file in files]
     wrong = [
         f'{stem} (planned: {wanted})'
@@ -120,29 +120,29 @@ def check_identity(name: str, files: list[str], outputs: list[dict[str, Any]]) -
         if wanted is not None and stem != wanted
     ]
     if wrong:
-        raise ValueError(f'{name} brings other files than planned: {", ".join(wrong)}.')
+        raise ValueError(f'{name} has other files than planned: {", ".join(wrong)}.')
 
 
 def write_derivative(
     file: str | Path, out_dir: str | Path, output: dict[str, Any], metadata: dict[str, Any]
 ) -> Path:
-    """Write one file and its sidecar; the sidecar comes first, so that no file lacks it.
+    """Write the sidecar and then the file, so that no file lacks its sidecar.
 
     Parameters
     ----------
     file : path
-        What to write.
+        Input file.
     out_dir : path
         Root of the output dataset.
     output : dict
         A :class:`bids_interp.bids.write.scan_outputs.PlannedOutput` as plain types.
     metadata : dict
-        Content of the sidecar; it is merged into a file that is JSON itself.
+        Content of the sidecar; merged into JSON files.
 
     Returns
     -------
     pathlib.Path
-        The file written.
+        The output file.
     """
     path = Path(out_dir) / output['name']
     if path.suffix == '.json':

@@ -1,4 +1,4 @@
-"""Nodes of the train workflow; each calls functions of :mod:`bids_interp.training`."""
+"""Interfaces of the train workflow, which call functions of :mod:`bids_interp.training`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
+from bids_interp.records import from_plain
 
 
 class _TakePreparedInputSpec(BaseInterfaceInputSpec):
@@ -34,7 +36,7 @@ class _TakePreparedOutputSpec(TraitedSpec):
 
 
 class TakePrepared(SimpleInterface):
-    """Take a brain from the output directory instead of preparing it again."""
+    """Read a prepared brain from the output directory."""
 
     input_spec = _TakePreparedInputSpec
     output_spec = _TakePreparedOutputSpec
@@ -46,8 +48,8 @@ class TakePrepared(SimpleInterface):
         inside, _ = load_image(self.inputs.mask)
         brain = Path(runtime.cwd) / 'brain.nii.gz'
         write_nifti(brain, data * (inside > 0), grid.affine, template=False)
-        facts = json.loads(Path(self.inputs.transform).read_text(encoding='utf-8'))
-        matrix = write_json(Path(runtime.cwd) / 'matrix.json', facts['Registration'])
+        transform = json.loads(Path(self.inputs.transform).read_text(encoding='utf-8'))
+        matrix = write_json(Path(runtime.cwd) / 'matrix.json', transform['Registration'])
         self._results.update(brain=str(brain), native_to_template=str(matrix))
         return runtime
 
@@ -55,8 +57,8 @@ class TakePrepared(SimpleInterface):
 class _TrainingInputInputSpec(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True, desc='native brain, zero outside')
     native_to_template = File(exists=True, mandatory=True, desc='JSON: 4 x 4, RAS+ mm')
-    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
-    out_file = traits.Str(mandatory=True, desc='where the input is kept (.safetensors)')
+    input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    out_file = traits.Str(mandatory=True, desc='output file (.safetensors)')
 
 
 class _TrainingInputOutputSpec(TraitedSpec):
@@ -64,19 +66,19 @@ class _TrainingInputOutputSpec(TraitedSpec):
 
 
 class TrainingInput(SimpleInterface):
-    """Bring a brain onto the grid of the model to be, as the participant level will."""
+    """Resample a brain to the grid of the model, as the participant level does."""
 
     input_spec = _TrainingInputInputSpec
     output_spec = _TrainingInputOutputSpec
-    # What was kept may have been removed since the last run with this work directory.
+    # The file may have been removed since the last run with this work directory.
     _always_run = True
 
     def _run_interface(self, runtime):
         from bids_interp.interfaces.model_inputs import load_image, load_matrix
         from bids_interp.models.preprocessing import to_model_grid
-        from bids_interp.training.cohort.storage import load_context, save_input
+        from bids_interp.training.cohort.storage import load_input_space, save_input
 
-        grid, mask, preprocessing = load_context(Path(self.inputs.context))
+        grid, mask, preprocessing = load_input_space(Path(self.inputs.input_space))
         brain, native = load_image(self.inputs.brain, 'T1w')
         matrix = load_matrix(self.inputs.native_to_template)
         image = to_model_grid(brain, native, matrix, grid, mask, preprocessing)
@@ -87,9 +89,9 @@ class TrainingInput(SimpleInterface):
 
 class _GatherInputSpec(BaseInterfaceInputSpec):
     inputs = InputMultiObject(File(exists=True), mandatory=True, desc='inputs, in order')
-    context = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
+    input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
     table = File(exists=True, mandatory=True, desc='JSON: labels, families, keys and covariates')
-    n_folds = traits.Int(mandatory=True, desc='folds of the cross-validation')
+    n_folds = traits.Int(mandatory=True, desc='number of folds')
     random_seed = traits.Int(mandatory=True, desc='seed of the folds')
 
 
@@ -99,20 +101,20 @@ class _GatherOutputSpec(TraitedSpec):
 
 
 class GatherCohort(SimpleInterface):
-    """Put all images together and split them into folds."""
+    """Gather all images and split them into folds."""
 
     input_spec = _GatherInputSpec
     output_spec = _GatherOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.training.cohort.gather import gather, split
+        from bids_interp.training.cohort.gather import gather_cohort, split_cohort
         from bids_interp.training.cohort.storage import save_cohort, save_folds
 
         table = json.loads(Path(self.inputs.table).read_text(encoding='utf-8'))
-        cohort = gather(
-            [Path(path) for path in self.inputs.inputs], Path(self.inputs.context), table
+        cohort = gather_cohort(
+            [Path(path) for path in self.inputs.inputs], Path(self.inputs.input_space), table
         )
-        folds = split(cohort, table, self.inputs.n_folds, self.inputs.random_seed)
+        folds = split_cohort(cohort, table, self.inputs.n_folds, self.inputs.random_seed)
         files = {name: Path(runtime.cwd) / f'{name}.safetensors' for name in ('cohort', 'folds')}
         save_cohort(files['cohort'], cohort)
         save_folds(files['folds'], folds)
@@ -121,28 +123,30 @@ class GatherCohort(SimpleInterface):
 
 
 class _FoldInputSpec(BaseInterfaceInputSpec):
-    cohort = File(exists=True, mandatory=True, desc='of GatherCohort')
-    folds = File(exists=True, mandatory=True, desc='of GatherCohort')
+    cohort = File(exists=True, mandatory=True, desc='output of GatherCohort')
+    folds = File(exists=True, mandatory=True, desc='output of GatherCohort')
     index = traits.Int(mandatory=True, desc='number of the fold')
     recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
-    recipe_digest = traits.Str(mandatory=True, desc='of the recipe that they make')
+    recipe_digest = traits.Str(mandatory=True, desc='digest of the recipe')
     classifier = traits.Dict(desc='source of a trained classifier')
-    classifier_card = File(exists=True, desc='JSON that describes it')
-    allow_code = traits.Bool(False, usedefault=True, nohash=True, desc='may run its code')
-    directory = Directory(mandatory=True, nohash=True, desc='for checkpoints')
+    classifier_card = File(exists=True, desc='JSON card of the classifier')
+    allow_code = traits.Bool(
+        False, usedefault=True, nohash=True, desc='allow the code of the classifier'
+    )
+    directory = Directory(mandatory=True, nohash=True, desc='folder for checkpoints')
     device = traits.Str('cpu', usedefault=True, nohash=True, desc='cpu, cuda or cuda:N')
     use_gpu = traits.Bool(False, usedefault=True, nohash=True, desc='wait for a free GPU')
     n_devices = traits.Int(1, usedefault=True, nohash=True, desc='processes that share a batch')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
-    random_seed = traits.Int(mandatory=True, desc='seed of everything random')
+    random_seed = traits.Int(mandatory=True, desc='random seed')
 
 
 class _FoldOutputSpec(TraitedSpec):
-    result = File(exists=True, desc='networks, answers and maps')
+    result = File(exists=True, desc='networks, predictions and maps')
 
 
 class TrainFold(SimpleInterface):
-    """Train classifier and simulator of one fold; a killed one goes on where it stopped."""
+    """Train classifier and simulator of one fold; an interrupted training resumes."""
 
     input_spec = _FoldInputSpec
     output_spec = _FoldOutputSpec
@@ -156,23 +160,23 @@ class TrainFold(SimpleInterface):
             load_folds,
             save_result,
         )
-        from bids_interp.training.fold import Place, train_fold
+        from bids_interp.training.fold import FoldWorkspace, train_fold
         from bids_interp.training.recipe import make_recipe
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
-        place = Place(
+        workspace = FoldWorkspace(
             Path(inputs.directory) / f'fold-{inputs.index}',
             resolve_device(inputs.device),
             inputs.n_devices,
-            _tell,
+            _log_line,
         )
         result = train_fold(
             load_cohort(Path(inputs.cohort)),
             load_folds(Path(inputs.folds))[inputs.index],
             inputs.index,
             make_recipe(**inputs.recipe),
-            place,
+            workspace,
             seed=inputs.random_seed,
             external=self._external(),
         )
@@ -192,24 +196,28 @@ class TrainFold(SimpleInterface):
         return load_external(source, card, self.inputs.allow_code)
 
 
-def _tell(line: str) -> None:
-    """Say something from a worker process, in the form of the log."""
+def _log_line(line: str) -> None:
+    """Write a line from a worker process in the format of the log."""
     sys.stderr.write(f'{time.strftime("%H:%M:%S")} {line}\n')
     sys.stderr.flush()
 
 
 class _AssembleInputSpec(BaseInterfaceInputSpec):
-    cohort = File(exists=True, mandatory=True, desc='of GatherCohort')
-    folds = File(exists=True, mandatory=True, desc='of GatherCohort')
-    results = InputMultiObject(File(exists=True), mandatory=True, desc='of TrainFold, in order')
+    cohort = File(exists=True, mandatory=True, desc='output of GatherCohort')
+    folds = File(exists=True, mandatory=True, desc='output of GatherCohort')
+    results = InputMultiObject(
+        File(exists=True), mandatory=True, desc='outputs of TrainFold, in order'
+    )
     table = File(exists=True, mandatory=True, desc='JSON: labels, families, keys and covariates')
-    facts = traits.Dict(mandatory=True, desc='of the configuration of the bundle')
-    checkpoints = Directory(exists=True, mandatory=True, nohash=True, desc='of TrainFold')
+    facts = traits.Dict(mandatory=True, desc='ModelFacts as plain types')
+    checkpoints = Directory(
+        exists=True, mandatory=True, nohash=True, desc='checkpoints of TrainFold'
+    )
     bundle = traits.Str(mandatory=True, desc='folder of the bundle')
     report_dir = traits.Str(mandatory=True, desc='folder of report and tables')
     overwrite = traits.Bool(False, usedefault=True, nohash=True, desc='replace a bundle')
     classifier = traits.Dict(desc='source of a trained classifier')
-    sanity = File(exists=True, desc='of SanityFold')
+    sanity = File(exists=True, desc='output of SanityFold')
     random_seed = traits.Int(mandatory=True, desc='seed of bootstrap and permutations')
 
 
@@ -219,16 +227,39 @@ class _AssembleOutputSpec(TraitedSpec):
 
 
 class AssembleModel(SimpleInterface):
-    """Measure the folds together, and write bundle, tables and report."""
+    """Measure the folds together, and write bundle, tables, maps and report."""
 
     input_spec = _AssembleInputSpec
     output_spec = _AssembleOutputSpec
     _always_run = True
 
     def _run_interface(self, runtime):
-        from bids_interp.interfaces.train_outputs import write_model
+        from bids_interp.models.bundle.schema import ModelFacts
+        from bids_interp.reports.training.training_outputs import FinishedTraining, write_model
+        from bids_interp.training.cohort.storage import (
+            load_cohort,
+            load_folds,
+            load_result,
+            load_sanity,
+        )
 
-        checked = Path(self.inputs.sanity) if isdefined(self.inputs.sanity) else None
-        bundle, report = write_model(self.inputs, checked)
+        inputs = self.inputs
+        training = FinishedTraining(
+            load_cohort(Path(inputs.cohort)),
+            load_folds(Path(inputs.folds)),
+            [load_result(Path(path)) for path in inputs.results],
+            json.loads(Path(inputs.table).read_text(encoding='utf-8')),
+            inputs.random_seed,
+            load_sanity(Path(inputs.sanity)) if isdefined(inputs.sanity) else None,
+        )
+        bundle, report = write_model(
+            training,
+            from_plain(ModelFacts, inputs.facts),
+            bundle=inputs.bundle,
+            report_dir=Path(inputs.report_dir),
+            checkpoints=Path(inputs.checkpoints),
+            classifier=inputs.classifier if isdefined(inputs.classifier) else None,
+            overwrite=inputs.overwrite,
+        )
         self._results.update(bundle=str(bundle), report=str(report))
         return runtime

@@ -34,7 +34,7 @@ from bids_interp.version import __version__
 
 if TYPE_CHECKING:
     from bids_interp.bench.records import Provenance, ScenarioRecord
-    from bids_interp.bids.read.prepared import Prepared
+    from bids_interp.bids.read.prepared import PreparedFiles
     from bids_interp.workflows.bench_unit import BenchFiles
 
 logger = logging.getLogger('bids_interp')
@@ -136,12 +136,12 @@ def _save_grid(path: Path, benchmark: Benchmark, offline: bool) -> None:
     """Write grid, mask and preprocessing of the model."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.training.cohort.model_grid import model_grid
-    from bids_interp.training.cohort.storage import save_context
+    from bids_interp.training.cohort.storage import save_input_space
     from bids_interp.training.recipe import make_recipe
 
     template = brain_template(EMBEDDED_TEMPLATE, offline=offline)
     grid, mask = model_grid(template, EMBEDDED_TEMPLATE, benchmark.spacing_mm, benchmark.cube)
-    save_context(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
+    save_input_space(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
 
 
 def _prepare(
@@ -165,7 +165,7 @@ def _prepare(
             records=missing,
             prepared={},
             template=EMBEDDED_TEMPLATE,
-            context=grid_file,
+            input_space=grid_file,
             inputs_dir=base_dir / 'inputs',
             run=run,
             base_dir=base_dir,
@@ -182,7 +182,7 @@ def _prepare(
     return brains, problems
 
 
-def _brain_files(prepared: Prepared) -> dict[str, str]:
+def _brain_files(prepared: PreparedFiles) -> dict[str, str]:
     paths = {'t1w': prepared.t1w, 'mask': prepared.mask, 'transform': prepared.transform}
     digest = hashlib.sha256()
     for path in paths.values():
@@ -274,7 +274,7 @@ def _write_tables(
     provenance: Provenance,
 ) -> int:
     """Write the table of this and comparable runs, and log the missing scenarios."""
-    from bids_interp.bench.bench_report import write_tables
+    from bids_interp.bench.bench_report import write_results
 
     # Scores of an earlier run must not replace those that this run failed to compute.
     found = _comparable_scores(out, provenance.table)
@@ -291,6 +291,6 @@ def _write_tables(
     if own:
         earlier = set(found) - set(units)
         scores = [found[unit] for unit in sorted(own | earlier)]
-        page = write_tables(out, scores, {**description, 'missing': missing})
+        page = write_results(out, scores, {**description, 'missing': missing})
         click.echo(f'Table: {out / "table.tsv"}\nPage:  {page}')
     return 1 if missing or outcome.status == FAILED else 0

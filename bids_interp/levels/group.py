@@ -24,8 +24,8 @@ from bids_interp.settings import Settings
 from bids_interp.version import __version__
 
 if TYPE_CHECKING:
-    from bids_interp.group.plan import GroupPlan
-    from bids_interp.group.scans import Scan
+    from bids_interp.group.analysis import GroupAnalysis
+    from bids_interp.group.scans import GroupScan
     from bids_interp.models.bundle.reader import ModelBundle
 
 logger = logging.getLogger('bids_interp')
@@ -46,10 +46,10 @@ def run_group(settings: Settings) -> int:
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: group level of %s', __version__, settings.output_dir)
-    plan = prepare_group(settings)
+    analysis = prepare_group(settings)
     check_folders(settings, work_dir)
     prepare_caches(work_dir)
-    click.echo(group_summary(plan))
+    click.echo(group_summary(analysis))
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0
@@ -57,12 +57,12 @@ def run_group(settings: Settings) -> int:
     prepare_output(settings.output_dir, {'raw': settings.bids_dir})
     run = start_run(settings, work_dir)
     add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
-    code = _compute(plan, run)
+    code = _compute(analysis, run)
     logger.info('Total time: %.0f s.', time.monotonic() - started)
     return code
 
 
-def prepare_group(settings: Settings) -> GroupPlan:
+def prepare_group(settings: Settings) -> GroupAnalysis:
     """Find the images and the model, and exclude images that must not be pooled.
 
     Raises
@@ -70,23 +70,28 @@ def prepare_group(settings: Settings) -> GroupPlan:
     BidsInterpError
         If there are no results, too few images remain, or the tables do not match them.
     """
-    from bids_interp.group.covariates import read_columns
-    from bids_interp.group.plan import Choices, GroupPlan, folder_name
-    from bids_interp.group.scans import choose_model, find_scans, in_order, select
+    from bids_interp.group.analysis import AnalysisChoices, GroupAnalysis, folder_name
+    from bids_interp.group.covariates import read_group_variables
+    from bids_interp.group.scans import (
+        choose_summarised_model,
+        find_scans,
+        order_scans,
+        select_scans,
+    )
 
     if not settings.bids_dir.is_dir():
         raise InputDatasetError(f'The input dataset {settings.bids_dir} is not a folder.')
     scans = find_scans(settings.output_dir, settings.participant_label, settings.session_label)
-    scans, by_name = in_order(scans, settings.bids_dir)
+    scans, by_name = order_scans(scans, settings.bids_dir)
     bundle = _requested_bundle(settings)
-    model = choose_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
+    model = choose_summarised_model(scans, (bundle.name, bundle.version_hash) if bundle else None)
     bundle = bundle or _find_bundle(settings, model)
     n_folds = bundle.n_folds if bundle else None
-    scans = select(scans, model, n_folds, settings.include_training)
+    scans = select_scans(scans, model, n_folds, settings.include_training)
     check_group_size(scans)
     prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
-    columns = read_columns(settings, scans, prediction.target)
-    choices = Choices(
+    columns = read_group_variables(settings, scans, prediction.target)
+    choices = AnalysisChoices(
         random_seed=settings.random_seed,
         group_asked=settings.group_by is not None,
         visits_by_name=by_name,
@@ -108,7 +113,7 @@ def prepare_group(settings: Settings) -> GroupPlan:
             'Give its folder with --model.',
         )
     folder = settings.output_dir / 'group' / folder_name(model)
-    return GroupPlan(settings.output_dir, folder, scans, columns, model, choices)
+    return GroupAnalysis(settings.output_dir, folder, scans, columns, model, choices)
 
 
 def _requested_bundle(settings: Settings) -> ModelBundle | None:
@@ -134,7 +139,7 @@ def _find_bundle(settings: Settings, model: tuple[str, str]) -> ModelBundle | No
     return None
 
 
-def check_group_size(scans: Sequence[Scan]) -> None:
+def check_group_size(scans: Sequence[GroupScan]) -> None:
     """Refuse a group of fewer than two subjects.
 
     Raises
@@ -154,58 +159,58 @@ def check_group_size(scans: Sequence[Scan]) -> None:
     )
 
 
-def group_summary(plan: GroupPlan) -> str:
+def group_summary(analysis: GroupAnalysis) -> str:
     """Return a description of the included and excluded images."""
-    kept, groups = plan.included, plan.groups
+    kept, groups = analysis.included, analysis.groups
     counts = [
         f'{sum(value == name for value in groups.values())} {name}'
         for name in sorted(set(groups.values()))
     ]
-    whom = f' ({plan.columns.group}: {", ".join(counts)})' if counts else ''
-    lines = [f'{len(kept)} subjects, model {plan.model[0]} ({plan.model[1]}){whom}.']
+    whom = f' ({analysis.columns.group}: {", ".join(counts)})' if counts else ''
+    lines = [f'{len(kept)} subjects, model {analysis.model[0]} ({analysis.model[1]}){whom}.']
     trained = sum(scan.in_training for scan in kept)
-    if trained and not plan.trained_with:
+    if trained and not analysis.trained_with:
         lines.append(
             f'{trained} of them were used to train the model. Each is explained only by the fold '
             'that held it out.'
         )
     reasons: dict[str, list[str]] = {}
-    for scan in plan.scans:
+    for scan in analysis.scans:
         if scan.reason:
             reasons.setdefault(scan.reason, []).append(scan.prefix)
     for reason, names in reasons.items():
         shown = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
         lines.append(f'Excluded: {shown}: {reason}.')
-    if plan.choices.visits_by_name:
+    if analysis.choices.visits_by_name:
         lines.append(
             'Some sessions have no acq_time in sub-*_sessions.tsv or *_scans.tsv, so sessions are '
             'ordered by name.'
         )
-    lines.append(f'Results: {plan.folder}')
+    lines.append(f'Results: {analysis.folder}')
     return '\n'.join(lines)
 
 
-def _compute(plan: GroupPlan, run: Run) -> int:
+def _compute(analysis: GroupAnalysis, run: Run) -> int:
     """Run the workflow; return 1 if a step failed or a map could not be read, else 0."""
     configure_nipype(run)
     from bids_interp.group.maps.map_files import remove_stale
-    from bids_interp.group.maps.map_reader import find_places, names_of_maps
-    from bids_interp.group.maps.named_regions import find_regions, save_where
+    from bids_interp.group.maps.map_reader import find_masked_grid, map_names
+    from bids_interp.group.maps.named_regions import find_regions, save_grid_regions
     from bids_interp.workflows.group import init_group_wf
 
-    choices = plan.choices
-    places = find_places(plan.included)
+    choices = analysis.choices
+    masked = find_masked_grid(analysis.included)
     labels = choices.atlas_labels
-    regions = find_regions(places, choices.atlas, labels, offline=choices.offline)
-    for path in remove_stale(plan):
+    regions = find_regions(masked, choices.atlas, labels, offline=choices.offline)
+    for path in remove_stale(analysis):
         logger.info('Removed %s, which an earlier run wrote with other options.', path.name)
-    base_dir = run.work_dir / f'group-{plan.folder.name}'
+    base_dir = run.work_dir / f'group-{analysis.folder.name}'
     base_dir.mkdir(parents=True, exist_ok=True)
     crash_dir = run.settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     workflow = init_group_wf(
-        plan=plan.write(base_dir / 'plan.json'),
-        where=save_where(base_dir / 'where.npz', places, regions),
-        maps=names_of_maps(plan.included),
+        analysis=analysis.write(base_dir / 'analysis.json'),
+        grid_regions=save_grid_regions(base_dir / 'grid_regions.npz', masked, regions),
+        maps=map_names(analysis.included),
         voxelwise=choices.voxelwise,
         null_models=bool(choices.null_models),
         nprocs=run.nprocs,
@@ -216,13 +221,13 @@ def _compute(plan: GroupPlan, run: Run) -> int:
     if outcome.status == FAILED:
         logger.error('The group level failed%s', outcome.failure)
         return 1
-    click.echo(f'Report: {plan.folder / "report.html"}')
+    click.echo(f'Report: {analysis.folder / "report.html"}')
     return int(_has_damaged(base_dir))
 
 
 def _has_damaged(base_dir: Path) -> bool:
     """Log the images with unreadable maps, which the tables and the report name, too."""
-    found = base_dir.glob('group_wf/describe_*/facts.json')
+    found = base_dir.glob('group_wf/describe_*/result.json')
     damaged = {name for path in found for name in json.loads(path.read_text('utf-8'))['failed']}
     for name in sorted(damaged):
         logger.error('%s: a map cannot be read; the image was excluded.', name)

@@ -48,7 +48,7 @@ def inspect_image(record: T1wRecord, skull_strip: str) -> ImageSummary:
         If the image, or the preprocessed image that replaces it, cannot be used.
     """
     from bids_interp.anatomical.conform import conform
-    from bids_interp.anatomical.stripped import stripped_evidence
+    from bids_interp.anatomical.strip_evidence import stripped_evidence
 
     notes = []
     image, report = conform(record.path)

@@ -15,12 +15,12 @@ from bids_interp.bids.read.query import T1wRecord, collect, dataset_key, read_de
 from bids_interp.bids.write.atomic import write_tsv
 from bids_interp.bids.write.injected import (
     TRUTH,
-    People,
-    check_target,
-    clear_target,
-    read_people,
-    write_descriptions,
-    write_people,
+    ParticipantTable,
+    check_injected_output,
+    clear_injected_output,
+    read_participant_table,
+    write_injected_descriptions,
+    write_participant_table,
 )
 from bids_interp.errors import OutputError
 from bids_interp.execution.execute import configure_nipype, execute
@@ -60,11 +60,11 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     start_logging(settings.verbose)
     settings = with_head_template(settings)
     records = collect(settings)
-    from bids_interp.phantom.inject.assignment import assign
+    from bids_interp.phantom.inject.assignment import assign_groups
     from bids_interp.phantom.truth import IGNORED
 
     families = sorted({record.subject for record in records})
-    chosen = assign(
+    chosen = assign_groups(
         families,
         injection.scenario,
         injection.severity,
@@ -73,16 +73,18 @@ def run_inject(settings: Settings, injection: Injection) -> int:
         injection.seed,
     )
     source = read_description(settings.bids_dir)
-    people = read_people(settings.bids_dir)
+    people = read_participant_table(settings.bids_dir)
     record = injection_record(settings, injection, records, dataset_key(source))
     work_dir = _check_work_dir(settings)
-    outdated = check_target(settings.output_dir, settings.bids_dir, record, injection.overwrite)
+    outdated = check_injected_output(
+        settings.output_dir, settings.bids_dir, record, injection.overwrite
+    )
     prepare_caches(work_dir)
     prepare_work_dir(work_dir, clean=False)
     change = plan_injection(settings, injection)
     if outdated:
-        clear_target(settings.output_dir)
-    write_descriptions(settings.output_dir, source, record, IGNORED)
+        clear_injected_output(settings.output_dir)
+    write_injected_descriptions(settings.output_dir, source, record, IGNORED)
     result = _compute(settings, injection, records, chosen, change, work_dir)
     done = {outcome.name for outcome in result.of(DONE)}
     finished = {record.subject for record in records if record.prefix in done}
@@ -114,7 +116,7 @@ def _compute(
     change: AtrophyField,
     work_dir: Path,
 ) -> RunOutcome:
-    from bids_interp.phantom.inject.planted_scan import save_plan
+    from bids_interp.phantom.inject.planted_scan import save_atrophy
 
     nprocs = settings.nprocs or available_cpus()
     threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
@@ -127,7 +129,7 @@ def _compute(
     from bids_interp.workflows.inject import init_inject_wf
 
     change_file = base_dir / f'plan-{run.uuid}.npz'
-    save_plan(change_file, change)
+    save_atrophy(change_file, change)
     replicates: dict[str, list[Mapping[str, Any]]] = {}
     for replicate in chosen:
         replicates.setdefault(replicate.family, []).append(replicate.to_dict())
@@ -136,7 +138,7 @@ def _compute(
         records=records,
         replicates=replicates,
         injection={
-            'plan': str(change_file),
+            'atrophy': str(change_file),
             'seed': injection.seed,
             'null': injection.scenario.null,
             'anatomy_mm': injection.anatomy_mm,
@@ -171,11 +173,15 @@ def _work_key(settings: Settings, injection: Injection) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
-def _write_tables(out: Path, people: People, made: Sequence[Replicate], scenario: Scenario) -> None:
+def _write_tables(
+    out: Path, people: ParticipantTable, made: Sequence[Replicate], scenario: Scenario
+) -> None:
     """Write participants.tsv and truth.tsv for the replicates that were made."""
     used = {'confound': scenario.confound is not None, 'scaling': scenario.scaling_sd > 0}
     subjects = [{**r.to_dict(), 'group': r.group, 'replicate': r.number} for r in made]
-    write_people(out, people, subjects, [name for name, is_used in used.items() if is_used])
+    write_participant_table(
+        out, people, subjects, [name for name, is_used in used.items() if is_used]
+    )
     truths = [
         {
             'participant_id': f'sub-{replicate.label}',

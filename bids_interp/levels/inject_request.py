@@ -154,9 +154,9 @@ def injection_record(
 def plan_injection(settings: Settings, injection: Injection) -> AtrophyField:
     """Return the change on a grid around the brain of the template."""
     from bids_interp.anatomical.templates import brain_template
-    from bids_interp.phantom.change.atrophy import ABSORBERS, check_severity, plan_atrophy
+    from bids_interp.phantom.change.atrophy import ABSORBERS, check_severity, fit_atrophy
     from bids_interp.phantom.inject.warps import field_grid
-    from bids_interp.phantom.regions.atlas import atlas_masks, check_space
+    from bids_interp.phantom.regions.atlas import atlas_masks, check_atlas_space
     from bids_interp.spatial import Grid
 
     effect, atlas = injection.scenario.effect, injection.atlas
@@ -166,7 +166,7 @@ def plan_injection(settings: Settings, injection: Injection) -> AtrophyField:
     masks = {}
     names = list(effect.changes)
     if atlas is not None:
-        check_space(atlas, np.asarray(template.dataobj), brain)
+        check_atlas_space(atlas, np.asarray(template.dataobj), brain)
         if effect.absorb not in ABSORBERS:
             names.append(effect.absorb)
         masks = atlas_masks(atlas, names, grid)
@@ -178,6 +178,6 @@ def plan_injection(settings: Settings, injection: Injection) -> AtrophyField:
             'Give --atlas, and the label that absorbs the volume (--effect absorb=NAME).',
         )
     logger.info('Planning the effect %s ...', effect.name)
-    change = plan_atrophy(grid, effect.changes, effect.absorb, masks=masks)
+    change = fit_atrophy(grid, effect.changes, effect.absorb, masks=masks)
     check_severity(change, injection.severity[1], effect.name)
     return change

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.participants import Tables, as_numbers, is_category
+from bids_interp.bids.read.participants import ParticipantTables, as_numbers, is_category
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.models.target import Target
@@ -78,7 +78,7 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
     UsageError
         If a column or a value does not exist.
     """
-    tables = Tables(settings)
+    tables = ParticipantTables(settings)
     label = settings.label or ''
     tables.check_column(label, '--label')
     for column in settings.covariates:
@@ -110,7 +110,9 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
     return LabelTable(target, images, left_out)
 
 
-def _families(tables: Tables, records: Sequence[T1wRecord], column: str | None) -> dict[str, str]:
+def _families(
+    tables: ParticipantTables, records: Sequence[T1wRecord], column: str | None
+) -> dict[str, str]:
     """Return the family name of each participant.
 
     Participants that share a value are one family, also if they are linked only through other

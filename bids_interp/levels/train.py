@@ -129,7 +129,7 @@ def _prepare_inputs(
         records=records,
         prepared=prepared,
         template=template,
-        context=grid_file,
+        input_space=grid_file,
         inputs_dir=base_dir / 'inputs',
         run=run,
         base_dir=base_dir,

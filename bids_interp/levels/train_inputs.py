@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_interp.bids.read.prepared import Prepared, find_prepared, prepared_with
+from bids_interp.bids.read.prepared import PreparedFiles, find_prepared, prepared_with
 from bids_interp.bids.read.query import T1wRecord, read_description
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.constants import EMBEDDED_TEMPLATE
@@ -46,29 +46,29 @@ def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
 def save_model_grid(path: Path, settings: Settings, recipe: TrainingRecipe) -> str:
     """Write grid, mask and preprocessing of the model; return the name of its template."""
     from bids_interp.anatomical.templates import brain_template
-    from bids_interp.training.cohort.model_grid import mask_on, model_grid
-    from bids_interp.training.cohort.storage import save_context
+    from bids_interp.training.cohort.model_grid import model_grid, template_mask
+    from bids_interp.training.cohort.storage import save_input_space
 
     if settings.classifier_card is not None:
         from bids_interp.models.external.card import ClassifierCard
 
         card = ClassifierCard.read(settings.classifier_card)
         template = brain_template(card.grid.space, offline=settings.offline)
-        save_context(path, card.grid, mask_on(template, card.grid), card.preprocessing)
+        save_input_space(path, card.grid, template_mask(template, card.grid), card.preprocessing)
         return card.grid.space
     template = brain_template(EMBEDDED_TEMPLATE, offline=settings.offline)
     grid, mask = model_grid(template, EMBEDDED_TEMPLATE, recipe.spacing_mm, recipe.cube)
-    save_context(path, grid, mask, recipe.preprocessing)
+    save_input_space(path, grid, mask, recipe.preprocessing)
     return EMBEDDED_TEMPLATE
 
 
 def find_prepared_images(
     settings: Settings, records: Sequence[T1wRecord], template: str, n_threads: int
-) -> dict[str, Prepared]:
+) -> dict[str, PreparedFiles]:
     """Return the images that earlier runs prepared, by their prefix."""
     from bids_interp.models.bundle.fingerprint import image_fingerprint
 
-    def find(record: T1wRecord) -> Prepared | None:
+    def find(record: T1wRecord) -> PreparedFiles | None:
         if not (settings.output_dir / f'sub-{record.subject}').is_dir():
             return None
         return find_prepared(settings, record, template, image_fingerprint(record.path))
@@ -127,7 +127,7 @@ def prepare_training(
         recipe=recipe_options(settings),
         recipe_digest=recipe.digest(),
         n_folds=recipe.n_folds,
-        context=base_dir / 'context.safetensors',
+        input_space=base_dir / 'context.safetensors',
         table=folder / 'table.json',
         inputs=[base_dir / 'inputs' / f'{name}.safetensors' for name in table['names']],
         checkpoints=checkpoints,

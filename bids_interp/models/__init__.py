@@ -1,1 +1,1 @@
-"""Bundles, networks and the explanation of one subject: torch and nibabel only."""
+"""Models: bundles, networks and the explanation of one subject, with torch and nibabel only."""

@@ -1,4 +1,4 @@
-"""From a subject's brain to the classifier's input: one function for training and explaining."""
+"""Preprocessing of a brain to the classifier's input, the same for training and explaining."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NORMALISATIONS = ('percentile', 'zscore', 'minmax', 'none')
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How intensities become the classifier's input.
+    """Intensity normalisation of the classifier's input.
 
     Parameters
     ----------
     normalisation : {'percentile', 'zscore', 'minmax', 'none'}
-        Divide by a percentile of the brain and clip; subtract the mean and divide by the
-        standard deviation of the brain, background 0; divide by the maximum, so that background
-        is 0 and the brightest voxel 1; or leave the intensities of the scan as they are.
+        Division by a percentile of the brain, then clipping; subtraction of the mean of the brain
+        and division by its standard deviation, with background 0; division by the maximum; or
+        unchanged intensities.
     percentile : float
-        The percentile, of voxels brighter than a twentieth of the 99th percentile.
+        Percentile of the voxels brighter than a twentieth of the 99th percentile.
     ceiling : float
         Upper limit after the division.
     """
@@ -36,10 +36,10 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
-            raise ModelError(f'There is no intensity normalisation {self.normalisation!r}.')
+            raise ModelError(f'Unknown intensity normalisation {self.normalisation!r}.')
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types for JSON."""
+        """Return plain types for JSON."""
         return asdict(self)
 
     def normalise(self, image: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ class Preprocessing:
         Raises
         ------
         ImageError
-            If there is no brain in the image.
+            If the image contains no brain.
         """
         positive = image[image > 0]
         if positive.numel() < 100:
@@ -70,18 +70,18 @@ class Preprocessing:
 
 
 def as_volume(image: np.ndarray) -> np.ndarray:
-    """Make an array a volume (X, Y, Z) of finite float32.
+    """Return an array as a volume (X, Y, Z) of finite float32.
 
     Parameters
     ----------
     image : numpy.ndarray
-        (X, Y, Z), with any number of axes of length 1 behind. Values that are not finite, as many
-        tools write outside of a mask, become background: 0.
+        (X, Y, Z), optionally followed by axes of length 1. Values that are not finite, which many
+        tools write outside a mask, become 0.
 
     Raises
     ------
     ImageError
-        If it holds several volumes or none, or nothing above 0.
+        If it contains several volumes or none, or no value above 0.
 
     Examples
     --------
@@ -90,10 +90,10 @@ def as_volume(image: np.ndarray) -> np.ndarray:
     """
     shape = image.shape
     if len(shape) < 3 or 0 in shape:
-        raise ImageError(f'An image of the shape {shape} is no volume.', 'Give a 3-D image.')
+        raise ImageError(f'An image of shape {shape} is not a volume.', 'Provide a 3-D image.')
     if any(size != 1 for size in shape[3:]):
         raise ImageError(
-            f'The image holds several volumes (shape {shape}).', 'Give one of them, or their mean.'
+            f'The image contains several volumes (shape {shape}).', 'Provide one, or their mean.'
         )
     volume = np.ascontiguousarray(image.reshape(shape[:3]), dtype=np.float32)
     finite = np.isfinite(volume)
@@ -101,7 +101,7 @@ def as_volume(image: np.ndarray) -> np.ndarray:
         volume = np.where(finite, volume, np.float32(0))
     if not (volume > 0).any():
         raise ImageError(
-            'The brain is empty: no voxel of the image is a number above 0.',
+            'The brain is empty: no voxel of the image is above 0.',
             'Check the image and its mask.',
         )
     return volume
@@ -115,21 +115,21 @@ def to_model_grid(
     mask: np.ndarray,
     preprocessing: Preprocessing,
 ) -> torch.Tensor:
-    """Bring a stripped brain onto the model's grid with one resampling.
+    """Resample a skull-stripped brain to the model's grid, once, and normalise it.
 
     Parameters
     ----------
     brain : numpy.ndarray
         (X, Y, Z) intensities, zero or NaN outside the brain; see :func:`as_volume`.
     source : Grid
-        Its grid.
+        Grid of the brain.
     native_to_template : numpy.ndarray
         4 x 4, from the world of ``source`` to that of the template.
     grid : Grid
         The model's grid.
     mask : numpy.ndarray
-        The model's own brain mask: what lies outside of it is background for every subject, so
-        that the rim of a generous or tight mask is no shortcut.
+        The model's brain mask. Voxels outside it are background for every subject, so that the
+        classifier cannot use the rim of a generous or tight mask.
     preprocessing : Preprocessing
         Intensity normalisation.
 
@@ -141,10 +141,10 @@ def to_model_grid(
     Raises
     ------
     ImageError
-        If the brain is no volume, or empty.
+        If the brain is not a volume, or empty.
     """
     data = torch.from_numpy(as_volume(brain))[None, None]
     inverse = np.linalg.inv(native_to_template)
-    placed = resample(data, source, grid, inverse, antialias=True)
-    placed = placed.clamp_min(0) * torch.from_numpy(mask.astype(np.float32))
-    return preprocessing.normalise(placed)
+    resampled = resample(data, source, grid, inverse, antialias=True)
+    resampled = resampled.clamp_min(0) * torch.from_numpy(mask.astype(np.float32))
+    return preprocessing.normalise(resampled)

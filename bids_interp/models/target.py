@@ -1,4 +1,4 @@
-"""What a classifier was trained for, and what "more of it" means for its outputs."""
+"""Target of a classifier, and the contrasts between its outputs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ KINDS = ('binary', 'multiclass', 'regression')
 
 @dataclass(frozen=True)
 class Contrast:
-    """One question to a classifier: from which class to which, or lower to higher.
+    """A question to a classifier: from one class to another, or from lower to higher values.
 
     Parameters
     ----------
     name : str
         ``'<negative>-<positive>'``.
     negative, positive : str
-        Where removing and injecting lead.
+        Results of removing and of injecting the pattern.
     weights : tuple of float
-        The score is the sum of weights times outputs: the logit of a binary classifier, a
-        difference of two logits, or a standardised value. Exchanging the classes changes its sign.
+        Weights of the outputs in the score: the logit of a binary classifier, a difference of two
+        logits, or a standardised value. Exchanging the classes changes the sign of the score.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted.
+    """Predicted quantity.
 
     Parameters
     ----------
@@ -45,9 +45,11 @@ class Target:
     label : str
         Column of the labels.
     classes : tuple of str
-        ``(negative, positive)``, or all classes in the order of the outputs; none for a regression.
+        ``(negative, positive)``, or all classes in the order of the outputs; empty for a
+        regression.
     mean, sd : float
-        Of the training subjects' values; a regression's output is ``(value - mean) / sd``.
+        Mean and standard deviation of the training subjects' values; the output of a regression is
+        ``(value - mean) / sd``.
     """
 
     kind: str
@@ -64,18 +66,18 @@ class Target:
         }
         if not fits.get(self.kind, False):
             raise ModelError(
-                f'A target of the kind {self.kind!r} cannot have the classes {self.classes} and '
-                f'the standard deviation {self.sd}.'
+                f'A {self.kind!r} target cannot have the classes {self.classes} and the standard '
+                f'deviation {self.sd}.'
             )
 
     @property
     def n_outputs(self) -> int:
-        """Number of outputs of a classifier for it."""
+        """Number of outputs of the classifier."""
         return len(self.classes) if self.kind == 'multiclass' else 1
 
     @property
     def contrasts(self) -> tuple[Contrast, ...]:
-        """All questions that can be asked; each unordered pair of classes once.
+        """All contrasts; each unordered pair of classes once.
 
         Examples
         --------
@@ -96,16 +98,16 @@ class Target:
         return tuple(pairs)
 
     def weights(self, device: torch.device | str = 'cpu') -> torch.Tensor:
-        """(contrasts, outputs) weights of the scores."""
+        """Return the weights of the scores, (contrasts, outputs)."""
         return torch.tensor([contrast.weights for contrast in self.contrasts], device=device)
 
     def index_of(self, name: str | None) -> int:
-        """Number of a contrast by its name; the first without one.
+        """Return the index of a contrast by its name; 0 if no name is given.
 
         Raises
         ------
         ModelError
-            If there is no such contrast.
+            If the contrast does not exist.
         """
         names = [contrast.name for contrast in self.contrasts]
         if name is None:
@@ -113,11 +115,11 @@ class Target:
         if name in names:
             return names.index(name)
         raise ModelError(
-            f'The model has no contrast {name!r}.', f'It has {", ".join(names)}; see --contrast.'
+            f'The model has no contrast {name!r}.', f'Choose --contrast from {", ".join(names)}.'
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types for ``config.json``."""
+        """Return plain types for ``config.json``."""
         content: dict[str, Any] = {'kind': self.kind, 'label': self.label}
         if self.kind == 'regression':
             return {**content, 'mean': self.mean, 'sd': self.sd}
@@ -127,7 +129,7 @@ class Target:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Target:
-        """Read what :meth:`to_dict` gave."""
+        """Return the target described by :meth:`to_dict`."""
         kind = content.get('kind', 'binary')
         classes: tuple[str, ...] = tuple(content.get('classes', ()))
         if kind == 'binary':

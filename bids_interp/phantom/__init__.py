@@ -1,1 +1,1 @@
-"""Everything with a known truth: coarse regions, planted atrophy, random anatomy, whole heads."""
+"""Phantoms with an exactly known change: regions, planted atrophy, random anatomy, heads, blobs."""

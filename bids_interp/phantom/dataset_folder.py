@@ -1,4 +1,4 @@
-"""A dataset that appears only when all of it is written, and never replaces what is not its own."""
+"""Dataset folder that appears only when complete and never replaces foreign files."""
 
 from __future__ import annotations
 
@@ -17,34 +17,39 @@ from bids_interp.errors import OutputError, UsageError
 from bids_interp.phantom.truth import IGNORED
 from bids_interp.spatial import Grid
 
-#: Who made a phantom dataset.
+#: Name of the generator of phantom datasets.
 GENERATOR = 'bids_interp phantom'
 BIDS_VERSION = '1.10.0'
 
 
 def check_cohort(n: int, severity: tuple[float, float], seed: int, fraction: float) -> None:
-    """Raise `UsageError` where no cohort has such numbers."""
+    """Raise `UsageError` if the numbers of a cohort are out of range."""
     if n < 1:
-        raise UsageError(f'A dataset of {n} subjects cannot be made.', 'Ask for at least one.')
+        raise UsageError(f'A dataset needs at least one subject, not {n}.', 'Increase --n.')
     if not 0 <= fraction <= 1:
-        raise UsageError(f'{fraction} is not a share of patients.', 'Give 0 to 1.')
+        raise UsageError(f'{fraction} is not a valid share of patients.', 'Choose 0 to 1.')
+    check_draws(severity, seed)
+
+
+def check_draws(severity: tuple[float, float], seed: int) -> None:
+    """Raise `UsageError` if the range of severities or the seed is invalid."""
     if not 0 < severity[0] <= severity[1]:
         raise UsageError(
-            f'{severity[0]} to {severity[1]} is no range of severities.',
+            f'{severity[0]} to {severity[1]} is not a valid range of severities.',
             'Give two positive numbers, the smaller one first.',
         )
     if seed < 0:
-        raise UsageError(f'The seed {seed} is negative.', 'Give 0 or more.')
+        raise UsageError(f'The seed {seed} is negative.', 'Choose 0 or a positive number.')
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raise `OutputError` where a folder holds anything but, with `overwrite`, a phantom."""
+    """Raise `OutputError` unless a folder is empty or, with `overwrite`, a phantom dataset."""
     if out.is_file():
-        raise OutputError(f'{out} is a file.', 'Give the name of a folder.')
+        raise OutputError(f'{out} is a file, not a folder.', 'Choose another folder.')
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not overwrite:
-        raise OutputError(f'{out} exists and is not empty.', 'Give another folder, or --overwrite.')
+        raise OutputError(f'{out} is not empty.', 'Choose another folder or use --overwrite.')
     try:
         description = json.loads((out / 'dataset_description.json').read_text('utf-8'))
         ours = description['GeneratedBy'][0]['Name'] == GENERATOR
@@ -52,25 +57,25 @@ def check_free(out: Path, overwrite: bool) -> None:
         ours = False
     if not ours:
         raise OutputError(
-            f'{out} holds something that is not a phantom dataset; it is left alone.',
-            'Give another folder.',
+            f'{out} is not a phantom dataset, so it is not overwritten.',
+            'Choose another folder.',
         )
 
 
 @contextmanager
-def building(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that takes its place when all went well.
+def folder_in_progress(out: Path) -> Iterator[Path]:
+    """Provide a temporary folder that replaces `out` if no error occurs.
 
     Raises
     ------
     OutputError
-        It cannot be written.
+        If the folder cannot be written.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f'.{out.name}-', dir=out.parent))
     except OSError as error:
-        raise OutputError(f'{out} cannot be made: {error.strerror}.') from error
+        raise OutputError(f'{out} cannot be created: {error.strerror}.') from error
     try:
         yield work
         work.chmod(0o755)
@@ -91,17 +96,17 @@ def _put_in_place(work: Path, out: Path) -> None:
         os.replace(work, out)
 
 
-def write_descriptions(
+def describe_phantom(
     root: Path, name: str, title: str, columns: dict[str, Any], readme: str
 ) -> None:
-    """Write descriptions of a phantom and of its truth, participants.json and README.
+    """Write the descriptions of a phantom dataset and its truth, participants.json and README.
 
     Parameters
     ----------
     root : Path
-        The dataset; ``derivatives/truth`` is there already.
+        Dataset that contains ``derivatives/truth``.
     name : str
-        What it is, such as ``'Phantom heads'``.
+        Kind of dataset, such as ``'Phantom heads'``.
     title : str
         Effect and seed.
     columns : dict
@@ -112,8 +117,8 @@ def write_descriptions(
     made_by = [{'Name': GENERATOR, 'Description': title}]
     common = {'BIDSVersion': BIDS_VERSION, 'License': 'CC0', 'GeneratedBy': made_by}
     raw = {'Name': f'{name}: {title}', 'DatasetType': 'raw', **common}
-    write_json(root / 'dataset_description.json', raw)
-    write_json(root / 'participants.json', columns)
+    save_json(root / 'dataset_description.json', raw)
+    save_json(root / 'participants.json', columns)
     (root / 'README').write_text(readme, 'utf-8')
     truth = root / 'derivatives' / 'truth'
     derived = {
@@ -122,15 +127,15 @@ def write_descriptions(
         'DatasetLinks': {'raw': '../..'},
         **common,
     }
-    write_json(truth / 'dataset_description.json', derived)
+    save_json(truth / 'dataset_description.json', derived)
     (truth / '.bidsignore').write_text(IGNORED, 'utf-8')
 
 
-def save(grid: Grid, data: np.ndarray, path: Path, dtype: Any) -> None:
+def save_on_grid(grid: Grid, data: np.ndarray, path: Path, dtype: Any) -> None:
     """Write an image."""
     grid.to_image(data, dtype).to_filename(path)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def save_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file."""
     path.write_text(json.dumps(content, indent=2) + '\n', 'utf-8')

@@ -1,4 +1,4 @@
-"""What is written beside a known truth, the same for phantoms and for real brains."""
+"""Truth maps: names and sidecars, the same for phantoms and real brains."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from bids_interp.constants import SIGN
 
-#: Files of a truth dataset that the BIDS schema has no words for.
+#: Files of a truth dataset that the BIDS schema does not define.
 IGNORED = '*_logjacobian.*\n*_xfm.*\ntruth.tsv\n'
 
 
 def truth_stem(direction: str, space: str | None = None) -> str:
-    """Name a truth map, without the entities of its image and without extension.
+    """Return the name of a truth map without the entities of its image and without extension.
 
     Examples
     --------
@@ -25,14 +25,14 @@ def truth_stem(direction: str, space: str | None = None) -> str:
 def truth_sidecar(
     direction: str, severity: float, changes: Mapping[str, float], sources: list[str]
 ) -> dict[str, Any]:
-    """Describe a truth map.
+    """Return the sidecar of a truth map.
 
     Parameters
     ----------
     direction : str
         ``'inject'`` or ``'remove'``.
     severity : float
-        Factor on the planned velocity that the map belongs to.
+        Factor on the velocity that the map belongs to.
     changes : mapping
         Relative volume change of each region at severity 1.
     sources : list of str

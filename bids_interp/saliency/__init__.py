@@ -1,4 +1,1 @@
-"""Saliency maps of a classifier by Captum: the baselines that a simulation has to beat.
-
-Imports models, spatial, errors and constants; neither nipype, pybids nor click.
-"""
+"""Saliency maps of a classifier by Captum, as baselines for simulations."""

@@ -1,4 +1,4 @@
-"""Layers of a network in the order of their calls, and those whose features Grad-CAM weighs."""
+"""Layers of a network in the order of their calls, and the feature layers of Grad-CAM."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import nn
 
 from bids_interp.models.networks.registry import Ensemble
 
-#: A layer without children, and the shape of its output.
+#: Layer without children, and the shape of its output.
 Call = tuple[nn.Module, tuple[int, ...]]
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
-#: Layers that may follow a convolution and still show the same features.
+#: Layers that may follow a convolution and keep its features.
 _AFTER_CONVOLUTION = (
     nn.modules.batchnorm._NormBase,
     nn.GroupNorm,
@@ -39,7 +39,7 @@ def layer_calls(network: nn.Module, image: torch.Tensor) -> list[Call]:
     Parameters
     ----------
     network : torch.nn.Module
-        An exported program has no layers, so that its list is empty.
+        Network; an exported program has no layers and gives an empty list.
     image : torch.Tensor
         (1, 1, X, Y, Z).
     """
@@ -52,7 +52,7 @@ def layer_calls(network: nn.Module, image: torch.Tensor) -> list[Call]:
     leaves = [layer for layer in network.modules() if not any(True for _ in layer.children())]
     hooks = [layer.register_forward_hook(note) for layer in leaves]
     try:
-        # In-place layers must not change the image of the caller.
+        # A copy, because in-place layers may change their input.
         network(image.clone())
     finally:
         for hook in hooks:
@@ -61,35 +61,33 @@ def layer_calls(network: nn.Module, image: torch.Tensor) -> list[Call]:
 
 
 def feature_layers(network: nn.Module, image: torch.Tensor) -> list[nn.Module]:
-    """Find the layers whose features Grad-CAM weighs: one, or one of each ensemble member.
+    """Find the feature layers of Grad-CAM: one, or one per ensemble member.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Maps images to scores.
+        Network from images to scores.
     image : torch.Tensor
         (1, 1, X, Y, Z).
 
     Returns
     -------
     list of torch.nn.Module
-        Empty where the network, or one member, has no convolution layer.
+        Feature layers; empty if the network, or one member, has no convolution layer.
     """
     members = next((m.members for m in network.modules() if isinstance(m, Ensemble)), [network])
     calls = layer_calls(network, image)
     number = Counter(layer for layer, _ in calls)
-    # It would not be known which call of a layer is meant that is called twice.
+    # Layers that are called twice are ambiguous.
     once = [call for call in calls if number[call[0]] == 1]
     found = [_feature_layer(once, set(member.modules())) for member in members]
     return [layer for layer in found if layer is not None] if all(found) else []
 
 
 def _feature_layer(calls: list[Call], member: set[nn.Module]) -> nn.Module | None:
-    """Find the layer of one member.
+    """Find the last convolution with several voxels per axis, or its normalisation and activation.
 
-    The last convolution with more than one voxel per axis, or the normalisation and activation
-    after it: in front of a normalisation by the image's own mean, the mean gradient is zero by
-    construction, and so would be the map.
+    Before an instance normalisation, the mean gradient is zero by construction, and so is the map.
     """
     chosen: nn.Module | None = None
     following = False

@@ -1,4 +1,4 @@
-"""Saliency maps of a classifier: what others would show in place of a simulation."""
+"""Maps of a classifier by saliency methods, of single images and averaged over folds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.reader import FoldModels, ModelBundle
-from bids_interp.saliency.methods import STRIDE_MM, Request, SaliencyUnsupported, repeatable
+from bids_interp.saliency.methods import STRIDE_MM, SaliencyRequest, SaliencyUnsupported, repeatable
 from bids_interp.saliency.table import METHODS, Method
 from bids_interp.spatial import Grid
 
 
 @dataclass(frozen=True)
 class SaliencyMap:
-    """What one saliency method says about one image.
+    """Map of one image by one saliency method.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ class SaliencyMap:
     kind : str
         ``'gradient'``, ``'attribution'``, ``'activation'`` or ``'product'``.
     sign : str
-        What positive and negative values mean.
+        Meaning of positive and negative values.
     baseline : str
-        What the image is compared with; empty for methods that compare it with nothing.
+        Name of the baseline image; empty for methods without a baseline.
     completeness_error : float, optional
-        Sum of the map minus the difference of the scores of image and baseline, for methods whose
-        map should add up to it.
+        Sum of the map minus the score difference between image and baseline, for methods whose map
+        should add up to this difference.
     """
 
     method: str
@@ -50,17 +50,17 @@ class SaliencyMap:
 
     @property
     def title(self) -> str:
-        """Name of the method for people."""
+        """Display name of the method."""
         return METHODS[self.method].title
 
     @property
     def units(self) -> str:
-        """Units of a map that was divided by the class gap."""
+        """Units of a map after division by the class gap."""
         return METHODS[self.method].units
 
 
 class _Score(nn.Module):
-    """A network with one number per image; its layers stay where Captum finds them."""
+    """Network with one score per image, whose layers remain visible to Captum."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -70,14 +70,14 @@ class _Score(nn.Module):
         answer = self.network(image)
         if answer.numel() != len(image):
             raise ModelError(
-                f'A saliency map needs one number per image, not {tuple(answer.shape[1:])}.',
-                'Give a module that returns the logit to be explained.',
+                f'A saliency map needs one score per image, not {tuple(answer.shape[1:])}.',
+                'Use a module that returns the logit to explain.',
             )
         return answer.reshape(len(image))
 
 
 class FoldScore(nn.Module):
-    """The score of a fold as a module, with the classifier's layers in it.
+    """Score of a fold as a module that contains the layers of the classifier.
 
     Parameters
     ----------
@@ -91,12 +91,12 @@ class FoldScore(nn.Module):
         self._score = models.score
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Scores (B,) of images (B, 1, X, Y, Z)."""
+        """Compute scores (B,) of images (B, 1, X, Y, Z)."""
         return self._score(image)
 
 
 def method_title(method: str) -> str:
-    """Name of a method for people.
+    """Return the display name of a method.
 
     Examples
     --------
@@ -119,75 +119,71 @@ def saliency_map(
     target_layer: nn.Module | None = None,
     stride_mm: float = STRIDE_MM,
 ) -> SaliencyMap:
-    """Saliency map of one image by one method of Captum.
+    """Compute the saliency map of one image by one method of Captum.
 
     Parameters
     ----------
     method : str
         One of :data:`bids_interp.constants.SALIENCY_METHODS`.
     score : torch.nn.Module
-        Maps (B, 1, X, Y, Z) to (B, 1) or (B,), in evaluation mode and on ``device``.
+        Network from (B, 1, X, Y, Z) to (B, 1) or (B,), in evaluation mode on ``device``.
     image : torch.Tensor
         (1, 1, X, Y, Z).
     grid : Grid
-        Its grid; occlusion takes the size of its cubes in mm from it.
+        Grid of the image; occlusion uses its voxel size.
     baseline : torch.Tensor, optional
-        (1, 1, X, Y, Z), the image to compare with, usually the mean image of the negative class;
-        zero where not given.
+        (1, 1, X, Y, Z) baseline, usually the mean image of the negative class [default: zeros].
     baseline_name : str
-        What the map says of that image.
+        Name of the baseline image.
     seed : int
-        Of the methods that draw random numbers.
+        Random seed.
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
     target_layer : torch.nn.Module, optional
-        Layer of ``score`` for Grad-CAM; the last convolution (with its normalisation and
-        activation) where not given.
+        Layer of ``score`` for Grad-CAM [default: last convolution with its normalisation and
+        activation].
     stride_mm : float
-        Distance between the cubes that occlusion hides; time goes with its third power.
+        Distance between the cubes of occlusion. The time grows with its inverse cube.
 
     Raises
     ------
     SaliencyUnsupported
-        If the method does not apply to this network; the message is the reason.
+        If the method does not apply to this network; the message gives the reason.
     ModelError
         If the score is not one number per image, or the image does not fit the grid.
     """
     if method not in METHODS:
         raise ModelError(
-            f'There is no saliency method {method!r}.', f'Known: {", ".join(METHODS)}.'
+            f'There is no saliency method {method!r}.', f'Methods: {", ".join(METHODS)}.'
         )
     if tuple(image.shape) != (1, 1, *grid.shape):
-        raise ModelError(f'An image of {tuple(image.shape)} does not fit a grid of {grid.shape}.')
+        raise ModelError(f'Image shape {tuple(image.shape)} does not fit grid shape {grid.shape}.')
     wanted = METHODS[method]
     shown = image.detach().to(device).clone()
     compared = torch.zeros_like(shown) if baseline is None else baseline.detach().to(device)
-    request = Request(_Score(score), shown, compared, grid, stride_mm, target_layer)
+    request = SaliencyRequest(_Score(score), shown, compared, grid, stride_mm, target_layer)
     with repeatable(seed, device):
-        values = _tried(wanted, request)
-    words = ''
+        values = _run_method(wanted, request)
+    name = ''
     if wanted.compared:
-        words = 'image of zeros' if baseline is None else baseline_name
+        name = 'image of zeros' if baseline is None else baseline_name
     error = float(values.sum(dtype=np.float64)) - request.difference() if wanted.complete else None
-    return SaliencyMap(method, values, grid, wanted.kind, wanted.sign, words, error)
+    return SaliencyMap(method, values, grid, wanted.kind, wanted.sign, name, error)
 
 
-def _tried(wanted: Method, request: Request) -> np.ndarray:
-    """Map (X, Y, Z) of a method, refused where it does not run or gives no map of the image.
-
-    What a method needs of a network is not asked beforehand: the answer is looked at.
-    """
+def _run_method(wanted: Method, request: SaliencyRequest) -> np.ndarray:
+    """Return the map (X, Y, Z) of a method; refuse it if the method fails or the map is invalid."""
     try:
         found = wanted.run(request).detach()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = (str(error).splitlines() or [''])[0]
-        raise SaliencyUnsupported(f'it ended with {type(error).__name__}: {first}') from error
+        raise SaliencyUnsupported(f'it failed with {type(error).__name__}: {first}') from error
     if found.shape != request.image.shape:
         raise SaliencyUnsupported(f'the map has the shape {tuple(found.shape)}')
     values = found[0, 0].float().cpu().numpy()
     if not np.isfinite(values).all():
         raise SaliencyUnsupported('the map has values that are not finite')
-    # An image that is its own baseline differs from it nowhere: zeros are the answer.
+    # If image and baseline are equal, a map of zeros is correct.
     same = wanted.compared and torch.equal(request.image, request.baseline)
     if np.ptp(values) == 0 and not same:
         raise SaliencyUnsupported('the map has the same value everywhere')
@@ -202,47 +198,49 @@ def fold_mean_saliency(
     seed: int = 0,
     device: str = 'cpu',
 ) -> tuple[dict[str, SaliencyMap], dict[str, str]]:
-    """Saliency maps of the classifiers that did not see a subject, averaged.
+    """Average saliency maps over the folds that held out a subject.
 
-    Each map is divided by the class gap of its fold, so that no fold outweighs the others only
-    because its logits are larger.
+    Each map is divided by the class gap of its fold, so that folds with larger logits do not
+    dominate.
 
     Parameters
     ----------
     bundle : ModelBundle
-        Classifiers; its mean image is the baseline.
+        Bundle with the classifiers and the mean image that serves as baseline.
     image : torch.Tensor
-        (1, 1, X, Y, Z), the input of the classifiers.
+        (1, 1, X, Y, Z) input of the classifiers.
     folds : sequence of int
         Folds that may explain the subject.
     methods : sequence of str
-        Of :data:`bids_interp.constants.SALIENCY_METHODS`.
+        Methods of :data:`bids_interp.constants.SALIENCY_METHODS`.
     seed : int
-        Of the methods that draw random numbers; the same for every fold.
+        Random seed, the same for every fold.
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns
     -------
     maps : dict of str to SaliencyMap
-        By method.
+        Maps by method.
     skipped : dict of str to str
-        Methods that do not apply, or in which Captum or PyTorch failed, and the reason.
+        Reasons by method, for methods that do not apply or failed.
 
     Raises
     ------
     ModelError
-        If there is no fold.
+        If no fold may explain the subject.
     """
     if not folds:
-        raise ModelError('Every fold was trained with this subject: nothing may explain it.')
+        raise ModelError(
+            'Every fold of this model was trained on this subject, so none may explain it.'
+        )
     maps: dict[str, SaliencyMap] = {}
     skipped: dict[str, str] = {}
     for method in methods:
         try:
             maps[method] = _fold_mean(bundle, image, folds, method, seed, device)
         except SaliencyUnsupported as reason:
-            # A network that Captum stumbles over must not cost the results that do not need it.
+            # A method that fails must not prevent the other results.
             skipped[method] = reason.message
     return maps, skipped
 
@@ -258,31 +256,31 @@ def saliency_values(
     device: str = 'cpu',
     stride_mm: float = STRIDE_MM,
 ) -> np.ndarray:
-    """Saliency maps of images by one method, inside a mask.
+    """Compute saliency maps of images by one method inside a mask.
 
     Parameters
     ----------
     method : str
         One of :data:`bids_interp.constants.SALIENCY_METHODS`.
     classifier : torch.nn.Module
-        In evaluation mode, on ``device``.
+        Classifier in evaluation mode on ``device``.
     images : torch.Tensor
         (N, 1, X, Y, Z).
     grid, mask : Grid, numpy.ndarray
-        Of the images.
+        Grid and mask of the images.
     baseline : torch.Tensor
         (1, 1, X, Y, Z) mean image of the negative class.
     seed : int
-        Of the methods that draw random numbers.
+        Random seed.
     device : str
-        Of the network.
+        Device of the network.
     stride_mm : float
-        Distance between the cubes of the occlusion.
+        Distance between the cubes of occlusion.
 
     Returns
     -------
     numpy.ndarray
-        (N, V) float32.
+        (N, V) float32 maps.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The saliency methods, computed by Captum [1]_.
+"""Methods of saliency, computed by Captum [1]_.
 
 .. [1] Kokhlikyan et al., Captum: A unified and generic model interpretability library for PyTorch,
    arXiv:2009.07896, 2020.
@@ -20,19 +20,19 @@ from bids_interp.errors import ModelError
 from bids_interp.saliency.layers import feature_layers, layer_calls
 from bids_interp.spatial import Grid
 
-#: Points of a path, and noisy copies of the image, that one map averages over.
+#: Number of points of a path, and of noisy copies of the image, per map.
 STEPS = 32
 SAMPLES = 16
-#: Noise of SmoothGrad as a share of the range of the image (Smilkov et al., arXiv:1706.03825).
+#: Noise of SmoothGrad as a share of the intensity range (Smilkov et al., arXiv:1706.03825).
 NOISE = 0.15
-#: Images that are in memory at once.
+#: Number of images per batch.
 BATCH = 4
-#: Edge of the cube that is occluded, and the usual distance between cubes, in mm.
+#: Edge of the occluded cubes and default distance between them, in mm.
 WINDOW_MM = 24.0
 STRIDE_MM = 12.0
-#: Maps whose largest difference is below this share of the largest value are the same map.
+#: Largest difference between equal maps, as a share of the largest value.
 SAME = 1e-4
-#: A map that should add up to a difference of scores may miss it by this share of its size.
+#: Accepted completeness error, as a share of the sum of absolute values of the map.
 COMPLETE = 1e-3
 #: Layers whose gradient Captum's DeepLift replaces (``captum.attr._core.deep_lift``).
 DEEPLIFT_LAYERS = (
@@ -50,34 +50,33 @@ DEEPLIFT_LAYERS = (
 
 
 class SaliencyUnsupported(ModelError):
-    """A saliency method does not apply to a network.
+    """Saliency method that does not apply to a network.
 
     Attributes
     ----------
     message : str
-        The reason, without the name of the method.
+        Reason, without the name of the method.
     """
 
     default_advice = ''
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a map is made of.
+class SaliencyRequest:
+    """Network, image and settings of a saliency map.
 
     Parameters
     ----------
     score : torch.nn.Module
-        Maps (B, 1, X, Y, Z) to (B,).
+        Network from (B, 1, X, Y, Z) to (B,).
     image, baseline : torch.Tensor
-        (1, 1, X, Y, Z).
+        (1, 1, X, Y, Z) images.
     grid : Grid
-        Their grid.
+        Grid of the images.
     stride_mm : float
-        Distance between the cubes of the occlusion.
+        Distance between the cubes of occlusion.
     target_layer : torch.nn.Module, optional
-        Layer of Grad-CAM; the last convolution, with its normalisation and activation, where not
-        given.
+        Layer of Grad-CAM [default: last convolution with its normalisation and activation].
     """
 
     score: nn.Module
@@ -88,34 +87,34 @@ class Request:
     target_layer: nn.Module | None = None
 
     def feature_layers(self) -> list[nn.Module]:
-        """Layers of Grad-CAM, whose maps are added."""
+        """Return the layers of Grad-CAM, whose maps are added."""
         layers = [self.target_layer] if self.target_layer else []
         layers = layers or feature_layers(self.score, self.image)
         if not layers:
-            raise SaliencyUnsupported('the network has no convolution layer to look at')
+            raise SaliencyUnsupported('the network has no suitable convolution layer')
         return layers
 
     def difference(self) -> float:
-        """Score of the image minus score of the baseline."""
+        """Return the score of the image minus the score of the baseline."""
         with torch.no_grad():
             return float(self.score(self.image)) - float(self.score(self.baseline))
 
 
-def gradient(request: Request) -> torch.Tensor:
+def gradient(request: SaliencyRequest) -> torch.Tensor:
     """Gradient of the score, signed."""
     from captum.attr import Saliency
 
     return Saliency(request.score).attribute(request.image, abs=False)
 
 
-def input_x_gradient(request: Request) -> torch.Tensor:
+def input_x_gradient(request: SaliencyRequest) -> torch.Tensor:
     """Gradient times image."""
     from captum.attr import InputXGradient
 
     return InputXGradient(request.score).attribute(request.image)
 
 
-def integrated_gradients(request: Request) -> torch.Tensor:
+def integrated_gradients(request: SaliencyRequest) -> torch.Tensor:
     """Gradients along the straight path from the baseline, times the difference."""
     from captum.attr import IntegratedGradients
 
@@ -124,7 +123,7 @@ def integrated_gradients(request: Request) -> torch.Tensor:
     )
 
 
-def smooth_gradient(request: Request) -> torch.Tensor:
+def smooth_gradient(request: SaliencyRequest) -> torch.Tensor:
     """Mean gradient under noise."""
     from captum.attr import NoiseTunnel, Saliency
 
@@ -139,26 +138,26 @@ def smooth_gradient(request: Request) -> torch.Tensor:
     )
 
 
-def guided_backprop(request: Request) -> torch.Tensor:
+def guided_backprop(request: SaliencyRequest) -> torch.Tensor:
     """Gradient with only positive parts at each ReLU."""
     from captum.attr import GuidedBackprop
 
     return _need_relu(request, GuidedBackprop(request.score).attribute(request.image))
 
 
-def deconvolution(request: Request) -> torch.Tensor:
-    """The same, also through closed ReLUs."""
+def deconvolution(request: SaliencyRequest) -> torch.Tensor:
+    """Gradient with only positive parts at each ReLU, also through inactive ReLUs."""
     from captum.attr import Deconvolution
 
     _need_single_calls(request, (nn.ReLU,))
     return _need_relu(request, Deconvolution(request.score).attribute(request.image))
 
 
-def grad_cam(request: Request) -> torch.Tensor:
-    """Features of the last convolution, weighed by their mean gradient."""
+def grad_cam(request: SaliencyRequest) -> torch.Tensor:
+    """Features of the last convolution, weighted by their mean gradient."""
     from captum.attr import LayerAttribution, LayerGradCam
 
-    # The parts of an ensemble add up.
+    # The maps of ensemble members add up.
     maps = [
         LayerGradCam(request.score, layer).attribute(request.image)
         for layer in request.feature_layers()
@@ -167,11 +166,11 @@ def grad_cam(request: Request) -> torch.Tensor:
     return LayerAttribution.interpolate(torch.stack(maps).sum(dim=0), size, 'trilinear')
 
 
-def guided_grad_cam(request: Request) -> torch.Tensor:
+def guided_grad_cam(request: SaliencyRequest) -> torch.Tensor:
     """Guided backpropagation times the positive part of Grad-CAM."""
     from captum.attr import GuidedGradCam
 
-    guided_backprop(request)  # Says whether the network has ReLUs to guide.
+    guided_backprop(request)  # Refuses networks without ReLUs.
     maps = [
         GuidedGradCam(request.score, layer).attribute(request.image, interpolate_mode='trilinear')
         for layer in request.feature_layers()
@@ -179,13 +178,13 @@ def guided_grad_cam(request: Request) -> torch.Tensor:
     return torch.stack(maps).sum(dim=0)
 
 
-def deep_lift(request: Request) -> torch.Tensor:
-    """DeepLift's rescale rule."""
+def deep_lift(request: SaliencyRequest) -> torch.Tensor:
+    """DeepLift with the rescale rule."""
     from captum.attr import DeepLift
 
     _need_single_calls(request, DEEPLIFT_LAYERS)
-    # Captum 0.9 takes a stale gradient where two layers of its list follow each other, such as ELU
-    # and pooling (its issue 1104); a copy of the tensor between them gives each its own.
+    # Captum 0.9 uses a stale gradient if two layers of its list follow each other, such as ELU and
+    # pooling (pytorch/captum#1104). Copying the tensor between them avoids this.
     hooks = [
         layer.register_forward_pre_hook(lambda layer, inputs: inputs[0].clone())
         for layer in request.score.modules()
@@ -201,20 +200,19 @@ def deep_lift(request: Request) -> torch.Tensor:
     error = abs(float(found.sum()) - request.difference())
     if _same(found, plain) and error > COMPLETE * float(found.abs().sum()):
         raise SaliencyUnsupported(
-            'the non-linear steps of the network are not layers with a rule of DeepLift, so that '
-            'the map is the plain gradient times the difference'
+            'DeepLift has no rule for the non-linear layers of the network, so that the map is the '
+            'plain gradient times the difference'
         )
     return found
 
 
-def _need_relu(request: Request, found: torch.Tensor) -> torch.Tensor:
-    """Refuse the plain gradient under another name.
+def _need_relu(request: SaliencyRequest, found: torch.Tensor) -> torch.Tensor:
+    """Refuse a map that equals the plain gradient.
 
-    Captum replaces the gradient of ``torch.nn.ReLU`` layers alone, and says nothing where a network
-    has none.
+    Captum replaces the gradient of ``torch.nn.ReLU`` layers alone, and does nothing without them.
     """
     if _same(found, gradient(request)):
-        raise SaliencyUnsupported('the network has no ReLU layers: the map is the plain gradient')
+        raise SaliencyUnsupported('the network has no ReLU layers, so the map is a plain gradient')
     return found
 
 
@@ -222,18 +220,18 @@ def _same(found: torch.Tensor, plain: torch.Tensor) -> bool:
     return float((found - plain).abs().max()) <= SAME * float(plain.abs().max())
 
 
-def _need_single_calls(request: Request, kinds: tuple[type[nn.Module], ...]) -> None:
-    """Refuse a network that calls a layer twice, of which Captum may confuse the calls."""
+def _need_single_calls(request: SaliencyRequest, kinds: tuple[type[nn.Module], ...]) -> None:
+    """Refuse a network that calls a layer twice, because Captum may confuse the calls."""
     calls = Counter(layer for layer, _ in layer_calls(request.score, request.image))
     if any(number > 1 for layer, number in calls.items() if isinstance(layer, kinds)):
-        raise SaliencyUnsupported('the network uses one activation layer at several places')
+        raise SaliencyUnsupported('the network uses one activation layer several times')
 
 
-def gradient_shap(request: Request) -> torch.Tensor:
+def gradient_shap(request: SaliencyRequest) -> torch.Tensor:
     """Gradients at random points of the path from the baseline, times the difference."""
     from captum.attr import GradientShap
 
-    # Captum would put all samples into one batch.
+    # In parts, because Captum puts all samples into one batch.
     parts = [
         GradientShap(request.score).attribute(
             request.image, baselines=request.baseline, n_samples=BATCH, stdevs=0.0
@@ -244,7 +242,7 @@ def gradient_shap(request: Request) -> torch.Tensor:
 
 
 class _Cropped(nn.Module):
-    """The score of a box of the image; outside, the image stays as it is."""
+    """Score of an image of which only a box is changed."""
 
     def __init__(self, score: nn.Module, image: torch.Tensor, box: tuple[slice, ...]) -> None:
         super().__init__()
@@ -254,7 +252,7 @@ class _Cropped(nn.Module):
 
     def forward(self, part: torch.Tensor) -> torch.Tensor:
         inside = (slice(None), slice(None), *self.box)
-        # Many cubes hold nothing but background; the answer to the image itself is known.
+        # Many cubes contain only background and do not change the score.
         changed = (part != self.image[inside]).flatten(1).any(dim=1)
         answers = self.own.repeat(len(part))
         if changed.any():
@@ -264,15 +262,15 @@ class _Cropped(nn.Module):
         return answers
 
 
-def occlusion(request: Request) -> torch.Tensor:
-    """Occlude cubes where image and baseline differ; elsewhere nothing would change."""
+def occlusion(request: SaliencyRequest) -> torch.Tensor:
+    """Occlusion of cubes in the box in which image and baseline differ."""
     from captum.attr import Occlusion
 
     total = torch.zeros_like(request.image)
-    places = torch.nonzero((request.image != request.baseline)[0, 0])
-    if not len(places):
+    changed = torch.nonzero((request.image != request.baseline)[0, 0])
+    if not len(changed):
         return total
-    starts, ends = places.amin(dim=0).tolist(), (places.amax(dim=0) + 1).tolist()
+    starts, ends = changed.amin(dim=0).tolist(), (changed.amax(dim=0) + 1).tolist()
     box = tuple(slice(start, end) for start, end in zip(starts, ends, strict=True))
     inside = (slice(None), slice(None), *box)
     window, stride = (
@@ -294,9 +292,9 @@ def occlusion(request: Request) -> torch.Tensor:
 
 @contextmanager
 def repeatable(seed: int, device: str) -> Iterator[None]:
-    """Random numbers from the seed, gradients on, Captum's remarks about its hooks off.
+    """Seed all generators, enable gradients and silence warnings of Captum about its hooks.
 
-    The generators of the caller are left as they were.
+    The state of the generators is restored afterwards.
     """
     kept = np.random.get_state()  # noqa: NPY002 - GradientShap draws from the global generator.
     devices = [device] if device.startswith('cuda') else []

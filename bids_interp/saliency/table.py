@@ -1,4 +1,4 @@
-"""The table of saliency methods: what each measures, and its sign."""
+"""Table of saliency methods, with the quantity and sign of each map."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from bids_interp.saliency.methods import (
-    Request,
+    SaliencyRequest,
     deconvolution,
     deep_lift,
     grad_cam,
@@ -30,31 +30,31 @@ SCORE_UNITS = 'class gap'
 
 @dataclass(frozen=True)
 class Method:
-    """One saliency method.
+    """Saliency method.
 
     Parameters
     ----------
     title : str
-        Name for people.
+        Display name.
     kind : {'gradient', 'attribution', 'activation', 'product'}
-        What is measured.
+        Measured quantity.
     sign : str
-        What positive and negative values mean.
+        Meaning of positive and negative values.
     units : str
-        Of the mean over folds, where each map is divided by the class gap.
+        Units of the mean over folds, after division by the class gap.
     run : callable
-        Request to map (1, 1, X, Y, Z).
+        Function from SaliencyRequest to map (1, 1, X, Y, Z).
     compared : bool
         Whether the image is compared with the baseline.
     complete : bool
-        Whether the map should add up to the difference of the scores of image and baseline.
+        Whether the map should add up to the score difference between image and baseline.
     """
 
     title: str
     kind: str
     sign: str
     units: str
-    run: Callable[[Request], torch.Tensor]
+    run: Callable[[SaliencyRequest], torch.Tensor]
     compared: bool = False
     complete: bool = False
 
@@ -84,14 +84,14 @@ METHODS: dict[str, Method] = {
     'deconvolution': Method(
         'Deconvolution',
         'gradient',
-        _BRIGHTNESS + '; only positive gradients pass a ReLU backwards, also where it was closed',
+        _BRIGHTNESS + '; only positive gradients pass a ReLU backwards, even an inactive one',
         GRADIENT_UNITS,
         deconvolution,
     ),
     'gradcam': Method(
         'Grad-CAM',
         'activation',
-        'positive = features at this place raise the score; negative = they lower it',
+        'positive = features at this location raise the score; negative = they lower it',
         SCORE_UNITS,
         grad_cam,
     ),

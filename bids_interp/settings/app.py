@@ -72,7 +72,7 @@ class Settings(TrainChoices, GroupChoices):
     derivatives : tuple of (str, Path)
         Names and folders of derivatives with preprocessed T1w images and brain masks.
     model : Path, optional
-        Model bundle; :func:`bids_interp.models.bundle.choice.choose_model` has the order of search.
+        Model bundle; :func:`bids_interp.models.bundle.choice.choose_bundle` gives the order.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     skull_strip_t1w : {'auto', 'force', 'skip'}

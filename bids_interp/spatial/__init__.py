@@ -1,4 +1,4 @@
-"""Grids, velocity fields, warps and Jacobians: torch and nibabel only."""
+"""Spatial methods: grids, velocity fields, warps and Jacobians, with torch and nibabel only."""
 
 from bids_interp.spatial.fields import (
     compose,

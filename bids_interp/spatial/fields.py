@@ -1,7 +1,7 @@
-"""Velocity and displacement fields: warping, composition, exponential, smoothing, resampling.
+"""Fields of velocity and displacement: warp, composition, exponential, smoothing, resampling.
 
-Fields are tensors (B, 3, X, Y, Z) in **mm along the world axes** (RAS+), whatever the
-orientation of the voxel grid. A displacement ``u`` stands for the map ``p -> p + u(p)``.
+Fields are tensors (B, 3, X, Y, Z) in **mm along the world axes** (RAS+), independent of the
+orientation of the voxel grid. A displacement ``u`` represents the map ``p -> p + u(p)``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch.nn.functional as F
 
 from bids_interp.spatial.grid import Grid
 
-#: Largest step, in voxels, of the first of the squarings.
+#: Largest initial step of the squarings, in voxels.
 FIRST_STEP = 0.25
 MIN_SQUARINGS = 6
-#: Axes of at most so many voxels are smoothed by a product with a matrix.
+#: Longest axis, in voxels, that is smoothed by a matrix product.
 SHORT_AXIS = 96
-#: Coordinates above which one image is interpolated on several cores.
+#: Number of coordinates above which one image is interpolated on several cores.
 LARGE = 1_000_000
-#: Squarings above this are a sign of a field that is no longer a warp.
+#: More squarings indicate a field that is not a warp.
 MAX_SQUARINGS = 14
 
 
@@ -32,22 +32,22 @@ def _linear(matrix: np.ndarray, field: torch.Tensor) -> torch.Tensor:
 
 
 def to_voxels(field: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Turn vectors in mm along world axes into voxel steps along i, j, k."""
+    """Convert vectors in mm along world axes to voxel steps along i, j, k."""
     return _linear(np.linalg.inv(grid.linear), field)
 
 
 def to_mm(field: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Turn voxel steps along i, j, k into mm along world axes."""
+    """Convert voxel steps along i, j, k to mm along world axes."""
     return _linear(grid.linear, field)
 
 
 def transform_vectors(field: torch.Tensor, affine: np.ndarray) -> torch.Tensor:
-    """Carry vectors through the linear part of a world-to-world affine (4 x 4)."""
+    """Transform vectors by the linear part of a world-to-world affine (4 x 4)."""
     return _linear(np.asarray(affine)[:3, :3], field)
 
 
 def voxel_coordinates(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
-    """Voxel indices of a grid, (1, 3, X, Y, Z), in the type and on the device of ``like``."""
+    """Return the voxel indices of a grid, (1, 3, X, Y, Z), with type and device of ``like``."""
     axes = [torch.arange(size, dtype=like.dtype, device=like.device) for size in shape]
     return torch.stack(torch.meshgrid(*axes, indexing='ij'))[None]
 
@@ -77,7 +77,7 @@ def sample(
         (B, C, X', Y', Z').
     """
     sizes = data.shape[2:]
-    # grid_sample wants x, y, z in [-1, 1] with x along the LAST array axis.
+    # grid_sample expects x, y, z in [-1, 1] with x along the LAST array axis.
     normalised = torch.stack(
         [2.0 * coordinates[:, axis] / max(sizes[axis] - 1, 1) - 1.0 for axis in (2, 1, 0)], dim=-1
     )
@@ -92,7 +92,7 @@ def sample(
 def _sample_in_slabs(
     data: torch.Tensor, positions: torch.Tensor, parts: int, mode: str, padding: str
 ) -> torch.Tensor:
-    """Interpolate one large image on several cores: PyTorch's CPU kernel only splits batches."""
+    """Interpolate one large image on several cores; PyTorch's CPU kernel only splits batches."""
     count = positions.shape[1]
     thickness = -(-count // parts)
     missing = thickness * parts - count
@@ -127,9 +127,10 @@ def warp(
     image : torch.Tensor
         (B, C, X, Y, Z) on ``grid``.
     displacement : torch.Tensor
-        (B, 3, X, Y, Z), mm along world axes. To move tissue by ``exp(v)`` pull back by ``exp(-v)``.
+        (B, 3, X, Y, Z), mm along world axes. To move tissue by ``exp(v)``, pull back by
+        ``exp(-v)``.
     grid : Grid
-        Where both live.
+        Grid of both.
     mode, padding : str
         See :func:`sample`.
 
@@ -142,7 +143,7 @@ def warp(
 
 
 def compose(first: torch.Tensor, then: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Displacement of the map that applies ``first`` and then ``then``.
+    """Return the displacement of the map that applies ``first`` and then ``then``.
 
     ``p -> p + u1(p) + u2(p + u1(p))``; both (B, 3, X, Y, Z) in mm on ``grid``.
     """
@@ -150,10 +151,10 @@ def compose(first: torch.Tensor, then: torch.Tensor, grid: Grid) -> torch.Tensor
 
 
 def count_squarings(velocity: torch.Tensor, grid: Grid) -> int:
-    """Number of squarings N = max(6, ceil(log2(max|v| / 0.25))), v in voxels."""
+    """Return the number of squarings N = max(6, ceil(log2(max|v| / 0.25))), v in voxels."""
     largest = float(to_voxels(velocity.detach(), grid).abs().max())
     if not math.isfinite(largest):
-        raise ValueError('The velocity field holds values that are not finite.')
+        raise ValueError('The velocity field contains NaN or infinite values.')
     if largest == 0.0:
         return MIN_SQUARINGS
     needed = math.ceil(math.log2(max(largest, 1e-12) / FIRST_STEP))
@@ -168,9 +169,9 @@ def exponential(velocity: torch.Tensor, grid: Grid, squarings: int | None = None
     velocity : torch.Tensor
         (B, 3, X, Y, Z), mm along world axes per unit time.
     grid : Grid
-        Where the velocity lives.
+        Grid of the velocity.
     squarings : int, optional
-        Number of squarings; chosen by :func:`count_squarings` where not given.
+        Number of squarings; by default that of :func:`count_squarings`.
 
     Returns
     -------
@@ -183,7 +184,7 @@ def exponential(velocity: torch.Tensor, grid: Grid, squarings: int | None = None
     Arsigny V et al., MICCAI 2006 (scaling and squaring of stationary velocities).
     """
     count = count_squarings(velocity, grid) if squarings is None else squarings
-    # In voxel steps the inner loop needs no matrix product.
+    # Voxel steps save a matrix product in each iteration.
     steps = to_voxels(velocity, grid) / 2**count
     for _ in range(count):
         steps = steps + _warp_voxels(steps, steps)
@@ -191,7 +192,7 @@ def exponential(velocity: torch.Tensor, grid: Grid, squarings: int | None = None
 
 
 def gaussian_kernel(sigma: float) -> torch.Tensor:
-    """One-dimensional Gaussian of unit sum, sigma in voxels, cut at three sigma."""
+    """Return a one-dimensional Gaussian of unit sum, sigma in voxels, truncated at 3 sigma."""
     radius = max(1, math.ceil(3 * sigma))
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -199,16 +200,16 @@ def gaussian_kernel(sigma: float) -> torch.Tensor:
 
 
 def smooth(data: torch.Tensor, sigma_mm: float, grid: Grid) -> torch.Tensor:
-    """Smooth every channel by a separable Gaussian of ``sigma_mm`` (zeros outside the grid).
+    """Smooth every channel by a separable Gaussian, with zeros outside the grid.
 
     Parameters
     ----------
     data : torch.Tensor
         (B, C, X, Y, Z) on ``grid``.
     sigma_mm : float
-        Standard deviation in mm; 0 returns the data as they are.
+        Standard deviation in mm; 0 returns the data unchanged.
     grid : Grid
-        Gives the voxel size of each axis.
+        Grid of the data.
     """
     if sigma_mm <= 0:
         return data
@@ -237,12 +238,12 @@ def _smooth_axis(data: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
 
 
 def _smooth_short_axis(data: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
-    """The same as one product with a matrix: ten times faster with its gradient on a CPU."""
+    """Smooth by a matrix product: on a CPU ten times faster than a convolution and its gradient."""
     size = data.shape[2 + axis]
     kernel = gaussian_kernel(sigma).to(data)
     radius = kernel.numel() // 2
-    places = torch.arange(size, device=data.device)
-    offsets = places[:, None] - places[None]
+    index = torch.arange(size, device=data.device)
+    offsets = index[:, None] - index[None]
     matrix = torch.where(
         offsets.abs() <= radius, kernel[(offsets + radius).clamp(0, 2 * radius)], 0
     )
@@ -256,8 +257,8 @@ def _smooth_short_axis(data: torch.Tensor, axis: int, sigma: float) -> torch.Ten
 def _antialias(data: torch.Tensor, source: Grid, target: Grid, scale: np.ndarray) -> torch.Tensor:
     """Smooth along the axes of ``source`` that ``target`` samples more coarsely.
 
-    ``scale`` is the linear part from target to source world. Standard deviation
-    sqrt(ratio^2 - 1) / 2.355 voxels as in nilearn and TorchIO.
+    ``scale`` is the linear part from target to source world. The standard deviation is
+    sqrt(ratio^2 - 1) / 2.355 voxels, as in nilearn and TorchIO.
     """
     steps = np.linalg.inv(source.linear) @ scale @ target.linear  # source voxels per target step
     ratios = np.abs(steps).max(axis=1)
@@ -277,17 +278,20 @@ def resample(
     antialias: bool = False,
     displacement: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Resample from one grid onto another, through a warp and an affine between their worlds.
+    """Resample from one grid to another, through a warp and an affine between their worlds.
+
+    This is the resampler of the method: linear, differentiable, for batches of images and fields
+    on any device, with an optional warp in the same interpolation.
 
     Parameters
     ----------
     data : torch.Tensor
-        (B, C, X, Y, Z) on ``source``. Vectors are resampled by component: their components stay
+        (B, C, X, Y, Z) on ``source``. Vectors are resampled by component; their components stay
         along the axes of the source's world, see :func:`transform_vectors`.
     source, target : Grid
-        The grids.
+        Grids of the input and the output.
     target_to_source : numpy.ndarray, optional
-        4 x 4 matrix from the target's world to the source's world (identity where not given).
+        4 x 4 matrix from the target's world to the source's world; identity by default.
     mode, padding : str
         See :func:`sample`.
     antialias : bool

@@ -1,4 +1,4 @@
-"""Jacobian determinants: how much a warp makes each place grow or shrink."""
+"""Jacobian determinants of warps: local expansion and contraction."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from bids_interp.spatial.fields import _warp_voxels, count_squarings, to_voxels
 from bids_interp.spatial.grid import Grid
 
-#: Determinants below this are set to it before the logarithm; they are counted as folds.
+#: Lower limit of determinants before the logarithm; smaller ones count as folds.
 SMALLEST_DETERMINANT = 1e-6
 
 
 def _determinant(columns: list[torch.Tensor]) -> torch.Tensor:
-    """Determinant of 3 x 3 matrices given as three columns (B, 3, ...), without LAPACK."""
+    """Return the determinant of 3 x 3 matrices given as three columns (B, 3, ...)."""
     a, b, c = columns
     cross = torch.stack(
         [
@@ -27,32 +27,32 @@ def _determinant(columns: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _central(steps: torch.Tensor, axis: int) -> torch.Tensor:
-    """Central difference along a voxel axis, one-sided at the two faces."""
+    """Return central differences along a voxel axis, one-sided at the two faces."""
     return torch.gradient(steps, dim=2 + axis)[0]
 
 
 def jacobian_determinant(displacement: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Determinant of the Jacobian of ``p -> p + u(p)`` by central differences.
+    """Return the Jacobian determinant of ``p -> p + u(p)`` by central differences.
 
     Parameters
     ----------
     displacement : torch.Tensor
         (B, 3, X, Y, Z), mm along world axes.
     grid : Grid
-        Where it lives.
+        Grid of the displacement.
 
     Returns
     -------
     torch.Tensor
-        (B, 1, X, Y, Z). Above 1 the place grows under the map, below 1 it shrinks. For the
-        forward map of a simulation that is growth from the observed to the simulated image.
+        (B, 1, X, Y, Z). Values above 1 mean local expansion under the map, values below 1
+        contraction; for the forward map of a simulation, from the observed to the simulated image.
     """
-    # The determinant does not depend on the basis: in voxel steps no spacing enters.
+    # The determinant does not depend on the basis, and voxel steps need no spacing.
     return voxel_determinant(to_voxels(displacement, grid))
 
 
 def voxel_determinant(steps: torch.Tensor) -> torch.Tensor:
-    """:func:`jacobian_determinant` of a displacement in voxel steps along i, j, k."""
+    """Return :func:`jacobian_determinant` for a displacement in voxel steps along i, j, k."""
     columns = []
     for axis in range(3):
         column = _central(steps, axis)
@@ -63,11 +63,11 @@ def voxel_determinant(steps: torch.Tensor) -> torch.Tensor:
 
 
 def log_jacobian(displacement: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Natural logarithm of :func:`jacobian_determinant`, (B, 1, X, Y, Z).
+    """Return the natural logarithm of :func:`jacobian_determinant`, (B, 1, X, Y, Z).
 
-    Positive = local expansion, negative = local contraction; the volume change in percent is
-    ``100 * (exp(logJ) - 1)``. Folded voxels get the logarithm of a tiny number: count them with
-    :func:`count_folded`.
+    Positive values mean local expansion, negative values contraction; the volume change in percent
+    is ``100 * (exp(logJ) - 1)``. Folded voxels get the logarithm of a tiny number;
+    :func:`count_folded` counts them.
     """
     return jacobian_determinant(displacement, grid).clamp_min(SMALLEST_DETERMINANT).log()
 
@@ -75,20 +75,20 @@ def log_jacobian(displacement: torch.Tensor, grid: Grid) -> torch.Tensor:
 def flow_log_jacobian(
     velocity: torch.Tensor, grid: Grid, squarings: int | None = None
 ) -> torch.Tensor:
-    """Log-Jacobian of exp(v), accumulated along the squarings.
+    """Return the log-Jacobian of exp(v), accumulated along the squarings.
 
-    log det D(f o f)(p) = log det Df(f(p)) + log det Df(p), so each squaring doubles the map by
-    adding the log-Jacobian to itself, pulled back. Independent of the differences of the
-    integrated map, and therefore its cross-check.
+    log det D(f o f)(p) = log det Df(f(p)) + log det Df(p), so each squaring adds the pulled-back
+    log-Jacobian to itself. This does not use differences of the integrated map, and therefore
+    serves as a cross-check.
 
     Parameters
     ----------
     velocity : torch.Tensor
         (B, 3, X, Y, Z) mm per unit time.
     grid : Grid
-        Where it lives.
+        Grid of the velocity.
     squarings : int, optional
-        As in :func:`bids_interp.spatial.fields.exponential`.
+        See :func:`bids_interp.spatial.fields.exponential`.
 
     Returns
     -------
@@ -106,16 +106,16 @@ def flow_log_jacobian(
 
 
 def count_folded(displacement: torch.Tensor, grid: Grid, mask: torch.Tensor | None = None) -> int:
-    """Number of voxels whose Jacobian determinant is not positive.
+    """Return the number of voxels whose Jacobian determinant is not positive.
 
     Parameters
     ----------
     displacement : torch.Tensor
         (B, 3, X, Y, Z) mm.
     grid : Grid
-        Where it lives.
+        Grid of the displacement.
     mask : torch.Tensor, optional
-        (B, 1, X, Y, Z) boolean; everything where not given.
+        (B, 1, X, Y, Z) boolean; all voxels by default.
     """
     folded = jacobian_determinant(displacement, grid) <= 0
     if mask is not None:
@@ -124,11 +124,11 @@ def count_folded(displacement: torch.Tensor, grid: Grid, mask: torch.Tensor | No
 
 
 def digital_folding_volume(displacement: torch.Tensor, grid: Grid) -> float:
-    """Volume in mm^3 that the digital map turns inside out.
+    """Return the folded volume of the digital map in mm^3.
 
-    The determinant is taken with each of the eight combinations of forward and backward
-    differences; the negative parts are added and averaged over the combinations. A map without
-    folds at voxel centres by central differences can still fold between them.
+    The determinant is computed with each of the eight combinations of forward and backward
+    differences; the negative parts are summed and averaged over the combinations. A map that has
+    no folds by central differences at voxel centres can still fold between them.
 
     References
     ----------
@@ -156,7 +156,7 @@ def digital_folding_volume(displacement: torch.Tensor, grid: Grid) -> float:
 
 
 def percent_change(log_j: np.ndarray) -> np.ndarray:
-    """Volume change in percent of a log-Jacobian.
+    """Convert a log-Jacobian to volume change in percent.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Cubic B-splines: smooth fields on a coarse lattice, evaluated exactly on finer grids.
+"""Splines: smooth fields on a coarse lattice, evaluated exactly on finer grids.
 
-A trilinear upsampling of a coarse velocity has a gradient that jumps from cell to cell, and its
-log-Jacobian shows the facets. A cubic B-spline is twice continuously differentiable, so maps
-stay smooth at 1 mm whatever the resolution of the model.
+Trilinear upsampling of a coarse velocity gives a gradient that jumps from cell to cell, which shows
+as facets in the log-Jacobian. A cubic B-spline is twice continuously differentiable, so maps are
+smooth at 1 mm for any resolution of the model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bids_interp.spatial.grid import Grid
 
 
 def _basis(distance: np.ndarray) -> np.ndarray:
-    """Centred cubic B-spline."""
+    """Return the centred cubic B-spline."""
     t = np.abs(distance)
     inner = 2.0 / 3.0 - t**2 + t**3 / 2.0
     outer = (2.0 - t) ** 3 / 6.0
@@ -24,9 +24,9 @@ def _basis(distance: np.ndarray) -> np.ndarray:
 
 
 def axis_weights(size: int, positions: np.ndarray) -> np.ndarray:
-    """Weights of the coefficients of one axis, (len(positions), size).
+    """Return the weights of the coefficients of one axis, (len(positions), size).
 
-    The lattice is mirrored at its ends; positions (in lattice steps) outside of it get zero.
+    The lattice is mirrored at its ends; positions (in lattice steps) outside it get zero.
     """
     positions = np.asarray(positions, dtype=np.float64)
     weights = np.zeros((len(positions), size))
@@ -41,20 +41,20 @@ def axis_weights(size: int, positions: np.ndarray) -> np.ndarray:
 
 
 def is_aligned(source: Grid, target: Grid) -> bool:
-    """Say whether the axes of both grids run in parallel, so that evaluation separates."""
+    """Return True if the axes of both grids are parallel, so that evaluation is separable."""
     between = np.linalg.inv(source.linear) @ target.linear
     return bool(np.allclose(between, np.diag(np.diag(between)), atol=1e-6))
 
 
 class SplineEvaluator:
-    """Evaluate B-spline coefficients of one grid on another whose axes run in parallel.
+    """Evaluation of B-spline coefficients on another grid with parallel axes.
 
     Parameters
     ----------
     source : Grid
-        The lattice of the coefficients.
+        Lattice of the coefficients.
     target : Grid
-        Where values are wanted; its axes run along those of ``source``.
+        Grid of the values; its axes are parallel to those of ``source``.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class SplineEvaluator:
 
     def __init__(self, source: Grid, target: Grid) -> None:
         if not is_aligned(source, target):
-            raise ValueError('B-splines are evaluated on grids with parallel axes only.')
+            raise ValueError('B-splines can only be evaluated on grids with parallel axes.')
         matrix = np.linalg.inv(source.affine) @ target.affine
         self.weights = [
             torch.as_tensor(
@@ -75,7 +75,7 @@ class SplineEvaluator:
         ]
 
     def __call__(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Values (B, C, X', Y', Z') of coefficients (B, C, X, Y, Z)."""
+        """Return the values (B, C, X', Y', Z') of coefficients (B, C, X, Y, Z)."""
         a, b, c = (weights.to(coefficients) for weights in self.weights)
         data = torch.einsum('zk,ncijk->ncijz', c, coefficients)
         data = torch.einsum('yj,ncijz->nciyz', b, data)
@@ -83,7 +83,7 @@ class SplineEvaluator:
 
 
 def spline_coefficients(values: np.ndarray) -> np.ndarray:
-    """Coefficients of the cubic B-spline that interpolates values (C, X, Y, Z)."""
+    """Return the coefficients of the cubic B-spline that interpolates values (C, X, Y, Z)."""
     return np.stack(
         [
             scipy.ndimage.spline_filter(channel, order=3, mode='mirror', output=np.float32)
@@ -98,19 +98,22 @@ def refine_velocity(
     target: Grid,
     target_to_source: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Carry a velocity field to another grid, and to another world, by cubic splines.
+    """Resample a velocity field to another grid and world by cubic splines.
+
+    Unlike :func:`bids_interp.spatial.resample`, this keeps the gradient of the field continuous,
+    as the log-Jacobian needs.
 
     Parameters
     ----------
     velocity : numpy.ndarray
         (3, X, Y, Z), mm along the axes of the source's world.
     source : Grid
-        Where it lives (a template).
+        Grid of the velocity (in template space).
     target : Grid
-        Where it is wanted (the same template, or a subject's own space).
+        Grid of the result (in template space or a subject's own space).
     target_to_source : numpy.ndarray, optional
-        4 x 4 affine from the target's world to the source's. A velocity there is carried over by
-        the inverse of its linear part, v'(p) = L^-1 v(A p), so that exp(v') = A^-1 exp(v) A.
+        4 x 4 affine A from the target's world to the source's, with linear part L. The result is
+        v'(p) = L^-1 v(A p), so that exp(v') = A^-1 exp(v) A.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def refine_velocity(
     if is_aligned(source, carried):
         refined = SplineEvaluator(source, carried)(coefficients)
     else:
-        # A rotated grid: splines onto a lattice as fine as the target, linear from there.
+        # For a rotated grid: splines to a lattice as fine as the target, then linear.
         lattice = source.with_spacing(max(1.0, float(carried.spacing.min())))
         refined = resample(SplineEvaluator(source, lattice)(coefficients), lattice, carried)
     return transform_vectors(refined, np.linalg.inv(between))

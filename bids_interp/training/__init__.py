@@ -1,1 +1,1 @@
-"""From a labelled cohort to trained classifiers and simulators."""
+"""Training of classifiers and simulators on a labelled cohort."""

@@ -1,4 +1,4 @@
-"""From trained folds to a bundle: out-of-fold answers, metrics, configuration."""
+"""Assembly of trained folds: out-of-fold predictions, metrics, maps and subject folds."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from bids_interp.training.fold import FoldResult
 
 @dataclass(frozen=True)
 class Assembled:
-    """What all folds together say.
+    """Combined results of all folds.
 
     Parameters
     ----------
     oof : OutOfFold
-        Answers of models that have not seen the image.
+        Out-of-fold predictions.
     fold_of : numpy.ndarray
-        (N,) the fold that tests each image.
+        (N,) fold that tests each image.
     metrics : dict
-        Of classifier, confounds and simulators.
+        Metrics of classifier, confounds and simulators.
     maps : dict of numpy.ndarray
-        (X, Y, Z) mean over the folds of their maps.
+        (X, Y, Z) mean maps over the folds.
     """
 
     oof: OutOfFold
@@ -55,20 +55,20 @@ def assemble(
     seed: int,
     categories: Collection[str] = (),
 ) -> Assembled:
-    """Put the folds together and measure them on the images that each has not seen.
+    """Combine the folds and measure them on their test images.
 
     Parameters
     ----------
     cohort, folds, results
-        Of the training, in order.
+        Cohort, folds and results in the order of the folds.
     covariates : mapping
-        Column to its N values, None where missing.
+        Column name to N values, None where missing.
     site : str, optional
-        Which of them is the site.
+        Covariate that is the site.
     seed : int
-        Of bootstrap and permutations.
+        Random seed of bootstrap and permutations.
     categories : collection of str
-        Columns whose values are names, also where they look like numbers; the site always is.
+        Categorical columns, even if their values look like numbers. The site is always one.
     """
     categories = {*categories, *([] if site is None else [site])}
     fold_of = np.zeros(len(cohort), int)
@@ -101,7 +101,7 @@ def assemble(
         metrics['covariates'] = covariate_metrics(
             oof, covariates, parts, seed, categories=categories
         )
-    # z-scores inside the brain are negative where it is dark; only the background is 0.
+    # Only the background is exactly 0; z-scores of dark voxels in the brain are negative.
     inside = cohort.images[:, 0].numpy()[:, cohort.mask] != 0
     metrics['mask'] = mask_metrics(oof, inside, parts, seed)
     maps = {
@@ -119,14 +119,14 @@ def _measure_test(cohort: Cohort, fold: Fold, result: FoldResult) -> None:
 
 
 def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str, Any]:
-    """How far the folds agree on the map, and whether held-out simulations change the answer.
+    """Measure the agreement of the folds and the validity of held-out simulations.
 
     Returns
     -------
     dict
         ``fold_ncc``, mean NCC between the maps of two folds for each direction; ``validity`` and
-        ``effectiveness``, means over folds, contrasts and directions; and what the folds were
-        chosen by.
+        ``effectiveness``, means over folds, contrasts and directions; ``split_half_ncc`` and
+        ``audit_ncc``, means over the folds, if they were measured.
     """
     measured = [result.trained.metrics.simulator or SimulatorMetrics() for result in results]
     sides = [side for fold in measured for row in fold.validity for side in row.sides]
@@ -157,15 +157,15 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def subject_folds(cohort: Cohort, fold_of: np.ndarray, salt: str) -> dict[str, Sequence[int]]:
-    """Salted identities of all training subjects, each with the folds that may explain it."""
-    known: dict[str, Sequence[int]] = {}
+    """Map the salted keys of all training subjects to the folds that may explain them."""
+    folds: dict[str, Sequence[int]] = {}
     for index, keys in enumerate(cohort.keys):
         for key in keys:
-            known[salted(salt, key)] = [int(fold_of[index])]
-    return known
+            folds[salted(salt, key)] = [int(fold_of[index])]
+    return folds
 
 
 def make_salt(cohort: Cohort, seed: int) -> str:
-    """Salt of a bundle: the same for the same training, so that its files are the same."""
+    """Derive the salt of a bundle from the cohort, so that equal trainings give equal files."""
     digest = hashlib.sha256(repr((sorted(cohort.keys), seed)).encode())
     return digest.hexdigest()[:16]

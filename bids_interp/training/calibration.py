@@ -1,4 +1,4 @@
-"""What the validation split says about a classifier's scale: temperature and class gaps."""
+"""Calibration of a classifier on the validation split: temperature and class gaps."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from scipy.special import logsumexp
 
 from bids_interp.models.target import Target
 
-#: A gap below this many standard deviations of the scores would make the simulator's hinge
-#: undefined when a classifier is at chance; of logits where it always says the same.
+#: Smallest class gap in standard deviations of the scores (in logits if they are constant), so
+#: that the simulator's hinge stays defined for a classifier at chance.
 SMALLEST_GAP = 0.5
 
 
 def fit_temperature(outputs: np.ndarray, labels: np.ndarray, target: Target) -> float:
-    """Temperature that minimises the cross-entropy of outputs / T, within [0.25, 8].
+    """Fit the temperature T in [0.25, 8] that minimises the cross-entropy of outputs / T.
 
     Parameters
     ----------
     outputs : numpy.ndarray
         (N, K) logits.
     labels : numpy.ndarray
-        (N,) numbers of the classes.
+        (N,) class indices.
     target : Target
-        What the labels say; for a regression the temperature is 1.
+        Meaning of the labels; the temperature of a regression is 1.
 
     References
     ----------
@@ -42,14 +42,14 @@ def fit_temperature(outputs: np.ndarray, labels: np.ndarray, target: Target) -> 
 
 
 def as_class_logits(outputs: np.ndarray, target: Target) -> np.ndarray:
-    """Logits (N, classes): a single logit is that of the positive class against 0."""
+    """Return logits (N, classes); a binary logit becomes two columns, 0 and the logit."""
     if target.kind == 'binary':
         return np.concatenate([np.zeros_like(outputs), outputs], axis=1)
     return outputs
 
 
 def probabilities(outputs: np.ndarray, temperature: float, target: Target) -> np.ndarray:
-    """Calibrated probabilities (N, classes); no column for a regression."""
+    """Return calibrated probabilities (N, classes), without columns for a regression."""
     if target.kind == 'regression':
         return np.zeros((len(outputs), 0))
     scaled = as_class_logits(np.asarray(outputs, np.float64), target) / temperature
@@ -57,10 +57,10 @@ def probabilities(outputs: np.ndarray, temperature: float, target: Target) -> np
 
 
 def class_gaps(outputs: np.ndarray, labels: np.ndarray, target: Target) -> list[float]:
-    """Median score of the positive class minus that of the negative one, for each contrast.
+    """Median score of the positive class minus that of the negative class, for each contrast.
 
-    At least half a standard deviation of the scores; for a regression 1, a standard deviation of
-    the target.
+    The smallest gap is half a standard deviation of the scores. The gap of a regression is 1, one
+    standard deviation of the target.
 
     Examples
     --------

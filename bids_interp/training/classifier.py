@@ -1,4 +1,4 @@
-"""Training of a robust classifier on one fold."""
+"""Classifier training on one fold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from torch import nn
 
 from bids_interp.evaluation.scores import auc
 from bids_interp.models.networks.registry import build_classifier
-from bids_interp.training.cohort.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
+from bids_interp.training.cohort.augment import (
+    CLASSIFIER_AUGMENTATION,
+    Augmentation,
+    draw_transformation,
+)
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.loop.engine import StepTask
@@ -22,30 +26,30 @@ from bids_interp.training.losses import gradient_penalty
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """How a classifier is trained.
+    """Settings of the training of a classifier.
 
     Parameters
     ----------
     architecture, arguments
-        Of :func:`bids_interp.models.networks.registry.build_classifier`.
+        Arguments of :func:`bids_interp.models.networks.registry.build_classifier`.
     steps, batch : int
-        Steps and images a step, as many of each class.
+        Number of steps, and images per step, balanced over the classes.
     optimizer, schedule : str
         See :class:`bids_interp.training.loop.engine.StepTask`.
     learning_rate, weight_decay : float
-        Of the optimiser.
+        Settings of the optimiser.
     gradient_penalty : float
-        Weight of the squared norm of the input gradient: a classifier that does not hang on
+        Weight of the squared norm of the input gradient. A classifier that does not depend on
         single voxels has maps that follow anatomy.
     penalty_every : int
-        Steps between evaluations of the penalty, whose weight is multiplied by it: its double
-        backward pass costs more than all the rest of a step.
+        Steps between evaluations of the penalty, whose weight is multiplied by this number. Its
+        double backward pass costs more than the rest of a step.
     label_smoothing : float
-        Targets are this far from 0 and 1.
+        Distance of the targets from 0 and 1.
     validate_every : int
         Steps between evaluations on the validation split; the best state is kept.
     augmentation : Augmentation, optional
-        Random transformations; none where not given.
+        Random transformations, or None for no augmentation.
     """
 
     architecture: str = 'robust'
@@ -65,7 +69,7 @@ class ClassifierRecipe:
 
 @torch.no_grad()
 def predict_outputs(network: nn.Module, images: torch.Tensor, batch: int = 16) -> np.ndarray:
-    """Outputs (N, K) of images (N, 1, X, Y, Z), in evaluation mode, on the network's device."""
+    """Predict outputs (N, K) of images (N, 1, X, Y, Z) in evaluation mode."""
     device = next((parameter.device for parameter in network.parameters()), torch.device('cpu'))
     was_training = network.training
     if was_training:
@@ -77,7 +81,7 @@ def predict_outputs(network: nn.Module, images: torch.Tensor, batch: int = 16) -
 
 
 class ClassifierTask(StepTask):
-    """Train a classifier on the training split and keep the state that validates best."""
+    """Training of a classifier that keeps the state with the lowest validation loss."""
 
     def __init__(self, cohort: Cohort, fold: Fold, recipe: ClassifierRecipe, seed: int) -> None:
         super().__init__(recipe.optimizer, recipe.schedule)
@@ -104,7 +108,7 @@ class ClassifierTask(StepTask):
         self.truth = torch.as_tensor(values)
 
     def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
-        """Loss plus gradient penalty on a balanced, transformed batch."""
+        """Return loss plus gradient penalty on a balanced, transformed batch."""
         recipe, grid = self.recipe, self.cohort.grid
         step = self.global_step
         rng, generator = step_generators(self.seed, 'classifier', step)
@@ -115,7 +119,7 @@ class ClassifierTask(StepTask):
         drawn = (
             None
             if recipe.augmentation is None
-            else draw(recipe.augmentation, len(images), grid, generator)
+            else draw_transformation(recipe.augmentation, len(images), grid, generator)
         )
         mine = self.part(len(chosen), batch_index)
         images = images[mine].to(self.device)
@@ -140,7 +144,7 @@ class ClassifierTask(StepTask):
     def _loss(
         self, outputs: torch.Tensor, truth: torch.Tensor, smoothing: float = 0.0
     ) -> torch.Tensor:
-        """Cross-entropy, or mean squared error of a regression."""
+        """Return the cross-entropy, or the mean squared error of a regression."""
         kind = self.cohort.target.kind
         if kind == 'multiclass':
             return F.cross_entropy(outputs, truth.long(), label_smoothing=smoothing)
@@ -151,7 +155,7 @@ class ClassifierTask(StepTask):
         return F.binary_cross_entropy_with_logits(outputs[:, 0], targets)
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
-        """Validate before a step, so that a checkpoint taken after the last one repeats it."""
+        """Validate before a step, so that a resumed run repeats the validation."""
         is_due = self.global_step and self.global_step % self.recipe.validate_every == 0
         if is_due and batch_index % self.trainer.accumulate_grad_batches == 0:
             self.log_dict(self._validate())
@@ -161,7 +165,7 @@ class ClassifierTask(StepTask):
         self._validate()
 
     def _validate(self) -> dict[str, float]:
-        """Remember the state that is best on the validation split."""
+        """Keep the state that is best on the validation split."""
         chosen = self.fold.validation
         outputs = predict_outputs(self.network, self.cohort.images[chosen])
         loss = float(self._loss(torch.from_numpy(outputs), self.truth[chosen]))
@@ -178,14 +182,14 @@ class ClassifierTask(StepTask):
         return logged
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the best state with the checkpoint."""
+        """Store the best state in the checkpoint."""
         checkpoint['best_loss'], checkpoint['best_state'] = self.best_loss, self.best_state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the best state back."""
+        """Restore the best state."""
         self.best_loss, self.best_state = checkpoint['best_loss'], checkpoint['best_state']
 
     def result(self) -> nn.Module:
-        """The network in its best state, frozen."""
+        """Return the network in its best state, frozen."""
         self.network.load_state_dict(self.best_state)
         return self.network.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Scale a template so that dose 1 is the gap between the classes, for images not trained with."""
+"""Dose scale of a template: dose 1 moves the logit of held-out images by one class gap."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.simulator import Opponent
 
-#: Images that are simulated in both directions for each trial.
+#: Number of images that are simulated in both directions per trial.
 IMAGES = 16
 TRIALS = 6
-#: Trials end when the median shift is as close to the gap as this.
+#: Relative difference between median shift and class gap at which the trials end.
 CLOSE = 0.05
-#: Limits of the factor of one trial, and of all together.
+#: Range of the factor of one trial, and of the total factor.
 STEP = (0.25, 2.0)
 FACTORS = (0.02, 8.0)
 
@@ -29,32 +29,31 @@ def scale_to_dose(
 ) -> list[float]:
     """Scale the template of each contrast, in place.
 
-    The hinge of the training asks for at least the gap, so that a template may end stronger than it
-    has to be, or, when steps are few, weaker. Its pattern stays the same.
+    The hinge of the training requires a shift of at least the class gap, so that a template may end
+    up too strong, or too weak after few steps. Scaling keeps its pattern.
 
     Parameters
     ----------
     simulator : Simulator
-        Without a residual, or with one that has not been trained.
+        Simulator without a trained residual.
     opponent : Opponent
-        Frozen classifiers and their gaps.
+        Frozen classifiers and their class gaps.
     cohort : Cohort
-        Images.
+        Cohort with the images.
     images : numpy.ndarray
-        Indices of images that the classifiers were not trained with; at most
-        :data:`IMAGES` are used, see :func:`evenly`.
+        Indices of held-out images. At most :data:`IMAGES` are used, see :func:`balanced_subset`.
     device : str
-        Where.
+        Device that computes the simulations.
 
     Returns
     -------
     list of float
-        The factor of each contrast; 1 where nothing moves the score.
+        Factor of each contrast; 1 if the template does not move the score.
     """
     simulator.to(device).eval()
     for member in opponent.members:
         member.to(device)
-    chosen = cohort.images[evenly(cohort, images, IMAGES)]
+    chosen = cohort.images[balanced_subset(cohort, images, IMAGES)]
     factors = []
     for number, contrast in enumerate(cohort.target.contrasts):
         template = simulator.template.data[number]
@@ -74,25 +73,25 @@ def scale_to_dose(
     return factors
 
 
-def evenly(cohort: Cohort, images: np.ndarray, count: int) -> np.ndarray:
-    """Some images, in their order, drawn evenly over the classes.
+def balanced_subset(cohort: Cohort, images: np.ndarray, count: int) -> np.ndarray:
+    """Select images evenly over the classes, keeping their order.
 
-    In a table that is sorted by class the first ones would be of one class alone. Of each class,
-    and of a regression, the first are taken; where a class has too few, more of the others.
+    The first images of each class are selected. If a class has too few, the other classes fill up.
+    For a regression, the first images are selected.
 
     Parameters
     ----------
     cohort : Cohort
-        With the classes.
+        Cohort with the labels.
     images : numpy.ndarray
-        Indices to choose from.
+        Indices to select from.
     count : int
-        How many at most.
+        Largest number of images.
 
     Returns
     -------
     numpy.ndarray
-        Indices, a part of ``images``.
+        Selected indices.
     """
     if cohort.target.kind == 'regression':
         return images[:count]
@@ -111,7 +110,7 @@ def _effectiveness(
     number: int,
     before: list[np.ndarray],
 ) -> float:
-    """Median shift of the scores in units of the gap, over images, directions and classifiers."""
+    """Median shift in class gaps over images, directions and classifiers."""
     contrast, grid = cohort.target.contrasts[number], cohort.grid
     shifts = []
     for member, gaps, first in zip(opponent.members, opponent.gaps, before, strict=True):

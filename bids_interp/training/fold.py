@@ -1,4 +1,4 @@
-"""One fold from start to end: classifiers, calibration, simulator."""
+"""Fold training from start to end: classifiers, calibration, simulator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bids_interp.training.loop.engine import run_task
 from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
-from bids_interp.training.selection import select
+from bids_interp.training.selection import select_recipe
 from bids_interp.training.simulator import (
     Opponent,
     SimulatorRecipe,
@@ -38,63 +38,63 @@ from bids_interp.training.simulator import (
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where and how a fold is computed.
+class FoldWorkspace:
+    """Folder and devices with which a fold is trained.
 
     Parameters
     ----------
     directory : pathlib.Path
-        Work directory of this fold.
+        Work directory of the fold.
     device : str
         ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
     n_devices : int
-        Processes that share each batch.
-    tell : callable, optional
-        Takes a line of text about the progress.
+        Number of processes that share each batch.
+    report : callable, optional
+        Function that takes a line of text about the progress.
     """
 
     directory: Path
     device: str = 'cpu'
     n_devices: int = 1
-    tell: Callable[[str], None] | None = None
+    report: Callable[[str], None] | None = None
 
     def run(self, task: Any, folder: Path, name: str) -> None:
-        """Run a task here."""
+        """Train a task with checkpoints in a folder."""
         run_task(
             task,
             folder,
             device=self.device,
             n_devices=self.n_devices,
             name=name,
-            tell=self.tell,
+            report=self.report,
         )
 
 
 @dataclass(frozen=True)
 class FoldRun:
-    """One fold while it is trained: with whom, where, and from which seed.
+    """Training of one fold, with its data, workspace and seed.
 
     Parameters
     ----------
-    cohort, fold, index, place, seed
+    cohort, fold, index, workspace, seed
         See :func:`train_fold`.
     name : str
-        What the progress calls it.
+        Name in progress lines.
     """
 
     cohort: Cohort
     fold: Fold
     index: int
-    place: Place
+    workspace: FoldWorkspace
     seed: int
     name: str
 
     def seed_of(self, *parts: object) -> int:
-        """Seed of one training, from whatever tells it from the others."""
+        """Derive the seed of one training from values that identify it."""
         return derived_seed(self.seed, *parts) % 2**31
 
     def opponent(self, members: list[nn.Module]) -> Opponent:
-        """Frozen classifiers with their class gaps on the validation split."""
+        """Combine frozen classifiers with their class gaps on the validation split."""
         held_out = self.cohort.images[self.fold.validation]
         labels, target = self.cohort.labels[self.fold.validation], self.cohort.target
         gaps = (class_gaps(predict_outputs(m, held_out), labels, target) for m in members)
@@ -103,17 +103,17 @@ class FoldRun:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A trained fold and its outputs on everybody it has not been trained with.
+    """Trained fold with its test outputs and mean maps.
 
     Parameters
     ----------
     trained : TrainedFold
-        For the bundle.
+        Weights and metrics for the bundle.
     test_outputs : numpy.ndarray
         (N, K) outputs for ``fold.test``, in its order.
     maps : dict of numpy.ndarray
-        (X, Y, Z) mean log-Jacobian of validation images on the model's grid: ``inject``,
-        ``remove``, and for a given classifier ``audit`` (trained without transformations).
+        (X, Y, Z) mean log-Jacobian of validation images on the grid of the model: ``inject``,
+        ``remove`` and, for an external classifier, ``audit`` (trained without transformations).
     """
 
     trained: TrainedFold
@@ -126,32 +126,32 @@ def train_fold(
     fold: Fold,
     index: int,
     recipe: TrainingRecipe,
-    place: Place,
+    workspace: FoldWorkspace,
     *,
     seed: int,
     external: nn.Module | None = None,
 ) -> FoldResult:
-    """Train one fold; a killed run goes on where it stopped.
+    """Train one fold, resuming a killed run.
 
-    Calibration, class gap and choices come from the validation split: the test split is only
+    Temperature, class gap and all selections come from the validation split. The test split is only
     predicted.
 
     Parameters
     ----------
     cohort : Cohort
-        Everybody.
+        Cohort.
     fold : Fold
-        Whose indices.
+        Indices of the fold.
     index : int
         Number of the fold.
     recipe : TrainingRecipe
-        How.
-    place : Place
-        Where.
+        Settings.
+    workspace : FoldWorkspace
+        Folder and devices.
     seed : int
-        Of the whole training.
+        Random seed of the whole training.
     external : torch.nn.Module, optional
-        A trained classifier in evaluation mode; then only the simulator is trained.
+        Trained classifier in evaluation mode. If given, only the simulator is trained.
 
     Raises
     ------
@@ -159,9 +159,9 @@ def train_fold(
         If the published simulator does not fit the grid.
     """
     if isinstance(recipe.simulator, PaperRecipe):
-        # Before hours are spent on a classifier that its simulator cannot follow.
+        # Checked first, before hours are spent on the classifier.
         check_published_grid(cohort.grid.shape)
-    run = FoldRun(cohort, fold, index, place, seed, f'fold {index + 1}')
+    run = FoldRun(cohort, fold, index, workspace, seed, f'fold {index + 1}')
     members = _train_classifiers(run, recipe) if external is None else [external]
     network = members[0] if len(members) == 1 else Ensemble(members)
     labels, target = cohort.labels[fold.validation], cohort.target
@@ -170,7 +170,7 @@ def train_fold(
     gaps = class_gaps(outputs, labels, target)
     opponent = run.opponent(members)
     kind = 'given' if external is not None else recipe_digest((recipe.classifier, recipe.members))
-    folder = place.directory / f'classifier-{kind}'
+    folder = workspace.directory / f'classifier-{kind}'
     simulator, measured = _train_simulator(run, recipe.simulator, opponent, network, folder)
     simulator.cpu().eval().requires_grad_(False)
     network.cpu()
@@ -200,9 +200,9 @@ def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[nn.Module]:
     """Train the classifiers of a fold from different seeds."""
     members = []
     for number in range(recipe.members):
-        # The first member has the seed that it has when it is alone.
+        # The first member has the same seed as a single classifier.
         own = (number,) if number else ()
-        folder = run.place.directory / f'classifier-{recipe_digest(recipe.classifier)}'
+        folder = run.workspace.directory / f'classifier-{recipe_digest(recipe.classifier)}'
         label = f'{run.name}, classifier'
         if number:
             folder, label = folder / f'member-{number}', f'{label} {number + 1}'
@@ -215,28 +215,28 @@ def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[nn.Module]:
 def train_classifier(
     run: FoldRun, recipe: ClassifierRecipe | MorphometryRecipe, folder: Path, seed: int
 ) -> nn.Module:
-    """Train one classifier; a killed run goes on where it stopped.
+    """Train one classifier, resuming a killed run.
 
     Parameters
     ----------
     run : FoldRun
-        With whom and where; its name is that of this training.
+        Fold, workspace and name of the training.
     recipe : ClassifierRecipe or MorphometryRecipe
-        How.
+        Settings.
     folder : pathlib.Path
-        For checkpoints.
+        Folder of the checkpoints.
     seed : int
-        Of this training.
+        Random seed of this training.
 
     Returns
     -------
     torch.nn.Module
-        In evaluation mode, frozen, on the CPU.
+        Frozen classifier in evaluation mode on the CPU.
     """
     if isinstance(recipe, MorphometryRecipe):
-        return fit_morphometry(run.cohort, run.fold, recipe, seed, run.place.device)
+        return fit_morphometry(run.cohort, run.fold, recipe, seed, run.workspace.device)
     task = ClassifierTask(run.cohort, run.fold, recipe, seed)
-    run.place.run(task, folder, run.name)
+    run.workspace.run(task, folder, run.name)
     return task.result().cpu()
 
 
@@ -247,7 +247,7 @@ def _train_simulator(
     network: nn.Module,
     folder: Path,
 ) -> tuple[Simulator | PaperSimulator, SimulatorMetrics]:
-    """Train the simulator of a fold; also what it was chosen by."""
+    """Train the simulator of a fold; return it with the measurements of its selection."""
     if isinstance(recipe, PaperRecipe):
         published = PaperSimulator(run.cohort.grid, run.cohort.mask)
         seed = run.seed_of('simulator', 'paper', run.index)
@@ -255,10 +255,10 @@ def _train_simulator(
             run.cohort, run.fold.train, opponent, published, recipe, seed
         )
         own = folder / f'paper-{recipe_digest(recipe)}'
-        run.place.run(paper_task, own, f'{run.name}, simulator')
+        run.workspace.run(paper_task, own, f'{run.name}, simulator')
         return published, SimulatorMetrics()
     own = folder / f'simulator-{recipe_digest(recipe)}'
-    selection = select(
+    selection = select_recipe(
         run.cohort,
         run.fold,
         opponent,
@@ -266,8 +266,8 @@ def _train_simulator(
         recipe,
         own,
         seed=derived_seed(run.seed, 'selection', run.index),
-        device=run.place.device,
-        tell=run.place.tell,
+        device=run.workspace.device,
+        report=run.workspace.report,
     )
     simulator = train_stages(run, selection.recipe, opponent, own)
     return simulator, SimulatorMetrics(selection.recipe.minimality, selection.rows or None)
@@ -276,23 +276,25 @@ def _train_simulator(
 def train_stages(
     run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
 ) -> Simulator:
-    """Train template and residual, one after the other."""
+    """Train first the template, then the residual of a simulator."""
     torch.manual_seed(run.seed_of('simulator', run.index))
     simulator = make_simulator(run.cohort, recipe)
     for stage in ('template', 'residual'):
         seed = run.seed_of('simulator', stage, run.index)
         task = SimulatorTask(run.cohort, run.fold.train, opponent, simulator, recipe, stage, seed)
         if task.max_steps:
-            run.place.run(task, folder / stage, f'{run.name}, {stage} of the simulator')
+            run.workspace.run(task, folder / stage, f'{run.name}, {stage} of the simulator')
         if stage == 'template':
-            scale_to_dose(simulator, opponent, run.cohort, run.fold.validation, run.place.device)
+            scale_to_dose(
+                simulator, opponent, run.cohort, run.fold.validation, run.workspace.device
+            )
     return simulator
 
 
 def _audit_map(
     run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
 ) -> np.ndarray:
-    """Map of what moves this very classifier: no transformations, and small changes for free."""
+    """Return the map of a simulator without transformations and with weak penalties."""
     audit = replace(
         recipe,
         capacity='template',
@@ -311,8 +313,8 @@ def _audit_map(
 
 
 def _maps(run: FoldRun, simulator: Simulator | PaperSimulator) -> dict[str, np.ndarray]:
-    """Mean maps of the validation images in both directions."""
-    # A template does not look at the image, so one image is as good as all.
+    """Return the mean maps of the validation images in both directions."""
+    # The field of a template is the same for all images.
     is_template = getattr(simulator, 'capacity', '') == 'template'
     chosen = run.fold.validation[:1] if is_template else run.fold.validation
     images, grid = run.cohort.images[chosen], run.cohort.grid

@@ -1,4 +1,4 @@
-"""Training of the simulator of Liu et al., IPMI 2021, with its published numbers."""
+"""Training of the simulator of Liu et al., IPMI 2021, with the published settings."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from bids_interp.training.simulator import Opponent
 
 @dataclass(frozen=True)
 class PaperRecipe:
-    """Numbers of the paper's training.
+    """Settings of the published training.
 
     Parameters
     ----------
     steps, batch : int
-        Steps, and images a step.
+        Number of steps, and images per step.
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     margin : float
-        Of the hinge, in logits, whatever the classifier's scale.
+        Margin of the hinge in logits, independent of the scale of the classifier.
     smoothness : float
         Weight of the mean absolute gradient of the displacement in voxels.
     cycle : float
-        Weight of the squared difference after there and back. The authors take a second Adam step
-        of half the rate for it; here both losses share one step, with half the weight.
+        Weight of the squared difference between an image and its round trip. The authors take a
+        second Adam step at half the rate; here both losses share one step, with half the weight.
     """
 
     steps: int = 1000
@@ -44,38 +44,38 @@ class PaperRecipe:
     smoothness: float = 4e-5
     cycle: float = 0.5
 
-    #: No stages, no candidates: what other recipes have.
+    #: The published simulator has no stages and no candidates.
     capacity: str = 'ipmi2021'
 
     def network_arguments(self) -> dict[str, Any]:
-        """Arguments of the simulator, as the bundle keeps them."""
+        """Return the arguments of the simulator as stored in the bundle."""
         return {'capacity': self.capacity}
 
 
 def check_published_grid(shape: Sequence[int]) -> None:
-    """Refuse a grid that the published simulator cannot halve as often as it has to.
+    """Refuse a grid that the published simulator cannot halve often enough.
 
     Raises
     ------
     UsageError
-        Naming where the grid may come from.
+        If a size is not a multiple of the downsampling factor.
     """
     if any(size % MULTIPLE for size in shape):
         raise UsageError(
-            f'The simulator of --preset ipmi2021 needs sizes that are multiples of {MULTIPLE}, '
+            f'--preset ipmi2021 needs grid sizes that are multiples of {MULTIPLE}, '
             f'not {" x ".join(map(str, shape))}.',
-            'Choose such a --grid-size; where the grid is that of a classifier of your own '
-            '(--classifier-card), take another --preset.',
+            'Choose another --grid-size, or another --preset if the grid is given by '
+            '--classifier-card.',
         )
 
 
 class PaperSimulatorTask(StepTask):
-    """Train it against one frozen classifier.
+    """Training of the published simulator against one frozen classifier.
 
     Parameters
     ----------
     cohort, train, opponent, simulator, recipe, seed
-        As in :class:`bids_interp.training.simulator.SimulatorTask`.
+        See :class:`bids_interp.training.simulator.SimulatorTask`.
     """
 
     coarsest = MULTIPLE
@@ -96,11 +96,11 @@ class PaperSimulatorTask(StepTask):
         self.max_steps, self.learning_rate = recipe.steps, recipe.learning_rate
 
     def on_fit_start(self) -> None:
-        """Bring the classifier to the device."""
+        """Move the classifier to the device."""
         self._frozen[0].to(self.device)
 
     def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
-        """Hinge + smoothness + cycle, every image in both directions."""
+        """Return hinge + smoothness + cycle loss, with every image in both directions."""
         recipe, grid, classifier = self.recipe, self.cohort.grid, self._frozen[0]
         rng, _ = step_generators(self.seed, 'paper', self.global_step)
         chosen = rng.choice(self.train_indices, recipe.batch)

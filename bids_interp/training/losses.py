@@ -1,4 +1,4 @@
-"""Terms of the simulator's loss."""
+"""Losses of the simulator and the gradient penalty of the classifier."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bids_interp.spatial import Grid, jacobian_determinant
 def shift_hinge(shift: torch.Tensor, dose: torch.Tensor, class_gap: float) -> torch.Tensor:
     """One-sided hinge on the logit shift, in units of the class gap.
 
-    ``relu(|d| D - sign(d) shift) / D``, averaged over the batch: the simulated logit must move by
-    the dose's share of the gap between the classes, more is neither asked for nor punished.
+    ``relu(|d| D - sign(d) shift) / D``, averaged over the batch. The simulated logit must move by
+    at least the dose times the class gap; larger shifts are not penalised.
 
     Parameters
     ----------
     shift, dose : torch.Tensor
-        (B,) change of the logit and signed dose.
+        (B,) change of the logit, and signed dose.
     class_gap : float
-        D, median logit difference between the classes.
+        Class gap D.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def shift_hinge(shift: torch.Tensor, dose: torch.Tensor, class_gap: float) -> to
 
 
 def roughness(velocity: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Mean squared gradient of a velocity (B, 3, X, Y, Z), without unit (mm per mm)."""
+    """Mean squared gradient of a velocity (B, 3, X, Y, Z), dimensionless (mm per mm)."""
     total = velocity.new_zeros(())
     for axis, spacing in enumerate(grid.spacing):
         total = total + (velocity.diff(dim=2 + axis) / float(spacing)).square().mean()
@@ -43,17 +43,17 @@ def minimality(displacement: torch.Tensor, grid: Grid, mask: torch.Tensor) -> to
     Parameters
     ----------
     displacement : torch.Tensor
-        (B, 3, X, Y, Z), mm, of the forward map.
+        (B, 3, X, Y, Z) in mm, forward.
     grid : Grid
-        Where it lives.
+        Grid of the displacement.
     mask : torch.Tensor
-        (1, 1, X, Y, Z) float, the brain.
+        (1, 1, X, Y, Z) float brain mask.
     """
     log_j = jacobian_determinant(displacement, grid).clamp_min(1e-3).log()
     return (log_j.abs() * mask).sum() / (mask.sum() * displacement.shape[0])
 
 
 def gradient_penalty(logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Mean squared norm of the gradient of the logits by the images, differentiable."""
+    """Mean squared norm of the gradient of logits by images, differentiable."""
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3, 4)).mean()

@@ -1,4 +1,4 @@
-"""Fitting of the morphometric classifier: a sparse sum of volumes that a registration measures."""
+"""Morphometry: fit of a classifier that is a sparse weighted sum of registered volumes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ from bids_interp.training.sparse import fit_sparse
 
 @dataclass(frozen=True)
 class MorphometryRecipe:
-    """How a morphometric classifier is fitted.
+    """Settings of the fit of a morphometric classifier.
 
     Parameters
     ----------
     architecture, arguments
-        Of :func:`bids_interp.models.networks.registry.build_classifier`.
+        Arguments of :func:`bids_interp.models.networks.registry.build_classifier`.
     smoothing_mm : float
-        Standard deviation of the Gaussian of the maps of volumes that are summed, and so of the
-        weights of the sum.
+        Standard deviation of the Gaussian that smooths the volume maps and thereby the weights.
     absolute : float
-        Share of absolute values in the penalty of the sum; see
-        :func:`bids_interp.training.sparse.fit_sparse`.
+        Share of the L1 term in the penalty, see :func:`bids_interp.training.sparse.fit_sparse`.
     """
 
     architecture: str = 'morphometric'
@@ -44,8 +42,8 @@ class MorphometryRecipe:
 
 
 @torch.no_grad()
-def measure(volumes: VolumeMeasure, images: torch.Tensor, batch: int = 8) -> torch.Tensor:
-    """Maps (N, 1, X/2, Y/2, Z/2) of images (N, 1, X, Y, Z), on the CPU."""
+def measure_volumes(volumes: VolumeMeasure, images: torch.Tensor, batch: int = 8) -> torch.Tensor:
+    """Measure volume maps (N, 1, X/2, Y/2, Z/2), on the CPU, of images (N, 1, X, Y, Z)."""
     device = volumes.mean.device
     return torch.cat([volumes(part.to(device)).cpu() for part in images.split(batch)])
 
@@ -53,25 +51,25 @@ def measure(volumes: VolumeMeasure, images: torch.Tensor, batch: int = 8) -> tor
 def fit_morphometry(
     cohort: Cohort, fold: Fold, recipe: MorphometryRecipe, seed: int, device: str = 'cpu'
 ) -> MorphometricClassifier:
-    """Learn from the labels of the training split which volumes to sum up.
+    """Fit the weights of the volumes to the labels of the training split.
 
     Parameters
     ----------
     cohort : Cohort
-        Everybody.
+        Cohort.
     fold : Fold
-        Mean image and weights come from ``train`` alone.
+        Fold; mean image and weights are computed from ``train`` alone.
     recipe : MorphometryRecipe
-        How.
+        Settings.
     seed : int
-        Of the inner folds.
+        Random seed of the inner folds.
     device : str
-        Where volumes are measured.
+        Device that measures the volumes.
 
     Returns
     -------
     MorphometricClassifier
-        Frozen, on the CPU.
+        Frozen classifier on the CPU.
     """
     classifier = MorphometricClassifier(
         cohort.grid.shape, **recipe.arguments, outputs=cohort.target.n_outputs
@@ -80,7 +78,7 @@ def fit_morphometry(
     classifier.volumes.mean.copy_(images.mean(dim=0, keepdim=True))
     grid = pooled_grid(cohort.grid)
     inside = F.avg_pool3d(torch.from_numpy(cohort.mask.astype(np.float32))[None, None], 2) > 0.5
-    maps = smooth(measure(classifier.volumes.to(device), images), recipe.smoothing_mm, grid)
+    maps = smooth(measure_volumes(classifier.volumes.to(device), images), recipe.smoothing_mm, grid)
     features = maps[inside.expand_as(maps)].view(len(maps), -1).numpy()
     is_regression = cohort.target.kind == 'regression'
     values = cohort.standardised() if is_regression else cohort.labels
@@ -94,7 +92,7 @@ def fit_morphometry(
     )
     spread = torch.zeros(len(weights), 1, *grid.shape)
     spread[inside.expand_as(spread)] = torch.from_numpy(weights.astype(np.float32)).ravel()
-    # The Gaussian is symmetric: sums of smoothed volumes are smoothed sums of volumes.
+    # The Gaussian is symmetric, so smoothing the weights equals smoothing the volumes.
     spread = smooth(spread, recipe.smoothing_mm, grid)
     with torch.no_grad():
         classifier.head.weight.copy_(spread.flatten(1))
@@ -103,7 +101,7 @@ def fit_morphometry(
 
 
 def pooled_grid(grid: Grid) -> Grid:
-    """Grid of the means of two voxels along each axis."""
+    """Return the grid after average pooling over two voxels along each axis."""
     affine = grid.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (grid.affine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
     return Grid(half_shape(grid.shape), affine, grid.space)

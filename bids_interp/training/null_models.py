@@ -1,4 +1,4 @@
-"""Classifiers and labels that know nothing: what a map has to be destroyed by."""
+"""Null models for sanity checks: randomised classifiers and exchanged labels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bids_interp.evaluation.exchange import exchange_labels
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 
-#: Exchanges of the labels among which that with the least trace of the true ones is taken.
+#: Number of label exchanges, of which the one least associated with the true labels is used.
 EXCHANGES = 200
 
 
 def layers_of(network: nn.Module) -> list[list[nn.Parameter]]:
-    """Parameters of each layer, from the first to the last.
+    """Group the parameters by layer, from the first to the last.
 
-    A convolution or linear map begins a layer; what normalises its output belongs to it.
+    A layer begins with a convolution or linear map and includes the normalisation of its output.
     """
     layers: list[list[nn.Parameter]] = []
     for module in network.modules():
@@ -32,22 +32,22 @@ def layers_of(network: nn.Module) -> list[list[nn.Parameter]]:
     return layers
 
 
-def cascade(n_layers: int) -> list[int]:
-    """How many of the last layers are randomised at each level: one, half, all.
+def randomisation_levels(n_layers: int) -> list[int]:
+    """List how many of the last layers are randomised at each level: one, half, all.
 
     Examples
     --------
-    >>> cascade(5), cascade(2), cascade(1)
+    >>> randomisation_levels(5), randomisation_levels(2), randomisation_levels(1)
     ([1, 3, 5], [1, 2], [1])
     """
     return sorted({1, (n_layers + 1) // 2, n_layers} - {0})
 
 
 def randomised(network: nn.Module, count: int, seed: int) -> nn.Module:
-    """Copy of a network whose last ``count`` layers are noise.
+    """Copy a network and replace the weights of its last ``count`` layers by noise.
 
-    Each tensor of weights is drawn again from a normal distribution with its own mean and standard
-    deviation, so that the scale of the outputs stays.
+    Each tensor of weights is drawn from a normal distribution with the mean and standard deviation
+    of the original tensor, which keeps the scale of the outputs.
 
     References
     ----------
@@ -64,11 +64,11 @@ def randomised(network: nn.Module, count: int, seed: int) -> nn.Module:
     return noisy
 
 
-def exchanged(cohort: Cohort, fold: Fold, seed: int) -> Cohort:
-    """The cohort with exchanged labels: within the parts of a fold, families kept together.
+def exchange_cohort_labels(cohort: Cohort, fold: Fold, seed: int) -> Cohort:
+    """Exchange the labels of a cohort within the parts of a fold, keeping families together.
 
-    Of :data:`EXCHANGES` draws that is taken whose training labels tell least about the true ones;
-    in a small cohort a single draw may keep much of them.
+    Of :data:`EXCHANGES` draws, the one whose training labels are least associated with the true
+    ones is used, because a single draw may leave a strong association in a small cohort.
     """
     parts = np.zeros(len(cohort), int)
     parts[fold.validation], parts[fold.test] = 1, 2
@@ -77,18 +77,18 @@ def exchanged(cohort: Cohort, fold: Fold, seed: int) -> Cohort:
         cohort.labels, cohort.families, parts, rng, EXCHANGES, participants=cohort.participants
     )
     truth = cohort.labels[fold.train]
-    kept = [association(labels[fold.train], truth, cohort.target.kind) for labels in drawn]
+    kept = [label_association(labels[fold.train], truth, cohort.target.kind) for labels in drawn]
     return replace(cohort, labels=drawn[int(np.argmin(kept))])
 
 
-def association(first: np.ndarray, second: np.ndarray, kind: str) -> float:
-    """How much two labellings (N,) have in common, in [0, 1]: Cramer's V, or |r| of a regression.
+def label_association(first: np.ndarray, second: np.ndarray, kind: str) -> float:
+    """Association of two labellings (N,), in [0, 1]: Cramer's V, or |r| of a regression.
 
     Examples
     --------
-    >>> association(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), 'binary')
+    >>> label_association(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), 'binary')
     1.0
-    >>> association(np.array([0, 1, 0, 1]), np.array([1, 1, 0, 0]), 'binary')
+    >>> label_association(np.array([0, 1, 0, 1]), np.array([1, 1, 0, 0]), 'binary')
     0.0
     """
     if kind == 'regression':

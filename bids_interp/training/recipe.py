@@ -1,4 +1,4 @@
-"""Presets: everything that decides how a model is trained, beside the data."""
+"""Recipe of a training: all settings except the data, with presets."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ class TrainingRecipe:
     spacing_mm : float
         Voxel size of the model's grid.
     cube : int
-        Size of the grid in voxels along each axis; 0 fits it to the template's brain.
+        Size of the grid in voxels along each axis; 0 fits the grid to the template's brain.
     n_folds : int
-        Folds of the cross-validation.
+        Number of folds of the cross-validation.
     members : int
-        Classifiers of each fold, trained from different seeds; the simulator meets one at a step.
+        Number of classifiers per fold, trained from different seeds. Each step of the simulator
+        uses one of them.
     preprocessing : Preprocessing
-        Intensities.
+        Intensity preprocessing.
     classifier, simulator
-        Of the two networks.
+        Recipes of the two networks.
     """
 
     spacing_mm: float = 3.0
@@ -44,12 +45,12 @@ class TrainingRecipe:
     simulator: SimulatorRecipe | PaperRecipe = field(default_factory=SimulatorRecipe)
 
     def digest(self) -> str:
-        """Short name, so that a changed recipe never goes on from another's checkpoint."""
+        """Return a short hash, so that a changed recipe never resumes another one's checkpoint."""
         return recipe_digest(self)
 
 
 def recipe_digest(recipe: object) -> str:
-    """Short name of a recipe.
+    """Return a short hash of a recipe.
 
     Examples
     --------
@@ -97,9 +98,9 @@ _RECIPES = (
 PRESETS: dict[str, TrainingRecipe] = dict(zip(PRESET_NAMES, _RECIPES, strict=True))
 
 
-#: The gradient of a morphometric classifier is as smooth as the volumes that it measures: its
-#: pattern is kept by one rate for all places, and few steps are enough. The gradients of other
-#: networks are not; there Adam's own rates and more steps give the truer maps.
+#: Template settings for morphometric classifiers. Their gradients are smooth, so that one rate for
+#: all voxels keeps the pattern and few steps suffice. For the rougher gradients of other networks,
+#: per-voxel rates of Adam and more steps give more accurate maps.
 MORPHOMETRIC_TEMPLATE: dict[str, Any] = {
     'template_optimizer': 'shared',
     'template_rate': 1e-3,
@@ -121,31 +122,31 @@ def make_recipe(
     batch: int | None = None,
     gradient_penalty: float | None = None,
 ) -> TrainingRecipe:
-    """Take a preset and change what was asked for.
+    """Return the recipe of a preset with the given changes.
 
     Parameters
     ----------
     preset : str
-        A key of ``PRESETS``.
+        Key of ``PRESETS``.
     capacity, architecture : str, optional
-        Of simulator and classifier.
+        Capacity of the simulator, architecture of the classifier.
     n_folds, members, cube, spacing_mm
         See :class:`TrainingRecipe`.
     classifier_steps, simulator_steps : int, optional
-        Of the classifier, and of each stage of the simulator.
+        Training steps of the classifier, and of each stage of the simulator.
     batch : int, optional
-        Images a step, of both networks.
+        Images per step of both networks.
     gradient_penalty : float, optional
-        Of the classifier, unless it is the morphometric one.
+        Weight of the gradient penalty; ignored for the morphometric classifier.
 
     Raises
     ------
     UsageError
-        If there is no such preset, or it has no choice of capacity, or a classifier without steps
-        is given some.
+        If the preset is unknown or has no choice of capacity, or if steps are given for a
+        classifier that is fitted without steps.
     """
     if preset not in PRESETS:
-        raise UsageError(f'There is no preset {preset!r}.', f'Known are: {", ".join(PRESETS)}.')
+        raise UsageError(f'There is no preset {preset!r}.', f'Presets: {", ".join(PRESETS)}.')
     recipe = PRESETS[preset]
     recipe = replace(
         recipe,
@@ -164,8 +165,8 @@ def make_recipe(
     if classifier_steps is not None:
         if isinstance(classifier, MorphometryRecipe):
             raise UsageError(
-                'A morphometric classifier is fitted without steps.',
-                'Leave the steps of the classifier out.',
+                'A morphometric classifier is not trained in steps.',
+                'Omit --classifier-steps.',
             )
         every = min(classifier.validate_every, classifier_steps)
         classifier = replace(classifier, steps=classifier_steps, validate_every=every)
@@ -183,7 +184,7 @@ def make_recipe(
 def _with_architecture(
     classifier: ClassifierRecipe | MorphometryRecipe, architecture: str
 ) -> ClassifierRecipe | MorphometryRecipe:
-    """Another network, trained as it has to be."""
+    """Replace the architecture and, if needed, the kind of recipe."""
     kind = MorphometryRecipe if architecture == MorphometryRecipe.architecture else ClassifierRecipe
     if isinstance(classifier, kind):
         return replace(classifier, architecture=architecture, arguments={})
@@ -192,9 +193,9 @@ def _with_architecture(
 
 def _with_capacity(simulator: SimulatorRecipe | PaperRecipe, capacity: str) -> SimulatorRecipe:
     if isinstance(simulator, PaperRecipe):
-        raise UsageError('--preset ipmi2021 has no --capacity: its simulator is the published one.')
+        raise UsageError('--preset ipmi2021 has a fixed simulator, so --capacity does not apply.')
     if capacity not in CAPACITIES:
-        raise UsageError(f'There is no --capacity {capacity!r}.', f'Known are: {CAPACITIES}.')
+        raise UsageError(f'There is no --capacity {capacity!r}.', f'Choose from {CAPACITIES}.')
     residual = 0 if capacity == 'template' else simulator.residual_steps or 60
     return replace(simulator, capacity=capacity, residual_steps=residual)
 

@@ -1,13 +1,14 @@
-"""Sanity of the maps of one fold: they must not outlive the classifier, nor the labels.
+"""Sanity checks of the maps of one fold, with randomised classifiers and exchanged labels.
 
-A map that looks the same when the classifier is replaced by noise, or was trained with exchanged
-labels, shows the images or the simulator, not what the classifier has learned.
+A map that stays the same when the classifier is noise, or was trained with exchanged labels, shows
+the images or the simulator instead of what the classifier has learned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,44 +19,118 @@ from bids_interp.evaluation.validity import mean_log_jacobian
 from bids_interp.models.networks.registry import Ensemble, build_classifier
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
-from bids_interp.training.fold import FoldResult, FoldRun, Place, train_classifier, train_stages
+from bids_interp.training.fold import (
+    FoldResult,
+    FoldRun,
+    FoldWorkspace,
+    train_classifier,
+    train_stages,
+)
 from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.null_models import (
-    association,
-    cascade,
-    exchanged,
+    exchange_cohort_labels,
+    label_association,
     layers_of,
+    randomisation_levels,
     randomised,
 )
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
 from bids_interp.training.simulator import SimulatorRecipe
 
-#: A map that must be destroyed may not agree with the original one by this much (|NCC|).
+#: Limit of |NCC| between the original map and one that a check should have destroyed.
 LIMIT = 0.2
-#: Steps of each simulator; as many as the recipe has where these are fewer.
+#: Largest number of steps of each simulator.
 STEPS = 160
 
 
 @dataclass(frozen=True)
-class Sanity:
-    """What the checks of one fold have found.
+class RandomisedNcc:
+    """Agreement with the original map after randomisation of the last layers.
 
     Parameters
     ----------
-    metrics : dict
-        See :func:`check_fold`.
-    maps : dict of numpy.ndarray
-        (X, Y, Z) log-Jacobian by name of the check.
+    layers, of : int
+        Number of randomised layers, and of all layers.
+    ncc : float
+        Correlation with the original map.
     """
 
-    metrics: dict[str, Any]
+    layers: int
+    of: int
+    ncc: float
+
+
+@dataclass(frozen=True)
+class RetrainedNcc:
+    """Agreement with the original map after training once more.
+
+    Parameters
+    ----------
+    ncc : float
+        Correlation with the original map.
+    association : float, optional
+        Remaining association of exchanged labels with the true ones.
+    """
+
+    ncc: float
+    association: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SanityMetrics:
+    """Measures of the checks of one fold.
+
+    Parameters
+    ----------
+    limit : float
+        Largest absolute NCC of a map that a check should have destroyed.
+    fold : int
+        Index of the fold.
+    steps : int
+        Steps of each simulator.
+    original_ncc : float
+        Agreement of the original map of this check with the map of the fold.
+    randomised : list of RandomisedNcc
+        One level of randomisation each.
+    permuted_labels, second_seed : RetrainedNcc, optional
+        Training with exchanged labels, and with another seed.
+    left_out : dict
+        Reason for each check that was not run.
+    above_limit : list of str
+        ``randomised`` (all layers) or ``permuted_labels``, if their absolute NCC reaches the limit.
+    """
+
+    limit: float
+    fold: int
+    steps: int
+    original_ncc: float
+    randomised: list[RandomisedNcc]
+    permuted_labels: RetrainedNcc | None = None
+    second_seed: RetrainedNcc | None = None
+    left_out: dict[str, str]
+    above_limit: list[str]
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """Results of the checks of one fold.
+
+    Parameters
+    ----------
+    metrics : SanityMetrics
+        Measures.
+    maps : dict of numpy.ndarray
+        (X, Y, Z) log-Jacobian for each check.
+    """
+
+    metrics: SanityMetrics
     maps: dict[str, np.ndarray]
 
 
 def trained_classifier(
     cohort: Cohort, recipe: TrainingRecipe, weights: dict[str, torch.Tensor]
 ) -> nn.Module:
-    """The frozen classifier of a fold, from its weights."""
+    """Restore the frozen classifier of a fold from its weights."""
     network = build_classifier(
         recipe.classifier.architecture,
         cohort.grid.shape,
@@ -73,85 +148,80 @@ def check_fold(
     index: int,
     recipe: TrainingRecipe,
     result: FoldResult,
-    place: Place,
+    workspace: FoldWorkspace,
     *,
     seed: int,
     external: nn.Module | None = None,
     steps: int = STEPS,
 ) -> Sanity:
-    """Train simulators against classifiers that know nothing, and one against another that does.
+    """Train simulators against randomised and retrained classifiers and compare their maps.
 
-    All simulators are templates (one change for all subjects), trained alike and, but for the
-    second seed, with the same draws. Maps are compared inside the brain (NCC) with the one trained
-    against the classifier of the fold.
+    All simulators are templates (one change for all subjects) with the same training and, except
+    for the second seed, the same draws. Maps are compared inside the brain (NCC) with the map
+    trained against the classifier of the fold.
 
     Parameters
     ----------
-    cohort, fold, index, recipe, place, seed, external
-        As :func:`bids_interp.training.fold.train_fold` has them.
+    cohort, fold, index, recipe, workspace, seed, external
+        See :func:`bids_interp.training.fold.train_fold`.
     result : FoldResult
-        What it has made of this fold.
+        Its result for this fold.
     steps : int
-        Of each simulator.
+        Steps of each simulator.
 
     Returns
     -------
     Sanity
-        Metrics: ``limit``, ``fold``, ``steps``, ``original_ncc`` (the original map of this check
-        against the map of the fold), ``randomised`` (for each level ``layers``, ``of`` and
-        ``ncc``), ``permuted_labels`` (``ncc``, and the ``association`` that is left between the
-        labels), ``second_seed`` (``ncc``), ``left_out`` (check to reason) and ``above_limit``:
-        which of ``randomised`` (all layers) and ``permuted_labels`` have not destroyed the map
-        (absolute NCC from the limit on).
+        Metrics and maps.
     """
-    battery = _Battery(cohort, fold, index, recipe, result, place, seed, steps)
+    trainings = _SanityTrainings(cohort, fold, index, recipe, result, workspace, seed, steps)
     network = external
     if network is None:
         network = trained_classifier(cohort, recipe, result.trained.classifier)
-    battery.simulate('original', cohort, network, seed)
+    trainings.simulate('original', cohort, network, seed)
     layers = len(layers_of(_first(network)))
-    for count in cascade(layers):
-        noisy = _each(network, lambda member, n=count: randomised(member, n, seed))
-        score = battery.simulate(f'randomised{count}', cohort, noisy, seed)
-        battery.rows.append({'layers': count, 'of': layers, 'ncc': score})
+    for count in randomisation_levels(layers):
+        noisy = _each(network, partial(randomised, count=count, seed=seed))
+        score = trainings.simulate(f'randomised{count}', cohort, noisy, seed)
+        trainings.rows.append(RandomisedNcc(count, layers, score))
     left_out = {}
     if not layers:
-        left_out['randomised'] = 'the classifier has no weights that can be changed'
+        left_out['randomised'] = 'the weights of the classifier cannot be changed'
     if external is not None:
-        reason = 'the classifier was given, not trained here'
+        reason = 'the classifier was not trained in this run'
         left_out |= {'permuted_labels': reason, 'second_seed': reason}
-    found: dict[str, Any] = {} if external is not None else battery.train_again()
-    # As long as some layers are left, so is some of what they have learned.
-    destroyed = {'randomised': battery.rows[-1]['ncc']} if battery.rows else {}
-    if 'permuted_labels' in found:
-        destroyed['permuted_labels'] = found['permuted_labels']['ncc']
-    metrics = {
-        'limit': LIMIT,
-        'fold': index,
-        'steps': battery.recipe.template_steps,
-        'original_ncc': ncc(battery.maps['original'], result.maps['inject'], cohort.mask),
-        'randomised': battery.rows,
-        **found,
-        'left_out': left_out,
-        'above_limit': [name for name, score in destroyed.items() if abs(score) >= LIMIT],
-    }
-    return Sanity(metrics, battery.maps)
+    retrained = {} if external is not None else trainings.train_again()
+    # With some layers left, the map may keep part of what they have learned.
+    destroyed = {'randomised': trainings.rows[-1].ncc} if trainings.rows else {}
+    if 'permuted_labels' in retrained:
+        destroyed['permuted_labels'] = retrained['permuted_labels'].ncc
+    metrics = SanityMetrics(
+        limit=LIMIT,
+        fold=index,
+        steps=trainings.recipe.template_steps,
+        original_ncc=ncc(trainings.maps['original'], result.maps['inject'], cohort.mask),
+        randomised=trainings.rows,
+        permuted_labels=retrained.get('permuted_labels'),
+        second_seed=retrained.get('second_seed'),
+        left_out=left_out,
+        above_limit=[name for name, score in destroyed.items() if abs(score) >= LIMIT],
+    )
+    return Sanity(metrics, trainings.maps)
 
 
 def _first(network: nn.Module) -> nn.Module:
     return network.members[0] if isinstance(network, Ensemble) else network
 
 
-def _each(network: nn.Module, change: Any) -> nn.Module:
-    """Change every member of an ensemble, or a network alone."""
+def _each(network: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """Apply a change to a network, or to every member of an ensemble."""
     if isinstance(network, Ensemble):
         return Ensemble([change(member) for member in network.members])
-    changed: nn.Module = change(network)
-    return changed
+    return change(network)
 
 
-class _Battery:
-    """The trainings of the checks of one fold, and the maps that they have made."""
+class _SanityTrainings:
+    """Trainings for the checks of one fold, and their maps."""
 
     def __init__(
         self,
@@ -160,7 +230,7 @@ class _Battery:
         index: int,
         recipe: TrainingRecipe,
         result: FoldResult,
-        place: Place,
+        workspace: FoldWorkspace,
         seed: int,
         steps: int,
     ) -> None:
@@ -176,46 +246,49 @@ class _Battery:
             minimality=base.minimality if chosen is None else chosen,
             template_steps=min(steps, base.template_steps),
         )
-        self.cohort, self.fold, self.index, self.place = cohort, fold, index, place
+        self.cohort, self.fold, self.index, self.workspace = cohort, fold, index, workspace
         self.classifier, self.seed = recipe.classifier, seed
-        # What was trained for another classifier is never gone on from.
+        # Checkpoints of another recipe are never resumed.
         digest = recipe_digest((recipe, steps))
-        self.folder = place.directory / f'sanity-{digest}'
-        self.rows: list[dict[str, Any]] = []
+        self.folder = workspace.directory / f'sanity-{digest}'
+        self.rows: list[RandomisedNcc] = []
         self.maps: dict[str, np.ndarray] = {}
 
     def simulate(self, name: str, cohort: Cohort, network: nn.Module, seed: int) -> float:
-        """Train a simulator against a classifier; NCC of its map with the original one."""
+        """Train a simulator against a classifier; return the NCC of its map with the original."""
         members = list(network.members) if isinstance(network, Ensemble) else [network]
         title = f'fold {self.index + 1}, sanity, {name}'
-        run = FoldRun(cohort, self.fold, self.index, self.place, seed, title)
+        run = FoldRun(cohort, self.fold, self.index, self.workspace, seed, title)
         opponent = run.opponent(members)
         simulator = train_stages(run, self.recipe, opponent, self.folder / name)
         simulator.cpu().eval().requires_grad_(False)
         network.cpu()
-        # A template does not look at the image, so one image is as good as all.
+        # The field of a template is the same for all images.
         self.maps[name] = mean_log_jacobian(
             simulator, cohort.images[self.fold.validation[:1]], 1.0, 0, cohort.grid
         )
         return ncc(self.maps[name], self.maps['original'], cohort.mask)
 
-    def train_again(self) -> dict[str, Any]:
-        """Classifier and simulator once more: with exchanged labels, and with another seed."""
-        other = exchanged(self.cohort, self.fold, derived_seed(self.seed, 'sanity', 'labels'))
+    def train_again(self) -> dict[str, RetrainedNcc]:
+        """Retrain classifier and simulator with exchanged labels, and with another seed."""
+        label_seed = derived_seed(self.seed, 'sanity', 'labels')
+        other = exchange_cohort_labels(self.cohort, self.fold, label_seed)
         truth, labels = (c.labels[self.fold.train] for c in (self.cohort, other))
         again = derived_seed(self.seed, 'sanity', 'again') % 2**31
         return {
-            'permuted_labels': {
-                'ncc': self._classify_and_simulate('permuted_labels', other, self.seed),
-                'association': association(labels, truth, self.cohort.target.kind),
-            },
-            'second_seed': {'ncc': self._classify_and_simulate('second_seed', self.cohort, again)},
+            'permuted_labels': RetrainedNcc(
+                self._classify_and_simulate('permuted_labels', other, self.seed),
+                label_association(labels, truth, self.cohort.target.kind),
+            ),
+            'second_seed': RetrainedNcc(
+                self._classify_and_simulate('second_seed', self.cohort, again)
+            ),
         }
 
     def _classify_and_simulate(self, name: str, cohort: Cohort, seed: int) -> float:
         own = derived_seed(seed, 'classifier', self.index) % 2**31
         label = f'fold {self.index + 1}, sanity, {name}, classifier'
-        run = FoldRun(cohort, self.fold, self.index, self.place, seed, label)
+        run = FoldRun(cohort, self.fold, self.index, self.workspace, seed, label)
         folder = self.folder / name / 'classifier'
         network = train_classifier(run, self.classifier, folder, own)
         return self.simulate(name, cohort, network, seed)

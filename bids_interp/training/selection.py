@@ -1,8 +1,7 @@
-"""Choose how much change a simulator is allowed: by reproducibility, not by validity alone.
+"""Selection of the minimality weight by the reproducibility of the maps.
 
-A simulator that reaches the wanted logit may still change the wrong structures, and most do reach
-it. What two simulators have in common that were trained with different brains is what can be
-believed.
+Validity alone is not sufficient: most simulators reach the wanted logit, even if they change the
+wrong structures. Simulators trained with different brains should agree.
 """
 
 from __future__ import annotations
@@ -31,27 +30,27 @@ from bids_interp.training.simulator import (
     make_simulator,
 )
 
-#: A candidate is out if fewer simulations cross the midpoint than this share of the best one's.
+#: Smallest validity of a candidate, as a share of the highest validity.
 SUFFICIENT_VALIDITY = 0.9
-#: Candidates are told apart long before they are trained to the end.
+#: Share of the training steps that is enough to compare the candidates.
 SHARE_OF_STEPS = 1 / 3
 
 
-class Selection(NamedTuple):
-    """The recipe that was chosen, and what it was chosen by."""
+class SelectedRecipe(NamedTuple):
+    """Selected recipe, with the measurements of all candidates."""
 
     recipe: SimulatorRecipe
     rows: list[Candidate]
 
 
-def halves(cohort: Cohort, train: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split training images into two halves, families kept together, classes in proportion."""
+def split_halves(cohort: Cohort, train: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split training images into two halves, keeping families together and classes balanced."""
     rng = np.random.default_rng(seed)
     families = cohort.families[train]
     first = np.zeros(len(train), bool)
     strata = _strata(cohort, train)
     for stratum in np.unique(strata):
-        # A family with several labels counts where its first image is.
+        # A family with several labels belongs to the stratum of its first image.
         own = [f for f in np.unique(families) if strata[families == f][0] == stratum]
         chosen = rng.permutation(own)[: len(own) // 2]
         first |= np.isin(families, chosen)
@@ -59,18 +58,18 @@ def halves(cohort: Cohort, train: np.ndarray, seed: int) -> tuple[np.ndarray, np
 
 
 def _strata(cohort: Cohort, images: np.ndarray) -> np.ndarray:
-    """Classes (N,) of images; a regression has one for all."""
+    """Return the classes (N,) of images, or zeros for a regression."""
     labels = cohort.labels[images]
     return np.zeros(len(images), int) if cohort.target.kind == 'regression' else labels
 
 
 def _can_choose(cohort: Cohort, parts: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether both halves have every class: fewer than two families of one are not enough."""
+    """Return whether both halves contain every class."""
     n_classes = max(1, len(cohort.target.classes))
     return all(len(np.unique(_strata(cohort, half))) == n_classes for half in parts)
 
 
-def select(
+def select_recipe(
     cohort: Cohort,
     fold: Fold,
     opponent: Opponent,
@@ -80,33 +79,35 @@ def select(
     *,
     seed: int,
     device: str = 'cpu',
-    tell: Callable[[str], None] | None = None,
-) -> Selection:
-    """Choose among ``recipe.candidates`` with the training and validation splits of a fold.
+    report: Callable[[str], None] | None = None,
+) -> SelectedRecipe:
+    """Select one of ``recipe.candidates`` with the training and validation splits of a fold.
 
-    For each candidate two templates are trained for a third of the steps, each with one half of
-    the training images.
-    Chosen is the one whose two log-Jacobian maps agree best (NCC inside the brain, mean over the
-    contrasts), among those with enough validity on the validation split. Where the training images
-    cannot be halved with every class on both sides, ``recipe.minimality`` is taken.
+    For each candidate, two templates are trained for a third of the steps, each with one half of
+    the training images. Among the candidates with sufficient validity on the validation split, the
+    one whose two log-Jacobian maps agree best (NCC inside the brain, mean over the contrasts) is
+    selected. If the training images cannot be halved with every class in both halves,
+    ``recipe.minimality`` is used.
 
     Parameters
     ----------
     cohort, fold, opponent, classifier
-        What is trained with whom.
+        Cohort, fold, classifiers with their class gaps, and the classifier that measures validity.
     recipe : SimulatorRecipe
-        With candidates.
+        Recipe with candidates.
     directory : pathlib.Path
         Work directory.
-    seed, device, tell
-        As in :func:`bids_interp.training.fold.train_fold`.
+    seed : int
+        Random seed.
+    device, report
+        See :func:`bids_interp.training.loop.engine.run_task`.
     """
     if len(recipe.candidates) < 2:
         chosen = recipe.candidates[0] if recipe.candidates else recipe.minimality
-        return Selection(replace(recipe, minimality=chosen, candidates=()), [])
-    parts = halves(cohort, fold.train, seed)
+        return SelectedRecipe(replace(recipe, minimality=chosen, candidates=()), [])
+    parts = split_halves(cohort, fold.train, seed)
     if not _can_choose(cohort, parts):
-        return Selection(replace(recipe, candidates=()), [])
+        return SelectedRecipe(replace(recipe, candidates=()), [])
     rows = []
     steps = max(1, round(SHARE_OF_STEPS * recipe.template_steps))
     for weight in recipe.candidates:
@@ -132,21 +133,22 @@ def select(
             )
             folder = directory / f'selection-{weight:g}-{number}'
             name = f'selection, minimality {weight:g}, half {number + 1}'
-            run_task(task, folder, device=device, name=name, tell=tell)
+            run_task(task, folder, device=device, name=name, report=report)
             simulator.cpu()
             maps.append(_maps(cohort, fold, simulator))
             reached.append(_validity(cohort, fold, opponent, classifier, simulator))
         agreement = [ncc(one, two, cohort.mask) for one, two in zip(*maps, strict=True)]
         rows.append(Candidate(weight, float(np.mean(agreement)), float(np.mean(reached))))
-    return Selection(replace(recipe, minimality=choose(rows), candidates=()), rows)
+    return SelectedRecipe(replace(recipe, minimality=most_reproducible(rows), candidates=()), rows)
 
 
-def choose(rows: Sequence[Candidate]) -> float:
-    """Weight of the most reproducible candidate among those that are valid enough.
+def most_reproducible(rows: Sequence[Candidate]) -> float:
+    """Weight of the most reproducible candidate among those with sufficient validity.
 
     Examples
     --------
-    >>> choose([Candidate(0.5, 0.6, 1.0), Candidate(1.0, 0.8, 0.95), Candidate(9.0, 0.9, 0.2)])
+    >>> rows = [Candidate(0.5, 0.6, 1.0), Candidate(1.0, 0.8, 0.95), Candidate(9.0, 0.9, 0.2)]
+    >>> most_reproducible(rows)
     1.0
     """
     enough = SUFFICIENT_VALIDITY * max(row.validity for row in rows)
@@ -155,7 +157,7 @@ def choose(rows: Sequence[Candidate]) -> float:
 
 
 def _maps(cohort: Cohort, fold: Fold, simulator: Simulator) -> list[np.ndarray]:
-    """Log-Jacobian of each contrast; a template does not look at the image, so one is enough."""
+    """Return the log-Jacobian of each contrast; a template gives the same for every image."""
     image = cohort.images[fold.validation[:1]]
     return [
         mean_log_jacobian(simulator, image, 1.0, number, cohort.grid)

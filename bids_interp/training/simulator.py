@@ -1,4 +1,4 @@
-"""Training of a simulator against the classifier of its fold."""
+"""Simulator training against the frozen classifiers of a fold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from torch import nn
 
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.spatial import exponential, warp
-from bids_interp.training.cohort.augment import SIMULATOR_AUGMENTATION, Augmentation, draw
+from bids_interp.training.cohort.augment import (
+    SIMULATOR_AUGMENTATION,
+    Augmentation,
+    draw_transformation,
+)
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.loop.engine import StepTask
 from bids_interp.training.loop.randomness import step_generators
@@ -20,33 +24,33 @@ from bids_interp.training.losses import minimality, roughness, shift_hinge
 
 @dataclass(frozen=True)
 class SimulatorRecipe:
-    """How a simulator is trained.
+    """Settings of the training of a simulator.
 
     Parameters
     ----------
     capacity : str
         See :class:`bids_interp.models.networks.simulator.Simulator`.
     smoothing_mm : float
-        Gaussian of the velocity.
+        Smoothing of the velocity: standard deviation of the Gaussian.
     width : int
-        Of the residual network.
+        Width of the residual network.
     template_steps, residual_steps : int
         Steps of the template velocity, then of the residual (0 for capacity ``template``).
     batch : int
-        Images a step.
+        Images per step.
     template_rate, residual_rate : float
         Learning rates of the two stages.
     template_optimizer : str
-        Of the template, see :class:`bids_interp.training.loop.engine.StepTask`.
+        Optimiser of the template, see :class:`bids_interp.training.loop.engine.StepTask`.
     roughness, minimality : float
-        Weights of the terms beside the hinge.
+        Weights of the two penalties.
     candidates : tuple of float
-        Weights of minimality to choose from, see :mod:`bids_interp.training.selection`; where it is
-        empty, ``minimality`` is taken.
+        Weights of minimality to choose from, see :mod:`bids_interp.training.selection`. If empty,
+        ``minimality`` is used.
     transformed : bool
-        Whether images and simulations are transformed at random before the classifier sees them.
+        Whether images and simulations are randomly transformed before the classifier sees them.
     augmentation : Augmentation
-        Those transformations.
+        Strength of these transformations.
     """
 
     capacity: str = 'template'
@@ -65,7 +69,7 @@ class SimulatorRecipe:
     augmentation: Augmentation = SIMULATOR_AUGMENTATION
 
     def network_arguments(self) -> dict[str, Any]:
-        """Arguments of the simulator, as the bundle keeps them."""
+        """Return the arguments of the simulator as stored in the bundle."""
         return {
             'capacity': self.capacity,
             'smoothing_mm': self.smoothing_mm,
@@ -75,14 +79,14 @@ class SimulatorRecipe:
 
 @dataclass(frozen=True)
 class Opponent:
-    """The frozen classifiers that a simulator is trained against.
+    """Frozen classifiers that a simulator is trained against.
 
     Parameters
     ----------
     members : tuple of torch.nn.Module
-        In evaluation mode, without gradients to their weights; one is drawn for each step.
+        Classifiers in evaluation mode with frozen weights. Each step draws one of them.
     gaps : tuple of tuple of float
-        For each member the class gap of each contrast.
+        Class gaps of each member, one per contrast.
     """
 
     members: tuple[nn.Module, ...]
@@ -90,7 +94,7 @@ class Opponent:
 
 
 def make_simulator(cohort: Cohort, recipe: SimulatorRecipe) -> Simulator:
-    """Untrained simulator of a recipe, with a pattern for each contrast of the cohort."""
+    """Make the untrained simulator of a recipe, with a pattern for each contrast of the cohort."""
     contrasts = len(cohort.target.contrasts)
     return Simulator(cohort.grid, cohort.mask, **recipe.network_arguments(), contrasts=contrasts)
 
@@ -101,19 +105,19 @@ class SimulatorTask(StepTask):
     Parameters
     ----------
     cohort : Cohort
-        Images.
+        Cohort with the images.
     train : numpy.ndarray
         Indices of the training split of the fold.
     opponent : Opponent
         Frozen classifiers.
     simulator : Simulator
-        What is trained.
+        Simulator to train.
     recipe : SimulatorRecipe
-        How.
+        Settings.
     stage : {'template', 'residual'}
-        Which parameters move.
+        Parameters to train.
     seed : int
-        Of all draws.
+        Random seed.
     """
 
     def __init__(
@@ -130,7 +134,7 @@ class SimulatorTask(StepTask):
         self.cohort, self.train_indices = cohort, train
         self.recipe, self.stage, self.seed = recipe, stage, seed
         self.simulator = simulator
-        # Kept out of the module tree: a frozen classifier does not belong into checkpoints.
+        # In a list, outside the module tree, so that checkpoints do not contain the classifiers.
         self._frozen = [opponent]
         in_template = stage == 'template'
         self.max_steps = recipe.template_steps if in_template else recipe.residual_steps
@@ -144,19 +148,19 @@ class SimulatorTask(StepTask):
             simulator.residual.requires_grad_(not in_template)
 
     def on_fit_start(self) -> None:
-        """Bring the classifiers to the device."""
+        """Move the classifiers to the device."""
         for member in self._frozen[0].members:
             member.to(self.device)
 
     def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
-        """Hinge, roughness and minimality on a batch with random doses."""
+        """Return the sum of hinge, roughness and minimality on a batch with random doses."""
         recipe, grid = self.recipe, self.cohort.grid
         rng, generator = step_generators(self.seed, self.stage, self.global_step)
         contrast = self._draw(rng, len(self.cohort.target.contrasts))
         chosen = rng.choice(self._images_of(contrast), recipe.batch)
         mine = self.part(recipe.batch, batch_index)
         images = self.cohort.images[chosen][mine].to(self.device)
-        # Half of the batch is injected, half removed, at the same dose.
+        # One half of the batch is injected and the other removed, at the same dose.
         signs = torch.tensor([1.0, -1.0], device=self.device).repeat(recipe.batch)
         dose = (signs[: recipe.batch] * (0.25 + 0.75 * float(rng.random())))[mine]
 
@@ -177,7 +181,7 @@ class SimulatorTask(StepTask):
         return int(rng.integers(count)) if count > 1 else 0
 
     def _images_of(self, contrast: int) -> np.ndarray:
-        """Training images of the classes of a contrast (all, for a regression)."""
+        """Return the training images of the classes of a contrast (all, for a regression)."""
         target = self.cohort.target
         if target.kind != 'multiclass':
             return self.train_indices
@@ -190,8 +194,8 @@ class SimulatorTask(StepTask):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Velocity (2, ...) and forward and backward displacements (B, ...) of the template.
 
-        The template does not see the image, so the whole batch needs two exponentials: the
-        backward map of an injection is the forward map of the removal of the same dose.
+        The template does not depend on the image. Two exponentials therefore serve the whole batch:
+        the backward map of an injection is the forward map of a removal at the same dose.
         """
         residual, self.simulator.residual = self.simulator.residual, None
         both = dose[:1].abs() * dose.new_tensor([1.0, -1.0])
@@ -213,14 +217,15 @@ class SimulatorTask(StepTask):
         rng: np.random.Generator,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Hinge on the change of the score under one random transformation of both.
+        """Hinge on the change of the score, with one random transformation of both images.
 
-        Image and simulation are interpolated once each: a second interpolation would blur the one
-        more than the other, and classifiers see that.
+        Image and simulation are interpolated once each, because classifiers would notice the blur
+        of a second interpolation.
         """
         opponent, grid = self._frozen[0], self.cohort.grid
         if self.recipe.transformed:
-            drawn = draw(self.recipe.augmentation, self.recipe.batch, grid, generator)
+            recipe = self.recipe
+            drawn = draw_transformation(recipe.augmentation, recipe.batch, grid, generator)
             drawn = drawn.take(mine).to(self.device)
             simulated = drawn.apply(images, grid, then=backward)
             images = drawn.apply(images, grid)

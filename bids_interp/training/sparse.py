@@ -1,4 +1,4 @@
-"""A sparse linear model whose penalty is chosen, and which is averaged, over inner folds."""
+"""Sparse linear model, with a penalty chosen by inner folds and weights averaged over them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sklearn.linear_model import ElasticNet, LinearRegression, LogisticRegressio
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-#: Penalties to choose from: shares of the one under which no weight is left.
+#: Candidate penalties, as shares of the smallest one that sets all weights to zero.
 SHARES = (0.35, 0.25, 0.15, 0.1, 0.07, 0.05)
 INNER_FOLDS = 5
-#: Limits of the factor that undoes the shrinkage of the penalty.
+#: Range of the factor that undoes the shrinkage by the penalty.
 FACTORS = (0.1, 10000.0)
 
 
@@ -30,26 +30,26 @@ def fit_sparse(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit a logistic (or linear) regression with an elastic-net penalty.
 
-    The training data are cut into inner folds of whole families. A penalty makes outputs small, so
-    that they are scaled to fit the values of the parts left out. The penalty is the strongest one
-    that does not do clearly worse there than the best; the model is the mean of those of the inner
-    folds, which is steadier than one of all data.
+    The training data are divided into inner folds of whole families. Because a penalty shrinks the
+    outputs, they are rescaled to fit the held-out values. The strongest penalty that is not clearly
+    worse on these values than the best one is used. The model is the mean over the inner folds,
+    which is more stable than one fit to all data.
 
     Parameters
     ----------
     features : numpy.ndarray
-        (N, V) on one scale.
+        (N, V) features on a common scale.
     values : numpy.ndarray
-        (N,) numbers of the classes from 0, or standardised values.
+        (N,) class indices, or standardised values.
     families : numpy.ndarray
-        (N,) groups that are never torn apart.
+        (N,) groups that are never divided.
     absolute : float
-        Share of absolute values in the penalty, above 0 to 1: they make the model sparse. The rest
-        are squares, which keep features together that say the same.
+        Share of the L1 term in the penalty, above 0 and up to 1. It makes the model sparse; the L2
+        term keeps correlated features together.
     is_regression : bool
-        Whether ``values`` are numbers.
+        Whether ``values`` are values of a regression.
     seed : int
-        Of the inner folds and of the solver.
+        Random seed of the inner folds and the solver.
 
     Returns
     -------
@@ -71,21 +71,23 @@ def fit_sparse(
         return np.zeros((count, features.shape[1])), np.zeros(count)
     scaled = (features - centre) / scale
     parts = _inner_folds(values, families, is_regression, seed)
-    truths = [values[left] for _, left in parts]
+    truths = [values[held_out] for _, held_out in parts]
     tried = []
     for share in SHARES:
         fits = [
             _fit(scaled[train], values[train], share, absolute, is_regression, seed)
             for train, _ in parts
         ]
-        outputs = [_outputs(fit, scaled[left]) for fit, (_, left) in zip(fits, parts, strict=True)]
+        outputs = [
+            _outputs(fit, scaled[held_out]) for fit, (_, held_out) in zip(fits, parts, strict=True)
+        ]
         factor = _factor(np.concatenate(outputs), np.concatenate(truths), is_regression)
         losses = [
             _loss(factor * found, truth, values, is_regression)
             for found, truth in zip(outputs, truths, strict=True)
         ]
         tried.append((np.array(losses), fits, factor))
-    _, fits, factor = tried[choose([losses for losses, _, _ in tried])]
+    _, fits, factor = tried[sparsest_adequate([losses for losses, _, _ in tried])]
     weights = factor * np.mean([_weights(fit)[0] for fit in fits], axis=0) / scale
     offsets = factor * np.mean([_weights(fit)[1] for fit in fits], axis=0)
     return weights, offsets - weights @ centre
@@ -94,7 +96,7 @@ def fit_sparse(
 def _inner_folds(
     values: np.ndarray, families: np.ndarray, is_regression: bool, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Indices to train with, and those left out; everything is both where families are too few."""
+    """Return training and held-out indices; all images are both if there are too few families."""
     everything = np.arange(len(values))
     if is_regression:
         count = min(INNER_FOLDS, len(np.unique(families)))
@@ -107,7 +109,7 @@ def _inner_folds(
         )
     if splitter is None:
         return [(everything, everything)]
-    parts = [(train, left) for train, left in splitter.split(values, values, families)]
+    parts = [(train, held_out) for train, held_out in splitter.split(values, values, families)]
     if is_regression:
         return parts
     classes = len(np.unique(values))
@@ -123,7 +125,7 @@ def _fit(
     is_regression: bool,
     seed: int,
 ) -> Any:
-    """Fit with a share of the penalty under which no weight is left."""
+    """Fit with a share of the smallest penalty that sets all weights to zero."""
     count = len(values)
     if is_regression:
         largest = np.abs(features.T @ (values - values.mean())).max() / count
@@ -154,7 +156,7 @@ def _weights(model: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outputs(model: Any, features: np.ndarray) -> np.ndarray:
-    """Outputs (N, K)."""
+    """Return outputs (N, K)."""
     weights, offsets = _weights(model)
     return features @ weights.T + offsets
 
@@ -166,24 +168,24 @@ def _probabilities(outputs: np.ndarray) -> np.ndarray:
 
 
 def _loss(outputs: np.ndarray, truth: np.ndarray, values: np.ndarray, is_regression: bool) -> float:
-    """Loss of a part left out."""
+    """Return the loss on held-out values."""
     if is_regression:
         return float(((outputs[:, 0] - truth) ** 2).mean())
     return float(log_loss(truth, _probabilities(outputs), labels=np.unique(values)))
 
 
-def choose(losses: Sequence[np.ndarray]) -> int:
-    """The strongest penalty that is not clearly worse than the best one.
+def sparsest_adequate(losses: Sequence[np.ndarray]) -> int:
+    """Index of the strongest penalty that is not clearly worse than the best one.
 
     Parameters
     ----------
     losses : sequence of numpy.ndarray
-        From the strongest penalty on, the losses of the inner folds.
+        Losses of the inner folds for each penalty, from the strongest to the weakest.
 
     Returns
     -------
     int
-        The first whose mean loss is within one standard error of the smallest.
+        First index whose mean loss is within one standard error of the smallest.
 
     References
     ----------
@@ -192,7 +194,7 @@ def choose(losses: Sequence[np.ndarray]) -> int:
 
     Examples
     --------
-    >>> choose([np.array([0.9, 0.9]), np.array([0.6, 0.7]), np.array([0.55, 0.7])])
+    >>> sparsest_adequate([np.array([0.9, 0.9]), np.array([0.6, 0.7]), np.array([0.55, 0.7])])
     1
     """
     means = np.array([one.mean() for one in losses])
@@ -202,7 +204,7 @@ def choose(losses: Sequence[np.ndarray]) -> int:
 
 
 def _factor(outputs: np.ndarray, truth: np.ndarray, is_regression: bool) -> float:
-    """Factor on the outputs that fits them best to what was left out."""
+    """Return the factor on the outputs that fits the held-out values best."""
     if is_regression:
         slope = float(LinearRegression().fit(outputs, truth).coef_[0]) if outputs.std() else 1.0
     elif not outputs.std():

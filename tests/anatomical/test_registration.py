@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from bids_interp.anatomical import ants_tools
+from bids_interp.anatomical.cubic_resampler import resample_to_template
 from bids_interp.anatomical.itk import itk_text, parse_itk_text
 from bids_interp.anatomical.registration import (
     AffineResult,
     register_brain,
     similarity,
 )
-from bids_interp.anatomical.resample import resample_to_template
 from bids_interp.errors import ImageError
 from helpers import shapes
 

@@ -9,14 +9,14 @@ import pytest
 
 from bids_interp.bench.bench_report import (
     Finder,
+    bench_runs,
     check_goals,
-    number,
-    runs_of,
     scenario_table,
+    score_text,
     table_rows,
-    write_tables,
+    write_results,
 )
-from bids_interp.bench.goals import GOALS, METRICS, verdict_of
+from bids_interp.bench.goals import GOALS, METRICS, goal_verdict
 from bids_interp.bench.pictures import title_of
 from bids_interp.bench.records import Provenance, ScenarioRecord, Score
 from bids_interp.bids.write.atomic import write_json
@@ -131,7 +131,7 @@ def test_several_seeds_get_a_mean():
 def test_every_run_behind_the_table_is_named():
     origin = replace(ORIGIN, run='second', command='b')
     other = replace(scores('S7', null=True), provenance=origin)
-    runs = runs_of([scores('S1'), scores('S1', seed=1), scores('S3'), other])
+    runs = bench_runs([scores('S1'), scores('S1', seed=1), scores('S3'), other])
     assert [(run.provenance.command, run.scenarios) for run in runs] == [
         (ORIGIN.command, ['S1', 'S3']),
         ('b', ['S7']),
@@ -156,7 +156,9 @@ def test_a_number_of_two_directions_is_their_mean():
     finder = Finder(table_rows([scores()]))
     assert finder.value('S1', 'ours', 'off_target_percent') == 2.5
     assert np.isnan(finder.value('S1', 'ours', 'iou'))
-    assert number(finder.get('S1', 'ours', 'off_target_percent'), 'off_target_percent') == '2.50'
+    assert (
+        score_text(finder.get('S1', 'ours', 'off_target_percent'), 'off_target_percent') == '2.50'
+    )
 
 
 def test_goals_are_checked_where_they_hold():
@@ -194,8 +196,8 @@ def test_the_best_of_a_column_is_marked_whichever_way_is_better():
 def test_every_goal_has_a_metric_and_a_floor_below_its_aim():
     for goal in GOALS:
         assert goal.metric in METRICS
-        assert verdict_of(goal, goal.aim) == 'aim met'
-        assert verdict_of(goal, goal.floor) in ('floor met', 'aim met')
+        assert goal_verdict(goal, goal.aim) == 'aim met'
+        assert goal_verdict(goal, goal.floor) in ('floor met', 'aim met')
 
 
 def test_every_method_has_a_heading():
@@ -206,7 +208,7 @@ def test_every_method_has_a_heading():
 
 def test_table_and_page_are_written_without_maps(tmp_path):
     facts = {**FACTS, 'missing': ['S4, seed 0']}
-    page = write_tables(tmp_path, [scores(), scores('S7', null=True)], facts).read_text()
+    page = write_results(tmp_path, [scores(), scores('S7', null=True)], facts).read_text()
     with (tmp_path / 'table.tsv').open() as stream:
         rows = list(csv.DictReader(stream, delimiter='\t'))
     levels = json.loads((tmp_path / 'table.json').read_text())

@@ -5,9 +5,9 @@ import pytest
 
 from bids_interp.bench.group_ncc import (
     GroupAgreement,
+    bootstrap_interval,
     draw_weights,
     family_mean,
-    interval,
 )
 from bids_interp.evaluation.scores import ncc
 
@@ -46,6 +46,6 @@ def test_numbers_that_are_missing_do_not_count():
 
 
 def test_an_interval_holds_the_middle_of_the_draws():
-    found = interval(0.5, np.linspace(0, 1, 101), level=0.9)
+    found = bootstrap_interval(0.5, np.linspace(0, 1, 101), level=0.9)
     assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.05, 0.95))
-    assert np.isnan(interval(0.5, np.full(3, np.nan)).low)
+    assert np.isnan(bootstrap_interval(0.5, np.full(3, np.nan)).low)

@@ -10,14 +10,14 @@ import torch
 
 from bids_interp.bench.planted_cohort import (
     Brain,
-    Planted,
+    PlantedCohort,
     explained_images,
-    load_known,
-    plant,
-    save_known,
+    load_ground_truth,
+    plant_cohort,
+    save_ground_truth,
 )
 from bids_interp.models.preprocessing import Preprocessing
-from bids_interp.phantom.change.atrophy import plan_atrophy
+from bids_interp.phantom.change.atrophy import fit_atrophy
 from bids_interp.phantom.inject.scenarios import SCENARIOS
 from bids_interp.phantom.inject.warps import field_grid
 from bids_interp.phantom.regions.coarse import region_mask
@@ -37,7 +37,7 @@ INSIDE = region_mask('ventricles', BOX) > 0
 @pytest.fixture(scope='module')
 def plan():
     # The region is a few voxels wide here: what fits is no exact 30 %.
-    return plan_atrophy(field_grid(BOX, 6.0), {'ventricles': 0.3}, 'shell', sigma_mm=6.0)
+    return fit_atrophy(field_grid(BOX, 6.0), {'ventricles': 0.3}, 'shell', sigma_mm=6.0)
 
 
 @pytest.fixture(scope='module')
@@ -48,13 +48,13 @@ def brains() -> list[Brain]:
     return [Brain(f'{number:02d}', one, BOX, np.eye(4)) for number, one in enumerate(data)]
 
 
-def made(brains, plan, scenario=SCENARIO, **options) -> Planted:
+def made(brains, plan, scenario=SCENARIO, **options) -> PlantedCohort:
     preprocessing = Preprocessing(normalisation='none')
-    return plant(brains, scenario, plan, BOX, MASK, preprocessing, replicates=2, **options)
+    return plant_cohort(brains, scenario, plan, BOX, MASK, preprocessing, replicates=2, **options)
 
 
 @pytest.fixture(scope='module')
-def planted(brains, plan) -> Planted:
+def planted(brains, plan) -> PlantedCohort:
     return made(brains, plan)
 
 
@@ -94,8 +94,8 @@ def test_the_same_images_are_explained_by_all(planted):
     assert np.array_equal(chosen, explained_images(planted.cohort, 1, seed=4))
 
 
-def test_what_is_known_comes_back(planted, tmp_path):
-    save_known(tmp_path / 'known.safetensors', planted)
-    truths, pull_backs = load_known(tmp_path / 'known.safetensors')
+def test_ground_truth_comes_back(planted, tmp_path):
+    save_ground_truth(tmp_path / 'truth.safetensors', planted)
+    truths, pull_backs = load_ground_truth(tmp_path / 'truth.safetensors')
     np.testing.assert_array_equal(truths, planted.truths)
     np.testing.assert_array_equal(pull_backs, planted.pull_backs)

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_interp.bench.method_maps import LOG_JACOBIAN, SIGNED, SIZE, MethodMaps
 from bids_interp.bench.records import ImageScores, Score
-from bids_interp.bench.scenario_scores import MEANS, Known, score_scenario
+from bids_interp.bench.scenario_scores import MEANS, GroundTruth, score_scenario
 from bids_interp.bench.truth_scores import SALIENCY_SMOOTHING_MM, score_map
 from bids_interp.spatial import Grid
 
@@ -22,11 +22,11 @@ def bump(centre: float) -> np.ndarray:
     return np.exp(-((POINTS - centre) ** 2).sum(axis=0) / 60).astype(np.float32)
 
 
-def known(null: bool = False) -> Known:
+def ground_truth(null: bool = False) -> GroundTruth:
     rng = np.random.default_rng(0)
     sizes = rng.uniform(0.7, 1.3, 12) * np.where(LABELS == 1, 1, -1) * 0.3
     truths = np.stack([size * bump(20) for size in sizes]) * (not null)
-    return Known(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK)
+    return GroundTruth(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK)
 
 
 def method(volumes: np.ndarray, kind: str = LOG_JACOBIAN, classifier: str = '') -> MethodMaps:
@@ -36,7 +36,7 @@ def method(volumes: np.ndarray, kind: str = LOG_JACOBIAN, classifier: str = '') 
 
 def noisy(size: float, seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(0, size, (12, *GRID.shape))
-    return known().truths + noise
+    return ground_truth().truths + noise
 
 
 def pick(rows, method: str, metric: str, direction: str = 'both') -> Score:
@@ -66,11 +66,11 @@ def scores():
         'tbm': method(noisy(0.4, 2), SIGNED),
         'gradient': method(noisy(0.2, 3), SIZE),
     }
-    return score_scenario(maps, {'ours': image_rows(0.5)}, known(), draws=200, seed=1)
+    return score_scenario(maps, {'ours': image_rows(0.5)}, ground_truth(), draws=200, seed=1)
 
 
 def test_the_group_ncc_is_that_of_the_mean_maps(scores):
-    truths = known().truths
+    truths = ground_truth().truths
     for direction, label in (('inject', 0), ('remove', 1)):
         own = label == LABELS
         wanted = score_map(noisy(0.02, 1)[own].mean(0), truths[own].mean(0), MASK)
@@ -88,7 +88,7 @@ def test_the_group_ncc_is_that_of_the_mean_maps(scores):
 def test_unsigned_maps_are_smoothed_where_that_helps(scores):
     own = LABELS == 0
     found = np.abs(noisy(0.2, 3)[own]) * MASK
-    wanted = np.abs(known().truths[own]).mean(0)
+    wanted = np.abs(ground_truth().truths[own]).mean(0)
     smoothed = gaussian_filter(found.mean(0), SALIENCY_SMOOTHING_MM / GRID.spacing)
     best = score_map(smoothed, wanted, MASK, signed=False).ncc
     plain = score_map(found.mean(0), wanted, MASK, signed=False).ncc
@@ -121,7 +121,7 @@ def test_gains_are_paired(scores):
 
 def test_equal_methods_have_no_gain():
     maps = {name: method(noisy(0.1, 4)) for name in ('ours', 'tbm')}
-    rows = score_scenario(maps, {}, known(), draws=50).rows
+    rows = score_scenario(maps, {}, ground_truth(), draws=50).rows
     gain = pick(rows, 'tbm', 'gain_ncc_single')
     assert (gain.value, gain.low, gain.high) == (0.0, 0.0, 0.0)
 
@@ -136,7 +136,7 @@ def test_numbers_of_images_are_averaged(scores):
 def test_the_group_maps_are_kept(scores):
     assert {'truth.inject', 'truth.remove', 'ours.inject', 'gradient.remove'} <= set(scores.maps)
     truth = scores.maps['truth.inject']
-    np.testing.assert_allclose(truth, known().truths[LABELS == 0].mean(0) * MASK, atol=1e-6)
+    np.testing.assert_allclose(truth, ground_truth().truths[LABELS == 0].mean(0) * MASK, atol=1e-6)
 
 
 def test_where_nothing_is_planted_only_what_is_found_counts():
@@ -154,7 +154,7 @@ def test_where_nothing_is_planted_only_what_is_found_counts():
         'gradient': method(volumes, SIZE),
         'tbm': method(volumes, SIGNED),
     }
-    rows = score_scenario(maps, {}, known(null=True), draws=20).rows
+    rows = score_scenario(maps, {}, ground_truth(null=True), draws=20).rows
     metrics = {'reliable_percent', 'agreeing_percent', 'off_target_percent'}
     assert {row.metric for row in rows} == metrics
     found = pick(rows, 'ours', 'reliable_percent', 'inject').value
@@ -167,7 +167,7 @@ def test_a_classifier_at_chance_has_no_reliable_voxel():
     volumes[:, 5, 5, 5] = 0.1
     maps = {'ours': method(volumes), 'ipmi2021': method(volumes)}
     warranted = {'ours': False, 'ipmi2021': True}
-    rows = score_scenario(maps, {}, known(null=True), draws=20, warranted=warranted).rows
+    rows = score_scenario(maps, {}, ground_truth(null=True), draws=20, warranted=warranted).rows
     agreeing = pick(rows, 'ours', 'agreeing_percent', 'inject').value
     assert agreeing == pytest.approx(100 / MASK.sum())
     assert pick(rows, 'ours', 'reliable_percent', 'inject').value == 0.0
@@ -181,7 +181,7 @@ def test_every_row_names_the_network_that_it_is_about():
         'deeplift': method(noisy(0.2, 5), SIZE, 'sfcn'),
         'tbm': method(noisy(0.4, 2), SIGNED),
     }
-    rows = score_scenario(maps, {'ours': image_rows(0.5)}, known(), draws=20).rows
+    rows = score_scenario(maps, {'ours': image_rows(0.5)}, ground_truth(), draws=20).rows
     found = {row.method: {r.classifier for r in rows if r.method == row.method} for row in rows}
     assert found == {'ours': {'ours'}, 'gradient': {'ours'}, 'deeplift': {'sfcn'}, 'tbm': {''}}
     assert {row.metric for row in rows if row.method == 'deeplift'} >= {

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from bids_interp.bench.simulations import (
-    KNOWN_REGIONS,
-    Anatomy,
-    Regions,
-    Witness,
+    JUDGED_REGIONS,
+    CohortAnatomy,
+    JudgedRegions,
+    ScaledClassifier,
     explain_image,
 )
 from bids_interp.bench.volume_judge import region_volumes
@@ -22,7 +22,7 @@ POINTS = torch.from_numpy(GRID.world_coordinates())[None]
 DISTANCE = POINTS.square().sum(dim=1, keepdim=True).sqrt()
 MASK = DISTANCE[0, 0].numpy() < 36
 BALL = torch.sigmoid((20 - DISTANCE) / 4)
-REGIONS = Regions(
+REGIONS = JudgedRegions(
     ('ball', 'rest'), np.stack([BALL[0, 0].numpy(), MASK - BALL[0, 0].numpy() * MASK]), (0,)
 )
 # Moves towards the middle: what is there shrinks.
@@ -49,17 +49,17 @@ class Smaller(nn.Module):
         return (BALL.sum() - image.flatten(1).sum(dim=1, keepdim=True)) / 10
 
 
-def anatomy() -> Anatomy:
+def anatomy() -> CohortAnatomy:
     """Patients' balls are smaller: pulled back by a map that spreads, they shrink."""
     rng = np.random.default_rng(0)
     labels = np.arange(12) % 2
     sizes = np.where(labels == 1, 0.8, -0.2) + rng.normal(0, 0.1, 12)
     pull_backs = np.stack([exponential(-size * INWARDS, GRID)[0].numpy() for size in sizes])
-    return Anatomy.fit(REGIONS, pull_backs, labels, np.arange(12), GRID)
+    return CohortAnatomy.fit(REGIONS, pull_backs, labels, np.arange(12), GRID)
 
 
 ANATOMY = anatomy()
-OWN = Witness(Smaller(), BALL.repeat(12, 1, 1, 1, 1), 2.0, 10.0)
+OWN = ScaledClassifier(Smaller(), BALL.repeat(12, 1, 1, 1, 1), 2.0, 10.0)
 TRUTH = log_jacobian(exponential(INWARDS, GRID), GRID)[0, 0].numpy()
 
 
@@ -133,9 +133,9 @@ def test_folds_are_counted():
 
 def test_regions_that_change_come_first_and_once():
     fine = GRID.with_spacing(4.0)
-    regions = Regions.draw(['putamen', 'thalamus_left'], fine)
+    regions = JudgedRegions.draw(['putamen', 'thalamus_left'], fine)
     assert regions.names[:2] == ('putamen', 'thalamus_left')
-    assert sorted(regions.names) == sorted(KNOWN_REGIONS)
+    assert sorted(regions.names) == sorted(JUDGED_REGIONS)
     assert regions.changed == (0, 1)
     # The left thalamus has about nine cm^3, as it was drawn.
     assert region_volumes(regions.weights, fine)[1] == pytest.approx(8600, rel=0.25)

@@ -8,13 +8,13 @@ import pytest
 
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.injected import (
-    People,
-    check_target,
-    clear_target,
+    ParticipantTable,
+    check_injected_output,
+    clear_injected_output,
     inherited_sidecar,
-    read_people,
-    write_descriptions,
-    write_people,
+    read_participant_table,
+    write_injected_descriptions,
+    write_participant_table,
 )
 from bids_interp.errors import InputDatasetError, OutputError
 
@@ -35,7 +35,7 @@ MADE = [
 @pytest.fixture
 def made(tmp_path) -> Path:
     out = tmp_path / 'out'
-    write_descriptions(out, SOURCE, RECIPE, '*_xfm.*\n')
+    write_injected_descriptions(out, SOURCE, RECIPE, '*_xfm.*\n')
     return out
 
 
@@ -44,14 +44,14 @@ def test_the_same_recipe_goes_on_and_another_needs_overwrite(made, tmp_path):
     scan = made / 'sub-01r1' / 'anat' / 'sub-01r1_T1w.nii.gz'
     scan.parent.mkdir(parents=True)
     scan.touch()
-    assert not check_target(made, bids, RECIPE, overwrite=False)
+    assert not check_injected_output(made, bids, RECIPE, overwrite=False)
     assert scan.exists()
     other = {**RECIPE, 'Seed': 2}
     with pytest.raises(OutputError, match='--overwrite'):
-        check_target(made, bids, other, overwrite=False)
-    assert check_target(made, bids, other, overwrite=True)
+        check_injected_output(made, bids, other, overwrite=False)
+    assert check_injected_output(made, bids, other, overwrite=True)
     assert scan.exists()
-    clear_target(made)
+    clear_injected_output(made)
     assert not scan.exists()
 
 
@@ -60,14 +60,14 @@ def test_folders_of_others_are_left_alone(tmp_path):
     precious.mkdir()
     (precious / 'thesis.txt').write_text('years of work')
     with pytest.raises(OutputError, match=re.escape(str(precious))):
-        check_target(precious, bids, RECIPE, overwrite=True)
+        check_injected_output(precious, bids, RECIPE, overwrite=True)
     for inside in (bids, bids / 'out', tmp_path):
         with pytest.raises(OutputError) as caught:
-            check_target(inside, bids, RECIPE, overwrite=True)
+            check_injected_output(inside, bids, RECIPE, overwrite=True)
         assert f' {inside} ' in caught.value.message
         assert f' {bids} ' in caught.value.message
     with pytest.raises(OutputError, match=r'thesis\.txt'):
-        check_target(precious / 'thesis.txt', bids, RECIPE, overwrite=True)
+        check_injected_output(precious / 'thesis.txt', bids, RECIPE, overwrite=True)
     assert (precious / 'thesis.txt').exists()
 
 
@@ -87,8 +87,11 @@ def test_columns_of_the_input_are_kept_under_names_that_do_not_collide(tmp_path)
     )
     (tmp_path / 'participants.json').write_text('{"group": {"Description": "mood"}}')
     out = tmp_path / 'out'
-    write_people(
-        out, read_people(tmp_path), [{**one, 'confound': True} for one in MADE], ['confound']
+    write_participant_table(
+        out,
+        read_participant_table(tmp_path),
+        [{**one, 'confound': True} for one in MADE],
+        ['confound'],
     )
     lines = (out / 'participants.tsv').read_text().splitlines()
     own = ['participant_id', 'group', 'severity', 'family', 'replicate', 'confound']
@@ -103,15 +106,15 @@ def test_columns_of_the_input_are_kept_under_names_that_do_not_collide(tmp_path)
 
 
 def test_a_dataset_needs_no_participants_table_but_a_readable_one(tmp_path):
-    assert read_people(tmp_path) == People()
-    write_people(tmp_path / 'out', People(), MADE)
+    assert read_participant_table(tmp_path) == ParticipantTable()
+    write_participant_table(tmp_path / 'out', ParticipantTable(), MADE)
     assert (tmp_path / 'out' / 'participants.tsv').read_text().count('\n') == 3
     (tmp_path / 'participants.tsv').write_text('name\tage\nsub-01\t39\n')
     with pytest.raises(InputDatasetError, match=r'participants\.tsv.*participant_id'):
-        read_people(tmp_path)
+        read_participant_table(tmp_path)
     (tmp_path / 'participants.tsv').write_bytes(b'participant_id\n\xff\xfe\n')
     with pytest.raises(InputDatasetError, match=r'participants\.tsv.*0xff'):
-        read_people(tmp_path)
+        read_participant_table(tmp_path)
 
 
 def test_sidecars_are_inherited_from_all_levels(tmp_path):

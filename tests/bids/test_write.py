@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bids_interp.bids.write import atomic as write
+from bids_interp.bids.write.nifti import copy_nifti, write_nifti
 from bids_interp.errors import OutputError
 
 OBLIQUE = nib.affines.from_matvec(
@@ -50,11 +51,11 @@ def test_a_folder_that_is_a_file_is_an_output_error(tmp_path):
 
 def test_an_unchanged_file_is_not_touched(tmp_path):
     data = np.random.default_rng(0).normal(size=(5, 6, 7))
-    path = write.write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=False)
+    path = write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=False)
     before = os.stat(path).st_ino
-    write.write_nifti(path, data, OBLIQUE, template=False)
+    write_nifti(path, data, OBLIQUE, template=False)
     assert os.stat(path).st_ino == before
-    write.write_nifti(path, data + 1, OBLIQUE, template=False)
+    write_nifti(path, data + 1, OBLIQUE, template=False)
     assert os.stat(path).st_ino != before
 
 
@@ -92,7 +93,7 @@ def test_readers_see_whole_files_while_two_processes_write(tmp_path):
 @pytest.mark.parametrize(('template', 'code'), [(False, 1), (True, 4)])
 def test_sform_and_qform_agree_with_the_code_of_the_world(tmp_path, template, code):
     data = np.zeros((4, 5, 6))
-    image = nib.load(write.write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=template))
+    image = nib.load(write_nifti(tmp_path / 'a.nii.gz', data, OBLIQUE, template=template))
     assert (image.header['sform_code'], image.header['qform_code']) == (code, code)
     np.testing.assert_allclose(image.get_sform(), OBLIQUE, atol=1e-5)
     np.testing.assert_allclose(image.get_qform(), OBLIQUE, atol=1e-4)
@@ -104,7 +105,7 @@ def test_a_sheared_grid_has_no_contradicting_qform(tmp_path):
     sheared = np.eye(4)
     sheared[0, 1] = 0.2
     image = nib.load(
-        write.write_nifti(tmp_path / 'a.nii.gz', np.zeros((3, 3, 3)), sheared, template=False)
+        write_nifti(tmp_path / 'a.nii.gz', np.zeros((3, 3, 3)), sheared, template=False)
     )
     np.testing.assert_allclose(image.affine, sheared)
     assert image.header['qform_code'] == 0
@@ -112,7 +113,7 @@ def test_a_sheared_grid_has_no_contradicting_qform(tmp_path):
 
 def test_a_vector_field_becomes_a_five_dimensional_vector_image(tmp_path):
     field = np.arange(3 * 2 * 3 * 4, dtype=np.float32).reshape(3, 2, 3, 4)
-    image = nib.load(write.write_nifti(tmp_path / 'v.nii.gz', field, OBLIQUE, template=True))
+    image = nib.load(write_nifti(tmp_path / 'v.nii.gz', field, OBLIQUE, template=True))
     assert image.shape == (2, 3, 4, 1, 3)
     assert image.header.get_intent()[0] == 'vector'
     np.testing.assert_array_equal(image.get_fdata()[1, 2, 3, 0], field[:, 1, 2, 3])
@@ -120,7 +121,7 @@ def test_a_vector_field_becomes_a_five_dimensional_vector_image(tmp_path):
 
 def test_masks_are_bytes(tmp_path):
     mask = np.zeros((3, 3, 3), dtype=bool)
-    image = nib.load(write.write_nifti(tmp_path / 'm.nii.gz', mask, OBLIQUE, template=False))
+    image = nib.load(write_nifti(tmp_path / 'm.nii.gz', mask, OBLIQUE, template=False))
     assert image.get_data_dtype() == np.uint8
 
 
@@ -132,21 +133,19 @@ def test_a_copied_image_keeps_its_values_and_gets_a_right_header(tmp_path):
     wrong.set_qform(np.eye(4), 1)
     wrong.to_filename(tmp_path / 'wrong.nii.gz')
     values = nib.load(tmp_path / 'wrong.nii.gz').get_fdata()
-    path = write.copy_nifti(tmp_path / 'wrong.nii.gz', tmp_path / 'right.nii.gz', template=False)
+    path = copy_nifti(tmp_path / 'wrong.nii.gz', tmp_path / 'right.nii.gz', template=False)
     image = nib.load(path)
     assert (image.header['sform_code'], image.header['qform_code']) == (1, 1)
     np.testing.assert_allclose(image.get_qform(), OBLIQUE, atol=1e-4)
     np.testing.assert_allclose(image.get_fdata(), values, atol=1e-3)
-    again = write.copy_nifti(path, tmp_path / 'again.nii.gz', template=False)
+    again = copy_nifti(path, tmp_path / 'again.nii.gz', template=False)
     assert again.read_bytes() == path.read_bytes()
 
 
 def test_a_copied_mask_becomes_bytes(tmp_path):
     mask = nib.Nifti1Image(np.ones((3, 3, 3), dtype=np.float32), np.eye(4))
     mask.to_filename(tmp_path / 'm.nii')
-    path = write.copy_nifti(
-        tmp_path / 'm.nii', tmp_path / 'm.nii.gz', template=False, dtype=np.uint8
-    )
+    path = copy_nifti(tmp_path / 'm.nii', tmp_path / 'm.nii.gz', template=False, dtype=np.uint8)
     image = nib.load(path)
     assert image.get_data_dtype() == np.uint8
     assert (image.get_fdata() == 1).all()
@@ -156,9 +155,7 @@ def test_a_copied_mask_is_rounded(tmp_path):
     """Resampled masks are nearly 0 and nearly 1."""
     values = np.array([0.02, 0.4, 0.6, 0.98], dtype=np.float32).reshape(4, 1, 1)
     nib.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / 'm.nii.gz')
-    path = write.copy_nifti(
-        tmp_path / 'm.nii.gz', tmp_path / 'r.nii.gz', template=False, dtype=np.uint8
-    )
+    path = copy_nifti(tmp_path / 'm.nii.gz', tmp_path / 'r.nii.gz', template=False, dtype=np.uint8)
     assert nib.load(path).get_fdata().ravel().tolist() == [0, 0, 1, 1]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.bench.design import DEFAULT_METHODS, METHODS, Request, choose
+from bids_interp.bench.design import DEFAULT_METHODS, METHODS, BenchRequest, make_benchmark
 from bids_interp.cli.tools.bench import read_recipe
 from bids_interp.cli.tools.command import tools
 from bids_interp.errors import InputDatasetError, UsageError
@@ -87,16 +87,16 @@ def test_a_recipe_may_be_a_file(tmp_path):
 
 
 def test_small_is_what_fits_into_an_evening():
-    small = choose(Request())
+    small = make_benchmark(BenchRequest())
     assert small.scenarios == ('S1', 'S3', 'S4', 'S7')
     assert small.seeds == (0,)
     assert (small.cube, small.n_folds) == (48, 3)
     assert small.methods == DEFAULT_METHODS
-    assert choose(Request(methods=('all',))).methods == METHODS
+    assert make_benchmark(BenchRequest(methods=('all',))).methods == METHODS
 
 
 def test_full_is_the_whole_grid():
-    full = choose(Request(size='full'))
+    full = make_benchmark(BenchRequest(size='full'))
     assert len(full.units()) == 40
     assert full.cube == 64
     paper = make_recipe(**full.paper)
@@ -104,7 +104,9 @@ def test_full_is_the_whole_grid():
 
 
 def test_all_recipes_share_grid_and_folds():
-    benchmark = choose(Request(recipe={'n_folds': 4, 'simulator_steps': 9}, spacing_mm=6.0))
+    benchmark = make_benchmark(
+        BenchRequest(recipe={'n_folds': 4, 'simulator_steps': 9}, spacing_mm=6.0)
+    )
     made = [make_recipe(**r) for r in (benchmark.recipe, benchmark.paper, benchmark.judge)]
     assert {(one.n_folds, one.spacing_mm, one.cube) for one in made} == {(4, 6.0, 32)}
     assert made[0].simulator.template_steps == 9

@@ -12,7 +12,7 @@ import pytest
 from bids_interp.errors import TrainingError
 from bids_interp.evaluation.classification import (
     OutOfFold,
-    brier,
+    brier_score,
     calibration_error,
     out_of_fold_metrics,
     recalls,
@@ -284,12 +284,12 @@ def test_a_class_without_images_has_no_recall() -> None:
 
 def test_brier_by_hand() -> None:
     two = np.array([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]])
-    assert brier(two, np.array([0, 0, 1])) == pytest.approx((0.04 + 0.36 + 0.01) / 3)
+    assert brier_score(two, np.array([0, 0, 1])) == pytest.approx((0.04 + 0.36 + 0.01) / 3)
     # With one class alone, too.
-    assert brier(two, np.array([0, 0, 0])) == pytest.approx((0.04 + 0.36 + 0.81) / 3)
+    assert brier_score(two, np.array([0, 0, 0])) == pytest.approx((0.04 + 0.36 + 0.81) / 3)
     three = np.array([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
     wanted = (0.3**2 + 0.2**2 + 0.1**2 + 0.3**2 + 0.7**2 + 0.4**2) / 2
-    assert brier(three, np.array([0, 1])) == pytest.approx(wanted)
+    assert brier_score(three, np.array([0, 1])) == pytest.approx(wanted)
 
 
 def test_bins_of_calibration_by_hand() -> None:

@@ -31,7 +31,7 @@ def write_map(folder, voxels):
 
     import numpy as np
 
-    from bids_interp.bids.write.atomic import write_nifti
+    from bids_interp.bids.write.nifti import write_nifti
 
     data = np.random.default_rng(0).random((voxels, 64, 64), dtype=np.float32)
     return str(write_nifti(Path(folder, 'map.nii.gz'), data, np.eye(4), template=False))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bids_interp.group.scans import choose_model, find_scans, select
+from bids_interp.group.scans import choose_summarised_model, find_scans, select_scans
 from helpers.cohorts import Cohort, write_cohort
 
 
@@ -28,6 +28,6 @@ def chosen() -> Callable[..., list[Any]]:
 
     def choose(out: Path, n_folds: int | None = None, *, include_training: bool = False):
         scans = find_scans(out)
-        return select(scans, choose_model(scans), n_folds, include_training)
+        return select_scans(scans, choose_summarised_model(scans), n_folds, include_training)
 
     return choose

@@ -8,24 +8,24 @@ import pytest
 from bids_interp.errors import ImageError, TemplateError, UsageError
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
-from bids_interp.group.maps.descriptive import describe_maps
-from bids_interp.group.maps.map_reader import Places, find_places, names_of_maps, read_map
+from bids_interp.group.analysis import file_label
+from bids_interp.group.maps.descriptive import summarise_maps
+from bids_interp.group.maps.map_reader import MaskedGrid, find_masked_grid, map_names, read_map
 from bids_interp.group.maps.named_regions import (
-    Regions,
+    NamedRegions,
     embedded_regions,
     find_regions,
-    load_where,
-    save_where,
+    load_grid_regions,
+    save_grid_regions,
 )
 from bids_interp.group.maps.region_tables import group_rows, wide_columns, wide_rows
-from bids_interp.group.maps.stream import Running, merged
-from bids_interp.group.plan import file_label
+from bids_interp.group.maps.stream import RunningStatistics, merge_statistics
 from helpers import cohorts
 
 
 def test_welford_is_mean_and_sd() -> None:
     values = np.random.default_rng(0).normal(1000, 1, (50, 20))
-    running = Running(20)
+    running = RunningStatistics(20)
     for row in values:
         running.add(row)
     np.testing.assert_allclose(running.mean, values.mean(0))
@@ -35,11 +35,11 @@ def test_welford_is_mean_and_sd() -> None:
 
 def test_parts_put_together_are_the_whole() -> None:
     values = np.random.default_rng(1).standard_normal((31, 8))
-    whole, parts = Running(8), [Running(8) for _ in range(4)]
+    whole, parts = RunningStatistics(8), [RunningStatistics(8) for _ in range(4)]
     for index, row in enumerate(values):
         whole.add(row)
         parts[index % 3].add(row)
-    total = merged(parts)
+    total = merge_statistics(parts)
     assert total.n == 31
     np.testing.assert_allclose(total.sd, whole.sd)
     np.testing.assert_allclose(total.mean, whole.mean)
@@ -47,13 +47,13 @@ def test_parts_put_together_are_the_whole() -> None:
 
 
 def test_one_subject_has_no_spread() -> None:
-    running = Running(3)
+    running = RunningStatistics(3)
     running.add(np.ones(3))
     assert np.isnan(running.sd).all()
 
 
 def test_reliable_needs_size_subjects_and_folds() -> None:
-    running = Running(4)
+    running = RunningStatistics(4)
     for values in ([0.1, 0.01, 0.3, 0.1], [0.1, 0.01, -0.1, 0.1]):
         running.add(np.array(values))
     found = reliable_voxels(running.mean, running.same_sign, None)
@@ -65,7 +65,7 @@ def test_reliable_needs_size_subjects_and_folds() -> None:
 
 def test_noise_is_not_reliable() -> None:
     rng = np.random.default_rng(0)
-    running, folds = Running(20_000), []
+    running, folds = RunningStatistics(20_000), []
     for _ in range(3):
         part = [rng.normal(0, 0.1, 20_000) for _ in range(8)]
         folds.append(np.mean(part, axis=0))
@@ -82,21 +82,21 @@ def cohort(make_cohort):
 
 def test_the_mean_map_shows_the_truth(cohort, chosen) -> None:
     scans = chosen(cohort.out)
-    places = find_places(scans)
-    regions = embedded_regions(places)
+    masked = find_masked_grid(scans)
+    regions = embedded_regions(masked)
     groups = {scan.prefix: cohort.labels[i] for i, scan in enumerate(scans)}
-    described = describe_maps(scans, 'inject100', places, regions, groups)
+    summary = summarise_maps(scans, 'inject100', masked, regions, groups)
     truth = cohorts.truth()
-    single = ncc(places.filled(read_map(scans[0], 'inject100', places)), truth, places.inside)
-    mean = places.filled(described.groups[''].mean)
-    assert ncc(mean, truth, places.inside) > single > 0.8
-    assert list(described.groups) == ['', 'control', 'patient']
-    assert [running.n for running in described.groups.values()] == [6, 3, 3]
-    assert described.agreement is not None
+    single = ncc(masked.filled(read_map(scans[0], 'inject100', masked)), truth, masked.inside)
+    mean = masked.filled(summary.groups[''].mean)
+    assert ncc(mean, truth, masked.inside) > single > 0.8
+    assert list(summary.groups) == ['', 'control', 'patient']
+    assert [running.n for running in summary.groups.values()] == [6, 3, 3]
+    assert summary.agreement is not None
     hippocampus = regions.names.index(('hippocampus', 'left'))
-    assert described.means[:, hippocampus].mean() < -0.1
-    everybody = described.groups['']
-    assert reliable_voxels(everybody.mean, everybody.same_sign, described.agreement).any()
+    assert summary.means[:, hippocampus].mean() < -0.1
+    everybody = summary.groups['']
+    assert reliable_voxels(everybody.mean, everybody.same_sign, summary.agreement).any()
 
 
 def test_traces_of_interpolation_are_not_brain(make_cohort, chosen) -> None:
@@ -106,100 +106,102 @@ def test_traces_of_interpolation_are_not_brain(make_cohort, chosen) -> None:
         path = next(scan.folder.glob('*_res-1_desc-brain_T1w.nii.gz'))
         shown = np.where(inside, 500 + 50 * mean, 0.01)
         cohorts.save(path, shown.astype('f4'), cohorts.grid().affine)
-    np.testing.assert_array_equal(find_places(scans).inside, inside)
+    np.testing.assert_array_equal(find_masked_grid(scans).inside, inside)
 
 
 def test_new_subjects_do_not_tell_folds_apart(make_cohort, chosen) -> None:
     scans = chosen(make_cohort().out)
-    places = find_places(scans)
-    assert describe_maps(scans, 'inject100', places, embedded_regions(places), {}).agreement is None
+    masked = find_masked_grid(scans)
+    assert (
+        summarise_maps(scans, 'inject100', masked, embedded_regions(masked), {}).agreement is None
+    )
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_a_map_that_is_not_finite_is_named_and_left_out(cohort, chosen, value) -> None:
     scans = chosen(cohort.out)
-    places = find_places(scans)
+    masked = find_masked_grid(scans)
     path = scans[2].maps['inject100']
     data = np.full(cohorts.truth().shape, 0.1, 'f4')
-    data[tuple(np.argwhere(places.inside)[5])] = value
+    data[tuple(np.argwhere(masked.inside)[5])] = value
     cohorts.save(path, data, cohorts.grid().affine)
-    described = describe_maps(scans, 'inject100', places, embedded_regions(places), {})
-    assert list(described.failed) == ['sub-03']
-    assert path.name in described.failed['sub-03']
-    assert described.groups[''].n == 5
-    assert np.isfinite(described.groups[''].mean).all()
+    summary = summarise_maps(scans, 'inject100', masked, embedded_regions(masked), {})
+    assert list(summary.failed) == ['sub-03']
+    assert path.name in summary.failed['sub-03']
+    assert summary.groups[''].n == 5
+    assert np.isfinite(summary.groups[''].mean).all()
 
 
 def test_a_map_that_was_cut_off(cohort, chosen) -> None:
     scans = chosen(cohort.out)
-    places = find_places(scans)
+    masked = find_masked_grid(scans)
     for scan in scans:
         path = scan.maps['remove100']
         path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ImageError, match=r'\bremove100\b.*_desc-remove100_logjacobian\.nii\.gz'):
-        describe_maps(scans, 'remove100', places, embedded_regions(places), {})
+        summarise_maps(scans, 'remove100', masked, embedded_regions(masked), {})
 
 
 def test_velocities_stand_in_for_maps_that_were_not_written(make_cohort, chosen) -> None:
     scans = chosen(make_cohort(('a', 'b'), names=()).out)
-    assert names_of_maps(scans) == ['inject100']
-    places = find_places(scans)
-    values = read_map(scans[0], 'inject100', places)
-    assert values.shape == (int(places.inside.sum()),)
+    assert map_names(scans) == ['inject100']
+    masked = find_masked_grid(scans)
+    values = read_map(scans[0], 'inject100', masked)
+    assert values.shape == (int(masked.inside.sum()),)
     assert 0.01 < np.abs(values).mean() < 1
 
 
 def test_the_largest_dose_comes_first(make_cohort, chosen) -> None:
     names = ('inject050', 'inject100', 'remove025')
     scans = chosen(make_cohort(('a', 'b'), names=names).out)
-    assert names_of_maps(scans) == ['inject100', 'inject050', 'remove025']
+    assert map_names(scans) == ['inject100', 'inject050', 'remove025']
 
 
-def cube() -> tuple[Places, np.ndarray]:
+def cube() -> tuple[MaskedGrid, np.ndarray]:
     grid = cohorts.grid()
     inside = np.zeros(grid.shape, bool)
     inside[4:16, 4:18, 4:16] = True
     labels = np.zeros(grid.shape, np.int16)
     labels[4:8, 5:8, 5:8], labels[12:16, 5:8, 5:8], labels[8:10, 10:12, 8:10] = 1, 2, 7
-    return Places(grid, inside), labels
+    return MaskedGrid(grid, inside), labels
 
 
 def test_an_atlas_of_a_file(tmp_path) -> None:
-    places, labels = cube()
-    cohorts.save(tmp_path / 'atlas.nii.gz', labels, places.grid.affine)
+    masked, labels = cube()
+    cohorts.save(tmp_path / 'atlas.nii.gz', labels, masked.grid.affine)
     table = tmp_path / 'names.tsv'
     table.write_text('index\tname\n1\tLeft-Thalamus\n2\tRight-Thalamus\n7\tstem\n')
-    regions = find_regions(places, str(tmp_path / 'atlas.nii.gz'), table)
+    regions = find_regions(masked, str(tmp_path / 'atlas.nii.gz'), table)
     assert regions.names == [('Thalamus', 'left'), ('Thalamus', 'right'), ('stem', 'midline')]
     assert regions.sizes.tolist() == [36, 36, 8]
-    values = np.where(labels == 7, np.log(1.5), 0.0)[places.inside]
+    values = np.where(labels == 7, np.log(1.5), 0.0)[masked.inside]
     means, changes = regions.measure(values)
     np.testing.assert_allclose(means, [0, 0, np.log(1.5)], atol=1e-6)
     np.testing.assert_allclose(changes, [0, 0, 0.5], atol=1e-6)
-    kept = load_where(save_where(tmp_path / 'where.npz', places, regions))
+    kept = load_grid_regions(save_grid_regions(tmp_path / 'grid_regions.npz', masked, regions))
     assert kept[1].names == regions.names
     np.testing.assert_allclose(kept[1].measure(values)[1], changes)
 
 
 def test_the_table_beside_an_atlas_is_found(tmp_path) -> None:
-    places, labels = cube()
-    cohorts.save(tmp_path / 'atlas.nii.gz', labels, places.grid.affine)
+    masked, labels = cube()
+    cohorts.save(tmp_path / 'atlas.nii.gz', labels, masked.grid.affine)
     (tmp_path / 'atlas.tsv').write_text('id\tlabel\n7\tstem\n')
-    regions = find_regions(places, str(tmp_path / 'atlas.nii.gz'), None)
+    regions = find_regions(masked, str(tmp_path / 'atlas.nii.gz'), None)
     assert [name for name, _ in regions.names] == ['region 1', 'region 2', 'stem']
 
 
 def test_an_atlas_of_templateflow_on_this_machine(tmp_path, monkeypatch) -> None:
-    places, labels = cube()
+    masked, labels = cube()
     folder = tmp_path / f'tpl-{cohorts.SPACE}'
     stem = f'tpl-{cohorts.SPACE}_res-01_atlas-Tiny_desc-all_dseg'
-    cohorts.save(folder / f'{stem}.nii.gz', labels, places.grid.affine)
+    cohorts.save(folder / f'{stem}.nii.gz', labels, masked.grid.affine)
     table = folder / f'tpl-{cohorts.SPACE}_atlas-Tiny_desc-all_dseg.tsv'
     table.write_text('index\tname\n7\tstem\n')
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
-    assert ('stem', 'midline') in find_regions(places, 'Tiny', None).names
+    assert ('stem', 'midline') in find_regions(masked, 'Tiny', None).names
     with pytest.raises(TemplateError, match='--atlas Other'):
-        find_regions(places, 'Other', None)
+        find_regions(masked, 'Other', None)
 
 
 @pytest.mark.parametrize(
@@ -207,21 +209,21 @@ def test_an_atlas_of_templateflow_on_this_machine(tmp_path, monkeypatch) -> None
     [(0.5, False), (0, True)],
 )
 def test_atlases_that_are_none(tmp_path, values, is_empty) -> None:
-    places, _ = cube()
-    cohorts.save(tmp_path / 'a.nii', np.full(places.grid.shape, values, 'f4'), places.grid.affine)
+    masked, _ = cube()
+    cohorts.save(tmp_path / 'a.nii', np.full(masked.grid.shape, values, 'f4'), masked.grid.affine)
     with pytest.raises(UsageError, match=r'--atlas .*a\.nii') as caught:
-        find_regions(places, str(tmp_path / 'a.nii'), None)
+        find_regions(masked, str(tmp_path / 'a.nii'), None)
     assert (cohorts.SPACE in caught.value.advice) is is_empty
 
 
 def test_tables_of_regions(cohort, chosen) -> None:
     scans = chosen(cohort.out)
     by_prefix = {scan.prefix: scan for scan in scans}
-    places = find_places(scans)
-    regions = embedded_regions(places)
+    masked = find_masked_grid(scans)
+    regions = embedded_regions(masked)
     groups = {scan.prefix: cohort.labels[i] for i, scan in enumerate(scans)}
-    described = describe_maps(scans, 'inject100', places, regions, groups)
-    wide = wide_rows([described], by_prefix, regions, {})
+    summary = summarise_maps(scans, 'inject100', masked, regions, groups)
+    wide = wide_rows([summary], by_prefix, regions, {})
     assert len(wide) == 6
     logj, percent, volume = (
         wide[0][f'inject100_hippocampus_left_{k}'] for k in ('logj', 'pct', 'mm3')
@@ -231,7 +233,7 @@ def test_tables_of_regions(cohort, chosen) -> None:
     size = regions.sizes[regions.names.index(('hippocampus', 'left'))] * regions.voxel_mm3
     assert volume == pytest.approx(percent / 100 * size / 1.25)
     assert set(wide_columns(wide)) == set(wide[0])
-    rows = group_rows(described, by_prefix, places, regions, groups, 0)
+    rows = group_rows(summary, by_prefix, masked, regions, groups, 0)
     first = next(row for row in rows if row['group'] == 'all' and row['rank'] == 1)
     assert (first['region'], first['side']) == ('hippocampus', 'left')
     assert first['laterality'] < -0.9
@@ -258,33 +260,35 @@ def test_doses_that_some_scans_were_not_asked_for(make_cohort, chosen) -> None:
     cohort = make_cohort()
     cohorts.write_scan(cohort.out, '01', names=('inject100', 'remove100', 'remove050'), seed=1)
     scans = chosen(cohort.out)
-    places = find_places(scans)
-    assert names_of_maps(scans) == ['inject100', 'remove100', 'remove050']
-    described = describe_maps(scans, 'remove050', places, embedded_regions(places), {})
-    assert described.images == ['sub-01']
-    assert described.without == [f'sub-0{n}' for n in range(2, 7)]
-    assert described.failed == {}
-    with pytest.raises(ImageError, match=r'\bremove050\b.* sub-02\b'):
-        read_map(scans[1], 'remove050', places)
+    masked = find_masked_grid(scans)
+    assert map_names(scans) == ['inject100', 'remove100', 'remove050']
+    summary = summarise_maps(scans, 'remove050', masked, embedded_regions(masked), {})
+    assert summary.images == ['sub-01']
+    assert summary.without == [f'sub-0{n}' for n in range(2, 7)]
+    assert summary.failed == {}
+    with pytest.raises(ImageError, match=r'sub-02\b.*\bremove050\b'):
+        read_map(scans[1], 'remove050', masked)
 
 
 def test_random_places_of_a_map_without_structure() -> None:
     """Regions of a map of noise do not all stand out of it."""
-    places, _ = cube()
+    masked, _ = cube()
     rng = np.random.default_rng(0)
     from bids_interp.group.maps.region_tables import null_percentiles
 
-    regions = embedded_regions(places)
-    values = rng.standard_normal(int(places.inside.sum()))
-    found = null_percentiles(places, values, regions, regions.measure(values)[0], rng)
+    regions = embedded_regions(masked)
+    values = rng.standard_normal(int(masked.inside.sum()))
+    found = null_percentiles(masked, values, regions, regions.measure(values)[0], rng)
     assert 20 < np.median(found) < 80
 
 
 def test_no_regions_outside_of_mni_space() -> None:
-    places, _ = cube()
-    mouse = Places(type(places.grid)(places.grid.shape, places.grid.affine, 'Mouse'), places.inside)
+    masked, _ = cube()
+    mouse = MaskedGrid(
+        type(masked.grid)(masked.grid.shape, masked.grid.affine, 'Mouse'), masked.inside
+    )
     regions = embedded_regions(mouse)
-    assert isinstance(regions, Regions)
+    assert isinstance(regions, NamedRegions)
     assert regions.names == []
 
 

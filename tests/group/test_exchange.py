@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_interp.group.statistics.design_matrix import MIN_DF, Design, make_design
-from bids_interp.group.statistics.glm import fit_terms, freedman_lane, why_not
+from bids_interp.group.statistics.design_matrix import MIN_DF, DesignMatrix, make_design_matrix
+from bids_interp.group.statistics.glm import fit_terms, freedman_lane, untestable_reason
 from bids_interp.group.statistics.null import consistency
 from bids_interp.group.statistics.voxelwise import max_t
 
@@ -85,7 +85,7 @@ def test_an_interval_holds_95_percent() -> None:
     rng = np.random.default_rng(0)
     age = rng.normal(60, 8, 30)
     score = 0.05 * age + rng.normal(0, 1, 30)
-    design = make_design({'age': age.tolist()}, ['0'] * 30)
+    design = make_design_matrix({'age': age.tolist()}, ['0'] * 30)
     (effect,) = fit_terms(score, design, draws=50, seed=0, spreads={})
     wanted = stats.linregress(age, score)
     assert effect.se == pytest.approx(wanted.stderr)
@@ -95,19 +95,21 @@ def test_an_interval_holds_95_percent() -> None:
 
 def test_covariates_are_centred() -> None:
     """An intercept is then the mean of its block at the mean of the covariates."""
-    design = make_design({'age': [60.0, 70.0, 80.0, 90.0], 'sex': ['f', 'm', 'm', 'm']}, ['0'] * 4)
+    design = make_design_matrix(
+        {'age': [60.0, 70.0, 80.0, 90.0], 'sex': ['f', 'm', 'm', 'm']}, ['0'] * 4
+    )
     age, sex = (term.columns[:, 0] for term in design.terms)
     np.testing.assert_allclose(age, [-15, -5, 5, 15])
     np.testing.assert_allclose(sex, [-0.75, 0.25, 0.25, 0.25])
 
 
 def test_the_smallest_design_that_is_tested() -> None:
-    def design_of(n: int) -> Design:
-        return make_design({'age': np.arange(float(n)).tolist()}, ['0'] * n)
+    def design_of(n: int) -> DesignMatrix:
+        return make_design_matrix({'age': np.arange(float(n)).tolist()}, ['0'] * n)
 
     # An intercept and a slope are estimated.
-    assert why_not(design_of(MIN_DF + 2)) == ''
-    assert why_not(design_of(MIN_DF + 1)) != ''
+    assert untestable_reason(design_of(MIN_DF + 2)) == ''
+    assert untestable_reason(design_of(MIN_DF + 1)) != ''
 
 
 def test_agreement_of_folds_by_hand() -> None:

@@ -9,11 +9,12 @@ import pytest
 from bids_interp.errors import ImageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.group.statistics.expression import (
+    NO_PATTERN,
     divergence,
     expression_scores,
     fit_score,
-    on_grid,
-    standardised,
+    interpolate,
+    standardise,
 )
 from bids_interp.spatial import exponential, log_jacobian
 from bids_interp.spatial.grid import Grid
@@ -64,7 +65,7 @@ def test_a_pattern_is_carried_to_the_grid_of_the_anatomy() -> None:
     flipped[:3, 3] = [16.0, 0.0, 0.0]
     coarse = Grid((5, 5, 5), flipped)
     volume = fine.world_coordinates()[0].astype(float)
-    np.testing.assert_allclose(on_grid(volume, fine, coarse), coarse.world_coordinates()[0])
+    np.testing.assert_allclose(interpolate(volume, fine, coarse), coarse.world_coordinates()[0])
 
 
 def test_growth_of_the_whole_is_no_expression() -> None:
@@ -128,7 +129,7 @@ def test_alone_in_a_fold(make_cohort, chosen) -> None:
     scans = chosen(make_cohort(['a'] * 4, folds=[(0,), (0,), (0,), (1,)]).out)
     scores = expression_scores(scans)
     assert scores[3].value is None
-    assert 'nobody else' in scores[3].reason
+    assert scores[3].reason == NO_PATTERN
     assert scores[0].value is not None
 
 
@@ -149,18 +150,16 @@ def test_missing_and_damaged_inputs_have_a_reason(make_cohort, chosen) -> None:
     scans[3].anatomy.unlink()
     cohorts.save(scans[7].anatomy, np.ones(shape, 'f4'), 2 * affine)
     scores = expression_scores(scans)
-    words = ['cannot be read', 'cannot be read', 'not finite', 'map of the anatomy']
-    words += ['', '', '', 'another grid']
-    for score, word in zip(scores, words, strict=True):
-        assert (score.value is None) is bool(word)
-        assert word in score.reason
+    failed = {scan.prefix for scan in (*scans[:4], scans[7])}
+    assert {score.prefix for score in scores if score.value is None} == failed
+    assert {score.prefix for score in scores if score.reason} == failed
 
 
 def test_units_are_those_of_the_controls() -> None:
     values = [0.0, 1.0, 2.0, 10.0, 11.0, 12.0, None]
     blocks = ['0'] * 3 + ['1'] * 4
-    scaled, sd = standardised(values, blocks, [True] * 7)
+    scaled, sd = standardise(values, blocks, [True] * 7)
     assert sd == pytest.approx(1.0)
     np.testing.assert_allclose(scaled[:6], [-1, 0, 1, -1, 0, 1])
     assert scaled[6] is None
-    assert standardised([1.0, 2.0], ['0', '0'], [True, True]) == ([None, None], None)
+    assert standardise([1.0, 2.0], ['0', '0'], [True, True]) == ([None, None], None)

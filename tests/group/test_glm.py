@@ -9,13 +9,18 @@ import pytest
 from scipy import stats
 
 from bids_interp.errors import UsageError
-from bids_interp.group.statistics.design_matrix import MIN_DF, NO_VALUES, make_design
-from bids_interp.group.statistics.glm import NO_VARIATION, fit_terms, freedman_lane, why_not
+from bids_interp.group.statistics.design_matrix import MIN_DF, NO_VALUES, make_design_matrix
+from bids_interp.group.statistics.glm import (
+    NO_VARIATION,
+    fit_terms,
+    freedman_lane,
+    untestable_reason,
+)
 
 
 def design_of(**variables):
     n = len(next(iter(variables.values())))
-    return make_design(variables, ['0'] * n)
+    return make_design_matrix(variables, ['0'] * n)
 
 
 def test_effect_and_interval_are_those_of_least_squares() -> None:
@@ -52,7 +57,7 @@ def test_exchanges_stay_within_blocks() -> None:
     blocks = np.repeat(['0', '1'], 20)
     group = np.where(np.arange(40) % 20 < 10, 'a', 'b')
     score = 5.0 * (blocks == '1') + np.random.default_rng(0).normal(0, 1, 40)
-    design = make_design({'group': group.tolist()}, blocks.tolist())
+    design = make_design_matrix({'group': group.tolist()}, blocks.tolist())
     assert design.intercepts.shape == (40, 2)
     effect = fit_terms(score, design, draws=500, seed=0, spreads={})[0]
     assert abs(effect.statistic) < 3
@@ -64,7 +69,7 @@ def test_p_is_uniform_under_the_null() -> None:
     found = []
     for _ in range(100):
         age = rng.standard_normal(24)
-        design = make_design(
+        design = make_design_matrix(
             {'group': rng.permutation(np.tile(['a', 'b'], 12)).tolist(), 'age': age.tolist()},
             np.repeat(['0', '1', '2'], 8).tolist(),
         )
@@ -105,12 +110,12 @@ def test_complete_cases_are_counted() -> None:
 
 def test_the_negative_class_is_the_reference() -> None:
     values = {'group': ['a', 'b'] * 4}
-    design = make_design(values, ['0'] * 8, first={'group': 'b'})
+    design = make_design_matrix(values, ['0'] * 8, first={'group': 'b'})
     assert design.terms[0].contrast == 'a - b'
 
 
 def test_groups_that_are_named_by_numbers() -> None:
-    design = make_design(
+    design = make_design_matrix(
         {'group': ['1', '0'] * 4}, ['0'] * 8, first={'group': '1'}, levels=['group']
     )
     assert design.terms[0].levels == ('1', '0')
@@ -121,7 +126,7 @@ def test_levels_that_are_written_as_numbers_make_no_slope() -> None:
     site = np.repeat(['1', '2', '3'], 10)
     score = 3.0 * (site == '2') + np.random.default_rng(0).standard_normal(30)
     as_number = fit_terms(score, design_of(site=site.tolist()), draws=300, seed=0, spreads={})[0]
-    design = make_design({'site': site.tolist()}, ['0'] * 30, levels=['site'])
+    design = make_design_matrix({'site': site.tolist()}, ['0'] * 30, levels=['site'])
     as_levels = fit_terms(score, design, draws=300, seed=0, spreads={})[0]
     assert (as_number.kind, as_levels.kind) == ('t', 'F')
     assert as_number.p > 0.1
@@ -130,7 +135,7 @@ def test_levels_that_are_written_as_numbers_make_no_slope() -> None:
 
 def test_levels_that_others_determine_in_part_are_told() -> None:
     site = ['a'] * 5 + ['b', 'c'] * 3
-    design = make_design({'group': ['x'] * 5 + ['y'] * 6, 'site': site}, ['0'] * 11)
+    design = make_design_matrix({'group': ['x'] * 5 + ['y'] * 6, 'site': site}, ['0'] * 11)
     assert list(design.left_out) == ['site']
     assert re.search(r'\bgroup\b.*\b3\b', design.left_out['site'])
 
@@ -152,14 +157,14 @@ def test_what_cannot_be_in_the_model_is_left_out_and_told(variables, name, words
 def test_a_collinear_design_that_was_asked_for_is_an_error() -> None:
     variables = {'group': ['a', 'b'] * 5, 'site': ['x', 'y'] * 5}
     with pytest.raises(UsageError, match=r'\bsite\b.*\bgroup\b.* 10 ') as caught:
-        make_design(variables, ['0'] * 10, required=['group', 'site'])
+        make_design_matrix(variables, ['0'] * 10, required=['group', 'site'])
     assert '--covariates' in caught.value.advice
 
 
 def test_a_number_that_is_the_sum_of_others() -> None:
     age, years = np.arange(12.0), np.random.default_rng(0).normal(5, 1, 12)
     with pytest.raises(UsageError, match=r'\bonset\b.*\bage, years\b.* 12 '):
-        make_design(
+        make_design_matrix(
             {'age': age.tolist(), 'years': years.tolist(), 'onset': (age - years).tolist()},
             ['0'] * 12,
             required=['age', 'years', 'onset'],
@@ -168,9 +173,9 @@ def test_a_number_that_is_the_sum_of_others() -> None:
 
 def test_too_few_are_not_tested() -> None:
     design = design_of(group=['a', 'b', 'a', 'b', 'a'])
-    assert [int(n) for n in re.findall(r'\d+', why_not(design))] == [5, 3, 2, MIN_DF]
-    assert why_not(design_of(group=['a'] * 10)) == NO_VARIATION
-    assert why_not(design_of(group=['a', 'b'] * 5)) == ''
+    assert [int(n) for n in re.findall(r'\d+', untestable_reason(design))] == [5, 3, 2, MIN_DF]
+    assert untestable_reason(design_of(group=['a'] * 10)) == NO_VARIATION
+    assert untestable_reason(design_of(group=['a', 'b'] * 5)) == ''
 
 
 def test_scores_without_any_spread() -> None:

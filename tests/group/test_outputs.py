@@ -48,11 +48,11 @@ def test_only_files_of_other_options_are_removed(tmp_path: Path) -> None:
     ('interface', 'own'),
     [
         (DescribeMaps, {'map_name'}),
-        (WriteTables, {'described'}),
+        (WriteTables, {'summaries'}),
         (TestVoxels, {'map_name', 'column'}),
-        (GroupReport, {'described', 'tables', 'scores'}),
+        (GroupReport, {'summaries', 'tables', 'scores'}),
     ],
 )
 def test_nodes_of_the_group_level_say_what_they_need(interface, own: set[str]) -> None:
     mandatory = set(interface().inputs.traits(mandatory=True))
-    assert mandatory == {'plan', 'where'} | own
+    assert mandatory == {'analysis', 'grid_regions'} | own

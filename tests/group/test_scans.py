@@ -21,11 +21,11 @@ from bids_interp.group.scans import (
     STALE_MAPS,
     TRAINED_WITH,
     UNEXPLAINED,
-    choose_model,
+    choose_summarised_model,
     find_scans,
-    in_order,
     inclusion_row,
-    select,
+    order_scans,
+    select_scans,
 )
 from helpers import cohorts
 
@@ -163,14 +163,14 @@ def test_no_derivatives(tmp_path: Path) -> None:
 def test_a_model_that_nobody_was_explained_by(make_cohort) -> None:
     scans = find_scans(make_cohort().out)
     with pytest.raises(InputDatasetError, match=r'\bother \(1\)'):
-        choose_model(scans, ('other', '1'))
+        choose_summarised_model(scans, ('other', '1'))
 
 
 def test_the_most_frequent_model_is_taken(make_cohort) -> None:
     out = make_cohort(('a', 'b')).out
     for subject in ('x', 'y', 'z'):
         cohorts.write_scan(out, subject, ModelName='bigger', ModelHash='1')
-    assert choose_model(find_scans(out)) == ('bigger', '1')
+    assert choose_summarised_model(find_scans(out)) == ('bigger', '1')
 
 
 def test_rows_of_the_table(make_cohort, chosen) -> None:
@@ -186,7 +186,7 @@ def test_maps_of_one_subject_on_two_grids(make_cohort) -> None:
     image = nib.load(path)
     cohorts.save(path, np.asarray(image.dataobj)[1:], image.affine)
     scans = find_scans(cohort.out)
-    found = reasons(select(scans, (cohorts.MODEL, cohorts.DIGEST), 3, False))
+    found = reasons(select_scans(scans, (cohorts.MODEL, cohorts.DIGEST), 3, False))
     assert found['sub-02'] == OWN_GRIDS
 
 
@@ -207,8 +207,8 @@ def visits(scans) -> list[str]:
 def test_sessions_are_in_the_order_of_time(make_cohort) -> None:
     cohort = make_cohort(('patient', 'control'), sessions=('1', '2', '10', 'post', 'pre'))
     scans = find_scans(cohort.out)
-    assert in_order(scans, cohort.bids)[1]
-    assert visits(in_order(scans, cohort.bids)[0]) == ['1', '2', '10', 'post', 'pre']
+    assert order_scans(scans, cohort.bids)[1]
+    assert visits(order_scans(scans, cohort.bids)[0]) == ['1', '2', '10', 'post', 'pre']
     for subject in ('01', '02'):
         folder = cohort.bids / f'sub-{subject}'
         for rank, session in enumerate(('pre', 'post', '10', '2', '1')):
@@ -217,14 +217,14 @@ def test_sessions_are_in_the_order_of_time(make_cohort) -> None:
                 'filename\tacq_time\n'
                 f'anat/sub-{subject}_ses-{session}_T1w.nii.gz\t2020-01-1{rank}T10:00:00\n'
             )
-    ordered, by_name = in_order(scans, cohort.bids)
+    ordered, by_name = order_scans(scans, cohort.bids)
     assert not by_name
     assert visits(ordered) == ['pre', 'post', '10', '2', '1']
     years = {'1': 2025, '2': 2023, '10': 2021, 'post': 2024, 'pre': 2022}
     rows = [f'ses-{name}\t{year}-01-01' for name, year in years.items()]
     table = cohort.bids / 'sub-01' / 'sub-01_sessions.tsv'
     table.write_text('session_id\tacq_time\n' + '\n'.join(rows) + '\n')
-    ordered, by_name = in_order(scans, cohort.bids)
+    ordered, by_name = order_scans(scans, cohort.bids)
     assert not by_name
     assert visits(ordered) == ['10', 'pre', '2', 'post', '1']
     assert [scan.subject for scan in ordered] == [scan.subject for scan in scans]

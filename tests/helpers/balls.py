@@ -14,7 +14,7 @@ from bids_interp.training.classifier import ClassifierRecipe
 from bids_interp.training.cohort.augment import Augmentation
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
-from bids_interp.training.cohort.gather import split
+from bids_interp.training.cohort.gather import split_cohort
 from bids_interp.training.recipe import TrainingRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
@@ -85,4 +85,4 @@ def regression_cohort(count: int = 40) -> Cohort:
 
 def folds_of(cohort: Cohort, n_folds: int = 2) -> list[Fold]:
     """Folds as the workflow makes them."""
-    return split(cohort, {'strata': []}, n_folds, seed=0)
+    return split_cohort(cohort, {'strata': []}, n_folds, seed=0)

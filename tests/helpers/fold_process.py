@@ -25,7 +25,7 @@ def train(directory: Path) -> fit.FoldResult:
     fit.run_task = partial(run_task, checkpoint_every=EVERY)
     try:
         return fit.train_fold(
-            cohort, folds_of(cohort)[0], 0, SHORT, fit.Place(directory), seed=SEED
+            cohort, folds_of(cohort)[0], 0, SHORT, fit.FoldWorkspace(directory), seed=SEED
         )
     finally:
         fit.run_task = run_task

@@ -12,7 +12,8 @@ import pytest
 import torch
 from nibabel.eulerangles import euler2mat
 
-from bids_interp.bids.write.atomic import write_json, write_nifti
+from bids_interp.bids.write.atomic import write_json
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.spatial import Grid, resample
 
 _OBLIQUE = euler2mat(0.25, -0.3, 0.2)

@@ -13,12 +13,19 @@ from torch import nn
 
 from bids_interp.bench.baselines import class_difference, morphometry_t_map, registered_volumes
 from bids_interp.bench.method_maps import SIGNED, SIZE, FoldMaps, join_folds
-from bids_interp.bench.planted_cohort import TARGET, Planted, explained_images, save_known
+from bids_interp.bench.planted_cohort import (
+    TARGET,
+    PlantedCohort,
+    explained_images,
+    save_ground_truth,
+)
+from bids_interp.bench.records import ScenarioDesign
 from bids_interp.interfaces import bench_explain
 from bids_interp.interfaces.bench import read_brains
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, classifier_metrics
 from bids_interp.models.preprocessing import Preprocessing
+from bids_interp.records import to_plain
 from bids_interp.spatial import Grid
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import make_folds
@@ -26,10 +33,16 @@ from bids_interp.training.cohort.storage import save_cohort, save_folds
 
 GRID = Grid((8, 8, 8), np.diag([4.0, 4.0, 4.0, 1.0]))
 COUNT = 24
+DESIGN = to_plain(
+    ScenarioDesign(
+        scenario='S3', seed=0, strength='moderate', purpose='', changes={}, replicates=2,
+        anatomy_mm=1.0, spacing_mm=4.0, stride_mm=24.0, n_folds=2, draws=5, methods=(), recipes={},
+    )
+)  # fmt: skip
 
 
 @pytest.fixture
-def planted() -> Planted:
+def planted() -> PlantedCohort:
     rng = np.random.default_rng(0)
     labels = np.arange(COUNT) % 2
     cohort = Cohort(
@@ -44,17 +57,17 @@ def planted() -> Planted:
         tuple(f'sub-{index}' for index in range(COUNT)),
     )
     zeros = np.zeros((COUNT, 8, 8, 8), np.float32)
-    return Planted(cohort, zeros, np.zeros((COUNT, 3, 8, 8, 8), np.float16))
+    return PlantedCohort(cohort, zeros, np.zeros((COUNT, 3, 8, 8, 8), np.float16))
 
 
 @pytest.fixture
-def files(planted: Planted, tmp_path: Path, monkeypatch) -> dict[str, str]:
+def files(planted: PlantedCohort, tmp_path: Path, monkeypatch) -> dict[str, str]:
     monkeypatch.chdir(tmp_path)
     cohort = planted.cohort
-    paths = {name: tmp_path / f'{name}.safetensors' for name in ('cohort', 'folds', 'known')}
+    paths = {name: tmp_path / f'{name}.safetensors' for name in ('cohort', 'folds', 'ground_truth')}
     save_cohort(paths['cohort'], cohort)
     save_folds(paths['folds'], make_folds(cohort.labels, cohort.families, 2, 0))
-    save_known(paths['known'], planted)
+    save_ground_truth(paths['ground_truth'], planted)
     return {name: str(path) for name, path in paths.items()}
 
 
@@ -146,7 +159,9 @@ def test_maps_of_another_network_carry_its_name(files, networks, tmp_path):
 def test_rows_of_the_scores_carry_the_name_too(planted, files, networks):
     rng = np.random.default_rng(2)
     truths = rng.normal(0, 0.1, planted.truths.shape).astype(np.float32)
-    save_known(Path(files['known']), Planted(planted.cohort, truths, planted.pull_backs))
+    save_ground_truth(
+        Path(files['ground_truth']), PlantedCohort(planted.cohort, truths, planted.pull_backs)
+    )
     judge = networks['judge']
     maps = [
         saliency(files, method, index, networks['ours'], judge=judge)
@@ -157,7 +172,7 @@ def test_rows_of_the_scores_carry_the_name_too(planted, files, networks):
     maps.append(saliency(files, 'guidedgradcam', 0, judge))
     maps.append(saliency(files, 'guidedgradcam', 1, networks['ours'], judge=judge))
     node = ScoreScenario(
-        **files, maps=maps, classifiers={}, recipe={}, draws=5, facts={'seed': 0}, random_seed=0
+        **files, maps=maps, classifiers={}, recipe={}, draws=5, design=DESIGN, random_seed=0
     )
     scores = json.loads(Path(node.run().outputs.scores).read_text())
     found = {(row['method'], row['classifier']) for row in scores['rows']}

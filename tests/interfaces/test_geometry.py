@@ -10,7 +10,7 @@ import pytest
 from nibabel.affines import apply_affine
 from scipy.ndimage import binary_dilation, map_coordinates
 
-from bids_interp.bids.write.atomic import write_nifti
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import load_image, load_velocity
 from bids_interp.interfaces.realise import Realise
 from bids_interp.spatial import Grid

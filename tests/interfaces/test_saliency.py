@@ -11,9 +11,10 @@ import pytest
 from nipype.interfaces.base.traits_extension import rebase_path_traits, resolve_path_traits
 from nipype.pipeline import engine as pe
 
-from bids_interp.bids.write.atomic import is_no_map, write_json, write_nifti
+from bids_interp.bids.write.atomic import is_no_map, write_json
 from bids_interp.bids.write.dataset_description import IGNORED
-from bids_interp.bids.write.scan_outputs import OutputContext, plan_explain
+from bids_interp.bids.write.nifti import write_nifti
+from bids_interp.bids.write.scan_outputs import ImageOutputs, plan_explain
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.interfaces.anatomical import _MeasureAnatomyOutputSpec
@@ -48,7 +49,7 @@ def inputs(tmp_path, tiny_bundle):
 
 
 def plan_of(methods, bundle):
-    context = OutputContext(
+    context = ImageOutputs(
         source=f'/raw/{STEM}_T1w.nii.gz',
         out_dir='/out',
         roots={'raw': '/raw'},
@@ -149,7 +150,7 @@ def test_maps_are_not_made_again_without_need(tmp_path, inputs):
         workflow = pe.Workflow('scan_wf', base_dir=str(tmp_path))
         workflow.add_nodes([pe.Node(Saliency(**{**inputs, **changes}), name='saliency_maps')])
         workflow.run(plugin='Linear')
-        found = next((tmp_path / 'scan_wf' / 'saliency_maps').glob('gradient_*.nii.gz'))
+        found = next((tmp_path / 'scan_wf' / 'saliency_maps').glob('saliency_gradient.nii.gz'))
         return found.stat().st_mtime_ns
 
     first = made()

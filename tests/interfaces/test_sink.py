@@ -18,7 +18,7 @@ PLAN = {
         PlannedOutput(
             f'sub-01/anat/sub-01_desc-{name}_T1w.nii.gz',
             {'Description': name},
-            learned=(('#', 'facts'), ('SkullStripped', 'stripped')),
+            runtime_fields=(('#', 'facts'), ('SkullStripped', 'stripped')),
             label=name,
         )
         for name in ('a', 'b')
@@ -105,7 +105,7 @@ def explain_plan(tmp_path) -> dict[str, list[PlannedOutput]]:
             PlannedOutput(
                 f'sub-01/anat/sub-01_desc-{file.label}_logjacobian.nii.gz',
                 {'Direction': file.direction},
-                learned=(('#', 'native_facts'),),
+                runtime_fields=(('#', 'native_facts'),),
                 stem=file.stem,
                 label=file.label,
             )

@@ -19,7 +19,7 @@ from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 from bids_interp.training.cohort import storage
 from bids_interp.training.cohort.cohort import Cohort
-from bids_interp.training.cohort.gather import split
+from bids_interp.training.cohort.gather import split_cohort
 from bids_interp.training.recipe import make_recipe
 
 GRID = Grid((16, 16, 16), np.diag([6.0, 6.0, 6.0, 1.0]), 'made up')
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp('training')
     cohort = make_cohort()
     storage.save_cohort(folder / 'cohort.safetensors', cohort)
-    folds = split(cohort, {'strata': []}, 2, seed=0)
+    folds = split_cohort(cohort, {'strata': []}, 2, seed=0)
     storage.save_folds(folder / 'folds.safetensors', folds)
     table = {
         'subjects': [f'{index:02d}' for index in range(COUNT)],

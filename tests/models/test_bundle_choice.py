@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bids_interp.errors import ModelError, UsageError
-from bids_interp.models.bundle.choice import check_contrast, choose_model, output_spaces
+from bids_interp.models.bundle.choice import check_contrast, choose_bundle, output_spaces
 from bids_interp.settings import Settings
 
 
@@ -47,19 +47,19 @@ def test_a_new_folder_is_fine(tmp_path: Path, text: str | None) -> None:
 def test_the_order_of_models(tmp_path: Path) -> None:
     settings = Settings('/bids', tmp_path)
     environ = {'BIDS_INTERP_MODEL': '/of/the/environment'}
-    assert choose_model(settings, {}).name == 'demo_model'
-    assert choose_model(settings, environ) == Path('/of/the/environment')
+    assert choose_bundle(settings, {}).name == 'demo_model'
+    assert choose_bundle(settings, environ) == Path('/of/the/environment')
     first = tmp_path / 'models' / 'first'
     first.mkdir(parents=True)
     (tmp_path / 'models' / 'notes').mkdir()
     (first / 'config.json').write_text('{}')
-    assert choose_model(settings, environ) == first
+    assert choose_bundle(settings, environ) == first
     second = tmp_path / 'models' / 'second'
     second.mkdir()
     (second / 'config.json').write_text('{}')
     with pytest.raises(ModelError, match='first, second'):
-        choose_model(settings, environ)
-    assert choose_model(settings.replace(model='/mine'), environ) == Path('/mine')
+        choose_bundle(settings, environ)
+    assert choose_bundle(settings.replace(model='/mine'), environ) == Path('/mine')
 
 
 def test_output_spaces() -> None:

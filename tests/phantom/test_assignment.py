@@ -6,14 +6,14 @@ import pytest
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.change.effects import parse_effect
-from bids_interp.phantom.inject.assignment import assign
+from bids_interp.phantom.inject.assignment import assign_groups
 from bids_interp.phantom.inject.scenarios import SCENARIOS, custom_scenario, scenario
 
 FAMILIES = [f'{number:02d}' for number in range(10)]
 
 
 def test_each_brain_is_split_as_evenly_as_possible():
-    made = assign(FAMILIES, SCENARIOS['S1'], fraction=0.4, replicates=4, seed=3)
+    made = assign_groups(FAMILIES, SCENARIOS['S1'], fraction=0.4, replicates=4, seed=3)
     assert len(made) == 40
     per_brain = Counter(one.family for one in made if one.patient)
     assert sum(per_brain.values()) == 16
@@ -27,18 +27,18 @@ def test_each_brain_is_split_as_evenly_as_possible():
 
 def test_labels_come_from_the_seed_and_warps_from_the_brain_alone():
     first, again, other = (
-        assign(FAMILIES, SCENARIOS['S1'], replicates=2, seed=seed) for seed in (1, 1, 2)
+        assign_groups(FAMILIES, SCENARIOS['S1'], replicates=2, seed=seed) for seed in (1, 1, 2)
     )
     assert first == again
     assert [one.patient for one in first] != [one.patient for one in other]
-    fewer = assign(FAMILIES[:4], SCENARIOS['S1'], replicates=2, seed=1)
+    fewer = assign_groups(FAMILIES[:4], SCENARIOS['S1'], replicates=2, seed=1)
     assert [one.strength for one in fewer] == [one.strength for one in first[:8]]
     assert [one.seed(1) for one in fewer] == [one.seed(1) for one in first[:8]]
     assert len({tuple(one.seed(1)) for one in first}) == 20
 
 
 def test_confound_is_put_on_seven_of_ten_patients_and_three_of_ten_controls():
-    made = assign(FAMILIES, SCENARIOS['S6'], replicates=4)
+    made = assign_groups(FAMILIES, SCENARIOS['S6'], replicates=4)
     shares = Counter((one.group, one.confound) for one in made)
     assert shares == {
         ('patient', True): 14,
@@ -46,17 +46,17 @@ def test_confound_is_put_on_seven_of_ten_patients_and_three_of_ten_controls():
         ('control', True): 6,
         ('control', False): 14,
     }
-    assert not any(one.confound for one in assign(FAMILIES, SCENARIOS['S1']))
+    assert not any(one.confound for one in assign_groups(FAMILIES, SCENARIOS['S1']))
 
 
 def test_null_has_no_severity_and_scaling_is_drawn_in_both_groups():
-    assert {one.severity for one in assign(FAMILIES, SCENARIOS['S7'])} == {0}
-    scaled = assign(FAMILIES, SCENARIOS['S8'], replicates=2)
+    assert {one.severity for one in assign_groups(FAMILIES, SCENARIOS['S7'])} == {0}
+    scaled = assign_groups(FAMILIES, SCENARIOS['S8'], replicates=2)
     for group in ('patient', 'control'):
         factors = [one.scaling for one in scaled if one.group == group]
         assert min(factors) < 1 < max(factors)
         assert max(abs(factor - 1) for factor in factors) < 0.09
-    assert {one.scaling for one in assign(FAMILIES, SCENARIOS['S3'])} == {1.0}
+    assert {one.scaling for one in assign_groups(FAMILIES, SCENARIOS['S3'])} == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_null_has_no_severity_and_scaling_is_drawn_in_both_groups():
 )
 def test_impossible_cohorts_are_refused(options, word):
     with pytest.raises(UsageError, match=word):
-        assign(FAMILIES, SCENARIOS['S1'], **options)
+        assign_groups(FAMILIES, SCENARIOS['S1'], **options)
 
 
 def test_one_brain_alone_is_too_few():
     with pytest.raises(UsageError, match=r'^1 .*\b2 replicates'):
-        assign(['01'], SCENARIOS['S1'], replicates=2)
+        assign_groups(['01'], SCENARIOS['S1'], replicates=2)
 
 
 def test_scenarios_have_the_strengths_of_the_benchmark():

@@ -8,8 +8,8 @@ from bids_interp.errors import UsageError
 from bids_interp.phantom.regions.atlas import (
     Atlas,
     atlas_masks,
+    check_atlas_space,
     check_names,
-    check_space,
     find_flow_atlas,
     open_atlas,
 )
@@ -83,10 +83,10 @@ def test_missing_region_is_refused_with_file_and_similar_names(files):
 )
 def test_atlas_of_another_space_is_refused(files, brain, change, word):
     atlas = open_atlas(files)
-    check_space(atlas, brain, GRID)
+    check_atlas_space(atlas, brain, GRID)
     elsewhere = Grid(atlas.grid.shape, change @ atlas.grid.affine)
     with pytest.raises(UsageError, match=word):
-        check_space(Atlas(atlas.path, atlas.labels, elsewhere, NAMES), brain, GRID)
+        check_atlas_space(Atlas(atlas.path, atlas.labels, elsewhere, NAMES), brain, GRID)
 
 
 def test_wrong_files_are_refused(files, tmp_path):

@@ -6,8 +6,8 @@ import torch
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.change.anatomy import sample_anatomy
-from bids_interp.phantom.change.atrophy import plan_atrophy
-from bids_interp.phantom.change.sham import sham
+from bids_interp.phantom.change.atrophy import fit_atrophy
+from bids_interp.phantom.change.sham import draw_sham
 from bids_interp.phantom.heads.subject import subject_displacement, subject_truth
 from bids_interp.phantom.regions.coarse import region_mask
 from bids_interp.spatial import (
@@ -37,18 +37,18 @@ def own_region(name: str, anatomy: np.ndarray | None) -> torch.Tensor:
 
 
 @pytest.fixture(scope='module')
-def plan():
-    return plan_atrophy(GRID_3MM, EFFECT)
+def atrophy():
+    return fit_atrophy(GRID_3MM, EFFECT)
 
 
-def test_planned_volumes_are_reached_and_the_whole_is_kept(plan):
-    assert plan.rmse < 1e-3
+def test_planned_volumes_are_reached_and_the_whole_is_kept(atrophy):
+    assert atrophy.rmse < 1e-3
     for name, change in EFFECT.items():
-        assert plan.volume_change(name) == pytest.approx(change, abs=1e-3)
-    truth = plan.log_jacobian().astype(np.float64)
+        assert atrophy.volume_change(name) == pytest.approx(change, abs=1e-3)
+    truth = atrophy.log_jacobian().astype(np.float64)
     assert abs(np.expm1(truth).sum()) * GRID_3MM.voxel_volume < 50  # mm^3 of 7 million
-    assert plan.volume_change('ventricles') > 0.1
-    assert abs(plan.volume_change('thalamus')) < 0.05
+    assert atrophy.volume_change('ventricles') > 0.1
+    assert abs(atrophy.volume_change('thalamus')) < 0.05
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_planned_volumes_are_reached_and_the_whole_is_kept(plan):
     [({'thalamus_left': -0.15}, 'ventricles'), ({'ventricles': 0.3}, 'shell'), (EFFECT, 'csf')],
 )
 def test_other_effects_are_exact_too(changes, absorb):
-    field = plan_atrophy(GRID_3MM, changes, absorb)
+    field = fit_atrophy(GRID_3MM, changes, absorb)
     assert field.rmse < 1e-3
     for name, change in changes.items():
         assert field.volume_change(name) == pytest.approx(change, abs=1e-3)
@@ -65,25 +65,25 @@ def test_other_effects_are_exact_too(changes, absorb):
 
 
 def test_one_sided_effect_moves_towards_the_shrinking_side():
-    field = plan_atrophy(GRID_3MM, {'thalamus_right': -0.15})
+    field = fit_atrophy(GRID_3MM, {'thalamus_right': -0.15})
     x, y, z = GRID_3MM.world_coordinates()
     lateral = (abs(x - 24) < 3) & (abs(y + 18) < 6) & (abs(z - 8) < 6)
     assert field.at(1.0).forward[0][lateral].mean() < -0.1  # tissue moves inwards, to the left
 
 
-def test_truth_at_any_severity_agrees_with_the_flow(plan):
+def test_truth_at_any_severity_agrees_with_the_flow(atrophy):
     for severity in (-1.0, 0.5, 1.3):
-        change = plan.at(severity)
-        flow = flow_log_jacobian(torch.from_numpy(plan.velocity)[None] * severity, GRID_3MM)
+        change = atrophy.at(severity)
+        flow = flow_log_jacobian(torch.from_numpy(atrophy.velocity)[None] * severity, GRID_3MM)
         assert np.sqrt(((flow[0, 0].numpy() - change.log_jacobian) ** 2).mean()) < 1e-3
         there = compose(*(torch.from_numpy(u)[None] for u in change[:2]), GRID_3MM)
         assert float(there.abs().max()) < 0.1 * GRID_3MM.spacing.max()
-    assert np.abs(plan.at(0.0).log_jacobian).max() == 0
+    assert np.abs(atrophy.at(0.0).log_jacobian).max() == 0
 
 
-def test_image_shrinks_when_pulled_back(plan):
+def test_image_shrinks_when_pulled_back(atrophy):
     mask = own_region('hippocampus', None)
-    moved = warp(mask, torch.from_numpy(plan.at(1.0).pull_back)[None], GRID_3MM)
+    moved = warp(mask, torch.from_numpy(atrophy.at(1.0).pull_back)[None], GRID_3MM)
     assert float(moved.sum() / mask.sum()) == pytest.approx(0.65, abs=0.03)
 
 
@@ -92,10 +92,10 @@ def test_effect_that_folds_is_refused_with_the_largest():
         (40, 48, 40), np.array([[4, 0, 0, -78], [0, 4, 0, -112], [0, 0, 4, -70], [0, 0, 0, 1]])
     )
     with pytest.raises(UsageError, match=r'hippocampus -95%?.*hippocampus -\d') as caught:
-        plan_atrophy(grid, {'hippocampus': -0.95})
+        fit_atrophy(grid, {'hippocampus': -0.95})
     share = float(caught.value.advice.split('hippocampus -')[1].split('%')[0]) / 100
     assert 0.3 < share < 0.95
-    plan_atrophy(grid, {'hippocampus': -share})
+    fit_atrophy(grid, {'hippocampus': -share})
 
 
 @pytest.mark.parametrize(
@@ -110,24 +110,24 @@ def test_effect_that_folds_is_refused_with_the_largest():
 )
 def test_impossible_plans_are_refused(changes, absorb, word):
     with pytest.raises(UsageError, match=word):
-        plan_atrophy(GRID_3MM, changes, absorb)
+        fit_atrophy(GRID_3MM, changes, absorb)
 
 
-def test_sham_moves_as_far_but_changes_no_volume(plan):
+def test_sham_moves_as_far_but_changes_no_volume(atrophy):
     rng = np.random.default_rng(3)
-    first, second = sham(plan, rng), sham(plan, rng)
+    first, second = draw_sham(atrophy, rng), draw_sham(atrophy, rng)
     assert not np.allclose(first.velocity, second.velocity)
     for field in (first, second):
-        speed = [np.sqrt((f.velocity**2).sum(axis=0).mean()) for f in (field, plan)]
+        speed = [np.sqrt((f.velocity**2).sum(axis=0).mean()) for f in (field, atrophy)]
         assert speed[0] == pytest.approx(speed[1], rel=1e-3)
         assert count_folded(torch.from_numpy(field.at(1).forward)[None], GRID_3MM) == 0
         for name in ('hippocampus', 'amygdala', 'ventricles'):
             assert abs(field.volume_change(name)) < 5e-3, name
 
 
-def test_subject_shrinks_where_its_own_anatomy_is(plan):
+def test_subject_shrinks_where_its_own_anatomy_is(atrophy):
     anatomy = sample_anatomy(GRID_3MM, np.random.default_rng(1))
-    displacement, truth = subject_displacement(anatomy, plan, 1.0, GRID_3MM)
+    displacement, truth = subject_displacement(anatomy, atrophy, 1.0, GRID_3MM)
     before = own_region('hippocampus', anatomy)
     after = warp(own_region('hippocampus', None), torch.from_numpy(displacement)[None], GRID_3MM)
     observed = float(after.sum() / before.sum()) - 1
@@ -137,36 +137,36 @@ def test_subject_shrinks_where_its_own_anatomy_is(plan):
     assert observed == pytest.approx(planted, abs=0.03)
 
 
-def test_subject_truth_is_that_of_the_composed_map(plan):
+def test_subject_truth_is_that_of_the_composed_map(atrophy):
     anatomy = sample_anatomy(GRID_3MM, np.random.default_rng(2))
     own = torch.from_numpy(anatomy)[None]
     parts = [
         exponential(-own, GRID_3MM),
-        torch.from_numpy(plan.at(1).forward)[None],
+        torch.from_numpy(atrophy.at(1).forward)[None],
         exponential(own, GRID_3MM),
     ]
     forward = compose(compose(parts[0], parts[1], GRID_3MM), parts[2], GRID_3MM)
-    inject = subject_truth(anatomy, plan, 1.0, 'inject')
+    inject = subject_truth(anatomy, atrophy, 1.0, 'inject')
     direct = log_jacobian(forward, GRID_3MM)[0, 0].numpy()
     inner = (slice(8, -8),) * 3
     assert np.sqrt(((inject - direct)[inner] ** 2).mean()) < 5e-3
     # What the removal undoes at the place where a point has gone is what the injection did.
-    remove = torch.from_numpy(subject_truth(anatomy, plan, 1.0, 'remove'))[None, None]
+    remove = torch.from_numpy(subject_truth(anatomy, atrophy, 1.0, 'remove'))[None, None]
     back = warp(remove, forward, GRID_3MM)[0, 0].numpy()
     assert np.sqrt(((inject + back)[inner] ** 2).mean()) < 5e-3
     assert inject.min() < -0.3 < 0.3 < float(remove.max())
 
 
-def test_healthy_subject_has_no_truth_and_needs_the_plans_grid(plan):
+def test_healthy_subject_has_no_truth_and_needs_the_plans_grid(atrophy):
     anatomy = sample_anatomy(GRID_3MM, np.random.default_rng(2))
-    healthy = subject_displacement(anatomy, plan, 0.0, GRID_3MM)
+    healthy = subject_displacement(anatomy, atrophy, 0.0, GRID_3MM)
     assert not healthy.log_jacobian.any()
     own = exponential(-torch.from_numpy(anatomy)[None], GRID_3MM)[0].numpy()
     np.testing.assert_allclose(healthy.displacement, own, atol=1e-5)
     with pytest.raises(UsageError, match='grid'):
-        subject_displacement(None, plan, 1.0, GRID_3MM.with_spacing(4.0))
+        subject_displacement(None, atrophy, 1.0, GRID_3MM.with_spacing(4.0))
     with pytest.raises(UsageError, match="'sideways'"):
-        subject_truth(None, plan, 1.0, 'sideways')
+        subject_truth(None, atrophy, 1.0, 'sideways')
 
 
 def test_anatomy_is_the_same_on_every_grid_and_does_not_fold():

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bids_interp.cli.tools.command import tools
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.phantom.blobs.blob_dataset import make_blobs_dataset
-from bids_interp.phantom.blobs.blob_image import CHANGE, VARIANTS, design, draw_blobs
+from bids_interp.phantom.blobs.blob_image import CHANGE, VARIANTS, design_blobs, draw_blobs
 
 
 def rows(path):
@@ -25,7 +25,7 @@ def draw(made, seed, patient, severity=1.0):
 
 @pytest.fixture(scope='module')
 def plain():
-    return design(2, 'plain', 1.3)
+    return design_blobs(2, 'plain', 1.3)
 
 
 def test_patients_have_two_smaller_blobs_and_the_truth_says_by_how_much(plain):
@@ -51,7 +51,7 @@ def test_patients_have_two_smaller_blobs_and_the_truth_says_by_how_much(plain):
 
 
 def test_label_is_the_exclusive_or_of_two_sizes_each_of_which_says_nothing():
-    made = design(2, 'xor', 1.0)
+    made = design_blobs(2, 'xor', 1.0)
     small = {True: [], False: []}
     for seed in range(24):
         for patient in (True, False):
@@ -69,7 +69,7 @@ def test_label_is_the_exclusive_or_of_two_sizes_each_of_which_says_nothing():
 
 
 def test_intensity_and_null_change_no_shape():
-    made = design(2, 'intensity')
+    made = design_blobs(2, 'intensity')
     healthy, ill = draw(made, 1, False), draw(made, 1, True)
     np.testing.assert_array_equal(healthy.labels, ill.labels)
     assert healthy.truths == ill.truths == {}
@@ -77,12 +77,12 @@ def test_intensity_and_null_change_no_shape():
         inside = healthy.labels == number
         ratio = ill.image[inside].mean() / healthy.image[inside].mean()
         assert ratio == pytest.approx(factor, abs=0.06)
-    null = design(2, 'null')
+    null = design_blobs(2, 'null')
     np.testing.assert_array_equal(draw(null, 1, False).image, draw(null, 1, True).image)
 
 
 def test_three_dimensional_blobs_are_exact_too():
-    blobs = draw(design(3, 'plain'), 0, patient=False)
+    blobs = draw(design_blobs(3, 'plain'), 0, patient=False)
     assert blobs.image.shape == (64, 64, 64)
     assert set(np.unique(blobs.labels)) == set(range(9))
     told = np.expm1(blobs.truths['inject'][blobs.labels == 1].astype(np.float64)).mean()

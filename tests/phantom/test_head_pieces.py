@@ -11,7 +11,12 @@ import pytest
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.phantom.change.poisson import gradient_velocity
 from bids_interp.phantom.change.velocity_fit import Targets, fit_velocity, wanted_log_jacobian
-from bids_interp.phantom.dataset_folder import GENERATOR, building, check_cohort, check_free
+from bids_interp.phantom.dataset_folder import (
+    GENERATOR,
+    check_cohort,
+    check_free,
+    folder_in_progress,
+)
 from bids_interp.phantom.heads.appearance import bias_field, rician_noise, vary_contrast
 from bids_interp.phantom.heads.parts import PARTS
 from bids_interp.spatial import Grid
@@ -128,11 +133,11 @@ def test_a_dataset_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     out = tmp_path / 'heads'
     out.mkdir()
     (out / 'old').touch()
-    with pytest.raises(ZeroDivisionError), building(out) as work:
+    with pytest.raises(ZeroDivisionError), folder_in_progress(out) as work:
         (work / 'half').touch()
         _ = 1 / 0
     assert [path.name for path in tmp_path.rglob('*')] == ['heads', 'old']
-    with building(out) as work:
+    with folder_in_progress(out) as work:
         (work / 'whole').touch()
         assert (out / 'old').exists()
     assert [path.name for path in tmp_path.rglob('*')] == ['heads', 'whole']

@@ -16,11 +16,11 @@ from bids_interp.reports.common.crashes import (
     DISK_ADVICE,
     GENERAL_ADVICE,
     MEMORY_ADVICE,
-    describe,
+    describe_crash,
     read_crashes,
 )
 from bids_interp.reports.scan.response_figures import draw_dose_response
-from bids_interp.reports.scan.summary import summarise
+from bids_interp.reports.scan.summary import summarise_scan
 from helpers.pages import Page
 
 PREFIX = 'sub-01_run-1'
@@ -79,11 +79,11 @@ def test_summary_comes_first_and_says_it_all(page: Page) -> None:
 
 
 def test_sign_is_explained(page: Page) -> None:
-    sign = page.find('sign').text
+    sign = page.find('sign').text.lower()
     assert sign.index('negative') < sign.index('shrinks') < sign.index('positive')
     assert sign.index('positive') < sign.index('grows')
     caption = next(e.text for e in page.elements if e.tag == 'figcaption')
-    assert re.search('shrink .*grow .*“patient”', caption)
+    assert re.search('shrinks .*grows.*“patient”', caption)
 
 
 def change_prediction(out: Path, **fields: object) -> None:
@@ -112,8 +112,8 @@ def test_a_brain_that_looks_like_none_is_told(derivatives: Path, found, is_told)
 
 def test_our_own_errors_say_what_helps_themselves(derivatives: Path) -> None:
     own = 'Traceback ...\nbids_interp.errors.ImageError: No brain.'
-    assert describe({'traceback': own}).advice == ''
-    assert describe({'traceback': 'Traceback ...\nKeyError: 1'}).advice == GENERAL_ADVICE
+    assert describe_crash({'traceback': own}).advice == ''
+    assert describe_crash({'traceback': 'Traceback ...\nKeyError: 1'}).advice == GENERAL_ADVICE
     error = {'node': 'register_brain', 'message': 'No brain.', 'traceback': own}
     errors = Page(build_report(derivatives, PREFIX, errors=[error]))
     assert 'No brain.' in errors.find('errors').text
@@ -258,7 +258,7 @@ def test_a_regression_has_values_instead_of_probabilities(derivatives: Path) -> 
         'positive': 'higher',
     }
     files.prediction.write_text(json.dumps(prediction))
-    summary = summarise(files)
+    summary = summarise_scan(files)
     observed = [float(row[rows[0].index('logit')]) for row in rows[1:] if row[0] == 'none']
     assert summary.finished
     assert summary.values == pytest.approx([50 + 10 * value for value in observed])

@@ -14,7 +14,7 @@ from bids_interp.reports.group.group_text import (
     PATTERN_SEEN,
     WIDENED,
     methods_of,
-    told,
+    report_text,
 )
 
 EFFECT = {
@@ -55,10 +55,10 @@ def content(**changes: Any) -> dict[str, Any]:
 
 
 def test_an_effect_of_two_groups() -> None:
-    head = told(content())['head']
+    head = report_text(content())['head']
     assert head['tone'] == 'yes'
     assert re.search(r'\+1\.25 .*the controls \[0\.50, 2\.00\].* d 1\.10\b', head['rest'])
-    head = told(content(reference='everybody'))['head']
+    head = report_text(content(reference='everybody'))['head']
     assert 'everybody' in head['rest']
     assert 'controls' not in head['rest']
 
@@ -66,7 +66,7 @@ def test_an_effect_of_two_groups() -> None:
 def test_an_effect_of_three_groups_is_one() -> None:
     three = {**EFFECT, 'estimate': None, 'cohen_d': None, 'kind': 'F', 'statistic': 8.5}
     three['contrast'] = 'a, b, c'
-    head = told(content(score_model={'effects': [three]}))['head']
+    head = report_text(content(score_model={'effects': [three]}))['head']
     assert head['tone'] == 'yes'
     assert re.fullmatch(r'a, b, c: F = 8\.50,.* p = 0\.004, 20 \w+\.', head['rest'])
 
@@ -81,7 +81,7 @@ def test_an_effect_of_three_groups_is_one() -> None:
 )
 def test_why_groups_are_not_compared(changes, words) -> None:
     changes = {**changes, 'score_model': {'effects': [], **changes.get('score_model', {})}}
-    head = told(content(**changes))['head']
+    head = report_text(content(**changes))['head']
     assert head['tone'] == 'open'
     assert re.search(words, head['rest'])
 
@@ -103,14 +103,14 @@ def test_changes_name_their_sessions() -> None:
         {'from': 'ses-post', 'to': 'ses-pre', 'change': -2.0},
     ]
     scores = {**content()['scores'], 'changes': changes}
-    told_of = told(content(scores=scores))['changes']
+    told_of = report_text(content(scores=scores))['changes']
     assert re.search(r'^2 .*ses-post to ses-pre: 2\b.* -1\.50 .*the controls', told_of)
     assert 'acq_time' not in told_of
-    assert 'acq_time' in told(content(scores=scores, visits_by_name=True))['changes']
+    assert 'acq_time' in report_text(content(scores=scores, visits_by_name=True))['changes']
 
 
 def test_what_is_beside_a_number_is_named() -> None:
     facts = {'column': 'mmse', 'not_tested': '', 'n': 20, 'least_p': 0.2, 'voxels_below_005': 0}
-    lines = told(content(voxelwise=[{**facts, 'beside': ['group', 'age']}]))['voxelwise']
+    lines = report_text(content(voxelwise=[{**facts, 'beside': ['group', 'age']}]))['voxelwise']
     assert lines[0].startswith('mmse: 20 ')
     assert lines[0].endswith(': group, age, folds.')

@@ -1,4 +1,4 @@
-"""Which derivatives a report takes: those of the model and the doses of the prediction."""
+"""Files that reports use: those of the model and the doses of the prediction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.bids.read.scan_files import ScanFiles, is_of
+from bids_interp.bids.read.scan_files import ScanFiles, is_made_with
 from bids_interp.errors import ImageError
 from bids_interp.reports import build_report, draw_figures
 from bids_interp.reports.scan.region_changes import measure_regions
@@ -54,13 +54,13 @@ def sidecar_of(path: Path) -> Path:
 
 def test_who_made_it(tmp_path: Path) -> None:
     path = tmp_path / 'map.nii.gz'
-    assert is_of(path, 'b')
+    assert is_made_with(path, 'b')
     sidecar_of(path).write_text('{}')
-    assert is_of(path, 'b')
+    assert is_made_with(path, 'b')
     sidecar_of(path).write_text('{"ModelHash": "a"}')
-    assert is_of(path, 'a')
-    assert not is_of(path, 'b')
-    assert is_of(path, None)
+    assert is_made_with(path, 'a')
+    assert not is_made_with(path, 'b')
+    assert is_made_with(path, None)
 
 
 def test_maps_of_another_model_are_not_taken(derivatives: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bids_interp.models.bundle.reader import default_bundle_path, load_bundle
 from bids_interp.reports.training.model_card import model_card
-from bids_interp.reports.training.sanity_text import KEPT, VANISHED, sanity_words
+from bids_interp.reports.training.sanity_text import KEPT, VANISHED, sanity_summary
 
 
 def found(**changes: Any) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def found(**changes: Any) -> dict[str, Any]:
 
 
 def test_rows_say_what_vanished() -> None:
-    words = sanity_words(found())
+    words = sanity_summary(found())
     told = [(row['check'], row['value'], row['verdict']) for row in words['rows']]
     assert told[:5] == [
         ('randomised', '-0.31', ''),
@@ -41,19 +41,19 @@ def test_rows_say_what_vanished() -> None:
         ('second_seed', '0.81', ''),
         ('folds', '0.70', ''),
     ]
-    assert '0.2' not in words['rows'][0]['wanted']
-    assert re.search(r'-0\.2\b.* 0\.2\b', words['rows'][1]['wanted'])
+    assert '0.2' not in words['rows'][0]['expected']
+    assert re.search(r'-0\.2\b.* 0\.2\b', words['rows'][1]['expected'])
 
 
 def test_the_first_sentence_says_what_follows() -> None:
-    words = sanity_words(found())
+    words = sanity_summary(found())
     assert (words['checked'], words['kept']) == (2, 1)
     assert re.search(r'\b1 \w+ 2 ', words['head'])
-    assert sanity_words(found(above_limit=[]))['kept'] == 0
-    heads = {words['head'], sanity_words(found(above_limit=[]))['head']}
+    assert sanity_summary(found(above_limit=[]))['kept'] == 0
+    heads = {words['head'], sanity_summary(found(above_limit=[]))['head']}
     nothing = found(randomised=[], above_limit=[])
     del nothing['sanity']['permuted_labels']
-    words = sanity_words(nothing)
+    words = sanity_summary(nothing)
     assert (words['checked'], words['kept']) == (0, 0)
     assert len(heads | {words['head']}) == 3
 
@@ -61,10 +61,10 @@ def test_the_first_sentence_says_what_follows() -> None:
 def test_what_was_not_done_is_said() -> None:
     metrics = found(left_out={'permuted_labels': 'given'})
     del metrics['sanity']['permuted_labels']
-    notes = sanity_words(metrics)['notes']
+    notes = sanity_summary(metrics)['notes']
     assert notes[-1].endswith(' given.')
     assert 'fold 0' in notes[0]
-    assert sanity_words({'auc': 1}) == {}
+    assert sanity_summary({'auc': 1}) == {}
 
 
 def test_the_card_has_a_section_only_where_something_was_checked() -> None:

@@ -21,11 +21,11 @@ from bids_interp.training.calibration import (
     probabilities,
 )
 from bids_interp.training.cohort.folds import make_folds
-from bids_interp.training.cohort.model_grid import mask_on, model_grid
+from bids_interp.training.cohort.model_grid import model_grid, template_mask
 from bids_interp.training.ipmi2021 import PaperRecipe
 from bids_interp.training.loop.randomness import step_generators
 from bids_interp.training.recipe import PRESETS, make_recipe, recipe_digest
-from bids_interp.training.selection import choose, halves
+from bids_interp.training.selection import most_reproducible, split_halves
 from bids_interp.training.simulator import SimulatorRecipe
 from helpers.balls import BINARY, SEVERAL, binary_cohort, regression_cohort
 
@@ -60,11 +60,13 @@ class TestRecipe:
             )
             expected = {
                 'voxel size (mm)': f'{recipe.spacing_mm:g}',
-                'grid': ' x '.join([str(recipe.cube)] * 3) if recipe.cube else 'as the brain needs',
+                'grid': ' x '.join([str(recipe.cube)] * 3)
+                if recipe.cube
+                else 'fitted to the brain',
                 'folds': str(recipe.n_folds),
                 'classifier': recipe.classifier.architecture,
                 'steps of the classifier': str(recipe.classifier.steps),
-                'images a step': str(recipe.classifier.batch),
+                'images per step': str(recipe.classifier.batch),
                 'simulator': simulator.capacity,
                 'steps of the simulator': ' + '.join(map(str, steps)),
             }
@@ -170,7 +172,7 @@ class TestGrid:
 
     def test_a_mask_lies_where_the_brain_is(self, template) -> None:
         grid = Grid.from_image(template).with_spacing(5.0)
-        mask = mask_on(template, grid)
+        mask = template_mask(template, grid)
         points = grid.world_coordinates()[:, mask]
         np.testing.assert_allclose(points.mean(axis=1), [13, 6, 37], atol=2.5)
 
@@ -281,26 +283,26 @@ class TestSelection:
             Candidate(1.0, 0.80, 0.91),
             Candidate(2.0, 0.95, 0.89),
         ]
-        assert choose(rows) == 1.0
+        assert most_reproducible(rows) == 1.0
         # Nobody reaches it: the best of them counts, not an absolute.
-        assert choose([replace(row, validity=0.5 * row.validity) for row in rows]) == 1.0
-        assert choose([replace(row, validity=0.0) for row in rows]) == 2.0
+        assert most_reproducible([replace(row, validity=0.5 * row.validity) for row in rows]) == 1.0
+        assert most_reproducible([replace(row, validity=0.0) for row in rows]) == 2.0
 
     def test_halves_keep_families_and_classes(self) -> None:
         cohort = binary_cohort(64)
         labels = (cohort.families % 2).astype(int)
         cohort = replace(cohort, labels=labels)
         train = np.arange(4, 60)
-        one, two = halves(cohort, train, seed=3)
+        one, two = split_halves(cohort, train, seed=3)
         assert sorted([*one, *two]) == train.tolist()
         assert not set(cohort.families[one]) & set(cohort.families[two])
         assert labels[one].mean() == labels[two].mean() == 0.5
-        again = halves(cohort, train, seed=4)[0]
+        again = split_halves(cohort, train, seed=4)[0]
         assert not np.array_equal(np.sort(one), np.sort(again))
 
     def test_halves_of_a_regression(self) -> None:
         cohort = regression_cohort()
-        one, two = halves(cohort, np.arange(40), seed=0)
+        one, two = split_halves(cohort, np.arange(40), seed=0)
         assert len(one) == len(two) == 20
         assert not set(cohort.families[one]) & set(cohort.families[two])
         assert torch.is_tensor(cohort.images[one])

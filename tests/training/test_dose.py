@@ -9,7 +9,7 @@ from torch import nn
 
 from bids_interp.evaluation.validity import validity
 from bids_interp.models.networks.simulator import Simulator
-from bids_interp.training.dose import CLOSE, FACTORS, evenly, scale_to_dose
+from bids_interp.training.dose import CLOSE, FACTORS, balanced_subset, scale_to_dose
 from bids_interp.training.simulator import Opponent
 from helpers.balls import BINARY, GRID, binary_cohort, regression_cohort, several_cohort
 
@@ -67,15 +67,15 @@ def test_a_table_sorted_by_class_is_scaled_like_another() -> None:
 def test_images_are_drawn_evenly_and_in_their_order() -> None:
     cohort = several_cohort()
     order = np.argsort(cohort.labels, kind='stable')
-    chosen = evenly(cohort, order, 16)
+    chosen = balanced_subset(cohort, order, 16)
     assert np.bincount(cohort.labels[chosen]).tolist() == [6, 5, 5]
     places = [order.tolist().index(image) for image in chosen]
     assert places == [*range(6), *range(12, 17), *range(24, 29)]
     # The whole set where it is small; more of the others where a class is rare.
-    assert evenly(cohort, order[:9], 16).tolist() == order[:9].tolist()
-    assert np.bincount(cohort.labels[evenly(cohort, order[:14], 8)]).tolist() == [6, 2]
+    assert balanced_subset(cohort, order[:9], 16).tolist() == order[:9].tolist()
+    assert np.bincount(cohort.labels[balanced_subset(cohort, order[:14], 8)]).tolist() == [6, 2]
     numbers = regression_cohort()
-    assert evenly(numbers, np.arange(40), 16).tolist() == list(range(16))
+    assert balanced_subset(numbers, np.arange(40), 16).tolist() == list(range(16))
 
 
 def test_a_template_that_goes_the_wrong_way_stays_as_it_is() -> None:

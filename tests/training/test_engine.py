@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -299,3 +300,8 @@ def test_bfloat16_is_left_where_a_convolution_would_see_too_little(
     monkeypatch.setattr(engine, '_cpu_computes_bfloat16', lambda: False)
     made.reduced = True
     assert made.mixed_precision()._enabled is False
+
+
+@pytest.mark.skipif(platform.machine() != 'x86_64', reason='the name of an x86 instruction set')
+def test_torch_reports_bfloat16_under_the_name_that_is_read() -> None:
+    assert isinstance(torch.cpu.get_capabilities()['avx512_bf16'], bool)

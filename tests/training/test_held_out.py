@@ -24,7 +24,7 @@ from bids_interp.training.classifier import ClassifierTask, predict_outputs
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.dose import CLOSE
-from bids_interp.training.fold import FoldResult, FoldRun, Place, train_fold, train_stages
+from bids_interp.training.fold import FoldResult, FoldRun, FoldWorkspace, train_fold, train_stages
 from bids_interp.training.simulator import Opponent
 from helpers.balls import BINARY, CLASSIFIER, RECIPE, SIMULATOR, ball, binary_cohort
 
@@ -82,7 +82,7 @@ def test_temperature_gap_and_test_outputs_of_a_fold(cohort: Cohort, tmp_path: Pa
     """A given classifier, so that nothing is trained but a simulator of a single step."""
     given = Mass().eval().requires_grad_(False)
     recipe = replace(RECIPE, simulator=replace(SIMULATOR, template_steps=1))
-    result = train_fold(cohort, FOLD, 0, recipe, Place(tmp_path), seed=0, external=given)
+    result = train_fold(cohort, FOLD, 0, recipe, FoldWorkspace(tmp_path), seed=0, external=given)
 
     def calibrated(part: np.ndarray) -> tuple[float, float]:
         outputs, labels = predict_outputs(given, cohort.images[part]), cohort.labels[part]
@@ -100,14 +100,14 @@ def test_temperature_gap_and_test_outputs_of_a_fold(cohort: Cohort, tmp_path: Pa
 
 def test_members_are_met_at_their_gap_on_the_validation_split(cohort: Cohort) -> None:
     members = [Mass(-0.01), Mass(-0.02)]
-    run = FoldRun(cohort, FOLD, 0, Place(Path()), 0, 'fold 1')
+    run = FoldRun(cohort, FOLD, 0, FoldWorkspace(Path()), 0, 'fold 1')
     gaps = run.opponent(members).gaps
     held_out = predict_outputs(members[0], cohort.images[FOLD.validation])
     wanted = class_gaps(held_out, cohort.labels[FOLD.validation], BINARY)[0]
     assert np.ravel(gaps) == pytest.approx([wanted, 2 * wanted], rel=1e-4)
 
 
-class Planting(Place):
+class Planting(FoldWorkspace):
     """Plants a template instead of training one."""
 
     def run(self, task: Any, folder: Path, name: str) -> None:

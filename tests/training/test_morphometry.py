@@ -17,7 +17,7 @@ from bids_interp.models.networks.morphometric import MorphometricClassifier, hal
 from bids_interp.models.networks.registry import build_classifier
 from bids_interp.spatial import Grid
 from bids_interp.training.classifier import ClassifierRecipe, predict_outputs
-from bids_interp.training.fold import FoldRun, Place, train_classifier
+from bids_interp.training.fold import FoldRun, FoldWorkspace, train_classifier
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry, pooled_grid
 from bids_interp.training.recipe import make_recipe
 from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
@@ -40,7 +40,7 @@ def test_pooled_grid_lies_between_the_voxels() -> None:
 def test_it_knows_unseen_images(make, tmp_path: Path) -> None:
     cohort = make()
     fold = folds_of(cohort)[0]
-    run = FoldRun(cohort, fold, 0, Place(tmp_path), 0, 'test')
+    run = FoldRun(cohort, fold, 0, FoldWorkspace(tmp_path), 0, 'test')
     network = train_classifier(run, RECIPE, tmp_path / 'c', seed=2)
     assert isinstance(network, MorphometricClassifier)
     assert not any(parameter.requires_grad for parameter in network.parameters())

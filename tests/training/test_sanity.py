@@ -16,8 +16,13 @@ from bids_interp.models.networks.registry import Ensemble, build_classifier
 from bids_interp.training.cohort import storage
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
-from bids_interp.training.fold import FoldResult, Place, train_fold
-from bids_interp.training.null_models import association, exchanged, layers_of, randomised
+from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
+from bids_interp.training.null_models import (
+    exchange_cohort_labels,
+    label_association,
+    layers_of,
+    randomised,
+)
 from bids_interp.training.sanity import Sanity, check_fold
 from helpers.balls import (
     CLASSIFIER,
@@ -55,38 +60,38 @@ def eight_balls(count: int = 24) -> Cohort:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cohort, Fold, FoldResult]:
     cohort = eight_balls()
     fold = folds_of(cohort)[0]
-    place = Place(tmp_path_factory.mktemp('fold'))
-    return cohort, fold, train_fold(cohort, fold, 0, SHORT, place, seed=1)
+    workspace = FoldWorkspace(tmp_path_factory.mktemp('fold'))
+    return cohort, fold, train_fold(cohort, fold, 0, SHORT, workspace, seed=1)
 
 
 @pytest.fixture(scope='module')
 def checked(trained, tmp_path_factory: pytest.TempPathFactory) -> Sanity:
-    place = Place(tmp_path_factory.mktemp('sanity'))
+    workspace = FoldWorkspace(tmp_path_factory.mktemp('sanity'))
     cohort, fold, result = trained
-    return check_fold(cohort, fold, 0, SHORT, result, place, seed=1)
+    return check_fold(cohort, fold, 0, SHORT, result, workspace, seed=1)
 
 
 def test_maps_vanish_with_the_classifier_and_the_labels_alone(checked: Sanity) -> None:
     metrics = checked.metrics
-    assert [row['layers'] for row in metrics['randomised']] == [1, 2, 3]
-    assert all(row['of'] == 3 for row in metrics['randomised'])
-    assert metrics['second_seed']['ncc'] > 0.8
-    assert metrics['original_ncc'] > 0.9
+    assert [row.layers for row in metrics.randomised] == [1, 2, 3]
+    assert all(row.of == 3 for row in metrics.randomised)
+    assert metrics.second_seed.ncc > 0.8
+    assert metrics.original_ncc > 0.9
     # With eight structures chance alone correlates now and then.
-    assert abs(metrics['randomised'][-1]['ncc']) < 0.5
-    assert abs(metrics['permuted_labels']['ncc']) < 0.5
-    assert metrics['permuted_labels']['association'] < 0.1
-    assert (metrics['limit'], metrics['fold'], metrics['steps']) == (0.2, 0, 20)
-    assert metrics['left_out'] == {}
+    assert abs(metrics.randomised[-1].ncc) < 0.5
+    assert abs(metrics.permuted_labels.ncc) < 0.5
+    assert metrics.permuted_labels.association < 0.1
+    assert (metrics.limit, metrics.fold, metrics.steps) == (0.2, 0, 20)
+    assert metrics.left_out == {}
 
 
 def test_what_is_above_the_limit_is_named(checked: Sanity) -> None:
     metrics = checked.metrics
     scores = {
-        'randomised': metrics['randomised'][-1]['ncc'],
-        'permuted_labels': metrics['permuted_labels']['ncc'],
+        'randomised': metrics.randomised[-1].ncc,
+        'permuted_labels': metrics.permuted_labels.ncc,
     }
-    assert metrics['above_limit'] == [name for name, s in scores.items() if abs(s) >= 0.2]
+    assert metrics.above_limit == [name for name, s in scores.items() if abs(s) >= 0.2]
 
 
 def test_every_check_leaves_its_map(checked: Sanity, trained, tmp_path: Path) -> None:
@@ -113,11 +118,11 @@ def test_a_given_classifier_is_not_trained_again(trained, tmp_path: Path) -> Non
     network.eval().requires_grad_(False)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found = check_fold(
-        cohort, fold, 0, SHORT, result, Place(tmp_path), seed=1, external=network, steps=1
+        cohort, fold, 0, SHORT, result, FoldWorkspace(tmp_path), seed=1, external=network, steps=1
     )
-    assert set(found.metrics['left_out']) == {'permuted_labels', 'second_seed'}
-    assert 'second_seed' not in found.metrics
-    assert len(found.metrics['randomised']) == 3
+    assert set(found.metrics.left_out) == {'permuted_labels', 'second_seed'}
+    assert found.metrics.second_seed is None
+    assert len(found.metrics.randomised) == 3
     assert all(torch.equal(value, before[n]) for n, value in network.state_dict().items())
 
 
@@ -153,19 +158,19 @@ def test_an_ensemble_is_checked_member_by_member(trained, tmp_path: Path) -> Non
         SHORT, members=2, classifier=replace(CLASSIFIER, arguments={'channels': (4,)}, steps=1)
     )
     own = replace(result, trained=replace(result.trained, classifier=twins.state_dict()))
-    found = check_fold(cohort, fold, 0, recipe, own, Place(tmp_path), seed=1, steps=1)
-    assert [row['of'] for row in found.metrics['randomised']] == [2, 2]
+    found = check_fold(cohort, fold, 0, recipe, own, FoldWorkspace(tmp_path), seed=1, steps=1)
+    assert [row.of for row in found.metrics.randomised] == [2, 2]
 
 
 @pytest.mark.parametrize('make', [binary_cohort, several_cohort, regression_cohort, eight_balls])
 def test_exchanged_labels_stay_in_their_part_and_tell_nothing(make) -> None:
     cohort = make()
     fold = folds_of(cohort)[0]
-    other = exchanged(cohort, fold, seed=5)
+    other = exchange_cohort_labels(cohort, fold, seed=5)
     for part in (fold.train, fold.validation, fold.test):
         assert sorted(other.labels[part]) == sorted(cohort.labels[part])
     truth, labels = cohort.labels[fold.train], other.labels[fold.train]
-    assert association(labels, truth, cohort.target.kind) < 0.25
+    assert label_association(labels, truth, cohort.target.kind) < 0.25
     assert not np.array_equal(labels, truth)
     if make is eight_balls:
         # Two images of one family have one label.
@@ -176,7 +181,7 @@ def test_exchanged_labels_never_leave_their_part() -> None:
     """Every family has a value of its own, so that a single one in another part is seen."""
     cohort = replace(regression_cohort(40), labels=np.repeat(np.arange(20.0), 2))
     fold = folds_of(cohort)[0]
-    labels = exchanged(cohort, fold, seed=5).labels
+    labels = exchange_cohort_labels(cohort, fold, seed=5).labels
     assert not np.array_equal(labels, cohort.labels)
     for part in (fold.train, fold.validation, fold.test):
         assert sorted(labels[part]) == sorted(cohort.labels[part])
@@ -191,17 +196,17 @@ def test_scans_of_a_sibling_get_one_exchanged_label() -> None:
         families=siblings // 2,
         keys=tuple((f'subject:{sibling}',) for sibling in siblings),
     )
-    labels = exchanged(cohort, folds_of(cohort)[0], seed=5).labels
+    labels = exchange_cohort_labels(cohort, folds_of(cohort)[0], seed=5).labels
     assert np.array_equal(labels[::2], labels[1::2])
     assert not np.array_equal(labels, cohort.labels)
 
 
 def test_association_by_hand() -> None:
     truth = np.array([0, 0, 0, 1, 1, 1])
-    assert association(np.array([0, 0, 1, 0, 1, 1]), truth, 'binary') == pytest.approx(1 / 3)
-    assert association(np.zeros(6), truth, 'binary') == 0.0
+    assert label_association(np.array([0, 0, 1, 0, 1, 1]), truth, 'binary') == pytest.approx(1 / 3)
+    assert label_association(np.zeros(6), truth, 'binary') == 0.0
     values = np.array([1.0, 2.0, 3.0])
-    assert association(-values, values, 'regression') == pytest.approx(1.0)
+    assert label_association(-values, values, 'regression') == pytest.approx(1.0)
 
 
 def test_stability_maps_by_hand() -> None:

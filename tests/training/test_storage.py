@@ -20,7 +20,7 @@ from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.training.cohort import storage
 from bids_interp.training.cohort.cohort import Cohort
-from bids_interp.training.cohort.gather import gather, split
+from bids_interp.training.cohort.gather import gather_cohort, split_cohort
 from bids_interp.training.fold import FoldResult
 from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
 
@@ -116,7 +116,7 @@ def described(cohort: Cohort, folder: Path) -> tuple[list[Path], Path, dict]:
         paths.append(folder / f'{name}.safetensors')
         storage.save_input(paths[-1], image[None])
     context = folder / 'context.safetensors'
-    storage.save_context(context, GRID, cohort.mask, Preprocessing('zscore'))
+    storage.save_input_space(context, GRID, cohort.mask, Preprocessing('zscore'))
     table = {
         'target': cohort.target.to_dict(),
         'names': list(cohort.names),
@@ -132,7 +132,7 @@ def described(cohort: Cohort, folder: Path) -> tuple[list[Path], Path, dict]:
 def test_gathered(make, tmp_path: Path) -> None:
     cohort: Cohort = make()
     paths, context, table = described(cohort, tmp_path)
-    again = gather(paths, context, table)
+    again = gather_cohort(paths, context, table)
     assert torch.equal(again.images, cohort.images)
     assert np.allclose(again.labels, cohort.labels)
     assert again.target == cohort.target
@@ -148,7 +148,7 @@ def test_an_input_of_another_grid_is_refused(tmp_path: Path) -> None:
     for path in paths:
         storage.save_input(path, torch.rand(1, 1, 8, 8, 8))
     with pytest.raises(TrainingError, match=r'\(1, 8, 8, 8\).*\(16, 16, 16\)'):
-        gather(paths, context, table)
+        gather_cohort(paths, context, table)
 
 
 def test_a_regression_is_balanced_by_its_quarters() -> None:
@@ -164,5 +164,5 @@ def test_a_regression_is_balanced_by_its_quarters() -> None:
 def test_covariates_balance_the_folds() -> None:
     cohort = binary_cohort(96)
     sex = np.where(cohort.families % 4 < 2, 'F', 'M')
-    folds = split(cohort, {'strata': [sex.tolist()]}, 4, seed=0)
+    folds = split_cohort(cohort, {'strata': [sex.tolist()]}, 4, seed=0)
     assert np.ptp([(sex[fold.test] == 'F').mean() for fold in folds]) < 0.15

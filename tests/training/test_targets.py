@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,18 +13,17 @@ from torch import nn
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.evaluation.validity import image_scores, simulated_scores
-from bids_interp.interfaces.train_outputs import write_model
 from bids_interp.models.networks.registry import Ensemble, build_classifier
 from bids_interp.models.networks.simulator import Simulator
+from bids_interp.reports.training.training_outputs import FinishedTraining
 from bids_interp.training import fold as fit
 from bids_interp.training import selection
 from bids_interp.training.assemble import assemble, make_salt, subject_folds
-from bids_interp.training.cohort import storage
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
-from bids_interp.training.fold import FoldResult, Place, train_fold
+from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
 from bids_interp.training.ipmi2021 import PaperRecipe
-from bids_interp.training.selection import choose, select
+from bids_interp.training.selection import most_reproducible, select_recipe
 from bids_interp.training.simulator import Opponent
 from helpers.balls import (
     CLASSIFIER,
@@ -44,7 +41,7 @@ SEED = 3
 
 
 def trained(cohort: Cohort, fold: Fold, folder: Path, recipe=RECIPE, **given) -> FoldResult:
-    return train_fold(cohort, fold, 0, recipe, Place(folder), seed=SEED, **given)
+    return train_fold(cohort, fold, 0, recipe, FoldWorkspace(folder), seed=SEED, **given)
 
 
 def networks(cohort: Cohort, result: FoldResult, members: int = 1) -> tuple[nn.Module, Simulator]:
@@ -132,7 +129,7 @@ def pair(tmp_path_factory) -> tuple[Cohort, list[Fold], list[FoldResult]]:
             fold,
             index,
             recipe,
-            Place(tmp_path_factory.mktemp(f'fold-{index}')),
+            FoldWorkspace(tmp_path_factory.mktemp(f'fold-{index}')),
             seed=SEED,
         )
         for index, fold in enumerate(folds)
@@ -198,27 +195,13 @@ def test_names_written_as_numbers_stay_names(pair, given) -> None:
     assert made.metrics['covariates']['auc']['value'] == 1.0
 
 
-def test_which_columns_are_names_is_told(tmp_path: Path, monkeypatch) -> None:
-    cohort = binary_cohort(4)
-    storage.save_cohort(tmp_path / 'cohort', cohort)
-    storage.save_folds(tmp_path / 'folds', [])
+def test_categorical_columns_are_passed_on(monkeypatch) -> None:
     values = ['1', '2', '3', '1']
     table = {'covariates': {'age': values, 'Handedness': values}, 'site': None}
-    (tmp_path / 'table').write_text(json.dumps(table))
-    told = {}
-
-    class Enough(Exception):
-        """Everything that matters here has been said."""
-
-    def listen(*_, **given) -> None:
-        told.update(given)
-        raise Enough
-
-    monkeypatch.setattr('bids_interp.training.assemble.assemble', listen)
-    files = {name: str(tmp_path / name) for name in ('cohort', 'folds', 'table')}
-    with pytest.raises(Enough):
-        write_model(SimpleNamespace(**files, results=[], random_seed=0))
-    assert told['categories'] == ['Handedness']
+    module = 'bids_interp.reports.training.training_outputs'
+    monkeypatch.setattr(f'{module}.assemble', lambda *_, **given: given)
+    given = FinishedTraining(binary_cohort(4), [], [], table, 0).assemble()
+    assert given['categories'] == ['Handedness']
 
 
 def test_who_was_scanned_goes_along(pair) -> None:
@@ -265,7 +248,7 @@ def test_candidates_are_compared_by_what_halves_agree_on(pair, tmp_path: Path) -
     result = trained(cohort, folds[0], tmp_path, recipe)
     facts = result.trained.metrics.simulator
     assert [row.minimality for row in facts.selection] == [0.1, 2.0]
-    assert facts.minimality == choose(facts.selection)
+    assert facts.minimality == most_reproducible(facts.selection)
     # What is chosen is what is trained with everybody.
     alone = replace(SHORT, simulator=replace(SIMULATOR, template_steps=12))
     alone = replace(alone, simulator=replace(alone.simulator, minimality=facts.minimality))
@@ -280,11 +263,11 @@ def test_candidates_are_compared_for_several_classes(tmp_path: Path) -> None:
     result = trained(cohort, folds_of(cohort)[0], tmp_path, recipe)
     facts = result.trained.metrics.simulator
     assert [row.minimality for row in facts.selection] == [0.1, 2.0]
-    assert facts.minimality == choose(facts.selection)
+    assert facts.minimality == most_reproducible(facts.selection)
     assert len(result.trained.simulator['template']) == 3
 
 
-def selected(cohort: Cohort, fold: Fold, folder: Path, recipe) -> selection.Selection:
+def selected(cohort: Cohort, fold: Fold, folder: Path, recipe) -> selection.SelectedRecipe:
     """A choice against a classifier that says what the images sum up to."""
 
     class Sums(nn.Module):
@@ -293,7 +276,7 @@ def selected(cohort: Cohort, fold: Fold, folder: Path, recipe) -> selection.Sele
 
     outputs = cohort.target.n_outputs
     gaps = (1.0,) * len(cohort.target.contrasts)
-    return select(cohort, fold, Opponent((Sums(),), (gaps,)), Sums(), recipe, folder, seed=0)
+    return select_recipe(cohort, fold, Opponent((Sums(),), (gaps,)), Sums(), recipe, folder, seed=0)
 
 
 def test_halves_agree_as_far_as_they_do_for_all_contrasts(tmp_path: Path, monkeypatch) -> None:

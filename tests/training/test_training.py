@@ -13,7 +13,11 @@ from bids_interp.models.target import Target
 from bids_interp.spatial import Grid, exponential, warp
 from bids_interp.training.calibration import class_gaps, fit_temperature
 from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
-from bids_interp.training.cohort.augment import CLASSIFIER_AUGMENTATION, Augmentation, draw
+from bids_interp.training.cohort.augment import (
+    CLASSIFIER_AUGMENTATION,
+    Augmentation,
+    draw_transformation,
+)
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import make_folds
 from bids_interp.training.loop.engine import run_task
@@ -108,18 +112,19 @@ def test_a_cohort_needs_both_classes(cohort: Cohort):
 
 def test_transformation_is_the_same_for_the_same_generator():
     one, two = (
-        draw(CLASSIFIER_AUGMENTATION, 2, GRID, torch.Generator().manual_seed(5)) for _ in range(2)
+        draw_transformation(CLASSIFIER_AUGMENTATION, 2, GRID, torch.Generator().manual_seed(5))
+        for _ in range(2)
     )
     image = ball(12.0)[None].expand(2, -1, -1, -1, -1)
     assert torch.equal(one.apply(image, GRID), two.apply(image, GRID))
     assert (one.apply(image, GRID) - image).abs().max() > 0.05
-    nothing = draw(STILL, 2, GRID, torch.Generator().manual_seed(5))
+    nothing = draw_transformation(STILL, 2, GRID, torch.Generator().manual_seed(5))
     torch.testing.assert_close(nothing.apply(image, GRID), image, atol=1e-5, rtol=0)
 
 
 def test_random_shift_has_the_size_asked_for():
     strength = Augmentation(affine=0, shift_mm=3.0, warp_mm=0, gain=0, bias=0, noise=0)
-    drawn = draw(strength, 400, GRID, torch.Generator().manual_seed(0))
+    drawn = draw_transformation(strength, 400, GRID, torch.Generator().manual_seed(0))
     assert float(drawn.displacement[:, :, 0, 0, 0].std()) == pytest.approx(3.0, rel=0.1)
 
 

@@ -10,8 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical.prepare import NOT_BACKGROUND
-from bids_interp.workflows.anatomical import INPUTS, OUTPUTS, init_anatomical_wf
+from bids_interp.anatomical.prepared_brain import NOT_BACKGROUND
+from bids_interp.workflows.anatomical import (
+    ANATOMICAL_INPUTS,
+    ANATOMICAL_OUTPUTS,
+    init_anatomical_wf,
+)
 
 SHIFT = np.array([10.0, -20.0, 30.0])  # mm
 
@@ -31,8 +35,11 @@ def test_the_graph_builds(skull_strip, template, fast):
     )
     graph = workflow._create_flat_graph()
     assert {node.name for node in graph} >= {'conform', 'prepare_brain', 'register_brain'}
-    assert set(workflow.get_node('inputnode').inputs.copyable_trait_names()) == set(INPUTS)
-    assert set(workflow.get_node('outputnode').outputs.copyable_trait_names()) == set(OUTPUTS)
+    assert set(workflow.get_node('inputnode').inputs.copyable_trait_names()) == set(
+        ANATOMICAL_INPUTS
+    )
+    outputs = workflow.get_node('outputnode').outputs.copyable_trait_names()
+    assert set(outputs) == set(ANATOMICAL_OUTPUTS)
     for name in ('prepare_brain', 'register_brain'):
         node = workflow.get_node(name)
         assert node.n_procs == node.inputs.num_threads == 2
@@ -58,7 +65,7 @@ def finished(tmp_path_factory, template_brain) -> dict[str, Path | bool]:
     found = {}
     for node in graph:
         found |= node.result.outputs.get()
-    return {name: found[name] for name in OUTPUTS}
+    return {name: found[name] for name in ANATOMICAL_OUTPUTS}
 
 
 def test_every_output_is_there(finished):

@@ -13,8 +13,9 @@ import torch
 from nipype.pipeline import engine as pe
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_text
+from bids_interp.bids.write.atomic import write_json, write_text
 from bids_interp.bids.write.dataset_description import prepare_output
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.provenance import DEMONSTRATION_NOTE
 from bids_interp.spatial import Grid, resample
 from bids_interp.workflows.derivatives import init_derivatives_wf

@@ -13,6 +13,7 @@ from nipype.pipeline import engine as pe
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ImageError
 from bids_interp.execution.progress import Progress, count_nodes
+from bids_interp.execution.run import Run
 from bids_interp.levels.image_reports import is_done
 from bids_interp.levels.labels import LabelledImage
 from bids_interp.levels.train_inputs import image_table
@@ -23,11 +24,11 @@ from bids_interp.workflows.train_sanity import add_sanity
 
 
 def _group_wf(folder: Path, voxelwise: list[str], null_models: bool) -> pe.Workflow:
-    for name in ('plan.json', 'where.npz'):
+    for name in ('analysis.json', 'grid_regions.npz'):
         (folder / name).touch()
     return init_group_wf(
-        plan=folder / 'plan.json',
-        where=folder / 'where.npz',
+        analysis=folder / 'analysis.json',
+        grid_regions=folder / 'grid_regions.npz',
         maps=['inject100', 'remove100'],
         voxelwise=voxelwise,
         null_models=null_models,
@@ -40,8 +41,8 @@ def _group_wf(folder: Path, voxelwise: list[str], null_models: bool) -> pe.Workf
 @pytest.mark.parametrize(
     ('voxelwise', 'null_models', 'inputs'),
     [
-        ([], False, {'described', 'tables', 'scores'}),
-        (['age', 'sex'], True, {'described', 'tables', 'scores', 'voxelwise', 'pattern'}),
+        ([], False, {'summaries', 'tables', 'scores'}),
+        (['age', 'sex'], True, {'summaries', 'tables', 'scores', 'voxelwise', 'pattern'}),
     ],
 )
 def test_the_group_report_waits_for_every_result(
@@ -99,17 +100,14 @@ def test_the_first_failure_and_its_crash_file_are_kept(tmp_path: Path) -> None:
 
 
 def _inject_wf(folder: Path, records: list[T1wRecord]) -> pe.Workflow:
-    settings = Settings(folder, folder / 'out')
+    run = Run(Settings(folder, folder / 'out'), folder / 'work', 'cpu', 1, 1, 8.0, 'now')
     return init_inject_wf(
-        settings=settings,
+        run=run,
         records=records,
         replicates={},
         injection={},
         model_template='MNI152NLin2009aSym',
-        omp_nthreads=1,
         base_dir=folder / 'work',
-        log_settings=settings,
-        run_uuid='now',
     )
 
 

@@ -13,9 +13,9 @@ from bids_interp.workflows.train import TrainPlan, init_train_wf
 
 def build(folder: Path, **choices):
     settings = Settings(folder / 'bids', folder / 'out', label='group', **choices)
-    table, context = folder / 'table.json', folder / 'context.safetensors'
+    table, input_space = folder / 'table.json', folder / 'input_space.safetensors'
     inputs = [folder / f'{index}.safetensors' for index in range(2)]
-    for path in (table, context, *inputs):
+    for path in (table, input_space, *inputs):
         path.write_text('')
     checkpoints = folder / 'checkpoints'
     checkpoints.mkdir(exist_ok=True)
@@ -23,7 +23,7 @@ def build(folder: Path, **choices):
         recipe={'preset': 'fast'},
         recipe_digest='abc',
         n_folds=3,
-        context=context,
+        input_space=input_space,
         table=table,
         inputs=inputs,
         checkpoints=checkpoints,

@@ -1,4 +1,4 @@
-"""The dose response of one T1w image: answers of the classifier along the dose."""
+"""Dose response of one T1w image: classifier outputs as a function of dose."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections import defaultdict
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import ScanFiles, number, read_table
+from bids_interp.bids.read.scan_files import ScanFiles, parse_number, read_table
 from bids_interp.constants import DIRECTION_SIGNS
 
 SIGNS = {**DIRECTION_SIGNS, 'none': 0.0}
 
 
 def read_response(files: ScanFiles) -> list[dict[str, float]]:
-    """Read the dose response with signed doses: negative removes, 0 is the scan, positive injects.
+    """Read the dose response with signed doses: negative removes, 0 is observed, positive injects.
 
     Returns
     -------
     list of dict
-        ``dose``, ``fold`` and, where there, ``probability`` (a regression has none), ``logit``,
-        ``shift`` and ``shift_over_class_gap``; by dose.
+        Rows sorted by dose, with ``dose``, ``fold`` and, if available, ``probability`` (not for a
+        regression), ``logit``, ``shift`` and ``shift_over_class_gap``.
     """
     rows = []
     for row in read_table(files.native('desc-doseresponse_stats.tsv')):
-        sign, dose = SIGNS.get(row.get('direction', '')), number(row.get('dose'))
+        sign, dose = SIGNS.get(row.get('direction', '')), parse_number(row.get('dose'))
         if sign is None or dose is None:
             continue
-        kept = {'dose': sign * abs(dose), 'fold': number(row.get('fold')) or 0.0}
+        kept = {'dose': sign * abs(dose), 'fold': parse_number(row.get('fold')) or 0.0}
         for name in ('probability', 'logit', 'shift', 'shift_over_class_gap'):
-            value = number(row.get(name))
+            value = parse_number(row.get(name))
             if value is not None:
                 kept[name] = value
         if 'probability' in kept or 'logit' in kept:
@@ -37,7 +37,7 @@ def read_response(files: ScanFiles) -> list[dict[str, float]]:
 
 
 def by_dose(rows: list[dict[str, float]], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Doses and the values of every fold at each, (doses,) and (doses, folds)."""
+    """Return the doses (D,) and the values of every fold at each dose (D, folds)."""
     groups: dict[float, list[float]] = defaultdict(list)
     for row in rows:
         if column in row:
@@ -48,9 +48,9 @@ def by_dose(rows: list[dict[str, float]], column: str) -> tuple[np.ndarray, np.n
 
 
 def flip_dose(rows: list[dict[str, float]], threshold: float = 0.5) -> float | None:
-    """Smallest dose (signed) at which the mean probability crosses the threshold.
+    """Return the smallest signed dose at which the mean probability crosses the threshold.
 
-    Linear between the doses that were computed; nothing where no dose reaches it.
+    Linear interpolation between the computed doses; None if no dose reaches the threshold.
 
     >>> rows = [{'dose': d, 'fold': 0, 'probability': p} for d, p in ((0, .2), (.5, .4), (1, .6))]
     >>> round(flip_dose(rows), 3)

@@ -1,4 +1,4 @@
-"""The filter file of BIDS Apps."""
+"""Filters of T1w images, from the filter file of BIDS Apps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from bids_interp.bids.entities import SOURCE_ENTITIES
 from bids_interp.errors import UsageError
 
-# Queries of fMRIPrep's filter files: one file can serve several apps.
+# Queries for other apps, such as fMRIPrep: one file can serve several apps.
 OTHER_QUERIES = ('bold', 'sbref', 'fmap', 'flair', 't2w', 'roi', 'dwi', 'asl', 'm0scan', 'pet')
 FILTER_KEYS = (
     *SOURCE_ENTITIES.values(),
@@ -24,14 +24,14 @@ FILTER_KEYS = (
 
 
 def load_filters(path: Path | None) -> dict[str, Any]:
-    """Return the filter of T1w images of a ``--bids-filter-file``.
+    """Read the filter of T1w images from a ``--bids-filter-file``.
 
-    ``null`` asks for images without the entity, ``"*"`` for images with any value of it.
+    ``null`` selects images without the entity, ``"*"`` images with any value of it.
 
     Raises
     ------
     UsageError
-        If the file cannot be read, or names a query or an entity that does not exist.
+        If the file cannot be read, or contains an unknown query or entity.
     """
     if path is None:
         return {}
@@ -41,7 +41,7 @@ def load_filters(path: Path | None) -> dict[str, Any]:
         raise UsageError(f'--bids-filter-file {path} cannot be read: {error}.') from error
     if not isinstance(queries, dict) or not all(isinstance(q, dict) for q in queries.values()):
         raise UsageError(
-            f'--bids-filter-file {path} must hold an object of objects.',
+            f'--bids-filter-file {path} must contain a JSON object of objects.',
             'For example {"t1w": {"acquisition": "mprage", "run": 1}}.',
         )
     chosen: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def load_filters(path: Path | None) -> dict[str, Any]:
         if name.lower() == 't1w':
             chosen = query
         elif name.lower() not in OTHER_QUERIES:
-            raise UsageError(f'{path}: unknown query {name!r}; this app reads "t1w".')
+            raise UsageError(f'{path}: unknown query {name!r}; this app uses "t1w".')
     for key in chosen:
         if key not in FILTER_KEYS:
             close = get_close_matches(key, FILTER_KEYS, n=1, cutoff=0.3)

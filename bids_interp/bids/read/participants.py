@@ -1,4 +1,4 @@
-"""Tables of a dataset that say something about its images: of participants and of sessions."""
+"""Participant tables of a dataset: ``participants.tsv`` and ``*_sessions.tsv``."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.settings import Settings
 
-# BIDS writes n/a; na and nan are what spreadsheets leave. A level called none is a value.
+# BIDS writes n/a; spreadsheets leave na and nan. A level named "none" is a value.
 MISSING = ('', 'n/a', 'na', 'nan')
-# Columns whose values are names, even where they are written as numbers.
+# Columns whose values are categories, even if they are written as numbers.
 CATEGORIES = ('sex', 'gender', 'handedness', 'site', 'scanner', 'center', 'centre')
 
 Row = dict[str, str]
 
 
-class Tables:
-    """participants.tsv and sessions.tsv of a dataset, or the table given in their place.
+class ParticipantTables:
+    """Tables participants.tsv and sessions.tsv of a dataset, or the table given by ``--labels``.
 
     Parameters
     ----------
     settings : Settings
-        With the dataset, and ``labels`` where another table is given.
+        Settings with ``bids_dir``, and ``labels`` if another table is used.
 
     Raises
     ------
     InputDatasetError
-        If there is no table, or it cannot be read.
+        If the table is missing or cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,14 +43,14 @@ class Tables:
         self.rows = read_rows(self.path)
         if not self.rows or 'participant_id' not in self.rows[0]:
             raise InputDatasetError(
-                f'{self.path} has no rows, or no column participant_id.',
-                'The file is a table with tabs between the columns, one row per participant.',
+                f'{self.path} has no rows or no column participant_id.',
+                'Provide a tab-separated table with one row per participant.',
             )
         self.columns = list(self.rows[0])
-        self._of_subject: dict[str, list[Row]] = {}
+        self._by_subject: dict[str, list[Row]] = {}
         for row in self.rows:
             label = row['participant_id'].removeprefix('sub-')
-            self._of_subject.setdefault(label, []).append(row)
+            self._by_subject.setdefault(label, []).append(row)
         self._sessions: dict[str, list[Row]] = {}
         if settings.labels is None:
             for record_file in sorted(settings.bids_dir.glob('sub-*/sub-*_sessions.tsv')):
@@ -59,68 +59,68 @@ class Tables:
                 self.columns += [c for c in (rows[0] if rows else {}) if c not in self.columns]
 
     def __contains__(self, subject: str) -> bool:
-        return subject in self._of_subject
+        return subject in self._by_subject
 
     def check_column(self, column: str, option: str) -> None:
-        """Refuse a column that no table has."""
+        """Raise a UsageError if no table has the column."""
         if column in self.columns:
             return
         close = get_close_matches(column, self.columns, n=1, cutoff=0.4)
         hint = f' Did you mean {close[0]!r}?' if close else ''
         raise UsageError(
-            f'{option} {column!r} is no column of {self.path}.{hint}',
-            f'It has {", ".join(self.columns)}.',
+            f'{option}: {self.path} has no column {column!r}.{hint}',
+            f'Available columns: {", ".join(self.columns)}.',
         )
 
     def has_levels(self, column: str) -> bool:
-        """Whether the data dictionary of the table says that the values of a column are levels."""
+        """Return whether the data dictionary of the table defines levels for a column."""
         try:
             content = json.loads(self.path.with_suffix('.json').read_text(encoding='utf-8-sig'))
         except (OSError, ValueError):
             return False
-        told = content.get(column) if isinstance(content, dict) else None
-        return isinstance(told, dict) and bool(told.get('Levels'))
+        entry = content.get(column) if isinstance(content, dict) else None
+        return isinstance(entry, dict) and bool(entry.get('Levels'))
 
     def values(self, record: T1wRecord, column: str) -> list[str]:
-        """Return different values of a column for an image; the session's come first."""
+        """Return the distinct values of a column for an image, from the session's table first."""
         own = [
             row
             for row in self._sessions.get(record.subject, [])
             if row.get('session_id', '').removeprefix('ses-') == record.session
         ]
         for rows in (own, self._of_participant(record)):
-            found = _known(rows, column)
+            found = _distinct(rows, column)
             if found:
                 return found
         return []
 
     def values_of_all(self, column: str) -> dict[str, list[str]]:
-        """Return different values of a column in any row of each participant, by its label."""
+        """Return the distinct values of a column over all rows of each participant, by label."""
         found: dict[str, list[str]] = {}
-        for tables in (self._of_subject, self._sessions):
+        for tables in (self._by_subject, self._sessions):
             for subject, rows in tables.items():
-                found.setdefault(subject, []).extend(_known(rows, column))
+                found.setdefault(subject, []).extend(_distinct(rows, column))
         return {subject: list(dict.fromkeys(values)) for subject, values in found.items()}
 
     def _of_participant(self, record: T1wRecord) -> list[Row]:
-        rows = self._of_subject.get(record.subject, [])
+        rows = self._by_subject.get(record.subject, [])
         if 'session_id' in self.columns and any(r.get('session_id') for r in rows):
             rows = [r for r in rows if r['session_id'].removeprefix('ses-') == record.session]
         return rows
 
 
 def is_category(column: str) -> bool:
-    """Tell whether the values of a column are names, also where they look like numbers.
+    """Return whether the values of a column are categories, even if they look like numbers.
 
     Parameters
     ----------
     column : str
-        Name of a column; upper and lower case are the same.
+        Name of the column; case is ignored.
 
     Returns
     -------
     bool
-        True for the columns of ``CATEGORIES``.
+        True for the columns in ``CATEGORIES``.
 
     Examples
     --------
@@ -133,17 +133,17 @@ def is_category(column: str) -> bool:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a table with tabs.
+    """Read the rows of a tab-separated table.
 
     Raises
     ------
     InputDatasetError
-        If it is not there, or is no such table.
+        If the file is missing or cannot be read as a table.
     """
     if not path.is_file():
         raise InputDatasetError(
-            f'{path} is not there: nothing says who has which label.',
-            'Add participants.tsv to the dataset, or give a table with --labels FILE.tsv.',
+            f'{path} does not exist, so the labels of the participants are missing.',
+            'Add participants.tsv to the dataset, or pass a table with --labels FILE.tsv.',
         )
     try:
         with path.open(encoding='utf-8-sig', newline='') as stream:
@@ -156,19 +156,19 @@ def read_rows(path: Path) -> list[Row]:
         raise InputDatasetError(f'{path} cannot be read as a table: {error}.') from error
 
 
-def _known(rows: list[Row], column: str) -> list[str]:
-    """Different values of a column in rows, without the missing ones."""
+def _distinct(rows: list[Row], column: str) -> list[str]:
+    """Return the distinct non-missing values of a column."""
     found = (row[column] for row in rows if column in row and not is_missing(row[column]))
     return list(dict.fromkeys(found))
 
 
 def is_missing(value: str) -> bool:
-    """Whether a cell says that there is no value."""
+    """Return whether a cell is marked as missing."""
     return value.lower() in MISSING
 
 
 def as_numbers(values: Sequence[str | None]) -> np.ndarray | None:
-    """Values (N,) as floats, NaN where missing; None if one is no number.
+    """Return the values (N,) as floats, NaN if missing; None if any is not a number.
 
     Examples
     --------

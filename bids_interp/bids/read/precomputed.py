@@ -1,4 +1,4 @@
-"""Preprocessed T1w images and brain masks of other tools, matched to the input images."""
+"""Precomputed T1w images and brain masks of other tools, matched to the input images."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def find_precomputed(
     siblings: Sequence[T1wRecord],
     derivatives: Sequence[tuple[str, Path]],
 ) -> list[T1wRecord]:
-    """Give each record the native ``desc-preproc_T1w`` and ``desc-brain_mask`` made of it.
+    """Add to each record its native ``desc-preproc_T1w`` and ``desc-brain_mask``.
 
-    A file belongs to an image when all its entities are the image's own. Where several images fit
-    the same file it is an average of them and is not used, since no image is averaged here.
+    A file belongs to an image if the image has all entities of the file. A file that fits several
+    images is their average and is not used.
 
     Parameters
     ----------
     records : sequence of T1wRecord
-        Images to complete.
+        Images to look for.
     siblings : sequence of T1wRecord
-        All T1w images of the dataset's subjects, chosen or not.
+        All T1w images of these subjects, selected or not.
     derivatives : sequence of (str, Path)
-        Named folders, the first that has the file wins.
+        Named folders; the first one that has a file is used.
 
     Raises
     ------
     UsageError
-        If a folder is missing.
+        If a folder does not exist.
     """
     for name, folder in derivatives:
         if not folder.is_dir():
@@ -60,10 +60,7 @@ def find_precomputed(
 
 
 def _of_record(record: T1wRecord, siblings: Sequence[T1wRecord], folder: Path) -> dict[str, Path]:
-    """Return the files of one record in one folder.
-
-    A mask without its T1w image is used (then on the raw image); a T1w image without a mask too.
-    """
+    """Return the files of one record in one folder; image and mask may also occur alone."""
     subject = folder / f'sub-{record.subject}'
     anats = [subject / 'anat']
     if record.session:
@@ -89,7 +86,7 @@ def _only_of(record: T1wRecord, siblings: Sequence[T1wRecord], entities: dict[st
 
 
 def _entities(path: Path) -> dict[str, str]:
-    """Return the entities of a derivative but its description.
+    """Return the entities of a derivative without ``desc``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Brains that an earlier run has prepared in the output directory, and whether they still hold."""
+"""Prepared brains: preprocessing of an earlier run that can be reused."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FINGERPRINT = 'SourceFingerprint'
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What an earlier run left of one image.
+class PreparedFiles:
+    """Preprocessed files of one image from an earlier run.
 
     Parameters
     ----------
     t1w, mask : pathlib.Path
         Preprocessed native image and brain mask.
     transform : pathlib.Path
-        Sidecar of the transform, which has the matrix.
+        Sidecar of the transform, which contains the matrix.
     """
 
     t1w: Path
@@ -36,16 +36,16 @@ class Prepared:
 
 
 def prepared_with(settings: Settings) -> dict[str, Any]:
-    """Return what decides how a brain is prepared, beside the image.
+    """Return the settings that determine how a brain is prepared.
 
     Raises
     ------
     ValueError
-        If the settings do not name the whole-head template: which one is best may change between
-        two runs.
+        If the settings do not name the whole-head template: the automatic choice may differ
+        between runs.
     """
     if settings.template is None:
-        raise ValueError('The settings do not name the whole-head template.')
+        raise ValueError('The settings must name the whole-head template.')
     return {
         'Version': __version__,
         'SkullStrip': settings.skull_strip_t1w,
@@ -58,24 +58,24 @@ def prepared_with(settings: Settings) -> dict[str, Any]:
 
 def find_prepared(
     settings: Settings, record: T1wRecord, template: str, fingerprint: str
-) -> Prepared | None:
-    """Look for an image's preprocessing of an earlier run, by content.
+) -> PreparedFiles | None:
+    """Find the preprocessing of an image by an earlier run, compared by content.
 
     Parameters
     ----------
     settings : Settings
-        Choices of the user; the files are looked for below their output directory.
+        Settings of this run; the files are searched in its output directory.
     record : T1wRecord
         The image.
     template : str
-        Template that it must be registered to.
+        Template of the registration.
     fingerprint : str
-        Of the image, see :func:`bids_interp.models.bundle.fingerprint.image_fingerprint`.
+        Result of :func:`bids_interp.models.bundle.fingerprint.image_fingerprint`.
 
     Returns
     -------
     Prepared or None
-        None where a file is missing, or was made of other voxels or in another way.
+        None if a file is missing or was made from other voxels or with other settings.
     """
     out = settings.output_dir
     t1w = out / output_name(record.path, 'preproc')
@@ -95,4 +95,4 @@ def find_prepared(
         and (facts.get('Conformation') or {}).get(FINGERPRINT) == fingerprint
         and 'native_to_template' in (registration.get('Registration') or {})
     )
-    return Prepared(t1w, mask, side[1]) if is_same else None
+    return PreparedFiles(t1w, mask, side[1]) if is_same else None

@@ -1,4 +1,4 @@
-"""Which T1w images a BIDS dataset holds; only the requested subjects are looked at."""
+"""Query of the T1w images of a BIDS dataset; only the requested subjects are indexed."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _LABEL = re.compile(r'[a-zA-Z0-9+]+')
 
 @dataclass(frozen=True)
 class T1wRecord:
-    """One T1w image of the input dataset, to be processed on its own.
+    """One T1w image of the input dataset; each image is processed separately.
 
     Parameters
     ----------
     path : Path
         The image.
     subject, session : str
-        Labels without prefix, of the folders; `session` may be None.
+        Labels of the folders, without prefix; `session` may be None.
     entities : dict
-        Entities as in the file name, in its order: ``{'sub': '01', 'run': '1'}``.
+        Entities in the order of the file name: ``{'sub': '01', 'run': '1'}``.
     dataset_key : str
-        DOI or name of the dataset, under which model bundles know their training data.
+        DOI or name of the dataset, by which model bundles identify their training data.
     derivative_t1w, derivative_mask : Path, optional
-        Precomputed native T1w image and brain mask of this very image.
+        Precomputed native T1w image and brain mask of this image.
     problem : str
-        Why its outputs could not be told from those of another image; it is refused then.
+        Reason why the image is refused, such as a name clash with another image; empty if valid.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class T1wRecord:
 
     @property
     def prefix(self) -> str:
-        """The file name without suffix.
+        """Return the file name without suffix.
 
         Examples
         --------
@@ -68,12 +68,12 @@ class T1wRecord:
 
 
 def read_description(bids_dir: Path) -> dict[str, Any]:
-    """Return ``dataset_description.json`` of a dataset.
+    """Read ``dataset_description.json`` of a dataset.
 
     Raises
     ------
     InputDatasetError
-        If the folder or the file is missing or is no valid description.
+        If the folder or the file is missing, or the description is not valid.
     """
     if not bids_dir.is_dir():
         raise InputDatasetError(
@@ -83,7 +83,7 @@ def read_description(bids_dir: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputDatasetError(
             f'{bids_dir} is not a BIDS dataset: it has no dataset_description.json.',
-            'Give the root of a BIDS dataset as the first argument; the file needs at least '
+            'Give the root of a BIDS dataset as the first argument. The file needs at least '
             '{"Name": "...", "BIDSVersion": "1.10.0"}. ' + bind_advice(bids_dir),
         )
     try:
@@ -91,7 +91,7 @@ def read_description(bids_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputDatasetError(f'{path} cannot be read as JSON: {error}.') from error
     if not isinstance(description, dict):
-        raise InputDatasetError(f'{path} must hold a JSON object.')
+        raise InputDatasetError(f'{path} must contain a JSON object.')
     if not isinstance(description.get('Name'), str) or 'BIDSVersion' not in description:
         raise InputDatasetError(
             f'{path} lacks the required Name or BIDSVersion.', 'Add both to the file.'
@@ -100,7 +100,7 @@ def read_description(bids_dir: Path) -> dict[str, Any]:
 
 
 def dataset_key(description: dict[str, Any]) -> str:
-    """Return the DOI of a dataset, or its name where it has none.
+    """Return the DOI of a dataset, or else its name.
 
     Examples
     --------
@@ -116,25 +116,26 @@ def list_subjects(bids_dir: Path) -> list[str]:
 
 
 def missing_subjects(settings: Settings) -> list[str]:
-    """Return the requested labels that the dataset does not have.
+    """Return the requested labels that are missing from the dataset.
 
     Raises
     ------
     NothingToDoError
-        If none of the requested labels is there.
+        If the dataset has none of the requested labels.
     UsageError
-        If one is missing and ``--fail-on-missing`` was given.
+        If one is missing and ``--fail-on-missing`` is set.
     InputDatasetError
-        If the dataset has no subject at all.
+        If the dataset has no subjects.
     """
-    known = list_subjects(settings.bids_dir)
-    if not known:
+    existing = list_subjects(settings.bids_dir)
+    if not existing:
         raise InputDatasetError(f'{settings.bids_dir} has no folder sub-<label>.')
-    missing = [label for label in settings.participant_label if label not in known]
+    missing = [label for label in settings.participant_label if label not in existing]
     if not missing:
         return []
     message = (
-        f'{settings.bids_dir} has no participant {", ".join(missing)}. It has {_shorten(known)}.'
+        f'{settings.bids_dir} has no participant {", ".join(missing)}. '
+        f'Available: {_shorten(existing)}.'
     )
     if len(missing) == len(settings.participant_label):
         raise NothingToDoError(message, 'Check --participant-label.')
@@ -144,18 +145,18 @@ def missing_subjects(settings: Settings) -> list[str]:
 
 
 def collect(settings: Settings) -> list[T1wRecord]:
-    """Return every T1w image that the settings select, each on its own.
+    """Return a record of every T1w image that the settings select.
 
-    Images that cannot be told apart by their names come with a problem, and are to be refused.
+    Images whose outputs would have the same name get a `problem` and must be refused.
 
     Raises
     ------
     InputDatasetError
-        If the input is not a BIDS dataset, or holds no T1w image.
+        If the input is not a BIDS dataset or has no T1w image.
     NothingToDoError
-        If labels, sessions or the filter select nothing.
+        If labels, sessions or filter select no image.
     UsageError
-        If the filter file or a derivatives folder is wrong.
+        If the filter file or a derivatives folder is invalid.
     """
     description = read_description(settings.bids_dir)
     missing = missing_subjects(settings)
@@ -167,8 +168,8 @@ def collect(settings: Settings) -> list[T1wRecord]:
     if not everything:
         where = f'of sub-{", sub-".join(wanted)}' if wanted else ''
         raise InputDatasetError(
-            f'{settings.bids_dir} holds no T1w image {where}'.rstrip() + '.',
-            'T1w images are looked for as sub-<label>/[ses-<label>/]anat/*_T1w.nii[.gz].',
+            f'{settings.bids_dir} has no T1w image {where}'.rstrip() + '.',
+            'Expected names: sub-<label>/[ses-<label>/]anat/*_T1w.nii[.gz].',
         )
     chosen = everything
     if settings.session_label:
@@ -177,7 +178,7 @@ def collect(settings: Settings) -> list[T1wRecord]:
             sessions = sorted({str(f.entities.get('session', '(none)')) for f in everything})
             raise NothingToDoError(
                 f'No T1w image has the session {", ".join(settings.session_label)}. '
-                f'There is {_shorten(sessions)}.',
+                f'Available: {_shorten(sessions)}.',
                 'Check --session-label.',
             )
     if filters:
@@ -199,7 +200,7 @@ def _index(settings: Settings, wanted: list[str]) -> BIDSLayout:
     """Return a pybids layout of the anatomical files of the wanted subjects."""
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
-    # An index that is kept serves later runs with other participants, so it holds all.
+    # A stored index also serves later runs with other participants, so it covers all of them.
     only = [] if settings.bids_database_dir else wanted
     indexer = BIDSLayoutIndexer(
         validate=False, index_metadata=False, ignore=_ignore_patterns(settings.bids_dir, only)
@@ -218,11 +219,11 @@ def _index(settings: Settings, wanted: list[str]) -> BIDSLayout:
 
 
 def _is_stale(layout: BIDSLayout, bids_dir: Path, wanted: list[str]) -> bool:
-    """Tell whether a kept index is of another dataset or lacks images of wanted subjects."""
+    """Return whether a stored index is of another dataset or lacks images of these subjects."""
     if Path(str(layout.root)).resolve() != bids_dir.resolve():
         return True
     if 'desc' not in layout.get_entities():
-        return True  # of an earlier version
+        return True  # written by an earlier version
     indexed = {f.filename for f in layout.get(suffix='T1w', **_subject_query(wanted))}
     subjects = wanted or list_subjects(bids_dir)
     present = {
@@ -235,7 +236,7 @@ def _is_stale(layout: BIDSLayout, bids_dir: Path, wanted: list[str]) -> bool:
 
 
 def _ignore_patterns(bids_dir: Path, wanted: Iterable[str]) -> list[re.Pattern[str]]:
-    """Return patterns (of the path below the root, with leading slash) not to be indexed."""
+    """Return patterns of paths (below the root, with leading slash) that are not indexed."""
     labels = [re.escape(label) for label in wanted]
     patterns = [
         re.compile(r'^/(?!sub-|dataset_description\.json)'),
@@ -268,10 +269,10 @@ def _find(layout: BIDSLayout, filters: dict[str, Any], wanted: list[str]) -> lis
 
 
 def _record(found: BIDSFile, key: str) -> T1wRecord:
-    """Return the record of a pybids file, with labels as they are written in its name.
+    """Return the record of a pybids file, with the labels as written in its name.
 
-    pybids cuts a label at the first character that is not allowed, so that several images would
-    seem to be one; here it is kept whole, and told.
+    pybids cuts a label at the first invalid character, so that several images could look alike.
+    Here the label is kept whole and reported as a problem.
     """
     path = Path(found.path)
     stem = path.name.split('.')[0]
@@ -282,27 +283,27 @@ def _record(found: BIDSFile, key: str) -> T1wRecord:
     labels = {short: labels[short] for short in SOURCE_ENTITIES if short in labels}
     wrong = [label for label in labels.values() if not _LABEL.fullmatch(label)]
     absent = [f'{s}-{label}' for s, label in folders.items() if f'_{s}-{label}_' not in f'_{stem}_']
-    # Names of workflows and files are made of them, whatever the folders are called.
+    # Workflows and files are named by these entities, so they must be safe in any case.
     entities = {short: re.sub(r'[^\w+-]', '_', label) for short, label in labels.items()}
     problem = ''
     if wrong:
         problem = (
-            f'{path}: the label {wrong[0]} may hold only letters and digits (BIDS). '
+            f'{path}: the label {wrong[0]} may contain only letters and digits (BIDS). '
             'Rename it in folders, files and tables.'
         )
     elif absent:
         problem = (
-            f'{path} lies in {absent[0]}, but its name has no {absent[0]}. '
+            f'{path} is in the folder {absent[0]}, but its name does not contain {absent[0]}. '
             'Rename the file or the folder.'
         )
     if absent:
-        # It must not be taken for the image that belongs there.
+        # Keeps the file from being confused with the image that belongs in this folder.
         entities['misplaced'] = re.sub(r'[\W_]', '', stem)
     return T1wRecord(path, labels['sub'], labels.get('ses'), entities, key, problem=problem)
 
 
 def _folders(path: Path) -> dict[str, str]:
-    """Return the labels of the participant's and the session's folder that a file lies in.
+    """Return the labels of the participant and session folders that contain a file.
 
     Examples
     --------
@@ -320,9 +321,9 @@ def _folders(path: Path) -> dict[str, str]:
 
 
 def _refuse_shared(records: list[T1wRecord]) -> list[T1wRecord]:
-    """Give images a problem whose outputs would have the same names.
+    """Mark images whose outputs would have the same names.
 
-    Not all entities are kept by the outputs, and ``.nii`` and ``.nii.gz`` are one image to them.
+    Outputs do not keep all entities, nor the difference between ``.nii`` and ``.nii.gz``.
     """
     by_prefix: dict[str, list[T1wRecord]] = {}
     for record in records:
@@ -333,9 +334,8 @@ def _refuse_shared(records: list[T1wRecord]) -> list[T1wRecord]:
         if len(sharing) > 1:
             *others, last = sorted(str(record.path) for record in sharing)
             problems[prefix] = (
-                f'{", ".join(others)} and {last} would {"all" if others[1:] else "both"} be '
-                f'written as {prefix}. Rename or remove all but one of them, or choose one with '
-                '--bids-filter-file.'
+                f'The outputs of {", ".join(others)} and {last} would all be named {prefix}. '
+                'Rename or remove all but one of them, or select one with --bids-filter-file.'
             )
     return [replace(r, problem=r.problem or problems.get(r.prefix, '')) for r in records]
 

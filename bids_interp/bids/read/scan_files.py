@@ -1,4 +1,4 @@
-"""Where the derivatives of one T1w image lie."""
+"""Scan files: the derivatives of one T1w image, found by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BRAIN = 'desc-brain_T1w.nii.gz'
 PREDICTION = 'desc-explain_prediction.json'
 SALIENCY_SUMMARY = 'desc-methods_saliency.json'
 COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
-#: Tables of an image, and the columns that they must have.
+#: Tables of an image with their required columns.
 TABLES = {
     'desc-doseresponse_stats.tsv': ('direction', 'dose', 'logit'),
     COUNTERFACTUAL: ('direction', 'dose'),
@@ -31,7 +31,7 @@ TABLES = {
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """Find the derivatives of one T1w image by their names.
+    """Derivatives of one T1w image, found by name.
 
     Parameters
     ----------
@@ -54,75 +54,75 @@ class ScanFiles:
 
     @property
     def entities(self) -> dict[str, str]:
-        """Entities of the source image, by their short names."""
+        """Return the entities of the source image, by their short names."""
         return dict(part.split('-', 1) for part in self.prefix.split('_') if '-' in part)
 
     @property
     def subject_dir(self) -> Path:
-        """Folder of the subject."""
+        """Return the folder of the subject."""
         return self.output_dir / f'sub-{self.entities["sub"]}'
 
     @property
     def anatomical(self) -> Path:
-        """Folder of the anatomical derivatives."""
+        """Return the folder of the anatomical derivatives."""
         session = self.entities.get('ses')
         folder = self.subject_dir / f'ses-{session}' if session else self.subject_dir
         return folder / 'anat'
 
     @property
     def figures(self) -> Path:
-        """Folder of the figures."""
+        """Return the folder of the figures."""
         return self.subject_dir / 'figures'
 
     @property
     def report(self) -> Path:
-        """The report itself."""
+        """Return the path of the report."""
         return self.output_dir / f'{self.prefix}.html'
 
     def figure(self, what: str, extension: str) -> Path:
-        """Path of one figure."""
+        """Return the path of one figure."""
         return self.figures / f'{self.prefix}_desc-{what}_T1w{extension}'
 
     def native(self, ending: str) -> Path | None:
-        """A derivative in the space of the scan, or nothing where it is not there."""
+        """Return a derivative in the space of the scan, or None if missing."""
         path = self.anatomical / f'{self.prefix}_{ending}'
         return path if path.exists() else None
 
     def own(self, pattern: str) -> list[Path]:
-        """Files of a pattern that are of the model of the prediction, in order of their names.
+        """Return the sorted files of a pattern that were made with the model of the prediction.
 
-        An earlier run with another model may have left files that this one has not replaced.
+        Files of an earlier run with another model may remain in the folder.
         """
         prediction = self.read_prediction()
         model_hash = prediction.model_hash if prediction else None
         found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
-        return [path for path in found if is_of(path, model_hash)]
+        return [path for path in found if is_made_with(path, model_hash)]
 
     def template(self, ending: str, resolution: str = '1') -> Path | None:
-        """A derivative in the space of the template, or nothing where it is not there."""
+        """Return a derivative in template space, or None if missing."""
         pattern = f'space-*_res-{resolution}_{ending}'
         found = self.own(pattern)
         if not found and ending == BRAIN:
-            # No model has changed it: a run that broke off may have prepared it for another one.
+            # The brain does not depend on the model, which may have changed after an aborted run.
             found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
         return found[0] if found else None
 
     def field(self, direction: str) -> Path | None:
-        """The simulator's field of a direction: a velocity, or a displacement."""
+        """Return the simulator's field of a direction: a velocity or a displacement."""
         velocity = self.template(f'desc-{direction}_velocity.nii.gz', 'model')
         return velocity or self.template(f'desc-{direction}_displacement.nii.gz', 'model')
 
     @property
     def template_name(self) -> str:
-        """Name of the template, from the file names; empty where there are none."""
+        """Return the name of the template from the file names; empty if there are none."""
         path = self.template('desc-input_T1w.nii.gz', 'model') or self.template(BRAIN)
         match = re.search(r'_space-([a-zA-Z0-9]+)_', path.name) if path else None
         return match.group(1) if match else ''
 
     def doses(self, direction: str, suffix: str = 'logjacobian') -> dict[int, Path]:
-        """Maps of one direction by dose in percent; in template space where they are there.
+        """Return the maps of one direction by dose in percent, in template space if available.
 
-        Where the prediction lists its simulations, maps of other doses are left out.
+        If the prediction lists its simulations, maps of other doses are ignored.
         """
         expression = re.compile(rf'_desc-({direction}(\d+))_{suffix}\.nii\.gz$')
         prediction = self.read_prediction()
@@ -138,7 +138,7 @@ class ScanFiles:
         return {}
 
     def full_dose(self, direction: str, suffix: str = 'logjacobian') -> tuple[int, Path] | None:
-        """Dose nearest to 100 % and its map."""
+        """Return the dose nearest to 100 % and its map."""
         found = self.doses(direction, suffix)
         if not found:
             return None
@@ -147,7 +147,7 @@ class ScanFiles:
 
     @property
     def shown_brain(self) -> Path | None:
-        """The brain on the grid of the maps: the template's where there are maps in it."""
+        """Return the brain on the grid of the maps: in template space unless maps are native."""
         template = self.template(BRAIN)
         shown = self.full_dose('inject') or self.full_dose('remove')
         if shown and '_space-' not in shown[1].name:
@@ -156,11 +156,11 @@ class ScanFiles:
 
     @property
     def prediction(self) -> Path | None:
-        """File of the classifier's answers."""
+        """Return the path of the prediction."""
         return self.native(PREDICTION)
 
     def read_prediction(self) -> Prediction | None:
-        """Answers of the classifier; nothing where the file is missing or damaged."""
+        """Read the prediction; None if the file is missing or damaged."""
         path = self.prediction
         with suppress(ImageError):
             return read_prediction(path) if path else None
@@ -168,19 +168,19 @@ class ScanFiles:
 
     @property
     def target(self) -> ExplainedTarget:
-        """What was explained; names of a made-up pair of classes without a prediction."""
+        """Return the explained target; a default pair of classes without a prediction."""
         prediction = self.read_prediction()
         return prediction.target if prediction else ExplainedTarget()
 
     def table(self, ending: str) -> list[dict[str, str]]:
-        """Rows of one of :data:`TABLES`; a missing or damaged table has none."""
+        """Read the rows of one of :data:`TABLES`; empty if missing or damaged."""
         path = self.native(ending)
         with suppress(ImageError):
             return load_table(path, TABLES[ending]) if path else []
         return []
 
     def damaged(self) -> list[ImageError]:
-        """What is there of the answers and tables but cannot be read."""
+        """Return the errors of prediction and tables that exist but cannot be read."""
         errors = []
         for ending in (PREDICTION, SALIENCY_SUMMARY, *TABLES):
             path = self.native(ending)
@@ -198,23 +198,23 @@ class ScanFiles:
         return errors
 
 
-def is_of(path: Path, model_hash: str | None) -> bool:
-    """Whether a derivative was made with a model, as its sidecar says.
+def is_made_with(path: Path, model_hash: str | None) -> bool:
+    """Return whether a derivative was made with a model, according to its sidecar.
 
-    One that does not name its model counts as made with it.
+    A derivative without a model in its sidecar is accepted.
 
     Parameters
     ----------
     path : pathlib.Path
-        The derivative.
+        Derivative.
     model_hash : str, optional
-        Hash of the model; every derivative counts as made with it where it is not known.
+        Hash of the model; if None, every derivative is accepted.
     """
-    return not model_hash or sidecar(path).get('ModelHash') in (None, '', model_hash)
+    return not model_hash or read_sidecar(path).get('ModelHash') in (None, '', model_hash)
 
 
 def unreadable(path: Path, reason: object) -> ImageError:
-    """Name the derivative that cannot be read, and what helps."""
+    """Return the error for a derivative that cannot be read, with advice."""
     return ImageError(f'{path} cannot be read: {reason}.', REMEDY)
 
 
@@ -224,19 +224,19 @@ def load_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     ImageError
-        If it is none.
+        If the file cannot be read or is not a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if not isinstance(content, dict):
-        raise unreadable(path, 'it is no JSON object')
+        raise unreadable(path, 'it is not a JSON object')
     return content
 
 
 def read_json(path: Path | None) -> dict[str, Any]:
-    """Read a JSON object; a missing or damaged file is an empty one, as after a crash."""
+    """Read a JSON object; empty if the file is missing or damaged, as after a crash."""
     if path is None or not path.exists():
         return {}
     try:
@@ -245,15 +245,15 @@ def read_json(path: Path | None) -> dict[str, Any]:
         return {}
 
 
-def sidecar(path: Path | None) -> dict[str, Any]:
-    """Read the JSON beside a derivative."""
+def read_sidecar(path: Path | None) -> dict[str, Any]:
+    """Read the sidecar of a derivative; empty if missing or damaged."""
     if path is None:
         return {}
     return read_json(path.parent / (path.name.split('.', 1)[0] + '.json'))
 
 
 def _cells(path: Path) -> list[list[str]]:
-    """Cells of a TSV file, the heading first."""
+    """Read the cells of a TSV file, including the header."""
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
     except (OSError, ValueError) as error:
@@ -267,41 +267,41 @@ def load_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     Parameters
     ----------
     path : pathlib.Path
-        The file.
+        TSV file.
     columns : iterable of str
-        Columns that it must have.
+        Required columns.
 
     Raises
     ------
     ImageError
-        If it cannot be read, lacks a column, or has rows that are shorter or longer than the
-        heading.
+        If the file cannot be read, lacks a column, or has rows that are shorter or longer than the
+        header.
     """
-    heading, *rows = _cells(path) or [[]]
-    missing = [name for name in columns if name not in heading]
+    header, *rows = _cells(path) or [[]]
+    missing = [name for name in columns if name not in header]
     if missing:
         raise unreadable(path, f'it has no column {missing[0]}')
-    for place, row in enumerate(rows, start=1):
-        if len(row) != len(heading):
-            raise unreadable(path, f'row {place} has {len(row)} cells, not {len(heading)}')
-    return [dict(zip(heading, row, strict=True)) for row in rows]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise unreadable(path, f'row {number} has {len(row)} cells instead of {len(header)}')
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def read_table(path: Path | None) -> list[dict[str, str]]:
-    """Read the rows of a TSV file as text; a missing or unreadable file has none."""
+    """Read the rows of a TSV file as text; empty if the file is missing or unreadable."""
     if path is None or not path.exists():
         return []
     try:
-        heading, *rows = _cells(path) or [[]]
+        header, *rows = _cells(path) or [[]]
     except ImageError:
         return []
-    return [dict(zip(heading, row, strict=False)) for row in rows]
+    return [dict(zip(header, row, strict=False)) for row in rows]
 
 
-def number(text: Any) -> float | None:
-    """Turn a cell into a number; ``n/a`` and nonsense into nothing.
+def parse_number(text: Any) -> float | None:
+    """Convert a cell to a finite number; None if that is not possible, as for ``n/a``.
 
-    >>> number('0.5'), number('n/a'), number(None)
+    >>> parse_number('0.5'), parse_number('n/a'), parse_number(None)
     (0.5, None, None)
     """
     try:

@@ -1,4 +1,4 @@
-"""In which order the sessions of a participant were."""
+"""Sessions of a participant, in the order of time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from bids_interp.bids.read.participants import Row, is_missing, read_rows
-from bids_interp.bids.read.scan_files import number
+from bids_interp.bids.read.scan_files import parse_number
 from bids_interp.errors import InputDatasetError
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Key to sort by: numbers by their value, the rest as text.
+    """Return a sort key that compares numbers by value and the rest as text.
 
     Examples
     --------
@@ -24,16 +24,16 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), '') if part.isdigit() else (1, 0, part) for part in parts]
 
 
-def order_visits(bids_dir: Path, subject: str, sessions: Sequence[str]) -> tuple[list[str], bool]:
+def order_sessions(bids_dir: Path, subject: str, sessions: Sequence[str]) -> tuple[list[str], bool]:
     """Sort the sessions of a participant by time.
 
-    By ``acq_time`` of ``sub-*_sessions.tsv``, else by that of the T1w images in the
-    ``*_scans.tsv`` of the sessions, else by ``age`` in ``sub-*_sessions.tsv``, else by its rows.
+    Uses ``acq_time`` in ``sub-*_sessions.tsv``, else ``acq_time`` of the T1w images in
+    ``*_scans.tsv``, else ``age`` in ``sub-*_sessions.tsv``, else the order of its rows.
 
     Parameters
     ----------
     bids_dir : pathlib.Path
-        The dataset.
+        BIDS dataset.
     subject : str
         Label without ``sub-``.
     sessions : sequence of str
@@ -42,8 +42,8 @@ def order_visits(bids_dir: Path, subject: str, sessions: Sequence[str]) -> tuple
     Returns
     -------
     list of str, bool
-        The sessions in order; whether the dataset tells it. Where it does not, they are in the
-        order of their names.
+        Sorted sessions, and whether the dataset defines their order; otherwise they are sorted by
+        name.
     """
     by_name = sorted(sessions, key=natural_key)
     folder = bids_dir / f'sub-{subject}'
@@ -55,7 +55,7 @@ def order_visits(bids_dir: Path, subject: str, sessions: Sequence[str]) -> tuple
     keys = (
         {name: _time(row.get('acq_time')) for name, row in rows.items()},
         {name: _scanned(folder / f'ses-{name}', f'sub-{subject}_ses-{name}') for name in by_name},
-        {name: number(row.get('age')) for name, row in rows.items()},
+        {name: parse_number(row.get('age')) for name, row in rows.items()},
         {name: float(listed.index(name)) for name in listed},
     )
     for key in keys:
@@ -66,7 +66,7 @@ def order_visits(bids_dir: Path, subject: str, sessions: Sequence[str]) -> tuple
 
 
 def _scanned(folder: Path, prefix: str) -> float | None:
-    """Time of the first T1w image of a session."""
+    """Return the time of the first T1w image of a session."""
     times = [
         _time(row.get('acq_time'))
         for row in _rows(folder / f'{prefix}_scans.tsv')
@@ -76,7 +76,7 @@ def _scanned(folder: Path, prefix: str) -> float | None:
 
 
 def _rows(path: Path) -> list[Row]:
-    """Rows of a table that need not be there."""
+    """Read the rows of an optional table."""
     try:
         return read_rows(path)
     except InputDatasetError:
@@ -84,7 +84,7 @@ def _rows(path: Path) -> list[Row]:
 
 
 def _time(text: str | None) -> float | None:
-    """Seconds of a date and time."""
+    """Convert a date and time to seconds."""
     if text is None or is_missing(text):
         return None
     try:

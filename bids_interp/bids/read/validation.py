@@ -1,4 +1,4 @@
-"""The BIDS validator, where it is installed; what it finds never stops a run."""
+"""Validation with the BIDS validator, if installed; its findings never stop a run."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ SHOWN = 5
 
 
 def find_validator() -> str | None:
-    """Return the validator's program: beside this Python, or on the path."""
+    """Return the path of the validator, next to this Python or on the PATH."""
     for name in PROGRAMS:
-        beside = Path(sys.executable).with_name(name)
-        found = str(beside) if beside.is_file() else shutil.which(name)
+        sibling = Path(sys.executable).with_name(name)
+        found = str(sibling) if sibling.is_file() else shutil.which(name)
         if found:
             return found
     return None
 
 
 def validate_dataset(bids_dir: Path) -> dict[str, list[str]]:
-    """Run the validator and tell its errors.
+    """Run the validator and report its errors.
 
-    A dataset can break rules that do not matter for its T1w images, so errors are told and the
-    run goes on; what makes an image unusable is found when it is looked at.
+    A dataset can break rules that do not affect its T1w images, so the run continues. Unusable
+    images are detected when they are read.
 
     Parameters
     ----------
     bids_dir : Path
-        The dataset.
+        BIDS dataset.
 
     Returns
     -------
     dict
-        Names of T1w images, and the errors of each.
+        Errors of each T1w image, by file name.
     """
     program = find_validator()
     if program is None:
-        logger.debug('No BIDS validator is installed; only the needed files are checked.')
+        logger.debug('No BIDS validator is installed; only the required files are checked.')
         return {}
     try:
         done = subprocess.run(
@@ -57,21 +57,21 @@ def validate_dataset(bids_dir: Path) -> dict[str, list[str]]:
         )
         issues = _issues(json.loads(done.stdout))
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        logger.warning('%s did not work (%s); the run goes on without it.', program, error)
+        logger.warning('%s failed (%s); the run continues without it.', program, error)
         return {}
     found: dict[str, list[str]] = {}
     others: list[str] = []
-    for location, words in issues:
+    for location, message in issues:
         name = location.rsplit('/', 1)[-1]
         if '_T1w.nii' in name:
-            found.setdefault(name, []).append(f'BIDS validator: {words}')
+            found.setdefault(name, []).append(f'BIDS validator: {message}')
         else:
-            others.append(f'{location or bids_dir}: {words}')
-    _tell(others)
+            others.append(f'{location or bids_dir}: {message}')
+    _log(others)
     return found
 
 
-def _tell(errors: list[str]) -> None:
+def _log(errors: list[str]) -> None:
     for error in errors[:SHOWN]:
         logger.warning('BIDS validator: %s', error)
     if len(errors) > SHOWN:
@@ -79,14 +79,14 @@ def _tell(errors: list[str]) -> None:
 
 
 def _issues(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return location and words of each error, in the report of either validator."""
+    """Return location and message of each error, from the report of either validator."""
     issues = report.get('issues') or {}
     found = []
     for issue in issues.get('issues') or []:
         if issue.get('severity') == 'error':
             parts = (issue.get('code'), issue.get('subCode'), issue.get('issueMessage'))
-            words = ' '.join(str(part) for part in parts if part)
-            found.append((str(issue.get('location') or ''), words))
+            message = ' '.join(str(part) for part in parts if part)
+            found.append((str(issue.get('location') or ''), message))
     for issue in issues.get('errors') or []:
         for file in issue.get('files') or [{}]:
             where = ((file or {}).get('file') or {}).get('relativePath') or ''

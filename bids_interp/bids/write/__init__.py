@@ -1,4 +1,1 @@
-"""Writers of BIDS derivatives: names, sidecars, provenance, and files that are never half-written.
-
-May import ``bids.read`` and ``bids.entities``.
-"""
+"""Writers of BIDS derivatives: sidecars, provenance, and files that are written atomically."""

@@ -1,4 +1,4 @@
-"""Writing so that nobody ever sees half a file, whoever else writes at the same time."""
+"""Atomic writing: readers only ever see complete files, even with concurrent writers."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ import numpy as np
 
 from bids_interp.errors import OutputError
 
-#: NIfTI code of vector data (5-D, three components in the fifth dimension).
-NIFTI_INTENT_VECTOR = 1007
-SCANNER_CODE, TEMPLATE_CODE = 1, 4
+#: Value of a table cell; None is written as ``n/a``.
+Cell = str | float | bool | None
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its place when all went well.
+    """Provide a temporary file that replaces ``path`` on success.
 
-    The temporary name starts with a dot and is unique, so several processes may write the same
-    file; the last one wins and readers see a whole file at any time. A file that would not
-    change is left as it is.
+    The temporary name is unique and starts with a dot. Several processes may write the same file:
+    the last one wins, and readers always see a complete file. A file with the same content is
+    left unchanged.
 
     Parameters
     ----------
     path : path
-        The file to write; missing folders are made.
+        File to write; missing folders are created.
 
     Yields
     ------
     pathlib.Path
-        Where to write. It keeps the extension of ``path``.
+        Temporary file with the extension of ``path``.
 
     Raises
     ------
     OutputError
-        If the disk is full or the folder cannot be written.
+        If the disk is full or the folder is not writable.
     """
     path = Path(path)
     temporary = path.with_name(f'.{uuid.uuid4().hex}_{path.name}')
@@ -60,7 +59,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-#: Advice where no byte is free.
+#: Advice when the disk is full.
 FULL_ADVICE = 'The disk or the quota is full: free some space and run the same command again.'
 
 
@@ -73,14 +72,14 @@ def _explained(error: OSError, path: Path) -> OutputError:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file (UTF-8) atomically; returns its path."""
+    """Write a text file (UTF-8) atomically; return its path."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding='utf-8')
     return Path(path)
 
 
 def write_json(path: str | Path, content: Any) -> Path:
-    """Write JSON atomically; numbers that JSON does not have become null.
+    """Write JSON atomically; NaN and infinity become null.
 
     Parameters
     ----------
@@ -94,23 +93,23 @@ def write_json(path: str | Path, content: Any) -> Path:
     pathlib.Path
         The file written.
     """
-    return write_text(path, json.dumps(plain(content), indent=2, allow_nan=False) + '\n')
+    return write_text(path, json.dumps(to_json_types(content), indent=2, allow_nan=False) + '\n')
 
 
-def plain(value: Any) -> Any:
-    """Turn numpy types and paths into what JSON can hold (NaN and infinity into None).
+def to_json_types(value: Any) -> Any:
+    """Convert numpy types and paths to JSON types (NaN and infinity to None).
 
     Examples
     --------
-    >>> plain({'a': np.float32(0.5), 'b': (1, float('nan'))})
+    >>> to_json_types({'a': np.float32(0.5), 'b': (1, float('nan'))})
     {'a': 0.5, 'b': [1, None]}
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_types(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
+        return to_json_types(value.tolist())
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json_types(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, Path):
@@ -128,10 +127,9 @@ def write_tsv(
     path : path
         The file to write.
     rows : sequence of mapping
-        One mapping from column to value per row; None and NaN become ``n/a``, booleans
-        ``true`` and ``false``.
+        Values by column; None and NaN become ``n/a``, booleans ``true`` and ``false``.
     columns : sequence of str, optional
-        Order of the columns; that of the first row by default.
+        Columns in order; by default those of the first row.
 
     Returns
     -------
@@ -141,11 +139,11 @@ def write_tsv(
     Raises
     ------
     ValueError
-        If there is neither a row nor a list of columns.
+        If both rows and columns are missing.
     """
     if columns is None:
         if not rows:
-            raise ValueError('A table without rows needs its columns named.')
+            raise ValueError('A table without rows needs a list of columns.')
         columns = list(rows[0])
     lines = ['\t'.join(columns)]
     lines += ['\t'.join(_cell(row.get(column)) for column in columns) for row in rows]
@@ -153,7 +151,7 @@ def write_tsv(
 
 
 def _cell(value: Any) -> str:
-    value = plain(value)
+    value = to_json_types(value)
     if value is None or value == '':
         return 'n/a'
     if isinstance(value, bool):
@@ -164,107 +162,10 @@ def _cell(value: Any) -> str:
 
 
 def copy_file(source: str | Path, path: str | Path) -> Path:
-    """Copy a file atomically with the usual rights of a new file; returns the new path."""
+    """Copy a file atomically, with default permissions; return the new path."""
     with atomic(path) as temporary:
         shutil.copyfile(source, temporary)
     return Path(path)
-
-
-def write_nifti(
-    path: str | Path, data: np.ndarray, affine: np.ndarray, *, template: bool, dtype: Any = None
-) -> Path:
-    """Write a NIfTI image atomically, sform equal to qform.
-
-    Parameters
-    ----------
-    path : path
-        The file to write (``.nii.gz``).
-    data : numpy.ndarray
-        (X, Y, Z), or (3, X, Y, Z) for a vector field, which becomes a 5-D vector image
-        (X, Y, Z, 1, 3).
-    affine : numpy.ndarray
-        4 x 4, voxel indices to world coordinates (RAS+ mm).
-    template : bool
-        Whether the world is a template's (code 4) or the scanner's (code 1).
-    dtype : numpy type, optional
-        Type on disk; uint8 for booleans and float32 otherwise by default.
-
-    Returns
-    -------
-    pathlib.Path
-        The file written.
-    """
-    import nibabel as nib
-
-    if dtype is None:
-        dtype = np.uint8 if data.dtype == bool else np.float32
-    is_vector = data.ndim == 4
-    if is_vector:
-        data = np.moveaxis(data, 0, -1)[..., None, :]
-    image = nib.Nifti1Image(np.asarray(data, dtype=dtype), affine)
-    if is_vector:
-        image.header.set_intent(NIFTI_INTENT_VECTOR)
-    stamp(image, affine, template=template)
-    with atomic(path) as temporary:
-        image.to_filename(temporary)
-    return Path(path)
-
-
-def stamp(image: Any, affine: np.ndarray, *, template: bool) -> None:
-    """Set sform and qform of a nibabel image to one affine, with the code of its world.
-
-    A qform cannot hold shears: it is then left unset, so that the two never contradict.
-    """
-    code = TEMPLATE_CODE if template else SCANNER_CODE
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
-    if not np.allclose(image.get_qform(), affine, atol=1e-3):
-        image.set_qform(None, 0)
-    image.header.set_xyzt_units('mm')
-
-
-def copy_nifti(source: str | Path, path: str | Path, *, template: bool, dtype: Any = None) -> Path:
-    """Copy a NIfTI image atomically; its header is put right where it is not.
-
-    Parameters
-    ----------
-    source, path : path
-        The image and where it goes (both ``.nii.gz``).
-    template : bool
-        Whether its world is a template's (code 4) or the scanner's (code 1).
-    dtype : numpy type, optional
-        Type on disk that the image must have; any by default.
-
-    Returns
-    -------
-    pathlib.Path
-        The file written.
-    """
-    import nibabel as nib
-
-    image = nib.Nifti1Image.from_filename(source)
-    has_dtype = dtype is None or image.get_data_dtype() == dtype
-    if Path(source).suffix == '.gz' and has_dtype and _is_stamped(image, template):
-        return copy_file(source, path)
-    # Scaled integers lose their scale here, so that floats are kept as floats.
-    kept = np.dtype(np.float32 if dtype is None else dtype)
-    data = image.get_fdata(dtype=np.float32)
-    if np.issubdtype(kept, np.integer):
-        data = np.rint(data)
-    fixed = nib.Nifti1Image(data.astype(kept), image.affine)
-    stamp(fixed, image.affine, template=template)
-    with atomic(path) as temporary:
-        fixed.to_filename(temporary)
-    return Path(path)
-
-
-def _is_stamped(image: Any, template: bool) -> bool:
-    code = TEMPLATE_CODE if template else SCANNER_CODE
-    qform, qcode = image.get_qform(coded=True)
-    sform, scode = image.get_sform(coded=True)
-    if qcode == 0:
-        return bool(scode == code)
-    return scode == qcode == code and np.allclose(qform, sform, atol=1e-3)
 
 
 def no_map(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Files that make the output directory a BIDS derivative dataset of its own."""
+"""Dataset description and other files that make the output a BIDS derivative dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bids_interp.errors import OutputError
 BIDS_VERSION = '1.10.0'
 DESCRIPTION = 'dataset_description.json'
 
-#: What the BIDS schema has no words for.
+#: Patterns of files that the BIDS schema does not cover.
 IGNORED = (
     '*.html',
     '*_xfm.*',
@@ -37,22 +37,22 @@ README = (
     _README_TITLE
     + """
 
-Simulated T1w brains that show what a trained classifier has learned, and maps of the change.
+Simulated T1w brains that show what a trained classifier has learned, and maps of the changes.
 
-- `sub-*.html`: one report per T1w image; start there.
-- `sub-*/[ses-*/]anat/*_desc-inject*_T1w.nii.gz`, `*_desc-remove*_T1w.nii.gz`: the brain with the
-  learned pattern injected or removed; the number is the dose in percent.
-- `*_logjacobian.nii.gz`: natural logarithm of the volume change at each voxel of the observed
+- `sub-*.html`: one report per T1w image. Start there.
+- `sub-*/[ses-*/]anat/*_desc-inject*_T1w.nii.gz`, `*_desc-remove*_T1w.nii.gz`: brain with the
+  learned pattern injected or removed. The number is the dose in percent.
+- `*_logjacobian.nii.gz`: natural logarithm of the volume ratio at each voxel of the observed
   brain. Positive = local expansion from the observed to the simulated image, negative =
   contraction; volume change in percent = 100 * (exp(logJ) - 1).
-- `*_velocity.nii.gz`: the deformation itself, in mm along the RAS+ world axes.
-- `*_saliency.nii.gz` (only with `--saliency`): saliency maps of the same classifier; they show
-  where its answer depends on brightness, not what shrinks or grows.
-- `*_prediction.json`, `*_doseresponse_stats.tsv`, `*_counterfactual_stats.tsv`: what the
-  classifier answers before and after each simulation, and how good the simulation is.
+- `*_velocity.nii.gz`: the deformation as a velocity field, in mm along the RAS+ world axes.
+- `*_saliency.nii.gz` (only with `--saliency`): saliency maps of the same classifier. They show
+  where its output depends on image intensity, not what shrinks or grows.
+- `*_prediction.json`, `*_doseresponse_stats.tsv`, `*_counterfactual_stats.tsv`: output of the
+  classifier before and after each simulation, and quality of the simulation.
 
-Files without `space-` lie on the subject's own T1w grid. Every file has a JSON sidecar with its
-sources, its units and the model. `logs/` holds the methods text to cite.
+Files without `space-` are on the subject's own T1w grid. Every file has a JSON sidecar with its
+sources, units and model. `logs/` contains the methods text to cite.
 
 Research use only; not for diagnosis.
 """
@@ -60,39 +60,38 @@ Research use only; not for diagnosis.
 
 
 def check_output(out_dir: str | Path) -> None:
-    """Refuse an output directory that holds somebody else's dataset.
+    """Refuse an output directory that contains another dataset.
 
     Parameters
     ----------
     out_dir : path
-        The output directory; it need not exist.
+        Output directory; it need not exist.
 
     Raises
     ------
     OutputError
-        If it is a file, holds a raw dataset, the derivatives of another program, subjects
-        without a dataset description, or a description that cannot be read.
+        If it is a file, or contains a raw dataset, derivatives of another program, subjects
+        without a dataset description, or an unreadable description.
     """
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
-        raise OutputError(f'{out_dir} is a file.', 'Give a directory for the output.')
+        raise OutputError(f'{out_dir} is a file.', 'Give a directory as the output.')
     path = out_dir / DESCRIPTION
-    # In this order: another job that starts now writes the description before its subjects.
+    # Checked first: a concurrent job writes the description before its subjects.
     has_subjects = any(out_dir.glob('sub-*'))
     if not path.exists():
         if has_subjects:
             raise OutputError(
-                f'{out_dir} holds subjects but no {DESCRIPTION}, so that it is not known whose '
-                'they are.',
-                'Give an empty directory, or the output directory of an earlier run.',
+                f'{out_dir} contains subjects but no {DESCRIPTION}, so their origin is unknown.',
+                'Give an empty directory or the output directory of an earlier run.',
             )
         return
-    known = _read_description(path)
-    names = [entry.get('Name') for entry in known.get('GeneratedBy') or []]
-    if known.get('DatasetType') != 'derivative' or provenance.SOFTWARE not in names:
+    existing = _read_description(path)
+    names = [entry.get('Name') for entry in existing.get('GeneratedBy') or []]
+    if existing.get('DatasetType') != 'derivative' or provenance.SOFTWARE not in names:
         raise OutputError(
-            f'{path} describes another dataset ({known.get("Name", "without a name")}), which '
-            'bids_interp will not write into.',
+            f'{path} describes another dataset ({existing.get("Name", "without a name")}); '
+            'bids_interp does not write into it.',
             f'Give another directory, for example {out_dir / "derivatives" / "bids_interp"}.',
         )
 
@@ -103,7 +102,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise OutputError(f'{path} cannot be read: {error}.', 'Repair or remove it.') from error
     if not isinstance(content, dict):
-        raise OutputError(f'{path} holds no JSON object.', 'Repair or remove it.')
+        raise OutputError(f'{path} does not contain a JSON object.', 'Repair or remove it.')
     return content
 
 
@@ -112,36 +111,36 @@ def prepare_output(
     roots: Mapping[str, str | Path],
     bundle: provenance.ModelIdentity | None = None,
 ) -> Path:
-    """Make the output directory a derivative dataset; may be called any number of times.
+    """Make the output directory a derivative dataset; repeated calls are safe.
 
-    Writes dataset_description.json, .bidsignore and README.md. Entries of earlier runs (other
-    versions, other models, other links, lines that a user added to .bidsignore) are kept.
+    Write dataset_description.json, .bidsignore and README.md. Entries of earlier runs (versions,
+    models, links) and lines that a user added to .bidsignore are kept.
 
     Parameters
     ----------
     out_dir : path
-        The output directory.
+        Output directory.
     roots : mapping
-        Link name -> root of each input dataset: ``raw`` for the BIDS directory, and one for
-        each directory of derivatives that is read.
+        Root of each input dataset by link name: ``raw`` for the BIDS directory, and one name per
+        directory of derivatives.
     bundle : ModelBundle, optional
-        The model of this run.
+        Model of this run.
 
     Returns
     -------
     pathlib.Path
-        The dataset_description.json.
+        Path of dataset_description.json.
 
     Raises
     ------
     OutputError
-        If the directory holds another dataset or cannot be written.
+        If the directory contains another dataset or is not writable.
     """
     check_output(out_dir)
     out_dir = Path(out_dir)
     path = out_dir / DESCRIPTION
-    known = _read_description(path) if path.exists() else {}
-    write_json(path, _description(out_dir, roots, bundle, known))
+    existing = _read_description(path) if path.exists() else {}
+    write_json(path, _description(out_dir, roots, bundle, existing))
     _write_bidsignore(out_dir / '.bidsignore')
     _write_readme(out_dir / 'README.md')
     return path
@@ -151,7 +150,7 @@ def _description(
     out_dir: Path,
     roots: Mapping[str, str | Path],
     bundle: provenance.ModelIdentity | None,
-    known: dict[str, Any],
+    existing: dict[str, Any],
 ) -> dict[str, Any]:
     inputs = {name: _input_description(Path(root)) for name, root in roots.items()}
     dois = {
@@ -163,24 +162,24 @@ def _description(
     current = provenance.generated_by(bundle)
     title = f'bids_interp derivatives of {raw_name}' if raw_name else 'bids_interp derivatives'
     content = {
-        'Name': known.get('Name') or title,
+        'Name': existing.get('Name') or title,
         'BIDSVersion': BIDS_VERSION,
         'DatasetType': 'derivative',
-        'GeneratedBy': _merged(current, known.get('GeneratedBy') or [], ('Name', 'Version')),
+        'GeneratedBy': _merged(current, existing.get('GeneratedBy') or [], ('Name', 'Version')),
         'DatasetLinks': {
-            **(known.get('DatasetLinks') or {}),
+            **(existing.get('DatasetLinks') or {}),
             **provenance.dataset_links(out_dir, roots, dois),
         },
     }
     sources = [{'DOI': f'doi:{doi}', 'URL': f'https://doi.org/{doi}'} for doi in dois.values()]
-    sources = _merged(sources, known.get('SourceDatasets') or [], ('DOI',))
+    sources = _merged(sources, existing.get('SourceDatasets') or [], ('DOI',))
     if sources:
         content['SourceDatasets'] = sources
-    return {**known, **content}
+    return {**existing, **content}
 
 
 def _input_description(root: Path) -> dict[str, Any]:
-    # A poor description of the input is reported when the input is read, not here.
+    # Faults of the input's description are reported when the input is read.
     try:
         content = json.loads((root / DESCRIPTION).read_text(encoding='utf-8'))
     except (OSError, ValueError):
@@ -189,11 +188,11 @@ def _input_description(root: Path) -> dict[str, Any]:
 
 
 def _merged(
-    current: list[dict[str, Any]], known: list[dict[str, Any]], keys: tuple[str, ...]
+    current: list[dict[str, Any]], existing: list[dict[str, Any]], keys: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Put current entries in the place of their older twins, and new ones at the end."""
+    """Replace existing entries with the same keys, and append new ones."""
     fresh = {tuple(entry.get(key) for key in keys): entry for entry in current}
-    old = {tuple(entry.get(key) for key in keys): entry for entry in known}
+    old = {tuple(entry.get(key) for key in keys): entry for entry in existing}
     return list({**old, **fresh}.values())
 
 

@@ -1,4 +1,4 @@
-"""Folders that are written to: permissions, free space, and which contains which."""
+"""Folders for output: permissions, free space and nesting."""
 
 from __future__ import annotations
 
@@ -13,32 +13,30 @@ from bids_interp.errors import OutputError
 
 
 def check_writable(folder: Path, what: str, *, create: bool = True) -> None:
-    """Make a folder if it is not there, and find out whether files can be written in it.
+    """Create a folder if needed, and check that files can be written in it.
 
     Parameters
     ----------
     folder : Path
-        The folder.
+        Folder to check.
     what : str
-        What it is for, used in the error.
+        Purpose of the folder, used in the error.
     create : bool
-        Make it; otherwise only the rights of what exists are looked at.
+        Create the folder; otherwise only check the permissions of the existing parent.
 
     Raises
     ------
     OutputError
-        If it cannot be made or written to.
+        If the folder cannot be created or is not writable.
     """
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise OutputError(f'The {what} {folder} cannot be made: {existing} is not a folder.')
+        raise OutputError(f'The {what} {folder} cannot be created: {existing} is not a folder.')
     if not create:
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise OutputError(
-                f'The {what} {folder} cannot be written to.', bind_advice(folder) or None
-            )
+            raise OutputError(f'The {what} {folder} is not writable.', bind_advice(folder) or None)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,18 +44,18 @@ def check_writable(folder: Path, what: str, *, create: bool = True) -> None:
             stream.write(b'0' * 4096)
     except OSError as error:
         raise OutputError(
-            f'The {what} {folder} cannot be written to: {error.strerror or error}.',
+            f'The {what} {folder} is not writable: {error.strerror or error}.',
             bind_advice(folder) or None,
         ) from error
 
 
 def check_space(needs: Mapping[Path, int]) -> None:
-    """Compare what is needed with what is free, per file system.
+    """Check that each file system has enough free space.
 
     Parameters
     ----------
     needs : dict of Path to int
-        Bytes that will be written below each existing folder.
+        Bytes to be written below each existing folder.
 
     Raises
     ------
@@ -73,12 +71,12 @@ def check_space(needs: Mapping[Path, int]) -> None:
             raise OutputError(
                 f'{folder} has {free / 1e6:.0f} MB free; '
                 f'about {by_device[device] / 1e6:.0f} MB are needed.',
-                'Free space, or choose other folders for the output and with --work-dir.',
+                'Free some space, or choose other folders for the output and --work-dir.',
             )
 
 
 def is_inside(path: Path, folder: Path) -> bool:
-    """Tell whether a path is the folder or below it, links followed.
+    """Return whether a path is the folder or inside it, after resolving links.
 
     Examples
     --------

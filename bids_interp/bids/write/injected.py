@@ -1,4 +1,4 @@
-"""The dataset that scans with a planted change are written to, and what it keeps of the input."""
+"""Injected dataset: scans with a planted change, and the metadata kept from the input."""
 
 from __future__ import annotations
 
@@ -18,91 +18,93 @@ from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.version import __version__
 
 GENERATOR = 'bids_interp inject'
-RECIPE = 'inject.json'
+RECORD = 'inject.json'
 TRUTH = Path('derivatives') / 'truth'
-#: Columns of participants.tsv that are made here; columns of the input with such a name are kept
-#: as ``source_<name>``.
+#: Columns that are added to participants.tsv; input columns with these names become
+#: ``source_<name>``.
 COLUMNS: dict[str, dict[str, Any]] = {
     'group': {
-        'Description': 'Whether the change is planted, drawn at random',
+        'Description': 'Randomly assigned group: with or without the planted change',
         'Levels': {'control': 'sham warp', 'patient': 'planted change'},
     },
     'severity': {
-        'Description': 'Factor on the planted change; 0 where nothing is planted',
+        'Description': 'Factor on the planted change; 0 without a planted change',
     },
     'family': {
-        'Description': 'Label of the original participant: all replicates of one brain belong '
-        'together and must stay on the same side of every split',
+        'Description': 'Label of the original participant. All replicates of one brain form a '
+        'family, which must not be divided between folds',
     },
     'replicate': {'Description': 'Number of the replicate of this brain, from 1'},
 }
 EXTRA: dict[str, dict[str, Any]] = {
     'confound': {
         'Description': 'Whether contrast and bias field were changed',
-        'Levels': {'1': 'changed', '0': 'as they were'},
+        'Levels': {'1': 'changed', '0': 'unchanged'},
     },
-    'scaling': {'Description': 'Factor by which the head was made longer in each direction'},
+    'scaling': {'Description': 'Factor by which the head was enlarged along each axis'},
 }
 
 
 @dataclass(frozen=True)
-class People:
-    """participants.tsv of a dataset, with its dictionary."""
+class ParticipantTable:
+    """Content of participants.tsv and its data dictionary."""
 
     columns: list[str] = field(default_factory=list)
     rows: dict[str, dict[str, str]] = field(default_factory=dict)
     dictionary: dict[str, Any] = field(default_factory=dict)
 
 
-def check_target(out: Path, bids_dir: Path, recipe: Mapping[str, Any], overwrite: bool) -> bool:
-    """Refuse a folder that must not be written to; an earlier run of the same recipe goes on.
+def check_injected_output(
+    out: Path, bids_dir: Path, record: Mapping[str, Any], overwrite: bool
+) -> bool:
+    """Refuse an output folder that must not be written to; accept one with the same record.
 
     Parameters
     ----------
     out : Path
-        The dataset to be made.
+        Root of the new dataset.
     bids_dir : Path
-        The input dataset.
-    recipe : mapping
-        What is made: plain types.
+        Input dataset.
+    record : mapping
+        Settings and participants, as plain types.
     overwrite : bool
-        What another recipe made may be removed.
+        Allow the removal of a dataset made with another record.
 
     Returns
     -------
     bool
-        Whether something has to be removed by :func:`clear_target`.
+        Whether :func:`clear_injected_output` must be called before writing.
 
     Raises
     ------
     OutputError
-        The folders overlap, or `out` holds something else or cannot be written to.
+        If the folders overlap, or `out` contains other files or is not writable.
     """
     if is_inside(out, bids_dir) or is_inside(bids_dir, out):
         raise OutputError(
-            f'The output {out} and the input dataset {bids_dir} lie inside one another.',
-            'Choose a folder of its own for the output.',
+            f'One of the output {out} and the input dataset {bids_dir} contains the other.',
+            'Choose a separate folder for the output.',
         )
     if out.is_file():
         raise OutputError(f'{out} is a file.', 'Give the name of a folder.')
     outdated = False
     if out.is_dir() and any(out.iterdir()):
-        if not _is_ours(out):
+        if not _is_injected(out):
             raise OutputError(
-                f'{out} holds something that this tool has not made; it is left alone.',
+                f'{out} contains files that this tool did not write.',
                 'Give another folder.',
             )
-        outdated = _read_json(out / TRUTH / RECIPE) != json.loads(json.dumps(recipe))
+        outdated = _read_json(out / TRUTH / RECORD) != json.loads(json.dumps(record))
         if outdated and not overwrite:
             raise OutputError(
-                f'{out} holds a dataset that was made with other settings or participants.',
-                'Give another folder, or --overwrite.',
+                f'{out} contains a dataset made with other settings or participants.',
+                'Give another folder, or use --overwrite.',
             )
     check_writable(out, 'output directory', create=True)
     return outdated
 
 
-def _is_ours(out: Path) -> bool:
+def _is_injected(out: Path) -> bool:
     try:
         return bool(_read_json(out / DESCRIPTION)['GeneratedBy'][0]['Name'] == GENERATOR)
     except (LookupError, TypeError):
@@ -116,25 +118,25 @@ def _read_json(path: Path) -> Any:
         return {}
 
 
-def clear_target(out: Path) -> None:
-    """Remove the images, the truth and the tables that another recipe made."""
+def clear_injected_output(out: Path) -> None:
+    """Remove the images, truth and tables of another record."""
     for folder in (*out.glob('sub-*'), out / TRUTH):
         shutil.rmtree(folder, ignore_errors=True)
     for name in ('participants.tsv', 'participants.json'):
         (out / name).unlink(missing_ok=True)
 
 
-def read_people(bids_dir: Path) -> People:
-    """Read participants.tsv and participants.json; nothing where there is none.
+def read_participant_table(bids_dir: Path) -> ParticipantTable:
+    """Read participants.tsv and participants.json; empty if missing.
 
     Raises
     ------
     InputDatasetError
-        The table cannot be read or has no column participant_id.
+        If the table cannot be read or has no column participant_id.
     """
     path = bids_dir / 'participants.tsv'
     if not path.is_file():
-        return People()
+        return ParticipantTable()
     try:
         with path.open(encoding='utf-8-sig', newline='') as stream:
             table = csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
@@ -145,22 +147,25 @@ def read_people(bids_dir: Path) -> People:
         raise InputDatasetError(f'{path} has no column participant_id.', 'Repair the table.')
     people = {str(row['participant_id']).removeprefix('sub-'): row for row in rows}
     dictionary = _read_json(bids_dir / 'participants.json')
-    return People(columns[1:], people, dictionary if isinstance(dictionary, dict) else {})
+    return ParticipantTable(columns[1:], people, dictionary if isinstance(dictionary, dict) else {})
 
 
-def write_people(
-    out: Path, source: People, made: Sequence[Mapping[str, Any]], extra: Iterable[str] = ()
+def write_participant_table(
+    out: Path,
+    source: ParticipantTable,
+    made: Sequence[Mapping[str, Any]],
+    extra: Iterable[str] = (),
 ) -> None:
-    """Write participants.tsv and its dictionary.
+    """Write participants.tsv and its data dictionary.
 
     Parameters
     ----------
     out : Path
         Root of the dataset.
-    source : People
-        Of the input; its columns are carried over.
+    source : ParticipantTable
+        Table of the input; its columns are copied.
     made : sequence of mapping
-        One per subject: ``label``, the keys of `COLUMNS`, and those of `extra`.
+        Values of each subject: ``label``, the keys of `COLUMNS`, and `extra`.
     extra : iterable of str
         Keys of `EXTRA`.
     """
@@ -172,7 +177,7 @@ def write_people(
         rows.append(
             {
                 'participant_id': f'sub-{subject["label"]}',
-                **{name: _plain(subject[name]) for name in own},
+                **{name: _cell(subject[name]) for name in own},
                 **{new: old.get(name) for name, new in names.items()},
             }
         )
@@ -181,27 +186,27 @@ def write_people(
     write_json(out / 'participants.json', {**own, **kept})
 
 
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-def write_descriptions(
-    out: Path, source: Mapping[str, Any], recipe: Mapping[str, Any], ignored: str
+def write_injected_descriptions(
+    out: Path, source: Mapping[str, Any], record: Mapping[str, Any], ignored: str
 ) -> None:
-    """Write what makes both folders BIDS datasets: descriptions, README, recipe.
+    """Write descriptions, README and record of the injected dataset and its truth.
 
     Parameters
     ----------
     out : Path
-        Root of the dataset; the truth goes to ``derivatives/truth``.
+        Root of the dataset; the truth is in ``derivatives/truth``.
     source : mapping
         dataset_description.json of the input.
-    recipe : mapping
-        What is made; ``Scenario`` is its name.
+    record : mapping
+        Settings; ``Scenario`` is the name.
     ignored : str
         Lines of the truth's ``.bidsignore``.
     """
-    title = f'{recipe["Scenario"]}, seed {recipe["Seed"]}'
+    title = f'{record["Scenario"]}, seed {record["Seed"]}'
     made_by = [{'Name': GENERATOR, 'Version': __version__, 'Description': title}]
     common: dict[str, Any] = {'BIDSVersion': BIDS_VERSION, 'GeneratedBy': made_by}
     if source.get('License'):
@@ -210,7 +215,7 @@ def write_descriptions(
         common['SourceDatasets'] = [{'DOI': source['DatasetDOI']}]
     name = f'{source["Name"]}: planted {title}'
     write_json(out / DESCRIPTION, {'Name': name, 'DatasetType': 'raw', **common})
-    write_text(out / 'README', _readme(str(source['Name']), recipe))
+    write_text(out / 'README', _readme(str(source['Name']), record))
     truth = {
         'Name': f'Truth of {name}',
         'DatasetType': 'derivative',
@@ -218,30 +223,30 @@ def write_descriptions(
         **common,
     }
     write_json(out / TRUTH / DESCRIPTION, truth)
-    write_json(out / TRUTH / RECIPE, recipe)
-    write_text(out / TRUTH / '.bidsignore', ignored + f'{RECIPE}\n')
+    write_json(out / TRUTH / RECORD, record)
+    write_text(out / TRUTH / '.bidsignore', ignored + f'{RECORD}\n')
 
 
-def _readme(name: str, recipe: Mapping[str, Any]) -> str:
-    changes = ', '.join(f'{region} {change:+.1%}' for region, change in recipe['Changes'].items())
+def _readme(name: str, record: Mapping[str, Any]) -> str:
+    changes = ', '.join(f'{region} {change:+.1%}' for region, change in record['Changes'].items())
     return f"""Scans with a planted change
 ===========================
 
-Made by `bids_interp_tools inject` from the T1w images of: {name}.
+Made with `bids_interp_tools inject` from the T1w images of: {name}.
 
-Scenario: {recipe['Scenario']} ({recipe['Purpose']}).
+Scenario: {record['Scenario']} ({record['Purpose']}).
 Planted at severity 1: {changes or 'nothing'}.
-Severity {recipe['Severity'][0]:g} to {recipe['Severity'][1]:g}, seed {recipe['Seed']}.
+Severity {record['Severity'][0]:g} to {record['Severity'][1]:g}, seed {record['Seed']}.
 
-Every image is a smooth random warp of a real one. Patients carry the change, controls a sham warp
-of equal size that changes no volume. Groups were drawn at random: they say nothing about the
-people scanned. Subjects of one `family` come from one brain. `derivatives/truth` holds what is
-known exactly. Research use only.
+Every image is a smooth random warp of a real one. Patients have the planted change, controls a sham
+warp of equal size that changes no volume. Groups were assigned at random and say nothing about the
+people scanned. Subjects of one `family` come from one brain. `derivatives/truth` contains the
+exact changes. Research use only.
 """
 
 
 def inherited_sidecar(bids_dir: Path, record: T1wRecord) -> dict[str, Any]:
-    """Merge the JSON files that describe a T1w image, by the inheritance principle."""
+    """Merge the JSON files that apply to a T1w image by the inheritance principle."""
     folders = [folder for folder in record.path.parents if is_inside(folder, bids_dir)]
     merged: dict[str, Any] = {}
     for folder in reversed(folders):

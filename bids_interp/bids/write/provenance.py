@@ -1,4 +1,4 @@
-"""Where an output comes from: sources as BIDS URIs, software, container, model."""
+"""Provenance of outputs: sources as BIDS URIs, software, container, model."""
 
 from __future__ import annotations
 
@@ -13,43 +13,45 @@ from bids_interp.version import __version__
 SOFTWARE = 'bids_interp'
 RAW_LINK = 'raw'
 
+#: Words that identify the demonstration model in a dataset description.
+DEMONSTRATION_MARK = 'demonstration model'
 DEMONSTRATION_NOTE = (
-    'Made with the demonstration model of bids_interp, which was trained on simulated changes: '
-    'it shows how the software works and says nothing about any disease or person.'
+    f'Made with the {DEMONSTRATION_MARK} of bids_interp, which was trained on simulated changes. '
+    'The result shows how the software works; it says nothing about any disease or person.'
 )
 
 
 class ModelIdentity(Protocol):
-    """What is recorded of a model bundle."""
+    """Identity of a model, as recorded in sidecars."""
 
     @property
     def name(self) -> str:
-        """Name of the model."""
+        """Return the name of the model."""
         ...
 
     @property
     def version_hash(self) -> str:
-        """Hash of its weights and configuration."""
+        """Return the hash of weights and configuration."""
         ...
 
     @property
     def demonstration(self) -> bool:
-        """Whether it is only a demonstration."""
+        """Return whether the model only demonstrates the software."""
         ...
 
 
 def model_fields(bundle: ModelIdentity) -> dict[str, Any]:
-    """Say which model an output was made with, and whether it is only a demonstration.
+    """Return the sidecar fields that identify the model of an output.
 
     Parameters
     ----------
     bundle : ModelBundle
-        Anything with ``name``, ``version_hash`` and ``demonstration``.
+        Model with ``name``, ``version_hash`` and ``demonstration``.
 
     Returns
     -------
     dict
-        ``ModelName``, ``ModelHash``, ``Demonstration`` and a plain sentence for a demonstration.
+        ``ModelName``, ``ModelHash``, ``Demonstration``, and a note for a demonstration model.
     """
     fields: dict[str, Any] = {
         'ModelName': bundle.name,
@@ -62,7 +64,7 @@ def model_fields(bundle: ModelIdentity) -> dict[str, Any]:
 
 
 def common_fields(bundle: ModelIdentity | None, random_seed: int) -> dict[str, Any]:
-    """Collect the fields that every sidecar of a run has: software, model (if any), seed."""
+    """Return the fields of every sidecar of a run: software, model (if any) and random seed."""
     return {
         'GeneratedBy': [{'Name': SOFTWARE, 'Version': __version__}],
         **({} if bundle is None else model_fields(bundle)),
@@ -71,43 +73,43 @@ def common_fields(bundle: ModelIdentity | None, random_seed: int) -> dict[str, A
 
 
 def generated_by(bundle: ModelIdentity | None = None) -> list[dict[str, Any]]:
-    """List software and model for ``GeneratedBy`` of dataset_description.json."""
+    """Return software and model for ``GeneratedBy`` of dataset_description.json."""
     software: dict[str, Any] = {'Name': SOFTWARE, 'Version': __version__}
     found = container()
     if found:
         software['Container'] = found
     if bundle is None:
         return [software]
-    described = 'Model bundle: classifier and simulator.'
+    description = 'Model bundle: classifier and simulator.'
     if bundle.demonstration:
-        described += ' ' + DEMONSTRATION_NOTE
+        description += ' ' + DEMONSTRATION_NOTE
     return [
         software,
-        {'Name': bundle.name, 'Version': bundle.version_hash, 'Description': described},
+        {'Name': bundle.name, 'Version': bundle.version_hash, 'Description': description},
     ]
 
 
 def bids_uri(path: str | Path, out_dir: str | Path, roots: Mapping[str, str | Path]) -> str:
-    """Name a file by the dataset it lies in.
+    """Return the BIDS URI of a file.
 
     Parameters
     ----------
     path : path
-        The file.
+        File in one of the datasets.
     out_dir : path
-        Root of the output dataset; its own files become ``bids::...``.
+        Root of the output dataset; its files become ``bids::...``.
     roots : mapping
-        Link name -> root of every other dataset, e.g. ``{'raw': BIDS_DIR}``.
+        Root of every other dataset by link name, such as ``{'raw': BIDS_DIR}``.
 
     Returns
     -------
     str
-        ``bids:<link>:<path inside the dataset>``; of nested datasets the innermost counts.
+        ``bids:<link>:<path inside the dataset>``, for the innermost of nested datasets.
 
     Raises
     ------
     ValueError
-        If the file lies in none of the datasets.
+        If the file is not inside any of the datasets.
 
     Examples
     --------
@@ -119,7 +121,7 @@ def bids_uri(path: str | Path, out_dir: str | Path, roots: Mapping[str, str | Pa
     datasets += [(name, Path(os.path.abspath(root))) for name, root in roots.items()]
     around = [(name, root) for name, root in datasets if absolute.is_relative_to(root)]
     if not around:
-        raise ValueError(f'{path} lies in none of the known datasets.')
+        raise ValueError(f'{path} is not inside any of the given datasets.')
     name, root = max(around, key=lambda dataset: len(dataset[1].parts))
     return f'bids:{name}:{absolute.relative_to(root).as_posix()}'
 
@@ -127,19 +129,19 @@ def bids_uri(path: str | Path, out_dir: str | Path, roots: Mapping[str, str | Pa
 def dataset_links(
     out_dir: str | Path, roots: Mapping[str, str | Path], dois: Mapping[str, str]
 ) -> dict[str, str]:
-    """Say where linked datasets are, without telling the paths of this machine.
+    """Return links to the input datasets without absolute paths of this machine.
 
-    A near dataset (at most two folders up from the output) is given by its relative path. A far
-    one is given by its DOI, and only without a DOI by the longer relative path.
+    A near dataset (at most two folders up from the output) is linked by its relative path, a more
+    distant one by its DOI if it has one.
 
     Parameters
     ----------
     out_dir : path
         Root of the output dataset.
     roots : mapping
-        Link name -> root of the dataset.
+        Root of each dataset by link name.
     dois : mapping
-        Link name -> DOI of those datasets that have one.
+        DOIs by link name, if available.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Everything that is written for one T1w image: known before anything is computed."""
+"""Scan outputs: the plan of all files to be written for one T1w image."""
 
 from __future__ import annotations
 
@@ -18,40 +18,42 @@ from bids_interp.bids.explain_files import (
 )
 from bids_interp.bids.names import output_name
 from bids_interp.bids.write.provenance import bids_uri
-from bids_interp.bids.write.sidecars import SOURCE_KINDS, is_standard_template, sidecar
+from bids_interp.bids.write.sidecars import SOURCE_KINDS, build_sidecar, is_standard_template
 from bids_interp.constants import DIRECTIONS
 from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE
 
-#: Key of `learned` for a JSON file all of whose keys go into the sidecar.
+#: Key of `runtime_fields` for a JSON file whose keys are all copied into the sidecar.
 ALL_KEYS = '*'
-#: Key of `learned` for a JSON file that has, by label, an object for each image.
+#: Key of `runtime_fields` for a JSON file with one object per image, by label.
 KEYS_OF_FILE = '#'
+#: Run-time fields of all files that depend on the model.
+MEMBERSHIP = ((ALL_KEYS, 'membership'),)
 
 
 @dataclass(frozen=True)
 class PlannedOutput:
-    """One file to be written.
+    """File to be written.
 
     Parameters
     ----------
     name : str
         Path relative to the output directory.
     metadata : dict
-        What is known beforehand of its sidecar.
+        Fields of the sidecar that are available before the run.
     template : bool
-        Whether its world is the template's.
+        Whether the file is in template space.
     dtype : str, optional
         Type on disk that a NIfTI image must have.
-    learned : list of (str, str)
-        What is learned on the way: key of the sidecar (or :data:`ALL_KEYS`, or
-        :data:`KEYS_OF_FILE`) and the name of the input of the sink that has it.
+    runtime_fields : list of (str, str)
+        Fields of the sidecar that are computed in the run: key (or :data:`ALL_KEYS`, or
+        :data:`KEYS_OF_FILE`) and name of the sink's input that provides it.
     stem : str, optional
-        Name, without extension, that the file must have where it comes from
+        Required name of the source file, without extension
         (:attr:`bids_interp.bids.explain_files.ExplainFile.stem`).
     label : str, optional
-        Key of its facts in a JSON file about several images.
+        Key of the file's facts in a JSON file about several images.
     optional : bool
-        Whether it may turn out that there is no such file; a file of no bytes is then in its place
+        Whether the file may be absent; an empty file then stands for it
         (:func:`bids_interp.bids.write.atomic.no_map`).
     """
 
@@ -59,43 +61,50 @@ class PlannedOutput:
     metadata: dict[str, Any] = field(default_factory=dict)
     template: bool = False
     dtype: str | None = None
-    learned: tuple[tuple[str, str], ...] = ()
+    runtime_fields: tuple[tuple[str, str], ...] = ()
     optional: bool = False
     stem: str | None = None
     label: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return plain types."""
         return asdict(self)
 
 
-Plan = dict[str, list[PlannedOutput]]
+#: Outputs of one image by the input of the sink that receives their files.
+OutputPlan = dict[str, list[PlannedOutput]]
+
+
+def sink_inputs(plan: OutputPlan) -> list[str]:
+    """Return the names of the inputs of a sink: its files and the run-time fields."""
+    fields = {name for outputs in plan.values() for o in outputs for _, name in o.runtime_fields}
+    return [*plan, *sorted(fields)]
 
 
 @dataclass(frozen=True)
-class OutputContext:
-    """What all outputs of one T1w image have in common.
+class ImageOutputs:
+    """Properties shared by all outputs of one T1w image.
 
     Parameters
     ----------
     source : pathlib.Path
-        The T1w image in the input dataset.
+        T1w image in the input dataset.
     out_dir : pathlib.Path
         Root of the output dataset.
     roots : mapping
-        Link name -> root of every input dataset; ``raw`` is the BIDS directory.
+        Root of every input dataset by link name; ``raw`` is the BIDS directory.
     template : str
         Name of the model's template.
     model_resolution : str
-        The grid of the model in words.
+        Description of the grid of the model.
     common : dict
-        Of :func:`bids_interp.bids.write.provenance.common_fields`.
+        Fields from :func:`bids_interp.bids.write.provenance.common_fields`.
     derivative_t1w, derivative_mask : pathlib.Path, optional
-        Precomputed files that were used in place of own ones.
+        Precomputed files that replace the own preprocessing.
     prepared_with : dict, optional
-        Of :func:`bids_interp.bids.read.prepared.prepared_with`.
+        Result of :func:`bids_interp.bids.read.prepared.prepared_with`.
     field_kind : {'velocity', 'displacement'}
-        What the simulators of the model put out.
+        Kind of field that the simulators of the model give.
     """
 
     source: Path
@@ -110,60 +119,60 @@ class OutputContext:
     field_kind: str = 'velocity'
 
     def uri(self, path: Path) -> str:
-        """BIDS URI of an input file."""
+        """Return the BIDS URI of an input file."""
         return bids_uri(path, self.out_dir, self.roots)
 
     def name(self, kind: str, **entities: Any) -> str:
-        """Name of an output, relative to the output directory."""
+        """Return the path of an output, relative to the output directory."""
         return output_name(self.source, kind, **entities).as_posix()
 
-    def own(self, key: str) -> str:
-        """BIDS URI of what others are made of; see :data:`SOURCE_KINDS`."""
+    def source_uri(self, key: str) -> str:
+        """Return the BIDS URI of one source; see :data:`SOURCE_KINDS`."""
         if key == 't1w':
             return self.uri(self.derivative_t1w or self.source)
         if key == 'velocity':
-            raise ValueError('There are two fields; name the direction.')
+            raise ValueError('A velocity needs a direction; use field_uri.')
         if key == 'to_template':
             return 'bids::' + self.name('transform', **{'from': NATIVE_SPACE, 'to': self.template})
         spaced = key in ('template_brain', 'model_input')
         return 'bids::' + self.name(key, **({'space': self.template} if spaced else {}))
 
-    def velocity(self, direction: str) -> str:
-        """BIDS URI of the simulator's field."""
+    def field_uri(self, direction: str) -> str:
+        """Return the BIDS URI of the simulator's field."""
         return 'bids::' + self.name(self.field_kind, space=self.template, desc=direction)
 
     def sources(self, kind: str) -> list[str]:
-        """BIDS URIs of what a kind of file is made of."""
+        """Return the BIDS URIs of the sources of a kind of file."""
         uris = []
         for key in SOURCE_KINDS[kind]:
             if key == 'velocity':
-                uris += [self.velocity(direction) for direction in DIRECTIONS]
+                uris += [self.field_uri(direction) for direction in DIRECTIONS]
             else:
-                uris.append(self.own(key))
+                uris.append(self.source_uri(key))
         return uris
 
-    def reference(self) -> str | None:
-        """What lies in the template's space, where BIDS does not know the template."""
-        return None if is_standard_template(self.template) else self.own('template_brain')
+    def spatial_reference(self) -> str | None:
+        """Return the spatial reference; None for a template that BIDS defines."""
+        return None if is_standard_template(self.template) else self.source_uri('template_brain')
 
 
-def plan_anatomical(context: OutputContext) -> Plan:
-    """List what the anatomical workflow writes, by the input of the sink that brings it."""
-    common, template = context.common, context.template
-    mask_sources = context.sources('mask')
-    if context.derivative_mask is not None:
-        mask_sources = [context.uri(context.derivative_mask)]
-    plan: Plan = {
+def plan_anatomical(outputs: ImageOutputs) -> OutputPlan:
+    """Return the plan of the anatomical outputs, by input of the sink."""
+    common, template = outputs.common, outputs.template
+    mask_sources = outputs.sources('mask')
+    if outputs.derivative_mask is not None:
+        mask_sources = [outputs.uri(outputs.derivative_mask)]
+    plan: OutputPlan = {
         't1w_preproc': [
             PlannedOutput(
-                context.name('preproc'),
-                sidecar(
+                outputs.name('preproc'),
+                build_sidecar(
                     'preproc',
                     common,
-                    context.sources('preproc'),
-                    PreparedWith=context.prepared_with,
+                    outputs.sources('preproc'),
+                    PreparedWith=outputs.prepared_with,
                 ),
-                learned=(
+                runtime_fields=(
                     ('SkullStripped', 'skull_stripped_input'),
                     ('Conformation', 'conform_report'),
                 ),
@@ -171,19 +180,21 @@ def plan_anatomical(context: OutputContext) -> Plan:
         ],
         'brain_mask': [
             PlannedOutput(
-                context.name('mask'),
-                sidecar('mask', common, mask_sources, SpatialReference=context.own('preproc')),
+                outputs.name('mask'),
+                build_sidecar(
+                    'mask', common, mask_sources, SpatialReference=outputs.source_uri('preproc')
+                ),
                 dtype='uint8',
             )
         ],
         'template_brain': [
             PlannedOutput(
-                context.name('template_brain', space=template),
-                sidecar(
+                outputs.name('template_brain', space=template),
+                build_sidecar(
                     'template_brain',
                     common,
-                    context.sources('template_brain'),
-                    SpatialReference=context.reference(),
+                    outputs.sources('template_brain'),
+                    SpatialReference=outputs.spatial_reference(),
                 ),
                 template=True,
             )
@@ -193,51 +204,50 @@ def plan_anatomical(context: OutputContext) -> Plan:
         ('xfm_forward_itk', (NATIVE_SPACE, template)),
         ('xfm_inverse_itk', (template, NATIVE_SPACE)),
     ):
-        name = context.name('transform', **{'from': ends[0], 'to': ends[1]})
-        metadata = sidecar(
-            'transform', common, context.sources('transform'), FromSpace=ends[0], ToSpace=ends[1]
+        name = outputs.name('transform', **{'from': ends[0], 'to': ends[1]})
+        metadata = build_sidecar(
+            'transform', common, outputs.sources('transform'), FromSpace=ends[0], ToSpace=ends[1]
         )
-        learned = (('Registration', 'native_to_template'),)
-        plan[field_name] = [PlannedOutput(name, metadata, learned=learned)]
+        runtime_fields = (('Registration', 'native_to_template'),)
+        plan[field_name] = [PlannedOutput(name, metadata, runtime_fields=runtime_fields)]
     return plan
 
 
 def plan_explain(
-    context: OutputContext,
+    outputs: ImageOutputs,
     doses: Sequence[float],
     output_spaces: Sequence[str],
     saliency: Sequence[str] = (),
-) -> Plan:
-    """List what the explain workflow writes, by the input of the sink that brings it.
+) -> OutputPlan:
+    """Return the plan of the explain outputs, by input of the sink.
 
     Parameters
     ----------
-    context : OutputContext
-        What they have in common.
+    outputs : ImageOutputs
+        Properties shared by the outputs.
     doses : sequence of float
         Doses of the simulated images.
     output_spaces : sequence of str
-        ``T1w`` and/or ``template`` (or the template's name).
+        ``T1w`` and/or ``template`` (or the name of the template).
     saliency : sequence of str
         Saliency methods; none if empty.
 
     Returns
     -------
     dict
-        Name of the sink's input -> outputs in the order of its files: both directions, in each
-        the doses as given.
+        Outputs by input of the sink, in the order of its files: both directions, each with the
+        doses as given.
     """
-    common, template = context.common, context.template
-    membership = ((ALL_KEYS, 'membership'),)
-    plan: Plan = {
+    common, template = outputs.common, outputs.template
+    plan: OutputPlan = {
         'anatomy': [
             PlannedOutput(
-                context.name('anatomy', space=template),
-                sidecar(
+                outputs.name('anatomy', space=template),
+                build_sidecar(
                     'anatomy',
                     common,
-                    context.sources('anatomy'),
-                    SpatialReference=context.reference(),
+                    outputs.sources('anatomy'),
+                    SpatialReference=outputs.spatial_reference(),
                 ),
                 template=True,
                 optional=True,
@@ -245,63 +255,67 @@ def plan_explain(
         ],
         'model_input': [
             PlannedOutput(
-                context.name('model_input', space=template),
-                sidecar(
+                outputs.name('model_input', space=template),
+                build_sidecar(
                     'model_input',
                     common,
-                    context.sources('model_input'),
-                    Resolution=context.model_resolution,
-                    SpatialReference=context.reference(),
+                    outputs.sources('model_input'),
+                    Resolution=outputs.model_resolution,
+                    SpatialReference=outputs.spatial_reference(),
                 ),
                 template=True,
             )
         ],
-        VELOCITY: [
-            PlannedOutput(
-                context.name(context.field_kind, space=template, desc=file.direction),
-                sidecar(
-                    context.field_kind,
-                    common,
-                    context.sources('velocity'),
-                    direction=file.direction,
-                    Resolution=context.model_resolution,
-                    SpatialReference=context.reference(),
-                ),
-                template=True,
-                learned=(*membership, (KEYS_OF_FILE, 'velocity_facts')),
-                stem=file.stem,
-                label=file.label,
-            )
-            for file in field_files()
-        ],
+        VELOCITY: _plan_fields(outputs),
     }
     for kind in ('prediction', 'dose_response', 'counterfactual'):
-        learned = () if kind == 'prediction' else membership
-        metadata = sidecar(kind, common, context.sources(kind))
-        plan[kind] = [PlannedOutput(context.name(kind), metadata, learned=learned)]
-    for place, in_template in (('native', False), ('template', True)):
-        if wants_space(output_spaces, place, template):
-            plan |= _plan_realised(context, doses, place, in_template)
-    return plan | _plan_saliency(context, saliency)
+        runtime_fields = () if kind == 'prediction' else MEMBERSHIP
+        metadata = build_sidecar(kind, common, outputs.sources(kind))
+        plan[kind] = [PlannedOutput(outputs.name(kind), metadata, runtime_fields=runtime_fields)]
+    for space, in_template in (('native', False), ('template', True)):
+        if wants_space(output_spaces, space, template):
+            plan |= _plan_realised(outputs, doses, space, in_template)
+    return plan | _plan_saliency(outputs, saliency)
 
 
-def _plan_saliency(context: OutputContext, methods: Sequence[str]) -> Plan:
-    """List one map per method, which may not apply, and the summary."""
-    if not methods:
-        return {}
-    membership = ((ALL_KEYS, 'membership'),)
-    maps = [
+def _plan_fields(outputs: ImageOutputs) -> list[PlannedOutput]:
+    """Return the planned fields of the simulators."""
+    return [
         PlannedOutput(
-            context.name('saliency', space=context.template, desc=file.label),
-            sidecar(
-                'saliency',
-                context.common,
-                context.sources('saliency'),
-                Resolution=context.model_resolution,
-                SpatialReference=context.reference(),
+            outputs.name(outputs.field_kind, space=outputs.template, desc=file.direction),
+            build_sidecar(
+                outputs.field_kind,
+                outputs.common,
+                outputs.sources('velocity'),
+                direction=file.direction,
+                Resolution=outputs.model_resolution,
+                SpatialReference=outputs.spatial_reference(),
             ),
             template=True,
-            learned=(*membership, (KEYS_OF_FILE, 'saliency_facts')),
+            runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, 'velocity_facts')),
+            stem=file.stem,
+            label=file.label,
+        )
+        for file in field_files()
+    ]
+
+
+def _plan_saliency(outputs: ImageOutputs, methods: Sequence[str]) -> OutputPlan:
+    """Return the plan of the saliency maps, which are optional, and of their summary."""
+    if not methods:
+        return {}
+    maps = [
+        PlannedOutput(
+            outputs.name('saliency', space=outputs.template, desc=file.label),
+            build_sidecar(
+                'saliency',
+                outputs.common,
+                outputs.sources('saliency'),
+                Resolution=outputs.model_resolution,
+                SpatialReference=outputs.spatial_reference(),
+            ),
+            template=True,
+            runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, 'saliency_facts')),
             optional=True,
             stem=file.stem,
             label=file.label,
@@ -309,52 +323,53 @@ def _plan_saliency(context: OutputContext, methods: Sequence[str]) -> Plan:
         for file in saliency_files(methods)
     ]
     summary = PlannedOutput(
-        context.name('saliency_methods'),
-        sidecar('saliency_methods', context.common, context.sources('saliency_methods')),
-        learned=membership,
+        outputs.name('saliency_methods'),
+        build_sidecar('saliency_methods', outputs.common, outputs.sources('saliency_methods')),
+        runtime_fields=MEMBERSHIP,
     )
     return {SALIENCY: maps, 'saliency_methods': [summary]}
 
 
-def wants_space(output_spaces: Sequence[str], place: str, template: str) -> bool:
-    """Say whether maps are wanted at a ``place``, ``native`` or ``template``.
+def wants_space(output_spaces: Sequence[str], space: str, template: str) -> bool:
+    """Return whether maps are requested in a space, ``native`` or ``template``.
 
     Examples
     --------
     >>> wants_space(('T1w',), 'native', 'MNI'), wants_space(('MNI',), 'template', 'MNI')
     (True, True)
     """
-    if place == 'native':
+    if space == 'native':
         return NATIVE_SPACE in output_spaces
     return TEMPLATE_SPACE in output_spaces or template in output_spaces
 
 
 def _plan_realised(
-    context: OutputContext, doses: Sequence[float], place: str, in_template: bool
-) -> Plan:
-    spaced = {'space': context.template, 'resolution': '1'} if in_template else {}
+    outputs: ImageOutputs, doses: Sequence[float], space: str, in_template: bool
+) -> OutputPlan:
+    spaced = {'space': outputs.template, 'resolution': '1'} if in_template else {}
     own_sources = ('template_brain',) if in_template else ('preproc', 'mask', 'to_template')
-    reference = context.reference() if in_template else None
+    reference = outputs.spatial_reference() if in_template else None
     resolution = 'Isotropic voxels of 1 mm.' if in_template else None
-    plan: Plan = {}
+    plan: OutputPlan = {}
     for kind in ('simulated', 'logjacobian'):
-        plan[REALISED[kind, place]] = [
+        plan[REALISED[kind, space]] = [
             PlannedOutput(
-                context.name(kind, desc=file.label, **spaced),
-                sidecar(
+                outputs.name(kind, desc=file.label, **spaced),
+                build_sidecar(
                     kind,
-                    context.common,
-                    [context.own(key) for key in own_sources] + [context.velocity(file.direction)],
+                    outputs.common,
+                    [outputs.source_uri(key) for key in own_sources]
+                    + [outputs.field_uri(file.direction)],
                     direction=file.direction,
                     dose=file.dose,
                     Resolution=resolution,
                     SpatialReference=reference,
                 ),
                 template=in_template,
-                learned=((ALL_KEYS, 'membership'), (KEYS_OF_FILE, FACTS[place])),
+                runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, FACTS[space])),
                 stem=file.stem,
                 label=file.label,
             )
-            for file in realised_files(kind, place, doses)
+            for file in realised_files(kind, space, doses)
         ]
     return plan

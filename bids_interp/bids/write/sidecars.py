@@ -1,4 +1,4 @@
-"""Sidecars: what each kind of file is, in which units and with which sign."""
+"""Sidecars: description, units and sign convention of each kind of file."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ VELOCITY_CONVENTION = (
     'the simulated image by exp(dose * v); images are resampled with exp(-dose * v).'
 )
 DISPLACEMENT_CONVENTION = (
-    'Displacement field for dose 1, as the simulator of the published method (IPMI 2021) puts it '
-    'out. Five-dimensional vector image (X, Y, Z, 1, 3): the three components are mm along the '
-    'world axes of the template (RAS+), not in ITK order (LPS). It pulls the observed image back: '
-    'simulated(x) = observed(x + dose * u(x)). Nothing keeps it from folding.'
+    'Displacement field for dose 1, as given by the simulator of the published method (IPMI 2021). '
+    'Five-dimensional vector image (X, Y, Z, 1, 3): the three components are mm along the '
+    'world axes of the template (RAS+), not in ITK order (LPS). It resamples the observed image: '
+    'simulated(x) = observed(x + dose * u(x)). It may fold.'
 )
 TRANSFORM_CONVENTION = (
-    'ITK text transform, physical coordinates in LPS mm: it resamples an image of the space after '
-    '"from" onto the space after "to", and so maps points of the latter to the former.'
+    'ITK text transform, physical coordinates in LPS mm. It resamples an image from the space '
+    'after "from" onto the space after "to", and thus maps points of the latter to the former.'
 )
 DOSE_MEANING = (
-    'The simulator is trained to move the logit by the dose times the gap between the classes; '
-    'the number in the file name is the dose in percent.'
+    'The simulator is trained to move the logit by the dose times the class gap. '
+    'The number in the file name is the dose in percent.'
 )
 DIRECTION_MEANING = {
-    'inject': 'The pattern that the classifier takes for the positive class is added.',
-    'remove': 'The pattern that the classifier takes for the positive class is taken away.',
+    'inject': 'The pattern that the classifier associates with the positive class is added.',
+    'remove': 'The pattern that the classifier associates with the positive class is removed.',
 }
 
-#: Fields that every file of a kind has; see :func:`sidecar`.
+#: Fixed fields of each kind of file; see :func:`build_sidecar`.
 FIELDS: dict[str, dict[str, Any]] = {
     'preproc': {
-        'Description': 'T1w image in the RAS+ orientation, repaired header, bias field removed '
-        "(N4); on the subject's own grid and in scanner coordinates.",
+        'Description': 'T1w image in RAS+ orientation, with repaired header and bias field '
+        "correction (N4), on the subject's own grid in scanner coordinates.",
     },
     'mask': {'Description': 'Brain mask.', 'Type': 'Brain'},
     'transform': {
@@ -45,28 +45,28 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Convention': TRANSFORM_CONVENTION,
     },
     'template_brain': {
-        'Description': 'Brain of the subject, brought to the template by an affine.',
+        'Description': 'Brain of the subject, registered to the template by an affine transform.',
         'SkullStripped': True,
         'Resolution': 'Isotropic voxels of 1 mm.',
     },
     'anatomy': {
         'Description': 'Local volumes of the observed brain: natural logarithm of the Jacobian '
-        'determinant of the deformable registration (SyN) of the template to the brain after the '
-        'affine one, on the template. Head size does not count. The group level measures with it '
-        'how much of a pattern a subject shows; no classifier takes part.',
+        'determinant of the deformable registration (SyN) of the template to the affinely aligned '
+        'brain, on the template. Independent of head size and of any classifier. The group level '
+        'uses it to measure how much of a pattern a subject shows.',
         'SkullStripped': True,
         'Resolution': f'Isotropic voxels of {ANATOMY_MM} mm.',
         'Units': '1 (natural logarithm of a ratio of volumes)',
         'Sign': ANATOMY_SIGN,
     },
     'model_input': {
-        'Description': 'What the classifier saw: the brain on the grid of the model with '
+        'Description': 'Input of the classifier: the brain on the grid of the model with '
         'normalised intensities.',
         'SkullStripped': True,
     },
     'simulated': {
-        'Description': 'Simulated brain: the observed brain, warped so that the answer of the '
-        'classifier changes. Intensities are the observed ones, moved.',
+        'Description': 'Simulated brain: the observed brain, warped so that the output of the '
+        'classifier changes. Intensities are resampled, not altered.',
         'SkullStripped': True,
     },
     'logjacobian': {
@@ -83,15 +83,12 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Convention': VELOCITY_CONVENTION,
     },
     'saliency': {
-        'Description': 'Saliency map of the classifier, mean over the folds used, each divided by '
-        'the median difference of the score between the classes. It says where the score depends '
-        'on the brightness of voxels, not which structures shrink or grow; maps of different '
-        'methods have different units.',
+        'Description': 'Saliency map of the classifier: mean over the folds used, each divided by '
+        'its class gap. It shows where the score depends on voxel intensities, not which '
+        'structures shrink or grow. Maps of different methods have different units.',
         'SkullStripped': True,
     },
-    'saliency_methods': {
-        'Description': 'Saliency methods that were asked for, and why some do not apply.'
-    },
+    'saliency_methods': {'Description': 'Requested saliency methods, and why some do not apply.'},
     'displacement': {
         'Description': 'Displacement field of the simulation, mean over the folds used.',
         'SkullStripped': True,
@@ -99,13 +96,13 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Convention': DISPLACEMENT_CONVENTION,
     },
     'prediction': {
-        'Description': 'Answer of the classifier to the observed image and to each simulated one, '
-        'by each fold that was not trained with this subject.',
+        'Description': 'Output of the classifier for the observed and each simulated image, '
+        'from each fold that was not trained with this subject.',
         'LogitUnits': '1 (before calibration)',
         'ProbabilityUnits': '1 (of the positive class, calibrated: sigmoid(logit / temperature))',
     },
     'dose_response': {
-        'Description': 'Answer of each fold along the dose, on the grid of the model.'
+        'Description': 'Output of each fold as a function of dose, on the grid of the model.'
     },
     'counterfactual': {'Description': 'Quality of each simulation, on the grid of the model.'},
 }
@@ -115,7 +112,7 @@ _STANDARD_TEMPLATE = re.compile(
     r'MNIPediatricAsym|NIHPD|ICBM452AirSpace|ICBM452Warp5Space|IXI549Space)$'
 )
 
-#: What each kind is made of, as keys of the other outputs of the same image.
+#: Sources of each kind, as keys of the other outputs of the same image.
 SOURCE_KINDS: dict[str, tuple[str, ...]] = {
     'preproc': ('t1w',),
     'mask': ('preproc',),
@@ -133,7 +130,7 @@ SOURCE_KINDS: dict[str, tuple[str, ...]] = {
 
 
 def is_standard_template(space: str) -> bool:
-    """Say whether BIDS knows a template by this name, so that no reference need be named.
+    """Return whether BIDS defines a template of this name, so that no reference is needed.
 
     Examples
     --------
@@ -143,7 +140,7 @@ def is_standard_template(space: str) -> bool:
     return _STANDARD_TEMPLATE.match(space) is not None
 
 
-def sidecar(
+def build_sidecar(
     kind: str,
     common: dict[str, Any],
     sources: list[str],
@@ -152,27 +149,27 @@ def sidecar(
     dose: float | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Write down what one file is.
+    """Return the content of the sidecar of one file.
 
     Parameters
     ----------
     kind : str
         One of :data:`FIELDS`.
     common : dict
-        Of :func:`bids_interp.bids.write.provenance.common_fields`.
+        Fields from :func:`bids_interp.bids.write.provenance.common_fields`.
     sources : list of str
         BIDS URIs.
     direction : {'inject', 'remove'}, optional
-        Direction of a simulation.
+        Direction of the simulation.
     dose : float, optional
-        Its dose, positive.
+        Dose of the simulation, positive.
     **fields
-        More fields of this file; None leaves one out.
+        Additional fields; those that are None are omitted.
 
     Returns
     -------
     dict
-        Content of the sidecar. For a table, descriptions of its columns are in it.
+        Content of the sidecar; for a table it includes the column descriptions.
     """
     content = {**FIELDS[kind], 'Sources': sources}
     if direction is not None:
@@ -184,7 +181,7 @@ def sidecar(
 
 
 class Column(TypedDict, total=False):
-    """A column of a table, as data dictionaries of BIDS describe it."""
+    """Entry of a column in a BIDS data dictionary."""
 
     Description: str
     Units: str
@@ -204,14 +201,14 @@ _SIMULATION = {
     'direction': _column(
         'Direction of the simulation.', **DIRECTION_MEANING, none='The observed image.'
     ),
-    'dose': _column('Dose of the simulation; 0 is the observed image. ' + DOSE_MEANING, '1'),
+    'dose': _column('Dose of the simulation; 0 for the observed image. ' + DOSE_MEANING, '1'),
 }
 _SHIFT = {
     'probability': _column('Calibrated probability of the positive class.', '1'),
-    'shift': _column('Logit of the simulated minus logit of the observed image.', '1'),
+    'shift': _column('Logit of the simulated image minus logit of the observed image.', '1'),
     'shift_over_class_gap': _column(
-        'The shift divided by the median logit difference of the classes on subjects that the '
-        'classifier was not trained with.',
+        'Shift divided by the class gap: the difference between the median logits of the classes '
+        'on subjects that the classifier was not trained with.',
         '1',
     ),
 }
@@ -220,7 +217,7 @@ _SHIFT = {
 COLUMNS: dict[str, dict[str, Column]] = {
     'dose_response': {
         **_SIMULATION,
-        'fold': _column('Number of the fold whose classifier answers, from 0.'),
+        'fold': _column('Number of the fold of the classifier, from 0.'),
         'logit': _column('Logit of the positive class, before calibration.', '1'),
         **_SHIFT,
     },
@@ -228,60 +225,61 @@ COLUMNS: dict[str, dict[str, Column]] = {
         **_SIMULATION,
         **_SHIFT,
         'flipped': _column(
-            'Whether the probability of the simulated image, mean over the folds, lies on the side '
-            'of one half that the direction asks for.'
+            'Whether the probability of the simulated image, averaged over folds, is on the side '
+            'of 0.5 that the direction aims at.'
         ),
         'dose_monotonicity': _column(
-            'Share of consecutive doses, from the observed image to the largest dose, between '
-            'which the logit, mean over the folds, moves the way that the direction asks for.',
+            'Share of steps between consecutive doses, from the observed image to the largest '
+            'dose, in which the logit, averaged over folds, moves in the intended direction.',
             '1',
         ),
         'transfer_shift_over_class_gap': _column(
-            'Shift over class gap when the simulation of each fold alone is judged by the '
-            'classifiers of the other folds, mean over all pairs. n/a where only one fold may '
-            'explain the subject. Classifiers of one kind agree easily, also on wrong '
-            'simulations: a low value tells more than a high one.',
+            'Shift over class gap when the classifiers of the other folds evaluate the simulation '
+            'of each single fold, averaged over all pairs. n/a if only one fold may explain the '
+            'subject. Classifiers of one architecture tend to agree, even on wrong simulations, so '
+            'a low value is more informative than a high one.',
             '1',
         ),
         'transfer_flipped': _column(
-            'Share of the simulations of single folds after which the other folds, in the mean, '
-            'are on the side that the direction asks for; n/a where only one fold may explain '
-            'the subject.',
+            'Share of single-fold simulations after which the mean probability of the other folds '
+            'is on the side that the direction aims at. n/a if only one fold may explain the '
+            'subject.',
             '1',
         ),
-        'n_folded': _column('Voxels whose Jacobian determinant is not positive.', 'voxels'),
+        'n_folded': _column(
+            'Number of voxels whose Jacobian determinant is not positive.', 'voxels'
+        ),
         'digital_folding_mm3': _column(
-            'Volume in which any of the one-sided differences folds (digital diffeomorphism).',
+            'Volume in which any one-sided difference folds (digital diffeomorphism).',
             'mm^3',
         ),
         'mean_abs_log_jacobian': _column('Mean |log-Jacobian| in the brain.', '1'),
         'log_jacobian_p01': _column('First percentile of the log-Jacobian in the brain.', '1'),
         'log_jacobian_p99': _column('99th percentile of the log-Jacobian in the brain.', '1'),
-        'displacement_max_mm': _column('Longest displacement in the brain.', 'mm'),
+        'displacement_max_mm': _column('Maximum length of the displacement in the brain.', 'mm'),
         'minimality_mm': _column('Mean length of the displacement in the brain.', 'mm'),
         'reversibility_rmse': _column(
-            'Root mean square difference between the input and the input warped there and back, '
-            'in the brain, in units of the normalised input.',
+            'Root mean square difference in the brain between the input and the input after the '
+            'warp and its inverse, in units of the normalised input.',
             '1',
         ),
         'composition_rmse_mm': _column(
-            'Half the dose twice against the whole dose at once: root mean square distance of '
-            'the two displacements in the brain. The simulator sees the half simulated image '
-            'before the second half, so only a simulator that does not look at the image can '
-            'come to 0 (up to interpolation).',
+            'Root mean square distance in the brain between the displacement of half the dose '
+            'applied twice and of the full dose. The second half starts from the simulated image, '
+            'so only a simulator that ignores the image can reach 0 (up to interpolation).',
             'mm',
         ),
         'identity_error': _column(
             'Largest difference between the input and its simulation at dose 0, in units of the '
-            'normalised input; 0 is right.',
+            'normalised input; it should be 0.',
             '1',
         ),
         'realism_z': _column(
-            'Root mean square z value of the mean intensities of the simulated image in cubes of '
-            'template space, against mean and standard deviation over the training images. About '
-            '1 is usual. n/a where the model does not hold these statistics.',
+            'Root mean square z value of the mean intensities in cubes of template space, '
+            'relative to mean and standard deviation over the training images. Values near 1 are '
+            'typical. n/a if the model does not contain these statistics.',
             '1',
         ),
-        'realism_z_observed': _column('The same of the observed image, to compare with.', '1'),
+        'realism_z_observed': _column('The same for the observed image, as a reference.', '1'),
     },
 }

@@ -24,12 +24,12 @@ def bench() -> None:
 
 def truth_callback(**given: Any) -> None:
     """Run the benchmark."""
-    from bids_interp.bench.design import Request, choose
+    from bids_interp.bench.design import BenchRequest, make_benchmark
     from bids_interp.levels.bench import run_bench
     from bids_interp.settings import Settings
 
-    benchmark = choose(
-        Request(
+    benchmark = make_benchmark(
+        BenchRequest(
             size=given['size'],
             scenarios=given['scenarios'],
             methods=given['methods'],

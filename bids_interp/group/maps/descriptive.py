@@ -1,4 +1,4 @@
-"""One pass over the maps of one direction and dose: voxels and regions at the same time."""
+"""Descriptive summary of the maps of one direction and dose, computed in one pass."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 
 from bids_interp.errors import ImageError
 from bids_interp.evaluation.stability import sign_agreement
-from bids_interp.group.maps.map_reader import Places, has_map, read_map
-from bids_interp.group.maps.named_regions import Regions
-from bids_interp.group.maps.stream import Running, merged
-from bids_interp.group.scans import Scan
+from bids_interp.group.maps.map_reader import MaskedGrid, has_map, read_map
+from bids_interp.group.maps.named_regions import NamedRegions
+from bids_interp.group.maps.stream import RunningStatistics, merge_statistics
+from bids_interp.group.scans import GroupScan
 
 logger = logging.getLogger('bids_interp')
 
 
 @dataclass
-class Described:
+class MapSummary:
     """Summary of the maps of one direction and dose.
 
     Parameters
@@ -28,22 +28,22 @@ class Described:
     name : str
         Direction and dose: ``'inject100'``.
     groups : dict
-        Group to its :class:`bids_interp.group.maps.stream.Running`; ``''`` is everybody.
+        Statistics of each group; ``''`` stands for all subjects.
     agreement : numpy.ndarray, optional
-        (V,) share of the folds with the sign of their mean; None where only one set of folds
-        explains everybody, so that the maps do not tell them apart.
+        (V,) share of the folds with the sign of their mean; None if the same folds explain all
+        subjects.
     images : list of str
-        Prefixes of the images whose maps entered, in order.
+        Prefixes of the images whose maps were used, in order.
     without : list of str
-        Prefixes of the images that have other maps, but not this one (another ``--dose``).
+        Prefixes of the images without this map (another ``--dose``).
     failed : dict
-        Prefix to what is wrong with its map.
+        Error messages by image prefix.
     means, changes : numpy.ndarray
         (N, R) mean log-Jacobian and relative volume change of each image and region.
     """
 
     name: str
-    groups: dict[str, Running]
+    groups: dict[str, RunningStatistics]
     agreement: np.ndarray | None
     images: list[str] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
@@ -52,75 +52,74 @@ class Described:
     changes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
-def describe_maps(
-    scans: Sequence[Scan],
+def summarise_maps(
+    scans: Sequence[GroupScan],
     name: str,
-    places: Places,
-    regions: Regions,
+    masked: MaskedGrid,
+    regions: NamedRegions,
     groups: Mapping[str, str],
-) -> Described:
-    """Read every map once and summarise it.
+) -> MapSummary:
+    """Summarise the maps of one direction and dose.
 
-    Memory: five arrays for each group and one for each set of folds, whatever the number of
-    images.
+    Memory: five arrays per group and one per set of folds, independent of the number of images.
 
     Parameters
     ----------
-    scans : sequence of Scan
-        Images that are in.
+    scans : sequence of GroupScan
+        Included images.
     name : str
         Direction and dose.
-    places : Places
-        Grid and mask.
-    regions : Regions
-        Regions on it.
+    masked : MaskedGrid
+        Grid and mask of the maps.
+    regions : NamedRegions
+        Regions on this grid.
     groups : mapping
-        Prefix to group; images without one count for everybody only.
+        Groups by image prefix; images without a group only count for all subjects.
 
     Raises
     ------
     ImageError
-        If no map at all can be read.
+        If no map can be read.
     """
-    size = int(places.inside.sum())
-    running: dict[str, Running] = {}
+    size = int(masked.inside.sum())
+    running: dict[str, RunningStatistics] = {}
     blocks: dict[str, tuple[int, np.ndarray]] = {}
-    there = [scan for scan in scans if has_map(scan, name)]
-    described = Described(name, {}, None)
-    described.without = [scan.prefix for scan in scans if not has_map(scan, name)]
+    available = [scan for scan in scans if has_map(scan, name)]
+    summary = MapSummary(name, {}, None)
+    summary.without = [scan.prefix for scan in scans if not has_map(scan, name)]
     means, changes = [], []
-    for scan, values in _read_ahead(there, name, places):
+    for scan, values in _read_ahead(available, name, masked):
         if isinstance(values, ImageError):
             logger.warning('%s', values.message)
-            described.failed[scan.prefix] = values.message
+            summary.failed[scan.prefix] = values.message
             continue
         group = groups.get(scan.prefix, '')
-        running.setdefault(group, Running(size)).add(values)
+        running.setdefault(group, RunningStatistics(size)).add(values)
         n, total = blocks.get(scan.block, (0, np.zeros(size, np.float32)))
         total += values
         blocks[scan.block] = n + 1, total
         mean, change = regions.measure(values)
         means.append(mean)
         changes.append(change)
-        described.images.append(scan.prefix)
-    if not described.images:
-        raise ImageError(f'No {name} map can be read: {next(iter(described.failed.values()), "")}')
-    described.groups = {'': merged(running.values())}
-    described.groups |= {group: part for group, part in sorted(running.items()) if group}
+        summary.images.append(scan.prefix)
+    if not summary.images:
+        raise ImageError(f'No {name} map can be read: {next(iter(summary.failed.values()), "")}')
+    summary.groups = {'': merge_statistics(running.values())}
+    summary.groups |= {group: part for group, part in sorted(running.items()) if group}
     if len(blocks) > 1:
-        described.agreement = sign_agreement(np.stack([s / n for n, s in blocks.values()]))
-    described.means, described.changes = np.array(means), np.array(changes)
-    return described
+        summary.agreement = sign_agreement(np.stack([s / n for n, s in blocks.values()]))
+    summary.means, summary.changes = np.array(means), np.array(changes)
+    return summary
 
 
 def _read_ahead(
-    scans: Sequence[Scan], name: str, places: Places
-) -> Iterator[tuple[Scan, np.ndarray | ImageError]]:
-    """Give the maps in order; the next one is read and decompressed in the meantime."""
+    scans: Sequence[GroupScan], name: str, masked: MaskedGrid
+) -> Iterator[tuple[GroupScan, np.ndarray | ImageError]]:
+    """Yield the maps in order, reading the next one in the background."""
 
-    def read(scan: Scan) -> np.ndarray | ImageError:
+    def read(scan: GroupScan) -> np.ndarray | ImageError:
         try:
-            return read_map(scan, name, places)
+            return read_map(scan, name, masked)
         except ImageError as error:
             return error
 

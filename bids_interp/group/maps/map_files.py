@@ -1,4 +1,4 @@
-"""Files of the descriptive part: maps, tables, and what each of them is."""
+"""Map files and tables of the descriptive summary, with their data dictionaries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import write_json, write_nifti, write_tsv
+from bids_interp.bids.write.atomic import Cell, write_json, write_tsv
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.sidecars import SIGN, Column
 from bids_interp.evaluation.stability import (
     MAGNITUDE,
@@ -18,70 +19,78 @@ from bids_interp.evaluation.stability import (
     reliable_voxels,
     sign_agreement,
 )
-from bids_interp.group.maps.descriptive import Described
-from bids_interp.group.maps.map_reader import Places
-from bids_interp.group.maps.stream import Running
-from bids_interp.group.plan import GroupPlan, file_label, training_folds
+from bids_interp.group.analysis import GroupAnalysis, file_label, training_folds
+from bids_interp.group.maps.descriptive import MapSummary
+from bids_interp.group.maps.map_reader import MaskedGrid
+from bids_interp.group.maps.stream import RunningStatistics
+from bids_interp.group.scans import IMAGE_COLUMNS
 
-#: Clusters smaller than this are not listed, mm^3.
+#: Minimum size of listed clusters, mm^3.
 CLUSTER_MM3 = 100.0
 
 _KINDS = {
-    'mean': 'Mean over the subjects of the log-Jacobian.',
-    'sd': 'Standard deviation between the subjects of the log-Jacobian (divided by n - 1).',
+    'mean': 'Mean log-Jacobian over subjects.',
+    'sd': 'Standard deviation of the log-Jacobian between subjects (divided by n - 1).',
     'samesign': 'Share of the subjects whose log-Jacobian has the sign of the mean.',
     'foldsamesign': 'Share of the folds whose mean log-Jacobian has the sign of the mean over '
     'folds.',
     'reliable': f'1 where |mean| >= {MAGNITUDE}, at least {100 * SAME_SIGN:.0f} % of the subjects '
-    'have the sign of the mean, and all folds have the same sign where their agreement is known; '
-    'nowhere if the classifier is not above chance (ExplanationWarranted). A description of these '
-    'subjects and these models, not a test.',
+    'have the sign of the mean, and all folds have the same sign (if their maps are available). '
+    'Empty if the classifier does not perform above chance (ExplanationWarranted). The mask '
+    'describes these subjects and models; it is not a statistical test.',
 }
 
 
-def known_agreement(
-    plan: GroupPlan, described: Described, places: Places
+def fold_agreement(
+    analysis: GroupAnalysis, summary: MapSummary, masked: MaskedGrid
 ) -> tuple[np.ndarray | None, str]:
-    """Sign agreement of the folds (V,), and where it is known from."""
-    if described.agreement is not None:
-        return described.agreement, 'the subjects that different folds explain'
-    direction = described.name[:-3]
-    folder = training_folds(plan.output_dir, plan.model)
+    """Return the sign agreement of the folds (V,), and its source."""
+    if summary.agreement is not None:
+        return summary.agreement, 'subjects explained by different folds'
+    direction = summary.name[:-3]
+    folder = training_folds(analysis.output_dir, analysis.model)
     paths = sorted(folder.glob(f'*desc-{direction}fold*_logjacobian.nii.gz')) if folder else []
     if len(paths) < 2:
-        return None, 'not known: the same folds explain everybody, each map is their mean'
+        return None, 'not available: each map is the mean over the same folds'
     from nilearn.image import resample_img
 
     maps = [
         np.asarray(
             resample_img(
                 str(path),
-                target_affine=places.grid.affine,
-                target_shape=places.grid.shape,
+                target_affine=masked.grid.affine,
+                target_shape=masked.grid.shape,
                 copy_header=False,
                 force_resample=True,
             ).dataobj,
             dtype=np.float32,
-        )[places.inside]
+        )[masked.inside]
         for path in paths
     ]
-    return sign_agreement(np.stack(maps)), 'the maps of the folds of the training'
+    return sign_agreement(np.stack(maps)), 'maps of each fold from the training'
 
 
-def map_path(plan: GroupPlan, places: Places, name: str, kind: str, group: str = '') -> Path:
-    """Path of a descriptive map."""
-    first = f'group-{file_label(group, sorted(set(plan.groups.values())))}_' if group else ''
+def map_path(
+    analysis: GroupAnalysis, masked: MaskedGrid, name: str, kind: str, group: str = ''
+) -> Path:
+    """Return the path of a descriptive map."""
+    first = f'group-{file_label(group, sorted(set(analysis.groups.values())))}_' if group else ''
     suffix = 'mask' if kind == 'reliable' else 'logjacobian'
-    return plan.folder / f'{first}space-{places.grid.space}_desc-{name}_stat-{kind}_{suffix}.nii.gz'
+    return (
+        analysis.folder
+        / f'{first}space-{masked.grid.space}_desc-{name}_stat-{kind}_{suffix}.nii.gz'
+    )
 
 
-def write_maps(plan: GroupPlan, described: Described, places: Places) -> dict[str, int]:
-    """Write all maps of one direction and dose; number of reliable voxels of each group."""
-    agreement, source = known_agreement(plan, described, places)
+def write_group_maps(
+    analysis: GroupAnalysis, summary: MapSummary, masked: MaskedGrid
+) -> dict[str, int]:
+    """Write all maps of one direction and dose; return the number of reliable voxels per group."""
+    agreement, source = fold_agreement(analysis, summary, masked)
     counts = {}
-    for group, running in described.groups.items():
-        # Models at chance agree, too: three folds have one sign in a quarter of all voxels.
-        voxels = reliable_voxels(running.mean, running.same_sign, agreement) & plan.warranted
+    for group, running in summary.groups.items():
+        # Models at chance also agree: three folds share the sign in a quarter of the voxels.
+        voxels = reliable_voxels(running.mean, running.same_sign, agreement) & analysis.warranted
         counts[group] = int(voxels.sum())
         content = {'mean': running.mean, 'samesign': running.same_sign, 'reliable': voxels}
         if running.n > 1:
@@ -89,62 +98,66 @@ def write_maps(plan: GroupPlan, described: Described, places: Places) -> dict[st
         if agreement is not None and not group:
             content['foldsamesign'] = agreement
         for kind, values in content.items():
-            path = map_path(plan, places, described.name, kind, group)
-            fields = _map_fields(plan, described, group, running, source)
+            path = map_path(analysis, masked, summary.name, kind, group)
+            fields = _map_fields(analysis, summary, group, running, source)
             write_json(sidecar_name(path), {'Description': _KINDS[kind], **fields})
-            data = places.filled(values)
+            data = masked.filled(values)
             dtype = np.uint8 if kind == 'reliable' else np.float32
-            write_nifti(path, data, places.grid.affine, template=True, dtype=dtype)
+            write_nifti(path, data, masked.grid.affine, template=True, dtype=dtype)
     return counts
 
 
 def _map_fields(
-    plan: GroupPlan, described: Described, group: str, running: Running, source: str
+    analysis: GroupAnalysis,
+    summary: MapSummary,
+    group: str,
+    running: RunningStatistics,
+    source: str,
 ) -> dict[str, Any]:
-    groups = plan.groups
-    kept = set(described.images)
+    groups = analysis.groups
+    kept = set(summary.images)
     return {
         'Sign': SIGN,
         'SkullStripped': True,
-        'Direction': described.name[:-3],
-        'Dose': int(described.name[-3:]) / 100,
+        'Direction': summary.name[:-3],
+        'Dose': int(summary.name[-3:]) / 100,
         'Group': group or 'all',
         'NumberOfSubjects': running.n,
         'FoldAgreement': source,
-        'Images': [p for p in described.images if not group or groups.get(p) == group],
+        'Images': [p for p in summary.images if not group or groups.get(p) == group],
         'LeftOut': {
-            **described.failed,
-            **dict.fromkeys(described.without, f'there is no map {described.name} of it'),
+            **summary.failed,
+            **dict.fromkeys(summary.without, f'map {summary.name} is missing'),
         },
         'Sources': [
-            f'bids::{path.relative_to(plan.output_dir).as_posix()}'
-            for scan in plan.included
+            f'bids::{path.relative_to(analysis.output_dir).as_posix()}'
+            for scan in analysis.included
             if scan.prefix in kept and (not group or groups.get(scan.prefix) == group)
-            if (path := scan.maps.get(described.name) or scan.velocity)
+            if (path := scan.maps.get(summary.name) or scan.velocity)
         ],
-        **plan.common(),
+        **analysis.common(),
     }
 
 
-def remove_stale(plan: GroupPlan) -> list[Path]:
-    """Remove what an earlier run with other options has left and this one will not write again.
+def remove_stale(analysis: GroupAnalysis) -> list[Path]:
+    """Remove outputs of earlier runs with other options that this run will not replace.
 
     Returns
     -------
     list of pathlib.Path
-        The files removed.
+        Removed files.
     """
-    groups = sorted(set(plan.groups.values()))
+    groups = sorted(set(analysis.groups.values()))
     labels = {file_label(group, groups) for group in groups}
-    columns = {file_label(column, [column]) for column in plan.choices.voxelwise}
-    stale = [*plan.folder.glob('change*.tsv'), *plan.folder.glob('change*.json')]
-    for path in plan.folder.glob('group-*_space-*'):
+    columns = {file_label(column, [column]) for column in analysis.choices.voxelwise}
+    stale = [*analysis.folder.glob('change*.tsv'), *analysis.folder.glob('change*.json')]
+    for path in analysis.folder.glob('group-*_space-*'):
         if path.name.split('_')[0].removeprefix('group-') not in labels:
             stale.append(path)
-    for path in plan.folder.glob('*_statmap.*'):
+    for path in analysis.folder.glob('*_statmap.*'):
         name = path.name.partition('_desc-')[2].partition('_')[0]
         is_wanted = (
-            bool(plan.choices.null_models)
+            bool(analysis.choices.null_models)
             if name.endswith('BeyondChance')
             else any(name.endswith(f'On{column}') for column in columns)
         )
@@ -155,17 +168,17 @@ def remove_stale(plan: GroupPlan) -> list[Path]:
     return stale
 
 
-def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
-    """Clusters of the mean map of everybody with their peaks in mm (nilearn).
+def cluster_rows(summary: MapSummary, masked: MaskedGrid) -> list[dict[str, Cell]]:
+    """Return the clusters of the mean map over all subjects with their peaks in mm (nilearn).
 
-    Voxels whose mean change reaches :data:`bids_interp.group.maps.stream.MAGNITUDE`; large grids
-    are looked at in every second voxel.
+    Clusters consist of voxels whose mean reaches
+    :data:`bids_interp.evaluation.stability.MAGNITUDE`. Fine grids are subsampled to about 2 mm.
     """
     from nilearn.reporting import get_clusters_table
 
-    step = max(1, int(2.0 / float(places.grid.spacing.min())))
-    volume = places.filled(described.groups[''].mean)[::step, ::step, ::step]
-    affine = places.grid.affine @ np.diag([step, step, step, 1.0])
+    step = max(1, int(2.0 / float(masked.grid.spacing.min())))
+    volume = masked.filled(summary.groups[''].mean)[::step, ::step, ::step]
+    affine = masked.grid.affine @ np.diag([step, step, step, 1.0])
     import nibabel as nib
 
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
@@ -180,12 +193,12 @@ def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
             two_sided=True,
             min_distance=10.0,
         )
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for row in table.to_dict('records'):
         size = row['Cluster Size (mm3)']
         rows.append(
             {
-                'map': described.name,
+                'map': summary.name,
                 'cluster': str(row['Cluster ID']),
                 'x': float(row['X']),
                 'y': float(row['Y']),
@@ -198,32 +211,30 @@ def cluster_rows(described: Described, places: Places) -> list[dict[str, Any]]:
     return rows
 
 
-#: Data dictionaries.
 CLUSTER_COLUMNS: dict[str, Column] = {
     'map': {'Description': 'Direction and dose in percent.'},
-    'cluster': {'Description': 'Number of the cluster; letters mark further peaks in it.'},
-    'x': {'Description': 'To the right.', 'Units': 'mm'},
-    'y': {'Description': 'To the front.', 'Units': 'mm'},
-    'z': {'Description': 'To the top.', 'Units': 'mm'},
+    'cluster': {
+        'Description': 'Number of the cluster; letters mark additional peaks in the same cluster.'
+    },
+    'x': {'Description': 'World coordinate, positive to the right.', 'Units': 'mm'},
+    'y': {'Description': 'World coordinate, positive to the front.', 'Units': 'mm'},
+    'z': {'Description': 'World coordinate, positive upwards.', 'Units': 'mm'},
     'peak_logj': {'Description': 'Mean log-Jacobian at the peak.', 'Units': '1'},
     'peak_pct': {'Description': 'Volume change at the peak.', 'Units': 'percent'},
-    'size_mm3': {'Description': 'Size of the cluster; only in its first row.', 'Units': 'mm^3'},
+    'size_mm3': {'Description': 'Size of the cluster, only in its first row.', 'Units': 'mm^3'},
 }
 INCLUSION_COLUMNS: dict[str, Column] = {
-    'participant_id': {'Description': 'Participant.'},
-    'session_id': {'Description': 'Session.'},
-    'image': {'Description': 'Name of the T1w image without suffix.'},
-    'group': {'Description': 'Group (--group-by).'},
-    'included': {'Description': 'Whether its maps are in the summaries.'},
-    'reason': {'Description': 'Why not, or what is to be known of it.'},
+    **IMAGE_COLUMNS,
+    'included': {'Description': 'Whether the maps of the image are included in the summaries.'},
+    'reason': {'Description': 'Reason for exclusion, or a remark about an included image.'},
     'in_training_set': {'Description': 'Whether the model was trained with the subject.'},
     'folds': {
-        'Description': 'Folds that explain it; none of them was trained with it, unless the reason '
-        'says so.'
+        'Description': 'Folds that explain the image; none of them was trained with it, unless the '
+        'column reason says otherwise.'
     },
-    'model': {'Description': 'Model that explained it.'},
-    'model_hash': {'Description': 'Its hash.'},
-    'version': {'Description': 'Version of bids_interp that made its derivatives.'},
+    'model': {'Description': 'Name of the model that explained the image.'},
+    'model_hash': {'Description': 'Hash of the model.'},
+    'version': {'Description': 'Version of bids_interp that wrote the derivatives.'},
 }
 
 

@@ -1,4 +1,4 @@
-"""Maps of single subjects, read one at a time."""
+"""Map reader: log-Jacobian maps of single subjects inside a common mask."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from pathlib import Path
 import numpy as np
 
 from bids_interp.errors import ImageError
-from bids_interp.group.scans import Scan
+from bids_interp.group.scans import GroupScan
 from bids_interp.spatial.grid import Grid
 from bids_interp.spatial.mask import brain_voxels
 
-#: Brains that the mask is made of; more change nothing.
+#: Number of brains used for the mask; more make no difference.
 MASK_BRAINS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """The voxels that are summarised.
+class MaskedGrid:
+    """Grid and brain mask of the summarised maps.
 
     Parameters
     ----------
     grid : Grid
-        Of the maps; its space is the template's name.
+        Grid of the maps; its space is the name of the template.
     inside : numpy.ndarray
-        (X, Y, Z) bool.
+        (X, Y, Z) brain mask.
     """
 
     grid: Grid
     inside: np.ndarray
 
     def filled(self, values: np.ndarray) -> np.ndarray:
-        """Values (V,) as a map (X, Y, Z), 0 outside."""
+        """Return the values (V,) as a map (X, Y, Z), 0 outside the mask."""
         volume = np.zeros(self.grid.shape, np.float32)
         volume[self.inside] = values
         return volume
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Voxels of a NIfTI file as float32.
+    """Read the voxels of a NIfTI file as float32.
 
     Raises
     ------
@@ -59,54 +59,54 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_field(path: Path) -> np.ndarray:
-    """Velocity (3, X, Y, Z) in mm from a 5-D vector image."""
+    """Read a vector field (3, X, Y, Z) in mm from a 5-D vector image."""
     data = read_array(path)
     if data.ndim != 5 or data.shape[3:] != (1, 3):
-        raise ImageError(f'{path} is no vector image (X, Y, Z, 1, 3).')
+        raise ImageError(f'{path} is not a vector image (X, Y, Z, 1, 3).')
     return np.moveaxis(data[..., 0, :], -1, 0)
 
 
-def has_map(scan: Scan, name: str) -> bool:
-    """Whether there is a map, or a velocity field where no map at all was written."""
+def has_map(scan: GroupScan, name: str) -> bool:
+    """Return whether an image has a map, or a velocity field if no map was written."""
     return name in scan.maps or (
         not scan.maps and scan.velocity is not None and name.startswith('inject')
     )
 
 
-def read_map(scan: Scan, name: str, places: Places) -> np.ndarray:
-    """Log-Jacobian of one image inside the mask, (V,) float32.
+def read_map(scan: GroupScan, name: str, masked: MaskedGrid) -> np.ndarray:
+    """Read the log-Jacobian of one image inside the mask, (V,) float32.
 
     Parameters
     ----------
-    scan : Scan
-        The image.
+    scan : GroupScan
+        Image.
     name : str
         Direction and dose, such as ``'inject100'``.
-    places : Places
-        Where.
+    masked : MaskedGrid
+        Grid and mask of the maps.
 
     Raises
     ------
     ImageError
-        If the file is damaged or holds values that are not finite.
+        If the file is missing, damaged or contains values that are not finite.
     """
     path = scan.maps.get(name) or scan.velocity
     if path is None or not has_map(scan, name):
-        raise ImageError(f'There is no map {name} of {scan.prefix}.')
+        raise ImageError(f'{scan.prefix} has no map {name}.')
     if name in scan.maps:
-        values = read_array(path)[places.inside]
+        values = read_array(path)[masked.inside]
     else:
-        values = _from_velocity(read_field(path), name, places.grid)[places.inside]
+        values = _from_velocity(read_field(path), name, masked.grid)[masked.inside]
     if not np.isfinite(values).all():
         raise ImageError(
-            f'{path} holds values that are not finite.',
+            f'{path} contains values that are not finite.',
             'Delete it and run the participant level again.',
         )
     return values
 
 
 def _from_velocity(velocity: np.ndarray, name: str, grid: Grid) -> np.ndarray:
-    """Log-Jacobian (X, Y, Z) on the grid of the model, where no map was written."""
+    """Return the log-Jacobian (X, Y, Z) of a velocity field, on the grid of the model."""
     import torch
 
     from bids_interp.spatial import exponential, log_jacobian
@@ -117,26 +117,26 @@ def _from_velocity(velocity: np.ndarray, name: str, grid: Grid) -> np.ndarray:
         return log_jacobian(exponential(field[None], grid), grid)[0, 0].numpy()
 
 
-def names_of_maps(scans: Sequence[Scan]) -> list[str]:
-    """Directions and doses that there are maps of: ``inject`` first, the largest dose first."""
+def map_names(scans: Sequence[GroupScan]) -> list[str]:
+    """Return the directions and doses of the maps: ``inject`` first, largest dose first."""
     names = {name for scan in scans for name in scan.maps}
     return sorted(names, key=lambda name: (name[:-3], -int(name[-3:]))) or ['inject100']
 
 
-def find_places(scans: Sequence[Scan]) -> Places:
-    """Grid of the maps and voxels inside at least half of some brains.
+def find_masked_grid(scans: Sequence[GroupScan]) -> MaskedGrid:
+    """Return the grid of the maps with the voxels inside at least half of the first brains.
 
-    Which brains does not depend on their groups: they are the first ones.
+    The choice of brains does not depend on their groups.
 
     Parameters
     ----------
-    scans : sequence of Scan
-        Those that are in.
+    scans : sequence of GroupScan
+        Included images.
     """
     import nibabel as nib
 
     if scans[0].grid is None:
-        raise ImageError(f'There is no map of {scans[0].prefix}.')
+        raise ImageError(f'{scans[0].prefix} has no map.')
     space, shape, affine = scans[0].grid
     grid = Grid(shape, np.reshape(affine, (4, 4)), space)
     counts, n = np.zeros(shape, np.int32), 0
@@ -150,16 +150,16 @@ def find_places(scans: Sequence[Scan]) -> Places:
     inside = counts * 2 >= n if n else np.ones(shape, bool)
     if n and not inside.any():
         raise ImageError(f'The brains of the first {n} images do not overlap.')
-    return Places(grid, inside)
+    return MaskedGrid(grid, inside)
 
 
 def _inside_of(brain: np.ndarray) -> np.ndarray:
-    """Voxels of a stripped brain; normalised intensities may be negative inside."""
+    """Return the voxels of a stripped brain; normalised intensities may be negative."""
     return np.abs(brain) > 1e-6 if brain.min() < 0 else brain_voxels(brain)
 
 
-def _brain_on(scan: Scan, shape: Sequence[int]) -> Path | None:
-    """Brain of a subject on the grid of the maps."""
+def _brain_on(scan: GroupScan, shape: Sequence[int]) -> Path | None:
+    """Return the brain of a subject on the grid of the maps."""
     import nibabel as nib
 
     stem = f'{scan.prefix}_space-{scan.space}'

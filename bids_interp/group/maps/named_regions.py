@@ -1,4 +1,4 @@
-"""Named regions on the grid of the maps: embedded, of a file, or of TemplateFlow."""
+"""Named regions on the grid of the maps: built-in, from a file, or from TemplateFlow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from bids_interp.bids.read.scan_files import read_table
 from bids_interp.errors import ImageError, TemplateError, UsageError
-from bids_interp.group.maps.map_reader import Places
+from bids_interp.group.maps.map_reader import MaskedGrid
 from bids_interp.spatial.grid import Grid
 
 _SIDES = (
@@ -27,19 +27,19 @@ INDEX_COLUMNS = ('index', 'id', 'value')
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
-    """Regions as voxels of the mask.
+class NamedRegions:
+    """Regions as voxels inside the mask.
 
     Parameters
     ----------
     names : list of (str, str)
-        Region and side: ``('hippocampus', 'left')``, ``('brainstem', 'midline')``.
+        Regions and sides: ``('hippocampus', 'left')``, ``('brainstem', 'midline')``.
     members : scipy.sparse.csr_array
-        (R, V) 1 where a voxel of the mask is in a region; regions may overlap.
+        (R, V) membership of the voxels; regions may overlap.
     voxel_mm3 : float
         Volume of a voxel.
     source : str
-        Where they come from.
+        Origin of the regions.
     """
 
     names: list[tuple[str, str]]
@@ -49,93 +49,92 @@ class Regions:
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """Voxels of each region, (R,)."""
+        """Return the number of voxels of each region, (R,)."""
         return np.asarray(self.members.sum(axis=1)).ravel()
 
     @cached_property
     def _used(self) -> tuple[np.ndarray, csr_array]:
-        """Voxels that are in any region, and the members among them."""
+        """Return the voxels in any region, and their memberships."""
         used = np.unique(self.members.indices)
         return used, csr_array(self.members[:, used])
 
     def measure(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean log-Jacobian and mean volume change of each region.
+        """Return the mean log-Jacobian and mean volume change of each region.
 
         Parameters
         ----------
         values : numpy.ndarray
-            (V,) log-Jacobian in the mask.
+            (V,) log-Jacobian inside the mask.
 
         Returns
         -------
         numpy.ndarray, numpy.ndarray
-            (R,) mean of the logarithm; (R,) mean of ``exp(logJ) - 1``, the relative change of the
-            region's volume under the forward map.
+            (R,) mean log-Jacobian; (R,) mean of ``exp(logJ) - 1``, the relative volume change.
         """
         used, members = self._used
         own = values[used].astype(np.float64)
         return members @ own / self.sizes, members @ np.expm1(own) / self.sizes
 
 
-def side_of(name: str) -> tuple[str, str]:
+def split_side(name: str) -> tuple[str, str]:
     """Split a name into region and side.
 
     Examples
     --------
-    >>> side_of('Left-Thalamus'), side_of('hippocampus_R'), side_of('Brain-Stem')
+    >>> split_side('Left-Thalamus'), split_side('hippocampus_R'), split_side('Brain-Stem')
     (('Thalamus', 'left'), ('hippocampus', 'right'), ('Brain-Stem', 'midline'))
     """
     for pattern, side in _SIDES:
         match = pattern.match(name.strip())
         if match:
-            return match[2] if match[1].lower() in _WORDS else match[1], side
+            return match[2] if match[1].lower() in _SIDE_NAMES else match[1], side
     return name.strip(), 'midline'
 
 
-_WORDS = {'left', 'right', 'lh', 'rh', 'l', 'r'}
+_SIDE_NAMES = {'left', 'right', 'lh', 'rh', 'l', 'r'}
 
 
 def find_regions(
-    places: Places, atlas: str | None, labels: Path | None, *, offline: bool = True
-) -> Regions:
-    """Regions for the tables.
+    masked: MaskedGrid, atlas: str | None, labels: Path | None, *, offline: bool = True
+) -> NamedRegions:
+    """Return the regions for the tables.
 
     Parameters
     ----------
-    places : Places
+    masked : MaskedGrid
         Grid and mask of the maps.
     atlas : str, optional
-        File with integers in the template's space, or name of an atlas in TemplateFlow.
+        Label image in template space, or name of an atlas in TemplateFlow.
     labels : pathlib.Path, optional
-        Table of its names.
+        Table of region names.
     offline : bool
-        Do not ask the network for an atlas of TemplateFlow.
+        Do not download an atlas from TemplateFlow.
 
     Raises
     ------
     UsageError
-        If there is no atlas or table of that name, or they do not fit each other.
+        If atlas or table is missing or invalid, or they do not match.
     TemplateError
-        If an atlas of TemplateFlow cannot be had.
+        If the TemplateFlow atlas is not available.
     """
     if atlas is None:
-        return embedded_regions(places)
+        return embedded_regions(masked)
     path = Path(atlas).expanduser()
     if not path.is_file():
-        path, found = _from_templateflow(atlas, places.grid.space, offline)
+        path, found = _from_templateflow(atlas, masked.grid.space, offline)
         labels = labels or found
-    labels = labels or _beside(path)
-    return _from_image(path, labels, places)
+    labels = labels or _table_next_to(path)
+    return _from_image(path, labels, masked)
 
 
-def embedded_regions(places: Places) -> Regions:
-    """The coarse regions of the package; none where the template is not in MNI space."""
+def embedded_regions(masked: MaskedGrid) -> NamedRegions:
+    """Return the coarse built-in regions; none if the template is not in MNI space."""
     from bids_interp.phantom.regions.coarse import SHOWN_REGIONS, laterality, region_distance
 
     names: list[tuple[str, str]] = []
     masks: list[np.ndarray] = []
-    if places.grid.space.startswith('MNI'):
-        points = places.grid.world_coordinates()[:, places.inside]
+    if masked.grid.space.startswith('MNI'):
+        points = masked.grid.world_coordinates()[:, masked.inside]
         for region in SHOWN_REGIONS:
             sides = ('midline',) if laterality(region) == 'midline' else ('left', 'right')
             for side in sides:
@@ -145,12 +144,12 @@ def embedded_regions(places: Places) -> Regions:
                 mask[near] = region_distance(full, points[:, near]) < 0
                 names.append((region, side))
                 masks.append(mask)
-    source = 'coarse ellipsoids in MNI152 space that come with bids_interp; no segmentation'
-    return _regions(names, masks, places, source)
+    source = 'coarse built-in ellipsoids in MNI152 space, not a segmentation'
+    return _regions(names, masks, masked, source)
 
 
 def _near(region: str, side: str, points: np.ndarray) -> np.ndarray:
-    """Indices of the points in the boxes around a region's parts: the others need no distance."""
+    """Return the indices of the points in the bounding boxes of a region's parts."""
     from bids_interp.phantom.regions.coarse import REGIONS
 
     near = np.zeros(points.shape[1], bool)
@@ -161,20 +160,20 @@ def _near(region: str, side: str, points: np.ndarray) -> np.ndarray:
 
 
 def _regions(
-    names: list[tuple[str, str]], masks: list[np.ndarray], places: Places, source: str
-) -> Regions:
+    names: list[tuple[str, str]], masks: list[np.ndarray], masked: MaskedGrid, source: str
+) -> NamedRegions:
     kept = [index for index, mask in enumerate(masks) if mask.any()]
-    size = int(places.inside.sum())
+    size = int(masked.inside.sum())
     rows = np.stack([masks[index] for index in kept]) if kept else np.zeros((0, size), bool)
-    return Regions(
+    return NamedRegions(
         [names[index] for index in kept],
         csr_array(rows.astype(np.float32)),
-        places.grid.voxel_volume,
+        masked.grid.voxel_volume,
         source,
     )
 
 
-def _from_image(path: Path, labels: Path | None, places: Places) -> Regions:
+def _from_image(path: Path, labels: Path | None, masked: MaskedGrid) -> NamedRegions:
     import nibabel as nib
     from nilearn.image import resample_img
 
@@ -185,57 +184,56 @@ def _from_image(path: Path, labels: Path | None, places: Places) -> Regions:
         raise ImageError(f'--atlas {path} cannot be read: {error}.') from error
     if values.ndim != 3 or not np.allclose(values, np.rint(values)):
         raise UsageError(
-            f'--atlas {path} is no three-dimensional image of whole numbers.',
-            'Probabilistic atlases must be cut first: each voxel its most probable region.',
+            f'--atlas {path} is not a three-dimensional image of integer labels.',
+            'Convert a probabilistic atlas to its maximum probability labels first.',
         )
     moved = resample_img(
         nib.Nifti1Image(np.rint(values).astype(np.int32), image.affine),
-        target_affine=places.grid.affine,
-        target_shape=places.grid.shape,
+        target_affine=masked.grid.affine,
+        target_shape=masked.grid.shape,
         interpolation='nearest',
         copy_header=False,
         force_resample=True,
     )
-    inside = np.asarray(moved.dataobj)[places.inside]
-    there = [int(value) for value in np.unique(inside) if value != 0]
-    if not there:
+    inside = np.asarray(moved.dataobj)[masked.inside]
+    present = [int(value) for value in np.unique(inside) if value != 0]
+    if not present:
         raise UsageError(
             f'--atlas {path} has no region inside the brain mask of the group.',
-            f'It must lie in the space of the model: {places.grid.space}.',
+            f'The atlas must be in the space of the model: {masked.grid.space}.',
         )
-    words = _read_names(labels) if labels else {}
-    unknown = [value for value in there if value not in words]
-    if labels and len(unknown) == len(there):
-        raise UsageError(f'--atlas-labels {labels} names none of the regions of {path}.')
-    names = [side_of(words.get(value, f'region {value}')) for value in there]
-    return _regions(names, [inside == value for value in there], places, path.name)
+    listed = _read_names(labels) if labels else {}
+    if labels and not any(value in listed for value in present):
+        raise UsageError(f'--atlas-labels {labels} lists none of the regions of {path}.')
+    names = [split_side(listed.get(value, f'region {value}')) for value in present]
+    return _regions(names, [inside == value for value in present], masked, path.name)
 
 
 def _read_names(path: Path) -> dict[int, str]:
     if not path.is_file():
-        raise UsageError(f'--atlas-labels {path} is not there.')
+        raise UsageError(f'--atlas-labels {path} does not exist.')
     rows = read_table(path)
     columns = {name.lower(): name for name in (rows[0] if rows else {})}
     index = next((columns[name] for name in INDEX_COLUMNS if name in columns), None)
-    words = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
-    if index is None or words is None:
+    label = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
+    if index is None or label is None:
         raise UsageError(
-            f'--atlas-labels {path} has no columns index and name.',
-            'The file is a table with tabs between its columns.',
+            f'--atlas-labels {path} lacks the column index or name.',
+            'Provide a tab-separated table with these columns.',
         )
     try:
-        return {int(float(row[index])): row[words] for row in rows}
+        return {int(float(row[index])): row[label] for row in rows}
     except ValueError as error:
         raise UsageError(f'--atlas-labels {path}: {error}.') from error
 
 
-def _beside(path: Path) -> Path | None:
+def _table_next_to(path: Path) -> Path | None:
     table = path.with_name(path.name.split('.', 1)[0] + '.tsv')
     return table if table.is_file() else None
 
 
 def _from_templateflow(name: str, space: str, offline: bool) -> tuple[Path, Path | None]:
-    """Image and table of an atlas, at 1 mm where there is a choice."""
+    """Return image and table of an atlas, preferably at 1 mm."""
     from bids_interp.anatomical.templates import flow_home
 
     folder = flow_home() / f'tpl-{space}'
@@ -246,36 +244,36 @@ def _from_templateflow(name: str, space: str, offline: bool) -> tuple[Path, Path
         if path.stat().st_size
     ]
     if not found and not offline:
-        found = _fetched(name, space)
+        found = _download(name, space)
     if not found:
         raise TemplateError(
-            f'--atlas {name}: there is neither such a file nor such an atlas in {folder}.',
-            'Give the path of a label image, or leave the option out for the embedded regions.',
+            f'--atlas {name} is neither a file nor an atlas in {folder}.',
+            'Give the path of a label image, or omit the option to use the built-in regions.',
         )
     stem = re.sub(r'_res-\w+?(?=_)', '', found[0].name).removesuffix('.nii.gz')
     table = found[0].with_name(f'{stem}.tsv')
     return found[0], table if table.is_file() and table.stat().st_size else None
 
 
-def _fetched(name: str, space: str) -> list[Path]:
+def _download(name: str, space: str) -> list[Path]:
     try:
         from templateflow import api
 
         found: Any = api.get(space, atlas=name, suffix='dseg', resolution=1, extension='.nii.gz')
         api.get(space, atlas=name, suffix='dseg', extension='.tsv')
     except Exception as error:  # the client raises whatever its transport raises
-        raise TemplateError(f'The atlas {name} could not be fetched: {error}.') from error
+        raise TemplateError(f'The atlas {name} could not be downloaded: {error}.') from error
     return [Path(path) for path in (found if isinstance(found, list) else [found])]
 
 
-def save_where(path: Path, places: Places, regions: Regions) -> Path:
-    """Keep mask and regions, which every map needs."""
+def save_grid_regions(path: Path, masked: MaskedGrid, regions: NamedRegions) -> Path:
+    """Save grid, mask and regions for the nodes that read maps."""
     members = regions.members
     np.savez(
         path,
-        inside=places.inside,
-        affine=places.grid.affine,
-        space=places.grid.space,
+        inside=masked.inside,
+        affine=masked.grid.affine,
+        space=masked.grid.space,
         names=np.array(regions.names, dtype=str).reshape(-1, 2),
         data=members.data,
         indices=members.indices,
@@ -287,14 +285,14 @@ def save_where(path: Path, places: Places, regions: Regions) -> Path:
     return path
 
 
-def load_where(path: str | Path) -> tuple[Places, Regions]:
-    """Undo :func:`save_where`."""
+def load_grid_regions(path: str | Path) -> tuple[MaskedGrid, NamedRegions]:
+    """Load the file of :func:`save_grid_regions`."""
     with np.load(path) as kept:
         inside = kept['inside']
         shape = (inside.shape[0], inside.shape[1], inside.shape[2])
-        places = Places(Grid(shape, kept['affine'], str(kept['space'])), inside)
+        masked = MaskedGrid(Grid(shape, kept['affine'], str(kept['space'])), inside)
         members = csr_array(
             (kept['data'], kept['indices'], kept['indptr']), shape=tuple(kept['shape'])
         )
         names = [(str(region), str(side)) for region, side in kept['names']]
-        return places, Regions(names, members, float(kept['voxel_mm3']), str(kept['source']))
+        return masked, NamedRegions(names, members, float(kept['voxel_mm3']), str(kept['source']))

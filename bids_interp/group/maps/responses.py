@@ -1,34 +1,43 @@
-"""Answers of the classifiers before and after simulation, of all subjects together."""
+"""Responses of the classifiers to the simulations, summarised over subjects."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 
 from bids_interp.bids.read.dose_response import by_dose, read_response
 from bids_interp.bids.read.scan_files import ScanFiles
+from bids_interp.bids.write.atomic import Cell
 from bids_interp.bids.write.sidecars import Column
-from bids_interp.group.plan import GroupPlan
+from bids_interp.group.analysis import GroupAnalysis
 
 RESPONSE_COLUMNS: dict[str, Column] = {
-    'group': {'Description': 'Group; "all" is everybody.'},
-    'dose': {'Description': 'Negative: removed; 0: as scanned; positive: injected.', 'Units': '1'},
-    'n': {'Description': 'Subjects.'},
-    'probability': {'Description': 'Mean over subjects (of the mean over folds).', 'Units': '1'},
-    'probability_sd': {'Description': 'Standard deviation between subjects.', 'Units': '1'},
+    'group': {'Description': 'Group; "all" stands for all subjects.'},
+    'dose': {
+        'Description': 'Dose: negative for remove, 0 for the observed image, positive for inject.',
+        'Units': '1',
+    },
+    'n': {'Description': 'Number of subjects.'},
+    'probability': {
+        'Description': 'Mean probability over subjects (of the mean over folds).',
+        'Units': '1',
+    },
+    'probability_sd': {
+        'Description': 'Standard deviation of the probability between subjects.',
+        'Units': '1',
+    },
     'logit': {'Description': 'Mean logit over subjects.', 'Units': '1'},
-    'logit_sd': {'Description': 'Standard deviation between subjects.', 'Units': '1'},
+    'logit_sd': {'Description': 'Standard deviation of the logit between subjects.', 'Units': '1'},
 }
 
 
-def response_rows(plan: GroupPlan) -> list[dict[str, Any]]:
-    """Mean dose response of everybody and of each group."""
-    groups = plan.groups
+def response_rows(analysis: GroupAnalysis) -> list[dict[str, Cell]]:
+    """Return the mean dose response of all subjects and of each group."""
+    groups = analysis.groups
     values: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
-    for scan in plan.included:
-        rows = read_response(ScanFiles(plan.output_dir, scan.prefix))
+    for scan in analysis.included:
+        rows = read_response(ScanFiles(analysis.output_dir, scan.prefix))
         doses, logits = by_dose(rows, 'logit')
         _, probabilities = by_dose(rows, 'probability')
         if len(probabilities) != len(doses):
@@ -56,14 +65,14 @@ def response_rows(plan: GroupPlan) -> list[dict[str, Any]]:
     return table
 
 
-def logit_rows(plan: GroupPlan) -> list[dict[str, Any]]:
-    """Mean logit of each subject as scanned and after each simulation."""
-    groups = plan.groups
+def logit_rows(analysis: GroupAnalysis) -> list[dict[str, Cell]]:
+    """Return the mean logit of each subject, observed and after each simulation."""
+    groups = analysis.groups
     rows = []
-    for scan in plan.included:
-        answers = scan.prediction
-        observed = answers.observed.logit_mean if answers else None
-        simulated = answers.simulated if answers else {}
+    for scan in analysis.included:
+        prediction = scan.prediction
+        observed = prediction.observed.logit_mean if prediction else None
+        simulated = prediction.simulated if prediction else {}
         after = {name: answer.logit_mean for name, answer in simulated.items()}
         row = {'image': scan.prefix, 'group': groups.get(scan.prefix, 'all'), 'observed': observed}
         rows.append({**row, **after})

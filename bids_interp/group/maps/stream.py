@@ -1,4 +1,4 @@
-"""Means and spreads of maps, one map at a time: memory does not grow with their number."""
+"""Stream statistics of maps, one map at a time: memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-#: Values that are updated together: few enough to stay in the cache of a core.
+#: Number of values updated together, small enough for the cache of a core.
 CHUNK = 1 << 15
 
 
 @dataclass
-class Running:
-    """Mean, spread and signs of maps that come one after the other (Welford 1962).
+class RunningStatistics:
+    """Running mean, standard deviation and signs of maps (Welford 1962).
 
     Parameters
     ----------
     size : int
-        Values of each map.
+        Number of values of each map.
     """
 
     size: int
@@ -35,11 +35,11 @@ class Running:
         self.negative = np.zeros(self.size, np.int32)
 
     def add(self, values: np.ndarray) -> None:
-        """Take one map (size,) in.
+        """Add one map (size,).
 
         Examples
         --------
-        >>> running = Running(1)
+        >>> running = RunningStatistics(1)
         >>> for value in (1.0, 2.0, 6.0):
         ...     running.add(np.array([value]))
         >>> running.mean.tolist(), running.sd.round(4).tolist()
@@ -57,24 +57,24 @@ class Running:
 
     @property
     def sd(self) -> np.ndarray:
-        """Standard deviation between maps (divided by n - 1); NaN with fewer than two."""
+        """Return the standard deviation between maps (divided by n - 1); NaN for fewer than two."""
         if self.n < 2:
             return np.full(self.size, np.nan)
         return np.sqrt(self.squares / (self.n - 1))
 
     @property
     def same_sign(self) -> np.ndarray:
-        """Share of the maps that have the sign of the mean."""
+        """Return the share of the maps with the sign of the mean."""
         agreeing = np.where(self.mean > 0, self.positive, self.negative)
         return np.where(self.mean == 0, 0.0, agreeing / max(self.n, 1))
 
 
-def merged(parts: Iterable[Running]) -> Running:
-    """Put parts together as if all their maps had come to one (Chan, Golub and LeVeque 1983)."""
+def merge_statistics(parts: Iterable[RunningStatistics]) -> RunningStatistics:
+    """Merge statistics of disjoint sets of maps (Chan, Golub and LeVeque 1983)."""
     parts = [part for part in parts if part.n]
     if not parts:
-        raise ValueError('There is nothing to put together.')
-    total = Running(parts[0].size)
+        raise ValueError('There are no maps to merge.')
+    total = RunningStatistics(parts[0].size)
     for part in parts:
         n = total.n + part.n
         step = part.mean - total.mean

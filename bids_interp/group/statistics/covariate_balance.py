@@ -1,4 +1,4 @@
-"""How covariates lie in the groups: what could pass for a difference between them."""
+"""Covariate balance between groups, as a check for confounds."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import numpy as np
 from bids_interp.bids.read.participants import as_numbers
 from bids_interp.bids.write.sidecars import Column
 
-CONFOUND_COLUMNS: dict[str, Column] = {
-    'covariate': {'Description': 'Covariate.'},
-    'group': {'Description': 'Group; "all" is everybody.'},
-    'n': {'Description': 'Subjects with a value.'},
-    'summary': {'Description': 'Mean and standard deviation, or the number of each level.'},
+BALANCE_COLUMNS: dict[str, Column] = {
+    'covariate': {'Description': 'Name of the covariate.'},
+    'group': {'Description': 'Group; "all" stands for all subjects.'},
+    'n': {'Description': 'Number of subjects with a value.'},
+    'summary': {'Description': 'Mean and standard deviation, or the number of subjects per level.'},
     'imbalance': {
-        'Description': 'How unlike the groups are: of numbers the range of the group means over '
-        'the standard deviation within groups; of levels the largest difference of a share. A '
-        'description, no test.',
+        'Description': 'Imbalance between the groups. Numbers: range of the group means divided by '
+        'the standard deviation within groups. Levels: largest difference in the share of a level. '
+        'Descriptive, not a test.',
         'Units': '1',
     },
     'r_score': {
-        'Description': 'Correlation of a number with the expression score inside the group.',
+        'Description': 'Correlation of a numeric covariate with the expression score in the group.',
         'Units': '1',
     },
 }
 
 
-def confound_rows(
+def balance_rows(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str], levels: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Summary of each covariate in each group.
+    """Return the summary of each covariate in each group.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Table of the scores, one row per subject.
+        Score table, one row per subject.
     names : sequence of str
         Covariates.
     levels : sequence of str
-        Those whose values are names even where they are written as numbers.
+        Covariates that are categorical even if written as numbers.
     """
     groups = sorted({str(row['group']) for row in rows if row['group'] is not None})
     table = []

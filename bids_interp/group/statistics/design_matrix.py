@@ -1,4 +1,4 @@
-"""Design of a linear model: who is complete, what is constant, what is collinear."""
+"""Design matrix of a linear model: complete cases, constant and collinear variables."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from bids_interp.bids.read.participants import as_numbers
 from bids_interp.errors import UsageError
 
-#: Fewer residual degrees of freedom than this are not tested.
+#: Minimum residual degrees of freedom for a test.
 MIN_DF = 5
-#: Reason of a variable that every image lacks.
-NO_VALUES = 'nobody has a value'
+#: Reason for a variable without any value.
+NO_VALUES = 'no subject has a value'
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Term:
     Parameters
     ----------
     name : str
-        Its column.
+        Name of the variable.
     columns : numpy.ndarray
-        (N, d) numbers, centred; indicators of all levels but the first where it has levels.
+        (N, d) centred numbers, or centred indicators of all levels but the first.
     levels : tuple of str
         Levels in order, the reference first; empty for numbers.
     """
@@ -36,7 +36,7 @@ class Term:
 
     @property
     def contrast(self) -> str:
-        """What its effect compares."""
+        """Return the comparison that the effect describes."""
         if not self.levels:
             return f'per unit of {self.name}'
         if len(self.levels) == 2:
@@ -45,21 +45,21 @@ class Term:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
-    """Terms, blocks and who is in.
+class DesignMatrix:
+    """Terms and blocks of the complete images.
 
     Parameters
     ----------
     rows : numpy.ndarray
-        Indices of the images that are complete.
+        Indices of the complete images.
     terms : list of Term
-        Variables of the complete images.
+        Terms of the model.
     blocks : numpy.ndarray
-        (N,) block of each of them; exchanges stay inside of a block, and each has its mean.
+        (N,) exchangeability block of each image; each block has an intercept.
     left_out : dict
-        Variable to the reason why it is not in the model.
+        Reasons of omitted variables.
     missing : dict
-        Variable to the number of images that lack it.
+        Number of images with a missing value, by variable.
     """
 
     rows: np.ndarray
@@ -70,42 +70,42 @@ class Design:
 
     @property
     def intercepts(self) -> np.ndarray:
-        """(N, B) indicator of each block."""
+        """Return the indicators of the blocks, (N, B)."""
         names = np.unique(self.blocks)
         return (self.blocks[:, None] == names).astype(float)
 
     def matrix(self, without: str | None = None) -> np.ndarray:
-        """(N, P) intercepts and terms, one term left out if asked to."""
+        """Return intercepts and terms (N, P), optionally without one term."""
         parts = [term.columns for term in self.terms if term.name != without]
         return np.concatenate([self.intercepts, *parts], axis=1)
 
 
-def make_design(
+def make_design_matrix(
     variables: Mapping[str, Sequence[str | float | None]],
     blocks: Sequence[str],
     *,
     required: Sequence[str] = (),
     first: Mapping[str, str] | None = None,
     levels: Collection[str] = (),
-) -> Design:
-    """Make the design of the images that have all variables.
+) -> DesignMatrix:
+    """Return the design matrix of the images that have all variables.
 
-    A variable that is the same for everybody is left out and told. One that the others determine
-    is an error where it is required, and is else left out and told.
+    Constant variables are omitted with a reason. A variable that is determined by others is an
+    error if it is required; otherwise it is omitted with a reason.
 
     Parameters
     ----------
     variables : mapping
-        Name to N values; None where missing. Numbers or text of numbers are numeric, other text
-        makes levels.
+        N values by name, None if missing. Numbers, also as text, are numeric; other text defines
+        levels.
     blocks : sequence of str
-        (N,) block of each image.
+        (N,) exchangeability block of each image.
     required : sequence of str
-        Variables that the user asked for.
+        Variables requested by the user.
     first : mapping, optional
-        Reference level of a variable.
+        Reference levels by variable.
     levels : collection of str
-        Variables whose values are names even where they are written as numbers.
+        Variables that are categorical even if written as numbers.
 
     Raises
     ------
@@ -132,10 +132,10 @@ def make_design(
         own = [values[row] for row in rows]
         term = _term(name, own, (first or {}).get(name), is_numeric=name not in levels)
         if term is None:
-            left_out[name] = f'the same for all {len(rows)} complete images'
+            left_out[name] = f'constant over the {len(rows)} complete images'
         else:
             terms.append(term)
-    design = Design(rows, terms, kept_blocks, left_out, missing)
+    design = DesignMatrix(rows, terms, kept_blocks, left_out, missing)
     return _without_collinear(design, required)
 
 
@@ -157,8 +157,8 @@ def _term(
     return Term(name, columns - columns.mean(axis=0), tuple(levels))
 
 
-def _without_collinear(design: Design, required: Sequence[str]) -> Design:
-    """Check that no term is a combination of blocks and other terms."""
+def _without_collinear(design: DesignMatrix, required: Sequence[str]) -> DesignMatrix:
+    """Omit terms that are combinations of blocks and other terms."""
     terms: list[Term] = []
     left_out = dict(design.left_out)
     ordered = sorted(design.terms, key=lambda term: term.name not in required)
@@ -177,15 +177,15 @@ def _without_collinear(design: Design, required: Sequence[str]) -> Design:
             raise UsageError(
                 f'The design is collinear: {term.name} is determined by {others} among the '
                 f'{len(design.rows)} complete images.',
-                'Leave one of them out (--covariates), or choose more subjects.',
+                'Omit one of them (--covariates), or include more subjects.',
             )
         left_out[term.name] = f'determined by {others}'
     order = [term.name for term in design.terms]
     terms.sort(key=lambda term: order.index(term.name))
-    return Design(design.rows, terms, design.blocks, left_out, design.missing)
+    return DesignMatrix(design.rows, terms, design.blocks, left_out, design.missing)
 
 
 def _scaled(matrix: np.ndarray) -> np.ndarray:
-    """Columns of length 1, so that units do not decide about rank."""
+    """Scale columns to length 1, so that the rank does not depend on units."""
     length = np.linalg.norm(matrix, axis=0)
     return matrix / np.where(length > 0, length, 1.0)

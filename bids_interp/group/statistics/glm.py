@@ -1,4 +1,4 @@
-"""Linear model of one score per subject, tested by exchanging residuals within blocks."""
+"""GLM of one score per subject, tested by permuting residuals within blocks."""
 
 from __future__ import annotations
 
@@ -8,40 +8,39 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bids_interp.group.statistics.design_matrix import MIN_DF, Design, Term
+from bids_interp.group.statistics.design_matrix import MIN_DF, DesignMatrix, Term
 
-#: Exchanges that are computed at once: memory is this times the number of subjects.
+#: Permutations per batch; memory grows with this times the number of subjects.
 BATCH = 500
-#: Reason not to test a design without a term.
+#: Reason for a design without terms.
 NO_VARIATION = 'no variable varies between the subjects'
 
 
 @dataclass(frozen=True)
-class Effect:
-    """What one term adds to the model.
+class TermEffect:
+    """Effect of one term of the model.
 
     Parameters
     ----------
     variable, contrast : str
-        The term, and what its effect compares.
+        Name of the term, and the comparison that its effect describes.
     n, df : int
-        Subjects, and residual degrees of freedom.
+        Number of subjects, and residual degrees of freedom.
     p : float
-        Of the permutation test, two-sided.
+        Two-sided p-value of the permutation test.
     spread : float
-        By how much the null distribution (its standard deviation) was widened, see
-        :func:`freedman_lane`.
+        Factor on the standard deviation of the null distribution; see :func:`freedman_lane`.
     statistic : float
-        t (estimate over standard error), or F where the term has several columns.
+        t (estimate over standard error), or F for a term with several columns.
     kind : {'t', 'F'}
-        Which of them.
+        Kind of the statistic.
     estimate, se, low, high : float, optional
-        Effect in units of the score per unit of the variable (or between two levels), its
-        standard error and 95 % interval; None where the term has several columns.
+        Effect on the score per unit of the variable (or between two levels), standard error and
+        95 % interval; None for a term with several columns.
     cohen_d, d_low, d_high : float, optional
-        Adjusted difference of two levels over the residual standard deviation.
+        Adjusted difference between two levels over the residual standard deviation.
     partial_r : float, optional
-        Correlation of score and variable, both without the other terms.
+        Correlation of score and variable, both adjusted for the other terms.
     """
 
     variable: str
@@ -62,12 +61,12 @@ class Effect:
     partial_r: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return plain types."""
         return asdict(self)
 
 
-def why_not(design: Design) -> str:
-    """Why the design cannot be tested; empty where it can."""
+def untestable_reason(design: DesignMatrix) -> str:
+    """Return the reason why the design cannot be tested; empty if it can."""
     if not design.terms:
         return NO_VARIATION
     df = len(design.rows) - design.matrix().shape[1]
@@ -80,20 +79,20 @@ def why_not(design: Design) -> str:
 
 
 def fit_terms(
-    score: np.ndarray, design: Design, *, draws: int, seed: int, spreads: dict[str, float]
-) -> list[Effect]:
-    """Effect and permutation p of every term, the others kept in the model.
+    score: np.ndarray, design: DesignMatrix, *, draws: int, seed: int, spreads: dict[str, float]
+) -> list[TermEffect]:
+    """Return effect and permutation p-value of every term, adjusted for the others.
 
     Parameters
     ----------
     score : numpy.ndarray
-        (N,) of the complete subjects.
-    design : Design
-        Of the same subjects.
+        (N,) scores of the complete subjects.
+    design : DesignMatrix
+        Design matrix of the same subjects.
     draws, seed : int
-        Of the permutations.
+        Number of permutations, and random seed.
     spreads : dict
-        Term to the factor by which its null distribution is widened; 1 where not named.
+        Factor on the null distribution by term; 1 by default.
     """
     return [
         _effect(score, design, term, draws, seed, spreads.get(term.name, 1.0))
@@ -102,8 +101,8 @@ def fit_terms(
 
 
 def _effect(
-    score: np.ndarray, design: Design, term: Term, draws: int, seed: int, spread: float
-) -> Effect:
+    score: np.ndarray, design: DesignMatrix, term: Term, draws: int, seed: int, spread: float
+) -> TermEffect:
     reduced, full = design.matrix(term.name), design.matrix()
     df, width = len(score) - full.shape[1], term.columns.shape[1]
     f, p = freedman_lane(score, reduced, full, design.blocks, draws=draws, seed=seed, spread=spread)
@@ -116,16 +115,16 @@ def _effect(
         'spread': spread,
     }
     if width > 1:
-        return Effect(**shared, statistic=f / spread**2, kind='F')
+        return TermEffect(**shared, statistic=f / spread**2, kind='F')
     own = residuals(term.columns, reduced)[:, 0]
     left = residuals(score[:, None], reduced)[:, 0]
     estimate = float(own @ left / (own @ own))
     sigma = float(np.sqrt(((left - own * estimate) ** 2).sum() / df))
-    # What the models have learned from the others' labels widens the interval as it does the test.
+    # Dependence through the labels of other subjects widens the interval as it does the test.
     se = spread * sigma / float(np.sqrt(own @ own))
     reach = float(stats.t.ppf(0.975, df)) * se
     has_d = bool(term.levels) and sigma > 0
-    return Effect(
+    return TermEffect(
         **shared,
         statistic=float(np.sign(estimate) * np.sqrt(f)) / spread,
         kind='t',
@@ -141,7 +140,7 @@ def _effect(
 
 
 def residuals(values: np.ndarray, design: np.ndarray) -> np.ndarray:
-    """What a design (N, P) leaves of values (N, d)."""
+    """Return the residuals of values (N, d) after fitting a design (N, P)."""
     basis, _ = np.linalg.qr(design)
     return values - basis @ (basis.T @ values)
 
@@ -156,36 +155,34 @@ def freedman_lane(
     seed: int,
     spread: float = 1.0,
 ) -> tuple[float, float]:
-    r"""F of the columns that the full design adds, and its p by exchanging residuals.
+    r"""Return F of the columns added by the full design, and its Freedman-Lane p-value.
 
-    The residuals of the reduced model are exchanged within blocks, added to its fit, and the full
+    The residuals of the reduced model are permuted within blocks, added to its fit, and the full
     model is fitted again.
 
-    Scores of cross-fitted subjects are not independent of the label that the models were trained
-    for: the model of each fold has learned from the labels of the other folds. Exchanging labels
-    while the models are held fixed then understates the variance of the effect of that label by
-    two, as derived in :func:`bids_interp.evaluation.exchange.permutation_test`. For that term the
-    null distribution is widened by a `spread` of :math:`\sqrt 2`: its F values are multiplied by
-    the square of it.
+    Scores of cross-fitted subjects depend on the label that the models were trained for: the model
+    of each fold has learned from the labels of the other folds. Permuting labels with fixed models
+    underestimates the variance of the effect of that label by a factor of two, as derived in
+    :func:`bids_interp.evaluation.exchange.permutation_test`. For that term the null distribution
+    is widened by a `spread` of :math:`\sqrt 2`: its F values are multiplied by the square of it.
 
     Parameters
     ----------
     score : numpy.ndarray
-        (N,).
+        (N,) scores.
     reduced, full : numpy.ndarray
-        (N, P) designs of full rank, with intercepts; the columns of the first span a part of the
-        second.
+        (N, P) nested designs of full rank, with intercepts.
     blocks : numpy.ndarray
-        (N,) who may be exchanged with whom.
+        (N,) exchangeability block of each subject.
     draws, seed : int
-        Of the exchanges.
+        Number of permutations, and random seed.
     spread : float
         Factor on the standard deviation of the null distribution.
 
     Returns
     -------
     float, float
-        Observed F; share of F values that reach it, the observed one among them.
+        Observed F, and the share of F values that reach it, including the observed one.
 
     References
     ----------
@@ -199,7 +196,7 @@ def freedman_lane(
     def f_of(values: np.ndarray) -> np.ndarray:
         total = (values**2).sum(axis=0)
         left = [total - ((basis.T @ values) ** 2).sum(axis=0) for basis in bases]
-        # A perfect fit leaves nothing but rounding.
+        # A perfect fit leaves only rounding errors.
         rest = np.maximum(left[1], 1e-12 * np.maximum(total, 1e-300))
         return np.asarray((left[0] - left[1]) / width / (rest / df))
 

@@ -1,14 +1,14 @@
-r"""Is the pattern beyond chance? Models trained with permuted labels as the null.
+r"""Null test of a pattern against models trained with permuted labels.
 
-For each model the log-Jacobian map of every fold is made in the model's own mean image at dose 1.
-What the folds of a true pattern share, folds of permuted labels do not. The statistic of a voxel is
+For each model, the log-Jacobian map of every fold is computed in the model's mean image at dose 1.
+Folds of a true pattern agree, folds of permuted labels do not. The statistic of a voxel is
 
 .. math:: T = \frac{|\bar J|}{s / \sqrt K + s_0}
 
 with mean and standard deviation over the *K* folds and :math:`s_0` the median of
-:math:`s / \sqrt K` over the brain (so that voxels without spread do not win). The largest T of each
-null model makes the distribution that the observed voxels are compared with: this controls the
-chance of any false voxel.
+:math:`s / \sqrt K` over the brain, which keeps voxels with a small *s* from dominating. The
+largest T of each null model forms the null distribution, which controls the family-wise error over
+voxels.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import numpy as np
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.reader import ModelBundle, load_bundle
 
-#: Fewer null models than this cannot reach p = 0.05.
+#: Minimum number of null models to reach p = 0.05.
 MIN_NULLS = 19
 
 
 def fold_maps(bundle: ModelBundle, dose: float = 1.0) -> np.ndarray:
-    """Log-Jacobian maps (K, V) of the folds of a bundle in its mean image, inside its mask."""
+    """Return the log-Jacobian maps (K, V) of the folds in the mean image, inside the mask."""
     import torch
 
     from bids_interp.spatial import exponential, log_jacobian
 
     if bundle.field_kind != 'velocity':
-        raise ModelError(f'The simulators of {bundle.path} put out no velocities.')
+        raise ModelError(f'The simulators of {bundle.path} do not provide velocities.')
     maps = []
     with torch.no_grad():
         for index in range(bundle.n_folds):
@@ -44,7 +44,7 @@ def fold_maps(bundle: ModelBundle, dose: float = 1.0) -> np.ndarray:
 
 
 def consistency(maps: np.ndarray) -> np.ndarray:
-    """Statistic T (V,) of maps (K, V) of the folds.
+    """Return the statistic T (V,) of the fold maps (K, V).
 
     Examples
     --------
@@ -57,30 +57,30 @@ def consistency(maps: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(maps.mean(axis=0)) / np.maximum(error + floor, 1e-12))
 
 
-def beyond_chance(
+def compare_with_null_models(
     observed: Path, nulls: Sequence[str | Path], contrast: str | None = None
 ) -> tuple[dict[str, Any], np.ndarray, ModelBundle]:
-    """Compare a model with models of permuted labels.
+    """Compare a model with models trained with permuted labels.
 
     Parameters
     ----------
     observed : pathlib.Path
         Bundle of the model.
     nulls : sequence of path
-        Bundles trained in the same way with permuted labels.
+        Bundles trained in the same way, with permuted labels.
     contrast : str, optional
-        Contrast of a model of several classes.
+        Contrast of a multiclass model.
 
     Returns
     -------
     dict, numpy.ndarray, ModelBundle
-        ``p`` of the largest T and numbers of models; map (X, Y, Z) of p corrected over voxels, 1
-        outside of the mask; the model.
+        ``p`` of the largest T and number of models; map (X, Y, Z) of p-values corrected over
+        voxels, 1 outside the mask; and the model.
 
     Raises
     ------
     ModelError
-        If a bundle is damaged, lies on another grid, or is the model itself.
+        If a bundle is damaged, has another grid or mask, or is the model itself.
     """
     bundle = load_bundle(observed, contrast)
     statistic = consistency(fold_maps(bundle))
@@ -90,7 +90,7 @@ def beyond_chance(
         if null.version_hash == bundle.version_hash:
             raise ModelError(
                 f'--null-models {path} is the model itself.',
-                'Null models are trained with permuted labels.',
+                'Null models must be trained with permuted labels.',
             )
         if not null.grid.matches(bundle.grid) or not (null.brain_mask == bundle.brain_mask).all():
             raise ModelError(

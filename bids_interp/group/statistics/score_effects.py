@@ -1,4 +1,4 @@
-"""From expression scores to effects: one table, one model, what was left out and why."""
+"""Score effects: table and linear model of the expression scores."""
 
 from __future__ import annotations
 
@@ -9,52 +9,53 @@ import numpy as np
 
 from bids_interp.bids.write.sidecars import Column
 from bids_interp.evaluation.exchange import SPREAD
-from bids_interp.group.covariates import table_name
-from bids_interp.group.plan import GroupPlan
-from bids_interp.group.scans import Scan
-from bids_interp.group.statistics.design_matrix import Design, make_design
-from bids_interp.group.statistics.expression import expression_scores, standardised
-from bids_interp.group.statistics.glm import fit_terms, why_not
+from bids_interp.group.analysis import GroupAnalysis
+from bids_interp.group.covariates import covariate_column
+from bids_interp.group.scans import IMAGE_COLUMNS, GroupScan
+from bids_interp.group.statistics.design_matrix import DesignMatrix, make_design_matrix
+from bids_interp.group.statistics.expression import expression_scores, standardise
+from bids_interp.group.statistics.glm import fit_terms, untestable_reason
 
-#: Name of the covariate that stands in for intracranial volume.
+#: Name of the covariate that approximates intracranial volume.
 VOLUME = 'brain_volume_ml'
 
 SCORE_COLUMNS: dict[str, Column] = {
-    'participant_id': {'Description': 'Participant.'},
-    'session_id': {'Description': 'Session.'},
-    'image': {'Description': 'Name of the T1w image without suffix.'},
-    'group': {'Description': 'Group.'},
+    **IMAGE_COLUMNS,
     'folds': {
-        'Description': 'Folds whose pattern is measured; none was trained with the subject, unless '
-        'inclusion.tsv says so (--include-training).'
+        'Description': 'Folds that provide the pattern; none was trained with the subject, unless '
+        'inclusion.tsv says otherwise (--include-training).'
     },
     'score_dose': {
-        'Description': 'Expression score: coefficient of the pattern in the volumes that the '
-        'observed anatomy has other than a mean of others; docs/group.md has the formula.',
+        'Description': 'Expression score: coefficient of the pattern in the difference between the '
+        'local volumes of the subject and a mean of other subjects; docs/group.md has the formula.',
         'Units': '1 (dose)',
     },
     'score': {
-        'Description': "The same in standard deviations of the controls, about the controls' mean "
-        'of the same folds; controls are the negative class of the model, else everybody.',
+        'Description': 'Expression score relative to the mean of the controls of the same folds, '
+        'in standard deviations of the controls. Controls are the negative class of the model if '
+        'available, else all subjects.',
         'Units': '1 (standard deviation of controls)',
     },
     'explained': {
-        'Description': 'Share of the variance of these differences that the pattern explains.',
+        'Description': 'Share of the variance of the volume differences explained by the pattern.',
         'Units': '1',
     },
-    'logit': {'Description': 'Mean logit of the observed image.', 'Units': '1'},
-    'probability': {'Description': 'Mean probability of the positive class.', 'Units': '1'},
+    'logit': {'Description': 'Mean logit of the observed image over folds.', 'Units': '1'},
+    'probability': {
+        'Description': 'Mean probability of the positive class over folds.',
+        'Units': '1',
+    },
     VOLUME: {
-        'Description': 'Volume of the native brain mask. A stand-in for intracranial volume, '
-        'which is not measured: it shrinks with atrophy where the mask is tight.',
+        'Description': 'Volume of the native brain mask. It approximates intracranial volume, '
+        'which is not measured, and may decrease with atrophy.',
         'Units': 'ml',
     },
-    'reason': {'Description': 'Why there is no score.'},
+    'reason': {'Description': 'Reason for a missing score.'},
 }
 
 
-def brain_volume_ml(scan: Scan) -> float | None:
-    """Volume of the native brain mask in ml; None where it is not there."""
+def brain_volume_ml(scan: GroupScan) -> float | None:
+    """Return the volume of the native brain mask in ml; None if missing or damaged."""
     import nibabel as nib
 
     path = scan.folder / f'{scan.prefix}_desc-brain_mask.nii.gz'
@@ -66,17 +67,17 @@ def brain_volume_ml(scan: Scan) -> float | None:
     return count * float(abs(np.linalg.det(image.affine[:3, :3]))) / 1000
 
 
-def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
-    """Table of the scores of all images, and the standard deviation of the controls (dose)."""
-    scans, scores = plan.scored, expression_scores(plan.scored)
-    groups = [plan.columns.of_group(scan) for scan in scans]
-    negative = plan.columns.negative
+def score_rows(analysis: GroupAnalysis) -> tuple[list[dict[str, Any]], float | None]:
+    """Return the score table of all images, and the standard deviation of the controls (dose)."""
+    scans, scores = analysis.scored, expression_scores(analysis.scored)
+    groups = [analysis.columns.of_group(scan) for scan in scans]
+    negative = analysis.columns.negative
     first = [not scan.reason for scan in scans]
     controls = [
         one and (group == negative if negative else True)
         for one, group in zip(first, groups, strict=True)
     ]
-    values, sd = standardised(
+    values, sd = standardise(
         [score.value for score in scores], [score.block for score in scores], controls
     )
     rows = []
@@ -84,9 +85,7 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
         observed = scan.prediction.observed if scan.prediction else None
         rows.append(
             {
-                'participant_id': f'sub-{scan.subject}',
-                'session_id': f'ses-{scan.session}' if scan.session else None,
-                'image': scan.prefix,
+                **scan.identity,
                 'group': group,
                 'folds': scan.block,
                 'score_dose': score.value,
@@ -96,8 +95,8 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
                 'probability': observed.probability_mean if observed else None,
                 VOLUME: brain_volume_ml(scan),
                 **{
-                    table_name(column): plan.columns.values[column].get(scan.prefix)
-                    for column in plan.columns.chosen
+                    covariate_column(column): analysis.columns.values[column].get(scan.prefix)
+                    for column in analysis.columns.chosen
                 },
                 'reason': score.reason or None,
             }
@@ -105,15 +104,15 @@ def score_rows(plan: GroupPlan) -> tuple[list[dict[str, Any]], float | None]:
     return rows, sd
 
 
-def model_scores(plan: GroupPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Model of the scores: ``score ~ group + covariates + brain volume``.
+def model_scores(analysis: GroupAnalysis, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Fit the model of the scores: ``score ~ group + covariates + brain volume``.
 
     Parameters
     ----------
-    plan : GroupPlan
-        The plan.
+    analysis : GroupAnalysis
+        Requested analysis.
     rows : sequence of mapping
-        Of :func:`score_rows`.
+        Result of :func:`score_rows`.
 
     Returns
     -------
@@ -123,14 +122,14 @@ def model_scores(plan: GroupPlan, rows: Sequence[Mapping[str, Any]]) -> dict[str
     Raises
     ------
     UsageError
-        If covariates that the user asked for are collinear.
+        If covariates requested by the user are collinear.
     """
-    main = {scan.prefix for scan in plan.included}
+    main = {scan.prefix for scan in analysis.included}
     used = [row for row in rows if row['image'] in main and row['score'] is not None]
-    return _model(plan, used, 'score', [VOLUME])
+    return _model(analysis, used, 'score', [VOLUME])
 
 
-def change_rows(plan: GroupPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def change_rows(analysis: GroupAnalysis, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Change of the score within subjects: each later session minus the first."""
     first: dict[str, Mapping[str, Any]] = {}
     changes = []
@@ -150,34 +149,36 @@ def change_rows(plan: GroupPlan, rows: Sequence[Mapping[str, Any]]) -> list[dict
                 'score_from': base['score'],
                 'score_to': row['score'],
                 'change': row['score'] - base['score'],
-                **{name: base[name] for name in map(table_name, plan.columns.chosen)},
+                **{name: base[name] for name in map(covariate_column, analysis.columns.chosen)},
             }
         )
     return changes
 
 
-def model_change(plan: GroupPlan, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Model of the change to the last session of each subject: ``change ~ group + covariates``."""
+def model_change(analysis: GroupAnalysis, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Fit the model of the change to the last session: ``change ~ group + covariates``."""
     last = {row['participant_id']: row for row in changes}
-    return _model(plan, list(last.values()), 'change', [])
+    return _model(analysis, list(last.values()), 'change', [])
 
 
 def _model(
-    plan: GroupPlan, rows: list[Mapping[str, Any]], score: str, more: Sequence[str]
+    analysis: GroupAnalysis, rows: list[Mapping[str, Any]], score: str, more: Sequence[str]
 ) -> dict[str, Any]:
-    columns = plan.columns
+    columns = analysis.columns
     keys = {columns.group: 'group'} if columns.group else {}
-    keys |= {name: table_name(name) for name in columns.chosen} | {name: name for name in more}
+    keys |= {name: covariate_column(name) for name in columns.chosen} | {
+        name: name for name in more
+    }
     rows, single = _without_singles(rows, columns.group, keys)
     variables = {name: [row[key] for row in rows] for name, key in keys.items()}
     required = columns.chosen if columns.asked else ()
-    if plan.choices.group_asked:
+    if analysis.choices.group_asked:
         required = (columns.group, *required)
     first = {columns.group: columns.negative} if columns.negative else {}
     found: dict[str, Any] = {'score': score, 'effects': [], 'n': 0, 'not_tested': ''}
     if not rows:
-        return {**found, 'not_tested': 'nobody has a score'}
-    design = make_design(
+        return {**found, 'not_tested': 'no subject has a score'}
+    design = make_design_matrix(
         variables,
         [row['folds'] for row in rows],
         required=required,
@@ -189,20 +190,20 @@ def _model(
         'blocks': {str(b): int((design.blocks == b).sum()) for b in np.unique(design.blocks)},
         'left_out': {**design.left_out, **single},
         'missing': design.missing,
-        # A pattern that was learned from the labels of the tested subjects tells them apart
-        # whether or not anything differs.
-        'not_tested': 'the models were trained with subjects that are in (--include-training)'
-        if plan.trained_with
-        else why_not(design),
+        # A pattern learned from the labels of the tested subjects separates them even without any
+        # true difference.
+        'not_tested': 'the models were trained with included subjects (--include-training)'
+        if analysis.trained_with
+        else untestable_reason(design),
     }
     if not found['not_tested']:
         values = np.array([rows[index][score] for index in design.rows], float)
         effects = fit_terms(
             values,
             design,
-            draws=plan.choices.permutations,
-            seed=plan.seed,
-            spreads=_spreads(plan, design),
+            draws=analysis.choices.permutations,
+            seed=analysis.seed,
+            spreads=_spreads(analysis, design),
         )
         found['effects'] = [effect.to_dict() for effect in effects]
     return found
@@ -211,8 +212,8 @@ def _model(
 def _without_singles(
     rows: list[Mapping[str, Any]], group: str, keys: Mapping[str, str]
 ) -> tuple[list[Mapping[str, Any]], dict[str, str]]:
-    """Leave groups of which one subject has all variables out: their effect is that subject."""
-    told: dict[str, str] = {}
+    """Exclude groups with a single complete subject, whose effect would be that subject."""
+    excluded: dict[str, str] = {}
     while rows:
         used = [key for key in keys.values() if any(row[key] is not None for row in rows)]
         complete = [row['group'] for row in rows if all(row[key] is not None for key in used)]
@@ -221,49 +222,51 @@ def _without_singles(
             break
         for name in sorted(single):
             members = sum(row['group'] == name for row in rows)
-            told[f'{group} = {name}'] = (
-                'this group has one member'
+            excluded[f'{group} = {name}'] = (
+                'the group has one member'
                 if members == 1
-                else f'one of its {members} members has all variables'
+                else f'only one of {members} members has all variables'
             )
         rows = [row for row in rows if row['group'] not in single]
-    return rows, told
+    return rows, excluded
 
 
-def _spreads(plan: GroupPlan, design: Design) -> dict[str, float]:
-    """Widen the null of what the models were trained for, where they explain each other's subjects.
+def _spreads(analysis: GroupAnalysis, design: DesignMatrix) -> dict[str, float]:
+    """Return the factors on the null of the target, for models with training subjects.
 
-    Group and label are widened alike: another column may tell the same as the label.
+    The group gets the same factor, because it may correspond to the label.
     """
-    if not any(scan.in_training for scan in plan.included):
+    if not any(scan.in_training for scan in analysis.included):
         return {}
-    names = {plan.columns.group, plan.target.label}
+    names = {analysis.columns.group, analysis.target.label}
     return {term.name: float(SPREAD) for term in design.terms if term.name in names}
 
 
 EFFECT_COLUMNS: dict[str, Column] = {
     'variable': {'Description': 'Variable of the model.'},
-    'contrast': {'Description': 'What its effect compares.'},
-    'n': {'Description': 'Complete subjects.'},
+    'contrast': {'Description': 'Comparison that the effect describes.'},
+    'n': {'Description': 'Number of complete subjects.'},
     'df': {'Description': 'Residual degrees of freedom.'},
-    'estimate': {'Description': 'Effect on the score, the other variables in the model.'},
-    'se': {'Description': 'Its standard error.'},
-    'low': {'Description': 'Lower end of its 95 % interval.'},
-    'high': {'Description': 'Upper end of its 95 % interval.'},
-    'statistic': {'Description': 't, or F of a variable with more than two levels.'},
-    'kind': {'Description': 't or F.'},
+    'estimate': {'Description': 'Effect on the score, adjusted for the other variables.'},
+    'se': {'Description': 'Standard error of the effect.'},
+    'low': {'Description': 'Lower limit of the 95 % interval of the effect.'},
+    'high': {'Description': 'Upper limit of the 95 % interval of the effect.'},
+    'statistic': {'Description': 't, or F for a variable with more than two levels.'},
+    'kind': {'Description': 'Kind of the statistic: t or F.'},
     'p': {
-        'Description': 'Two-sided p by exchanging residuals within folds (Freedman and Lane); not '
-        'corrected for the number of variables.'
+        'Description': 'Two-sided p-value by permuting residuals within folds (Freedman and Lane), '
+        'not corrected for the number of variables.'
     },
-    'cohen_d': {'Description': 'Adjusted difference over the residual standard deviation.'},
-    'd_low': {'Description': 'Lower end of its 95 % interval.'},
-    'd_high': {'Description': 'Upper end of its 95 % interval.'},
+    'cohen_d': {
+        'Description': "Cohen's d: adjusted difference over the residual standard deviation."
+    },
+    'd_low': {'Description': "Lower limit of the 95 % interval of Cohen's d."},
+    'd_high': {'Description': "Upper limit of the 95 % interval of Cohen's d."},
     'partial_r': {'Description': 'Partial correlation of score and variable.'},
     'spread': {
         'Description': 'Factor on the standard deviation of the null distribution and on the '
-        'standard error: the square root of two for the label that the models learned, where they '
-        "explain each other's training subjects."
+        'standard error: the square root of two for the label of the models if training subjects '
+        'are included, otherwise 1.'
     },
 }
 CHANGE_COLUMNS: dict[str, Column] = {
@@ -271,8 +274,8 @@ CHANGE_COLUMNS: dict[str, Column] = {
     'group': {'Description': 'Group at the first session.'},
     'from': {'Description': 'First session.'},
     'to': {'Description': 'Later session.'},
-    'folds': {'Description': 'Folds whose pattern is measured.'},
+    'folds': {'Description': 'Folds that provide the pattern.'},
     'score_from': {'Description': 'Score at the first session.'},
     'score_to': {'Description': 'Score at the later session.'},
-    'change': {'Description': 'Later minus first, in standard deviations of the controls.'},
+    'change': {'Description': 'Later minus first score, in standard deviations of the controls.'},
 }

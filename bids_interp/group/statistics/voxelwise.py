@@ -1,4 +1,4 @@
-"""Exploratory voxel-wise model of single subjects' maps on a number."""
+"""Voxelwise model (exploratory) of the maps of single subjects on a numeric variable."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ import numpy as np
 
 from bids_interp.bids.read.participants import as_numbers
 from bids_interp.errors import ImageError
-from bids_interp.group.maps.map_reader import Places, read_map
-from bids_interp.group.plan import GroupPlan
-from bids_interp.group.statistics.design_matrix import MIN_DF, make_design
+from bids_interp.group.analysis import GroupAnalysis
+from bids_interp.group.maps.map_reader import MaskedGrid, read_map
+from bids_interp.group.statistics.design_matrix import MIN_DF, make_design_matrix
 from bids_interp.group.statistics.glm import residuals
 from bids_interp.spatial.grid import Grid
 
-#: Maps are averaged to about this voxel size in mm: they are smooth, and memory is N x voxels.
+#: Approximate voxel size in mm of the averaged maps, which are smooth; limits memory.
 SPACING = 3.0
-#: Exchanges in one product of matrices; memory is this times columns times voxels.
+#: Permutations per matrix product; memory grows with this times columns times voxels.
 BATCH = 20
-#: Reason not to test maps that are the same for every subject of a block.
-NO_DIFFERENCE = 'the maps of subjects whom the same folds explain do not differ (one template)'
+#: Reason for maps that are equal for all subjects of a block.
+NO_DIFFERENCE = 'the maps of subjects explained by the same folds do not differ (one template)'
 
 
-def coarse_places(places: Places) -> tuple[Places, int]:
-    """Places on a grid of every few voxels, and how many."""
-    step = max(1, int(SPACING / float(places.grid.spacing.min()) + 1e-3))
-    inside = places.inside[::step, ::step, ::step]
-    affine = places.grid.affine @ np.diag([step, step, step, 1.0])
+def coarsen(masked: MaskedGrid) -> tuple[MaskedGrid, int]:
+    """Return grid and mask with every n-th voxel, and n."""
+    step = max(1, int(SPACING / float(masked.grid.spacing.min()) + 1e-3))
+    inside = masked.inside[::step, ::step, ::step]
+    affine = masked.grid.affine @ np.diag([step, step, step, 1.0])
     shape = (inside.shape[0], inside.shape[1], inside.shape[2])
-    return Places(Grid(shape, affine, places.grid.space), inside), step
+    return MaskedGrid(Grid(shape, affine, masked.grid.space), inside), step
 
 
-def coarse_maps(plan: GroupPlan, name: str, places: Places) -> tuple[np.ndarray, list[str], Places]:
-    """Maps (N, V) of the images that can be read, their prefixes, and where they lie.
+def coarse_maps(
+    analysis: GroupAnalysis, name: str, masked: MaskedGrid
+) -> tuple[np.ndarray, list[str], MaskedGrid]:
+    """Read the coarse maps (N, V) of all readable images, with their prefixes, grid and mask.
 
     Memory: ``4 * N * V`` bytes, V about 70,000 at 3 mm.
     """
     from scipy.ndimage import uniform_filter
 
-    coarse, step = coarse_places(places)
+    coarse, step = coarsen(masked)
     rows, kept = [], []
-    for scan in plan.included:
+    for scan in analysis.included:
         try:
-            volume = places.filled(read_map(scan, name, places))
+            volume = masked.filled(read_map(scan, name, masked))
         except ImageError:
             continue
         if step > 1:
@@ -54,43 +56,42 @@ def coarse_maps(plan: GroupPlan, name: str, places: Places) -> tuple[np.ndarray,
 
 
 def voxelwise_glm(
-    plan: GroupPlan, name: str, column: str, places: Places
-) -> tuple[dict[str, Any], dict[str, np.ndarray], Places]:
-    """Regress maps on a number; group, other covariates and folds in the model; max-T over voxels.
+    analysis: GroupAnalysis, name: str, column: str, masked: MaskedGrid
+) -> tuple[dict[str, Any], dict[str, np.ndarray], MaskedGrid]:
+    """Regress maps on a number, adjusted for group, covariates and folds, with max-T correction.
 
-    A group difference of explanation maps is not offered here, nor a test of their mean against
-    zero: maps of one model are no independent observations. What a number explains of how they
-    *differ* is exploratory. The group is in the model, lest a number that follows it brings such
-    a difference in.
+    Maps of one model are not independent observations, so neither group differences nor the mean
+    are tested here. The regression explores how *differences* between maps relate to a number. The
+    group is in the model, so that a correlated number does not introduce a group difference.
 
     Parameters
     ----------
-    plan : GroupPlan
-        The plan.
+    analysis : GroupAnalysis
+        Requested analysis.
     name : str
-        Direction and dose.
+        Direction and dose of the maps.
     column : str
-        The number.
-    places : Places
+        Column of the numeric variable.
+    masked : MaskedGrid
         Grid and mask of the maps.
 
     Returns
     -------
     dict, dict, Places
-        What was done, with ``not_tested`` where it was not; (V,) maps ``t`` and ``p`` (corrected
-        over voxels), ``tfce`` and ``tfcep`` where asked for; and where they lie.
+        Summary of the test, with the reason in ``not_tested``; (V,) maps ``t`` and ``p``
+        (corrected over voxels), and ``tfce`` and ``tfcep`` if requested; their grid and mask.
     """
-    values, kept, coarse = coarse_maps(plan, name, places)
+    values, kept, coarse = coarse_maps(analysis, name, masked)
     facts: dict[str, Any] = {'map': name, 'column': column, 'n': len(kept), 'not_tested': ''}
-    blocks = {scan.prefix: scan.block for scan in plan.included}
-    levels = [name for name in plan.columns.levels if name != column]
-    beside = [c for c in (plan.columns.group, *plan.columns.chosen) if c and c != column]
-    # The number comes last: what the others determine is not tested.
+    blocks = {scan.prefix: scan.block for scan in analysis.included}
+    levels = [name for name in analysis.columns.levels if name != column]
+    adjusted = [c for c in (analysis.columns.group, *analysis.columns.chosen) if c and c != column]
+    # The number comes last, so it is omitted if the other variables determine it.
     variables: dict[str, Sequence[Any]] = {
-        other: [plan.columns.values[other].get(prefix) for prefix in kept] for other in beside
+        other: [analysis.columns.values[other].get(prefix) for prefix in kept] for other in adjusted
     }
-    variables[column] = [plan.columns.values[column].get(prefix) for prefix in kept]
-    design = make_design(variables, [blocks[prefix] for prefix in kept], levels=levels)
+    variables[column] = [analysis.columns.values[column].get(prefix) for prefix in kept]
+    design = make_design_matrix(variables, [blocks[prefix] for prefix in kept], levels=levels)
     facts |= {
         'n': len(design.rows),
         'beside': [term.name for term in design.terms if term.name != column],
@@ -100,7 +101,7 @@ def voxelwise_glm(
     term = next((term for term in design.terms if term.name == column), None)
     df = len(design.rows) - design.matrix().shape[1]
     if term is None or term.levels or as_numbers([str(v) for v in variables[column]]) is None:
-        reason = design.left_out.get(column, 'its values are no numbers')
+        reason = design.left_out.get(column, 'its values are not numeric')
         return {**facts, 'not_tested': f'{column}: {reason}'}, {}, coarse
     if df < MIN_DF:
         reason = f'{len(design.rows)} complete subjects are too few'
@@ -109,10 +110,12 @@ def voxelwise_glm(
     if not _differ(target, design.blocks):
         reason = NO_DIFFERENCE
         return {**facts, 'not_tested': reason}, {}, coarse
-    confounds, draws = design.matrix(column), plan.choices.permutations
-    t, p = max_t(target, term.columns[:, 0], confounds, design.blocks, draws=draws, seed=plan.seed)
+    confounds, draws = design.matrix(column), analysis.choices.permutations
+    t, p = max_t(
+        target, term.columns[:, 0], confounds, design.blocks, draws=draws, seed=analysis.seed
+    )
     maps = {'t': t, 'p': p}
-    if plan.choices.tfce:
+    if analysis.choices.tfce:
         from nilearn.mass_univariate import permuted_ols
 
         found = permuted_ols(
@@ -122,8 +125,8 @@ def voxelwise_glm(
             model_intercept=False,
             n_perm=draws,
             two_sided_test=True,
-            random_state=plan.seed,
-            n_jobs=plan.choices.nprocs,
+            random_state=analysis.seed,
+            n_jobs=analysis.choices.nprocs,
             masker=_masker(coarse),
             tfce=True,
             output_type='dict',
@@ -143,24 +146,24 @@ def max_t(
     draws: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return t of one variable in every voxel, and p corrected by the largest t of each exchange.
+    """Return t of one variable in every voxel, and p corrected by the largest |t| over voxels.
 
-    The t values are those of nilearn's ``permuted_ols``. Residuals of the model without the
-    variable are exchanged within blocks (Freedman and Lane), many exchanges in one product of
-    matrices, which takes a tenth of the time.
+    The t values equal those of nilearn's ``permuted_ols``. Residuals of the model without the
+    variable are permuted within blocks (Freedman and Lane). Many permutations are computed in one
+    matrix product, which takes a tenth of the time.
 
     Parameters
     ----------
     values : numpy.ndarray
         (N, V) maps.
     tested : numpy.ndarray
-        (N,) the variable.
+        (N,) tested variable.
     confounds : numpy.ndarray
-        (N, P) the other columns, intercepts among them.
+        (N, P) other columns, including intercepts.
     blocks : numpy.ndarray
-        (N,) who may be exchanged with whom.
+        (N,) exchangeability block of each subject.
     draws, seed : int
-        Of the exchanges.
+        Number of permutations, and random seed.
 
     Returns
     -------
@@ -196,22 +199,22 @@ def max_t(
             inside = np.flatnonzero(blocks == block)
             orders[:, inside] = rng.permuted(orders[:, inside], axis=1)
         largest += np.abs(t_of(orders)).max(axis=1).tolist()
-    # The observed order is one of all: p is never 0.
+    # The observed order counts as a permutation, so p is never 0.
     ranked = np.sort(largest)
     reached = len(ranked) - np.searchsorted(ranked, np.abs(observed) * (1 - 1e-6))
     return observed, reached / len(ranked)
 
 
 def _differ(values: np.ndarray, blocks: np.ndarray) -> bool:
-    """Whether the maps of one block differ by more than rounding."""
+    """Return whether the maps of any block differ by more than rounding."""
     spread = max(float(np.ptp(values[blocks == b], axis=0).max()) for b in np.unique(blocks))
     return spread > 1e-4
 
 
-def _masker(places: Places) -> Any:
-    """Masker of nilearn: TFCE needs to know which voxels are neighbours."""
+def _masker(masked: MaskedGrid) -> Any:
+    """Return a nilearn masker, from which TFCE derives the neighbours of voxels."""
     import nibabel as nib
     from nilearn.maskers import NiftiMasker
 
-    image = nib.Nifti1Image(places.inside.astype(np.uint8), places.grid.affine)
+    image = nib.Nifti1Image(masked.inside.astype(np.uint8), masked.grid.affine)
     return NiftiMasker(image).fit()

@@ -1,1 +1,1 @@
-"""The model bundle: a folder with a configuration, weights as safetensors and a model card."""
+"""Model bundles: folders with a configuration, weights as safetensors and a model card."""

@@ -1,4 +1,4 @@
-"""A model bundle as one file: a zip archive of exactly the files that its configuration names."""
+"""Archive of a model bundle: a zip file of exactly the files that its configuration lists."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from bids_interp.models.bundle.reader import (
     verify_bundle,
 )
 
-#: Nothing in an archive depends on when or by whom it was made.
+#: Fixed time and mode of all entries, so that an archive is reproducible.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 MODE = 0o644
-#: Largest configuration, and largest bundle, that is taken from an archive (bytes).
+#: Largest accepted configuration and largest accepted bundle (bytes).
 MAX_CONFIG = 64 * 2**20
 MAX_TOTAL = 16 * 2**30
-#: File types of entries (bits of ``st_mode``): not said, or a regular file; links are others.
+#: Accepted file types of entries (bits of ``st_mode``): unspecified, or a regular file.
 _PLAIN = (0, 0o10)
-#: Exceptions of a damaged archive; a password is a RuntimeError, an odd name a ValueError.
+#: Exceptions of a damaged archive; a password gives a RuntimeError, an odd name a ValueError.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError)
 
 
 def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool = False) -> Path:
-    """Write a bundle as a zip archive; the same bundle always gives the same bytes.
+    """Write a bundle as a reproducible zip archive.
 
     Parameters
     ----------
     directory : path-like
-        The bundle; its files are checked first, and what it does not name is left out.
+        The bundle; its files are checked first, and files that it does not list are ignored.
     archive : path-like
-        File to write; it appears under its name only when it is whole.
+        File to write; it appears only when it is complete.
     overwrite : bool
-        Replace a file that is there.
+        Replace an existing file.
 
     Raises
     ------
@@ -51,13 +51,13 @@ def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool
     """
     directory, archive = Path(directory), Path(archive)
     if archive.exists() and not overwrite:
-        raise ModelError(f'{archive} exists already.', 'Give another name, or --overwrite.')
+        raise ModelError(f'{archive} already exists.', 'Choose another name, or use --overwrite.')
     bundle = load_bundle(directory)
     names = [CONFIG, *sorted(_checked_names(bundle.config.files, directory))]
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f'.{archive.name}.{os.getpid()}.partial')
     try:
-        # Weights do not shrink; stored as they are, they come out of every zlib the same.
+        # Weights hardly compress, and stored entries do not depend on the version of zlib.
         with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as target:
             for name in names:
                 entry = zipfile.ZipInfo(name, EPOCH)
@@ -74,30 +74,30 @@ def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool
 def import_bundle(
     archive: Path | str, directory: Path | str, *, overwrite: bool = False
 ) -> ModelBundle:
-    """Unpack a bundle from a zip archive, which may come from anybody.
+    """Unpack a bundle from a zip archive of any origin.
 
-    Nothing is unpickled or run. Only plain files that the configuration names are written, all of
-    them, with the size that the archive says and the SHA-256 that the configuration says.
+    Nothing is unpickled or run. Exactly the plain files that the configuration lists are written;
+    their sizes must agree with the archive and their SHA-256 with the configuration.
 
     Parameters
     ----------
     archive : path-like
-        Of :func:`export_bundle`.
+        Archive made by :func:`export_bundle`.
     directory : path-like
-        Folder to make; it appears only when the bundle is whole.
+        Folder to make; it appears only when the bundle is complete.
     overwrite : bool
-        Replace a model bundle that is there.
+        Replace an existing model bundle.
 
     Raises
     ------
     ModelError
-        If the archive is not one of a bundle, or the folder exists.
+        If the archive does not contain a bundle, or the folder exists.
     """
     archive, directory = Path(archive), Path(directory)
     if directory.exists() and not (overwrite and _may_replace(directory)):
         raise ModelError(
-            f'{directory} exists already.',
-            'Give another folder, or --overwrite to replace a model bundle.',
+            f'{directory} already exists.',
+            'Choose another folder, or use --overwrite to replace a model bundle.',
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent))
@@ -105,39 +105,41 @@ def import_bundle(
     try:
         with zipfile.ZipFile(archive) as source:
             _check_entries(source, archive)
-            # zipfile writes plain files, never more bytes than an entry says, and checks their CRC.
+            # zipfile writes plain files of at most the declared size, and checks their CRC.
             source.extractall(scratch)
             for entry in source.infolist():
                 if (scratch / entry.filename).stat().st_size != entry.file_size:
                     raise ModelError(
-                        f'{archive}: {entry.filename!r} has another size than it says.'
+                        f'{archive}: {entry.filename!r} does not have its declared size.'
                     )
         problems = [problem.replace(f'{scratch}/', '') for problem in verify_bundle(scratch)]
         if problems:
-            raise ModelError(f'{archive}: {" ".join(problems)}', 'Get the file again.')
+            raise ModelError(f'{archive}: {" ".join(problems)}', 'Download the file again.')
         load_bundle(scratch)
         if directory.exists():
             shutil.rmtree(directory)
         os.replace(scratch, directory)
     except _DAMAGE as error:
-        raise ModelError(f'{archive} cannot be read: {error}.', 'Get the file again.') from error
+        raise ModelError(
+            f'{archive} cannot be read: {error}.', 'Download the file again.'
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return load_bundle(directory)
 
 
 def _may_replace(directory: Path) -> bool:
-    """Only what looks like a bundle, so that a wrong word never empties another folder."""
+    """Return True only for a bundle, so that a typing error never deletes another folder."""
     return not directory.is_symlink() and (directory / CONFIG).is_file()
 
 
 def _check_entries(source: zipfile.ZipFile, archive: Path) -> None:
-    """Refuse everything but the plain files that the configuration names, each once."""
+    """Refuse everything except the plain files that the configuration lists, each once."""
     entries = {entry.filename: entry for entry in source.infolist()}
     if CONFIG not in entries:
-        raise ModelError(f'{archive} holds no model bundle: it has no {CONFIG}.')
+        raise ModelError(f'{archive} does not contain a model bundle: {CONFIG} is missing.')
     if len(entries) < len(source.infolist()):
-        raise ModelError(f'{archive} has a file twice.')
+        raise ModelError(f'{archive} contains a file twice.')
     if sum(entry.file_size for entry in entries.values()) > MAX_TOTAL:
         raise ModelError(f'{archive} is larger than {MAX_TOTAL // 2**30} GiB when unpacked.')
     if entries[CONFIG].file_size > MAX_CONFIG:
@@ -148,21 +150,21 @@ def _check_entries(source: zipfile.ZipFile, archive: Path) -> None:
     config = json.loads(source.read(CONFIG))
     files = config.get('files') if isinstance(config, dict) else None
     for name in sorted({CONFIG, *_checked_names(files, archive)} ^ set(entries)):
-        what = f'is not named by its {CONFIG}' if name in entries else 'is missing'
-        raise ModelError(f'{archive}: {name!r} {what}.', 'Get the file again.')
+        what = f'is not listed in {CONFIG}' if name in entries else 'is missing'
+        raise ModelError(f'{archive}: {name!r} {what}.', 'Download the file again.')
 
 
 def _checked_names(files: Any, where: Path) -> list[str]:
-    """Names of files in the bundle's own folder, and of nothing else."""
+    """Return the listed file names; refuse names that lead out of the bundle's folder."""
     if not isinstance(files, dict):
-        raise ModelError(f'{where}: its {CONFIG} has no table of files.')
+        raise ModelError(f'{where}: {CONFIG} does not list any files.')
     for name in files:
         plain = name == PurePosixPath(name).name and not name.startswith('.')
         if not plain or name in ('', CONFIG) or set(name) & set('\\:\0'):
-            raise ModelError(f'{where}: {name!r} cannot be the name of a file of a bundle.')
+            raise ModelError(f'{where}: {name!r} is not a valid file name in a bundle.')
     return list(files)
 
 
 def archive_hash(archive: Path | str) -> str:
-    """SHA-256 of an archive, to be published beside it."""
+    """Return the SHA-256 of an archive, for publication with it."""
     return sha256_of(Path(archive))

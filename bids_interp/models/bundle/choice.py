@@ -1,4 +1,4 @@
-"""Which model applies: asked for, trained here, of the environment, or the demonstration."""
+"""Choice of the model bundle: requested, trained here, from the environment, or demonstration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 VARIABLE = 'BIDS_INTERP_MODEL'
 
 
-def choose_model(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+def choose_bundle(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the model bundle of a run.
 
     In this order: ``--model``; the only bundle under ``OUTPUT_DIR/models``; the environment
@@ -26,7 +26,7 @@ def choose_model(settings: Settings, environ: Mapping[str, str] = os.environ) ->
     Raises
     ------
     ModelError
-        If there are several bundles under ``OUTPUT_DIR/models``.
+        If ``OUTPUT_DIR/models`` contains several bundles.
     """
     if settings.model is not None:
         return settings.model
@@ -34,7 +34,7 @@ def choose_model(settings: Settings, environ: Mapping[str, str] = os.environ) ->
     trained = sorted(path.parent for path in models.glob('*/config.json'))
     if len(trained) > 1:
         names = ', '.join(path.name for path in trained)
-        raise ModelError(f'{models} holds several models: {names}.', 'Choose one with --model.')
+        raise ModelError(f'{models} contains several models: {names}.', 'Choose one with --model.')
     if trained:
         return trained[0]
     if environ.get(VARIABLE):
@@ -45,49 +45,50 @@ def choose_model(settings: Settings, environ: Mapping[str, str] = os.environ) ->
 
 
 def open_model(settings: Settings) -> ModelBundle:
-    """Choose the model of a run, check its files and whether it fits the output spaces.
+    """Open the model of a run; check its files and the output spaces.
 
     Raises
     ------
     ModelError
-        If it is missing, damaged or made for another grid.
+        If the bundle is missing, damaged or made for another grid.
     UsageError
         If an output space is neither native nor the model's template.
     """
     from bids_interp.models.bundle.reader import load_bundle
 
-    bundle = load_bundle(choose_model(settings), settings.contrast, allow_code=settings.allow_code)
+    bundle = load_bundle(choose_bundle(settings), settings.contrast, allow_code=settings.allow_code)
     output_spaces(settings, bundle.template)
     return bundle
 
 
 def check_contrast(out_dir: Path, bundle: ModelBundle) -> None:
-    """Refuse an output folder that holds another contrast of the same model.
+    """Refuse an output folder that contains another contrast of the same model.
 
-    Files of two contrasts have the same names, so that the second would replace the first.
+    Files of two contrasts have the same names, so the second would replace the first.
 
     Raises
     ------
     UsageError
-        Naming the folder and the remedy.
+        If it contains one.
     """
     try:
         described = json.loads((out_dir / 'dataset_description.json').read_text(encoding='utf-8'))
         makers = described.get('GeneratedBy') or []
     except (OSError, ValueError, AttributeError):
-        return  # nothing there yet; what cannot be read is refused elsewhere
+        return  # no description yet; an unreadable one is refused elsewhere
     own, _, _ = bundle.version_hash.partition('-')
     for maker in makers:
-        known = str(maker.get('Version', ''))
-        if known.partition('-')[0] == own and known != bundle.version_hash:
+        written = str(maker.get('Version', ''))
+        if written.partition('-')[0] == own and written != bundle.version_hash:
             raise UsageError(
-                f'{out_dir} holds another contrast of {bundle.name} than {bundle.contrast_name}.',
-                'Give each --contrast an output folder of its own.',
+                f'{out_dir} contains a contrast of {bundle.name} other than '
+                f'{bundle.contrast_name}.',
+                'Use a separate output folder for each --contrast.',
             )
 
 
 def output_spaces(settings: Settings, template: str) -> tuple[str, ...]:
-    """Return the output spaces as ``T1w`` and ``template``, whatever the user called them.
+    """Return the output spaces as ``T1w`` and ``template``, for any accepted name of them.
 
     Examples
     --------
@@ -108,7 +109,7 @@ def output_spaces(settings: Settings, template: str) -> tuple[str, ...]:
         if space is None:
             raise UsageError(
                 f'--output-spaces: {name!r} is not available.',
-                f'This model gives T1w (native) and {template} (1 mm).',
+                f'This model supports T1w (native) and {template} (1 mm).',
             )
         spaces.append(space)
     return tuple(dict.fromkeys(spaces))

@@ -1,4 +1,4 @@
-"""Fingerprints: to know a training subject again without storing who it was."""
+"""Fingerprints that recognise training subjects without storing their identity."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 
 def image_fingerprint(path: Path | str) -> str:
-    """SHA-256 of the stored voxels and the shape of a NIfTI file.
+    """Return the SHA-256 of the stored voxels and the shape of a NIfTI file.
 
-    Compression, file name and header do not enter: a copied or renamed scan has the same one.
+    It does not depend on compression, file name and header, so copies of a scan have the same one.
     """
     image = nib.load(path)
     voxels = np.asarray(image.dataobj.get_unscaled())
@@ -22,10 +22,10 @@ def image_fingerprint(path: Path | str) -> str:
 
 
 def salted(salt: str, text: str) -> str:
-    """Salted SHA-256: compares identities, does not reveal them."""
+    """Return a salted SHA-256, which compares identities without revealing them."""
     return hashlib.sha256(f'{salt}:{text}'.encode()).hexdigest()
 
 
 def subject_keys(fingerprint: str, dataset_key: str, participant: str) -> tuple[str, str]:
-    """What identifies a subject: the voxels of its scan, or its label in its dataset."""
+    """Return the two keys of a subject: the voxels of its scan, and its label in its dataset."""
     return f'image:{fingerprint}', f'subject:{dataset_key}/{participant}'

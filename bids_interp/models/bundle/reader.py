@@ -1,6 +1,7 @@
-"""The model bundle: a folder with configuration, weights as safetensors and a model card.
+"""Reader of model bundles.
 
-Nothing in it is ever unpickled. ``config.json`` names every file with its SHA-256.
+A bundle is a folder with a configuration, weights as safetensors and a model card. Nothing in it is
+ever unpickled. ``config.json`` lists every file with its SHA-256.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,19 +23,20 @@ from bids_interp.errors import ModelError
 from bids_interp.models.bundle.fingerprint import salted, subject_keys
 from bids_interp.models.bundle.schema import CONFIG, BundleConfig, read_config
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
-from bids_interp.models.networks.registry import build_classifier
+from bids_interp.models.networks.registry import build_classifier, load_weights
 from bids_interp.models.networks.simulator import Simulator, build_simulator
 from bids_interp.models.target import Target
 from bids_interp.records import to_plain
 from bids_interp.spatial import Grid
 
-CONTEXT = 'context.safetensors'
+#: File of the brain mask and the mean images.
+IMAGES = 'context.safetensors'
 CARD = 'README.md'
 
 
 @dataclass
 class FoldModels:
-    """The two trained networks of one fold, in evaluation mode and without gradients to them.
+    """The two trained networks of one fold, frozen and in evaluation mode.
 
     Parameters
     ----------
@@ -46,12 +47,12 @@ class FoldModels:
     temperature : float
         Divides the score before the sigmoid (calibration).
     class_gap : float
-        Median difference of the score between the classes on subjects that the classifier has not
-        seen; for a regression 1, a standard deviation.
+        Difference of the median scores of the two classes on subjects that the classifier was not
+        trained with; 1 (a standard deviation) for a regression.
     weights : torch.Tensor
-        (K,) of the outputs in the score.
+        Weights (K,) of the outputs in the score.
     contrast : int
-        Which question the score answers.
+        Index of the contrast that the score measures.
     """
 
     classifier: nn.Module
@@ -62,20 +63,20 @@ class FoldModels:
     contrast: int = 0
 
     def score(self, image: torch.Tensor) -> torch.Tensor:
-        """Score (B,) of images (B, 1, X, Y, Z): the logit that rises when the pattern is injected.
+        """Return the score (B,) of images (B, 1, X, Y, Z), which rises with injection.
 
-        For two classes the logit itself, for several the difference of two logits, for a regression
-        the standardised value.
+        It is the logit for two classes, the difference of two logits for several classes, and the
+        standardised value for a regression.
         """
         return self.classifier(image) @ self.weights
 
     def field(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
-        """Field (B, 3, X, Y, Z) of the simulator for this contrast, see :func:`flow`."""
+        """Return the simulator's field (B, 3, X, Y, Z) for this contrast, see :func:`flow`."""
         return self.simulator(image, dose, self.contrast)
 
 
 def mean_image_key(number: int) -> str:
-    """Name of the mean image of a class in the context of a bundle, by the number of the class.
+    """Return the key of the mean image of a class in :data:`IMAGES`, by the number of the class.
 
     Examples
     --------
@@ -86,14 +87,14 @@ def mean_image_key(number: int) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     with path.open('rb') as stream:
         return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 @dataclass
 class ModelBundle:
-    """A bundle on disk; networks are loaded when they are asked for.
+    """A bundle on disk, whose networks are loaded on demand.
 
     Parameters
     ----------
@@ -102,9 +103,9 @@ class ModelBundle:
     config : BundleConfig
         Content of ``config.json``.
     contrast : int
-        Which question is explained, of :attr:`Target.contrasts`.
+        Index of the explained contrast in :attr:`Target.contrasts`.
     allow_code : bool
-        Whether a classifier that is Python code of its own may be imported.
+        Permission to import a classifier that is a Python module.
     """
 
     path: Path
@@ -120,14 +121,14 @@ class ModelBundle:
 
     @property
     def demonstration(self) -> bool:
-        """Whether the model only demonstrates the software."""
+        """True if the model only demonstrates the software."""
         return self.config.demonstration
 
     @cached_property
     def version_hash(self) -> str:
-        """Short SHA-256 of the configuration, which holds the hashes of all files.
+        """Short SHA-256 of the configuration, which contains the hashes of all files.
 
-        With the contrast where it is not the first, so that results of two are never mixed.
+        A contrast other than the first is appended, so that results of two contrasts never mix.
         """
         digest = sha256_of(self.path / CONFIG)[:12]
         return f'{digest}-{self.contrast}' if self.contrast else digest
@@ -139,28 +140,28 @@ class ModelBundle:
 
     @property
     def template(self) -> str:
-        """Name of the template that brains are registered to."""
+        """Name of the template to which brains are registered."""
         return self.config.template
 
     @property
     def contrast_name(self) -> str:
-        """Name of the contrast that is explained."""
+        """Name of the explained contrast."""
         return self.full_target.contrasts[self.contrast].name
 
     @property
     def field_kind(self) -> str:
-        """What the simulators put out: ``'velocity'`` or ``'displacement'``."""
+        """Output of the simulators: ``'velocity'`` or ``'displacement'``."""
         is_paper = self.config.simulator.capacity == 'ipmi2021'
         return (PaperSimulator if is_paper else Simulator).field
 
     @property
     def full_target(self) -> Target:
-        """What is predicted, all classes and contrasts."""
+        """Predicted target with all classes and contrasts."""
         return self.config.target
 
     @property
     def target(self) -> ExplainedTarget:
-        """What is explained: the target, and the two sides of the contrast."""
+        """Explained target with the two sides of the contrast."""
         target = self.full_target
         chosen = target.contrasts[self.contrast]
         is_number = target.kind == 'regression'
@@ -181,45 +182,45 @@ class ModelBundle:
 
     @property
     def warranted(self) -> bool:
-        """Whether the out-of-fold AUC was above chance, so that an explanation is warranted."""
+        """True if the out-of-fold performance is above chance, which warrants explanations."""
         return self.config.warranted
 
     @cached_property
-    def _context(self) -> dict[str, torch.Tensor]:
-        return load_file(self.path / CONTEXT)
+    def _images(self) -> dict[str, torch.Tensor]:
+        return load_file(self.path / IMAGES)
 
     @cached_property
     def brain_mask(self) -> np.ndarray:
         """The model's brain mask on its grid, (X, Y, Z) bool."""
-        return self._context['brain_mask'].numpy().astype(bool)
+        return self._images['brain_mask'].numpy().astype(bool)
 
     @cached_property
     def _mean_class(self) -> int:
-        """Number of the class that the mean image is of."""
+        """Number of the class of the mean image."""
         target = self.full_target
         if target.kind == 'regression':
             return 0
         number = target.classes.index(target.contrasts[self.contrast].negative)
-        # Bundles of several classes had only the first one's before.
-        return number if mean_image_key(number) in self._context else 0
+        # Older bundles with several classes have only the mean image of the first one.
+        return number if mean_image_key(number) in self._images else 0
 
     @cached_property
     def mean_image(self) -> torch.Tensor:
-        """Mean input, (1, 1, X, Y, Z): the reference of some baselines.
+        """Mean input, (1, 1, X, Y, Z), used as reference by some saliency methods.
 
-        Of the negative class of the contrast, or what :attr:`mean_image_name` says.
+        :attr:`mean_image_name` names its images, normally the negative class of the contrast.
         """
-        return self._context[mean_image_key(self._mean_class)].float()[None, None]
+        return self._images[mean_image_key(self._mean_class)].float()[None, None]
 
     @property
     def mean_image_name(self) -> str:
-        """What the mean image is the mean of, in words."""
+        """Description of the mean image for reports."""
         if self.full_target.kind == 'regression':
             return 'mean image of all training images'
         return f'mean image of the class {self.full_target.classes[self._mean_class]}'
 
     def fold(self, index: int, device: str = 'cpu') -> FoldModels:
-        """Load the networks of a fold on a device."""
+        """Return the networks of a fold on a device."""
         key = (index, device)
         if key not in self._folds:
             self._folds[key] = self._load_fold(index, device)
@@ -229,7 +230,7 @@ class ModelBundle:
         entry = self.config.folds[index]
         classifier = self._load_classifier(self.path / entry.classifier, device)
         simulator = build_simulator(self.grid, self.brain_mask, to_plain(self.config.simulator))
-        _load_weights(simulator, self.path / entry.simulator)
+        load_weights(simulator, self.path / entry.simulator, 'its configuration')
         simulator.to(device).eval().requires_grad_(False)
         return FoldModels(
             classifier,
@@ -241,50 +242,39 @@ class ModelBundle:
         )
 
     def _load_classifier(self, path: Path, device: str) -> nn.Module:
-        wanted = self.config.classifier
-        if wanted.external is not None and wanted.card is not None:
+        described = self.config.classifier
+        if described.external is not None and described.card is not None:
             from bids_interp.models.external.loader import ExternalSource, load_external
 
-            source = ExternalSource(**{'location': str(path), **to_plain(wanted.external)})
-            return load_external(source, wanted.card, self.allow_code).to(device)
+            source = ExternalSource(**{'location': str(path), **to_plain(described.external)})
+            return load_external(source, described.card, self.allow_code).to(device)
         network = build_classifier(
-            str(wanted.architecture), self.grid.shape, **(wanted.arguments or {})
+            str(described.architecture), self.grid.shape, **(described.arguments or {})
         )
-        _load_weights(network, path)
+        load_weights(network, path, 'its configuration')
         return network.to(device).eval().requires_grad_(False)
 
     def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:
-        """Find out which folds may explain a subject.
+        """Return the folds that may explain a subject.
 
         Parameters
         ----------
         fingerprint : str
-            Of :func:`bids_interp.models.bundle.fingerprint.image_fingerprint`.
+            Result of :func:`bids_interp.models.bundle.fingerprint.image_fingerprint`.
         dataset_key : str
             DOI or name of the dataset.
         participant : str
             Label without ``sub-``.
         """
-        known = self.config.subjects
+        listed = self.config.subjects
         keys = subject_keys(fingerprint, dataset_key, participant)
         digests = [salted(self.config.salt, key) for key in keys]
         for digest in digests:
-            if digest in known:
-                return Membership(True, tuple(known[digest]))
-        # Whom a given classifier was trained with, as its card says; the simulators have not.
-        is_known = not set(digests).isdisjoint(self.config.classifier_subjects or ())
-        return Membership(is_known, tuple(range(self.n_folds)), held_out=not is_known)
-
-
-def _load_weights(network: nn.Module, path: Path) -> None:
-    try:
-        weights = {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in load_file(path).items()
-        }
-        network.load_state_dict(weights)
-    except (RuntimeError, SafetensorError, OSError) as error:
-        raise ModelError(f'{path} does not fit its configuration: {error}.') from error
+            if digest in listed:
+                return Membership(True, tuple(listed[digest]))
+        # Training subjects of a given classifier, from its card; no simulator was trained on them.
+        is_listed = not set(digests).isdisjoint(self.config.classifier_subjects or ())
+        return Membership(is_listed, tuple(range(self.n_folds)), held_out=not is_listed)
 
 
 def _of_contrast(value: float | Sequence[float], contrast: int) -> float:
@@ -292,12 +282,12 @@ def _of_contrast(value: float | Sequence[float], contrast: int) -> float:
 
 
 def default_bundle_path() -> Path:
-    """Where the packaged demonstration model is."""
+    """Return the folder of the packaged demonstration model."""
     return Path(str(files('bids_interp'))) / 'data' / 'demo_model'
 
 
 def verify_bundle(path: Path | str) -> list[str]:
-    """List what is wrong with the files of a bundle; an empty list means that it is intact."""
+    """Return the problems with the files of a bundle; none if it is intact."""
     path = Path(path)
     problems = []
     for name, digest in read_config(path).files.items():
@@ -306,7 +296,7 @@ def verify_bundle(path: Path | str) -> list[str]:
             problems.append(f'{file} is missing.')
         elif sha256_of(file) != digest:
             problems.append(
-                f'{file} is damaged or was changed: its SHA-256 is not the recorded one.'
+                f'{file} is damaged or was changed: its SHA-256 differs from the record.'
             )
     return problems
 
@@ -321,14 +311,14 @@ def load_bundle(
     path : path-like
         The folder.
     contrast : str, optional
-        Which question is explained, by its name; the first one if not given.
+        Name of the contrast to explain; the first one by default.
     allow_code : bool
-        Whether a classifier that is Python code of its own may be imported.
+        Permission to import a classifier that is a Python module.
 
     Raises
     ------
     ModelError
-        If it is missing, damaged, of another format, or made for another grid.
+        If the bundle is missing or damaged, or has another format or grid.
     """
     path = Path(path)
     config = read_config(path)
@@ -339,7 +329,7 @@ def load_bundle(
     bundle.contrast = bundle.full_target.index_of(contrast)
     if bundle.brain_mask.shape != bundle.grid.shape:
         raise ModelError(
-            f'{path / CONTEXT} was made for a grid of {bundle.brain_mask.shape}, '
-            f'but {CONFIG} says {bundle.grid.shape}.'
+            f'{path / IMAGES} has the grid {bundle.brain_mask.shape}, '
+            f'but {CONFIG} has {bundle.grid.shape}.'
         )
     return bundle

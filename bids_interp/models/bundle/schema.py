@@ -1,4 +1,4 @@
-"""Schema of ``config.json``, the description of a model bundle; it alone reads and writes it."""
+"""Schema of ``config.json``, the description of a model bundle; the only code that reads it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class GivenClassifier:
     kind : {'export', 'registry', 'module'}
         A ``torch.export`` archive; weights for an architecture of the registry; Python code.
     location : str, optional
-        ``'package.module:attribute'``; None for a file, which lies in the bundle.
+        ``'package.module:attribute'``; None for a file, which is in the bundle.
     architecture : str
-        Name in the registry; that of the card where it is empty.
+        Name in the registry; by default that of the card.
     arguments : dict
         Arguments of the architecture, or of the function or class that makes the module.
     """
@@ -82,7 +82,7 @@ class SimulatorConfig:
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """Data, recipe and software of the training; nothing of it is needed to use the bundle.
+    """Data, recipe and software of the training, for information only.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class TrainingFacts:
     covariates : sequence of str, optional
         Columns used to balance the folds.
     recipe : dict, optional
-        All numbers of the recipe.
+        All settings of the recipe.
     seed : int, optional
         Random seed.
     n_images, n_families : int, optional
@@ -101,7 +101,7 @@ class TrainingFacts:
     versions : dict, optional
         Version by software.
     effect, severity, classifier, simulator
-        Of the demonstration model: what was planted, and how it was trained.
+        Planted change and training of the demonstration model.
     """
 
     preset: str | None = None
@@ -123,7 +123,7 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model before its training ends.
+    """Description of a model before its training ends.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class DirectionValidity:
     validity : float
         Share that crosses the midpoint of the classes.
     effectiveness : float
-        Median shift in the direction asked for, over the class gap.
+        Median shift in the requested direction, divided by the class gap.
     """
 
     n: int
@@ -189,13 +189,13 @@ class ContrastValidity:
 
     @property
     def sides(self) -> list[DirectionValidity]:
-        """The directions that have images."""
+        """Directions that have images."""
         return [side for side in (self.inject, self.remove) if side is not None]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A weight of minimality that was tried, and what it was judged by.
+    """A weight of minimality that was tried, and its results.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ class SimulatorMetrics:
     Parameters
     ----------
     minimality : float, optional
-        Weight that was chosen; the published simulator has none.
+        Chosen weight; None for the published simulator.
     selection : sequence of Candidate, optional
         Weights that were tried.
     audit_ncc : float, optional
@@ -235,7 +235,7 @@ class SimulatorMetrics:
 
     @property
     def chosen(self) -> Candidate | None:
-        """The candidate that was chosen, where several were tried."""
+        """The chosen candidate, if several were tried."""
         return next((c for c in self.selection or () if c.minimality == self.minimality), None)
 
 
@@ -267,12 +267,12 @@ class FoldConfig:
     Parameters
     ----------
     temperature, class_gap : float, or sequence of float
-        See :class:`bids_interp.models.bundle.reader.FoldModels`; one for each contrast where there
+        See :class:`bids_interp.models.bundle.reader.FoldModels`; one for each contrast if there
         are several.
     metrics : FoldMetrics
         Measurements of this fold.
     classifier, simulator : str
-        Names of files; empty for a classifier that is code.
+        Names of the files; empty for a classifier that is code.
     """
 
     temperature: float | Sequence[float]
@@ -293,15 +293,15 @@ class BundleConfig:
     name : str
         Name of the model.
     demonstration : bool
-        Whether the model only demonstrates the software.
+        The model only demonstrates the software.
     description, license, created, version : str, optional
-        What it is, its licence, the date, and the version of bids_interp that made it.
+        Description, licence, date, and version of bids_interp.
     grid : Grid
         Grid of the classifier's input; its space is the template's name.
     template : str
-        Template that brains are registered to.
+        Template to which brains are registered.
     target : Target
-        What is predicted.
+        Predicted target.
     preprocessing : Preprocessing
         Intensity normalisation.
     classifier : ClassifierConfig
@@ -309,23 +309,23 @@ class BundleConfig:
     simulator : SimulatorConfig
         The simulators.
     training : TrainingFacts, optional
-        How it was trained.
+        Data and settings of the training.
     training_intensities : IntensityStatistics, optional
         Intensities of the training images.
     salt : str
         Salt of the identities in ``subjects``.
     subjects : dict
-        Salted identity of each training subject to the folds that may explain it.
+        Folds that may explain each training subject, by its salted identity.
     classifier_subjects : sequence of str, optional
-        Salted identities of subjects that a given classifier was trained with.
+        Salted identities of the training subjects of a given classifier.
     metrics : dict
-        Out-of-fold measurements, of
-        :func:`bids_interp.evaluation.classification.out_of_fold_metrics` with ``covariates``,
-        ``mask``, ``simulator`` and ``sanity`` where they were measured.
+        Out-of-fold measurements of
+        :func:`bids_interp.evaluation.classification.out_of_fold_metrics`, and ``covariates``,
+        ``mask``, ``simulator`` and ``sanity`` if they were measured.
     folds : sequence of FoldConfig
         The folds.
     files : dict
-        Name of each file to its SHA-256.
+        SHA-256 of each file.
     """
 
     format: int = FORMAT
@@ -352,11 +352,11 @@ class BundleConfig:
 
     @property
     def warranted(self) -> bool:
-        """Whether the out-of-fold answers were above chance, so that explanations are warranted."""
+        """True if the out-of-fold performance is above chance, which warrants explanations."""
         return bool(self.metrics.get('explanation_warranted', True))
 
     def to_json(self) -> str:
-        """Text of ``config.json``."""
+        """Return the text of ``config.json``."""
         return json.dumps(to_plain(self), indent=1) + '\n'
 
 
@@ -366,14 +366,13 @@ def read_config(path: Path) -> BundleConfig:
     Raises
     ------
     ModelError
-        If there is none, or it is of another format, or a key is missing, unknown or of another
-        type.
+        If it is missing or has another format, or if a key is missing, unknown or of another type.
     """
     file = path / CONFIG
     if not path.is_dir():
         raise ModelError(f'There is no model bundle at {path}.')
     if not file.is_file():
-        raise ModelError(f'{path} is not a model bundle: it has no {CONFIG}.')
+        raise ModelError(f'{path} is not a model bundle: {CONFIG} is missing.')
     try:
         plain = json.loads(file.read_text(encoding='utf-8'))
     except (ValueError, OSError) as error:
@@ -382,12 +381,12 @@ def read_config(path: Path) -> BundleConfig:
     if found != FORMAT:
         raise ModelError(
             f'{file} has bundle format {found}; this version reads {FORMAT}.',
-            'Use the version of bids_interp that made it, or train the model again.',
+            'Use the version of bids_interp that made the bundle, or train the model again.',
         )
     try:
         return from_plain(BundleConfig, plain)
     except RecordError as error:
         raise ModelError(
-            f'{file} does not describe a model: {error}.',
-            'Copy the bundle again from where it came from, or train the model again.',
+            f'{file} is not valid: {error}.',
+            'Copy the bundle from its source again, or train the model again.',
         ) from error

@@ -1,4 +1,4 @@
-"""Writing a model bundle: whole, or not at all."""
+"""Writer of model bundles; a bundle is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.reader import (
     CARD,
-    CONTEXT,
+    IMAGES,
     ModelBundle,
     load_bundle,
     mean_image_key,
@@ -27,14 +27,14 @@ from bids_interp.models.bundle.schema import CONFIG, BundleConfig, FoldConfig, F
 
 @dataclass
 class TrainedFold:
-    """What training hands over for one fold.
+    """Trained networks and measurements of one fold.
 
     Parameters
     ----------
     classifier, simulator : dict of torch.Tensor
         State dictionaries.
     temperature, class_gap : float, or list of float
-        See :class:`FoldModels`; one for each contrast where there are several.
+        See :class:`FoldModels`; one for each contrast if there are several.
     metrics : FoldMetrics
         Measurements of this fold.
     """
@@ -47,7 +47,7 @@ class TrainedFold:
 
 
 def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision: bool) -> None:
-    """Write weights; integers (counters of batch normalisation) stay integers."""
+    """Write weights as floats of one type; integers (of batch normalisation) stay integers."""
     kept = torch.float16 if half_precision else torch.float32
     save_file(
         {
@@ -63,7 +63,7 @@ def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision:
 def _write_fold(
     folder: Path, index: int, fold: TrainedFold, given: str, half_precision: bool
 ) -> FoldConfig:
-    """Write the weights of a fold; a given classifier has none of its own."""
+    """Write the weights of a fold; a given classifier has no weights of its own."""
     names = {'classifier': given, 'simulator': ''}
     for what in names:
         weights = getattr(fold, what)
@@ -85,7 +85,7 @@ def save_bundle(
     classifier_file: Path | None = None,
     overwrite: bool = False,
 ) -> ModelBundle:
-    """Write a bundle; it appears under its name only when it is whole.
+    """Write a bundle; its folder appears only when it is complete.
 
     Parameters
     ----------
@@ -98,33 +98,33 @@ def save_bundle(
     brain_mask : numpy.ndarray
         (X, Y, Z) on the model's grid.
     mean_image : numpy.ndarray
-        (X, Y, Z) mean input of the first class, or of everybody for a regression; or (C, X, Y, Z)
-        of the first C classes. Every class that is the negative one of a contrast needs its own.
+        Mean input: (X, Y, Z) of the first class, or of all images for a regression; or
+        (C, X, Y, Z) of the first C classes, one for each negative class of a contrast.
     card : str
         Text of the model card.
     half_precision : bool
         Store weights as float16.
     classifier_file : pathlib.Path, optional
-        A given classifier, kept in the bundle as it is, instead of weights of each fold.
+        A given classifier, copied into the bundle unchanged, instead of weights of each fold.
     overwrite : bool
-        Replace a bundle that is there.
+        Replace an existing bundle.
 
     Raises
     ------
     ModelError
-        If something is at ``path`` and ``overwrite`` is false.
+        If ``path`` exists and ``overwrite`` is false.
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise ModelError(f'{path} exists already.', 'Give another place, or --overwrite.')
+        raise ModelError(f'{path} already exists.', 'Choose another folder, or use --overwrite.')
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
     scratch.chmod(0o755)
     try:
-        context = {'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8))}
+        images = {'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8))}
         for number, mean in enumerate(mean_image.reshape(-1, *brain_mask.shape)):
-            context[mean_image_key(number)] = torch.from_numpy(mean.astype(np.float16))
-        save_file(context, scratch / CONTEXT)
+            images[mean_image_key(number)] = torch.from_numpy(mean.astype(np.float16))
+        save_file(images, scratch / IMAGES)
         given = ''
         if classifier_file is not None:
             given = f'classifier{classifier_file.suffix}'

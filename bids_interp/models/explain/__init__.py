@@ -1,1 +1,1 @@
-"""The explanation of one scan: classify, simulate, realise on any grid, measure."""
+"""Explanation of one scan: classify, simulate, realise on any grid, and measure."""

@@ -1,4 +1,4 @@
-"""Whether simulations agree with themselves along the dose, and with the other folds."""
+"""Consistency of simulations along the dose and between folds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bids_interp.spatial import compose, flow, forward_map, pull_back, warp
 
 
 def has_crossed(probability: float, shift: float, direction: str) -> bool:
-    """Whether a simulated image lies on the side that the direction asks for.
+    """Return True if a simulated image is on the requested side of the decision boundary.
 
-    Without a probability (regression): whether it moved by half a standard deviation.
+    Without a probability (regression), a shift by half a standard deviation is needed.
 
     Examples
     --------
@@ -37,19 +37,19 @@ def has_crossed(probability: float, shift: float, direction: str) -> bool:
 
 
 def dose_monotonicity(rows: Sequence[Response], direction: str) -> float:
-    """Share of consecutive doses between which the mean logit moves the right way.
+    """Return the share of consecutive doses between which the mean logit moves as requested.
 
     Parameters
     ----------
     rows : sequence of Response
-        Of :func:`bids_interp.models.explain.explainer.dose_response`.
+        Result of :func:`bids_interp.models.explain.explainer.dose_response`.
     direction : {'inject', 'remove'}
-        Up for inject, down for remove.
+        The logit should rise for inject and fall for remove.
 
     Returns
     -------
     float
-        In [0, 1]; NaN where there is one dose only.
+        In [0, 1]; NaN for a single dose.
 
     Examples
     --------
@@ -70,9 +70,9 @@ def dose_monotonicity(rows: Sequence[Response], direction: str) -> float:
 def mean_field(
     bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], dose: float, device: str
 ) -> torch.Tensor:
-    """Field (1, 3, X, Y, Z) of one image at a signed dose, mean over the folds."""
-    asked = torch.tensor([dose], device=device)
-    fields = [bundle.fold(index, device).field(image.to(device), asked).cpu() for index in folds]
+    """Return the mean field (1, 3, X, Y, Z) of the folds for one image at a signed dose."""
+    doses = torch.tensor([dose], device=device)
+    fields = [bundle.fold(index, device).field(image.to(device), doses).cpu() for index in folds]
     return torch.stack(fields).mean(dim=0)
 
 
@@ -80,7 +80,7 @@ def mean_field(
 def identity_error(
     bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
 ) -> float:
-    """Largest difference between an image (1, 1, X, Y, Z) and its simulation at dose 0."""
+    """Return the largest difference between an image (1, 1, X, Y, Z) and its dose-0 simulation."""
     field = mean_field(bundle, image, folds, 0.0, device)
     simulated = warp(image, pull_back(field, bundle.grid, bundle.field_kind), bundle.grid)
     return float((simulated - image).abs().max())
@@ -96,11 +96,11 @@ def composition_rmse(
     folds: Sequence[int],
     device: str = 'cpu',
 ) -> float:
-    """How far half the dose, twice, ends from the whole dose at once.
+    """Return the difference between two half doses in sequence and the whole dose at once.
 
-    The simulator sees the half simulated image before the second half. For one velocity that is
-    the same for all images both are the same up to interpolation, since exp(v/2) exp(v/2) = exp(v);
-    a simulator that looks at the image, or puts out displacements, need not agree.
+    The simulator sees the half-simulated image before the second half. If the velocity is the same
+    for all images, both agree up to interpolation, since exp(v/2) exp(v/2) = exp(v). A simulator
+    that depends on the image, or that returns displacements, need not agree.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def composition_rmse(
     field : torch.Tensor
         (1, 3, X, Y, Z) field of this image for dose 1 in this direction, sign included.
     direction : {'inject', 'remove'}
-        Of the simulation.
+        Direction of the simulation.
     dose : float
         The whole dose, unsigned.
     folds : sequence of int
@@ -134,7 +134,7 @@ def composition_rmse(
 
 
 def rms_length(field: torch.Tensor, mask: np.ndarray) -> float:
-    """Root mean square length of the vectors of a field (1, 3, X, Y, Z) inside a mask."""
+    """Return the root mean square length of vectors (1, 3, X, Y, Z) inside a mask."""
     inside = torch.from_numpy(mask)
     return float(field[0].square().sum(dim=0)[inside].mean().sqrt())
 
@@ -150,7 +150,7 @@ def transfer(
     observed: Mapping[int, FoldPrediction],
     device: str = 'cpu',
 ) -> tuple[float, float]:
-    """What the classifiers of the other folds say of the simulation of each fold alone.
+    """Measure how the simulation of each fold changes the output of the other classifiers.
 
     Parameters
     ----------
@@ -159,26 +159,25 @@ def transfer(
     image : torch.Tensor
         (1, 1, X, Y, Z) classifier input.
     per_fold : sequence of numpy.ndarray
-        For each fold its (3, X, Y, Z) field for dose 1 in this direction.
+        Field (3, X, Y, Z) of each fold for dose 1 in this direction.
     folds : sequence of int
         Numbers of these folds.
     direction : {'inject', 'remove'}
-        Of the simulations.
+        Direction of the simulations.
     dose : float
-        Unsigned.
+        Unsigned dose.
     observed : mapping of int to FoldPrediction
-        Answers to the observed image, by fold.
+        Predictions for the observed image, by fold.
     device : str
         Device of the networks.
 
     Returns
     -------
     shift_over_class_gap : float
-        Mean over all pairs of folds of the shift of the logit over the gap of the judge.
+        Mean over all pairs of folds of the logit shift, divided by the gap of the judging fold.
     flipped : float
-        Share of the simulations after which the other folds together are on the side asked for,
-        see :func:`has_crossed`. Both are NaN for fewer than two
-        folds.
+        Share of the simulations after which the mean of the other folds is on the requested side,
+        see :func:`has_crossed`. Both are NaN for fewer than two folds.
     """
     if len(folds) < 2 or not per_fold:
         return float('nan'), float('nan')

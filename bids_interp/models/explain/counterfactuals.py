@@ -1,4 +1,4 @@
-"""Numbers on a simulation: does it change the answer, and at which price."""
+"""Counterfactual metrics: change of the prediction, and cost of the simulation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from bids_interp.spatial import (
 
 @dataclass(frozen=True)
 class _Shift:
-    """Change of the answer."""
+    """Change of the prediction."""
 
     probability: float
     shift: float
@@ -60,19 +60,19 @@ class _Geometry:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationQuality:
-    """Quality of the simulation of one direction and dose; what cannot be computed is NaN.
+    """Quality of the simulation for one direction and dose; undefined values are NaN.
 
     Parameters
     ----------
     direction, dose : str, float
-        The simulation.
+        Direction and dose of the simulation.
     probability : float
         Mean probability over the folds.
     shift, shift_over_class_gap : float
-        Mean change of the logit, and the same divided by the gap between the classes.
+        Mean change of the logit, absolute and divided by the class gap.
     flipped : bool
-        The mean probability crosses one half in the direction asked for, or lay beyond it
-        already; see :func:`has_crossed`.
+        The mean probability of the simulated image is beyond one half in the requested direction;
+        see :func:`has_crossed`.
     dose_monotonicity, transfer_shift_over_class_gap, transfer_flipped : float
         See :mod:`bids_interp.models.explain.consistency`.
     n_folded, digital_folding_mm3 : int, float
@@ -82,7 +82,8 @@ class SimulationQuality:
     displacement_max_mm, minimality_mm : float
         Longest and mean displacement inside the brain.
     reversibility_rmse : float
-        There and back, inside the brain, in units of the input.
+        Difference between the image and its simulation warped back, inside the brain, in units of
+        the input.
     composition_rmse_mm, identity_error : float
         See :mod:`bids_interp.models.explain.consistency`.
     realism_z, realism_z_observed : float
@@ -121,7 +122,7 @@ def counterfactual_metrics(
     device: str = 'cpu',
     responses: Sequence[Response] | None = None,
 ) -> list[SimulationQuality]:
-    """Counterfactual numbers on the model's grid, one row per direction and dose.
+    """Return counterfactual metrics on the model's grid, one row per direction and dose.
 
     Parameters
     ----------
@@ -130,13 +131,13 @@ def counterfactual_metrics(
     image : torch.Tensor
         (1, 1, X, Y, Z) classifier input.
     simulation : Simulation
-        Of :func:`simulate`. Without fields of each fold there is no transfer.
+        Result of :func:`simulate`. Transfer needs the fields of each fold.
     doses : sequence of float
         Doses to evaluate.
     device : str
         Device of the networks.
     responses : sequence of Response, optional
-        Of :func:`dose_response`, where it was computed before.
+        Result of :func:`dose_response`; computed if not given.
     """
     folds = simulation.folds
     observed = {p.fold: p for p in classify(bundle, image, folds, device)}
@@ -179,7 +180,7 @@ def _shift(
     direction: str,
     device: str,
 ) -> _Shift:
-    """Change of the answer of the folds from the observed to a simulated image."""
+    """Return the change of the predictions from the observed to a simulated image."""
     after = classify(bundle, simulated, list(observed), device)
     gap = float(np.mean([bundle.fold(index, device).class_gap for index in observed]))
     before = float(np.mean([p.logit for p in observed.values()]))
@@ -191,7 +192,7 @@ def _shift(
 def _geometry(
     bundle: ModelBundle, image: torch.Tensor, field: torch.Tensor, kind: str
 ) -> tuple[torch.Tensor, _Geometry]:
-    """Simulated image (1, 1, X, Y, Z) of a field, and what it costs and breaks."""
+    """Return the simulated image (1, 1, X, Y, Z) of a field, and its deformation."""
     mask = torch.from_numpy(bundle.brain_mask)
     forward, backward = flow(field, bundle.grid, kind)
     simulated = warp(image, backward, bundle.grid)
@@ -211,6 +212,6 @@ def _geometry(
 
 
 def _realism(bundle: ModelBundle, image: torch.Tensor) -> float:
-    """Distance from the training images; NaN for a bundle that does not describe them."""
+    """Return the distance from the training images; NaN if the bundle does not describe them."""
     statistics = bundle.config.training_intensities
     return distance_from_training(image, statistics, bundle.grid, bundle.brain_mask)

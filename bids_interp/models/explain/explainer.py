@@ -1,4 +1,4 @@
-"""The explanation of one subject: classify, simulate, realise on any grid, and measure."""
+"""Explainer of one subject: classify, simulate, realise on any grid, and measure."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from bids_interp.spatial import (
 )
 from bids_interp.spatial.jacobian import SMALLEST_DETERMINANT
 
-#: Sign of the dose of each direction.
+#: Default doses of a dose-response curve.
 DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
-#: Room around the brain's box where a field is integrated.
+#: Margin around the brain's box in which a field is integrated.
 BOX_MARGIN_MM = 2.0
-#: Share of the largest brightness below which a voxel is background: traces of interpolation.
+#: Share of the largest brightness below which a voxel is a trace of interpolation.
 FAINTEST = 1e-4
 
 
 @dataclass(frozen=True)
 class FoldPrediction:
-    """What the classifier of one fold says: logit and calibrated probability."""
+    """Logit and calibrated probability of the classifier of one fold."""
 
     fold: int
     logit: float
@@ -48,15 +48,15 @@ class Simulation:
     Parameters
     ----------
     grid : Grid
-        The model's grid; its world is the template's.
+        The model's grid, in template space.
     velocity : dict
-        Direction to (3, X, Y, Z) float32, mm: the mean over the folds used.
+        Mean over the folds for each direction, (3, X, Y, Z) float32, mm.
     per_fold : dict
-        Direction to (folds, 3, X, Y, Z).
+        Velocities of all folds for each direction, (folds, 3, X, Y, Z).
     folds : tuple of int
-        The folds used.
+        Folds that were used.
     kind : {'velocity', 'displacement'}
-        What the fields are, see :func:`bids_interp.spatial.flow`.
+        Kind of the fields, see :func:`bids_interp.spatial.flow`.
     """
 
     grid: Grid
@@ -67,13 +67,13 @@ class Simulation:
 
     @property
     def velocity_sd(self) -> dict[str, np.ndarray]:
-        """Standard deviation over the folds, direction to (3, X, Y, Z)."""
+        """Standard deviation over the folds for each direction, (3, X, Y, Z)."""
         return {direction: maps.std(axis=0) for direction, maps in self.per_fold.items()}
 
 
 @dataclass(frozen=True)
 class Response:
-    """Answer of one fold at one dose: a row of the dose-response table.
+    """Prediction of one fold at one dose: a row of the dose-response table.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ class Response:
     fold : int
         Number of the fold.
     logit, probability : float
-        Its answer.
+        Prediction of the fold.
     shift, shift_over_class_gap : float
-        Change of the logit, and the same divided by the gap between the classes.
+        Change of the logit, absolute and divided by the class gap.
     """
 
     direction: str
@@ -100,17 +100,17 @@ class Response:
 
 @dataclass(frozen=True)
 class Realisation:
-    """A simulation carried out on one grid.
+    """A simulation realised on one grid.
 
     Parameters
     ----------
     image : numpy.ndarray
-        (X, Y, Z) the simulated image.
+        Simulated image (X, Y, Z).
     log_jacobian : numpy.ndarray
-        (X, Y, Z) of the forward map, on the grid of the observed image: positive = expansion
-        from the observed to the simulated image.
+        Log-Jacobian of the forward map (X, Y, Z), on the grid of the observed image. Positive
+        values mean expansion from the observed to the simulated image.
     n_folded : int
-        Voxels with a determinant that is not positive.
+        Number of voxels with a determinant that is not positive.
     displacement_max_mm : float
         Longest displacement.
     """
@@ -123,22 +123,22 @@ class Realisation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one method says about one image; the same type for every explainer.
+    """Result of one method for one image; the same type for every explainer.
 
     Parameters
     ----------
     map : numpy.ndarray
-        (X, Y, Z) on ``grid``.
+        Map (X, Y, Z) on ``grid``.
     grid : Grid
         Grid of the explained image.
     kind : str
-        ``'log_jacobian'``.
+        Kind of the map, ``'log_jacobian'``.
     sign : str
-        What positive and negative values mean.
+        Meaning of positive and negative values.
     image : numpy.ndarray
-        (X, Y, Z) the simulated image.
+        Simulated image (X, Y, Z).
     predictions : tuple of FoldPrediction
-        Of the observed image.
+        Predictions for the observed image.
     """
 
     map: np.ndarray
@@ -152,7 +152,7 @@ class Explanation:
 def prepare_input(
     brain: np.ndarray, native: Grid, native_to_template: np.ndarray, bundle: ModelBundle
 ) -> torch.Tensor:
-    """Classifier input (1, 1, X, Y, Z) of a stripped brain; see :func:`to_model_grid`."""
+    """Return the classifier input (1, 1, X, Y, Z) of a brain; see :func:`to_model_grid`."""
     return to_model_grid(
         brain,
         native,
@@ -166,8 +166,8 @@ def prepare_input(
 def _need_folds(folds: Sequence[int]) -> tuple[int, ...]:
     if not folds:
         raise ModelError(
-            'Every fold of the model was trained with this subject: nothing may explain it.',
-            'Train the model with cross-validation folds, or explain other subjects.',
+            'Every fold of this model was trained on this subject, so none may explain it.',
+            'Train the model with several folds, or explain other subjects.',
         )
     return tuple(folds)
 
@@ -176,16 +176,16 @@ def _need_folds(folds: Sequence[int]) -> tuple[int, ...]:
 def classify(
     bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
 ) -> list[FoldPrediction]:
-    """Logit and probability of one input (1, 1, X, Y, Z) by each fold.
+    """Return logit and probability of one input (1, 1, X, Y, Z) for each fold.
 
-    Of several classes: of the positive against the negative one of the contrast. Of a regression:
-    the standardised value, and no probability.
+    With several classes they compare the positive with the negative class of the contrast. For a
+    regression the logit is the standardised value, and there is no probability.
     """
     predictions = []
     for index in _need_folds(folds):
         models = bundle.fold(index, device)
         logit = float(models.score(image.to(device))[0])
-        probability = float('nan')  # a regression has none
+        probability = float('nan')  # for a regression
         if bundle.full_target.kind != 'regression':
             probability = float(torch.sigmoid(torch.tensor(logit / models.temperature)))
         predictions.append(FoldPrediction(index, logit, probability))
@@ -196,10 +196,10 @@ def classify(
 def simulate(
     bundle: ModelBundle, image: torch.Tensor, folds: Sequence[int], device: str = 'cpu'
 ) -> Simulation:
-    """Velocities for dose 1, inject and remove, of one input (1, 1, X, Y, Z).
+    """Return the velocities of one input (1, 1, X, Y, Z) at dose 1, for inject and remove.
 
-    The velocity for another dose of the same direction is dose times this one. For ``remove``
-    the sign is already in: tissue always moves by exp(dose * velocity).
+    The velocity for another dose of the same direction is dose times this one. The velocity of
+    ``remove`` includes the sign: tissue always moves by exp(dose * velocity).
     """
     folds = _need_folds(folds)
     per_fold = {}
@@ -226,7 +226,7 @@ def dose_response(
     doses: Sequence[float] = DOSE_GRID,
     device: str = 'cpu',
 ) -> list[Response]:
-    """Logits of every fold along the dose, from full removal to full injection."""
+    """Return the predictions of every fold for the observed image and each direction and dose."""
     observed = {p.fold: p for p in classify(bundle, image, simulation.folds, device)}
     rows = [_response_row(bundle, observed, p, 'none', 0.0, device) for p in observed.values()]
     for direction, velocity in simulation.velocity.items():
@@ -268,34 +268,34 @@ def realise(
     grid_to_template: np.ndarray | None = None,
     kind: str = 'velocity',
 ) -> Realisation:
-    """Carry a simulation out at full resolution, in template space or in a subject's own.
+    """Realise a simulation at full resolution, in template space or a subject's own space.
 
-    The velocity (not the log-Jacobian) is resampled to the grid, integrated there, and the image
-    is warped once. Only the box that holds the brain is computed.
+    The velocity (not the log-Jacobian) is resampled to the grid and integrated there, and the image
+    is warped once. Only the box around the brain is computed.
 
     Parameters
     ----------
     velocity : numpy.ndarray
         (3, X, Y, Z) for dose 1, mm along the axes of the template's world.
     velocity_grid : Grid
-        Where it lives.
+        Grid of the velocity.
     dose : float
         Non-negative factor.
     image : numpy.ndarray
-        (X', Y', Z') brain on ``grid``, zero outside.
+        Brain (X', Y', Z') on ``grid``, zero outside.
     grid : Grid
-        Where results are wanted.
+        Grid of the results.
     grid_to_template : numpy.ndarray, optional
-        4 x 4 from the world of ``grid`` to the template's (identity where not given).
+        4 x 4 from the world of ``grid`` to the template's; identity by default.
     kind : {'velocity', 'displacement'}
-        What the field is, see :func:`bids_interp.spatial.flow`.
+        Kind of the field, see :func:`bids_interp.spatial.flow`.
 
     Returns
     -------
     Realisation
-        On ``grid``; outside the box of the brain the log-Jacobian is 0.
+        Results on ``grid``; the log-Jacobian is 0 outside the brain's box.
     """
-    # Tissue moves by no more than the largest speed, so that is how far to look beyond the brain.
+    # Tissue moves by at most the largest speed, which limits the margin around the brain.
     reach = BOX_MARGIN_MM + dose * float(np.abs(velocity).max())
     start, stop = _brain_box(image, margin=np.ceil(reach / grid.spacing).astype(int))
     part = grid.crop(start, stop)
@@ -324,24 +324,24 @@ def explain(
     folds: Sequence[int] | None = None,
     device: str = 'auto',
 ) -> Explanation:
-    """Explain one skull-stripped brain: what would have to grow or shrink.
+    """Explain the classification of one skull-stripped brain by expansion and contraction.
 
     Parameters
     ----------
     brain : nibabel.Nifti1Image
         T1w intensities, 0 or NaN outside the brain, in any orientation.
     model : ModelBundle
-        Of :func:`bids_interp.load_model`.
+        Model opened by :func:`bids_interp.load_model`.
     direction : {'inject', 'remove'}
-        Towards the positive or the negative class.
+        Direction towards the positive or the negative class.
     dose : float
         Share of the class gap, 0 to 1.
     native_to_template : numpy.ndarray, optional
-        4 x 4 from the world of the image to that of the model's template, RAS+ mm; not given
-        for a brain that is in template space already.
+        4 x 4 from the world of the image to that of the model's template, RAS+ mm; identity by
+        default, for a brain in template space.
     folds : sequence of int, optional
-        Folds to ask; all where not given. For an image that the model was trained with take
-        those of :meth:`ModelBundle.membership`.
+        Folds to use; all by default. For a training subject, use the folds of
+        :meth:`ModelBundle.membership`.
     device : str
         ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
 
@@ -353,22 +353,22 @@ def explain(
     Raises
     ------
     ValueError
-        If the direction is not known.
+        If the direction is unknown.
     ImageError
-        If the image is no volume, or empty.
+        If the image is not a volume, or empty.
     """
     if direction not in DIRECTION_SIGNS:
         raise ValueError(
-            f'There is no direction {direction!r}; known are {tuple(DIRECTION_SIGNS)}.'
+            f'Unknown direction {direction!r}; choose one of {tuple(DIRECTION_SIGNS)}.'
         )
-    where = resolve_device(device)
+    torch_device = resolve_device(device)
     data = as_volume(np.asarray(brain.dataobj, dtype=np.float32))
     grid = Grid.from_image(brain)
     between = np.eye(4) if native_to_template is None else native_to_template
     chosen = tuple(range(model.n_folds)) if folds is None else tuple(folds)
     image = prepare_input(data, grid, between, model)
-    predictions = classify(model, image, chosen, where)
-    simulation = simulate(model, image, chosen, where)
+    predictions = classify(model, image, chosen, torch_device)
+    simulation = simulate(model, image, chosen, torch_device)
     result = realise(
         simulation.velocity[direction],
         simulation.grid,
@@ -384,7 +384,7 @@ def explain(
 
 
 def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last voxel (excluded) of what is not background, with a margin, in the image."""
+    """Return first and last (excluded) voxel of the foreground with a margin inside the image."""
     occupied = np.abs(image) > FAINTEST * np.abs(image).max()
     start, stop = np.zeros(3, int), np.array(image.shape)
     if occupied.any():

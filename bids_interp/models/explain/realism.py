@@ -1,4 +1,4 @@
-"""Whether a simulated brain could be one of the brains that a model was trained with, coarsely."""
+"""Realism of a simulated brain: coarse distance of its intensities from the training images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bids_interp.spatial import Grid
 
 #: Edge of the cubes whose mean intensity is compared.
 EDGE_MM = 24.0
-#: A cube counts when the brain fills this share of it.
+#: Share of a cube that the brain must fill for the cube to be used.
 FILLED = 0.25
 
 
@@ -22,14 +22,14 @@ def brain_cubes(grid: Grid, mask: np.ndarray, edge_mm: float = EDGE_MM) -> np.nd
     grid : Grid
         The model's grid.
     mask : numpy.ndarray
-        (X, Y, Z) bool, the brain.
+        Brain mask, (X, Y, Z) bool.
     edge_mm : float
-        Edge of the cubes; the origin of the world is a corner of eight of them.
+        Edge of the cubes; the origin of the world is a corner of eight cubes.
 
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) int64: number of the cube of each voxel from 0, -1 where there is none.
+        Number of the cube of each voxel, (X, Y, Z) int64, from 0; -1 outside all cubes.
     """
     cells = np.floor(grid.world_coordinates() / edge_mm).astype(np.int64)
     numbers = np.full(grid.shape, -1, np.int64)
@@ -41,7 +41,7 @@ def brain_cubes(grid: Grid, mask: np.ndarray, edge_mm: float = EDGE_MM) -> np.nd
 
 
 def cube_means(images: torch.Tensor, cubes: np.ndarray) -> np.ndarray:
-    """Mean intensity (N, cubes) of images (N, 1, X, Y, Z) in the cubes of :func:`brain_cubes`."""
+    """Return the mean intensities (N, cubes) of images (N, 1, X, Y, Z) in numbered cubes."""
     inside = cubes >= 0
     numbers = cubes[inside]
     counts = np.bincount(numbers)
@@ -52,12 +52,12 @@ def cube_means(images: torch.Tensor, cubes: np.ndarray) -> np.ndarray:
 def intensity_statistics(
     images: torch.Tensor, grid: Grid, mask: np.ndarray
 ) -> IntensityStatistics | None:
-    """Statistics of a training cohort, for the configuration of a bundle.
+    """Return the intensity statistics of a training cohort, for the configuration of a bundle.
 
     Parameters
     ----------
     images : torch.Tensor
-        (N, 1, X, Y, Z) inputs of the classifier.
+        Inputs (N, 1, X, Y, Z) of the classifier.
     grid, mask
         See :func:`brain_cubes`.
 
@@ -80,18 +80,17 @@ def intensity_statistics(
 def distance_from_training(
     image: torch.Tensor, statistics: IntensityStatistics | None, grid: Grid, mask: np.ndarray
 ) -> float:
-    """Root mean square z value of the mean intensities of the cubes of one image.
+    """Return the root mean square z value of the mean cube intensities of one image.
 
-    About 1 for a brain of the training set: each cube lies one standard deviation from the mean
-    of the training images. It notices that a large structure has moved or changed its size beyond
-    what the training set shows; it does not notice a single odd voxel.
+    It is about 1 for a brain of the training set. It detects large structures that have moved or
+    changed in size more than in the training set, but not single unusual voxels.
 
     Parameters
     ----------
     image : torch.Tensor
         (1, 1, X, Y, Z).
     statistics : IntensityStatistics, optional
-        Of :func:`intensity_statistics`.
+        Result of :func:`intensity_statistics`.
     grid, mask
         See :func:`brain_cubes`.
 

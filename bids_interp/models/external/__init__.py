@@ -1,1 +1,1 @@
-"""Classifiers made elsewhere: their card, loading them safely, and checking them."""
+"""External classifiers: their card, their safe loading, and their checks."""

@@ -1,8 +1,9 @@
-"""The card of a classifier made elsewhere: what it eats, what it says, whom it was trained with."""
+"""Card of an external classifier: input, output, target and training subjects."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +17,7 @@ from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 
-#: What the network returns, and what that makes of the task.
+#: Kind of target for each kind of output.
 OUTPUTS = {
     'logit': 'binary',
     'probability': 'binary',
@@ -29,8 +30,8 @@ _CLASSES = {
     'regression': lambda count: count == 0,
 }
 _CLASS_RULE = (
-    'a logit or probability has two classes, [negative, positive]; a multiclass output has all of '
-    'them in its order; a regression has none'
+    'a logit or probability needs two classes, [negative, positive]; a multiclass output needs all '
+    'classes in its order; a regression must have none'
 )
 REQUIRED = ('name', 'output', 'input_shape', 'template', 'preprocessing', 'label')
 OPTIONAL = (
@@ -53,7 +54,7 @@ ADVICE = 'The page "Your own classifier" of the documentation lists all keys of 
 
 @dataclass(frozen=True)
 class ClassifierCard:
-    """What has to be known about a classifier that was made elsewhere.
+    """Description of an external classifier.
 
     Parameters
     ----------
@@ -62,25 +63,25 @@ class ClassifierCard:
     output : {'logit', 'probability', 'multiclass', 'regression'}
         One logit; one probability of the positive class; one number per class; one number.
     grid : Grid
-        Where the input lives; its space is the template's name.
+        Grid of the input; its space is the template's name.
     preprocessing : Preprocessing
-        Intensity normalisation that the classifier was trained with.
+        Intensity normalisation of the training images.
     label : str
-        Column that it predicts.
+        Predicted column.
     classes : tuple of str
-        (negative, positive); for more than two the order of the outputs; none for a regression.
+        (negative, positive); all classes in the order of the outputs; empty for a regression.
     target_mean, target_sd : float
-        Of a regression: 0 and 1 of the standardised output.
+        Mean and standard deviation that standardise the output of a regression.
     training_subjects : tuple of str
-        Whom it was trained with, as ``dataset/participant``: they are recognised later.
+        Training subjects as ``dataset/participant``, to recognise them later.
     axis_order : str
-        Order in which the network takes the axes of the grid; ``'ZYX'`` for arrays of SimpleITK.
+        Order in which the network expects the axes of the grid; ``'ZYX'`` for SimpleITK arrays.
     softmaxed : bool
-        Outputs of a ``multiclass`` network are probabilities already.
+        The outputs of a ``multiclass`` network are probabilities.
     architecture : str
         Name in the registry, for weights in a ``.safetensors`` file.
     arguments : dict
-        Of that architecture.
+        Arguments of the architecture.
     golden : str
         File with ``input`` and ``output`` of the network, relative to the card.
     """
@@ -102,40 +103,40 @@ class ClassifierCard:
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
-            raise _problem('output', f'{self.output!r} is not known', self.output, OUTPUTS)
+            raise _problem('output', f'{self.output!r} is not supported', self.output, OUTPUTS)
         if sorted(self.axis_order) != ['X', 'Y', 'Z']:
-            raise _problem('axis_order', f'{self.axis_order!r} does not order X, Y and Z')
+            raise _problem('axis_order', f'{self.axis_order!r} is not an order of X, Y and Z')
         if self.softmaxed and self.output != 'multiclass':
-            raise _problem('softmaxed', 'only a multiclass output can be; say "probability"')
+            raise _problem('softmaxed', 'only for a multiclass output; otherwise use "probability"')
         if len(set(self.classes)) != len(self.classes):
-            raise _problem('classes', 'a class is named twice')
+            raise _problem('classes', 'a class is listed twice')
         if not _CLASSES[OUTPUTS[self.output]](len(self.classes)):
             raise _problem('classes', _CLASS_RULE)
         if not (np.isfinite(self.target_mean) and 0 < self.target_sd < np.inf):
-            raise _problem('target_sd', 'mean and a positive standard deviation are needed')
+            raise _problem('target_sd', 'a mean and a positive standard deviation are required')
         for subject in self.training_subjects:
             if '/' not in subject.strip('/'):
                 raise _problem('training_subjects', f'{subject!r} is not "dataset/participant"')
 
     @property
     def target(self) -> Target:
-        """What is predicted; two classes of a multiclass output are a binary target."""
+        """Predicted target; a multiclass output with two classes has a binary target."""
         kind = 'binary' if len(self.classes) == 2 else OUTPUTS[self.output]
         return Target(kind, self.label, self.classes, self.target_mean, self.target_sd)
 
     @property
     def n_outputs(self) -> int:
-        """Numbers per image that the network itself returns."""
+        """Number of outputs of the network itself per image."""
         return len(self.classes) if self.output == 'multiclass' else 1
 
     @property
     def network_shape(self) -> tuple[int, int, int]:
-        """Size of the input in the order in which the network takes the axes."""
+        """Size of the input in the order in which the network expects the axes."""
         sizes = [self.grid.shape['XYZ'.index(axis)] for axis in self.axis_order]
         return sizes[0], sizes[1], sizes[2]
 
     def golden_file(self, card_file: Path) -> Path | None:
-        """Where the golden sample is, for a card that was read from ``card_file``."""
+        """Return the file of the golden sample, for a card read from ``card_file``."""
         return card_file.parent / self.golden if self.golden else None
 
     @classmethod
@@ -145,7 +146,7 @@ class ClassifierCard:
         Raises
         ------
         ModelError
-            Naming the file and the key, if it is missing, no JSON, or says something impossible.
+            If the file is missing or not JSON, or a key is not valid.
         """
         path = Path(path)
         try:
@@ -159,24 +160,24 @@ class ClassifierCard:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> ClassifierCard:
-        """Undo :meth:`to_dict`, or make a card from what a user wrote.
+        """Return the card described by :meth:`to_dict` or by a user.
 
         Raises
         ------
         ModelError
-            If a key is missing, not known, or has an impossible value.
+            If a key is missing, unknown or not valid.
         """
         if not isinstance(plain, dict):
-            raise ModelError('A classifier card is a JSON object.', ADVICE)
+            raise ModelError('A classifier card must be a JSON object.', ADVICE)
         for key in plain:
             if key not in REQUIRED + OPTIONAL:
-                raise _problem(key, 'there is no such key', key, REQUIRED + OPTIONAL)
+                raise _problem(key, 'unknown key', key, REQUIRED + OPTIONAL)
         for key in REQUIRED:
             if key not in plain:
-                raise _problem(key, 'this key is missing')
+                raise _problem(key, 'missing key')
         for key in ('name', 'output', 'template', 'label', 'axis_order', 'architecture', 'golden'):
             if not isinstance(plain.get(key, ''), str) or plain.get(key, 'x') == '':
-                raise _problem(key, 'a text is needed')
+                raise _problem(key, 'a text is required')
         direct = {
             item.name: plain[item.name]
             for item in fields(cls)
@@ -194,7 +195,7 @@ class ClassifierCard:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types for JSON; what is not needed is left out."""
+        """Return plain types for JSON without default values."""
         plain: dict[str, Any] = {
             'name': self.name,
             'output': self.output,
@@ -211,9 +212,9 @@ class ClassifierCard:
         return plain
 
 
-def _problem(key: str, what: str, typed: str = '', known: Any = ()) -> ModelError:
-    """Error about one key, with what was probably meant."""
-    near = get_close_matches(str(typed), list(known), n=1)
+def _problem(key: str, what: str, typed: str = '', valid: Iterable[str] = ()) -> ModelError:
+    """Return an error about one key, with the closest valid text."""
+    near = get_close_matches(str(typed), list(valid), n=1)
     advice = f'Did you mean {near[0]!r}? {ADVICE}' if near else ADVICE
     return ModelError(f'Key {key!r} of the classifier card: {what}.', advice)
 
@@ -221,17 +222,17 @@ def _problem(key: str, what: str, typed: str = '', known: Any = ()) -> ModelErro
 def _check_types(values: dict[str, Any]) -> None:
     for key in {'target_mean', 'target_sd'} & set(values):
         if type(values[key]) not in (int, float):
-            raise _problem(key, 'a number is needed')
+            raise _problem(key, 'a number is required')
     if not isinstance(values.get('softmaxed', False), bool):
-        raise _problem('softmaxed', 'true or false is needed')
+        raise _problem('softmaxed', 'true or false is required')
     if not isinstance(values.get('arguments', {}), dict):
-        raise _problem('arguments', 'a JSON object is needed')
+        raise _problem('arguments', 'a JSON object is required')
 
 
 def _texts(plain: dict[str, Any], key: str) -> tuple[str, ...]:
     value = plain.get(key, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _problem(key, 'a list of texts is needed')
+        raise _problem(key, 'a list of texts is required')
     return tuple(value)
 
 
@@ -239,18 +240,18 @@ def _numbers(plain: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndar
     try:
         values = np.array(plain[key], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise _problem(key, 'numbers are needed') from error
+        raise _problem(key, 'numbers are required') from error
     if values.shape != shape or not np.isfinite(values).all():
-        raise _problem(key, f'an array of {shape} finite numbers is needed')
+        raise _problem(key, f'an array of {shape} finite numbers is required')
     return values
 
 
 def _grid(plain: dict[str, Any]) -> Grid:
     sizes = _numbers(plain, 'input_shape', (3,))
     if (sizes < 1).any() or (sizes != np.round(sizes)).any():
-        raise _problem('input_shape', 'three positive whole numbers are needed')
+        raise _problem('input_shape', 'three positive whole numbers are required')
     if ('affine' in plain) == ('origin' in plain):
-        raise _problem('origin', 'either "affine", or "origin" with "voxel_size", is needed')
+        raise _problem('origin', 'either "affine", or "origin" with "voxel_size", is required')
     affine = _numbers(plain, 'affine', (4, 4)) if 'affine' in plain else _affine(plain)
     try:
         grid = Grid((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine, plain['template'])
@@ -259,24 +260,24 @@ def _grid(plain: dict[str, Any]) -> Grid:
     if 'affine' in plain and 'voxel_size' in plain:
         voxel = _numbers(plain, 'voxel_size', (3,))
         if not np.allclose(voxel, grid.spacing, atol=1e-3):
-            raise _problem('voxel_size', f'the affine says {grid.spacing.round(4).tolist()}')
+            raise _problem('voxel_size', f'the affine has {grid.spacing.round(4).tolist()}')
     codes = ''.join(nib.aff2axcodes(affine))
     if 'affine' in plain and plain.get('orientation', codes) != codes:
-        raise _problem('orientation', f'the affine says {codes!r}')
+        raise _problem('orientation', f'the affine has {codes!r}')
     return grid
 
 
 def _affine(plain: dict[str, Any]) -> np.ndarray:
-    """Affine of axes along those of the world: ``origin`` is the centre of the first voxel."""
+    """Return an affine without rotation; ``origin`` is the centre of the first voxel."""
     if 'voxel_size' not in plain:
-        raise _problem('voxel_size', 'this key is missing')
+        raise _problem('voxel_size', 'missing key')
     voxel, origin = _numbers(plain, 'voxel_size', (3,)), _numbers(plain, 'origin', (3,))
     if (voxel <= 0).any():
-        raise _problem('voxel_size', 'three positive numbers, in mm, are needed')
+        raise _problem('voxel_size', 'three positive numbers, in mm, are required')
     codes = str(plain.get('orientation', 'RAS'))
     pairs = ({'R', 'L'}, {'A', 'P'}, {'S', 'I'})
     if not all(len(pair & set(codes)) == 1 for pair in pairs) or len(codes) != 3:
-        raise _problem('orientation', f'{codes!r} does not name R or L, A or P, and S or I')
+        raise _problem('orientation', f'{codes!r} does not consist of R or L, A or P, and S or I')
     affine = np.eye(4)
     affine[:3, :3] = 0.0
     for axis, (row, flip) in enumerate(nib.orientations.axcodes2ornt(tuple(codes))):
@@ -286,14 +287,19 @@ def _affine(plain: dict[str, Any]) -> np.ndarray:
 
 
 def _preprocessing(plain: Any) -> Preprocessing:
-    known = {item.name for item in fields(Preprocessing)}
+    valid = {item.name for item in fields(Preprocessing)}
     if not isinstance(plain, dict) or 'normalisation' not in plain:
-        raise _problem('preprocessing', 'an object with the key "normalisation" is needed')
+        raise _problem('preprocessing', 'an object with the key "normalisation" is required')
     for key in plain:
-        if key not in known:
-            raise _problem(f'preprocessing.{key}', 'there is no such key', key, known)
+        if key not in valid:
+            raise _problem(f'preprocessing.{key}', 'unknown key', key, valid)
     if plain['normalisation'] not in NORMALISATIONS:
-        said = plain['normalisation']
-        raise _problem('preprocessing.normalisation', f'no {said!r}', str(said), NORMALISATIONS)
+        given = plain['normalisation']
+        raise _problem(
+            'preprocessing.normalisation',
+            f'{given!r} is not supported',
+            str(given),
+            NORMALISATIONS,
+        )
     numbers = {key: float(_numbers(plain, key, ())) for key in set(plain) - {'normalisation'}}
     return Preprocessing(plain['normalisation'], **numbers)

@@ -1,4 +1,4 @@
-"""What a classifier made elsewhere must do before anything is explained with it."""
+"""Checks of an external classifier before it is explained."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bids_interp.errors import ModelError
 from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.external.network import ExternalClassifier
 
-#: Largest difference between answers that should be the same, times 1 + their size.
+#: Absolute and relative tolerance of outputs that should be equal.
 TOLERANCE = 1e-4
 GOLDEN_TOLERANCE = 1e-3
 
 
 class Check(StrEnum):
-    """Checks of a classifier, as errors name them."""
+    """Checks of a classifier, with their names in error messages."""
 
     SHAPE = 'output shape'
     FINITE = 'finite output'
@@ -39,7 +39,7 @@ class CheckError(ModelError):
     Attributes
     ----------
     check : Check
-        The one that it fails.
+        The failed check.
     """
 
     def __init__(self, message: str, advice: str | None, check: Check) -> None:
@@ -51,22 +51,22 @@ class CheckError(ModelError):
 
 
 def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | None = None) -> None:
-    """Check that a classifier can be explained, on two brain-like blobs and the golden sample.
+    """Check on two brain-like blobs and the golden sample that a classifier can be explained.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Of :func:`bids_interp.models.external.loader.load_external`, on any device.
+        Network loaded by :func:`bids_interp.models.external.loader.load_external`, on any device.
     card : ClassifierCard
-        What it takes and returns.
+        Description of input and output.
     golden : pathlib.Path, optional
         A ``.safetensors`` or ``.npz`` file with the arrays ``input`` and ``output`` of the network
-        itself, as recorded where it was trained.
+        itself, recorded in its training environment.
 
     Raises
     ------
     CheckError
-        Naming the check that fails.
+        If a check fails.
     ModelError
         If the golden sample cannot be read.
     """
@@ -82,15 +82,15 @@ def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | No
         raise _failed(
             card,
             Check.DETERMINISM,
-            'the same image gets another answer the second time',
-            'Dropout or another random part is active: call model.eval() before the export.',
+            'repeated calls give different outputs for the same image',
+            'Dropout or another random layer is active: call model.eval() before the export.',
         )
     if _differ(together, alone, TOLERANCE):
         raise _failed(
             card,
             Check.BATCH,
-            'an image alone gets another answer than in a batch',
-            'Normalisation takes statistics of the batch: call model.eval() before the export.',
+            'the output for an image depends on the rest of its batch',
+            'Normalisation uses statistics of the batch: call model.eval() before the export.',
         )
     _check_kind(network, images, card)
     _check_gradient(network, images, card)
@@ -99,7 +99,7 @@ def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | No
 
 
 def _blobs(card: ClassifierCard) -> torch.Tensor:
-    """Two different brain-like blobs, normalised as the card says, (2, 1, X, Y, Z)."""
+    """Return two different brain-like blobs, normalised for the card, (2, 1, X, Y, Z)."""
     generator = torch.Generator().manual_seed(0)
     shape = card.grid.shape
     coarse = torch.rand(2, 1, *(max(2, size // 4) for size in shape), generator=generator)
@@ -108,7 +108,7 @@ def _blobs(card: ClassifierCard) -> torch.Tensor:
     head = torch.stack(axes).square().sum(dim=0) < 0.9
     images = (0.3 + 0.7 * smooth) * head
     images[1] *= 0.5 + 0.5 * axes[0]
-    # Scans have intensities of some hundreds, which only the normalisation 'none' lets through.
+    # Scans have intensities of some hundreds, which only the normalisation 'none' keeps.
     return torch.stack([card.preprocessing.normalise(500.0 * image) for image in images])
 
 
@@ -126,60 +126,60 @@ def _answer(network: nn.Module, images: torch.Tensor, card: ClassifierCard) -> t
         logits = network(images)
     except ModelError as error:
         raise _failed(card, Check.SHAPE, error.message.rstrip('.'), error.advice) from error
-    except Exception as error:  # whatever the network raises, the user has to see it
+    except Exception as error:  # a network may raise anything
         raise _failed(
             card,
             Check.SHAPE,
-            f'it cannot take {len(images)} image(s) of {card.grid.shape}: {error}'.rstrip('.'),
-            'Check input_shape and axis_order in the card, and that the batch size is free.',
+            f'it fails on {len(images)} image(s) of {card.grid.shape}: {error}'.rstrip('.'),
+            'Check input_shape and axis_order in the card; the batch size must be dynamic.',
         ) from error
-    wanted = (len(images), card.target.n_outputs)
-    if tuple(logits.shape) != wanted:
+    expected = (len(images), card.target.n_outputs)
+    if tuple(logits.shape) != expected:
         raise _failed(
-            card, Check.SHAPE, f'it returns {tuple(logits.shape)} instead of {wanted}', ''
+            card, Check.SHAPE, f'it returns {tuple(logits.shape)} instead of {expected}', ''
         )
     return logits
 
 
 def _check_kind(network: nn.Module, images: torch.Tensor, card: ClassifierCard) -> None:
-    """What the network itself says must be what the card calls it."""
+    """Check that the output of the network itself is of the kind that the card declares."""
     if not isinstance(network, ExternalClassifier):
         return
     with torch.no_grad():
-        said = network.raw(images)
-    within = bool(((said >= 0) & (said <= 1)).all())
-    sums = bool(torch.allclose(said.sum(dim=1), torch.ones(len(said)).to(said), atol=1e-3))
+        output = network.raw(images)
+    within = bool(((output >= 0) & (output <= 1)).all())
+    sums = bool(torch.allclose(output.sum(dim=1), torch.ones(len(output)).to(output), atol=1e-3))
     if card.output == 'probability' and not within:
-        raise _failed(card, Check.KIND, 'it returns values outside of 0 to 1', 'Say "logit".')
+        raise _failed(card, Check.KIND, 'it returns values outside 0 to 1', 'Set "logit".')
     if card.softmaxed and not (within and sums):
         raise _failed(
             card,
             Check.KIND,
-            'its outputs are no probabilities that sum to one',
-            'Take "softmaxed" out of the card.',
+            'its outputs are not probabilities that sum to one',
+            'Remove "softmaxed" from the card.',
         )
     if card.output == 'multiclass' and not card.softmaxed and within and sums:
         raise _failed(
             card,
             Check.KIND,
             'its outputs are probabilities that sum to one',
-            'Say "softmaxed": true in the card.',
+            'Set "softmaxed": true in the card.',
         )
 
 
 def _check_gradient(network: nn.Module, images: torch.Tensor, card: ClassifierCard) -> None:
-    asked = images.clone().requires_grad_(True)
+    inputs = images.clone().requires_grad_(True)
     try:
-        logits = network(asked)
-        # Weights of different size, because log-probabilities move against each other.
+        logits = network(inputs)
+        # Different weights, because changes of log-probabilities can cancel each other.
         weights = torch.arange(1.0, 1.0 + logits.shape[1]).to(logits)
-        (gradient,) = torch.autograd.grad((logits * weights).sum(), asked)
+        (gradient,) = torch.autograd.grad((logits * weights).sum(), inputs)
     except RuntimeError as error:
         raise _failed(
             card,
             Check.GRADIENT,
-            f'there is none: {error}'.rstrip('.'),
-            'Take no_grad, detach, rounding and arg-max out of the model.',
+            f'it does not exist: {error}'.rstrip('.'),
+            'Remove no_grad, detach, rounding and arg-max from the model.',
         ) from error
     if not torch.isfinite(gradient).all():
         raise _failed(card, Check.GRADIENT, 'it is NaN or infinite', '')
@@ -197,20 +197,23 @@ def _check_golden(network: nn.Module, card: ClassifierCard, path: Path) -> None:
     inner = network.network if isinstance(network, ExternalClassifier) else network
     first = next(network.parameters(), torch.zeros(1))
     image = torch.from_numpy(np.ascontiguousarray(arrays['input'], dtype=np.float32))
-    wanted = torch.from_numpy(np.array(arrays['output'], dtype=np.float32)).flatten()
+    recorded = torch.from_numpy(np.array(arrays['output'], dtype=np.float32)).flatten()
     try:
         with torch.no_grad():
-            said = inner(image.to(first.device)).cpu().float().flatten()
-    except Exception as error:  # whatever the network raises, the user has to see it
-        raise _failed(
-            card, Check.GOLDEN, f'{path}: {error}'.rstrip('.'), 'Is "input" (B, 1, X, Y, Z)?'
-        ) from error
-    if said.shape != wanted.shape or _differ(said, wanted, GOLDEN_TOLERANCE):
+            output = inner(image.to(first.device)).cpu().float().flatten()
+    except Exception as error:  # a network may raise anything
         raise _failed(
             card,
             Check.GOLDEN,
-            f'{path} promises {wanted.tolist()[:4]}, but it returns {said.tolist()[:4]}',
-            'This is not the network, or not the version of it, that the sample was made with.',
+            f'{path}: {error}'.rstrip('.'),
+            'The array "input" must have the shape (B, 1, X, Y, Z).',
+        ) from error
+    if output.shape != recorded.shape or _differ(output, recorded, GOLDEN_TOLERANCE):
+        raise _failed(
+            card,
+            Check.GOLDEN,
+            f'{path} has {recorded.tolist()[:4]}, but it returns {output.tolist()[:4]}',
+            'The sample was made with another network, or another version of this network.',
         )
 
 
@@ -225,7 +228,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise ModelError(f'The golden sample {path} cannot be read: {error}.', '') from error
     if not {'input', 'output'} <= set(arrays):
         raise ModelError(
-            f'The golden sample {path} has the arrays {sorted(arrays)}.',
+            f'The golden sample {path} contains the arrays {sorted(arrays)}.',
             'It needs "input" and "output".',
         )
     return arrays

@@ -1,15 +1,16 @@
-"""Reading a ``torch.export`` archive without running anything that its writer put there.
+"""Export archives of ``torch.export``, read without running any code in them.
 
 :func:`torch.export.load` is made for trusted files. In torch 2.13 it unpickles weights, constants
-and example inputs when the archive asks for it, loads compiled libraries, evaluates the text of
-symbolic sizes (``sympy.sympify``), and compiles names of nodes and guards into Python source. So
-the archive is never handed over as it is: :func:`load_program` copies the plain parts of it (raw
-weights, and the graph as JSON in which every text has been compared with what belongs there) into
-a new archive in memory, and loads that one.
+and example inputs if the archive requests it, loads compiled libraries, evaluates the text of
+symbolic sizes (``sympy.sympify``), and compiles names of nodes and guards into Python source. The
+archive is therefore never passed on unchanged. :func:`load_program` copies its plain parts (raw
+weights, and the graph as JSON in which every text is checked against a pattern) into a new archive
+in memory, and loads that one.
 
-What is guaranteed: no byte of the file is unpickled, imported, evaluated or linked, and the graph
-calls ATen operators on tensors, none that reads or writes files. What is not: that the graph ends,
-or fits into memory; that the kernels of torch are free of faults; that the numbers are any good.
+It is guaranteed that no byte of the file is unpickled, imported, evaluated or linked, and that the
+graph calls only ATen operators on tensors, none of which reads or writes files. It is not
+guaranteed that the graph ends or fits into memory, that the kernels of torch are free of faults, or
+that the numbers make sense.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _NAME = re.compile(r'[\w.+-]*', re.ASCII)
 _IDENTIFIER = re.compile(r'[A-Za-z_]\w*', re.ASCII)
 _OPTION = re.compile(r'[\w ,.>-]*', re.ASCII)  # 'same', 'bilinear', 'bij,bjk->bik'
 _TARGET = re.compile(r'(torch\.ops\.aten|_operator|torch|math)\.(\w+)(?:\.(\w+))?', re.ASCII)
-#: ATen operators that touch files or the state of the process.
+#: ATen operators that access files or the state of the process.
 _REFUSED = {'from_file', 'manual_seed', 'save', 'seed', 'set_grad_enabled'}
-#: Holds a graph to the device and precision of its export; left out, so that autocast works.
+#: Fixes the device and precision of the export; removed, so that autocast works.
 _ASSERTION = 'torch.ops.aten._assert_tensor_metadata.default'
 _ON_NUMBERS = {
     '_operator': {
@@ -52,7 +53,7 @@ _ON_NUMBERS = {
     'torch': {'sym_float', 'sym_int', 'sym_ite', 'sym_max', 'sym_min', 'sym_not', 'sym_sum'},
     'math': {'ceil', 'floor', 'trunc'},
 }
-#: What may be called in the text of a symbolic size.
+#: Functions allowed in the text of a symbolic size.
 _SYMBOLIC = {
     *('Symbol', 'Integer', 'Float', 'Rational', 'Add', 'Mul', 'Pow', 'Max', 'Min', 'Mod'),
     *('FloorDiv', 'CeilDiv', 'CleanDiv', 'ModularIndexing', 'PythonMod', 'IntTrueDiv'),
@@ -63,29 +64,31 @@ _PARTS = (
     *(ast.Expression, ast.Call, ast.Name, ast.Load, ast.keyword, ast.Constant),
     *(ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop),
 )
+#: Type of an operator; torch has no public name for it.
+_OPERATOR = type(torch.ops.aten.relu.default)
 _ONE_TENSOR: dict[str, Any] = {'type': None, 'context': None, 'children_spec': []}
 
 
 def load_program(data: bytes, name: str) -> torch.export.ExportedProgram:
-    """Load an exported program from the bytes of its archive, see the module for what is safe.
+    """Load an exported program from the bytes of its archive; the module states the guarantees.
 
     Parameters
     ----------
     data : bytes
         Content of the ``.pt2`` file.
     name : str
-        Its name, for messages.
+        File name for messages.
 
     Returns
     -------
     torch.export.ExportedProgram
-        On the CPU, whatever device it was exported on; one tensor in, one tensor out.
+        Program on the CPU, with one tensor as input and one tensor as output.
 
     Raises
     ------
     ModelError
-        If it is no archive of the present format, would need code or pickled objects, was
-        exported in training mode, or takes and returns anything but one tensor.
+        If it does not have the current format, needs code or pickled objects, was exported in
+        training mode, or does not map one tensor to one tensor.
     """
     try:
         clean = _copy_plain_parts(data)
@@ -93,12 +96,12 @@ def load_program(data: bytes, name: str) -> torch.export.ExportedProgram:
         raise ModelError(f'{name}: {error.message}', error.advice) from error
     except (RuntimeError, AssertionError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(
-            f'{name} is no archive of torch.export, or is damaged: {_first_line(error)}.',
-            f'Archives of torch before 2.9 have to be written again. {EXPORT_ADVICE}',
+            f'{name} is not an archive of torch.export, or is damaged: {_first_line(error)}.',
+            f'Archives of torch before 2.9 must be exported again. {EXPORT_ADVICE}',
         ) from error
     try:
         return torch.export.load(io.BytesIO(clean))
-    except Exception as error:  # the loader of torch raises whatever goes wrong
+    except Exception as error:  # the loader of torch raises many types
         raise ModelError(
             f'torch {torch.__version__} cannot load {name}: {_first_line(error)}.', EXPORT_ADVICE
         ) from error
@@ -114,10 +117,12 @@ def _refused(what: str, advice: str = EXPORT_ADVICE) -> ModelError:
 
 
 def _copy_plain_parts(data: bytes) -> bytes:
-    """Copy weights, constants and the graph into a new archive; everything else stays behind."""
+    """Copy only weights, constants and the graph into a new archive."""
     reader = PT2ArchiveReader(io.BytesIO(data))
     if any(record.startswith('data/aotinductor/') for record in reader.get_file_names()):
-        raise _refused('it holds compiled code, which would be run', 'Export the program itself.')
+        raise _refused(
+            'it contains compiled code, which would be run', 'Export the program itself.'
+        )
     program = json.loads(reader.read_bytes(_MODEL))
     clean = io.BytesIO()
     with PT2ArchiveWriter(clean) as writer:
@@ -132,23 +137,23 @@ def _copy_plain_parts(data: bytes) -> bytes:
 
 
 def _plain_records(config: dict[str, Any], prefix: str) -> list[str]:
-    """Names of the files of raw numbers; a pickled one is refused."""
+    """Return the names of the files of raw numbers; refuse pickled ones."""
     records = {}
     for name, entry in config['config'].items():
         record = entry['path_name']
         if entry['use_pickle'] is not False or not record.startswith(prefix):
             raise _refused(
-                f'{name} is stored as a pickled object, and nothing is ever unpickled here',
-                'Make it a plain float tensor (a parameter or a buffer), then export again.',
+                f'{name} is stored as a pickled object, which is never loaded',
+                'Make it a plain float tensor (a parameter or a buffer) and export again.',
             )
         if not _RECORD.fullmatch(record):
-            raise _refused(f'it names a file {record!r}')
+            raise _refused(f'it refers to a file {record!r}')
         records[record] = True
     return list(records)
 
 
 def _plain_program(program: dict[str, Any]) -> dict[str, Any]:
-    """Graph, signature and versions, without remarks, guards and the calls of submodules."""
+    """Return graph, signature and versions, without metadata, guards and submodule calls."""
     module = program['graph_module']
     outer = module['module_call_graph'][0]['signature']
     if not _takes_one_tensor(outer['in_spec']) or json.loads(outer['out_spec'])[1] != _ONE_TENSOR:
@@ -181,7 +186,7 @@ def _plain_program(program: dict[str, Any]) -> dict[str, Any]:
 
 
 def _takes_one_tensor(spec: str) -> bool:
-    """Whether a call's tree is ((tensor,), {}) with plain tuples and dictionaries."""
+    """Return True if a call's tree is ((tensor,), {}) with plain tuples and dictionaries."""
     top = json.loads(spec)[1]
     positional, named = top['children_spec']
     return (
@@ -200,28 +205,28 @@ def _is_training(node: dict[str, Any]) -> bool:
 
 
 def _check_target(target: str) -> None:
-    """Refuse a node that calls anything but an ATen operator, or arithmetic on sizes."""
+    """Refuse a node that calls anything except an ATen operator or arithmetic on sizes."""
     parts = _TARGET.fullmatch(target)
     space, name, overload = parts.groups() if parts else ('', '', '')
     if space == 'torch.ops.aten' and name not in _REFUSED:
-        known = getattr(getattr(torch.ops.aten, name, None), overload or '', None)
-        if isinstance(known, torch._ops.OpOverload):
+        operator = getattr(getattr(torch.ops.aten, name, None), overload or '', None)
+        if isinstance(operator, _OPERATOR):
             return
     elif name in _ON_NUMBERS.get(space, set()) and not overload:
         return
     raise _refused(
-        f'its graph calls {target[:80]!r}, and only ATen operators on tensors are allowed',
-        f'Take control flow, no_grad blocks and custom operators out. {EXPORT_ADVICE}',
+        f'its graph calls {target[:80]!r}, but only ATen operators on tensors are allowed',
+        f'Remove control flow, no_grad blocks and custom operators. {EXPORT_ADVICE}',
     )
 
 
 def _screened(value: Any, key: str = '') -> Any:
-    """Copy JSON values, every text compared with what belongs there, every device the CPU."""
+    """Copy JSON values; check every text, and replace every device by the CPU."""
     if isinstance(value, dict):
         if 'type' in value and 'index' in value:
             return {'type': 'cpu', 'index': None}
         if {'as_graph', 'as_custom_obj', 'as_operator'} & set(value):
-            raise _refused('its graph holds objects or graphs of its own')
+            raise _refused('its graph contains objects or further graphs')
         for name in value:
             _screened_text(name, '')
         return {name: _screened(item, name) for name, item in value.items()}
@@ -240,12 +245,12 @@ def _screened_text(text: str, key: str) -> str:
     else:
         fits = bool(_NAME.fullmatch(text))
     if not fits:
-        raise _refused(f'it holds the text {text[:60]!r}, which does not belong into a graph')
+        raise _refused(f'it contains the text {text[:60]!r}, which is not valid in a graph')
     return text
 
 
 def _is_arithmetic(text: str) -> bool:
-    """Whether the text of a symbolic size is sums, products and known functions only."""
+    """Return True if the text of a symbolic size has only arithmetic and allowed functions."""
     try:
         parts = list(ast.walk(ast.parse(text, mode='eval')))
     except (SyntaxError, ValueError, RecursionError, MemoryError):

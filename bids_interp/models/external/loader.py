@@ -1,4 +1,4 @@
-"""Classifiers made elsewhere: where they come from, loading and checking them."""
+"""Loader of external classifiers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from bids_interp.errors import ModelError, UsageError
@@ -18,7 +16,7 @@ from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.external.checks import check_classifier
 from bids_interp.models.external.export_archive import EXPORT_ADVICE, load_program
 from bids_interp.models.external.network import ExternalClassifier
-from bids_interp.models.networks.registry import build_classifier
+from bids_interp.models.networks.registry import build_classifier, load_weights
 
 __all__ = ['ExternalSource', 'check_classifier', 'load_external', 'source_of']
 
@@ -28,7 +26,7 @@ PICKLES = {'.bin', '.ckpt', '.joblib', '.pkl', '.pickle', '.pt', '.pth'}
 
 @dataclass(frozen=True)
 class ExternalSource:
-    """Where a classifier comes from.
+    """Origin of an external classifier.
 
     Parameters
     ----------
@@ -37,9 +35,9 @@ class ExternalSource:
     location : str
         The ``.pt2`` file; the ``.safetensors`` file; ``'package.module:attribute'``.
     architecture : str
-        Name in the registry; the card's where it is not given.
+        Name in the registry; by default that of the card.
     arguments : dict
-        Of the architecture, or of a function or class that makes the module.
+        Arguments of the architecture, or of a function or class that makes the module.
     """
 
     kind: str
@@ -51,51 +49,51 @@ class ExternalSource:
 def source_of(
     text_or_path: str | Path | None, module: str | None = None, allow_code: bool = False
 ) -> ExternalSource:
-    """Find out what kind of classifier was named.
+    """Return the origin of a classifier given as a file or a module.
 
     Parameters
     ----------
     text_or_path : path-like or None
         A ``.pt2`` or ``.safetensors`` file.
     module : str or None
-        ``'package.module:attribute'`` instead.
+        ``'package.module:attribute'`` instead of a file.
     allow_code : bool
-        The user allows to import and run that module.
+        Permission of the user to import and run the module.
 
     Raises
     ------
     UsageError
-        If both or none are given, or a module without ``allow_code``.
+        If both or neither are given, or a module without ``allow_code``.
     ModelError
-        If the file is not there, or of a kind that is not loaded.
+        If the file is missing, or of a kind that is not supported.
     """
     if (text_or_path is None) == (module is None):
         raise UsageError(
-            'A classifier is either a file or a module.',
-            'Give one of --classifier and --classifier-module.',
+            'A classifier must be either a file or a module.',
+            'Use one of --classifier and --classifier-module.',
         )
     if module is not None:
         package, _, attribute = module.partition(':')
         if not all(name.isidentifier() for name in [*package.split('.'), *attribute.split('.')]):
-            raise UsageError(f'{module!r} is not of the form package.module:attribute.', '')
+            raise UsageError(f'{module!r} does not have the form package.module:attribute.', '')
         _need_permission(module, allow_code)
         return ExternalSource('module', module)
     path = Path(str(text_or_path))
     if not path.is_file():
-        raise ModelError(f'There is no classifier {path}.', 'Check the path.')
+        raise ModelError(f'The classifier {path} does not exist.', 'Check the path.')
     if path.suffix == '.pt2':
         return ExternalSource('export', str(path))
     if path.suffix == '.safetensors':
         return ExternalSource('registry', str(path))
-    why = 'It may be a pickle, which runs code when it is read. ' if path.suffix in PICKLES else ''
+    why = 'It may be a pickle, which can run code when read. ' if path.suffix in PICKLES else ''
     raise ModelError(f'{path} is neither a .pt2 nor a .safetensors file.', f'{why}{EXPORT_ADVICE}')
 
 
 def _need_permission(module: str, allow_code: bool) -> None:
     if not allow_code:
         raise UsageError(
-            f'Importing {module} runs its Python code with all your rights.',
-            'Read that code; add --allow-code if you trust it, or export the model to .pt2.',
+            f'Importing {module} runs its Python code with your permissions.',
+            'Add --allow-code if you trust the code, or export the model to .pt2.',
         )
 
 
@@ -107,25 +105,25 @@ def load_external(
     Parameters
     ----------
     source : ExternalSource
-        Of :func:`source_of`.
+        Result of :func:`source_of`.
     card : ClassifierCard
-        What it takes and returns.
+        Description of input and output.
     allow_code : bool
-        Needed for a module, whose code is imported and run. A ``.pt2`` or ``.safetensors`` file
-        is data: see :mod:`bids_interp.models.external.export_archive` for what that guarantees.
+        Permission to import and run a module. A ``.pt2`` or ``.safetensors`` file is data; see
+        :mod:`bids_interp.models.external.export_archive` for the guarantees.
 
     Returns
     -------
     ExternalClassifier
-        Maps (B, 1, X, Y, Z) float32 on the card's grid to logits (B, K), with gradients to the
-        input.
+        Network from (B, 1, X, Y, Z) float32 on the card's grid to logits (B, K), differentiable
+        with respect to the input.
 
     Raises
     ------
     ModelError
-        If the file cannot be loaded safely, or does not fit the card.
+        If the file cannot be loaded safely, or does not match the card.
     UsageError
-        If code would have to be run without permission.
+        If loading would run code without permission.
     """
     if source.kind == 'export':
         network = _load_export(Path(source.location), card)
@@ -135,7 +133,7 @@ def load_external(
         _need_permission(source.location, allow_code)
         network = _load_module(source, card)
     else:
-        raise ModelError(f'There is no kind of classifier {source.kind!r}.')
+        raise ModelError(f'Unknown kind of classifier {source.kind!r}.')
     return ExternalClassifier(network, card).requires_grad_(False)
 
 
@@ -148,22 +146,22 @@ def _load_export(path: Path, card: ClassifierCard) -> nn.Module:
     (name,) = program.graph_signature.user_inputs
     (node,) = (node for node in program.graph.nodes if node.name == name)
     shape = tuple(node.meta['val'].shape)
-    wanted = (1, *card.network_shape)
-    # A size that is no number is a symbol: any size will do.
-    fixed = [(a, b) for a, b in zip(shape[1:], wanted, strict=False) if isinstance(a, int)]
+    described = (1, *card.network_shape)
+    # A size that is not a number is a symbol, which accepts any size.
+    fixed = [(a, b) for a, b in zip(shape[1:], described, strict=False) if isinstance(a, int)]
     if len(shape) != 5 or any(size != promised for size, promised in fixed):
         raise ModelError(
-            f'{path} was exported for an input of {shape[1:]}, channel first, but its card says '
-            f'{wanted}.',
+            f'{path} was exported for an input of {shape[1:]}, channel first, but its card '
+            f'describes {described}.',
             'Correct input_shape or axis_order in the card, or export it again.',
         )
     if isinstance(shape[0], int):
         raise ModelError(f'{path} was exported for a batch of exactly {shape[0]}.', EXPORT_ADVICE)
-    # Guards would be compiled from text, and the shape has just been checked.
+    # Guards would be compiled from text, and the shape is already checked.
     network = program.module(check_guards=False)
     for part in network.modules():
         constants = {k: v for k, v in vars(part).items() if isinstance(v, torch.Tensor)}
-        for name, value in constants.items():  # as buffers they move to a device with the rest
+        for name, value in constants.items():  # buffers move between devices
             delattr(part, name)
             part.register_buffer(name, value, persistent=False)
     return network
@@ -173,28 +171,18 @@ def _load_registry(source: ExternalSource, card: ClassifierCard) -> nn.Module:
     architecture = source.architecture or card.architecture
     if not architecture:
         raise ModelError(
-            f'Weights alone do not say what to compute: {source.location} needs an architecture.',
-            'Name it in the card: "architecture" and "arguments"; or export the model to .pt2.',
+            f'The weights in {source.location} need an architecture.',
+            'Add "architecture" and "arguments" to the card, or export the model to .pt2.',
         )
     arguments = {'outputs': card.n_outputs, **(source.arguments or card.arguments)}
     network = build_classifier(architecture, card.network_shape, **arguments)
-    try:
-        network.load_state_dict(
-            {
-                name: value.float() if value.is_floating_point() else value
-                for name, value in load_file(source.location).items()
-            }
-        )
-    except (RuntimeError, SafetensorError, OSError) as error:
-        raise ModelError(
-            f'{source.location} does not fit architecture {architecture!r}: {error}.'
-        ) from error
+    load_weights(network, Path(source.location), f'architecture {architecture!r}')
     return network
 
 
 def _load_module(source: ExternalSource, card: ClassifierCard) -> nn.Module:
     package, _, attribute = source.location.partition(':')
-    LOGGER.warning('Running the code of %s, as --allow-code permits.', source.location)
+    LOGGER.warning('Running the code of %s, permitted by --allow-code.', source.location)
     try:
         found: Any = importlib.import_module(package)
         for name in attribute.split('.'):
@@ -205,7 +193,7 @@ def _load_module(source: ExternalSource, card: ClassifierCard) -> nn.Module:
             return found.eval()
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
-            f'{source.location} cannot be had: {type(error).__name__}: {error}.',
-            'Is its folder in PYTHONPATH, and does the call with the arguments of the card work?',
+            f'{source.location} cannot be loaded: {type(error).__name__}: {error}.',
+            'Check that its folder is in PYTHONPATH and that it accepts the arguments of the card.',
         ) from error
-    raise ModelError(f'{source.location} gives a {type(found).__name__}, no torch.nn.Module.')
+    raise ModelError(f'{source.location} is a {type(found).__name__}, not a torch.nn.Module.')

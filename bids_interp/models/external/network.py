@@ -1,4 +1,4 @@
-"""A classifier made elsewhere, behind the face that the registry's own ones have."""
+"""Network of an external classifier with the interface of the registry's classifiers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import nn
 from bids_interp.errors import ModelError
 from bids_interp.models.external.card import ClassifierCard
 
-#: Probabilities are kept this far from 0 and 1 before their logarithm is taken.
+#: Smallest distance of probabilities from 0 and 1 before the logarithm.
 CLAMP = 1e-6
 
 
 class ExternalClassifier(nn.Module):
-    """A frozen network and the translation of what it says into logits.
+    """A frozen network whose output is converted to logits.
 
-    Its state never changes with :meth:`train`: the network stays in evaluation mode.
+    :meth:`train` has no effect: the network stays in evaluation mode.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Maps (B, 1, ...), axes in the card's order, to (B,) or (B, outputs).
+        Network from (B, 1, ...), with axes in the card's order, to (B,) or (B, outputs).
     card : ClassifierCard
-        What the outputs mean.
+        Description of input and output.
     """
 
     def __init__(self, network: nn.Module, card: ClassifierCard) -> None:
@@ -36,53 +36,54 @@ class ExternalClassifier(nn.Module):
         self.axes = tuple(2 + 'XYZ'.index(axis) for axis in card.axis_order)
 
     def raw(self, image: torch.Tensor) -> torch.Tensor:
-        """What the network itself says, (B, outputs), of images (B, 1, X, Y, Z)."""
+        """Return the output (B, outputs) of the network itself for images (B, 1, X, Y, Z)."""
         if self.axes != (2, 3, 4):
             image = image.permute(0, 1, *self.axes).contiguous()
         if self.card.output == 'probability' or self.card.softmaxed:
-            # In half precision probabilities near 1 are 1: no gradient is left of them.
+            # In half precision, probabilities near 1 become 1 and lose their gradient.
             with torch.autocast(image.device.type, enabled=False):
-                said = self.network(image.float())
+                output = self.network(image.float())
         else:
-            said = self.network(image)
-        if isinstance(said, torch.Tensor) and said.ndim == 1 and len(said) == len(image):
-            said = said[:, None]
-        wanted = (len(image), self.card.n_outputs)
-        if not isinstance(said, torch.Tensor) or tuple(said.shape) != wanted:
-            shape = tuple(said.shape) if isinstance(said, torch.Tensor) else type(said).__name__
+            output = self.network(image)
+        if isinstance(output, torch.Tensor) and output.ndim == 1 and len(output) == len(image):
+            output = output[:, None]
+        expected = (len(image), self.card.n_outputs)
+        if not isinstance(output, torch.Tensor) or tuple(output.shape) != expected:
+            is_tensor = isinstance(output, torch.Tensor)
+            shape = tuple(output.shape) if is_tensor else type(output).__name__
             raise ModelError(
-                f'The classifier returns {shape} for a batch of {len(image)}, but for output '
-                f'{self.card.output!r} its card promises {wanted}.',
-                'Two outputs, one per class, are "multiclass".',
+                f'The classifier returns {shape} for a batch of {len(image)}, but output '
+                f'{self.card.output!r} of its card means {expected}.',
+                'Use "multiclass" for two outputs, one per class.',
             )
-        return said
+        return output
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K) of images (B, 1, X, Y, Z).
+        """Return the logits (B, K) of images (B, 1, X, Y, Z).
 
-        K is 1 for two classes and for a regression, else the number of classes. A probability p
-        becomes its log-odds, p kept within 1e-6 of 0 and 1, beyond which the gradient is 0;
-        outputs of several classes become log-probabilities, of two their difference, positive
-        minus negative; a regression's value is standardised.
+        K is the number of classes, or 1 for two classes and for a regression. A probability
+        becomes its log-odds; it is clamped to [1e-6, 1 - 1e-6], beyond which the gradient is 0.
+        Multiclass outputs become log-probabilities; two of them become their difference, positive
+        minus negative. The value of a regression is standardised.
         """
-        said = self.raw(image).float()
+        output = self.raw(image).float()
         card = self.card
         if card.output == 'logit':
-            return said
+            return output
         if card.output == 'probability':
-            return _log(said) - _log(1 - said)
+            return _log(output) - _log(1 - output)
         if card.output == 'regression':
-            return (said - card.target_mean) / card.target_sd
-        logs = _log(said) if card.softmaxed else F.log_softmax(said, dim=1)
+            return (output - card.target_mean) / card.target_sd
+        logs = _log(output) if card.softmaxed else F.log_softmax(output, dim=1)
         return logs[:, 1:] - logs[:, :1] if card.n_outputs == 2 else logs
 
     def train(self, mode: bool = True) -> ExternalClassifier:
-        """Leave everything as it is: an exported program has no modes, and others are frozen."""
+        """Return the network unchanged; exported programs have no modes, and others are frozen."""
         del mode
         return self
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-        """Move parameters, buffers and the devices that an export has written into its graph."""
+        """Move parameters, buffers and the devices that an export recorded in its graph."""
         result = super()._apply(fn, recurse)
         if isinstance(self.network, torch.fx.GraphModule):
             _rewrite_devices(self.network, fn(torch.zeros(1)).device)

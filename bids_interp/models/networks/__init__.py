@@ -1,1 +1,1 @@
-"""Networks: classifiers and simulators; no training."""
+"""Networks: classifiers and simulators, without their training."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-#: CPUs compute that many output channels of a group at once; fewer take twice as long.
+#: Output channels of a group that CPUs compute at once; smaller groups take twice as long.
 BLOCK = 8
 
 
@@ -53,7 +53,7 @@ class CondConv3d(nn.Module):
         self.dropout = nn.Dropout(routing_dropout)
 
     def routing_weights(self, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Weights (B, experts) of the experts for data (B, C, X, Y, Z) and code (B, codes)."""
+        """Return the weights (B, experts) for data (B, C, X, Y, Z) and code (B, codes)."""
         pooled = data.mean(dim=(2, 3, 4))
         return self.dropout(torch.sigmoid(self.routing(torch.cat([pooled, code], dim=1))))
 
@@ -79,7 +79,7 @@ class CondConv3d(nn.Module):
 class FilmConv3d(nn.Module):
     """3-D convolution whose output is scaled and shifted by the code (FiLM, Perez et al. 2018).
 
-    Same call as :class:`CondConv3d`.
+    It has the same call as :class:`CondConv3d`.
     """
 
     def __init__(self, before: int, after: int, codes: int, size: int = 3, stride: int = 1) -> None:

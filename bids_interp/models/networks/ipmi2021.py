@@ -1,9 +1,9 @@
-"""The simulator of Liu, Adeli, Pohl and Zhao, IPMI 2021, with its published numbers.
+"""The IPMI 2021 simulator of Liu, Adeli, Pohl and Zhao with its published numbers.
 
-A U-Net of conditional convolutions whose output is a free displacement. Corrected, as they are no
-part of the method: the code of -1 is not lost behind a rectifier, and there is no loop over
-samples. Kept, as they are: no smoothness by construction, nearest-neighbour upsampling and the skip
-connection at full resolution.
+It is a U-Net of conditional convolutions whose output is a free displacement. Two details that are
+not part of the method are corrected: a code of -1 is not lost behind a rectifier, and there is no
+loop over samples. The missing smoothness, the nearest-neighbour upsampling and the skip connection
+at full resolution are kept.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SLOPE = 0.1
 
 
 class PaperSimulator(nn.Module):
-    """Image and direction to a pull-back displacement.
+    """Network from an image and a direction to a pull-back displacement.
 
     Parameters
     ----------
     grid : Grid
         The model's grid; each size must be a multiple of 16.
     mask : numpy.ndarray
-        Not used: the network sees the image alone.
+        Not used; the network sees only the image.
     """
 
     field = 'displacement'
@@ -45,7 +45,7 @@ class PaperSimulator(nn.Module):
         del mask
         if any(size % MULTIPLE for size in grid.shape):
             raise ModelError(
-                f'The simulator of ipmi2021 needs sizes that are multiples of {MULTIPLE}, not '
+                f'The ipmi2021 simulator needs grid sizes that are multiples of {MULTIPLE}, not '
                 f'{grid.shape}.'
             )
         self.grid = grid
@@ -61,7 +61,7 @@ class PaperSimulator(nn.Module):
         self.leave = convolution(CHANNELS[0], 3)
 
     def displacement(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Displacement (B, 3, X, Y, Z) in voxels from images (B, 1, X, Y, Z) and codes (B, 1)."""
+        """Return the displacement (B, 3, X, Y, Z) in voxels for images and codes (B, 1)."""
         data = self.enter(image, code)
         skips = []
         for norm, down in zip(self.norms, self.downs, strict=True):
@@ -75,16 +75,16 @@ class PaperSimulator(nn.Module):
         return self.leave(data, code)
 
     def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
-        """Pull-back displacement.
+        """Return the pull-back displacement.
 
         Parameters
         ----------
         image : torch.Tensor
             (B, 1, X, Y, Z), the classifier's input.
         dose : torch.Tensor
-            (B,) in [-1, 1]: the sign is the direction; the displacement is multiplied by the size.
+            (B,) in [-1, 1]; the sign is the direction, the size scales the displacement.
         contrast : int
-            0: the method has one contrast.
+            Always 0, because the method has one contrast.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class PaperSimulator(nn.Module):
             (B, 3, X, Y, Z) mm along world axes.
         """
         if contrast:
-            raise ModelError('The simulator of ipmi2021 has one contrast.')
+            raise ModelError('The ipmi2021 simulator supports only one contrast.')
         code = torch.where(dose >= 0, 1.0, -1.0).to(image)[:, None]
         voxels = self.displacement(image, code).float()
         return to_mm(voxels, self.grid) * dose.abs().view(-1, 1, 1, 1, 1)

@@ -1,7 +1,7 @@
-"""A classifier that measures volumes first: a registration to a mean image, then one linear layer.
+"""Morphometric classifier: registration to a mean image, then one linear layer on local volumes.
 
-The registration has no weights to learn. It is a fixed number of steps that each are differentiable
-by the image, so that simulators and saliency methods see through it as through any network.
+The registration has no weights to learn. It is a fixed number of steps, each differentiable with
+respect to the image, so simulators and saliency methods work as with any other network.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from bids_interp.spatial import sample, smooth_voxels, voxel_coordinates, voxel_
 
 #: Steps of the registration at half and at full resolution.
 STEPS = (6, 8)
-#: Gaussian of each step of the displacement, in voxels of its resolution.
+#: Standard deviation of the Gaussian after each step, in voxels of its resolution.
 STEP_SIGMA = 1.5
-#: Gaussian of local mean and deviation, in voxels: what is smoother than this does not matter.
+#: Standard deviation of the Gaussian of local means, in voxels; removes smoother variation.
 LOCAL_SIGMA = 3.0
-#: Deviation that is added to the local one, in units of the input: flat regions stay flat.
+#: Added to the local standard deviation, in units of the input; flat regions stay flat.
 FLAT = 0.05
-#: Added to the squared gradient, so that differences without an edge move nothing.
+#: Added to the squared gradient, so that differences without an edge cause no movement.
 NO_EDGE = 1e-3
-#: A volume below this share is taken for this share: there the steps have folded the grid.
+#: Lower limit of relative volumes; smaller ones occur only where the steps folded the grid.
 SMALLEST_VOLUME = 0.05
 
 
 class VolumeMeasure(nn.Module):
-    """Local volume of the tissue seen at each place, compared with a mean image.
+    """Local volumes of tissue relative to a mean image.
 
-    The image and the mean image are brought to the same local mean and deviation, so that neither
-    brightness nor a smooth bias matters. Then a displacement grows in steps, as in the demons with
-    symmetric forces; each step is smoothed by a Gaussian. The result are the log-Jacobians of the
-    map from the mean image to the image, averaged over two voxels along each axis.
+    The image and the mean image are normalised to the same local mean and deviation, which removes
+    brightness and smooth bias. A displacement then grows in steps, as in demons with symmetric
+    forces; each step is smoothed by a Gaussian. The result is the log-Jacobian of the map from the
+    mean image to the image, averaged over two voxels along each axis.
 
     Parameters
     ----------
     shape : tuple of int
-        Size of the input image; need not be divisible by 2.
+        Size of the input image, not necessarily divisible by 2.
 
     References
     ----------
@@ -53,18 +53,18 @@ class VolumeMeasure(nn.Module):
         self.register_buffer('mean', torch.zeros(1, 1, *shape))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logarithms of relative volumes (B, 1, X/2, Y/2, Z/2) of images (B, 1, X, Y, Z)."""
+        """Return log relative volumes (B, 1, X/2, Y/2, Z/2) of images (B, 1, X, Y, Z)."""
         return F.avg_pool3d(self.log_jacobian(image), 2)
 
     def log_jacobian(self, image: torch.Tensor) -> torch.Tensor:
-        """The same (B, 1, X, Y, Z) at the resolution of the images."""
-        # Small differences of volumes do not survive half precision.
+        """Return log relative volumes (B, 1, X, Y, Z) at the resolution of the images."""
+        # Small differences of volume are lost in half precision.
         with torch.autocast(image.device.type, enabled=False):
             displacement = self.register(image.float())
             return voxel_determinant(displacement).clamp_min(SMALLEST_VOLUME).log()
 
     def register(self, image: torch.Tensor) -> torch.Tensor:
-        """Displacement (B, 3, X, Y, Z) in voxel steps, from the mean image to images."""
+        """Return the displacement (B, 3, X, Y, Z) from the mean image to images, in voxel steps."""
         moving, fixed = local_contrast(image), local_contrast(self.mean)
         coarse, target = (F.avg_pool3d(part, 2, ceil_mode=True) for part in (moving, fixed))
         displacement = moving.new_zeros(len(image), 3, *coarse.shape[2:])
@@ -86,7 +86,7 @@ def local_contrast(image: torch.Tensor) -> torch.Tensor:
 def _grow(
     displacement: torch.Tensor, moving: torch.Tensor, fixed: torch.Tensor, steps: int
 ) -> torch.Tensor:
-    """Let a displacement (B, 3, X, Y, Z) in voxel steps grow by some steps."""
+    """Return a displacement (B, 3, X, Y, Z) after some more steps, in voxel steps."""
     here = voxel_coordinates(tuple(fixed.shape[2:]), moving)
     fixed_slope = _slope(fixed)
     for _ in range(steps):
@@ -99,7 +99,7 @@ def _grow(
 
 
 def _slope(image: torch.Tensor) -> torch.Tensor:
-    """Central differences (B, 3, X, Y, Z) of images (B, 1, X, Y, Z), per voxel."""
+    """Return central differences (B, 3, X, Y, Z) of images (B, 1, X, Y, Z), per voxel."""
     padded = F.pad(image, (1,) * 6, mode='replicate')
     inner = [slice(1, -1)] * 3
     parts = []
@@ -111,7 +111,7 @@ def _slope(image: torch.Tensor) -> torch.Tensor:
 
 
 def half_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Size of the maps of :class:`VolumeMeasure`.
+    """Return the size of the maps of :class:`VolumeMeasure`.
 
     Examples
     --------
@@ -122,11 +122,11 @@ def half_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 class MorphometricClassifier(nn.Module):
-    """Logits that are weighted sums of local volumes.
+    """Classifier whose logits are weighted sums of local volumes.
 
-    Volumes are measured without labels, so few subjects are enough; only the weights of the sum
-    are learned from the labels (:mod:`bids_interp.training.morphometry`). What the classifier
-    answers then follows from volumes, and hardly from brightness or texture.
+    Volumes are measured without labels, so few subjects suffice; only the weights of the sum are
+    learned from the labels (:mod:`bids_interp.training.morphometry`). The output therefore depends
+    on volumes, and hardly on brightness or texture.
 
     Parameters
     ----------
@@ -143,5 +143,5 @@ class MorphometricClassifier(nn.Module):
         self.head = nn.Linear(sizes[0] * sizes[1] * sizes[2], outputs)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits (B, outputs) of images (B, 1, X, Y, Z)."""
+        """Return the logits (B, outputs) of images (B, 1, X, Y, Z)."""
         return self.head(self.volumes(image).flatten(1))

@@ -1,11 +1,14 @@
-"""Classifiers: a registry of small 3-D networks that map an image to a logit."""
+"""Registry of classifiers: small 3-D networks that map an image to a logit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from bids_interp.errors import ModelError
@@ -21,19 +24,19 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 class ConvClassifier(nn.Module):
     """Convolution, normalisation and ELU at halving resolutions, then one linear layer.
 
-    The first stage halves the resolution by its stride, the others by pooling: the full
-    resolution is where a double backward pass (gradient penalty) would spend most of its time.
+    The first stage halves the resolution by its stride, the others by pooling. A convolution at
+    full resolution would dominate the cost of a double backward pass (gradient penalty).
 
     Parameters
     ----------
     shape : tuple of int
-        Size of the input image; need not be divisible by the strides.
+        Size of the input image, not necessarily divisible by the strides.
     channels : tuple of int
         Channels of each stage; each stage halves the resolution.
     norm : {'instance', 'group', 'batch'}
         Normalisation after each convolution.
     dropout : float
-        Before the linear layer.
+        Dropout before the linear layer.
     outputs : int
         Number of logits.
     """
@@ -104,10 +107,10 @@ class PaperClassifier(nn.Module):
 
 
 class SFCN(nn.Module):
-    """A simple fully convolutional network: global average pooling instead of a dense head.
+    """Simple fully convolutional network with global average pooling instead of a dense head.
 
-    After Peng et al., Medical Image Analysis 2021, with group normalisation so that it works with
-    small batches; of another family than :class:`ConvClassifier`, to test transfer.
+    After Peng et al., Medical Image Analysis 2021, with group normalisation for small batches. It
+    is of another family than :class:`ConvClassifier`, to test transfer.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class SFCN(nn.Module):
         outputs: int = 1,
     ) -> None:
         super().__init__()
-        del shape  # Fully convolutional: any size will do.
+        del shape  # A fully convolutional network accepts any size.
         layers: list[nn.Module] = []
         before = 1
         for after in channels:
@@ -154,7 +157,7 @@ class Ensemble(nn.Module):
     Parameters
     ----------
     members : list of torch.nn.Module
-        Each maps (B, 1, X, Y, Z) to (B, outputs).
+        Networks that map (B, 1, X, Y, Z) to (B, outputs).
     """
 
     def __init__(self, members: list[nn.Module]) -> None:
@@ -162,40 +165,58 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Outputs (B, outputs) of images (B, 1, X, Y, Z)."""
+        """Return the mean outputs (B, outputs) of images (B, 1, X, Y, Z)."""
         return torch.stack([member(image) for member in self.members]).mean(dim=0)
 
 
 def build_classifier(
     architecture: str, shape: tuple[int, int, int], members: int = 1, **arguments: Any
 ) -> nn.Module:
-    """Make a classifier of the registry.
+    """Return a new classifier of the registry.
 
     Parameters
     ----------
     architecture : str
-        A name in ``CLASSIFIERS``.
+        Name in ``CLASSIFIERS``.
     shape : tuple of int
         Size of the input image.
     members : int
-        More than one make an :class:`Ensemble`.
+        Number of networks; several form an :class:`Ensemble`.
     **arguments
-        Of that architecture.
+        Arguments of the architecture.
 
     Raises
     ------
     ModelError
-        If the registry does not know the architecture or its arguments.
+        If the architecture or its arguments are unknown.
     """
     if architecture not in CLASSIFIERS:
         raise ModelError(
-            f'There is no classifier architecture {architecture!r}.',
-            f'Known are: {", ".join(sorted(CLASSIFIERS))}.',
+            f'Unknown classifier architecture {architecture!r}.',
+            f'Choose one of {", ".join(sorted(CLASSIFIERS))}.',
         )
     try:
         made = [CLASSIFIERS[architecture](shape=tuple(shape), **arguments) for _ in range(members)]
     except (TypeError, KeyError) as error:
         raise ModelError(
-            f'Arguments of classifier {architecture!r} do not fit: {error}.'
+            f'The arguments of classifier {architecture!r} are not valid: {error}.'
         ) from error
     return Ensemble(made) if members > 1 else made[0]
+
+
+def load_weights(network: nn.Module, path: Path, what: str) -> None:
+    """Load weights of a ``.safetensors`` file into a network, floats as float32.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read or does not match the network, described by ``what``.
+    """
+    try:
+        weights = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in load_file(path).items()
+        }
+        network.load_state_dict(weights)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise ModelError(f'{path} does not match {what}: {error}.') from error

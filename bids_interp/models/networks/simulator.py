@@ -1,4 +1,4 @@
-"""The simulator: from an image and a signed dose to a stationary velocity field."""
+"""Simulator: network from an image and a signed dose to a stationary velocity field."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ BORDER_MM = 8.0
 
 
 def border_window(grid: Grid) -> np.ndarray:
-    """Window (X, Y, Z) float32: 0 at the faces of a grid, 1 from 8 mm inwards, smooth.
+    """Return a smooth window (X, Y, Z) float32: 0 at the faces of a grid, 1 from 8 mm inwards.
 
-    A velocity that does not end within its grid would end with a jump where the grid ends.
+    Without it, a velocity could end with a jump at the border of its grid.
     """
     window = np.ones(grid.shape, np.float32)
     for axis, (size, step) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
@@ -37,9 +37,9 @@ def border_window(grid: Grid) -> np.ndarray:
 
 
 def direction_code(dose: torch.Tensor, contrast: int = 0, contrasts: int = 1) -> torch.Tensor:
-    """One-hot code (B, 2 * contrasts) of contrast and direction.
+    """Return the one-hot code (B, 2 * contrasts) of contrast and direction.
 
-    One-hot, because a code of -1 would be lost behind a rectifier.
+    A code of -1 for a direction would be lost behind a rectifier.
 
     Examples
     --------
@@ -52,9 +52,9 @@ def direction_code(dose: torch.Tensor, contrast: int = 0, contrasts: int = 1) ->
 
 
 class ResidualNetwork(nn.Module):
-    """Small conditional U-Net at half the model's resolution; its output starts at zero.
+    """Small conditional U-Net at half the model's resolution, with an output that starts at zero.
 
-    The image enters through a strided convolution and there is no skip connection at the full
+    The image enters through a strided convolution, and there is no skip connection at full
     resolution, so that texture of the image cannot reach the velocity.
 
     Parameters
@@ -87,7 +87,7 @@ class ResidualNetwork(nn.Module):
     def forward(
         self, data: torch.Tensor, code: torch.Tensor, size: tuple[int, ...]
     ) -> torch.Tensor:
-        """Coefficients (B, 3, *size) from data (B, inputs, X, Y, Z) and code (B, codes)."""
+        """Return coefficients (B, 3, *size) for data (B, inputs, X, Y, Z) and code (B, codes)."""
         half = F.leaky_relu(self.norms[0](self.enter(data, code)), 0.1)
         quarter = F.leaky_relu(self.norms[1](self.down(half, code)), 0.1)
         quarter = F.leaky_relu(self.norms[2](self.middle(quarter, code)), 0.1)
@@ -98,12 +98,12 @@ class ResidualNetwork(nn.Module):
 
 
 class Simulator(nn.Module):
-    """v = d * [V + r(x, sign d)]: template velocity plus a conditional residual.
+    """Simulator with a template velocity and a conditional residual, v = d * [V + r(x, sign d)].
 
-    ``V`` is shared by all subjects, ``r`` sees the image, the template coordinates and the brain
-    mask. The velocity is a cubic B-spline on a lattice of half the model's resolution, smoothed
-    by a Gaussian. Exact by construction: identity at dose 0, invertible, no folding (up to
-    discretisation), exp(v_d) along d is a one-parameter path for each direction.
+    ``V`` is shared by all subjects; ``r`` sees the image, the template coordinates and the brain
+    mask. The velocity is a cubic B-spline on a lattice of half the model's resolution, smoothed by
+    a Gaussian. By construction, the simulation is the identity at dose 0, invertible and without
+    folding (up to discretisation), and exp(v_d) is a one-parameter path for each direction.
 
     Parameters
     ----------
@@ -112,19 +112,19 @@ class Simulator(nn.Module):
     mask : numpy.ndarray
         Brain mask on the grid, (X, Y, Z).
     capacity : {'template', 'residual', 'condconv'}
-        No residual; a residual conditioned by FiLM; or by conditional convolution.
+        No residual; a residual conditioned by FiLM; one conditioned by conditional convolution.
     smoothing_mm : float
         Standard deviation of the Gaussian.
     width : int
         Channels of the first stage of the residual network.
     experts : int
-        Expert kernels of the conditional convolution.
+        Number of expert kernels of the conditional convolution.
     contrasts : int
-        Questions of the classifier (:attr:`bids_interp.models.target.Target.contrasts`), each with
-        a template velocity of its own. Exchanging the classes of a contrast is a negative dose.
+        Number of contrasts (:attr:`bids_interp.models.target.Target.contrasts`), each with its own
+        template velocity. Exchanging the classes of a contrast is a negative dose.
     """
 
-    #: What it puts out: a stationary velocity, or a displacement.
+    #: Kind of the output: a stationary velocity, or a displacement.
     field = 'velocity'
 
     def __init__(
@@ -140,12 +140,12 @@ class Simulator(nn.Module):
         super().__init__()
         if capacity not in CAPACITIES:
             raise ModelError(
-                f'There is no simulator capacity {capacity!r}.', f'Known are: {CAPACITIES}.'
+                f'Unknown simulator capacity {capacity!r}.', f'Choose one of {CAPACITIES}.'
             )
         self.grid, self.lattice = grid, grid.half()
         self.capacity, self.smoothing_mm, self.contrasts = capacity, smoothing_mm, contrasts
         self.evaluate_spline = SplineEvaluator(self.lattice, grid)
-        # Coefficients count voxels of the model's grid, so that step sizes do not depend on it.
+        # Coefficients are in voxels of the model's grid, so that step sizes do not depend on it.
         self.scale_mm = float(grid.spacing.mean())
         self.template = nn.Parameter(torch.zeros(contrasts, 3, *self.lattice.shape))
         self.residual: ResidualNetwork | None = None
@@ -155,20 +155,20 @@ class Simulator(nn.Module):
             )
             self.residual = ResidualNetwork(convolution, 5, width, 2 * contrasts)
         coordinates = grid.world_coordinates() / 100.0
-        context = np.concatenate([coordinates, mask[None].astype(np.float32)])
-        self.context: torch.Tensor
-        self.register_buffer('context', torch.from_numpy(context)[None], persistent=False)
+        location = np.concatenate([coordinates, mask[None].astype(np.float32)])
+        self.location: torch.Tensor
+        self.register_buffer('location', torch.from_numpy(location)[None], persistent=False)
         self.window: torch.Tensor
         self.register_buffer('window', torch.from_numpy(border_window(grid)), persistent=False)
 
     def coefficients(
         self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0
     ) -> torch.Tensor:
-        """B-spline coefficients for dose 1 in the direction of each dose, (B, 3, *lattice), mm."""
+        """Return B-spline coefficients at dose 1 in each direction, (B, 3, *lattice), mm."""
         momentum = self.template[contrast : contrast + 1]
         if self.residual is not None:
-            context = self.context.expand(image.shape[0], -1, -1, -1, -1)
-            data = torch.cat([image, context], dim=1)
+            location = self.location.expand(image.shape[0], -1, -1, -1, -1)
+            data = torch.cat([image, location], dim=1)
             momentum = momentum + self.residual(
                 data,
                 direction_code(dose, contrast, self.contrasts),
@@ -177,7 +177,7 @@ class Simulator(nn.Module):
         return smooth(momentum, self.smoothing_mm, self.lattice) * self.scale_mm
 
     def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
-        """Velocity on the model's grid.
+        """Return the velocity on the model's grid.
 
         Parameters
         ----------
@@ -185,9 +185,9 @@ class Simulator(nn.Module):
             (B, 1, X, Y, Z), the classifier's input.
         dose : torch.Tensor
             (B,) in [-1, 1]; positive injects the positive class, negative removes it. Without a
-            residual the image is not looked at.
+            residual the image is not used.
         contrast : int
-            Which question.
+            Index of the contrast.
 
         Returns
         -------
@@ -201,19 +201,19 @@ class Simulator(nn.Module):
 def build_simulator(
     grid: Grid, mask: np.ndarray, arguments: dict[str, Any]
 ) -> Simulator | PaperSimulator:
-    """Make a simulator from what a bundle says of it.
+    """Return a new simulator with the arguments that a bundle records.
 
     Parameters
     ----------
     grid, mask
         See :class:`Simulator`.
     arguments : dict
-        Its other arguments.
+        Other arguments of the simulator.
 
     Raises
     ------
     ModelError
-        If the arguments do not fit.
+        If the arguments are not valid.
     """
     arguments = dict(arguments)
     try:
@@ -222,4 +222,4 @@ def build_simulator(
             return PaperSimulator(grid, mask, **arguments)
         return Simulator(grid, mask, **arguments)
     except TypeError as error:
-        raise ModelError(f'Arguments of the simulator do not fit: {error}.') from error
+        raise ModelError(f'The arguments of the simulator are not valid: {error}.') from error

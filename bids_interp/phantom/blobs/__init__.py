@@ -1,1 +1,1 @@
-"""Small images of look-alike blobs, and datasets of them."""
+"""Blobs: small images with look-alike blobs, and datasets of them."""

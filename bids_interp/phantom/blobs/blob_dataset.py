@@ -1,4 +1,4 @@
-"""A dataset of blobs in the layout of BIDS, with its truth."""
+"""Blob dataset in BIDS layout, with its truth."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from bids_interp.phantom.blobs.blob_image import (
     CHANGE,
     MEANING,
     SIZE,
+    BlobDesign,
     Blobs,
-    Design,
-    design,
+    design_blobs,
     draw_blobs,
 )
 from bids_interp.phantom.dataset_folder import (
-    building,
     check_cohort,
     check_free,
-    save,
-    write_descriptions,
-    write_json,
+    describe_phantom,
+    folder_in_progress,
+    save_json,
+    save_on_grid,
 )
 from bids_interp.phantom.truth import truth_sidecar, truth_stem
 from bids_interp.spatial import Grid
@@ -53,12 +53,12 @@ def make_blobs_dataset(
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write a dataset of blobs in the layout of BIDS, with its truth.
+    """Write a BIDS dataset of blobs with its truth.
 
     Parameters
     ----------
     out_dir : path
-        Folder to make; it appears only when everything is written.
+        Output folder, which appears only when everything is written.
     n : int
         Number of images, one per subject.
     dim : int
@@ -68,48 +68,48 @@ def make_blobs_dataset(
     severity : tuple of float
         Range from which the strength of each image is drawn, uniformly.
     seed : int
-        The same seed and options give the same files.
+        Random seed; equal seeds and options give equal files.
     fraction : float
         Share of patients, rounded to whole subjects.
     overwrite : bool
-        Replace an earlier phantom dataset in `out_dir`; anything else is never touched.
+        Replace an earlier phantom dataset in `out_dir`. Other folders are never replaced.
     progress : callable, optional
-        Told one line per step.
+        Function that takes one line of text per step.
 
     Returns
     -------
     pathlib.Path
-        The dataset.
+        Dataset folder.
 
     Raises
     ------
     UsageError
-        Impossible numbers, dimension or variant.
+        If a number, the dimension or the variant is invalid.
     OutputError
-        The folder holds something, or cannot be written.
+        If the folder is not empty or cannot be written.
     """
-    out, tell = Path(out_dir), progress or (lambda line: None)
+    out, report = Path(out_dir), progress or (lambda line: None)
     check_cohort(n, severity, seed, fraction)
     check_free(out, overwrite)
-    made = design(dim, variant, severity[1])
+    made = design_blobs(dim, variant, severity[1])
     order = np.random.default_rng([seed, 0]).permutation(n)
     patients = set(order[: round(n * fraction)].tolist())
     width = max(2, len(str(n)))
     rows = ['participant_id\tgroup\tseverity\tsmall']
     truths = ['participant_id\tdirection\tseverity']
-    with building(out) as root:
+    with folder_in_progress(out) as root:
         for index in range(n):
             rng = np.random.default_rng([seed, 1, index])
             strength, patient = round(float(rng.uniform(*severity)), 4), index in patients
             blobs = draw_blobs(made, rng, patient, strength)
             label = f'sub-{index + 1:0{width}d}'
-            known = 1.0 if variant == 'plain' and not patient else strength
-            _write(root, label, made.grid, blobs, known)
+            truth_severity = 1.0 if variant == 'plain' and not patient else strength
+            _write(root, label, made.grid, blobs, truth_severity)
             shown = strength if blobs.small else 0
             small = '+'.join(map(str, blobs.small)) or 'n/a'
             rows.append(f'{label}\t{"patient" if patient else "control"}\t{shown}\t{small}')
-            truths += [f'{label}\t{direction}\t{known}' for direction in blobs.truths]
-        tell(f'{n} images written')
+            truths += [f'{label}\t{direction}\t{truth_severity}' for direction in blobs.truths]
+        report(f'Wrote {n} images.')
         (root / 'participants.tsv').write_text('\n'.join(rows) + '\n', 'utf-8')
         table = root / 'derivatives' / 'truth' / 'truth.tsv'
         table.write_text('\n'.join(truths) + '\n', 'utf-8')
@@ -117,32 +117,34 @@ def make_blobs_dataset(
     return out
 
 
-def _write(root: Path, label: str, grid: Grid, blobs: Blobs, known: float) -> None:
-    place = _written_grid(grid)
+def _write(root: Path, label: str, grid: Grid, blobs: Blobs, truth_severity: float) -> None:
+    written = _written_grid(grid)
     raw, truth = root / label / 'anat', root / 'derivatives' / 'truth' / label / 'anat'
     raw.mkdir(parents=True)
     truth.mkdir(parents=True)
     t1w = raw / f'{label}_T1w.nii.gz'
     counts = np.clip(np.rint(WHITE * blobs.image), 0, np.iinfo(np.int16).max)
-    save(place, counts, t1w, np.int16)
+    save_on_grid(written, counts, t1w, np.int16)
     sources = [f'bids:raw:{label}/anat/{t1w.name}']
-    save(place, blobs.labels, truth / f'{label}_desc-blobs_dseg.nii.gz', np.uint8)
-    write_json(truth / f'{label}_desc-blobs_dseg.json', {'Sources': sources})
+    save_on_grid(written, blobs.labels, truth / f'{label}_desc-blobs_dseg.nii.gz', np.uint8)
+    save_json(truth / f'{label}_desc-blobs_dseg.json', {'Sources': sources})
     changes = {f'blob{number}': CHANGE for number in AFFECTED}
     for direction, values in blobs.truths.items():
         stem = f'{label}_{truth_stem(direction)}'
-        save(place, np.round(values, 4), truth / f'{stem}.nii.gz', np.float32)
-        write_json(truth / f'{stem}.json', truth_sidecar(direction, known, changes, sources))
+        save_on_grid(written, np.round(values, 4), truth / f'{stem}.nii.gz', np.float32)
+        save_json(
+            truth / f'{stem}.json', truth_sidecar(direction, truth_severity, changes, sources)
+        )
 
 
 def _written_grid(grid: Grid) -> Grid:
-    """Grid of the files: of the three slices of two-dimensional blobs the middle one."""
+    """Return the grid of the files: the middle slice of two-dimensional blobs."""
     if grid.shape[2] != 3:
         return grid
     return grid.crop(np.array([0, 0, 1]), np.array([SIZE, SIZE, 2]))
 
 
-def _describe(root: Path, made: Design, seed: int) -> None:
+def _describe(root: Path, made: BlobDesign, seed: int) -> None:
     columns = {
         'group': {
             'Description': 'Drawn at random',
@@ -158,4 +160,4 @@ def _describe(root: Path, made: Design, seed: int) -> None:
         seed=seed,
     )
     title = f'{made.variant}, seed {seed}'
-    write_descriptions(root, 'Blobs', title, columns, readme)
+    describe_phantom(root, 'Blobs', title, columns, readme)

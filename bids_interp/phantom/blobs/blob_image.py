@@ -1,7 +1,7 @@
-"""Small images with look-alike blobs: in one group some of them are smaller.
+"""Blob images: small images with look-alike blobs, some of which are smaller in one group.
 
-The kind of synthetic set on which simulators of this type were first shown (Liu et al., IPMI
-2021). Images are functions evaluated at the warped coordinates: nothing is interpolated.
+Liu et al. (IPMI 2021) introduced simulators of this type on a similar synthetic set. Images are
+functions evaluated at warped coordinates, so that nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from scipy.special import erfc
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.change.anatomy import sample_anatomy
-from bids_interp.phantom.change.atrophy import check_severity, plan_atrophy
-from bids_interp.phantom.inject.warps import seen_from
+from bids_interp.phantom.change.atrophy import check_severity, fit_atrophy
+from bids_interp.phantom.change.conjugate import conjugate_log_jacobian
 from bids_interp.spatial import Grid, compose, exponential
 
 VARIANTS = ('plain', 'xor', 'intensity', 'null')
-#: Relative change of the size (area or volume) of an affected blob at severity 1.
+#: Relative change of area or volume of an affected blob at severity 1.
 CHANGE = -0.4
 #: Numbers of the affected blobs.
 AFFECTED = (1, 2)
-#: Intensity of an affected blob at severity 1, where blobs differ in intensity only.
+#: Intensity of an affected blob at severity 1 in the variant `intensity`.
 DIMMED = 0.75
 SIZE, SPACING_MM = 64, 2.0
 _RADIUS_MM, _BODY_MM, _EDGE_MM = 13.0, 58.0, 2.0
 _PLACES = ((-26.0, 26.0), (26.0, -26.0), (26.0, 26.0), (-26.0, -26.0))
 _DEPTHS = (20.0, -20.0)
 _BODY, _BLOB, _NOISE = 0.4, 1.0, 0.04
-#: What each variant is.
+#: Difference between the groups in each variant.
 MEANING = {
     'plain': 'blobs 1 and 2 are smaller in patients',
     'xor': 'blobs 1 and 2 are small or not; exactly one of them is small in patients',
@@ -40,22 +40,22 @@ MEANING = {
 }
 
 
-class Design(NamedTuple):
-    """What all images share."""
+class BlobDesign(NamedTuple):
+    """Geometry and changes shared by all images."""
 
     grid: Grid
     #: (N, 3) mm.
     centres: np.ndarray
     #: Number of a blob -> velocity (3, X, Y, Z) mm that makes it smaller.
     velocity: dict[int, np.ndarray]
-    #: The velocity of all affected blobs together.
+    #: Velocity of all affected blobs together.
     both: np.ndarray
     variant: str
 
 
 @dataclass(frozen=True, eq=False)
 class Blobs:
-    """One image and what is known about it; arrays (X, Y, Z), one slice where two-dimensional."""
+    """Image with labels and truths; arrays (X, Y, Z), one slice if two-dimensional."""
 
     image: np.ndarray
     #: Number of the blob at each voxel, 0 elsewhere.
@@ -68,7 +68,7 @@ class Blobs:
 
 
 def blob_grid(dim: int) -> Grid:
-    """Grid of the blobs; two dimensions are three equal slices, of which the middle one counts."""
+    """Return the grid of the blobs; two-dimensional blobs have three equal slices."""
     count = SIZE if dim == 3 else 3
     affine = np.diag([SPACING_MM] * 3 + [1.0])
     shape = (SIZE, SIZE, count)
@@ -76,8 +76,8 @@ def blob_grid(dim: int) -> Grid:
     return Grid(shape, affine, 'blobs')
 
 
-def design(dim: int, variant: str, strongest: float = 1.0) -> Design:
-    """Plan the shrinkage of blobs.
+def design_blobs(dim: int, variant: str, strongest: float = 1.0) -> BlobDesign:
+    """Compute the shrinkage of the affected blobs.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ def design(dim: int, variant: str, strongest: float = 1.0) -> Design:
     variant : str
         One of `VARIANTS`.
     strongest : float
-        Severity up to which nothing may fold.
+        Severity up to which no voxel may fold.
 
     Raises
     ------
     UsageError
-        Another dimension or variant, or it would fold.
+        If the dimension or variant is unknown, or if a change folds.
     """
     if dim not in (2, 3):
         raise UsageError(f'Blobs have 2 or 3 dimensions, not {dim}.', 'Give --dim 2 or 3.')
@@ -101,7 +101,7 @@ def design(dim: int, variant: str, strongest: float = 1.0) -> Design:
     depths = _DEPTHS if dim == 3 else (0.0,)
     centres = np.array([(x, y, z) for z in depths for x, y in _PLACES])
     if variant not in ('plain', 'xor'):
-        return Design(grid, centres, {}, np.zeros((3, *grid.shape), np.float32), variant)
+        return BlobDesign(grid, centres, {}, np.zeros((3, *grid.shape), np.float32), variant)
     points = grid.world_coordinates() * _in_plane(dim)
     balls = {
         f'blob{number}': _profile(points, centre, _RADIUS_MM, 0.0)
@@ -110,23 +110,23 @@ def design(dim: int, variant: str, strongest: float = 1.0) -> Design:
     body = _profile(points, np.zeros(3), _BODY_MM, 0.0) * (1 - sum(balls.values()))
     masks = {**balls, 'body': body}
 
-    def plan(numbers: tuple[int, ...]) -> np.ndarray:
+    def fit(numbers: tuple[int, ...]) -> np.ndarray:
         changes = {f'blob{number}': CHANGE for number in numbers}
-        found = plan_atrophy(grid, changes, 'body', sigma_mm=_EDGE_MM, masks=masks)
+        found = fit_atrophy(grid, changes, 'body', sigma_mm=_EDGE_MM, masks=masks)
         check_severity(found, strongest, f'blobs {variant}')
         return found.velocity
 
-    single = {number: plan((number,)) for number in AFFECTED} if variant == 'xor' else {}
-    return Design(grid, centres, single, plan(AFFECTED), variant)
+    single = {number: fit((number,)) for number in AFFECTED} if variant == 'xor' else {}
+    return BlobDesign(grid, centres, single, fit(AFFECTED), variant)
 
 
 def _in_plane(dim: int) -> np.ndarray:
-    """Factor (3, 1, 1, 1) that makes two-dimensional things constant along z."""
+    """Return the factor (3, 1, 1, 1) that makes two-dimensional fields constant along z."""
     return np.array([1, 1, dim == 3], np.float32).reshape(3, 1, 1, 1)
 
 
 def _profile(points: np.ndarray, centre: np.ndarray, radius: float, edge: float) -> np.ndarray:
-    """Soft ball (X, Y, Z) float32; a binary one where `edge` is 0."""
+    """Draw a soft ball (X, Y, Z) float32, or a binary one if `edge` is 0."""
     offset = points - np.asarray(centre, np.float32)[:, None, None, None]
     distance = np.linalg.norm(offset, axis=0) - radius
     if edge == 0:
@@ -134,17 +134,17 @@ def _profile(points: np.ndarray, centre: np.ndarray, radius: float, edge: float)
     return (0.5 * erfc(distance / (np.sqrt(2) * edge))).astype(np.float32)
 
 
-def draw_blobs(made: Design, rng: np.random.Generator, patient: bool, severity: float) -> Blobs:
+def draw_blobs(made: BlobDesign, rng: np.random.Generator, patient: bool, severity: float) -> Blobs:
     """Draw one image.
 
     Parameters
     ----------
-    made : Design
-        What all images share.
+    made : BlobDesign
+        Design shared by all images.
     rng : numpy.random.Generator
-        Randomness of this image.
+        Random generator of this image.
     patient : bool
-        Group.
+        Whether the image belongs to a patient.
     severity : float
         Factor on the change of this image.
 
@@ -170,9 +170,10 @@ def draw_blobs(made: Design, rng: np.random.Generator, patient: bool, severity: 
         own = torch.from_numpy(np.ascontiguousarray(velocity))[None]
         anatomy, back = exponential(-own, grid), exponential(own, grid)
         current = _shrinkage(made, small, severity)
-        pull_back = compose(anatomy, exponential(-current, grid), grid)
+        healthy = exponential(-current, grid)
+        pull_back = compose(anatomy, healthy, grid)
         truths = {
-            name: seen_from(anatomy, back, compose(exponential(-current, grid), target, grid), grid)
+            name: conjugate_log_jacobian(anatomy, back, compose(healthy, target, grid), grid)
             for name, target in _targets(made, small, patient, severity).items()
         }
     points = (grid.world_coordinates() + pull_back[0].numpy()) * keep
@@ -195,8 +196,8 @@ def draw_blobs(made: Design, rng: np.random.Generator, patient: bool, severity: 
     )
 
 
-def _shrinkage(made: Design, small: tuple[int, ...], severity: float) -> torch.Tensor:
-    """Velocity (1, 3, X, Y, Z) of the image's small blobs."""
+def _shrinkage(made: BlobDesign, small: tuple[int, ...], severity: float) -> torch.Tensor:
+    """Return the velocity (1, 3, X, Y, Z) of the small blobs of an image."""
     total = np.zeros_like(made.both)
     if made.variant == 'plain' and small:
         total = made.both
@@ -206,16 +207,16 @@ def _shrinkage(made: Design, small: tuple[int, ...], severity: float) -> torch.T
 
 
 def _targets(
-    made: Design, small: tuple[int, ...], patient: bool, severity: float
+    made: BlobDesign, small: tuple[int, ...], patient: bool, severity: float
 ) -> dict[str, torch.Tensor]:
-    """Name of each truth -> forward displacement of what the image would be in the other group."""
+    """Map the name of each truth to the forward displacement of the image in the other group."""
     direction = 'remove' if patient else 'inject'
     if made.variant == 'plain':
         other: tuple[int, ...] = () if patient else AFFECTED
         return {direction: exponential(_shrinkage(made, other, 1.0), made.grid)}
     if made.variant != 'xor':
         return {}
-    # Either blob may change its size: two maps, each of them right.
+    # Either blob may change, so that two maps are correct.
     return {
         f'{direction}blob{number}': exponential(
             _shrinkage(made, tuple(sorted(set(small) ^ {number})), severity), made.grid

@@ -1,1 +1,1 @@
-"""Changes with an exactly known log-Jacobian: planted atrophy, shams, random anatomy."""
+"""Changes with an exactly known log-Jacobian: atrophy, shams, random anatomy."""

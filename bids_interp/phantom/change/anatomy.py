@@ -1,7 +1,7 @@
-"""Random smooth anatomy: every phantom subject is a different, diffeomorphic, template.
+"""Anatomy of a phantom subject: a random smooth diffeomorphism of the template.
 
-Knots are fixed in the MNI152 world, so that the same random numbers give the same anatomy on
-every grid.
+Knots are fixed in the MNI152 world, so that equal random numbers give equal anatomies on every
+grid.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from bids_interp.errors import UsageError
 from bids_interp.spatial import Grid, SplineEvaluator
 
-#: World box (mm) covered by knots: a whole head around the MNI152 brain.
+#: World box (mm) covered by knots, which holds a whole head around the MNI152 brain.
 BOX = ((-120.0, -160.0, -160.0), (120.0, 140.0, 120.0))
 #: Standard deviation of a cubic B-spline with unit random coefficients, averaged over a cell,
 #: per axis: sqrt(151 / 315).
@@ -22,16 +22,16 @@ _AXIS_SD = np.sqrt(151.0 / 315.0)
 def spline_noise(
     grid: Grid, rng: np.random.Generator, knot_mm: float, components: int = 3
 ) -> np.ndarray:
-    """Smooth noise of unit standard deviation: a cubic B-spline with random coefficients.
+    """Draw smooth noise of unit standard deviation: a cubic B-spline with random coefficients.
 
     Parameters
     ----------
     grid : Grid
-        Template grid whose axes run along the world axes.
+        Template grid with axes along the world axes.
     rng : numpy.random.Generator
-        Source of the coefficients; their number does not depend on the grid.
+        Random generator; the number of coefficients does not depend on the grid.
     knot_mm : float
-        Distance of the knots in mm.
+        Distance between knots.
     components : int
         Number of independent fields.
 
@@ -45,7 +45,7 @@ def spline_noise(
     reach = np.array([*np.minimum(low, world.min(0)), *np.maximum(high, world.max(0))])
     if not np.allclose(reach, [*low, *high]):
         raise UsageError(
-            'This grid reaches beyond the box of the phantom anatomy.',
+            'The grid extends beyond the box of the phantom anatomy.',
             f'Use a template grid within {low.tolist()} to {high.tolist()} mm.',
         )
     counts = np.ceil((high - low) / knot_mm).astype(int) + 1
@@ -64,29 +64,28 @@ def sample_anatomy(
     Parameters
     ----------
     grid : Grid
-        Template grid (axes along the world axes), inside `BOX`.
+        Template grid with axes along the world axes, inside `BOX`.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random generator.
     amplitude_mm : float
         Standard deviation of each component of the velocity.
     knot_mm : float
-        Distance of the knots: the scale on which anatomies differ.
+        Distance between knots, the scale on which anatomies differ.
 
     Returns
     -------
     numpy.ndarray
-        Velocity w (3, X, Y, Z) float32, mm along world axes. exp(w) moves the template's tissue to
-        the subject; the subject's image is the template pulled back by exp(-w).
+        Velocity w (3, X, Y, Z) float32, mm along world axes. exp(w) moves tissue from the template
+        to the subject; the image of the subject is the template pulled back by exp(-w).
 
     Raises
     ------
     UsageError
-        The grid reaches beyond the box, or the amplitude is too large for the knots to stay
-        without folds.
+        If the grid extends beyond the box, or the amplitude is so large that the anatomy may fold.
     """
     if not 0 <= amplitude_mm <= knot_mm / 5:
         raise UsageError(
-            f'An anatomy of {amplitude_mm} mm with knots {knot_mm} mm apart would fold.',
-            f'Give 0 to {knot_mm / 5:g} mm.',
+            f'An anatomy of {amplitude_mm} mm with knots {knot_mm} mm apart may fold.',
+            f'Choose 0 to {knot_mm / 5:g} mm.',
         )
     return (amplitude_mm * spline_noise(grid, rng, knot_mm)).astype(np.float32)

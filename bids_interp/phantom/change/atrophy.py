@@ -1,7 +1,8 @@
-"""Plant a known change: named regions shrink or grow, and the exact log-Jacobian is known.
+"""Atrophy with an exactly known log-Jacobian: named regions shrink or grow.
 
-The forward map exp(s v) moves tissue from the original to the changed image; on the original's
-grid its log-Jacobian is negative where a structure shrinks. Images are pulled back by exp(-s v).
+The forward map exp(s v) moves tissue from the original to the changed image. On the grid of the
+original, its log-Jacobian is negative where a structure shrinks. Images are pulled back by
+exp(-s v).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bids_interp.spatial import (
     log_jacobian,
 )
 
-#: What a change may be absorbed by; several share it in proportion to their volume.
+#: Regions that can absorb a change, in proportion to their volume.
 ABSORBERS: dict[str, tuple[str, ...]] = {
     'ventricles': ('ventricles',),
     'shell': ('shell',),
@@ -37,34 +38,34 @@ ABSORBERS: dict[str, tuple[str, ...]] = {
 
 
 class Change(NamedTuple):
-    """A planted change at one severity; arrays are float32 on the grid of the field."""
+    """Change at one severity; arrays are float32 on the grid of the field."""
 
-    #: Forward displacement (3, X, Y, Z) mm: where tissue goes.
+    #: Forward displacement (3, X, Y, Z) in mm.
     forward: np.ndarray
-    #: Displacement (3, X, Y, Z) mm that pulls the image back.
+    #: Displacement (3, X, Y, Z) in mm that pulls the image back.
     pull_back: np.ndarray
-    #: log det of the forward map's Jacobian (X, Y, Z): the truth, negative = shrinks.
+    #: Log-Jacobian (X, Y, Z) of the forward map: the truth, negative = contraction.
     log_jacobian: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class AtrophyField:
-    """A stationary velocity that plants a change of known size.
+    """Stationary velocity with known volume changes of regions.
 
     Parameters
     ----------
     grid : Grid
-        Where it lives.
+        Grid of the velocity.
     velocity : numpy.ndarray
-        (3, X, Y, Z) float32, mm along world axes, for severity 1.
+        (3, X, Y, Z) float32, mm along world axes, at severity 1.
     changes : dict
         Relative volume change of each named region at severity 1; empty for a sham.
     absorb : str
-        What takes up the volume.
+        Name of the absorber, which keeps the total volume.
     absorbed : float
-        Relative volume change of the absorbing regions (soft mask's peak), at severity 1.
+        Relative volume change of the absorbing regions (peak of the soft mask) at severity 1.
     rmse : float
-        Root mean square difference between the wanted and the planted log-Jacobian.
+        Root mean square difference between the wanted and the actual log-Jacobian.
     """
 
     grid: Grid
@@ -75,10 +76,10 @@ class AtrophyField:
     rmse: float = 0.0
 
     def at(self, severity: float) -> Change:
-        """Integrate at a severity (negative reverses the change).
+        """Integrate the velocity at a severity (negative values reverse the change).
 
-        The truth at any severity is the log-Jacobian of exp(severity x velocity) itself; it is
-        close to, but not exactly, severity times that of severity 1.
+        The truth is the log-Jacobian of exp(severity x velocity), which is close to, but not
+        exactly, severity times the log-Jacobian at severity 1.
         """
         scaled = torch.from_numpy(self.velocity)[None] * float(severity)
         forward = exponential(scaled, self.grid)
@@ -87,24 +88,24 @@ class AtrophyField:
         return Change(forward[0].numpy(), backward[0].numpy(), truth[0, 0].numpy())
 
     def log_jacobian(self, severity: float = 1.0) -> np.ndarray:
-        """Truth (X, Y, Z) of the forward map at a severity."""
+        """Return the log-Jacobian (X, Y, Z) of the forward map at a severity."""
         scaled = torch.from_numpy(self.velocity)[None] * float(severity)
         return log_jacobian(exponential(scaled, self.grid), self.grid)[0, 0].numpy()
 
     def volume_change(self, name: str, severity: float = 1.0) -> float:
-        """Relative volume change of a named region (hard mask), on template grids only."""
+        """Return the relative volume change of a region (hard mask), on template grids only."""
         mask = region_mask(name, self.grid) > 0
         return float(np.expm1(self.log_jacobian(severity)[mask].astype(np.float64)).mean())
 
 
-def plan_atrophy(
+def fit_atrophy(
     grid: Grid,
     changes: Mapping[str, float],
     absorb: str = 'ventricles',
     sigma_mm: float = 3.0,
     masks: Mapping[str, np.ndarray] | None = None,
 ) -> AtrophyField:
-    """Find the velocity that changes regions by a given share of their volume.
+    """Fit the velocity that changes regions by a given share of their volume.
 
     Parameters
     ----------
@@ -112,27 +113,27 @@ def plan_atrophy(
         Template grid (MNI152 world), about 1 to 4 mm.
     changes : dict
         Region name (see :func:`bids_interp.phantom.regions.coarse.region_names`) -> relative volume
-        change: -0.35 takes 35 % away, +0.3 adds 30 %.
+        change: -0.35 removes 35 %, +0.3 adds 30 %.
     absorb : str
-        ``'ventricles'``, ``'shell'`` (space around the cerebrum) or ``'csf'`` (both): what grows
-        or shrinks so that the total volume is kept; or the name of one of `masks`.
+        Region that keeps the total volume: ``'ventricles'``, ``'shell'`` (space around the
+        cerebrum), ``'csf'`` (both) or the name of one of `masks`.
     sigma_mm : float
         Softness of the region edges.
     masks : dict, optional
-        Regions of an atlas: name -> (X, Y, Z) share in [0, 1] on `grid`. Names in it are taken
-        from it, others are built-in regions.
+        Regions of an atlas: name -> (X, Y, Z) share in [0, 1] on `grid`. Other names are built-in
+        regions.
 
     Returns
     -------
     AtrophyField
-        Its log-Jacobian at severity 1 differs from the wanted one by at most 1e-3 (rms), and the
-        volume of each region by at most 0.1 percentage points.
+        Velocity whose log-Jacobian at severity 1 differs from the wanted one by at most 1e-3 (rms),
+        and the volume of each region by at most 0.1 percentage points.
 
     Raises
     ------
     UsageError
-        Unknown region or absorber, a change of -100 % or less, a region that absorbs itself, or
-        an effect that would fold; the message names the largest share that would not.
+        If a region or absorber is unknown, a change is -100 % or less, a region absorbs itself, or
+        the effect folds; the message then gives the largest effect that does not fold.
 
     Notes
     -----
@@ -143,7 +144,7 @@ def plan_atrophy(
     _check_changes(grid, changes, absorb, given)
     takers = (absorb,) if absorb in given else ABSORBERS[absorb]
     targets = draw_targets(grid, list(changes), takers, sigma_mm, given)
-    field = _try_plan(grid, targets, changes, absorb)
+    field = _try_fit(grid, targets, changes, absorb)
     if field is not None:
         return field
     share = _largest_share(grid, targets, changes, absorb)
@@ -151,14 +152,16 @@ def plan_atrophy(
     largest = ', '.join(f'{name} {change * share:+.1%}' for name, change in changes.items())
     raise UsageError(
         f'The effect ({wanted}, absorbed by {absorb}) cannot be planted without folding.',
-        f'The largest one that can on this grid is {largest}; or choose another absorber.',
+        f'The largest possible effect on this grid is {largest}. Or choose another absorber.',
     )
 
 
-def check_severity(plan: AtrophyField, strongest: float, name: str) -> None:
-    """Raise `UsageError` where a plan folds at its strongest severity, in either direction."""
-    scaled = torch.from_numpy(plan.velocity)[None] * float(strongest)
-    if any(count_folded(exponential(sign * scaled, plan.grid), plan.grid) for sign in (1, -1)):
+def check_severity(atrophy: AtrophyField, strongest: float, name: str) -> None:
+    """Raise `UsageError` if a change folds at its strongest severity, in either direction."""
+    scaled = torch.from_numpy(atrophy.velocity)[None] * float(strongest)
+    if any(
+        count_folded(exponential(sign * scaled, atrophy.grid), atrophy.grid) for sign in (1, -1)
+    ):
         raise UsageError(f'The effect {name} folds at severity {strongest}.', 'Lower the severity.')
 
 
@@ -166,25 +169,27 @@ def _check_changes(
     grid: Grid, changes: Mapping[str, float], absorb: str, masks: Mapping[str, np.ndarray]
 ) -> None:
     if absorb not in ABSORBERS and absorb not in masks:
-        raise UsageError(f'Nothing is called {absorb!r}.', f'Absorbers: {", ".join(ABSORBERS)}.')
+        raise UsageError(f'There is no absorber {absorb!r}.', f'Absorbers: {", ".join(ABSORBERS)}.')
     if not changes:
-        raise UsageError('No region is to change.', 'Name at least one region and its change.')
+        raise UsageError(
+            'The effect changes no region.', 'Name at least one region and its change.'
+        )
     for name, change in changes.items():
         if name not in masks:
             check_region(name)
         if not np.isfinite(change) or change <= -1:
             raise UsageError(
                 f'{name} cannot change by {change:+.0%}.',
-                'Give more than -1 (the whole volume), such as -0.15 or -15%.',
+                'Choose a value above -1 (the whole volume), such as -0.15 or -15%.',
             )
         if _absorbs(name, absorb, masks):
             raise UsageError(
-                f'{name} cannot both change and absorb.', f'Use another absorber than {absorb}.'
+                f'{name} cannot both change and absorb.', f'Choose an absorber other than {absorb}.'
             )
         inside = masks[name] > 0.5 if name in masks else region_mask(name, grid)
         if inside.shape != grid.shape or not inside.any():
             raise UsageError(
-                f'{name} has no voxel on this grid.', 'Use a finer grid, in MNI152 space.'
+                f'{name} has no voxels on this grid.', 'Use a finer grid in MNI152 space.'
             )
 
 
@@ -194,10 +199,10 @@ def _absorbs(name: str, absorb: str, masks: Mapping[str, np.ndarray]) -> bool:
     return any(name == part or name.startswith(f'{part}_') for part in ABSORBERS[absorb])
 
 
-def _try_plan(
+def _try_fit(
     grid: Grid, targets: Targets, changes: Mapping[str, float], absorb: str
 ) -> AtrophyField | None:
-    """Plan, or None where the effect cannot be had without folding."""
+    """Fit the velocity, or return None if the effect folds."""
     wanted, amplitude = wanted_log_jacobian(targets, changes)
     if wanted is None:
         return None
@@ -211,12 +216,12 @@ def _try_plan(
 def _largest_share(
     grid: Grid, targets: Targets, changes: Mapping[str, float], absorb: str
 ) -> float:
-    """Largest share of the changes that can be planted, to about 3 %, by bisection."""
+    """Find the largest share of the changes that does not fold, to about 3 %, by bisection."""
     possible, impossible = 0.0, 1.0
     for _ in range(5):
         share = 0.5 * (possible + impossible)
         scaled = {name: share * change for name, change in changes.items()}
-        if _try_plan(grid, targets, scaled, absorb) is None:
+        if _try_fit(grid, targets, scaled, absorb) is None:
             impossible = share
         else:
             possible = share

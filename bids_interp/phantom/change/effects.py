@@ -1,4 +1,4 @@
-"""Named effects that a phantom dataset can carry, and the short text that makes up a new one."""
+"""Effects of phantom datasets: named volume changes, and a parser of custom ones."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from bids_interp.phantom.regions.coarse import check_region
 
 
 @dataclass(frozen=True)
-class Effect:
-    """Relative volume changes at severity 1, and what absorbs them."""
+class VolumeEffect:
+    """Relative volume changes at severity 1, and the region that absorbs them."""
 
     name: str
     changes: dict[str, float] = field(default_factory=dict)
     absorb: str = 'ventricles'
 
 
-_KNOWN = (
-    # Far stronger than any disease of a living person: what the demonstration model looks for.
-    Effect('hippocampus', {'hippocampus': -0.45, 'amygdala': -0.45, 'parahippocampal': -0.3}),
-    Effect('hippocampus_mild', {'hippocampus': -0.15, 'amygdala': -0.15}),
-    Effect('thalamus_left', {'thalamus_left': -0.15}),
-    Effect('ventricles', {'ventricles': 0.3}, 'shell'),
-    Effect('frontal', {'frontal_ribbon': -0.15}, 'shell'),
-    Effect(
+_NAMED = (
+    # The effect of the demonstration model, far stronger than any disease.
+    VolumeEffect('hippocampus', {'hippocampus': -0.45, 'amygdala': -0.45, 'parahippocampal': -0.3}),
+    VolumeEffect('hippocampus_mild', {'hippocampus': -0.15, 'amygdala': -0.15}),
+    VolumeEffect('thalamus_left', {'thalamus_left': -0.15}),
+    VolumeEffect('ventricles', {'ventricles': 0.3}, 'shell'),
+    VolumeEffect('frontal', {'frontal_ribbon': -0.15}, 'shell'),
+    VolumeEffect(
         'distributed',
         {
             'hippocampus': -0.15,
@@ -36,43 +36,43 @@ _KNOWN = (
         },
         'csf',
     ),
-    Effect('none'),
+    VolumeEffect('none'),
 )
 #: Name -> effect. 'none' plants nothing: patients and controls both get a sham.
-EFFECTS: dict[str, Effect] = {effect.name: effect for effect in _KNOWN}
+EFFECTS: dict[str, VolumeEffect] = {effect.name: effect for effect in _NAMED}
 _ADVICE = (
-    f'Effects: {", ".join(EFFECTS)}; or say it in numbers, such as thalamus_left=-20%,absorb=shell.'
+    f'Choose from {", ".join(EFFECTS)}, or give numbers, such as thalamus_left=-20%,absorb=shell.'
 )
 
 
-def parse_effect(text: str | Sequence[str], names: Collection[str] | None = None) -> Effect:
+def parse_effect(text: str | Sequence[str], names: Collection[str] | None = None) -> VolumeEffect:
     """Read an effect: a name, or ``region=change`` parts with an optional ``absorb=...``.
 
     Parameters
     ----------
     text : str or sequence of str
-        A key of `EFFECTS`, or for instance ``'thalamus_left=-20%,caudate=-0.1,absorb=shell'``;
-        several texts make up one effect.
+        Key of `EFFECTS`, or for instance ``'thalamus_left=-20%,caudate=-0.1,absorb=shell'``.
+        Several texts are combined into one effect.
     names : collection of str, optional
-        Names of an atlas, which may hold commas and equal signs; regions are looked up there and
-        not among the built-in ones.
+        Region names of an atlas that replace the built-in ones. They may contain commas and equal
+        signs.
 
     Returns
     -------
-    Effect
-        What to plant.
+    VolumeEffect
+        Parsed effect.
 
     Raises
     ------
     UsageError
-        Neither a name nor such a text.
+        If the text is neither the name of an effect nor a list of changes.
 
     Examples
     --------
     >>> parse_effect('thalamus_left').changes
     {'thalamus_left': -0.15}
     >>> parse_effect(['putamen=-10%', 'absorb=csf'])
-    Effect(name='putamen=-10%, absorb=csf', changes={'putamen': -0.1}, absorb='csf')
+    VolumeEffect(name='putamen=-10%, absorb=csf', changes={'putamen': -0.1}, absorb='csf')
     """
     texts = [text] if isinstance(text, str) else list(text)
     if len(texts) == 1 and texts[0] in EFFECTS and names is None:
@@ -89,9 +89,9 @@ def parse_effect(text: str | Sequence[str], names: Collection[str] | None = None
         if names is None:
             check_region(name)
         if name in changes:
-            raise UsageError(f'{name} is to change twice.', 'Name each region once.')
+            raise UsageError(f'{name} is named twice.', 'Name each region once.')
         changes[name] = _share(name, value)
-    return Effect(', '.join(texts), changes, absorb)
+    return VolumeEffect(', '.join(texts), changes, absorb)
 
 
 def _parts(text: str, names: Collection[str]) -> list[str]:
@@ -100,7 +100,7 @@ def _parts(text: str, names: Collection[str]) -> list[str]:
 
 
 def _share(name: str, value: str) -> float:
-    """Volume change as a share: -0.15 or -15%."""
+    """Parse a volume change such as -0.15 or -15%."""
     try:
         number = float(value.removesuffix('%'))
     except ValueError:

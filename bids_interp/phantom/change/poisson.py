@@ -1,4 +1,4 @@
-"""Velocity fields that grow and shrink tissue as prescribed: v = grad(psi), div v = a."""
+"""Poisson solver for velocities with a given divergence: v = grad(psi), div v = a."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from bids_interp.spatial import Grid
 
 
 def gradient_velocity(divergence: np.ndarray, grid: Grid) -> np.ndarray:
-    """Solve the Poisson equation with mirrored borders and take the gradient.
+    """Solve the Poisson equation with mirrored borders and return the gradient.
 
-    The mean of `divergence` has no solution inside a closed box and is dropped; nothing crosses
-    the border of the grid, so the volume of the box is kept.
+    Nothing crosses the border of the grid, so that its total volume is kept and the mean of
+    `divergence` is ignored.
 
     Parameters
     ----------
     divergence : numpy.ndarray
         Wanted divergence per unit time, shape of the grid.
     grid : Grid
-        Its axes are orthogonal (rotated is fine, sheared is not).
+        Grid with orthogonal axes, possibly rotated.
 
     Returns
     -------
@@ -30,13 +30,13 @@ def gradient_velocity(divergence: np.ndarray, grid: Grid) -> np.ndarray:
     Raises
     ------
     UsageError
-        The axes of the grid are not orthogonal.
+        If the axes of the grid are not orthogonal.
     """
     directions = grid.linear / grid.spacing
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
         raise UsageError(
             'The voxel axes of this grid are sheared.',
-            'Plan the change on the template grid.',
+            'Compute the change on the template grid.',
         )
     waves = [
         _second_difference(size) / step**2
@@ -52,17 +52,17 @@ def gradient_velocity(divergence: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _second_difference(size: int) -> np.ndarray:
-    """Response of each cosine to two central differences, as the log-Jacobian sees it.
+    """Response of each cosine to two central differences, as used by the log-Jacobian.
 
-    It vanishes for the finest wave, which central differences cannot see; the floor, a share of
-    the compact second difference, keeps such waves out of the solution.
+    It vanishes for the finest wave. The floor, a share of the compact second difference, keeps such
+    waves out of the solution.
     """
     angle = np.pi * np.arange(size) / size
     return np.minimum(-(np.sin(angle) ** 2), 0.25 * (2 * np.cos(angle) - 2))
 
 
 def _central(padded: np.ndarray, axis: int) -> np.ndarray:
-    """Central difference per voxel of an array padded by one on each side."""
+    """Return central differences per voxel of an array padded by one voxel."""
     ahead = [slice(1, -1)] * 3
     behind = list(ahead)
     ahead[axis], behind[axis] = slice(2, None), slice(None, -2)

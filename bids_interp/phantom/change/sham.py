@@ -1,7 +1,6 @@
-"""Sham warps: as large and as smooth as a planted change, but no volume changes.
+"""Sham warps, as large and smooth as a planted change but without volume changes.
 
-Without them a classifier tells patients from controls by the blur of the interpolation or by the
-mere presence of a warp.
+Without shams, a classifier could separate patients from controls by the blur of the interpolation.
 """
 
 from __future__ import annotations
@@ -12,35 +11,37 @@ from bids_interp.phantom.change.anatomy import spline_noise
 from bids_interp.phantom.change.atrophy import AtrophyField
 
 
-def sham(plan: AtrophyField, rng: np.random.Generator, knot_mm: float = 18.0) -> AtrophyField:
-    """Draw a volume-preserving warp that moves tissue where, and as far as, a plan does.
+def draw_sham(
+    atrophy: AtrophyField, rng: np.random.Generator, knot_mm: float = 18.0
+) -> AtrophyField:
+    """Draw a volume-preserving warp in the same places and of the same size as an atrophy.
 
     Parameters
     ----------
-    plan : AtrophyField
-        The change that it stands for, on a template grid.
+    atrophy : AtrophyField
+        Atrophy to imitate, on a template grid.
     rng : numpy.random.Generator
-        Source of randomness; every call gives another sham.
+        Random generator.
     knot_mm : float
         Scale of the vortices.
 
     Returns
     -------
     AtrophyField
-        No changes; velocity = curl of (random potential x local speed of the plan), scaled to the
-        plan's root mean square speed. Its divergence is zero, so the log-Jacobian is zero up to
-        discretisation, in each region and everywhere else.
+        Field without volume changes. Its velocity is the curl of a random potential times the local
+        speed of the atrophy, scaled to the root mean square speed of the atrophy. The divergence
+        is zero, so that the log-Jacobian is zero up to discretisation.
     """
-    grid = plan.grid
-    speed = np.linalg.norm(plan.velocity, axis=0)
+    grid = atrophy.grid
+    speed = np.linalg.norm(atrophy.velocity, axis=0)
     potential = speed * spline_noise(grid, rng, knot_mm)
     velocity = _curl(potential, grid.linear)
     velocity *= np.sqrt((speed**2).mean() / (velocity**2).sum(axis=0).mean())
-    return AtrophyField(grid, velocity.astype(np.float32), {}, plan.absorb)
+    return AtrophyField(grid, velocity.astype(np.float32), {}, atrophy.absorb)
 
 
 def _curl(field: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """Curl of (3, X, Y, Z) by central differences in mm along world axes."""
+    """Return the curl of (3, X, Y, Z) by central differences in mm along world axes."""
     steps = np.stack([np.stack(np.gradient(component)) for component in field])
     slopes = np.einsum('cjxyz,ji->cixyz', steps, np.linalg.inv(linear))
     return np.stack(

@@ -1,4 +1,4 @@
-"""Find the stationary velocity whose map has a wanted log-Jacobian."""
+"""Velocity fit: the stationary velocity whose flow has a wanted log-Jacobian."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from bids_interp.phantom.change.poisson import gradient_velocity
 from bids_interp.phantom.regions.coarse import region_mask
 from bids_interp.spatial import Grid, count_folded, exponential, log_jacobian
 
-#: Root mean square difference between the wanted and the planted log-Jacobian that is accepted.
+#: Largest accepted root mean square difference from the wanted log-Jacobian.
 ACCEPTED_RMSE = 1e-3
 _GOAL_RMSE = 1e-4
 _ITERATIONS = 12
 
 
 class Targets(NamedTuple):
-    """What changes and what absorbs, on one grid."""
+    """Changing and absorbing regions on one grid."""
 
-    #: Name -> (X, Y, Z) bool: where the volume is counted.
+    #: Name -> (X, Y, Z) bool, in which the volume is measured.
     hard: dict[str, np.ndarray]
-    #: Name -> (X, Y, Z) float32 in [0, 1]: profile of the change.
+    #: Name -> (X, Y, Z) float32 in [0, 1], profile of the change.
     soft: dict[str, np.ndarray]
-    #: (X, Y, Z) float32 in [0, 1]: what takes up the volume.
+    #: (X, Y, Z) float32 in [0, 1], profile of the absorber.
     taker: np.ndarray
 
 
@@ -38,14 +38,14 @@ def draw_targets(
     sigma_mm: float,
     masks: Mapping[str, np.ndarray],
 ) -> Targets:
-    """Draw regions and absorbers.
+    """Draw the changing and the absorbing regions.
 
     Parameters
     ----------
     grid : Grid
-        Where.
+        Grid to draw on.
     names, takers : list of str
-        Names of what changes and of what absorbs; those in `masks` are taken from there.
+        Names of changing and of absorbing regions, in `masks` or built in.
     sigma_mm : float
         Softness of the edges.
     masks : mapping
@@ -64,7 +64,7 @@ def draw_targets(
     }
     edges = {name: soft(name) for name in names}
     taker = np.max([soft(name) for name in takers], axis=0)
-    # What changes by plan does not absorb; the two would otherwise fight over shared edges.
+    # Changing regions do not absorb, so that shared edges have one target.
     taker = taker * np.prod([1 - mask for mask in edges.values()], axis=0)
     return Targets(hard, edges, taker)
 
@@ -72,12 +72,12 @@ def draw_targets(
 def wanted_log_jacobian(
     targets: Targets, changes: Mapping[str, float]
 ) -> tuple[np.ndarray | None, float]:
-    """Soft log-Jacobian with the wanted region volumes and an unchanged total volume.
+    """Compute a soft log-Jacobian with the wanted region volumes and constant total volume.
 
     Returns
     -------
     numpy.ndarray or None
-        (X, Y, Z) float32; None where there is none.
+        (X, Y, Z) float32, or None if there is no solution.
     float
         Log-Jacobian of the absorber.
     """
@@ -103,7 +103,7 @@ def wanted_log_jacobian(
 
 
 def _balance(planned: np.ndarray, taker: np.ndarray, surplus: float) -> float:
-    """Amplitude of the absorber at which the total volume is kept; NaN where there is none."""
+    """Return the amplitude of the absorber that keeps the total volume, or NaN."""
     inside = taker > 1e-4
     base, weight = np.exp(planned[inside].astype(np.float64)), taker[inside].astype(np.float64)
     outside = surplus - float((base - 1).sum())
@@ -117,7 +117,7 @@ def _balance(planned: np.ndarray, taker: np.ndarray, surplus: float) -> float:
 
 
 def fit_velocity(grid: Grid, wanted: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """Fixed point of the divergence; None where the map folds or does not converge."""
+    """Fit the divergence by fixed-point iteration; None if the map folds or does not converge."""
     divergence, best = wanted.copy(), (np.zeros(0), np.inf)
     for _ in range(_ITERATIONS):
         velocity = gradient_velocity(divergence, grid)

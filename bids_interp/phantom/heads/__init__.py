@@ -1,1 +1,1 @@
-"""Whole synthetic heads, and datasets of them."""
+"""Synthetic heads, and datasets of them."""

@@ -1,4 +1,4 @@
-"""What differs between scans of the same anatomy: contrast, bias field, noise."""
+"""Appearance of a scan: contrast, bias field and noise."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ def vary_contrast(image: np.ndarray, rng: np.random.Generator, spread: float = 0
     image : numpy.ndarray
         Intensities, white matter about 1.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random generator.
     spread : float
         Standard deviation of the logarithm of the power.
 
     Returns
     -------
     numpy.ndarray
-        Same shape; white matter stays 1, grey matter and fluid get darker or brighter.
+        Image of the same shape. White matter stays 1, grey matter and fluid become darker or
+        brighter.
     """
     power = float(np.exp(spread * rng.standard_normal()))
     return np.maximum(image, 0) ** power
@@ -39,11 +40,11 @@ def bias_field(
     grid : Grid
         Template grid within the box of :mod:`bids_interp.phantom.change.anatomy`.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random generator.
     strength : float
         Standard deviation of the field's logarithm.
     knot_mm : float
-        Its scale.
+        Distance between knots, the scale of the field.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def rician_noise(image: np.ndarray, rng: np.random.Generator, sigma: float = 0.0
     image : numpy.ndarray
         Intensities, white matter about 1.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random generator.
     sigma : float
         Standard deviation in each of the two channels.
 

@@ -1,7 +1,7 @@
-"""Shapes of a head around the MNI152 brain, and contrasts of a T1w image (white matter = 1).
+"""Parts of a head around the MNI152 brain, with contrasts of a T1w image (white matter = 1).
 
-Contrasts were read off whole-head T1w scans; shapes are ellipsoids in MNI152 RAS+ mm, right side
-first where there are two.
+Contrasts were taken from whole-head T1w scans. Shapes are ellipsoids in MNI152 RAS+ mm; of two
+sides, the right one is listed first.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ VITREOUS, LENS, CARTILAGE = 0.2, 0.55, 0.4
 
 #: Outer borders in mm from the smoothed surface of the brain.
 CSF_END, INNER_TABLE_END, MARROW_END, SKULL_END, SCALP_END = 1.5, 3.2, 5.6, 7.2, 13.5
-#: Depths in mm below the skin: where fat begins, where muscle begins.
+#: Depths in mm below the skin at which fat and muscle begin.
 SKIN_DEPTH, FAT_DEPTH = 1.6, 7.0
 
-#: What is joined with the scalp's surface to the outline of the head.
+#: Ellipsoids that form the outline of the head together with the scalp.
 OUTLINE: tuple[Ellipsoid, ...] = (
     Ellipsoid((0, 26, -58), (60, 68, 58)),  # face
     Ellipsoid((0, 58, -104), (30, 30, 22)),  # chin
@@ -37,7 +37,7 @@ JOINT_MM = 5.0
 
 @dataclass(frozen=True)
 class Part:
-    """One inner structure: a shape, its contrast and how deep it must lie below the skin."""
+    """Inner structure: a shape, its contrast and its minimum depth below the skin."""
 
     shape: Ellipsoid
     contrast: float
@@ -45,7 +45,7 @@ class Part:
     both: bool = True
 
 
-#: Painted in this order, outside of the skull.
+#: Parts outside the skull, in the order of painting.
 PARTS: tuple[Part, ...] = (
     Part(Ellipsoid((60, 12, -28), (9, 30, 32)), MUSCLE),  # temporal muscle
     Part(Ellipsoid((46, 38, -66), (10, 26, 24)), FAT, 7.0),  # cheek fat

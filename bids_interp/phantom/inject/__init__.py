@@ -1,1 +1,1 @@
-"""Planting of a known change into real scans."""
+"""Injection of a known change into real scans."""

@@ -1,4 +1,4 @@
-"""Who becomes a patient: random with respect to everything else, balanced, from the seed."""
+"""Assignment of replicates to groups: random, balanced and determined by the seed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from bids_interp.errors import UsageError
+from bids_interp.phantom.dataset_folder import check_draws
 from bids_interp.phantom.inject.scenarios import Scenario
 
-#: Fewer images of a class make no dataset.
+#: Smallest number of images per class.
 FEWEST = 2
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """One subject to be made.
+    """Settings of one subject of the new dataset.
 
     Parameters
     ----------
@@ -27,17 +28,17 @@ class Replicate:
     family : str
         Label of the original participant.
     number : int
-        1 for the first replicate.
+        Number of the replicate, from 1.
     patient : bool
-        Group.
+        Whether the subject is a patient.
     strength : float
-        Factor on the velocity of the change, or of the sham.
+        Factor on the velocity of the change or sham.
     severity : float
-        The same for patients with a planted change; 0 for everybody else.
+        Strength of a patient with a planted change, 0 for all others.
     confound : bool
         Whether the intensities are changed.
     scaling : float
-        Global scaling.
+        Factor of the global scaling.
     """
 
     label: str
@@ -55,15 +56,15 @@ class Replicate:
         return 'patient' if self.patient else 'control'
 
     def seed(self, seed: int) -> list[int]:
-        """Seed of its warp: depends on the original's label, not on who else is there."""
+        """Return the seed of the warp, which does not depend on other participants."""
         return [seed, 2, zlib.crc32(self.family.encode()), self.number]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """Convert to plain types."""
         return asdict(self)
 
 
-def assign(
+def assign_groups(
     families: Sequence[str],
     scenario: Scenario,
     severity: tuple[float, float] = (0.7, 1.3),
@@ -71,33 +72,32 @@ def assign(
     replicates: int = 1,
     seed: int = 0,
 ) -> list[Replicate]:
-    """Decide for every replicate of every brain what it gets.
+    """Assign group, strength, confound and scaling to every replicate.
 
     Parameters
     ----------
     families : sequence of str
         Labels of the original participants.
     scenario : Scenario
-        What is planted.
+        Planted change and difficulty.
     severity : tuple of float
         Range from which each replicate's strength is drawn, uniformly.
     fraction : float
-        Wanted share of patients among all replicates; within each brain it is met as evenly as
-        whole numbers allow.
+        Share of patients among all replicates, distributed over the brains as evenly as possible.
     replicates : int
-        Replicates of each brain.
+        Number of replicates per brain.
     seed : int
-        Seed.
+        Random seed.
 
     Returns
     -------
     list of Replicate
-        In the order of the families.
+        Replicates in the order of the families.
 
     Raises
     ------
     UsageError
-        Impossible numbers, or fewer than two images in a class.
+        If a number is invalid, or a class has fewer than two images.
     """
     _check_numbers(severity, fraction, replicates, seed)
     rng = np.random.default_rng([seed, 0])
@@ -106,13 +106,13 @@ def assign(
         if count < FEWEST:
             raise UsageError(
                 f'{len(families)} participants with {replicates} replicates and a fraction of '
-                f'{fraction:g} make {count} {plural}; at least {FEWEST} are needed.',
-                'Take more participants or --replicates, or another --fraction.',
+                f'{fraction:g} give {count} {plural}; at least {FEWEST} are needed.',
+                'Use more participants, more --replicates or another --fraction.',
             )
     confounded = np.zeros(patients.shape, bool)
     for group, share in zip((patients, ~patients), scenario.confound or (0, 0), strict=True):
-        places = rng.permutation(np.flatnonzero(group))
-        confounded.flat[places[: round(share * len(places))]] = True
+        order = rng.permutation(np.flatnonzero(group))
+        confounded.flat[order[: round(share * len(order))]] = True
     made = []
     for row, family in enumerate(families):
         for column in range(replicates):
@@ -140,22 +140,18 @@ def _check_numbers(
     severity: tuple[float, float], fraction: float, replicates: int, seed: int
 ) -> None:
     if not 0 < fraction < 1:
-        raise UsageError(f'{fraction} is not a share of patients.', 'Give more than 0, below 1.')
-    if not 0 < severity[0] <= severity[1]:
         raise UsageError(
-            f'{severity[0]} to {severity[1]} is no range of severities.',
-            'Give two positive numbers, the smaller one first.',
+            f'{fraction} is not a valid share of patients.', 'Choose a value between 0 and 1.'
         )
     if replicates < 1:
-        raise UsageError(f'{replicates} replicates cannot be made.', 'Ask for at least one.')
-    if seed < 0:
-        raise UsageError(f'The seed {seed} is negative.', 'Give 0 or more.')
+        raise UsageError(f'{replicates} replicates per brain are too few.', 'Choose at least one.')
+    check_draws(severity, seed)
 
 
 def _choose_patients(
     families: int, fraction: float, replicates: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Boolean (families, replicates); the numbers of patients of two families differ by 1."""
+    """Draw patients, bool (families, replicates); counts of two families differ by at most 1."""
     total = round(families * replicates * fraction)
     counts = np.full(families, total // families if families else 0)
     counts[rng.permutation(families)[: total - counts.sum()]] += 1

@@ -1,4 +1,4 @@
-"""Plant a change into a real scan: one interpolation of the native image per replicate."""
+"""Planted scan: a replicate of a real scan with a known change, in one interpolation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from bids_interp.phantom.change.anatomy import spline_noise
 from bids_interp.phantom.change.atrophy import AtrophyField
-from bids_interp.phantom.inject.warps import Warp, fade
+from bids_interp.phantom.inject.warps import ReplicateWarp, fade
 from bids_interp.spatial import (
     Grid,
     SplineEvaluator,
@@ -19,58 +19,58 @@ from bids_interp.spatial import (
     spline_coefficients,
 )
 
-#: The intensity confound: power of the contrast, and standard deviation of the bias field's log.
+#: Intensity confound: power of the contrast, and standard deviation of the log bias field.
 CONFOUND_POWER = 1.15
 CONFOUND_BIAS = 0.12
 _CONFOUND_KNOTS_MM = 80.0
 _CONFOUND_SEED = 6
 
 
-class Injected(NamedTuple):
-    """One replicate on the grid of its scan."""
+class PlantedScan(NamedTuple):
+    """Replicate on the grid of its scan."""
 
     #: (X, Y, Z) float32 intensities.
     image: np.ndarray
     #: (X, Y, Z) uint8 brain mask.
     brain_mask: np.ndarray
-    #: (X, Y, Z) float32 exact log-Jacobian on the grid of the scan; None where nothing is planted.
+    #: (X, Y, Z) float32 exact log-Jacobian on the grid of the scan; None without a change.
     truth: np.ndarray | None
 
 
-def inject(
+def plant_change(
     image: np.ndarray,
     grid: Grid,
     mask: np.ndarray,
     mask_grid: Grid,
     native_to_template: np.ndarray,
-    warp: Warp,
+    warp: ReplicateWarp,
     field_grid: Grid,
     confound: bool = False,
-) -> Injected:
-    """Make one replicate of a scan.
+) -> PlantedScan:
+    """Warp a scan into one replicate.
 
     Parameters
     ----------
     image : numpy.ndarray
         (X, Y, Z) intensities of the scan, whole head or brain.
     grid : Grid
-        Its grid: any orientation, voxel size and obliqueness.
+        Grid of the scan, with any orientation, voxel size and obliqueness.
     mask : numpy.ndarray
         Brain mask, 0 and 1, on `mask_grid`.
     mask_grid : Grid
         Grid of the mask, in the same world as the scan.
     native_to_template : numpy.ndarray
-        4 x 4 from the scan's world to the template's, RAS+ mm.
-    warp : Warp
-        What is done, on `field_grid` in template space.
+        4 x 4 from the world of the scan to that of the template, RAS+ mm.
+    warp : ReplicateWarp
+        Warp on `field_grid` in template space.
     field_grid : Grid
         Grid of the warp.
     confound : bool
-        Change intensities, too: contrast and bias field, the same in every scan.
+        Whether contrast and bias field are changed, equally in every scan.
 
     Returns
     -------
-    Injected
+    PlantedScan
         Image, mask and truth on the grid of the scan.
 
     Notes
@@ -90,41 +90,41 @@ def inject(
     if confound:
         bias = confound_bias(field_grid, grid, native_to_template)
         moved = change_intensities(moved, brain, bias)
-    return Injected(moved, brain.astype(np.uint8), truth)
+    return PlantedScan(moved, brain.astype(np.uint8), truth)
 
 
 def confound_bias(source: Grid, grid: Grid, native_to_template: np.ndarray) -> np.ndarray:
-    """Bias field (X, Y, Z) of the confound on a grid, the same in template space for every scan.
+    """Make the bias field (X, Y, Z) of the confound, the same in template space for every scan.
 
     Parameters
     ----------
     source : Grid
         Grid of the deformations, in template space.
     grid : Grid
-        Where the factor is wanted.
+        Grid of the bias field.
     native_to_template : numpy.ndarray
-        4 x 4 from its world to the template's.
+        4 x 4 from the world of `grid` to that of the template.
     """
     pattern = fade(source) * _confound_pattern(source)
     return np.exp(CONFOUND_BIAS * carry_map(pattern, source, grid, native_to_template))
 
 
 def change_intensities(image: np.ndarray, brain: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Put another contrast and a bias field on a scan; where it is 0 it stays 0.
+    """Change the contrast of a scan and apply a bias field; zeros stay zero.
 
     Parameters
     ----------
     image : numpy.ndarray
         Intensities.
     brain : numpy.ndarray
-        Boolean mask; its 95th percentile is what the contrast leaves as it is.
+        Boolean mask; the contrast keeps the 95th percentile of its voxels.
     bias : numpy.ndarray
-        Factor at each voxel.
+        Factor of each voxel.
 
     Returns
     -------
     numpy.ndarray
-        float32.
+        float32 intensities.
     """
     bright = max(float(np.percentile(image[brain], 95)), 1e-6)
     share = np.maximum(image, 0) / bright
@@ -139,21 +139,21 @@ def _confound_pattern(grid: Grid) -> np.ndarray:
 def carry_map(
     values: np.ndarray, source: Grid, grid: Grid, native_to_template: np.ndarray
 ) -> np.ndarray:
-    """Carry a smooth map from template space to a scan: cubic splines, no determinant.
+    """Resample a smooth map from template space to a scan by cubic splines, without a determinant.
 
     Parameters
     ----------
     values : numpy.ndarray
         (X, Y, Z) on `source`.
     source, grid : Grid
-        Template-space grid, and that of the scan.
+        Grids in template space and of the scan.
     native_to_template : numpy.ndarray
-        4 x 4 from the scan's world to the template's.
+        4 x 4 from the world of the scan to that of the template.
 
     Returns
     -------
     numpy.ndarray
-        float32 on `grid`; 0 outside of `source`.
+        float32 on `grid`, 0 outside `source`.
     """
     step = float(Grid(grid.shape, native_to_template @ grid.affine).spacing.min())
     lattice = source.with_spacing(max(1.0, step))
@@ -162,23 +162,23 @@ def carry_map(
     return resample(fine, lattice, grid, native_to_template)[0, 0].numpy()
 
 
-def save_plan(path: str | Path, plan: AtrophyField) -> None:
-    """Write a plan as NPZ; the same plan gives the same bytes."""
-    names = list(plan.changes)
+def save_atrophy(path: str | Path, atrophy: AtrophyField) -> None:
+    """Write an atrophy as NPZ; equal fields give equal bytes."""
+    names = list(atrophy.changes)
     np.savez(
         path,
-        velocity=plan.velocity,
-        affine=plan.grid.affine,
-        space=np.array(plan.grid.space),
+        velocity=atrophy.velocity,
+        affine=atrophy.grid.affine,
+        space=np.array(atrophy.grid.space),
         names=np.array(names, dtype=str),
-        sizes=np.array([plan.changes[name] for name in names], dtype=float),
-        absorb=np.array(plan.absorb),
-        quality=np.array([plan.absorbed, plan.rmse]),
+        sizes=np.array([atrophy.changes[name] for name in names], dtype=float),
+        absorb=np.array(atrophy.absorb),
+        quality=np.array([atrophy.absorbed, atrophy.rmse]),
     )
 
 
-def load_plan(path: str | Path) -> AtrophyField:
-    """Undo :func:`save_plan`."""
+def load_atrophy(path: str | Path) -> AtrophyField:
+    """Read an atrophy that :func:`save_atrophy` wrote."""
     with np.load(path, allow_pickle=False) as kept:
         velocity = kept['velocity']
         shape = velocity.shape[1:]

@@ -1,46 +1,46 @@
-"""The scenarios of the known-truth benchmark: what is planted, and what is put in its way."""
+"""Scenarios of the known-truth benchmark: planted changes and added difficulties."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from bids_interp.errors import UsageError
-from bids_interp.phantom.change.effects import EFFECTS, Effect
+from bids_interp.phantom.change.effects import EFFECTS, VolumeEffect
 
-#: Factor on the moderate volume changes: 15 % becomes 8, 15 and 25 %.
+#: Factor on the moderate volume changes, so that 15 % becomes 8, 15 or 25 %.
 STRENGTHS = {'mild': 8 / 15, 'moderate': 1.0, 'strong': 25 / 15}
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scenario.
+    """Planted change with a difficulty.
 
     Parameters
     ----------
     name : str
         ``'S1'`` to ``'S8'``, or the text of an effect.
     purpose : str
-        What it tests.
-    effect : Effect
-        What is planted; for a null scenario what the shams of both groups are drawn after.
+        Tested property.
+    effect : VolumeEffect
+        Planted effect; in a null scenario the model of the shams of both groups.
     null : bool
-        Patients get a sham, too.
+        Whether patients get a sham, too.
     confound : tuple of float, optional
-        Share of patients and share of controls whose intensities are changed.
+        Shares of patients and of controls with changed intensities.
     scaling_sd : float
-        Standard deviation of the logarithm of a global scaling, drawn alike in both groups.
+        Standard deviation of the logarithm of a global scaling in both groups.
     """
 
     name: str
     purpose: str
-    effect: Effect
+    effect: VolumeEffect
     null: bool = False
     confound: tuple[float, float] | None = None
     scaling_sd: float = 0.0
 
     @property
     def changes(self) -> dict[str, float]:
-        """Volume changes that patients carry; none in a null scenario."""
+        """Volume changes of patients; empty in a null scenario."""
         return {} if self.null else dict(self.effect.changes)
 
 
@@ -73,7 +73,7 @@ def scenario(name: str, strength: str = 'moderate') -> Scenario:
     Raises
     ------
     UsageError
-        There is no such scenario or strength.
+        If the scenario or strength is unknown.
 
     Examples
     --------
@@ -85,16 +85,18 @@ def scenario(name: str, strength: str = 'moderate') -> Scenario:
     if name not in SCENARIOS:
         raise UsageError(f'There is no scenario {name!r}.', f'Scenarios: {", ".join(SCENARIOS)}.')
     if strength not in STRENGTHS:
-        raise UsageError(f'No strength {strength!r}.', f'Strengths: {", ".join(STRENGTHS)}.')
-    known = SCENARIOS[name]
+        raise UsageError(
+            f'There is no strength {strength!r}.', f'Strengths: {", ".join(STRENGTHS)}.'
+        )
+    chosen = SCENARIOS[name]
     factor = STRENGTHS[strength]
-    changes = {region: round(factor * part, 4) for region, part in known.effect.changes.items()}
-    label = known.effect.name if strength == 'moderate' else f'{known.effect.name} ({strength})'
-    return replace(known, effect=replace(known.effect, name=label, changes=changes))
+    changes = {region: round(factor * part, 4) for region, part in chosen.effect.changes.items()}
+    label = chosen.effect.name if strength == 'moderate' else f'{chosen.effect.name} ({strength})'
+    return replace(chosen, effect=replace(chosen.effect, name=label, changes=changes))
 
 
-def custom_scenario(effect: Effect) -> Scenario:
-    """Make a scenario of an effect; one without changes becomes a null scenario.
+def custom_scenario(effect: VolumeEffect) -> Scenario:
+    """Make a scenario from an effect; an effect without changes gives a null scenario.
 
     Examples
     --------
@@ -102,5 +104,5 @@ def custom_scenario(effect: Effect) -> Scenario:
     True
     """
     if effect.changes:
-        return Scenario(effect.name, 'as asked for', effect)
+        return Scenario(effect.name, 'custom effect', effect)
     return Scenario(effect.name, 'null: a sham in both groups', EFFECTS['hippocampus'], null=True)

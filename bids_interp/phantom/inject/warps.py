@@ -1,9 +1,9 @@
-"""One replicate of a real brain: a random anatomy, and a change or a sham, in one pull-back.
+"""Warps of real brains into replicates: a random anatomy with a change or sham, in one pull-back.
 
 Let T be the brain in template space, a = exp(-w) the pull-back of the replicate's anatomy, D the
-planted change and S a sham. A patient's image is T o D^-1 o a, a control's T o S^-1 o a. What is
-observed has its own anatomy c, the pull-back of everything but the change (a for a patient,
-S^-1 o a for a control), and the change seen from there is F = c^-1 o D o c.
+planted change and S a sham. The image of a patient is T o D^-1 o a, that of a control T o S^-1 o a.
+The observed anatomy c is the pull-back of everything except the change (a for a patient, S^-1 o a
+for a control). In this anatomy, the change is F = c^-1 o D o c.
 """
 
 from __future__ import annotations
@@ -18,46 +18,47 @@ import torch
 from bids_interp.errors import UsageError
 from bids_interp.phantom.change.anatomy import BOX, sample_anatomy
 from bids_interp.phantom.change.atrophy import AtrophyField
-from bids_interp.phantom.change.sham import sham
-from bids_interp.spatial import Grid, compose, count_folded, exponential, log_jacobian, warp
+from bids_interp.phantom.change.conjugate import conjugate_log_jacobian
+from bids_interp.phantom.change.sham import draw_sham
+from bids_interp.spatial import Grid, compose, count_folded, exponential
 
-#: Voxel size of the deformations: the edges of a change are 3 mm soft.
+#: Voxel size of the deformations; the soft edges of a change are 3 mm wide.
 FIELD_MM = 2.0
-#: The grid reaches this far beyond the template's brain; anatomies fade to nothing there.
+#: Margin of the grid around the template's brain, in which anatomies fade to zero.
 MARGIN_MM = 20.0
-#: Standard deviation of a replicate's anatomy.
+#: Standard deviation of the anatomy of a replicate.
 ANATOMY_MM = 2.0
 _TRIES = 10
 
 
-class Warp(NamedTuple):
-    """What makes one replicate; float32 arrays on the template-space grid of the plan."""
+class ReplicateWarp(NamedTuple):
+    """Warp to one replicate; float32 arrays on the template-space grid of the atrophy."""
 
-    #: (3, X, Y, Z) mm: replicate = warp(brain, pull_back), the only resampling.
+    #: (3, X, Y, Z) in mm: replicate = warp(brain, pull_back), the only resampling.
     pull_back: np.ndarray
-    #: (X, Y, Z) exact log-Jacobian of the change, on the grid of the observed image; None where
-    #: nothing is planted.
+    #: (X, Y, Z) exact log-Jacobian of the change on the grid of the observed image; None without
+    #: a change.
     truth: np.ndarray | None
     #: 'remove' for a patient, 'inject' for a control.
     direction: str
-    #: Severity that the truth belongs to: the patient's own, 1 for a control.
-    known: float
+    #: Severity of the truth: the severity of a patient, 1 for a control.
+    truth_severity: float
 
 
 def field_grid(brain: Grid, spacing_mm: float = FIELD_MM) -> Grid:
-    """Grid of the deformations around the brain of a template.
+    """Return the grid of the deformations around the brain of a template.
 
     Parameters
     ----------
     brain : Grid
-        Field of view of the template's brain, axes along the world's.
+        Field of view of the template's brain, with axes along the world axes.
     spacing_mm : float
         Voxel size.
 
     Returns
     -------
     Grid
-        `MARGIN_MM` larger on each side, within the box in which anatomies are drawn.
+        Grid that is `MARGIN_MM` larger on each side, within the box of the random anatomies.
     """
     ends = np.stack([brain.affine[:3, 3], (brain.affine @ [*np.array(brain.shape) - 1, 1])[:3]])
     low = np.maximum(ends.min(0) - MARGIN_MM, BOX[0])
@@ -69,7 +70,7 @@ def field_grid(brain: Grid, spacing_mm: float = FIELD_MM) -> Grid:
 
 
 def fade(grid: Grid, margin_mm: float = MARGIN_MM) -> np.ndarray:
-    """Window (X, Y, Z) float32: 0 at the faces of a grid, 1 from `margin_mm` inwards, smooth."""
+    """Return a smooth window (X, Y, Z) float32: 0 at the faces, 1 from `margin_mm` inwards."""
     window = np.ones(grid.shape, np.float32)
     for axis, (size, step) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
         depth = step * np.minimum(np.arange(size), np.arange(size)[::-1])
@@ -79,7 +80,7 @@ def fade(grid: Grid, margin_mm: float = MARGIN_MM) -> np.ndarray:
 
 
 def draw_warp(
-    plan: AtrophyField,
+    atrophy: AtrophyField,
     seed: Sequence[int],
     patient: bool,
     severity: float,
@@ -87,56 +88,56 @@ def draw_warp(
     null: bool = False,
     anatomy_mm: float = ANATOMY_MM,
     scaling: float = 1.0,
-) -> Warp:
-    """Draw one replicate.
+) -> ReplicateWarp:
+    """Draw the warp of one replicate.
 
     Parameters
     ----------
-    plan : AtrophyField
-        The change, on a grid of :func:`field_grid`.
+    atrophy : AtrophyField
+        Change on a grid of :func:`field_grid`.
     seed : sequence of int
         Seed of this replicate; patients and controls draw the same numbers.
     patient : bool
-        Whether the change is planted; otherwise a sham of the same size is.
+        Whether the change is planted, instead of a sham of the same size.
     severity : float
-        Factor on the planned velocity, and on the sham's.
+        Factor on the velocity of change and sham.
     null : bool
-        Patients get a sham, too.
+        Whether patients get a sham, too.
     anatomy_mm : float
-        Standard deviation of the anatomy's velocity; 0 leaves the brain its own.
+        Standard deviation of the velocity of the anatomy; 0 keeps the anatomy of the brain.
     scaling : float
-        Global scaling of the head, 1.02 makes it 2 % longer in each direction.
+        Global scaling of the head; 1.02 makes it 2 % longer in each direction.
 
     Returns
     -------
-    Warp
+    ReplicateWarp
         Pull-back and truth.
 
     Raises
     ------
     UsageError
-        Ten draws in a row fold.
+        If ten draws in a row fold.
     """
     rng = np.random.default_rng(list(seed))
-    grid = plan.grid
+    grid = atrophy.grid
     window = fade(grid)
-    # What a change does to the far field ends within the margin; its truth is that of this field.
-    plan = replace(plan, velocity=(window * plan.velocity).astype(np.float32))
+    # The window ends the far field within the margin; the truth is computed from this field.
+    atrophy = replace(atrophy, velocity=(window * atrophy.velocity).astype(np.float32))
     for _ in range(_TRIES):
         own = window * (sample_anatomy(grid, rng, anatomy_mm) + _swell(grid, scaling))
-        decoy = sham(plan, rng)
+        decoy = draw_sham(atrophy, rng)
         with torch.no_grad():
-            made = _compose(plan, own, decoy, patient, severity, null)
+            made = _compose(atrophy, own, decoy, patient, severity, null)
             if not count_folded(torch.from_numpy(made.pull_back)[None], grid):
                 return made
     raise UsageError(
-        f'Warps of severity {severity:.2f} with anatomies of {anatomy_mm} mm fold.',
+        f'Warps of severity {severity:.2f} with anatomies of {anatomy_mm} mm always fold.',
         'Lower the severity or choose a weaker effect.',
     )
 
 
 def _swell(grid: Grid, scaling: float) -> np.ndarray:
-    """Velocity of a scaling about the middle of the grid."""
+    """Return the velocity of a scaling about the centre of the grid."""
     if scaling == 1:
         return np.zeros((3, *grid.shape), np.float32)
     centre = grid.affine @ np.append((np.array(grid.shape) - 1) / 2, 1.0)
@@ -145,57 +146,27 @@ def _swell(grid: Grid, scaling: float) -> np.ndarray:
 
 
 def _compose(
-    plan: AtrophyField,
+    atrophy: AtrophyField,
     own: np.ndarray,
     decoy: AtrophyField,
     patient: bool,
     severity: float,
     null: bool,
-) -> Warp:
-    grid = plan.grid
-    direction, known = ('remove', severity) if patient else ('inject', 1.0)
+) -> ReplicateWarp:
+    grid = atrophy.grid
+    direction, truth_severity = ('remove', severity) if patient else ('inject', 1.0)
     velocity = torch.from_numpy(own.astype(np.float32))[None]
     anatomy, back = exponential(-velocity, grid), exponential(velocity, grid)
-    change = torch.from_numpy(plan.velocity)[None]
+    change = torch.from_numpy(atrophy.velocity)[None]
     if patient and not null:
         taken = exponential(-severity * change, grid)
         pull_back = compose(anatomy, taken, grid)
-        truth = seen_from(anatomy, back, taken, grid)
-        return Warp(pull_back[0].numpy(), truth, direction, known)
+        truth = conjugate_log_jacobian(anatomy, back, taken, grid)
+        return ReplicateWarp(pull_back[0].numpy(), truth, direction, truth_severity)
     sham_velocity = severity * torch.from_numpy(decoy.velocity)[None]
     pull_back = compose(anatomy, exponential(-sham_velocity, grid), grid)
     if null:
-        return Warp(pull_back[0].numpy(), None, direction, known)
+        return ReplicateWarp(pull_back[0].numpy(), None, direction, truth_severity)
     forward = compose(exponential(sham_velocity, grid), back, grid)
-    truth = seen_from(pull_back, forward, exponential(change, grid), grid)
-    return Warp(pull_back[0].numpy(), truth, direction, known)
-
-
-def seen_from(
-    anatomy: torch.Tensor, back: torch.Tensor, change: torch.Tensor, grid: Grid
-) -> np.ndarray:
-    """Log det of back o change o anatomy, by the chain rule.
-
-    Parameters
-    ----------
-    anatomy, back : torch.Tensor
-        Displacement (1, 3, X, Y, Z) mm from the observed image to the template, and its inverse.
-    change : torch.Tensor
-        Displacement of the change in the template.
-    grid : Grid
-        Where they live.
-
-    Returns
-    -------
-    numpy.ndarray
-        (X, Y, Z) float32.
-
-    Notes
-    -----
-    logJ_change(c(p)) + logJ_c(p) - logJ_c(F(p)): smoother than differences of the threefold
-    composition, and exactly 0 without a change.
-    """
-    moved = compose(compose(anatomy, change, grid), back, grid)
-    own = log_jacobian(anatomy, grid)
-    total = warp(log_jacobian(change, grid), anatomy, grid, padding='border') + own
-    return (total - warp(own, moved, grid, padding='border'))[0, 0].numpy()
+    truth = conjugate_log_jacobian(pull_back, forward, exponential(change, grid), grid)
+    return ReplicateWarp(pull_back[0].numpy(), truth, direction, truth_severity)

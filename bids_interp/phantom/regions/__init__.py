@@ -1,1 +1,1 @@
-"""Regions of the brain: coarse ellipsoids of the package, and labels of an atlas."""
+"""Regions of the brain: built-in ellipsoids, and labels of an atlas."""

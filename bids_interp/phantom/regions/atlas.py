@@ -1,4 +1,4 @@
-"""Regions of an atlas: a label image and its table of names, in the space of the template."""
+"""Atlas of regions: a label image and a table of names, in template space."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from scipy import ndimage
 from bids_interp.errors import UsageError
 from bids_interp.spatial import Grid, resample
 
-#: Share of an atlas' labels that must lie within 6 mm of the template's brain. AAL (made for
-#: another MNI brain) has 0.99, the same atlas moved by 15 mm 0.87 to 0.94.
+#: Smallest share of labels within 6 mm of the template's brain. The share of AAL, made for another
+#: MNI brain, is 0.99, and 0.87 to 0.94 after a shift of 15 mm.
 INSIDE = 0.95
-#: An atlas of nearly half of the brain or more must end where the brain ends, to so many mm.
+#: Largest distance in mm between the ends of the brain and of an atlas of half of it or more.
 ENDS_MM = 12.0
 _CHECK_MM = 3.0
 _ROOM_MM = 6.0
@@ -28,18 +28,18 @@ _ROOM_MM = 6.0
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """Labels on a grid in template space.
+    """Label image in template space with names.
 
     Parameters
     ----------
     path : Path
-        The label image.
+        Label image.
     labels : numpy.ndarray
-        (X, Y, Z) whole numbers.
+        (X, Y, Z) integers.
     grid : Grid
-        Where they are.
+        Grid of the labels.
     index : dict
-        Name of a region to its number.
+        Name of each region -> label.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Atlas:
 
     @property
     def digest(self) -> str:
-        """Hash of the numbers, the grid and the names."""
+        """Hash of the labels, the grid and the names."""
         total = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes())
         total.update(self.grid.affine.tobytes())
         total.update(repr(sorted(self.index.items())).encode())
@@ -62,28 +62,28 @@ def open_atlas(path: str | Path, table: str | Path | None = None) -> Atlas:
     Parameters
     ----------
     path : path
-        NIfTI image of whole numbers (BIDS: ``*_dseg.nii.gz``).
+        NIfTI image of integers (BIDS: ``*_dseg.nii.gz``).
     table : path, optional
-        TSV with the columns ``index`` and ``name``; the one beside the image where not given.
+        TSV with the columns ``index`` and ``name`` [default: the TSV with the name of the image].
 
     Raises
     ------
     UsageError
-        A file cannot be read, or is no label image or no such table.
+        If a file cannot be read, the image is not a label image, or the table lacks a column.
     """
     path = Path(path)
     names = path.with_name(path.name.split('.nii')[0] + '.tsv') if table is None else Path(table)
     try:
         image = nib.load(path)
         data = np.asarray(image.dataobj)
-    except Exception as error:  # nibabel, zlib and the system each have their own
+    except Exception as error:  # nibabel, zlib and the system raise different classes
         raise UsageError(f'The atlas {path} cannot be read: {error}.', 'Check --atlas.') from error
     data = data.reshape(data.shape[:3]) if data.ndim > 3 and data.size else data
     rounded = np.rint(data)
     if data.ndim != 3 or not np.allclose(data, rounded, atol=1e-3):
         raise UsageError(
-            f'The atlas {path} is no 3-D image of whole numbers.',
-            'Give a label image (dseg), not probabilities.',
+            f'The atlas {path} is not a 3-D image of integers.',
+            'Use a label image (dseg), not probabilities.',
         )
     index = _read_table(names)
     grid = Grid.from_image(image)
@@ -99,20 +99,20 @@ def _read_table(path: Path) -> dict[str, int]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f'The table of labels {path} cannot be read: {error}.', advice) from error
     except (LookupError, TypeError, ValueError) as error:
-        raise UsageError(f'{path} is no table of labels.', advice) from error
+        raise UsageError(f'{path} is not a table of labels.', advice) from error
 
 
 def check_names(atlas: Atlas, names: Iterable[str]) -> None:
-    """Raise `UsageError` naming the region, the file and similar names where one is missing."""
+    """Raise `UsageError` with similar names if a region is missing or has no voxels."""
     for name in names:
         if name in atlas.index:
             if not (atlas.labels == atlas.index[name]).any():
                 raise UsageError(
-                    f'{name} (number {atlas.index[name]}) has no voxel in {atlas.path}.',
+                    f'{name} (number {atlas.index[name]}) has no voxels in {atlas.path}.',
                     'Check that the table belongs to the image.',
                 )
             continue
-        folded = {known.lower(): known for known in atlas.index}
+        folded = {region.lower(): region for region in atlas.index}
         close = get_close_matches(name.lower(), folded, n=5, cutoff=0.5)
         shown = [folded[match] for match in close] or list(atlas.index)[:10]
         raise UsageError(
@@ -121,22 +121,22 @@ def check_names(atlas: Atlas, names: Iterable[str]) -> None:
         )
 
 
-def check_space(atlas: Atlas, brain: np.ndarray, grid: Grid) -> None:
-    """Refuse an atlas that does not lie where the brain of the template lies.
+def check_atlas_space(atlas: Atlas, brain: np.ndarray, grid: Grid) -> None:
+    """Refuse an atlas that does not match the brain of the template.
 
     Parameters
     ----------
     atlas : Atlas
-        The atlas.
+        Atlas.
     brain : numpy.ndarray
         (X, Y, Z) brain of the template, 0 outside.
     grid : Grid
-        Its grid.
+        Grid of the brain.
 
     Raises
     ------
     UsageError
-        Too many labels lie outside of the brain, or a whole-brain atlas ends elsewhere.
+        If too many labels lie outside the brain, or a whole-brain atlas has other extents.
     """
     coarse = grid.with_spacing(_CHECK_MM)
     inside = _share(brain > 0, grid, coarse) > 0.5
@@ -144,16 +144,16 @@ def check_space(atlas: Atlas, brain: np.ndarray, grid: Grid) -> None:
     total = float((atlas.labels > 0).sum()) * atlas.grid.voxel_volume
     room = ndimage.binary_dilation(inside, iterations=round(_ROOM_MM / _CHECK_MM))
     share = float((labelled & room).sum()) * coarse.voxel_volume / max(total, 1e-6)
-    advice = f'Give an atlas in {grid.space} space, or the --template that it belongs to.'
+    advice = f'Use an atlas in {grid.space} space, or choose its template with --template.'
     if share < INSIDE:
         raise UsageError(
-            f'Only {share:.0%} of the labels of {atlas.path} lie in the brain of {grid.space}: '
-            'the atlas is of another space.',
+            f'Only {share:.0%} of the labels of {atlas.path} lie in the brain of {grid.space}. '
+            'The atlas belongs to another space.',
             advice,
         )
     if labelled.sum() < 0.45 * inside.sum():
         return
-    for axis in range(2):  # many atlases leave out the lower cerebellum and the brainstem
+    for axis in range(2):  # many atlases omit the lower cerebellum and the brainstem
         spans = [
             np.flatnonzero(mask.any(axis=_others(axis)))[[0, -1]] for mask in (labelled, inside)
         ]
@@ -161,7 +161,7 @@ def check_space(atlas: Atlas, brain: np.ndarray, grid: Grid) -> None:
         if gap > ENDS_MM:
             raise UsageError(
                 f'The labels of {atlas.path} end {gap:.0f} mm from where the brain of '
-                f'{grid.space} ends along {"xyz"[axis]}: the atlas is of another space.',
+                f'{grid.space} ends along {"xyz"[axis]}. The atlas belongs to another space.',
                 advice,
             )
 
@@ -171,7 +171,7 @@ def _others(axis: int) -> tuple[int, ...]:
 
 
 def _share(mask: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """Share (X, Y, Z) of each voxel that a mask fills."""
+    """Return the share (X, Y, Z) of each voxel that a mask fills."""
     data = torch.from_numpy(mask.astype(np.float32))[None, None]
     return resample(data, source, target, antialias=True)[0, 0].numpy()
 
@@ -182,22 +182,22 @@ def atlas_masks(atlas: Atlas, names: Iterable[str], grid: Grid) -> dict[str, np.
     Parameters
     ----------
     atlas : Atlas
-        The atlas.
+        Atlas.
     names : iterable of str
-        Its regions.
+        Names of its regions.
     grid : Grid
-        Where to draw.
+        Grid to draw on.
 
     Returns
     -------
     dict
         Name -> (X, Y, Z) float32 share of each voxel, for
-        :func:`bids_interp.phantom.change.atrophy.plan_atrophy`.
+        :func:`bids_interp.phantom.change.atrophy.fit_atrophy`.
 
     Raises
     ------
     UsageError
-        A region is missing, or too small for the grid.
+        If a region is missing, or too small for the grid.
     """
     chosen = list(names)
     check_names(atlas, chosen)
@@ -212,48 +212,48 @@ def atlas_masks(atlas: Atlas, names: Iterable[str], grid: Grid) -> dict[str, np.
 
 
 def find_flow_atlas(home: Path, text: str) -> tuple[Path, Path]:
-    """Find an atlas in TemplateFlow's folder.
+    """Find an atlas in the folder of TemplateFlow.
 
     Parameters
     ----------
     home : Path
-        TemplateFlow's folder.
+        Folder of TemplateFlow.
     text : str
         ``TEMPLATE:ATLAS`` or ``TEMPLATE:ATLAS:DESC``.
 
     Returns
     -------
     image, table : Path
-        The finest label image and its table.
+        Finest label image and its table.
 
     Raises
     ------
     UsageError
-        There is none, or there are several that differ in ``desc``.
+        If there is no such atlas, or several that differ in ``desc``.
     """
     template, atlas, *rest = text.split(':')
     folder = home / f'tpl-{template}'
     images: dict[str, list[Path]] = {}
     for path in sorted(folder.glob(f'tpl-{template}_*dseg.nii.gz')):
         entities = _entities(path)
-        # TemplateFlow lists files that it has not fetched yet as empty ones.
+        # TemplateFlow represents files that are not downloaded yet by empty files.
         if atlas in (entities.get('atlas'), entities.get('seg')) and path.stat().st_size:
             images.setdefault(entities.get('desc', ''), []).append(path)
     chosen = {desc: found for desc, found in images.items() if not rest or desc == rest[0]}
     if len(chosen) != 1:
         raise UsageError(
-            f'{text} names {len(chosen)} atlases with label images in {folder}.',
-            f'Say which one: {", ".join(f"{template}:{atlas}:{desc}" for desc in images)}.'
+            f'{text} matches {len(chosen)} atlases with label images in {folder}.',
+            f'Choose one of {", ".join(f"{template}:{atlas}:{desc}" for desc in images)}.'
             if images
-            else 'Fetch it with the client of TemplateFlow, or give the files.',
+            else 'Download it with the TemplateFlow client, or give the files.',
         )
     image = next(iter(chosen.values()))[0]
     wanted = {key: value for key, value in _entities(image).items() if key != 'res'}
     for table in sorted(folder.glob(f'tpl-{template}_*dseg.tsv')):
-        known = {key: value for key, value in _entities(table).items() if key != 'res'}
-        if known.items() <= wanted.items() and {'atlas', 'seg'} & known.keys():
+        given = {key: value for key, value in _entities(table).items() if key != 'res'}
+        if given.items() <= wanted.items() and {'atlas', 'seg'} & given.keys():
             return image, table
-    raise UsageError(f'{image} has no table of labels beside it.', 'Give it to --atlas-labels.')
+    raise UsageError(f'{image} has no table of labels.', 'Give the table with --atlas-labels.')
 
 
 def _entities(path: Path) -> dict[str, str]:

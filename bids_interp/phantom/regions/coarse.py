@@ -1,8 +1,8 @@
-"""Coarse regions of the MNI152 brain, made of ellipsoids: no atlas file is needed.
+"""Coarse regions of the MNI152 brain as unions of ellipsoids, without an atlas file.
 
-The numbers were fitted by eye and by overlap to the symmetric MNI152 template (T1w contrast) and
-to the mean of both hemispheres of the AAL labels, then rounded to 0.5 mm. They say *where* a
-phantom's structures shrink or grow; they are no segmentation of anybody's brain.
+The ellipsoids were fitted by eye and by overlap to the symmetric MNI152 template (T1w contrast) and
+to the mean of both hemispheres of the AAL labels, then rounded to 0.5 mm. They define where the
+structures of a phantom shrink or grow. They are not a segmentation of an individual brain.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """One ellipsoid in world mm (RAS+); rotation angles in degrees about fixed x, y, z."""
+    """Ellipsoid in world mm (RAS+), with rotation angles in degrees about fixed x, y, z."""
 
     centre: Triple
     radii: Triple
@@ -33,7 +33,7 @@ class Ellipsoid:
         turn = Rotation.from_euler('xyz', self.angles, degrees=True).as_matrix()
         local = turn.T.astype(points.dtype) @ flat
         radii = np.asarray(self.radii, points.dtype)[:, None]
-        # First-order distance: f / |grad f|, exact on the surface and along the axes near it.
+        # First-order distance f / |grad f|, exact on the surface and near it along the axes.
         scaled = np.linalg.norm(local / radii, axis=0)
         slope = np.linalg.norm(local / radii**2, axis=0)
         near = slope < 1e-9
@@ -41,7 +41,7 @@ class Ellipsoid:
         return np.where(near, -radii.min(), value).reshape(points.shape[1:])
 
     def mirrored(self) -> Ellipsoid:
-        """Return the same ellipsoid on the other side (x -> -x)."""
+        """Return the ellipsoid mirrored to the other side (x -> -x)."""
         x, y, z = self.centre
         alpha, beta, gamma = self.angles
         return Ellipsoid((-x, y, z), self.radii, (alpha, -beta, -gamma))
@@ -49,18 +49,18 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Region:
-    """A union of right-hemisphere (or midline) ellipsoids, optionally hollow and cut by planes.
+    """Union of right-hemisphere or midline ellipsoids, optionally hollow and cut by planes.
 
     Parameters
     ----------
     parts : tuple of Ellipsoid
-        The right side of a bilateral region, the whole of a midline one.
+        Right side of a bilateral region, or whole midline region.
     bilateral : bool
         Whether a mirrored left side exists.
     hollow : tuple of Ellipsoid
-        What is taken away: turns an ellipsoid into a shell.
+        Ellipsoids to subtract, which turn an ellipsoid into a shell.
     beyond : tuple of (axis, mm)
-        Keep only points whose world coordinate on that axis exceeds the value.
+        Planes: only points with a larger world coordinate on that axis are kept.
     """
 
     parts: tuple[Ellipsoid, ...]
@@ -78,11 +78,11 @@ class Region:
         return value
 
 
-# Outline of the cerebrum; the frontal ribbon is its outermost layer.
+# Outline of the cerebrum, whose outermost layer is the frontal ribbon.
 CEREBRUM = Ellipsoid((0, -17, 9), (70, 90, 69))
 _INNER = Ellipsoid((0, -17, 9), (58, 78, 57))
 
-#: Anatomical structures among the regions; auxiliary shells are left out.
+#: Anatomical structures among the regions, without auxiliary shells.
 SHOWN_REGIONS = (
     'hippocampus',
     'amygdala',
@@ -147,7 +147,7 @@ REGIONS: dict[str, Region] = {
     'frontal_ribbon': Region(
         (CEREBRUM,), hollow=(_INNER,), beyond=((1, 5.0), (2, -20.0), (0, 0.0))
     ),
-    # Subarachnoid space around the cerebrum: where a shell effect is absorbed.
+    # Subarachnoid space around the cerebrum, which absorbs effects.
     'shell': Region(
         (Ellipsoid((0, -17, 9), (77, 97, 76)),),
         bilateral=False,
@@ -158,12 +158,12 @@ REGIONS: dict[str, Region] = {
 
 
 def region_names() -> list[str]:
-    """List every region name: both sides, then ``_left`` and ``_right`` where there are sides.
+    """List all region names: both sides, then ``_left`` and ``_right`` of bilateral regions.
 
     Returns
     -------
     list of str
-        Names that `region_mask` takes.
+        Names for `region_mask`.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def region_names() -> list[str]:
 
 
 def laterality(name: str) -> str:
-    """Say where a region lies.
+    """Return the laterality of a region.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def laterality(name: str) -> str:
 
 
 def check_region(name: str) -> None:
-    """Raise `UsageError` with the list of names where there is no such region."""
+    """Raise `UsageError` with the list of names if a region is unknown."""
     if name not in region_names():
         raise UsageError(
             f'There is no region called {name!r}.', f'Choose from: {", ".join(region_names())}.'
@@ -206,7 +206,7 @@ def check_region(name: str) -> None:
 
 
 def region_distance(name: str, points: np.ndarray) -> np.ndarray:
-    """Approximate signed distance to a region's surface.
+    """Compute the approximate signed distance to the surface of a region.
 
     Parameters
     ----------
@@ -218,43 +218,43 @@ def region_distance(name: str, points: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Distance in mm, negative inside, shape of one component of `points`.
+        Distance in mm, negative inside, in the shape of one component of `points`.
     """
     side = laterality(name)
     region = REGIONS[name if name in REGIONS else name.rsplit('_', 1)[0]]
     if side in ('midline', 'right'):
         return region.distance(points)
-    # The left side is the right side seen in a mirror.
+    # The left side mirrors the right side.
     mirror = np.array([-1, 1, 1], points.dtype).reshape(3, *[1] * (points.ndim - 1))
     left = region.distance(points * mirror)
     return left if side == 'left' else np.minimum(region.distance(points), left)
 
 
 def region_mask(name: str, grid: Grid, sigma_mm: float = 0.0) -> np.ndarray:
-    """Draw a region on a grid that lies in MNI152 space.
+    """Draw a region on a grid in MNI152 space.
 
     Parameters
     ----------
     name : str
         One of `region_names`, such as ``'hippocampus'`` or ``'thalamus_left'``.
     grid : Grid
-        Where to draw; its world is MNI152 RAS+ mm.
+        Grid in MNI152 RAS+ mm.
     sigma_mm : float
-        Softness of the edge: the profile across the surface is that of a half-space blurred by a
-        Gaussian of this standard deviation. 0 gives a binary mask.
+        Softness of the edge: standard deviation of a Gaussian that blurs the surface like that of a
+        half-space. 0 gives a binary mask.
 
     Returns
     -------
     numpy.ndarray
-        float32 in [0, 1], shape of the grid, axes as the grid's i, j, k.
+        float32 in [0, 1] on the grid.
 
     Raises
     ------
     UsageError
-        There is no such region, or `sigma_mm` is negative.
+        If the region is unknown, or `sigma_mm` is negative.
     """
     if sigma_mm < 0:
-        raise UsageError(f'The softness of a region edge is {sigma_mm} mm.', 'Give 0 or more.')
+        raise UsageError(f'The softness of a region edge is {sigma_mm} mm.', 'Choose 0 mm or more.')
     check_region(name)
     distance = region_distance(name, grid.world_coordinates())
     if sigma_mm == 0:

@@ -1,1 +1,1 @@
-"""Parts shared by all reports: colours, slices, sections and page templates."""
+"""Parts of all reports: colours, slices, sections and page templates."""

@@ -1,4 +1,4 @@
-"""Errors of a run, ready to be shown."""
+"""Crashes of a run, as they are shown in a report."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Errors whose last line says that memory ran out, and what helps.
+#: Errors of insufficient memory.
 _MEMORY = re.compile(r'MemoryError|out of memory|Cannot allocate', re.IGNORECASE)
-#: Errors of ours, whose message says what helps.
+#: Errors of this package, whose messages contain advice.
 _OWN = re.compile(r'^bids_interp\.errors\.\w+: ', re.MULTILINE)
 _DISK = re.compile(r'No space left on device|Disk quota exceeded', re.IGNORECASE)
 MEMORY_ADVICE = 'Lower --nprocs or raise the memory limit, then run the same command again.'
 DISK_ADVICE = 'Free space in the output and work directories, then run the same command again.'
 GENERAL_ADVICE = (
-    'Run the same command again: finished work is kept. If it fails again, report the message '
-    'below together with the file named here.'
+    'Run the same command again; finished work is kept. If it fails again, report the message '
+    'below together with the crash file.'
 )
 
 
 @dataclass(frozen=True)
 class Crash:
-    """One error: where it happened, its message, what helps, and the whole text."""
+    """One error: node, message, advice, full text and crash file."""
 
     node: str
     message: str
@@ -32,24 +32,24 @@ class Crash:
     file: str = ''
 
 
-def describe(error: Mapping[str, Any]) -> Crash:
-    r"""Complete an error given as a mapping.
+def describe_crash(error: Mapping[str, Any]) -> Crash:
+    r"""Return the crash that a mapping describes.
 
     Parameters
     ----------
     error : mapping
-        ``node``, ``message``, ``advice``, ``traceback`` (or ``text``) and ``file``; every one may
-        be missing. An empty ``advice`` is one that the message holds already.
+        ``node``, ``message``, ``advice``, ``traceback`` (or ``text``) and ``file``, all optional.
+        An empty ``advice`` means that the message contains it.
 
     Examples
     --------
-    >>> describe({'node': 'n4', 'traceback': 'Traceback ...\nMemoryError: 3 GiB'}).advice
+    >>> describe_crash({'node': 'n4', 'traceback': 'Traceback ...\nMemoryError: 3 GiB'}).advice
     'Lower --nprocs or raise the memory limit, then run the same command again.'
     """
     text = error.get('traceback') or error.get('text') or ''
     text = ''.join(text) if isinstance(text, (list, tuple)) else str(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    message = str(error.get('message') or (lines[-1] if lines else 'No message was left.'))
+    message = str(error.get('message') or (lines[-1] if lines else 'No error message.'))
     advice = error.get('advice')
     if advice is None:
         advice = '' if _OWN.search(text) else GENERAL_ADVICE
@@ -67,14 +67,14 @@ def read_crashes(folder: str | Path, contains: str = '') -> list[dict[str, str]]
     Parameters
     ----------
     folder : path
-        Where ``crash-*`` files lie.
+        Folder with ``crash-*`` files.
     contains : str
-        Only crashes whose node name has this text.
+        Text that the node name must contain.
 
     Returns
     -------
     list of dict
-        ``node``, ``traceback``, ``file``: what :func:`bids_interp.reports.build_report` takes.
+        ``node``, ``traceback`` and ``file``, for :func:`bids_interp.reports.build_report`.
     """
     from nireports.assembler.misc import read_crashfile
 
@@ -84,7 +84,7 @@ def read_crashes(folder: str | Path, contains: str = '') -> list[dict[str, str]]
             continue
         try:
             crash = read_crashfile(str(path))
-        except Exception:  # noqa: BLE001 - half a crash file is still a crash
+        except Exception:  # noqa: BLE001 - a damaged crash file is still a crash
             crash = {'traceback': path.read_text(errors='replace') if path.suffix == '.txt' else ''}
         node = str(crash.get('node', ''))
         if contains in node:
@@ -93,6 +93,6 @@ def read_crashes(folder: str | Path, contains: str = '') -> list[dict[str, str]]
     return found
 
 
-def describe_all(errors: Iterable[Mapping[str, Any]]) -> list[Crash]:
-    """Describe several errors; the same one is told once."""
-    return list(dict.fromkeys(describe(error) for error in errors))
+def describe_crashes(errors: Iterable[Mapping[str, Any]]) -> list[Crash]:
+    """Describe several errors without duplicates."""
+    return list(dict.fromkeys(describe_crash(error) for error in errors))

@@ -1,4 +1,4 @@
-"""Rows of brain slices drawn as one compact picture."""
+"""Montage: rows of brain slices in one compact picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from bids_interp.bids.write.atomic import atomic
 from bids_interp.reports.common.palette import GROWS, INK, SHRINKS, SignedScale
 
-#: Width of a figure in inches and pixels per inch: 1500 pixels, sharp on a laptop's screen.
+#: Width of a figure in inches and pixels per inch: 1500 pixels.
 WIDTH = 10.0
 DPI = 150
 HEADING = 0.27
@@ -21,18 +21,18 @@ GAP = 3
 
 @dataclass
 class Tile:
-    """One slice: picture, text in its corner, marks at its sides and outlines over it.
+    """One slice with text in its corner, marks at its sides and outlines.
 
     Parameters
     ----------
     picture : numpy.ndarray
         (rows, columns) or (rows, columns, 3) in 0..1, first row on top.
     text : str
-        Written into the upper left corner.
+        Text in the upper left corner.
     sides : tuple of str
         Marks at the left and right edge (``('L', 'R')``).
     outlines : list of (numpy.ndarray, float, str)
-        Picture of the same size, level and colour of each contour.
+        Picture of the same size, contour level and colour.
     """
 
     picture: np.ndarray
@@ -43,7 +43,7 @@ class Tile:
 
 @dataclass
 class Row:
-    """A heading and tiles of one size side by side."""
+    """Tiles of one size side by side, with a heading."""
 
     heading: str
     tiles: list[Tile]
@@ -51,7 +51,7 @@ class Row:
 
 
 def sides_of(plane: str) -> tuple[str, str]:
-    """Marks at the left and right edge of a slice.
+    """Return the marks at the left and right edge of a slice.
 
     >>> sides_of('axial'), sides_of('sagittal')
     (('L', 'R'), ('P', 'A'))
@@ -60,7 +60,7 @@ def sides_of(plane: str) -> tuple[str, str]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Make a figure that belongs to no window and no global state."""
+    """Return a figure without a window and without global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -70,19 +70,19 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def _strip(row: Row) -> tuple[np.ndarray, list[int]]:
-    """Put the tiles of a row side by side; also give the first column of each."""
+    """Return the tiles of a row side by side, and the first column of each."""
     height = max(tile.picture.shape[0] for tile in row.tiles)
     columns: list[int] = []
     parts: list[np.ndarray] = []
-    place = 0
+    width = 0
     for tile in row.tiles:
         picture = tile.picture if tile.picture.ndim == 3 else tile.picture[..., None]
         gap = np.ones((height, GAP if parts else 0, 3), np.float32)
         padded = np.zeros((height, picture.shape[1], 3), np.float32)
         padded[: picture.shape[0]] = picture
         parts += [gap, padded]
-        columns.append(place + gap.shape[1])
-        place += gap.shape[1] + picture.shape[1]
+        columns.append(width + gap.shape[1])
+        width += gap.shape[1] + picture.shape[1]
     return np.concatenate(parts, axis=1), columns
 
 
@@ -109,7 +109,7 @@ def _draw_strip(axes: Any, row: Row, strip: np.ndarray, columns: list[int]) -> N
 
 
 def _colour_bar(figure: Any, scale: SignedScale, bottom: float, height: float) -> None:
-    """Bar with the logarithm below, the percentage above, and the sign in words."""
+    """Draw a bar with the logarithm below, the percentage above and the meaning of its ends."""
     axes = figure.add_axes((0.27, bottom + 0.40 * height, 0.46, 0.17 * height))
     limit = scale.limit
     axes.imshow(
@@ -131,9 +131,9 @@ def _colour_bar(figure: Any, scale: SignedScale, bottom: float, height: float) -
     upper.tick_params(labelsize=8, colors=INK)
     upper.set_xlabel('volume change', fontsize=8, color=INK)
     middle = bottom + 0.48 * height
-    words = {'va': 'center', 'fontsize': 11, 'fontweight': 'bold'}
-    figure.text(0.255, middle, '◀ shrinks', ha='right', color=SHRINKS, **words)
-    figure.text(0.745, middle, 'grows ▶', ha='left', color=GROWS, **words)
+    style = {'va': 'center', 'fontsize': 11, 'fontweight': 'bold'}
+    figure.text(0.255, middle, '◀ shrinks', ha='right', color=SHRINKS, **style)
+    figure.text(0.745, middle, 'grows ▶', ha='left', color=GROWS, **style)
 
 
 def draw_rows(rows: list[Row], path: Path, scale: SignedScale | None = None) -> Path:
@@ -142,11 +142,11 @@ def draw_rows(rows: list[Row], path: Path, scale: SignedScale | None = None) -> 
     Parameters
     ----------
     rows : list of Row
-        From top to bottom; every row is as wide as the figure.
+        Rows from top to bottom; every row is as wide as the figure.
     path : pathlib.Path
-        File to write, atomically.
+        Output file.
     scale : SignedScale, optional
-        Draws a colour bar below.
+        Scale of a colour bar below the rows.
 
     Returns
     -------
@@ -164,9 +164,9 @@ def draw_rows(rows: list[Row], path: Path, scale: SignedScale | None = None) -> 
         top -= heading
         text = {'fontsize': 9.5, 'color': INK, 'va': 'bottom', 'fontweight': 'bold'}
         figure.text(0.001, (top + 0.05) / total, row.heading, ha='left', **text)
-        for words, left, tile in zip(row.tile_headings, columns, row.tiles, strict=False):
+        for heading_text, left, tile in zip(row.tile_headings, columns, row.tiles, strict=False):
             centre = (left + tile.picture.shape[1] / 2) / strip.shape[1]
-            figure.text(centre, (top + 0.05) / total, words, ha='center', **text)
+            figure.text(centre, (top + 0.05) / total, heading_text, ha='center', **text)
         top -= height
         axes = figure.add_axes((0, top / total, 1, height / total))
         _draw_strip(axes, row, strip, columns)
@@ -183,7 +183,7 @@ def save_png(figure: Any, path: Path) -> Path:
 
 
 def save_svg(figure: Any, path: Path) -> Path:
-    """Write a figure as an SVG file that needs no font and is the same every time."""
+    """Write a figure as a reproducible SVG file without fonts."""
     import matplotlib
 
     memory = io.BytesIO()
@@ -193,7 +193,7 @@ def save_svg(figure: Any, path: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file so that a reader never sees half of it."""
+    """Write a file atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     return path

@@ -1,4 +1,4 @@
-"""Colours of the figures: colour-blind safe, and the same everywhere."""
+"""Palette of the figures, safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Blue shrinks, red grows: the diverging map stays readable with every kind of colour blindness.
+#: Blue shrinks, red grows; this diverging map is readable with every kind of colour blindness.
 DIVERGING = 'RdBu_r'
-#: Other colours for maps that do not show growing and shrinking.
+#: Colours of maps that do not show volume change.
 SALIENCY_COLOURS = 'PuOr_r'
 SHRINKS = '#2166ac'
 GROWS = '#b2182b'
@@ -18,20 +18,20 @@ MASK_LINE = '#e69f00'
 TEMPLATE_LINE = '#56b4e9'
 TISSUE_LINE = '#f0e442'
 
-#: Colours of the two directions where they are not maps: Okabe and Ito's orange and green.
+#: Colours of the two directions outside of maps: Okabe and Ito's orange and green.
 DIRECTION_COLOURS = {'inject': '#d55e00', 'remove': '#009e73'}
 
 
 @dataclass(frozen=True)
 class SignedScale:
-    """Symmetric colour scale, of log-Jacobians unless told otherwise.
+    """Symmetric colour scale, by default of log-Jacobians.
 
     Parameters
     ----------
     limit : float
-        Value of the end colours, natural logarithm.
+        Value of the end colours.
     colours : str
-        Colour map of Matplotlib, white in the middle.
+        Name of a Matplotlib colour map, white in the middle.
     """
 
     limit: float
@@ -39,7 +39,7 @@ class SignedScale:
 
     @classmethod
     def fit(cls, *maps: np.ndarray) -> SignedScale:
-        """Reach the 99.5th percentile of the absolute changes of all maps.
+        """Return a scale up to the 99.5th percentile of the absolute changes of all maps.
 
         >>> SignedScale.fit(np.zeros((3, 3, 3))).limit
         0.02
@@ -47,18 +47,18 @@ class SignedScale:
         values = [np.abs(values[np.abs(values) > 1e-4]) for values in maps]
         pooled = np.concatenate(values) if values else np.zeros(0)
         reach = float(np.percentile(pooled, 99.5)) if pooled.size else 0.0
-        # Below two percent of volume a scale would blow up numerical noise.
+        # A scale below two percent of volume would show numerical noise.
         return cls(max(0.02, float(np.ceil(reach * 50) / 50)))
 
     def rgb(self, values: np.ndarray) -> np.ndarray:
-        """Colour values, (..., 3) in 0..1."""
+        """Return colours (..., 3) in 0..1."""
         import matplotlib
 
         colours = matplotlib.colormaps[self.colours](0.5 + 0.5 * values / self.limit)
         return np.asarray(colours[..., :3])
 
     def over(self, grey: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Lay the map over a grey picture; no change leaves the picture as it is.
+        """Blend the map with a grey picture, which stays unchanged where the map is zero.
 
         Parameters
         ----------
@@ -73,15 +73,15 @@ class SignedScale:
             (..., 3) in 0..1.
         """
         strength = np.clip(np.abs(values) / self.limit, 0, 1)
-        # Opacity rises quickly, so that weak changes are seen, never hides the anatomy, and starts
-        # softly, so that noise draws no edges.
+        # Opacity rises quickly to show weak changes, starts softly to hide noise, and never covers
+        # the anatomy.
         onset = np.clip((strength - 0.03) / 0.22, 0, 1)
         alpha = (0.85 * np.sqrt(strength) * onset * onset * (3 - 2 * onset))[..., None]
         return (1 - alpha) * grey[..., None] + alpha * self.rgb(values)
 
 
 def percent(log_jacobian: float) -> float:
-    """Volume change in percent of a log-Jacobian.
+    """Return the volume change in percent of a log-Jacobian.
 
     >>> round(percent(-0.1625), 1)
     -15.0

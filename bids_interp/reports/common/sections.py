@@ -1,9 +1,8 @@
-"""Figures collected by nireports and made part of the page.
+"""Sections of a report, with the figures that nireports finds.
 
 nireports' assembler reads the specification (``page/report.yml``) and finds the figures. Its own
-page is not used: it loads Bootstrap and jQuery from the network and links figures as files beside
-it, and nothing in it can be told otherwise. Our template carries its style and every picture
-inside, so that the one file can be mailed, archived and opened offline.
+page loads Bootstrap and jQuery from the network and links to figure files. Our template contains
+its style and all pictures, so that the single file can be mailed, archived and opened offline.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 from bids_interp.bids.read.scan_files import ScanFiles
 
 PAGE = Path(__file__).parent / 'page'
-#: Quality of the pictures inside the page; the files beside it stay lossless.
+#: Quality of the pictures in the page; the figure files are lossless.
 WEBP_QUALITY = 82
 
 _SOURCE = re.compile(r'(?:src|data)="\./([^"]+)"')
@@ -27,7 +26,7 @@ _SOURCE = re.compile(r'(?:src|data)="\./([^"]+)"')
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the page: heading, one sentence, and its content as HTML."""
+    """One figure of the page: heading, caption, and content as HTML."""
 
     heading: str
     caption: str
@@ -36,27 +35,27 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A named part of the page."""
+    """Part of the page with its figures."""
 
     name: str
     title: str
     figures: list[Figure]
 
 
-def collect_sections(files: ScanFiles, words: dict[str, str]) -> list[Section]:
-    """Find the figures of one scan and put them into the page.
+def collect_sections(files: ScanFiles, replacements: dict[str, str]) -> list[Section]:
+    """Return the sections with the figures of one scan.
 
     Parameters
     ----------
     files : ScanFiles
-        Names the output directory and the scan.
-    words : dict of str to str
-        Words in capitals in the captions and what stands for them.
+        Derivatives of the scan.
+    replacements : dict of str to str
+        Replacements of the placeholders in the captions.
 
     Returns
     -------
     list of Section
-        Only figures that are there, and only sections that have one.
+        Sections with at least one figure.
     """
     if not files.figures.is_dir() or not any(files.figures.iterdir()):
         return []
@@ -76,22 +75,22 @@ def collect_sections(files: ScanFiles, words: dict[str, str]) -> list[Section]:
         figures = [
             figure
             for reportlet in section.reportlets
-            for figure in _figures(files, reportlet, words)
+            for figure in _figures(files, reportlet, replacements)
         ]
         if figures:
             sections.append(Section(section.name, section.title, figures))
     return sections
 
 
-def _figures(files: ScanFiles, reportlet: Any, words: dict[str, str]) -> list[Figure]:
-    """Turn the components of a reportlet into figures, those of this scan only."""
+def _figures(files: ScanFiles, reportlet: Any, replacements: dict[str, str]) -> list[Figure]:
+    """Figures of a reportlet that belong to this scan."""
     figures = []
-    heading = _fill(reportlet.subtitle or '', words)
+    heading = _fill(reportlet.subtitle or '', replacements)
     for content, caption in reportlet.components:
-        caption = _fill(caption or '', words)
+        caption = _fill(caption or '', replacements)
         match = _SOURCE.search(content)
         if match is None:
-            # Pieces of HTML hold their pictures already; they name their scan.
+            # Pieces of HTML contain their pictures and name their scan.
             if f'data-scan="{files.prefix}"' in content:
                 figures.append(Figure(heading, caption, content))
             continue
@@ -103,14 +102,14 @@ def _figures(files: ScanFiles, reportlet: Any, words: dict[str, str]) -> list[Fi
     return figures
 
 
-def _fill(text: str, words: dict[str, str]) -> str:
-    for word, meaning in words.items():
-        text = text.replace(word, meaning)
+def _fill(text: str, replacements: dict[str, str]) -> str:
+    for placeholder, value in replacements.items():
+        text = text.replace(placeholder, value)
     return text
 
 
 def data_uri(path: Path) -> str:
-    """Encode a picture for the page: PNG as WebP, SVG as it is."""
+    """Return a picture as a data URI: PNG converted to WebP, SVG unchanged."""
     if path.suffix == '.svg':
         return 'data:image/svg+xml;base64,' + base64.b64encode(path.read_bytes()).decode()
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Volumes made ready for drawing: upright, cropped to the brain, of modest size."""
+"""Volumes for drawing: upright, cropped to the brain, of moderate size."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from bids_interp.errors import ImageError
 from bids_interp.spatial.grid import Grid
 
-#: Array axes as they are cut, and their names.
+#: Array axes of the planes.
 PLANES = {'sagittal': 0, 'coronal': 1, 'axial': 2}
-#: Native images are shown at this voxel size in mm; finer adds time and no sight.
+#: Voxel size of native images in figures, in mm; finer voxels only take longer.
 DISPLAY_SPACING = 1.25
 
 
@@ -33,18 +33,18 @@ class Volume:
     grid: Grid
 
     def position(self, plane: str, index: int) -> float:
-        """World coordinate in mm of a slice."""
+        """World coordinate of a slice in mm."""
         axis = PLANES[plane]
         return float(self.grid.affine[axis, 3] + self.grid.linear[axis, axis] * index)
 
     def cut(self, plane: str, index: int) -> np.ndarray:
-        """One slice as a picture: first row on top, first column on the left."""
-        place: list[slice | int] = [slice(None)] * 3
-        place[PLANES[plane]] = index
-        return np.flipud(self.data[tuple(place)].T)
+        """Return one slice as a picture, first row on top and first column on the left."""
+        cut: list[slice | int] = [slice(None)] * 3
+        cut[PLANES[plane]] = index
+        return np.flipud(self.data[tuple(cut)].T)
 
     def crop(self, box: tuple[slice, slice, slice]) -> Volume:
-        """Cut a box of voxels out."""
+        """Return the volume inside a box of voxels."""
         start = np.array([part.start for part in box])
         stop = np.array([part.stop for part in box])
         return Volume(self.data[box], self.grid.crop(start, stop))
@@ -67,6 +67,20 @@ def _is_upright(affine: np.ndarray) -> bool:
     return bool(np.allclose(linear, np.diag(np.diag(linear)), atol=1e-3))
 
 
+def _resampled(
+    image: nib.Nifti1Image,
+    affine: np.ndarray,
+    shape: tuple[int, ...] | None,
+    order: str = 'linear',
+) -> nib.Nifti1Image:
+    """Resample an image of a file for drawing, by nilearn, which also finds a field of view."""
+    from nilearn.image import resample_img
+
+    return resample_img(
+        image, target_affine=affine, target_shape=shape, interpolation=order, copy_header=False
+    )
+
+
 def load_volume(path: Path, spacing: float | None = None, order: str = 'linear') -> Volume:
     """Read an image for drawing.
 
@@ -75,14 +89,14 @@ def load_volume(path: Path, spacing: float | None = None, order: str = 'linear')
     path : pathlib.Path
         NIfTI image of three dimensions.
     spacing : float, optional
-        Voxel size in mm to resample to; an upright image keeps its own where not given.
+        Voxel size in mm to resample to; by default an upright image keeps its own.
     order : str
         ``'linear'`` or ``'nearest'``.
 
     Returns
     -------
     Volume
-        Upright; values that are not finite are zero.
+        Upright volume; values that are not finite become zero.
 
     Raises
     ------
@@ -91,49 +105,29 @@ def load_volume(path: Path, spacing: float | None = None, order: str = 'linear')
     """
     image = nib.as_closest_canonical(_read(path))
     if spacing is not None or not _is_upright(image.affine):
-        from nilearn.image import resample_img
-
         size = spacing or float(Grid.from_image(image).spacing.min())
-        image = resample_img(
-            image, target_affine=np.diag([size] * 3), interpolation=order, copy_header=False
-        )
+        image = _resampled(image, np.diag([size] * 3), None, order)
     data = np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
     return Volume(data.reshape(data.shape[:3]), Grid.from_image(image))
 
 
 def load_like(path: Path, like: Volume, order: str = 'linear') -> Volume:
-    """Read an image and put it onto the grid of another."""
+    """Read an image and resample it to the grid of another."""
     image = _read(path)
     if not Grid.from_image(image).matches(like.grid):
-        from nilearn.image import resample_img
-
-        image = resample_img(
-            image,
-            target_affine=like.grid.affine,
-            target_shape=like.grid.shape,
-            interpolation=order,
-            copy_header=False,
-        )
+        image = _resampled(image, like.grid.affine, like.grid.shape, order)
     data = np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
     return Volume(data.reshape(like.grid.shape), like.grid)
 
 
 def put_onto(data: np.ndarray, grid: Grid, like: Volume) -> np.ndarray:
-    """Interpolate a map linearly onto the voxels of an image in the same world."""
-    from nilearn.image import resample_img
-
-    image = resample_img(
-        grid.to_image(data),
-        target_affine=like.grid.affine,
-        target_shape=like.grid.shape,
-        interpolation='linear',
-        copy_header=False,
-    )
+    """Resample a map linearly to the grid of an image in the same world space."""
+    image = _resampled(grid.to_image(data), like.grid.affine, like.grid.shape)
     return np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
 
 
 def bounding_box(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice, slice]:
-    """Box around the true voxels, widened by a margin.
+    """Return the box around the true voxels, widened by a margin.
 
     >>> mask = np.zeros((10, 10, 10), bool)
     >>> mask[4:6, 4:6, 4:6] = True
@@ -150,7 +144,7 @@ def bounding_box(mask: np.ndarray, margin: int = 6) -> tuple[slice, slice, slice
 
 
 def grey(data: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
-    """Scale intensities to 0..1 between the 1st and the 99.5th percentile of the brain."""
+    """Scale intensities to 0..1 by percentiles of the brain."""
     values = data[inside] if inside is not None and inside.any() else data[data > 0]
     if values.size == 0:
         return np.zeros_like(data)
@@ -162,7 +156,7 @@ def grey(data: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
 def spread_slices(
     mask: np.ndarray, plane: str, count: int, through: int | None = None, trim: float = 0.14
 ) -> list[int]:
-    """Choose slices evenly over the brain, one of them through a given index."""
+    """Return indices of evenly spaced slices of the brain, including a given one."""
     axis = PLANES[plane]
     others = tuple(other for other in range(3) if other != axis)
     there = np.flatnonzero(mask.any(axis=others))
@@ -177,7 +171,7 @@ def spread_slices(
 
 
 def peak(values: np.ndarray) -> tuple[int, int, int]:
-    """Voxel of the strongest change, found on a lightly smoothed map against lone voxels."""
+    """Return the voxel of the strongest change in a lightly smoothed map."""
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(np.abs(values), 2.0)

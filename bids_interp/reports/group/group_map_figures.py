@@ -1,4 +1,4 @@
-"""Pictures of mean maps: mosaic, glass brain and a viewer to click through."""
+"""Figures of group maps: mosaic, glass brain and interactive viewer."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from bids_interp.reports.common.volumes import (
 )
 from bids_interp.spatial.grid import Grid
 
-#: Mean maps are shown at this voxel size in mm: they are smooth.
+#: Voxel size of mean maps in figures, in mm.
 SPACING = 2.0
 SLICES = {'axial': 8, 'coronal': 8, 'sagittal': 7}
-#: Changes below this are transparent in glass brain and viewer.
+#: Smallest change in the glass brain and the viewer.
 SHOWN = 0.02
 
 
 def load_mean(path: Path, space: str) -> tuple[Volume, np.ndarray]:
-    """Mean map on a grid for showing, and the template's brain on it (zeros without one)."""
+    """Read a mean map at display resolution, and the brain of the template on its grid."""
     volume = load_volume(path)
     step = max(1, round(SPACING / float(volume.grid.spacing.min())))
     affine = volume.grid.affine @ np.diag([step, step, step, 1.0])
@@ -43,7 +43,7 @@ def load_mean(path: Path, space: str) -> tuple[Volume, np.ndarray]:
 
 
 def template_behind(space: str, like: Volume) -> np.ndarray:
-    """Brain of the template on the grid of a map; zeros where the space is no MNI space."""
+    """Return the brain of the template on the grid of a map; zeros outside MNI spaces."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.constants import EMBEDDED_TEMPLATE
     from bids_interp.errors import TemplateError
@@ -52,13 +52,13 @@ def template_behind(space: str, like: Volume) -> np.ndarray:
         return np.zeros_like(like.data)
     try:
         image = brain_template(space)
-    except TemplateError:  # another MNI brain is near enough for a background
+    except TemplateError:  # another MNI brain is good enough as a background
         image = brain_template(EMBEDDED_TEMPLATE)
     return put_onto(np.asarray(image.dataobj), Grid.from_image(image), like)
 
 
 def draw_mosaic(path: Path, mean: Volume, brain: np.ndarray, scale: SignedScale) -> Path:
-    """Draw slices of a mean map over the template, one of them through the strongest change."""
+    """Draw slices of a mean map over the template, including the strongest change."""
     inside = (brain > 0) if brain.any() else (mean.data != 0)
     box = bounding_box(inside, 3)
     inside, values, under = inside[box], mean.data[box] * inside[box], brain[box]
@@ -101,8 +101,8 @@ def draw_glass(path: Path, mean: Volume, limit: float) -> Path:
     return write_bytes(path, memory.getvalue())
 
 
-def viewer(mean: Volume, brain: np.ndarray, limit: float) -> str:
-    """Interactive viewer of nilearn as an inline frame, nothing outside of it."""
+def viewer_uri(mean: Volume, brain: np.ndarray, limit: float) -> str:
+    """Return nilearn's interactive viewer as a data URI for an inline frame."""
     from nilearn import plotting
 
     image = mean.grid.to_image(mean.data)
@@ -126,12 +126,12 @@ def viewer(mean: Volume, brain: np.ndarray, limit: float) -> str:
 def draw_maps(
     folder: Path, maps: list[Mapping[str, Any]], space: str
 ) -> tuple[list[dict[str, Any]], str]:
-    """Draw all mean maps on one colour scale for each dose.
+    """Draw all mean maps, with one colour scale per dose.
 
     Returns
     -------
     list of dict, str
-        For each map and group the addresses of its pictures; address of the viewer of the first.
+        Data URIs of the pictures of each map and group; data URI of the viewer of the first map.
     """
     from bids_interp.reports.common.sections import data_uri
 
@@ -142,10 +142,10 @@ def draw_maps(
             group: load_mean(Path(files['mean']), space) for group, files in one['files'].items()
         }
         scale = SignedScale.fit(*(mean.data for mean, _ in loaded.values()))
-        for place, (group, (mean, brain)) in enumerate(loaded.items()):
-            stem = f'{one["name"]}{place}'
+        for index, (group, (mean, brain)) in enumerate(loaded.items()):
+            stem = f'{one["name"]}{index}'
             mosaic = draw_mosaic(folder / f'{stem}_mosaic.png', mean, brain, scale)
-            # Everybody at the largest dose of each direction is shown at once.
+            # All subjects at the largest dose of each direction are shown without a click.
             first = not group and one['name'][:-3] not in directions
             glass = draw_glass(folder / f'{stem}_glass.png', mean, scale.limit) if first else None
             shown.append(
@@ -161,6 +161,6 @@ def draw_maps(
                     'glass': data_uri(glass) if glass else '',
                 }
             )
-            frame = frame or viewer(mean, brain, scale.limit)
+            frame = frame or viewer_uri(mean, brain, scale.limit)
         directions.add(one['name'][:-3])
     return shown, frame

@@ -1,4 +1,4 @@
-"""The report of a group: one file, nothing outside it."""
+"""Report of a group: a single self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.read.scan_files import number
+from bids_interp.bids.read.scan_files import parse_number
 from bids_interp.version import __version__
 
 logger = logging.getLogger('bids_interp.reports')
 
 Rows = Sequence[Mapping[str, Any]]
 
-#: Rows of long tables that the page shows; the files have all.
+#: Largest number of rows of a table in the page; the files contain all rows.
 SHOWN = 400
 
 
 def write_group_report(path: Path, content: Mapping[str, Any]) -> Path:
     """Write the report of a group.
 
-    A figure that cannot be drawn is logged and said to be missing.
+    A figure that cannot be drawn is logged, and the page says that it is missing.
 
     Parameters
     ----------
     path : pathlib.Path
-        File to write, atomically; pictures go into ``figures`` beside it.
+        Output file; pictures go into ``figures`` in the same folder.
     content : mapping
-        Of :func:`bids_interp.group.tables.report_content`.
+        Content of :func:`bids_interp.group.tables.report_content`.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def write_group_report(path: Path, content: Mapping[str, Any]) -> Path:
     from bids_interp.boilerplate.methods import render_html
     from bids_interp.reports.common.montage import write_bytes
     from bids_interp.reports.common.sections import PAGE
-    from bids_interp.reports.group.group_text import methods_of, told
+    from bids_interp.reports.group.group_text import methods_of, report_text
     from bids_interp.reports.scan.scan_report import html_environment
 
     names = ('style.css', 'training.css', 'group.css')
@@ -50,8 +50,8 @@ def write_group_report(path: Path, content: Mapping[str, Any]) -> Path:
         .get_template('group.html.j2')
         .render(
             content=content,
-            told=told(content),
-            who=_who(content['inclusion']),
+            text=report_text(content),
+            subjects=_subjects(content['inclusion']),
             pictures=pictures,
             viewer=viewer,
             figures=_figures(content),
@@ -75,26 +75,26 @@ def _maps(folder: Path, content: Mapping[str, Any]) -> tuple[list[dict[str, Any]
     try:
         return draw_maps(folder, content['maps'], content['space'])
     except Exception:
-        logger.exception('The pictures of the maps are left out.')
+        logger.exception('The mean maps could not be drawn.')
         return [], ''
 
 
 def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Addresses of the figures; empty where there is nothing to draw."""
+    """Data URIs of the figures; empty without data."""
     from bids_interp.reports.group.group_figures import (
         draw_forest,
         draw_logits,
         draw_responses,
         draw_scores,
     )
-    from bids_interp.reports.training.answer_figures import attempt
+    from bids_interp.reports.training.answer_figures import figure_uri
 
     positive = str(content['target'].get('positive') or 'positive')
     simulated = [
         key for row in content['logits'] for key in row if key not in ('image', 'group', 'observed')
     ]
     rows = content['scores']['rows']
-    # What is the same for everybody shows nothing.
+    # Constant covariates are not drawn.
     covariates = [
         name
         for name in (*content['covariates'], 'brain_volume_ml')
@@ -105,19 +105,19 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
             {
                 'name': one['name'],
                 'dose': f'{int(one["name"][-3:]) / 100:g}',
-                'address': attempt(
+                'address': figure_uri(
                     partial(draw_forest, content['regions'], one['name']), f'regions{one["name"]}'
                 ),
             }
             for one in content['maps']
         ],
-        'logits': attempt(
+        'logits': figure_uri(
             partial(draw_logits, content['logits'], list(dict.fromkeys(simulated))), 'logits'
         ),
-        'responses': attempt(partial(draw_responses, content['response'], positive), 'responses')
+        'responses': figure_uri(partial(draw_responses, content['response'], positive), 'responses')
         if content['response']
         else '',
-        'scores': attempt(
+        'scores': figure_uri(
             partial(draw_scores, rows, content['group_column'], covariates, content['levels']),
             'scores',
         ),
@@ -125,7 +125,7 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(rows: Rows, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Headings, rows of text, and which columns hold numbers; empty without rows."""
+    """Headings, cells and flags of numeric columns; empty without rows."""
     if not rows:
         return {}
     cells = [[_cell(row.get(column)) for column in columns] for row in rows[:SHOWN]]
@@ -145,29 +145,30 @@ def _cell(value: Any) -> str:
 
 
 def _numeric(text: str) -> bool:
-    return text == 'n/a' or number(text) is not None
+    return text == 'n/a' or parse_number(text) is not None
 
 
-def _who(inclusion: Rows) -> dict[str, Any]:
-    """Who is in and who is not, and why."""
-    inside = [row for row in inclusion if row['included']]
-    outside = [row for row in inclusion if not row['included']]
+def _subjects(inclusion: Rows) -> dict[str, Any]:
+    """Included and excluded images with reasons."""
+    included = [row for row in inclusion if row['included']]
+    excluded = [row for row in inclusion if not row['included']]
     columns = {'image': 'image', 'group': 'group', 'reason': 'reason', 'folds': 'explained by'}
-    left_out = {**columns, 'model': 'model', 'model_hash': 'hash', 'version': 'version'}
+    included_columns = {**columns, 'reason': 'note', 'in_training_set': 'in training set'}
+    excluded_columns = {**columns, 'model': 'model', 'model_hash': 'hash', 'version': 'version'}
     reasons: dict[str, int] = {}
-    for row in outside:
+    for row in excluded:
         reasons[str(row['reason'])] = reasons.get(str(row['reason']), 0) + 1
     return {
-        'n_in': len(inside),
-        'n_out': len(outside),
+        'n_in': len(included),
+        'n_out': len(excluded),
         'reasons': reasons,
-        'inside': _table(inside, {**columns, 'reason': 'note', 'in_training_set': 'trained with'}),
-        'outside': _table(outside, left_out),
+        'inside': _table(included, included_columns),
+        'outside': _table(excluded, excluded_columns),
     }
 
 
 def _effects(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows of the model of the scores in words."""
+    """Table of the effects in the model of the scores."""
     rows = []
     for effect in model.get('effects', ()):
         interval = (
@@ -234,7 +235,7 @@ def _clusters(rows: Rows) -> dict[str, Any]:
 
 
 def _regions(rows: Rows) -> dict[str, Any]:
-    """Regions of everybody, strongest first."""
+    """Table of the regions over all subjects, strongest first."""
     own = sorted(
         (row for row in rows if row['group'] == 'all'), key=lambda row: (row['map'], row['rank'])
     )
@@ -244,11 +245,11 @@ def _regions(rows: Rows) -> dict[str, Any]:
             'region': row['region'].replace('_', ' '),
             'volume': f'{row["pct"]:+.2f} %',
             'interval': f'{row["pct_low"]:+.2f} to {row["pct_high"]:+.2f}'
-            if number(row['pct_low']) is not None
+            if parse_number(row['pct_low']) is not None
             else None,
-            'mm3': None if number(row['mm3']) is None else f'{row["mm3"]:+.0f}',
+            'mm3': None if parse_number(row['mm3']) is None else f'{row["mm3"]:+.0f}',
             'null': None
-            if number(row['null_percentile']) is None
+            if parse_number(row['null_percentile']) is None
             else f'{row["null_percentile"]:.0f}',
             'lat': None if row['laterality'] is None else f'{row["laterality"]:+.2f}',
         }

@@ -1,4 +1,4 @@
-"""What the group report says in sentences."""
+"""Text of the group report."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 Content = Mapping[str, Any]
 
-#: Sentences of the methods text: who explained the subjects, what entered the pattern, and what a
-#: test of the learned label needs.
-EXPLAINED_HELD_OUT = 'Only folds that were trained without a subject explained it.'
+#: Sentences of the methods text: folds that explained the subjects, origin of the pattern, and
+#: correction of a test of the learned label.
+EXPLAINED_HELD_OUT = 'Each subject was explained only by folds that were trained without it.'
 EXPLAINED_SEEN = 'Some subjects were explained by folds that were trained with them.'
-PATTERN_HELD_OUT = ' and from folds without the subject; no label enters.'
-PATTERN_SEEN = '. The pattern was learned from the labels of subjects that are in.'
+PATTERN_HELD_OUT = ' and from folds that were trained without the subject; no labels are used.'
+PATTERN_SEEN = '. The pattern was learned from the labels of included subjects.'
 WIDENED = (
-    'were widened by the square root of two, since the models of each fold have learned from the '
-    'labels of the others.'
+    'were widened by the square root of two, because the models of each fold have learned from the '
+    'labels of the other folds.'
 )
 
-#: Below this many subjects the report says that there are few.
+#: Smallest number of subjects without a caution.
 FEW = 10
 
 
-def told(content: Content) -> dict[str, Any]:
-    """Headline, cautions and limits of the report."""
+def report_text(content: Content) -> dict[str, Any]:
+    """Return all sentences of the report: headline, cautions, tests and limits."""
     return {
         'head': _headline(content),
         'cautions': _cautions(content),
@@ -37,20 +37,20 @@ def told(content: Content) -> dict[str, Any]:
 
 
 LIMITS = (
-    'The maps show what this classifier responds to. They are no diagnosis and no evidence of a '
-    'cause.',
-    'All subjects are explained by the same few models, so that their maps depend on each other. A '
-    'test of the mean map against zero would take them for independent observations; it is not '
-    'offered. The reliable mask describes agreement and is no test.',
-    'Intervals of the regions say what other subjects would change, with the same models. Other '
-    'models, trained on other subjects, would differ more.',
-    'Brain volume is the volume of the brain mask. It stands in for intracranial volume, which is '
-    'not measured.',
+    'The maps show what this classifier responds to. They are neither a diagnosis nor evidence of '
+    'a cause.',
+    'All subjects are explained by the same few models, so their maps are not independent. A test '
+    'of the mean map against zero would assume independence and is not offered. The reliable mask '
+    'describes agreement and is not a test.',
+    'Intervals of the regions describe the variability over subjects with the same models. Models '
+    'trained on other subjects would differ more.',
+    'Brain volume is the volume of the brain mask. It replaces intracranial volume, which is not '
+    'measured.',
 )
 
 
 def _headline(content: Content) -> dict[str, str]:
-    """The first effect of the model of the scores, in words."""
+    """Headline about the effect of the group on the scores."""
     effects = content['scores']['model'].get('effects') or []
     group = content['group_column']
     effect = next((e for e in effects if e['variable'] == group), None)
@@ -58,8 +58,8 @@ def _headline(content: Content) -> dict[str, str]:
         return {
             'tone': 'no',
             'head': 'No explanation is warranted',
-            'rest': 'The classifiers are not above chance on subjects that they have not seen: '
-            'these maps explain nothing.',
+            'rest': 'The classifiers are not above chance on subjects that they were not trained '
+            'with, so these maps explain nothing.',
         }
     if effect is None:
         return {
@@ -86,12 +86,12 @@ def _headline(content: Content) -> dict[str, str]:
 
 
 def _why_untested(content: Content) -> str:
-    """Why there is no effect of the group."""
+    """Reason why no effect of the group was tested."""
     model, group = content['scores']['model'], content['group_column']
     if model.get('not_tested'):
         return str(model['not_tested'])
     if not group:
-        return 'no column says who belongs to which group (--group-by)'
+        return 'no column with the groups was given (--group-by)'
     reason = (model.get('left_out') or {}).get(group)
     return f'{group} is {reason}' if reason else 'there are no two groups'
 
@@ -100,28 +100,28 @@ def _cautions(content: Content) -> list[str]:
     found = []
     if not content['held_out_only']:
         found.append(
-            'Subjects that the models were trained with are in (--include-training): what is '
-            'described is partly what was memorised, and nothing is tested.'
+            'Subjects that the models were trained with are included (--include-training). The '
+            'maps partly show what was memorised, so nothing is tested.'
         )
     if content['cross_fitted'] and content['held_out_only']:
         found.append(
-            'Training subjects of the model are in. Each is explained by the fold that has not '
-            'seen it, which is as good as new for its map; the test of the label that was learned '
-            'is widened for what the folds share.'
+            'Some subjects were used to train the model. Each is explained only by the fold that '
+            'held it out, so its map is out of sample. The test of the learned label is widened, '
+            'because the folds share training subjects.'
         )
     if content['n'] < FEW:
-        found.append(f'{content["n"]} subjects are few: their mean says little about others.')
+        found.append(f'With only {content["n"]} subjects, the mean says little about others.')
     if content['missing']:
         count = len(content['missing'])
         found.append(
             f'{count} {"subject lacks" if count == 1 else "subjects lack"} covariates and '
-            f'{"is" if count == 1 else "are"} not in the tests that need them (complete cases).'
+            f'{"is" if count == 1 else "are"} excluded from tests that need them (complete cases).'
         )
     return found
 
 
 def _tested(model: Content) -> list[str]:
-    """What was left out of the model, and why."""
+    """Variables that were excluded from the model, with reasons."""
     lines = []
     if model.get('not_tested'):
         lines.append(f'Not tested: {model["not_tested"]}.')
@@ -133,15 +133,15 @@ def _tested(model: Content) -> list[str]:
     if blocks:
         sizes = ', '.join(f'{name}: {count}' for name, count in blocks.items())
         lines.append(
-            f'{model["n"]} complete subjects; exchanged within the folds that explain them '
+            f'{model["n"]} complete subjects, permuted within the folds that explain them '
             f'({sizes}).'
         )
     widened = [e['variable'] for e in model.get('effects', ()) if e['spread'] > 1]
     if widened:
         lines.append(
-            f'Null distribution and interval of {", ".join(widened)} are widened by the square '
-            'root of two, because the models of each fold have learned from the labels of the '
-            'others.'
+            f'The null distribution and the interval of {", ".join(widened)} are widened by the '
+            'square root of two, because the models of each fold have learned from the labels of '
+            'the other folds.'
         )
     return lines
 
@@ -149,10 +149,10 @@ def _tested(model: Content) -> list[str]:
 def _pattern(facts: Content) -> str:
     if not facts:
         return ''
-    enough = '' if facts['enough'] else ' These are too few for p to reach 0.05.'
+    enough = '' if facts['enough'] else ' With so few models p cannot reach 0.05.'
     return (
-        f'Folds agree on the injected pattern beyond {facts["n_null_models"]} models of permuted '
-        f'labels with p = {facts["p"]:.2g} (largest of all voxels); '
+        f'Agreement of the folds on the injected pattern, compared with {facts["n_null_models"]} '
+        f'models of permuted labels: p = {facts["p"]:.2g} (maximum over voxels); '
         f'{facts["voxels_below_005"]} voxels have a corrected p below 0.05.{enough}'
     )
 
@@ -161,14 +161,14 @@ def _voxelwise(facts: Content) -> str:
     if facts['not_tested']:
         return f'{facts["column"]}: not tested, {facts["not_tested"]}.'
     return (
-        f'{facts["column"]}: {facts["n"]} subjects, least corrected p {facts["least_p"]:.2g}, '
-        f'{facts["voxels_below_005"]} voxels below 0.05; beside it in the model: '
+        f'{facts["column"]}: {facts["n"]} subjects, smallest corrected p {facts["least_p"]:.2g}, '
+        f'{facts["voxels_below_005"]} voxels below 0.05; other terms of the model: '
         f'{", ".join([*facts["beside"], "folds"])}.'
     )
 
 
 def changes_of(content: Content) -> str:
-    """From where to where scores changed, and by how much on average."""
+    """Return a sentence about the changes of the scores between sessions."""
     rows = content['scores'].get('changes') or []
     if not rows:
         return ''
@@ -179,8 +179,8 @@ def changes_of(content: Content) -> str:
     more = f' and {len(pairs) - 6} other pairs' if len(pairs) > 6 else ''
     mean = sum(row['change'] for row in rows) / len(rows)
     order = (
-        ' The dataset does not tell when some sessions were: they are in the order of their names. '
-        'acq_time in sub-*_sessions.tsv or *_scans.tsv tells it.'
+        ' Some sessions have no date and are ordered by name; give acq_time in sub-*_sessions.tsv '
+        'or *_scans.tsv.'
         if content['visits_by_name']
         else ''
     )
@@ -190,37 +190,40 @@ def changes_of(content: Content) -> str:
     )
 
 
-def _who_explained(content: Content) -> str:
+def _explaining_folds(content: Content) -> str:
     return EXPLAINED_HELD_OUT if content['held_out_only'] else EXPLAINED_SEEN
 
 
 def methods_of(content: Content) -> str:
-    """Methods text in Markdown with citations."""
+    """Return the methods text in Markdown with citations."""
     model = content['scores']['model']
     terms = [effect['variable'].replace('_', ' ') for effect in model.get('effects', ())]
     parts = [
         f'Maps of {content["n"]} subjects, explained by the model *{content["model"][0]}* '
         f'({content["model"][1]}), were averaged in the space {content["space"]} voxel by voxel. '
-        f'{_who_explained(content)} A voxel was called reliable where the mean log-Jacobian '
-        'reached 0.02, at least 90 % of the subjects had the sign of the mean and all folds agreed '
-        'on it, where this could be known and the classifier was above chance. Peaks were listed '
-        'with *Nilearn* [@nilearn].',
+        f'{_explaining_folds(content)} A voxel was called reliable if the absolute mean '
+        'log-Jacobian was at least 0.02, at least 90 % of the subjects had the sign of the mean, '
+        'all folds agreed on it (if this could be determined), and the classifier was above '
+        'chance. Peaks were found with *Nilearn* [@nilearn].',
         f'Regions were {content["region_source"]}. Volume changes are means of exp(log-Jacobian) '
-        "- 1; 95 % intervals of the mean are those of Student's t over subjects.",
-        'The volumes of each observed brain were measured by a deformable registration to the '
-        'template (SyN, local correlation) [@ants]. The expression score of a subject is the '
-        'coefficient, in its log-volumes minus a mean, of the change of log-volumes that the '
-        'pattern makes (the divergence of its velocity), with an offset in the same fit. Pattern '
-        'and mean come from other subjects'
+        "- 1; 95 % intervals are Student's t intervals over subjects.",
+        'The local volumes of each observed brain were measured by a deformable registration to '
+        'the template (SyN, local correlation) [@ants]. The expression score of a subject is a '
+        'regression coefficient: its log-volumes minus the mean are regressed on the log-volume '
+        'change of the pattern (the divergence of its velocity) and an offset. Pattern and mean '
+        'come from other subjects'
         + (PATTERN_HELD_OUT if content['held_out_only'] else PATTERN_SEEN),
     ]
     if terms:
         parts.append(
             f'A linear model of the score had the terms {", ".join(terms)} and an intercept for '
-            'each set of folds. p values are those of Freedman and Lane: residuals of the model '
-            f'without a term were exchanged {content["permutations"]} times within folds.'
+            'each set of folds. p values come from the method of Freedman and Lane: the residuals '
+            f'of the model without a term were permuted {content["permutations"]} times within '
+            'folds.'
         )
         widened = [e['variable'] for e in model['effects'] if e['spread'] > 1]
         if widened:
-            parts[-1] += f' Null distribution and interval of {", ".join(widened)} {WIDENED}'
+            parts[-1] += (
+                f' The null distribution and the interval of {", ".join(widened)} {WIDENED}'
+            )
     return '\n\n'.join(parts)

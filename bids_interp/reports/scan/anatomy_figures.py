@@ -1,4 +1,4 @@
-"""Figures of the preparation: mask, registration, and what the classifier was given."""
+"""Figures of the preprocessing: brain mask, registration and input of the classifier."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bids_interp.reports.common.volumes import (
 )
 from bids_interp.spatial.mask import brain_voxels
 
-#: Slices of each plane: chosen so that the three rows have nearly the same height.
+#: Slices of each plane, chosen for rows of nearly the same height.
 COUNTS = {'axial': 7, 'coronal': 7, 'sagittal': 6}
 
 
@@ -31,7 +31,7 @@ def slice_rows(
     outlines: list[tuple[np.ndarray, float, str]],
     counts: dict[str, int],
 ) -> list[Row]:
-    """Cut rows of evenly spread slices with the same outlines on each."""
+    """Return rows of evenly spaced slices with the same outlines on each."""
     shown = Volume(picture, volume.grid)
     rows = []
     for plane, count in counts.items():
@@ -49,7 +49,7 @@ def slice_rows(
 
 
 def draw_mask(files: ScanFiles) -> Path | None:
-    """Draw the prepared scan with the outline of its brain mask."""
+    """Draw the preprocessed scan with the outline of its brain mask."""
     scan = files.native('desc-preproc_T1w.nii.gz')
     brain_mask = files.native('desc-brain_mask.nii.gz')
     if scan is None:
@@ -62,7 +62,7 @@ def draw_mask(files: ScanFiles) -> Path | None:
         values = load_like(brain_mask, volume, 'nearest').data
         inside = values > 0.5
         outlines = [(values, 0.5, MASK_LINE)]
-    # A wide margin: skull or eyes inside the mask, or brain outside it, must be seen.
+    # A wide margin shows skull or eyes inside the mask and brain outside it.
     box = bounding_box(inside, margin=int(14 / DISPLAY_SPACING))
     volume = volume.crop(box)
     picture = grey(volume.data, inside[box])
@@ -72,7 +72,7 @@ def draw_mask(files: ScanFiles) -> Path | None:
 
 
 def _template_images(name: str, like: Volume) -> tuple[np.ndarray, np.ndarray] | None:
-    """T1w brain and white matter of the embedded MNI template on a grid, or nothing elsewhere."""
+    """T1w brain and white matter of the embedded MNI template on a grid; None in other spaces."""
     if not name.startswith('MNI'):
         return None
     from nilearn.datasets import load_mni152_template, load_mni152_wm_template
@@ -87,7 +87,7 @@ def _template_images(name: str, like: Volume) -> tuple[np.ndarray, np.ndarray] |
 
 
 def draw_registration(files: ScanFiles) -> Path | None:
-    """Draw the brain in template space and the template, the template's outlines on both."""
+    """Draw the brain in template space and the template, both with the template's outlines."""
     brain = files.template('desc-brain_T1w.nii.gz')
     if brain is None:
         return None
@@ -118,7 +118,7 @@ def draw_registration(files: ScanFiles) -> Path | None:
 
 
 def draw_classifier_input(files: ScanFiles) -> Path | None:
-    """Draw the image on the model's grid, voxel by voxel."""
+    """Draw the voxels of the image on the grid of the model."""
     path = files.template('desc-input_T1w.nii.gz', 'model')
     if path is None:
         return None
@@ -129,7 +129,7 @@ def draw_classifier_input(files: ScanFiles) -> Path | None:
     box = bounding_box(inside, margin=1)
     volume = volume.crop(box)
     picture = np.where(inside[box], grey(volume.data - volume.data.min(), inside[box]), 0)
-    # Blocks instead of smooth pictures: this is the detail that the classifier can use.
+    # Blocks instead of smooth pictures show the detail that the classifier can use.
     blocks = max(1, round(3 * float(volume.grid.spacing[0])))
     rows = slice_rows(picture, volume, inside[box], [], {'axial': 9})
     for row in rows:

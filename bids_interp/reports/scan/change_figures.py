@@ -1,4 +1,4 @@
-"""Figures of the change: log-Jacobian maps, simulated brains, the warped grid."""
+"""Change figures: log-Jacobian maps and simulated brains."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Changes:
     Parameters
     ----------
     brain : Volume
-        The brain as scanned.
+        Observed brain.
     inside : numpy.ndarray
-        Voxels of the brain.
+        Brain mask.
     maps : dict of str to numpy.ndarray
         Log-Jacobian by direction.
     doses : dict of str to int
@@ -59,13 +59,13 @@ class Changes:
 
     @cached_property
     def peak(self) -> tuple[int, int, int]:
-        """Voxel of the strongest change of both directions together."""
+        """Voxel with the strongest change over both directions."""
         together = sum(np.abs(values) for values in self.maps.values())
         return peak(np.asarray(together) * self.inside)
 
     @cached_property
     def near(self) -> np.ndarray:
-        """Voxels of the brain and a little around it."""
+        """Voxels of the brain and its close surroundings."""
         return binary_dilation(self.inside, iterations=3)
 
     @cached_property
@@ -75,7 +75,7 @@ class Changes:
 
 
 def load_changes(files: ScanFiles) -> Changes | None:
-    """Read the brain and the maps of the full dose; nothing where they are not there."""
+    """Read the brain and the maps at the full dose; None if they are missing."""
     brain_path = files.shown_brain
     shown = {direction: files.full_dose(direction) for direction in DIRECTIONS}
     if brain_path is None or not any(shown.values()):
@@ -98,11 +98,11 @@ def load_changes(files: ScanFiles) -> Changes | None:
 
 
 def draw_log_jacobian(files: ScanFiles, changes: Changes, direction: str) -> Path | None:
-    """Draw one map over the brain, with the sign in words on its colour bar."""
+    """Draw one map over the brain, with a labelled colour bar."""
     if direction not in changes.maps:
         return None
     brain, scale, middle = changes.brain, changes.scale, changes.peak
-    # A darker brain lets the colours speak.
+    # A darker brain makes the colours visible.
     picture = 0.75 * grey(brain.data, changes.inside) * changes.inside
     values = Volume(changes.maps[direction] * changes.inside, brain.grid)
     background = Volume(picture, brain.grid)
@@ -118,21 +118,21 @@ def draw_log_jacobian(files: ScanFiles, changes: Changes, direction: str) -> Pat
 
 
 def grey_window(changes: Changes) -> tuple[float, float]:
-    """One grey window for all, else a change of contrast could pass for a change of shape."""
+    """Return one grey window for all pictures, so that only shapes differ between them."""
     reference = changes.brain.data[changes.inside]
     return 0.6 * float(np.percentile(reference, 0.5)), float(np.percentile(reference, 99.5))
 
 
 def _close_up(changes: Changes, pictures: dict[str, np.ndarray]) -> list[Tile]:
-    """Coronal pieces around the strongest change with the outlines of the scan on each."""
-    brain, place = changes.brain, changes.peak
+    """Coronal details around the strongest change, with the outlines of the scan on each."""
+    brain, peak_voxel = changes.brain, changes.peak
     reach = int(CLOSE_UP / float(brain.grid.spacing[0]))
-    box = [slice(max(0, p - reach), p + reach + 1) for p in place]
-    box[1] = slice(place[1], place[1] + 1)
+    box = [slice(max(0, p - reach), p + reach + 1) for p in peak_voxel]
+    box[1] = slice(peak_voxel[1], peak_voxel[1] + 1)
     grid = brain.grid
     scanned = Volume(pictures['scan'][tuple(box)], grid).cut('coronal', 0)
     outline = gaussian_filter(scanned, 0.6)
-    # The median lies between grey and white matter: its outline follows their border.
+    # The median lies between grey and white matter, so its outline follows their border.
     level = float(np.median(pictures['scan'][changes.inside]))
     tiles = []
     for data in pictures.values():
@@ -142,7 +142,7 @@ def _close_up(changes: Changes, pictures: dict[str, np.ndarray]) -> list[Tile]:
 
 
 def draw_simulated(files: ScanFiles, changes: Changes) -> Path | None:
-    """Draw removed, as scanned and injected side by side through the strongest change."""
+    """Draw the slice of the strongest change side by side: removed, as scanned, injected."""
     if not changes.simulated:
         return None
     low, high = grey_window(changes)
@@ -153,10 +153,10 @@ def draw_simulated(files: ScanFiles, changes: Changes) -> Path | None:
         for name, data in volumes.items()
         if data is not None
     }
-    place = changes.peak[PLANES['coronal']]
-    text = f'y = {changes.brain.position("coronal", place):.0f} mm'
+    index = changes.peak[PLANES['coronal']]
+    text = f'y = {changes.brain.position("coronal", index):.0f} mm'
     whole = [
-        Tile(Volume(data, changes.brain.grid).cut('coronal', place), text, sides_of('coronal'))
+        Tile(Volume(data, changes.brain.grid).cut('coronal', index), text, sides_of('coronal'))
         for data in pictures.values()
     ]
     headings = [TITLES[name] for name in pictures]

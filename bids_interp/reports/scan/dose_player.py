@@ -1,4 +1,4 @@
-"""A slider through the doses: the eye finds a change that moves before one that stands."""
+"""Dose player: a slider through the doses, because motion makes small changes visible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RING = 17.0
 
 
 def _backward_movements(files: ScanFiles) -> dict[float, Movement | None]:
-    """Pull-back displacement for every step that a field is there for."""
+    """Pull-back displacement for every step whose field exists."""
     import torch
 
     from bids_interp.spatial import pull_back
@@ -43,7 +43,7 @@ def _backward_movements(files: ScanFiles) -> dict[float, Movement | None]:
 
 
 def _slice_at(volume: Volume, plane: str, index: int, movement: Movement | None) -> np.ndarray:
-    """One slice of the brain after the movement, interpolated once."""
+    """One slice of the moved brain, interpolated once."""
     if movement is None:
         return volume.cut(plane, index)
     from scipy.ndimage import map_coordinates
@@ -53,10 +53,10 @@ def _slice_at(volume: Volume, plane: str, index: int, movement: Movement | None)
     voxels = np.stack(np.meshgrid(*sizes, indexing='ij')).reshape(3, -1).astype(np.float64)
     affine, inverse = volume.grid.affine, np.linalg.inv(movement.grid.affine)
     world = affine[:3, :3] @ voxels + affine[:3, 3:]
-    places = inverse[:3, :3] @ world + inverse[:3, 3:]
+    positions = inverse[:3, :3] @ world + inverse[:3, 3:]
     for axis in range(3):
         field = movement.field[..., axis]
-        world[axis] += map_coordinates(field, places, order=1, mode='nearest')
+        world[axis] += map_coordinates(field, positions, order=1, mode='nearest')
     back = np.linalg.inv(affine)
     values = map_coordinates(volume.data, back[:3, :3] @ world + back[:3, 3:], order=1)
     across, up = (axis for axis in range(3) if axis != PLANES[plane])
@@ -68,19 +68,19 @@ def _frame(changes: Changes, movement: Movement | None, window: tuple[float, flo
     from PIL import Image, ImageDraw
 
     low, high = window
-    place = changes.peak
+    peak_voxel = changes.peak
     pictures = []
     for plane in ('coronal', 'axial', 'sagittal'):
         axis = PLANES[plane]
-        values = _slice_at(changes.brain, plane, place[axis], movement)
+        values = _slice_at(changes.brain, plane, peak_voxel[axis], movement)
         grey = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
         picture = Image.fromarray((255 * grey).astype(np.uint8))
         zoom = HEIGHT / picture.height
         size = (round(picture.width * zoom), HEIGHT)
         picture = picture.resize(size, Image.Resampling.BICUBIC)
         across, up = (other for other in range(3) if other != axis)
-        column = zoom * (place[across] + 0.5)
-        row = HEIGHT - zoom * (place[up] + 0.5)
+        column = zoom * (peak_voxel[across] + 0.5)
+        row = HEIGHT - zoom * (peak_voxel[up] + 0.5)
         radius = zoom * RING / float(changes.brain.grid.spacing[0])
         colour = picture.convert('RGB')
         box = (column - radius, row - radius, column + radius, row + radius)
@@ -96,14 +96,14 @@ def _frame(changes: Changes, movement: Movement | None, window: tuple[float, flo
     return memory.getvalue()
 
 
-def _words(step: float) -> str:
+def _step_label(step: float) -> str:
     if step == 0:
         return 'as scanned'
     return f'{"injected" if step > 0 else "removed"}, dose {abs(step):g}'
 
 
 def draw_player(files: ScanFiles, changes: Changes) -> Path | None:
-    """Write the slider as a piece of HTML with its pictures inside."""
+    """Write the slider as a piece of HTML that contains its pictures."""
     brain = files.shown_brain
     if brain is None or '_space-' not in brain.name:
         return None
@@ -116,7 +116,7 @@ def draw_player(files: ScanFiles, changes: Changes) -> Path | None:
         content = base64.b64encode(_frame(changes, movement, window)).decode()
         state = ' class="shown"' if step == 0 else ''
         parts.append(
-            f'<img{state} data-words="{_words(step)}" alt="Brain, {_words(step)}" '
+            f'<img{state} data-label="{_step_label(step)}" alt="Brain, {_step_label(step)}" '
             f'src="data:image/webp;base64,{content}">'
         )
     middle = list(movements).index(0.0)

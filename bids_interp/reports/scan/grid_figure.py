@@ -1,4 +1,4 @@
-"""The warped grid: a regular grid painted on the brain and carried along by the simulation."""
+"""Figure of the warped grid: a regular grid on the brain, deformed by the simulation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bids_interp.reports.common.volumes import PLANES, Volume, grey
 from bids_interp.reports.scan.change_figures import Changes
 from bids_interp.spatial.grid import Grid
 
-#: Distance of the grid's lines in mm.
+#: Distance of the grid lines in mm.
 LINE_SPACING = 6.0
-#: The largest movement is drawn at most this long, in mm; round factors only.
+#: Largest length of a drawn displacement in mm, and the factors by which it may be magnified.
 LONGEST = 7.0
 FACTORS = (1, 2, 3, 5, 10, 20)
 TITLES = {'inject': 'Pattern injected', 'remove': 'Pattern removed'}
@@ -27,14 +27,14 @@ TITLES = {'inject': 'Pattern injected', 'remove': 'Pattern removed'}
 
 @dataclass(frozen=True, eq=False)
 class Movement:
-    """Where the tissue goes: displacement in mm along world axes, (X, Y, Z, 3), on a grid."""
+    """Displacement of the tissue in mm along world axes, (X, Y, Z, 3), on a grid."""
 
     field: np.ndarray
     grid: Grid
 
     @property
     def largest(self) -> float:
-        """Longest movement in mm."""
+        """Largest displacement in mm."""
         return float(np.sqrt((self.field**2).sum(-1)).max())
 
 
@@ -47,12 +47,12 @@ def load_field(path: Path) -> tuple[np.ndarray, Grid]:
 
 
 def field_kind(path: Path) -> str:
-    """What a field is, as its file name says: ``'velocity'`` or ``'displacement'``."""
+    """Return the kind of a field from its file name: ``'velocity'`` or ``'displacement'``."""
     return 'displacement' if '_displacement.' in path.name else 'velocity'
 
 
 def load_movement(path: Path, dose: float) -> Movement:
-    """Turn the field of a simulator and a dose into the forward map: tissue as it moves."""
+    """Return the forward map of a simulator's field at a dose."""
     import torch
 
     from bids_interp.spatial import forward_map
@@ -65,7 +65,7 @@ def load_movement(path: Path, dose: float) -> Movement:
 
 
 def drawn_factor(largest: float) -> int:
-    """Factor by which movements are drawn longer than they are.
+    """Return the factor by which displacements are magnified in the drawing.
 
     >>> drawn_factor(0.9), drawn_factor(30.0)
     (5, 1)
@@ -76,7 +76,7 @@ def drawn_factor(largest: float) -> int:
 def _plane_lines(
     movement: Movement, changes: Changes, plane: str, index: int, factor: float
 ) -> list[np.ndarray]:
-    """Grid lines of a slice, each (points, 2) in mm, carried along; not a number off the brain."""
+    """Deformed grid lines of a slice, each (points, 2) in mm; NaN outside the brain."""
     from scipy.ndimage import map_coordinates
 
     volume = changes.brain
@@ -89,9 +89,9 @@ def _plane_lines(
     inverse = np.linalg.inv(movement.grid.affine)
     for fixed, running in ((across, up), (up, across)):
         along = np.arange(low[running], high[running] + 0.1, 1.5)
-        for place in np.arange(low[fixed], high[fixed] + 0.1, LINE_SPACING):
+        for position in np.arange(low[fixed], high[fixed] + 0.1, LINE_SPACING):
             points = np.zeros((len(along), 3))
-            points[:, running], points[:, fixed] = along, place
+            points[:, running], points[:, fixed] = along, position
             points[:, PLANES[plane]] = volume.position(plane, index)
             voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
             own = np.round(points @ back[:3, :3].T + back[:3, 3]).astype(int)
@@ -115,7 +115,7 @@ def _draw_plane(
     across, up = (axis for axis in range(3) if axis != PLANES[plane])
     low = volume.grid.affine[:3, 3]
     high = low + volume.grid.spacing * (np.array(volume.grid.shape) - 1)
-    # A pale brain on white, so that the lines stand out.
+    # A pale brain on white makes the lines stand out.
     picture = np.where(changes.inside, 0.4 + 0.5 * grey(volume.data, changes.inside), 1.0)
     axes.imshow(
         Volume(picture, volume.grid).cut(plane, index),
@@ -130,19 +130,19 @@ def _draw_plane(
     axes.set_ylim(low[up], high[up])
     axes.set_axis_off()
     left, right = ('P', 'A') if plane == 'sagittal' else ('L', 'R')
-    for mark, place in ((left, 0.01), (right, 0.97)):
-        axes.text(place, 0.01, mark, transform=axes.transAxes, fontsize=7.5, color=INK)
+    for mark, x in ((left, 0.01), (right, 0.97)):
+        axes.text(x, 0.01, mark, transform=axes.transAxes, fontsize=7.5, color=INK)
     text = f'{"xyz"[PLANES[plane]]} = {volume.position(plane, index):.0f} mm'
     axes.text(0.01, 0.96, text, transform=axes.transAxes, fontsize=7.5, color=INK)
 
 
 def draw_grid(files: ScanFiles, changes: Changes) -> Path | None:
-    """Draw the grid carried along in three planes, one row for each direction."""
+    """Draw the deformed grid in three planes, one row per direction."""
     movements = {}
     for direction in DIRECTIONS:
         path = files.field(direction)
         if path is not None and direction in changes.doses:
-            # The file holds the direction's own dose 1.
+            # The file holds dose 1 of this direction.
             movements[direction] = load_movement(path, changes.doses[direction] / 100)
     if not movements or files.shown_brain is None or '_space-' not in files.shown_brain.name:
         return None
@@ -156,14 +156,14 @@ def draw_grid(files: ScanFiles, changes: Changes) -> Path | None:
     figure = new_figure(width, total)
     for number, (direction, movement) in enumerate(movements.items()):
         top = total - number * (row + 0.3)
-        words = f'{TITLES[direction]}: tissue moves at most {movement.largest:.1f} mm'
-        words += f' (drawn {factor} times as long)' if factor > 1 else ''
+        title = f'{TITLES[direction]}: tissue moves by up to {movement.largest:.1f} mm'
+        title += f' (magnified {factor} times)' if factor > 1 else ''
         style = {'fontsize': 9.5, 'fontweight': 'bold', 'color': INK, 'va': 'top'}
-        figure.text(0.002, (top - 0.06) / total, words, **style)
-        place = 0.0
+        figure.text(0.002, (top - 0.06) / total, title, **style)
+        left = 0.0
         for plane, share in zip(('axial', 'coronal', 'sagittal'), widths, strict=True):
-            box = (place, (top - row - 0.3) / total, share / widths.sum(), row / total)
+            box = (left, (top - row - 0.3) / total, share / widths.sum(), row / total)
             axes = figure.add_axes(box)
             _draw_plane(axes, movement, changes, plane, factor, DIRECTION_COLOURS[direction])
-            place += share / widths.sum()
+            left += share / widths.sum()
     return save_png(figure, files.figure('grid', '.png'))

@@ -1,4 +1,4 @@
-"""Volume change of named regions, from the log-Jacobian in template space."""
+"""Region changes: volume changes of named regions, from the log-Jacobian in template space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import ScanFiles, number, read_table
+from bids_interp.bids.read.scan_files import ScanFiles, parse_number, read_table
 from bids_interp.constants import DIRECTIONS
 from bids_interp.reports.common.montage import write_bytes
 from bids_interp.reports.common.volumes import load_volume
@@ -20,7 +20,7 @@ LABELS = {
     'third_ventricle': 'third ventricle',
     'fourth_ventricle': 'fourth ventricle',
 }
-#: Changes below this many percent of volume are not named as findings.
+#: Smallest volume change in percent that the summary lists.
 NOTABLE = 1.0
 
 
@@ -36,21 +36,21 @@ class RegionChange:
 
     @property
     def label(self) -> str:
-        """Name in words.
+        """Name for readers.
 
         >>> RegionChange('ventricles', 'left', 'inject', 0.1, 10.5).label
         'left lateral ventricle'
         """
-        words = LABELS.get(self.region, self.region.replace('_', ' '))
-        return words if self.side == 'midline' else f'{self.side} {words}'
+        name = LABELS.get(self.region, self.region.replace('_', ' '))
+        return name if self.side == 'midline' else f'{self.side} {name}'
 
 
 def template_map(files: ScanFiles, direction: str) -> tuple[np.ndarray, Grid] | None:
-    """Log-Jacobian of the full dose in template space; from the field where no map was kept."""
+    """Log-Jacobian at the full dose in template space; from the field if there is no map."""
     found = files.full_dose(direction)
     if found is not None and '_space-' in found[1].name:
         volume = load_volume(found[1])
-        # Every second voxel is enough for a mean over a region and saves most of the time.
+        # Every second voxel is enough for a mean over a region.
         step = max(1, round(2.0 / float(volume.grid.spacing.min())))
         affine = volume.grid.affine @ np.diag([step, step, step, 1])
         data = volume.data[::step, ::step, ::step]
@@ -69,7 +69,7 @@ def template_map(files: ScanFiles, direction: str) -> tuple[np.ndarray, Grid] | 
 
 
 def measure_regions(files: ScanFiles) -> list[RegionChange]:
-    """Volume change of every region for both directions.
+    """Return the volume change of every region in both directions.
 
     The volume change is the mean of exp(log-Jacobian) - 1 over the voxels of the region: the
     relative change of its volume under the forward map.
@@ -77,7 +77,7 @@ def measure_regions(files: ScanFiles) -> list[RegionChange]:
     Returns
     -------
     list of RegionChange
-        Empty where there is no map in an MNI space.
+        Empty without a map in an MNI space.
     """
     if not files.template_name.startswith('MNI'):
         return []
@@ -114,7 +114,7 @@ def _masks(grid: Grid) -> dict[str, np.ndarray]:
 
 
 def regions_path(files: ScanFiles) -> Path:
-    """Table of the regions, beside the figures."""
+    """Return the path of the table of regions, in the folder of the figures."""
     return files.figures / f'{files.prefix}_desc-regions_stats.tsv'
 
 
@@ -136,17 +136,20 @@ def read_regions(files: ScanFiles) -> list[RegionChange]:
     """Read the table of the regions."""
     changes = []
     for row in read_table(regions_path(files)):
-        mean, change = number(row['mean_log_jacobian']), number(row['volume_change_percent'])
+        mean, change = (
+            parse_number(row['mean_log_jacobian']),
+            parse_number(row['volume_change_percent']),
+        )
         if mean is not None and change is not None:
-            place = (row['region'], row['side'], row['direction'])
-            changes.append(RegionChange(*place, mean, change))
+            names = (row['region'], row['side'], row['direction'])
+            changes.append(RegionChange(*names, mean, change))
     return changes
 
 
 def strongest(
     changes: list[RegionChange], direction: str, count: int = 3
 ) -> tuple[list[RegionChange], list[RegionChange]]:
-    """Regions that shrink and that grow most, strongest first, notable ones only."""
+    """Return the regions that shrink most and grow most, above :data:`NOTABLE`, strongest first."""
     own = [change for change in changes if change.direction == direction]
     own.sort(key=lambda change: change.volume_change_percent)
     shrinking = [change for change in own if change.volume_change_percent <= -NOTABLE]

@@ -1,4 +1,4 @@
-"""Curves: what the classifier says along the dose."""
+"""Dose-response figure: the prediction as a function of the dose."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _draw_curve(axes: Any, rows: list[dict[str, float]], column: str) -> None:
 
 
 def draw_dose_response(files: ScanFiles, positive: str = 'patient') -> Path | None:
-    """Draw probability and logit shift along the dose, every fold thin, their mean bold."""
+    """Draw probability and logit shift along the dose: folds thin, their mean bold."""
     rows = read_response(files)
     if len({row['dose'] for row in rows}) < 2:
         return None
@@ -53,14 +53,14 @@ def draw_dose_response(files: ScanFiles, positive: str = 'patient') -> Path | No
     crossing = flip_dose(rows)
     if crossing is not None:
         axes.axvline(crossing, color='#5b6774', linestyle=':', linewidth=1.2)
-        words, side = f'flips at {abs(crossing):.2f}', 'left' if crossing < 0.5 else 'right'
+        label, side = f'flips at {abs(crossing):.2f}', 'left' if crossing < 0.5 else 'right'
         offset = 0.03 if side == 'left' else -0.03
-        axes.text(crossing + offset, 0.06, words, fontsize=9, color=INK, ha=side)
+        axes.text(crossing + offset, 0.06, label, fontsize=9, color=INK, ha=side)
     if has_shift:
         right = figure.add_axes((0.57, 0.22, width, 0.66))
         _draw_curve(right, rows, 'shift_over_class_gap')
         right.set_title(
-            'Shift of the logit (1 = gap between the classes)',
+            'Shift of the logit (1 = class gap)',
             fontsize=10.5,
             loc='left',
             fontweight='bold',

@@ -1,4 +1,4 @@
-"""Saliency maps of the classifier below our map, on the same slices."""
+"""Saliency figure: saliency maps of the classifier and our map on the same slices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bids_interp.bids.read.scan_files import (
     SALIENCY_SUMMARY,
     ScanFiles,
     read_json,
-    sidecar,
+    read_sidecar,
 )
 from bids_interp.constants import DIRECTIONS
 from bids_interp.reports.common.montage import Row, Tile, draw_rows, sides_of
@@ -32,37 +32,37 @@ from bids_interp.reports.scan.region_changes import template_map
 from bids_interp.spatial.mask import brain_voxels
 
 PLANES_SHOWN = ('axial', 'coronal')
-OURS = 'Simulation, log-Jacobian: to look more like “{positive}” this tissue {change}'
-#: What a colour means, by what a method measures.
+OURS = 'Simulation towards “{positive}”, log-Jacobian: this tissue {change}'
+#: Meaning of the colours, by the kind of the method.
 MEANINGS = {
-    'gradient': 'here brighter voxels speak for (orange) or against (purple) “{positive}”',
-    'attribution': 'these voxels speak for (orange) or against (purple) “{positive}”',
-    'activation': 'features found here speak for (orange) or against (purple) “{positive}”',
-    'product': 'here brighter voxels speak for (orange) or against (purple) “{positive}”',
+    'gradient': 'brighter voxels here support (orange) or oppose (purple) “{positive}”',
+    'attribution': 'these voxels support (orange) or oppose (purple) “{positive}”',
+    'activation': 'features found here support (orange) or oppose (purple) “{positive}”',
+    'product': 'brighter voxels here support (orange) or oppose (purple) “{positive}”',
 }
 
 
 def listed_methods(files: ScanFiles) -> dict[str, Any]:
-    """Which saliency methods were asked for, and which do not apply; empty where none were."""
+    """Return the requested saliency methods and the skipped ones; empty if none were requested."""
     return read_json(next(iter(files.own(SALIENCY_SUMMARY)), None))
 
 
 def draw_saliency(files: ScanFiles, changes: Changes | None, positive: str) -> Path | None:
-    """Draw every saliency map in a row of its own, ours in the first.
+    """Draw one row per saliency map, with our map in the first row.
 
     Parameters
     ----------
     files : ScanFiles
         The derivatives.
     changes : Changes, optional
-        Our maps as they are drawn elsewhere; used where they lie in the template's space.
+        Our maps, used if they are in template space.
     positive : str
         Name of the positive class.
 
     Returns
     -------
     pathlib.Path or None
-        None where no saliency maps were asked for.
+        None if no saliency maps were requested.
     """
     listed = listed_methods(files)
     shown = _in_template(files, changes) if listed else None
@@ -78,19 +78,19 @@ def draw_saliency(files: ScanFiles, changes: Changes | None, positive: str) -> P
         if path is None:
             continue
         values = load_like(path, shown.brain).data * shown.inside
-        facts = sidecar(path)
+        facts = read_sidecar(path)
         meaning = MEANINGS.get(facts.get('Kind', ''), MEANINGS['attribution'])
         strength = np.abs(values[shown.inside])
         limit = float(np.percentile(strength, 99.5) or strength.max())
-        words = meaning.format(positive=positive) if limit else 'zero everywhere'
-        heading = f'{facts.get("Title", method)}: {words}'
+        text = meaning.format(positive=positive) if limit else 'zero everywhere'
+        heading = f'{facts.get("Title", method)}: {text}'
         scale = SignedScale(limit or 1.0, SALIENCY_COLOURS)
         rows.append(_row(shown, background, values, scale, heading))
     return draw_rows(rows, files.figure('saliency', '.png')) if rows else None
 
 
 def _in_template(files: ScanFiles, changes: Changes | None) -> Changes | None:
-    """Our maps in the template's space, where the saliency maps lie."""
+    """Return our maps in template space, on the grid of the saliency maps."""
     drawn_on = files.shown_brain
     if changes is not None and drawn_on is not None and '_space-' in drawn_on.name:
         return changes
@@ -112,7 +112,7 @@ def _in_template(files: ScanFiles, changes: Changes | None) -> Changes | None:
 def _row(
     shown: Changes, background: np.ndarray, values: np.ndarray, scale: SignedScale, heading: str
 ) -> Row:
-    """Every second slice of our map, among them the one through its strongest change."""
+    """Every second slice of our map, including the slice of its strongest change."""
     brain = shown.brain
     picture, colours = Volume(background, brain.grid), Volume(values * shown.inside, brain.grid)
     middle = shown.peak if shown.maps else tuple(size // 2 for size in brain.data.shape)

@@ -1,4 +1,4 @@
-"""All figures of one T1w image, from the derivatives on disk."""
+"""Figures of one T1w image, drawn from its derivatives."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _T = TypeVar('_T')
 def draw_figures(
     output_dir: str | Path, prefix: str, on_error: Callable[[Exception], object] | None = None
 ) -> list[Path]:
-    """Draw every figure that the derivatives on disk allow, and remove older ones.
+    """Draw every figure that the derivatives allow, and remove outdated ones.
 
-    A figure that cannot be drawn is told and left out: the others, and the report, are worth
-    more than a clean stop.
+    A figure that cannot be drawn is reported and skipped, so that the others are still drawn.
 
     Parameters
     ----------
@@ -31,8 +30,7 @@ def draw_figures(
     prefix : str
         Source entities of the image, without suffix: ``sub-01_ses-a_run-1``.
     on_error : callable, optional
-        Takes each error: derivatives that cannot be read, and what stopped a figure. They are
-        logged where it is not given.
+        Called with each error; by default the errors are logged.
 
     Returns
     -------
@@ -47,13 +45,13 @@ def draw_figures(
     from bids_interp.reports.scan.response_figures import draw_dose_response
 
     files = ScanFiles(Path(output_dir), prefix)
-    # Several figures stop at the same file, which is told once.
+    # Several figures may fail at the same file, which is reported once.
     errors: dict[str, Exception] = {str(error): error for error in files.damaged()}
 
     def attempt(task: Callable[[], _T]) -> _T | None:
         try:
             return task()
-        except Exception as error:  # noqa: BLE001 - told below
+        except Exception as error:  # noqa: BLE001 - reported below
             named = _explained(error, files)
             errors.setdefault(str(named), named)
             return None
@@ -67,20 +65,20 @@ def draw_figures(
         *(attempt(lambda: _change_tasks(files, positive)) or []),
     ]
     drawn = [path for path in map(attempt, tasks) if path is not None]
-    # What is not drawn any more shows the maps of an earlier run.
+    # Other figures show the maps of an earlier run.
     for path in set(files.figures.glob(f'{files.prefix}_desc-*')) - set(drawn):
         path.unlink(missing_ok=True)
     for error in errors.values():
         if on_error is not None:
             on_error(error)
             continue
-        LOGGER.error('Left out of the report of %s: %s', prefix, error)
+        LOGGER.error('Skipped in the report of %s: %s', prefix, error)
         LOGGER.debug('', exc_info=error)
     return drawn
 
 
 def _change_tasks(files: ScanFiles, positive: str) -> list[Callable[[], Path | None]]:
-    """Figures that share the maps, which are read once."""
+    """Tasks for the figures of the maps, which are read once."""
     from bids_interp.reports.scan.change_figures import (
         draw_log_jacobian,
         draw_simulated,
@@ -109,15 +107,15 @@ def _change_tasks(files: ScanFiles, positive: str) -> list[Callable[[], Path | N
 
 
 def _explained(error: Exception, files: ScanFiles) -> Exception:
-    """Name the file that cannot be read and what helps."""
+    """Return an error that names the unreadable file and the remedy."""
     from bids_interp.reports.scan.grid_figure import load_field
 
     named = error
     if isinstance(error, ImageError):
-        # Its own advice does not know of --reports-only.
+        # Its own advice does not mention --reports-only.
         named = ImageError(error.message, REMEDY)
     else:
-        # Other images are named by the error itself.
+        # Errors about other images name their file themselves.
         for path in filter(None, map(files.field, DIRECTIONS)):
             try:
                 load_field(path)

@@ -1,4 +1,4 @@
-"""The report of one T1w image: one file, nothing outside it."""
+"""Report of one T1w image: a single self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, number
+from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, parse_number
 from bids_interp.constants import DIRECTIONS
 from bids_interp.version import __version__
 
@@ -19,10 +19,10 @@ def build_report(
     methods: str = '',
     run_uuid: str = '',
 ) -> Path:
-    """Write the report of one T1w image from what lies on disk.
+    """Write the report of one T1w image from its derivatives.
 
-    It can be made at any time, also when the processing of the image failed: what is missing is
-    said to be missing. Figures are those in ``sub-<label>/figures``; see
+    The report can be made at any time, also if the processing of the image failed; it then says
+    what is missing. It shows the figures in ``sub-<label>/figures``, see
     :func:`bids_interp.reports.draw_figures`.
 
     Parameters
@@ -32,7 +32,7 @@ def build_report(
     prefix : str
         Source entities of the image, without suffix: ``sub-01_ses-a_run-1``.
     errors : iterable of mapping
-        What went wrong with this image; see :func:`bids_interp.reports.common.crashes.describe`.
+        Errors of this image, see :func:`bids_interp.reports.common.crashes.describe_crash`.
     methods : str
         Methods text in Markdown with ``[@key]`` citations; ``logs/CITATION.md`` where empty.
     run_uuid : str
@@ -46,34 +46,34 @@ def build_report(
     Raises
     ------
     ImageError
-        If answers or tables are there but cannot be read, and ``errors`` has nothing to say.
+        If predictions or tables cannot be read and ``errors`` is empty.
     """
-    from bids_interp.reports.common.crashes import describe_all
+    from bids_interp.reports.common.crashes import describe_crashes
     from bids_interp.reports.common.montage import write_bytes
     from bids_interp.reports.common.palette import GROWS, SHRINKS
     from bids_interp.reports.common.sections import PAGE, collect_sections
     from bids_interp.reports.scan.region_changes import read_regions
     from bids_interp.reports.scan.saliency_figure import listed_methods
-    from bids_interp.reports.scan.summary import summarise
+    from bids_interp.reports.scan.summary import summarise_scan
 
     files = ScanFiles(Path(output_dir), prefix)
     errors = list(errors)
     damaged = files.damaged()
     if damaged and not errors:
-        # A page that says nothing of it would pass for whole.
+        # A page without this error would look complete.
         raise damaged[0]
-    summary = summarise(files)
-    words = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
+    summary = summarise_scan(files)
+    class_names = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
     page = html_environment(PAGE).get_template('report.html.j2')
     content = page.render(
         prefix=prefix,
         title=_title(files),
         summary=summary,
-        sections=collect_sections(files, words),
+        sections=collect_sections(files, class_names),
         regions=_region_rows(read_regions(files)),
         numbers=_counterfactual_rows(files),
         skipped_maps=listed_methods(files).get('Skipped', []),
-        crashes=describe_all(errors),
+        crashes=describe_crashes(errors),
         methods=_methods_html(files, methods),
         style=(PAGE / 'style.css').read_text(encoding='utf-8'),
         version=__version__,
@@ -84,7 +84,7 @@ def build_report(
 
 
 def html_environment(folder: Path) -> Any:
-    """Templates of pages: all text is escaped, and a name that is not given is an error."""
+    """Return the environment of the page templates: text is escaped, undefined names are errors."""
     import jinja2
 
     return jinja2.Environment(
@@ -97,7 +97,7 @@ def html_environment(folder: Path) -> Any:
 
 
 def _title(files: ScanFiles) -> str:
-    """Name the scan for people: the entities in words."""
+    """Title of the scan, with its entities spelled out."""
     names = {'sub': 'subject', 'ses': 'session', 'acq': 'acquisition', 'rec': 'reconstruction'}
     names |= {'ce': 'contrast agent'}
     parts = [f'{names.get(key, key)} {value}' for key, value in files.entities.items()]
@@ -114,7 +114,7 @@ def _methods_html(files: ScanFiles, methods: str) -> str:
 
 
 def _region_rows(changes: list[Any]) -> list[dict[str, Any]]:
-    """One row per region: change in percent for both directions, strongest first."""
+    """One row per region with the changes in percent, strongest first."""
     rows: dict[str, dict[str, Any]] = {}
     for change in changes:
         row = rows.setdefault(change.label, {'label': change.label, 'inject': None, 'remove': None})
@@ -134,24 +134,24 @@ def _region_rows(changes: list[Any]) -> list[dict[str, Any]]:
 _NUMBERS = (
     ('probability', 'Probability of “{positive}”', '{:.2f}'),
     ('shift', 'Shift of the logit', '{:+.2f}'),
-    ('shift_over_class_gap', 'Shift / gap between the classes', '{:+.2f}'),
-    ('flipped', 'On the side asked for', '{}'),
-    ('dose_monotonicity', 'Steps of dose the right way', '{:.0%}'),
-    ('transfer_shift_over_class_gap', 'Shift / gap, seen by other folds', '{:+.2f}'),
-    ('transfer_flipped', 'Other folds turned', '{:.0%}'),
+    ('shift_over_class_gap', 'Shift / class gap', '{:+.2f}'),
+    ('flipped', 'Flipped to the target class', '{}'),
+    ('dose_monotonicity', 'Monotone dose steps', '{:.0%}'),
+    ('transfer_shift_over_class_gap', 'Shift / class gap, other folds', '{:+.2f}'),
+    ('transfer_flipped', 'Flipped, other folds', '{:.0%}'),
     ('mean_abs_log_jacobian', 'Mean |log-Jacobian|', '{:.3f}'),
-    ('displacement_max_mm', 'Largest movement (mm)', '{:.2f}'),
-    ('reversibility_rmse', 'There and back: error', '{:.3g}'),
+    ('displacement_max_mm', 'Largest displacement (mm)', '{:.2f}'),
+    ('reversibility_rmse', 'Reversibility error', '{:.3g}'),
     ('composition_rmse_mm', 'Half the dose twice: difference (mm)', '{:.2g}'),
-    ('identity_error', 'Dose 0: error', '{:.2g}'),
+    ('identity_error', 'Error at dose 0', '{:.2g}'),
     ('realism_z', 'Distance from training images (SD)', '{:.2f}'),
-    ('realism_z_observed', 'Of the scan itself (SD)', '{:.2f}'),
+    ('realism_z_observed', 'Distance of the scan (SD)', '{:.2f}'),
     ('n_folded', 'Folded voxels', '{:.0f}'),
 )
 
 
 def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
-    """Heading and rows of the table of numbers; empty where there is none."""
+    """Headings and rows of the table of numbers, if there is one."""
     table = files.table(COUNTERFACTUAL)
     if not table:
         return {}
@@ -163,7 +163,7 @@ def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
         simulation = f'{names.get(row["direction"], row["direction"])}, dose {row["dose"]}'
         cells = []
         for name, _, form in used:
-            value = number(row[name])
+            value = parse_number(row[name])
             yes_no = {'true': 'yes', 'false': 'no'}.get(row[name].lower(), 'n/a')
             cells.append((name, form.format(value) if value is not None else yes_no))
         rows.append({'simulation': simulation, 'cells': cells})

@@ -1,4 +1,4 @@
-"""What a reader must know first, in words and numbers."""
+"""Summary of the report of one scan: prediction, flip dose, strongest regions and cautions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ import numpy as np
 
 from bids_interp.bids.prediction import ExplainedTarget, Origin, Prediction
 from bids_interp.bids.read.dose_response import by_dose, flip_dose, read_response
-from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, number, read_json, sidecar
+from bids_interp.bids.read.scan_files import (
+    COUNTERFACTUAL,
+    ScanFiles,
+    parse_number,
+    read_json,
+    read_sidecar,
+)
+from bids_interp.bids.write.provenance import DEMONSTRATION_MARK
 from bids_interp.records import RecordError, from_plain
 from bids_interp.reports.scan.region_changes import RegionChange, read_regions, strongest
 
-#: The classifiers do not agree when their probabilities lie further apart than this.
+#: Folds disagree if their probabilities differ by more than this.
 DISAGREEMENT = 0.3
-#: A brain and the template go together by less than this where they are no alike brains: noise in
-#: the shape of a brain comes to less than 0.2, real ones with little contrast to 0.3.
+#: Smallest correlation of a brain with the template: noise in the shape of a brain reaches less
+#: than 0.2, real brains with little contrast 0.3.
 UNLIKE = 0.25
 
 
 class Caution(NamedTuple):
-    """What limits the reading of a report: its name, which the page carries, and a sentence."""
+    """Limitation of a report: an identifier, which the page contains, and a sentence."""
 
     name: str
     text: str
@@ -31,37 +38,37 @@ class Caution(NamedTuple):
 
 @dataclass
 class Summary:
-    """Content of the card on top of the report.
+    """Content of the card at the top of the report.
 
     Parameters
     ----------
-    facts : list of (str, str)
-        What the scan and the model are.
+    details : list of (str, str)
+        Description of the scan and the model.
     negative, positive : str
         Names of the classes.
     probabilities : list of float
-        Of the positive class for the scan, one for each fold.
+        Probability of the positive class for each fold.
     values : list of float
-        Of a regression instead: predicted values for the scan, in units of the target.
+        Predicted values of a regression for each fold, in units of the target.
     label, spread : str, float
-        Of a regression: what is predicted, and its standard deviation in the training subjects.
+        Target of a regression and its standard deviation in the training subjects.
     flip : float or None
-        Signed dose at which the mean answer turns.
+        Signed dose at which the mean prediction flips.
     direction : str
-        The direction that leads to the other class.
+        Direction that leads to the other class.
     largest_dose : float
-        Largest dose that was tried in that direction.
+        Largest simulated dose in that direction.
     shrinking, growing : list of RegionChange
-        Strongest regions in that direction.
+        Regions with the strongest changes in that direction.
     cautions : list of Caution
-        What limits the reading.
+        Limitations.
     demonstration : bool
-        Made with the demonstration model.
+        True for the demonstration model.
     finished : bool
-        The explanation was computed.
+        True if the explanation was computed.
     """
 
-    facts: list[tuple[str, str]] = field(default_factory=list)
+    details: list[tuple[str, str]] = field(default_factory=list)
     negative: str = 'control'
     positive: str = 'patient'
     probabilities: list[float] = field(default_factory=list)
@@ -89,7 +96,7 @@ class Summary:
 
     @property
     def answer(self) -> str:
-        """Name of the class that the mean answer points to."""
+        """Predicted class: the name of the class that the mean points to."""
         return self.positive if self.mean > 0.5 else self.negative
 
     @property
@@ -99,19 +106,19 @@ class Summary:
 
     @property
     def agreeing(self) -> int:
-        """Number of folds on the side of the mean."""
+        """Number of folds that predict the same class as the mean."""
         return sum((value > 0.5) == (self.mean > 0.5) for value in self.probabilities)
 
 
-def summarise(files: ScanFiles) -> Summary:
-    """Gather the summary from the derivatives on disk; parts that are missing stay empty."""
+def summarise_scan(files: ScanFiles) -> Summary:
+    """Read the summary from the derivatives on disk; missing parts stay empty."""
     prediction = files.read_prediction()
     origin = prediction or _origin_of_responses(files)
     target = prediction.target if prediction else ExplainedTarget()
     summary = Summary(negative=target.negative, positive=target.positive)
-    brain = sidecar(files.native('desc-preproc_T1w.nii.gz'))
+    brain = read_sidecar(files.native('desc-preproc_T1w.nii.gz'))
     summary.demonstration = _is_demonstration(files, brain, origin)
-    summary.facts = _facts(files, brain, origin)
+    summary.details = _details(files, brain, origin)
     rows = read_response(files)
     doses, values = by_dose(rows, 'probability')
     if 0.0 in doses:
@@ -131,15 +138,15 @@ def summarise(files: ScanFiles) -> Summary:
 
 
 def _origin_of_responses(files: ScanFiles) -> Origin:
-    """Model and folds of the dose responses, where there is no prediction that names them."""
+    """Model and folds from the dose responses, if there is no prediction file."""
     with suppress(RecordError):
-        found = sidecar(files.native('desc-doseresponse_stats.tsv'))
+        found = read_sidecar(files.native('desc-doseresponse_stats.tsv'))
         return from_plain(Origin, found, open_ended=True)
     return Origin()
 
 
 def _add_values(summary: Summary, rows: list[dict[str, float]], target: ExplainedTarget) -> None:
-    """Predicted values of each fold, in units of the target, where the model is a regression."""
+    """Add the predicted values of each fold, in units of the target, for a regression."""
     if target.kind != 'regression':
         return
     doses, values = by_dose(rows, 'logit')
@@ -155,12 +162,12 @@ def _add_values(summary: Summary, rows: list[dict[str, float]], target: Explaine
 def _is_demonstration(
     files: ScanFiles, brain: Mapping[str, Any], origin: Prediction | Origin
 ) -> bool:
-    """From the sidecars; of a scan that has none, from the description of the dataset."""
+    """Look in the sidecars, else in the description of the dataset."""
     own = brain.get('Demonstration') if origin.demonstration is None else origin.demonstration
     if own is not None:
         return bool(own)
     makers = read_json(files.output_dir / 'dataset_description.json').get('GeneratedBy', [])
-    return any('demonstration model' in str(maker.get('Description', '')) for maker in makers)
+    return any(DEMONSTRATION_MARK in str(maker.get('Description', '')) for maker in makers)
 
 
 def _voxels(conformation: Mapping[str, Any]) -> str:
@@ -168,22 +175,22 @@ def _voxels(conformation: Mapping[str, Any]) -> str:
     sizes, shape = conformation.get('VoxelSizes'), conformation.get('Shape')
     if not sizes or not shape:
         return ''
-    words = f'{" x ".join(f"{size:.3g}" for size in sizes)} mm ({" x ".join(map(str, shape))})'
-    return f'{words}, stored as {conformation.get("Orientation", "unknown axes")}'
+    text = f'{" x ".join(f"{size:.3g}" for size in sizes)} mm ({" x ".join(map(str, shape))})'
+    return f'{text}, stored as {conformation.get("Orientation", "unknown axes")}'
 
 
 def _mask(conformation: Mapping[str, Any]) -> str:
-    """How the brain was found, and its volume."""
+    """Origin and volume of the brain mask."""
     source, volume = conformation.get('BrainMask'), conformation.get('BrainVolumeLitres')
-    words = [str(source)] if source else []
+    parts = [str(source)] if source else []
     if conformation.get('HeadTemplate'):
-        words[-1:] = [f'{source} with the head template {conformation["HeadTemplate"]}']
+        parts[-1:] = [f'{source} with the head template {conformation["HeadTemplate"]}']
     if volume:
-        words.append(f'{volume:.2f} litres')
-    return ', '.join(words)
+        parts.append(f'{volume:.2f} litres')
+    return ', '.join(parts)
 
 
-def _facts(
+def _details(
     files: ScanFiles, brain: Mapping[str, Any], origin: Prediction | Origin
 ) -> list[tuple[str, str]]:
     sources = [source for source in brain.get('Sources', []) if isinstance(source, str)]
@@ -198,54 +205,54 @@ def _facts(
         ('Model folds used', ', '.join(map(str, origin.folds or ()))),
         ('In the training set', '' if training is None else ('yes' if training else 'no')),
     ]
-    return [(name, words) for name, words in found if words]
+    return [(name, text) for name, text in found if text]
 
 
 def _inside_correlation(files: ScanFiles) -> float | None:
-    """How alike brain and template are inside, as the registration has noted it."""
+    """Correlation of brain and template inside the brain, from the registration."""
     path = files.native(f'from-T1w_to-{files.template_name}_mode-image_xfm.json')
-    return number((read_json(path).get('Registration') or {}).get('correlation_inside'))
+    return parse_number((read_json(path).get('Registration') or {}).get('correlation_inside'))
 
 
 def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[Caution]:
-    """List what limits the reading, most important first."""
+    """List the limitations, most important first."""
     cautions = []
     if prediction and not prediction.warranted:
         text = (
-            'On people it had not seen, this classifier was not better than chance: '
-            'no explanation is warranted.'
+            'This classifier was not better than chance on subjects that it was not trained with, '
+            'so no explanation is warranted.'
         )
         cautions.append(Caution('chance', text))
     if prediction and prediction.in_training:
-        held_out = 'This scan was in the training set; only folds not trained with it speak here.'
+        held_out = 'This scan was in the training set. Only folds that held it out are shown.'
         seen = (
-            'The classifier was trained with this scan: what is shown is partly what it memorised.'
+            'The classifier was trained with this scan, so the maps partly show what it memorised.'
         )
         is_held_out = prediction.held_out is not False
         cautions.append(Caution('held-out', held_out) if is_held_out else Caution('seen', seen))
     alike = _inside_correlation(files)
     if alike is not None and alike < UNLIKE:
         text = (
-            f'Inside its outline this brain hardly looks like the template '
-            f'(correlation {alike:.2f}): check the mask, and whether this is a T1w brain.'
+            f'This brain hardly resembles the template (correlation {alike:.2f}). Check the brain '
+            'mask, and that this is a T1w image of a brain.'
         )
         cautions.append(Caution('unlike', text))
     values = summary.probabilities
     if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):
-        text = f'The folds do not agree: probabilities from {min(values):.2f} to {max(values):.2f}.'
+        text = f'The folds disagree: probabilities from {min(values):.2f} to {max(values):.2f}.'
         cautions.append(Caution('folds', text))
     if summary.finished and summary.flip is None and not summary.values:
         text = (
-            f'No dose up to {summary.largest_dose:g} turned the answer: read the map as what the '
-            'classifier looks at, not as what would change its mind.'
+            f'No dose up to {summary.largest_dose:g} flipped the prediction. The map shows what '
+            'the classifier responds to, not a change that would flip its prediction.'
         )
         cautions.append(Caution('unturned', text))
     for row in files.table(COUNTERFACTUAL):
-        folded = number(row.get('n_folded'))
+        folded = parse_number(row.get('n_folded'))
         if folded:
             text = (
-                f'{folded:.0f} voxels fold in the simulation “{row.get("direction")}” at dose '
-                f'{row.get("dose")}: do not trust the map there.'
+                f'{folded:.0f} voxels are folded in the simulation “{row.get("direction")}” at '
+                f'dose {row.get("dose")}. Do not interpret the map there.'
             )
             cautions.append(Caution('folded', text))
     return cautions

@@ -1,1 +1,1 @@
-"""The report of a training, and the model card."""
+"""Outputs of a training: report, tables, maps and model card."""

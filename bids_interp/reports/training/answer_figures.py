@@ -1,4 +1,4 @@
-"""Figures of out-of-fold answers: how they rank, how sure they are, what else could tell."""
+"""Figures of out-of-fold predictions: ranking, calibration and confounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GUIDE = {'color': '#5b6774', 'linestyle': '--', 'linewidth': 1}
 
 
 def svg_uri(figure: Any, name: str) -> str:
-    """Figure as a data address: SVG that needs no font and is the same every time."""
+    """Return a figure as a data URI: a reproducible SVG without fonts."""
     import matplotlib
 
     memory = io.BytesIO()
@@ -33,13 +33,13 @@ def svg_uri(figure: Any, name: str) -> str:
 def mean_roc(
     scores: np.ndarray, labels: np.ndarray, folds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[Any, np.ndarray]]:
-    """ROC of each fold and their mean weighted by pairs, whose area is the AUC that is told.
+    """Return the ROC of each fold and their mean weighted by pairs, whose area is the reported AUC.
 
     Returns
     -------
     tuple
-        False-positive rates (P,), mean sensitivities (P,), and sensitivities (P,) by fold for
-        folds with both classes.
+        False-positive rates (P,), mean sensitivities (P,), and sensitivities (P,) of each fold
+        with both classes.
     """
     from sklearn.metrics import roc_curve
 
@@ -51,7 +51,7 @@ def mean_roc(
         pairs = positive * (int(inside.sum()) - positive)
         if pairs:
             false, true, _ = roc_curve(labels[inside], scores[inside], drop_intermediate=False)
-            # Where a curve rises straight up, this takes the upper end.
+            # Takes the upper end of vertical steps.
             curves[fold] = np.interp(at, false, true)
             weights.append(pairs)
     if not curves:
@@ -60,14 +60,14 @@ def mean_roc(
 
 
 def draw_answers(rows: Rows, metrics: Mapping[str, Any], positive: str, negative: str) -> Any:
-    """Draw ROC, reliability and logits of a binary classifier, side by side.
+    """Draw ROC, reliability and logits of a binary classifier.
 
     Parameters
     ----------
     rows : sequence of mapping
         Out-of-fold table: ``truth``, ``fold``, ``logit``, ``probability``.
     metrics : mapping
-        With ``auc``, ``reliability`` and ``ece``.
+        Metrics with ``auc``, ``reliability`` and ``ece``.
     positive, negative : str
         Names of the classes.
     """
@@ -148,7 +148,7 @@ def _draw_logits(
 
 
 def draw_classes(rows: Rows, metrics: Mapping[str, Any], classes: Sequence[str]) -> Any:
-    """Draw a ROC of each class against the rest, of pairs within folds, and the reliability."""
+    """Draw the ROC of each class against the rest, within folds, and the reliability."""
     folds = np.array([str(row['fold']) for row in rows])
     figure = new_figure(10.0, 3.5)
     axes = figure.add_axes((0.06, 0.15, 0.3, 0.73))
@@ -167,7 +167,7 @@ def draw_classes(rows: Rows, metrics: Mapping[str, Any], classes: Sequence[str])
 
 
 def draw_numbers(rows: Rows, metrics: Mapping[str, Any], label: str) -> Any:
-    """Draw predicted values and errors against true values, a colour per fold."""
+    """Draw predicted values and errors against true values, one colour per fold."""
     figure = new_figure(10.0, 4.0)
     left, right = (figure.add_axes((start, 0.13, 0.36, 0.78)) for start in (0.06, 0.5))
     truth, said = (np.array([float(row[key]) for row in rows]) for key in ('truth', 'predicted'))
@@ -188,30 +188,30 @@ def draw_numbers(rows: Rows, metrics: Mapping[str, Any], label: str) -> Any:
 
 
 def draw_confounds(rows: Rows, chance: float, name: str) -> Any:
-    """Draw the classifier's figure of merit beside those of covariates and outline.
+    """Draw the performance of the classifier, the covariates and the brain outline.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Of :func:`bids_interp.reports.training.training_text.confound_rows`.
+        Rows of :func:`bids_interp.reports.training.training_text.merit_rows`.
     chance : float
-        Value that means nothing: 0.5 of an AUC, 0 of a correlation.
+        Chance level: 0.5 for an AUC, 0 for a correlation.
     name : str
-        Name of the figure of merit.
+        Name of the performance measure.
     """
     height = 0.34 * len(rows) + 0.75
     figure = new_figure(10.0, height)
     axes = figure.add_axes((0.25, 0.52 / height, 0.55, 1 - 0.6 / height))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         estimate, strong = row['estimate'], row['kind'] == 'classifier'
         colour = INK if strong else '#7a4b00' if row['kind'] != 'covariate' else '#b08d57'
         ends = [estimate.get('low'), estimate.get('high')]
         if None not in ends:
-            axes.plot(ends, [place, place], color=colour, linewidth=2.6 if strong else 1.8)
-        axes.plot(estimate['value'], place, 'D' if strong else 'o', color=colour, markersize=7)
+            axes.plot(ends, [index, index], color=colour, linewidth=2.6 if strong else 1.8)
+        axes.plot(estimate['value'], index, 'D' if strong else 'o', color=colour, markersize=7)
         right = axes.get_yaxis_transform()
-        words = f'{row["text"]}' + (f', p = {row["p"]}' if row['p'] else '')
-        axes.text(1.02, place, words, transform=right, fontsize=8.5, va='center', color=INK)
+        label = f'{row["text"]}' + (f', p = {row["p"]}' if row['p'] else '')
+        axes.text(1.02, index, label, transform=right, fontsize=8.5, va='center', color=INK)
     axes.axvline(chance, **_GUIDE)
     lows = [row['estimate'].get('low') or chance for row in rows]
     axes.set_xlim(min(2 * chance - 1 if min(lows) < 0 else 0.0, min(lows)) - 0.01, 1.01)
@@ -223,13 +223,15 @@ def draw_confounds(rows: Rows, chance: float, name: str) -> Any:
     return figure
 
 
-def attempt(draw: Callable[[], Any], name: str) -> str:
-    """Address of a figure; empty, and logged, where it cannot be drawn."""
+def figure_uri(draw: Callable[[], Any], name: str) -> str:
+    """Return the data URI of a figure; empty, with an error in the log, if it cannot be drawn."""
     import logging
 
     try:
         figure = draw()
         return svg_uri(figure, name) if figure is not None else ''
     except Exception:
-        logging.getLogger('bids_interp.reports').exception('The figure “%s” is left out.', name)
+        logging.getLogger('bids_interp.reports').exception(
+            'The figure “%s” could not be drawn.', name
+        )
         return ''

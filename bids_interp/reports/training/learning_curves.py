@@ -1,4 +1,4 @@
-"""Training curves: read from what the training loop logged, and drawn."""
+"""Learning curves: read from the logs of the training loop, and drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import number
+from bids_interp.bids.read.scan_files import parse_number
 from bids_interp.reports.common.montage import new_figure
 from bids_interp.reports.common.palette import INK
 
@@ -28,28 +28,28 @@ _TITLES = {
     'hinge': 'hinge on the logit shift',
     'rough': 'roughness of the velocity',
     'log_j': 'mean |log-Jacobian|',
-    'cycle': 'there and back',
+    'cycle': 'reversibility',
 }
-#: Stages in the order in which they are trained.
+#: Stages in the order of training.
 _STAGES = ('classifier', 'template', 'residual')
-#: Points of a drawn line, at most; more are averaged: single steps are noise.
+#: Largest number of points of a line; more are averaged, because single steps are noisy.
 _POINTS = 40
 
 
 def read_curves(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Collect every ``metrics.csv`` below a training folder.
+    """Read every ``metrics.csv`` below a training folder.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Holds ``fold-K/classifier-*/metrics.csv`` and so on, as Lightning's CSVLogger writes them.
+        Folder with ``fold-K/classifier-*/metrics.csv`` files of Lightning's CSVLogger.
 
     Returns
     -------
     dict of str to list of dict
-        Folder relative to ``folder`` (``fold-0/classifier-a/template-b``) to rows by step, each
-        with ``step`` and the columns that have a number there. Steps that a resumed run logged
-        again are told once, as they were logged last. Damaged files are left out.
+        Rows by the path relative to ``folder`` (``fold-0/classifier-a/template-b``). Each row has
+        ``step`` and the columns with a number. A step that a resumed run logged again keeps its
+        last values. Damaged files are skipped.
     """
     curves = {}
     for path in sorted(Path(folder).rglob('metrics.csv')):
@@ -64,19 +64,19 @@ def _read_rows(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(encoding='utf-8', newline='') as stream:
             for cells in csv.DictReader(stream):
-                numbers = {name: number(cell) for name, cell in cells.items() if name}
+                numbers = {name: parse_number(cell) for name, cell in cells.items() if name}
                 step = numbers.pop('step', None)
                 numbers.pop('epoch', None)
                 if step is not None:
-                    there = {key: value for key, value in numbers.items() if value is not None}
-                    by_step.setdefault(step, {'step': step}).update(there)
+                    logged = {key: value for key, value in numbers.items() if value is not None}
+                    by_step.setdefault(step, {'step': step}).update(logged)
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
     return [by_step[step] for step in sorted(by_step) if len(by_step[step]) > 1]
 
 
 def fold_and_stage(name: str) -> tuple[str, str]:
-    """Fold and stage of a curve.
+    """Return the fold and stage of a curve.
 
     >>> fold_and_stage('fold-2/classifier-ab12/template-cd34')
     ('2', 'template')
@@ -86,12 +86,12 @@ def fold_and_stage(name: str) -> tuple[str, str]:
 
 
 def draw_curves(curves: Curves) -> Any:
-    """Draw a panel per stage and quantity, a line per fold; nothing where there are no curves.
+    """Draw one panel per stage and quantity with one line per fold; None without curves.
 
     Returns
     -------
     matplotlib.figure.Figure or None
-        Losses on the training split thin, on the validation split with dots.
+        Thin lines for training losses, lines with dots for validation losses.
     """
     panels: dict[tuple[str, str], list[tuple[str, str, np.ndarray]]] = {}
     for name, rows in curves.items():
@@ -103,7 +103,7 @@ def draw_curves(curves: Curves) -> Any:
     if not panels:
         return None
     order = list(_TITLES)
-    keys = sorted(panels, key=lambda key: (_place(key[0], _STAGES), _place(key[1], order)))
+    keys = sorted(panels, key=lambda key: (_rank(key[0], _STAGES), _rank(key[1], order)))
     folds = sorted({fold for lines in panels.values() for fold, _, _ in lines})
     rows_of_panels = -(-len(keys) // 3)
     height = 2.45 * rows_of_panels + 0.35
@@ -117,8 +117,8 @@ def draw_curves(curves: Curves) -> Any:
     return figure
 
 
-def _place(name: str, order: Sequence[str]) -> int:
-    """Place of a name in an order; what is not in it comes last."""
+def _rank(name: str, order: Sequence[str]) -> int:
+    """Rank of a name in an order; other names come last."""
     return list(order).index(name) if name in order else len(order)
 
 
@@ -168,7 +168,7 @@ def _legend(figure: Any, folds: list[str], height: float) -> None:
 
 
 def style_axes(axes: Any) -> None:
-    """Light axes as in the other figures."""
+    """Apply the common style of axes."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.tick_params(labelsize=8.5)
     axes.grid(color='#e3e8ed', linewidth=0.8)
@@ -176,7 +176,7 @@ def style_axes(axes: Any) -> None:
 
 
 def _thin(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of neighbours where there are more points than can be seen."""
+    """Average neighbouring points if there are too many."""
     parts = np.array_split(points, min(len(points), _POINTS))
     means = np.array([part.mean(axis=0) for part in parts])
     return means[:, 0], means[:, 1]

@@ -1,4 +1,4 @@
-"""The model card: README.md of a trained bundle."""
+"""Model card: README.md of a trained bundle."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import BundleConfig, FoldConfig
 
-#: Warning of a card whose classifiers are not above chance.
+#: Warning for classifiers that are not above chance.
 NOT_WARRANTED = (
-    'These classifiers are not above chance: their maps explain nothing and must not be '
+    'These classifiers are not above chance. Their maps explain nothing and must not be '
     'interpreted.'
 )
-#: Value of a licence that the configuration does not name.
+#: Text for a model without a licence.
 NO_LICENSE = 'not stated'
 
 
 def model_card(config: BundleConfig) -> str:
-    """Write the model card of a bundle from its configuration.
-
-    Every number comes from the configuration; what is not in it is left out.
+    """Return the model card of a bundle; every number comes from its configuration.
 
     Parameters
     ----------
@@ -35,15 +33,15 @@ def model_card(config: BundleConfig) -> str:
     import jinja2
 
     from bids_interp.reports.common.sections import PAGE
-    from bids_interp.reports.training.sanity_text import sanity_words
+    from bids_interp.reports.training.sanity_text import sanity_summary
     from bids_interp.reports.training.training_text import (
-        confound_rows,
         left_out_text,
         limits_of,
         map_rows,
+        merit_rows,
         metric_rows,
-        model_facts,
-        verdict_of,
+        model_details,
+        verdict_text,
     )
 
     metrics = config.metrics
@@ -62,22 +60,22 @@ def model_card(config: BundleConfig) -> str:
         demonstration=config.demonstration,
         description=config.description or '',
         license=config.license or NO_LICENSE,
-        facts=model_facts(config),
-        verdict=verdict_of(metrics),
+        details=model_details(config),
+        verdict=verdict_text(metrics),
         warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
         rows=metric_rows(metrics),
-        confounds=confound_rows(metrics)[1:],
+        confounds=merit_rows(metrics)[1:],
         left_out=left_out_text(metrics),
         maps=map_rows(metrics.get('simulator') or metrics.get('maps')),
-        sanity=sanity_words(metrics),
-        folds=fold_rows(config.folds),
+        sanity=sanity_summary(metrics),
+        folds=fold_size_rows(config.folds),
         limits=limits_of(metrics),
         target=config.target,
     )
 
 
-def fold_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
-    """Images of the parts and test AUC of each fold, where the configuration has them."""
+def fold_size_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
+    """Return numbers of images and test AUC of each fold, if all folds have them."""
     names = {
         'n_train': 'training',
         'n_validation': 'validation',
@@ -97,10 +95,10 @@ def fold_rows(folds: Sequence[FoldConfig]) -> list[dict[str, str]]:
 
 
 def _one_line(value: Any) -> Any:
-    """No value may begin a new line, and with it a heading or a table."""
+    """Join lines, because a new line could start a heading or a table."""
     return ' '.join(value.split()) if isinstance(value, str) and '\n' in value else value
 
 
 def _cell(text: str) -> str:
-    """Text for a cell of a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     return str(text).replace('|', '\\|')

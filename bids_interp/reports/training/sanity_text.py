@@ -1,29 +1,29 @@
-"""The sanity checks of a training in words, for its report and the model card."""
+"""Sanity checks of a training as text, for its report and the model card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Verdicts on a map for a classifier that has unlearned everything.
-VANISHED, KEPT = 'vanished', 'still there'
+#: Verdicts on a map of a classifier that has learned nothing.
+VANISHED, KEPT = 'vanished', 'still present'
 
 
-def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checks were, what they found, and what follows.
+def sanity_summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checks, their results and the conclusion.
 
     Parameters
     ----------
     metrics : mapping
-        Of a training, with ``sanity`` of :func:`bids_interp.training.sanity.check_fold` where it
-        was asked for.
+        Metrics of a training; ``sanity``, of :func:`bids_interp.training.sanity.check_fold`, is
+        optional.
 
     Returns
     -------
     dict
-        ``rows`` (``check``, ``name``, ``value``, ``wanted``, ``verdict``), ``checked`` and ``kept``
-        (number of checks, and of those in which the map did not vanish), ``head`` and ``notes``;
-        empty where nothing was checked.
+        ``rows`` (``check``, ``name``, ``value``, ``expected``, ``verdict``), ``checked`` (number of
+        checks), ``kept`` (number of checks in which the map did not vanish), ``head`` and
+        ``notes``; empty without checks.
     """
     found = metrics.get('sanity')
     if not found:
@@ -36,7 +36,7 @@ def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
         rows.append(
             _destroyed('randomised', name, row['ncc'], limit)
             if is_last
-            else _shown('randomised', name, row['ncc'], 'on its way')
+            else _shown('randomised', name, row['ncc'], 'intermediate')
         )
     if 'permuted_labels' in found:
         name = 'Classifier trained with exchanged labels'
@@ -58,18 +58,18 @@ def sanity_words(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _destroyed(check: str, name: str, score: float, limit: float) -> dict[str, str]:
     verdict = VANISHED if abs(score) < limit else KEPT
-    wanted = f'between -{limit:g} and {limit:g}'
+    expected = f'between -{limit:g} and {limit:g}'
     row = {'check': check, 'name': name, 'value': f'{score:.2f}'}
-    return {**row, 'wanted': wanted, 'verdict': verdict}
+    return {**row, 'expected': expected, 'verdict': verdict}
 
 
-def _shown(check: str, name: str, score: float, wanted: str = 'near 1') -> dict[str, str]:
+def _shown(check: str, name: str, score: float, expected: str = 'near 1') -> dict[str, str]:
     row = {'check': check, 'name': name, 'value': f'{score:.2f}'}
-    return {**row, 'wanted': wanted, 'verdict': ''}
+    return {**row, 'expected': expected, 'verdict': ''}
 
 
 def _layers(count: int, of: int) -> str:
-    """Which layers are noise.
+    """Return a name for the layers that are noise.
 
     >>> _layers(1, 5), _layers(3, 5), _layers(5, 5)
     ('Last layer is noise', 'Last 3 of 5 layers are noise', 'All 5 layers are noise')
@@ -83,32 +83,32 @@ def _head(checked: int, kept: int) -> str:
     if not checked:
         return 'Nothing could be checked.'
     if not kept:
-        return 'The map vanishes with what the classifier has learned, as it should.'
+        return 'The map vanishes if the classifier has learned nothing, as it should.'
     return (
-        f'In {kept} of {checked} checks the map did not vanish: part of what it shows comes from '
-        'the images or the simulator, not from what the classifier has learned.'
+        f'In {kept} of {checked} checks the map did not vanish, so part of it comes from the '
+        'images or the simulator and not from what the classifier has learned.'
     )
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:
-    """How the checks were made, and what they cannot say."""
+    """Notes on the method of the checks and its limits."""
     notes = [
-        f'Only fold {found["fold"]} was checked. Each map is that of a simulator with one change '
-        f'for all subjects, trained alike for {found["steps"]} steps; numbers are correlations '
-        '(NCC) inside the brain with the map for the classifier of the fold. A map of opposite '
-        'sign counts as the same map.',
-        'One draw of noise and of labels each: a single number near the limit says little.',
+        f'Only fold {found["fold"]} was checked. Each map comes from a simulator with one change '
+        f'for all subjects, trained in the same way for {found["steps"]} steps. Numbers are '
+        'correlations (NCC) inside the brain with the map for the classifier of the fold. A map of '
+        'opposite sign counts as the same map.',
+        'Noise and labels were drawn once each: a single number near the limit says little.',
     ]
     if len(found['randomised']) > 1:
         notes.append(
-            'While some layers are left, so is some of what they have learned: only with noise in '
-            'all of them must the map have vanished.'
+            'Layers that are not replaced keep what they have learned, so the map must vanish only '
+            'with noise in all layers.'
         )
     if 'permuted_labels' in found:
         left = found['permuted_labels']['association']
         notes.append(
-            'Labels were exchanged within the parts of the fold, families kept together; their '
-            f'association with the true ones is {left:.2f} (0: none, 1: the same).'
+            'Labels were exchanged within the splits of the fold, keeping families together; their '
+            f'association with the true labels is {left:.2f} (0: none, 1: identical).'
         )
     names = {
         'randomised': 'Noise in the layers',
@@ -116,5 +116,5 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         'second_seed': 'Another seed',
     }
     for check, reason in found['left_out'].items():
-        notes.append(f'{names[check]}: not done, {reason}.')
+        notes.append(f'{names[check]}: skipped, {reason}.')
     return notes

@@ -1,4 +1,4 @@
-"""Pictures of the mean maps that a training leaves."""
+"""Figures of the mean maps of a training."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bids_interp.reports.common.volumes import load_volume
 from bids_interp.reports.group.group_map_figures import SPACING, draw_mosaic, template_behind
 
 TITLES = {
-    'inject': 'The pattern injected',
-    'remove': 'The pattern removed',
-    'audit': 'What moves this very classifier (audit)',
+    'inject': 'Pattern injected',
+    'remove': 'Pattern removed',
+    'audit': 'Weights of this classifier (audit)',
 }
 
 
 def draw_mean_maps(maps: Mapping[str, Path], space: str) -> list[dict[str, str]]:
-    """Draw mean log-Jacobian maps over the template, all on one colour scale.
+    """Draw mean log-Jacobian maps over the template with one colour scale.
 
     Parameters
     ----------
     maps : mapping of str to path
-        Name (``inject``, ``remove``, ``audit``) to the map on the model's grid.
+        Maps on the grid of the model by name (``inject``, ``remove``, ``audit``).
     space : str
         Name of the template.
 

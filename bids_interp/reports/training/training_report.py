@@ -1,4 +1,4 @@
-"""The report of a training: one file, nothing outside it, the verdict first."""
+"""Report of a training: a single self-contained HTML file that begins with the verdict."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bids_interp.constants import SIGN
 from bids_interp.evaluation.verdict import is_above_chance
 from bids_interp.reports.scan.summary import Caution
 from bids_interp.reports.training.learning_curves import Curves, read_curves
-from bids_interp.reports.training.sanity_text import sanity_words
+from bids_interp.reports.training.sanity_text import sanity_summary
 from bids_interp.reports.training.training_text import (
-    confound_rows,
     estimate_text,
     left_out_text,
     limits_of,
     map_rows,
+    merit_rows,
     metric_rows,
-    model_facts,
-    verdict_of,
+    model_details,
+    verdict_text,
 )
 from bids_interp.version import __version__
 
@@ -34,20 +34,20 @@ __all__ = ['read_curves', 'write_training_report']
 
 Rows = Sequence[Mapping[str, Any]]
 
-#: What the figure of the answers shows, and how it is read.
+#: Alternative text and caption of the figure of the predictions.
 _ANSWERS = {
     'binary': (
         'ROC, reliability and logits',
         'Left: ROC of each fold and their mean, weighted by pairs of images; its area is the AUC. '
-        'Middle: frequency of the positive class against its probability, in bins (dot size: '
-        'images; lines: one standard error). Right: logits divided by the temperature of their '
-        'fold. Dashed: chance, perfect calibration, threshold.',
+        'Middle: observed frequency of the positive class against its probability, in bins (dot '
+        'size: images; lines: one standard error). Right: logits divided by the temperature of '
+        'their fold. Dashed: chance, perfect calibration, threshold.',
     ),
     'multiclass': (
         'ROC of each class against the rest, and reliability',
-        'Left: mean of the folds, weighted by pairs of images. Right: how often the most probable '
-        'class is right, in bins (dot size: images; lines: one standard error). Dashed: chance, '
-        'perfect calibration.',
+        'Left: mean ROC of the folds, weighted by pairs of images. Right: share of correct '
+        'predictions against the probability of the predicted class, in bins (dot size: images; '
+        'lines: one standard error). Dashed: chance, perfect calibration.',
     ),
     'regression': ('Predicted values and errors', 'One dot per image. Dashed: no error.'),
 }
@@ -68,29 +68,29 @@ def write_training_report(
 ) -> Path:
     """Write the report of a training.
 
-    A figure that cannot be drawn is logged and said to be missing.
+    A figure that cannot be drawn is logged, and the page says that it is missing.
 
     Parameters
     ----------
     path : pathlib.Path
-        File to write, atomically.
+        Output file.
     config : BundleConfig
         Configuration of the bundle.
     metrics : mapping
-        Of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`.
+        Metrics of :func:`bids_interp.evaluation.classification.out_of_fold_metrics`.
     oof : sequence of mapping
         One row per image, of :func:`bids_interp.evaluation.out_of_fold.out_of_fold_rows`.
     curves : mapping of str to rows
-        Of :func:`read_curves`.
+        Curves of :func:`read_curves`.
     folds_table : sequence of mapping
-        One row per fold, any columns.
+        One row per fold with any columns.
     covariates, mask : mapping, optional
-        Of :func:`bids_interp.evaluation.confounds.covariate_metrics` and ``mask_metrics``; taken
-        from ``metrics`` where they are not given.
+        Metrics of :func:`bids_interp.evaluation.confounds.covariate_metrics` and ``mask_metrics``;
+        by default those in ``metrics``.
     maps : mapping, optional
-        Numbers of simulators and maps, however nested, such as ``split_half_ncc``.
+        Nested numbers of simulators and maps, such as ``split_half_ncc``.
     map_files : mapping of str to path, optional
-        Mean log-Jacobian maps to show, by their names.
+        Mean log-Jacobian maps to show, by name.
 
     Returns
     -------
@@ -101,16 +101,16 @@ def write_training_report(
     from bids_interp.reports.common.sections import PAGE
     from bids_interp.reports.scan.scan_report import html_environment
 
-    beside = {'covariates': covariates, 'mask': mask}
-    joint = {**metrics, **{key: value for key, value in beside.items() if value is not None}}
-    confounds = confound_rows(joint)
+    confound_metrics = {'covariates': covariates, 'mask': mask}
+    joint = {**metrics, **{k: v for k, v in confound_metrics.items() if v is not None}}
+    confounds = merit_rows(joint)
     style = ''.join((PAGE / name).read_text('utf-8') for name in ('style.css', 'training.css'))
     page = html_environment(PAGE).get_template('training.html.j2')
     content = page.render(
-        **_words(config, joint, confounds),
+        **_model_fields(config, joint, confounds),
         maps=map_rows(maps),
         mosaics=_mosaics(map_files or {}, config.template),
-        sanity=sanity_words(joint),
+        sanity=sanity_summary(joint),
         folds=_table(folds_table),
         answers=_table(oof),
         pictures=_pictures(config, joint, oof, curves, confounds),
@@ -121,16 +121,16 @@ def write_training_report(
     return write_bytes(Path(path), content.encode('utf-8'))
 
 
-def _words(
+def _model_fields(
     config: BundleConfig, metrics: Mapping[str, Any], confounds: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What the page says about the model, its numbers and their limits."""
+    """Fields of the page about the model, its metrics and their limits."""
     return {
         'name': config.name,
         'description': config.description or '',
         'demonstration': config.demonstration,
         'verdict': _verdict(metrics),
-        'facts': model_facts(config),
+        'details': model_details(config),
         'cautions': _cautions(metrics, confounds),
         'rows': metric_rows(metrics),
         'confusion': _confusion(metrics),
@@ -142,24 +142,28 @@ def _words(
 
 
 def _verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The first words of the verdict large, the rest below."""
-    sentence = verdict_of(metrics)
+    """Headline, rest and tone of the verdict."""
+    sentence = verdict_text(metrics)
     if not sentence:
-        return {'head': 'Not judged', 'rest': 'No out-of-fold metrics were kept.', 'tone': 'open'}
+        return {
+            'head': 'Not judged',
+            'rest': 'No out-of-fold metrics are available.',
+            'tone': 'open',
+        }
     head, _, rest = sentence.partition(': ')
     tone = {True: 'yes', False: 'no', None: 'open'}[is_above_chance(metrics)]
     return {'head': head, 'rest': rest[:1].upper() + rest[1:], 'tone': tone}
 
 
 def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> list[Caution]:
-    """What limits the reading of these numbers."""
-    told = []
+    """Limitations of these metrics."""
+    cautions = []
     if metrics.get('explanation_warranted') is False:
         text = (
-            'The classifiers are not above chance. Maps made with them explain nothing; reports of '
-            'subjects say so too.'
+            'The classifiers are not above chance. Their maps explain nothing, and the reports of '
+            'subjects say so.'
         )
-        told.append(Caution('chance', text))
+        cautions.append(Caution('chance', text))
     merit, chance = ('r', 0.0) if 'pearson_r' in metrics else ('AUC', 0.5)
     for row in confounds:
         low = row['estimate'].get('low')
@@ -168,7 +172,7 @@ def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> li
                 f'{row["name"]}: {merit} {row["text"]}. The classifiers may have learned this '
                 'rather than the target.'
             )
-            told.append(Caution(row['kind'], text))
+            cautions.append(Caution(row['kind'], text))
     counts = np.array(list((metrics.get('n_per_class') or {}).values()), dtype=float)
     brier = (metrics.get('brier') or {}).get('value')
     if brier is not None and counts.sum():
@@ -176,17 +180,17 @@ def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> li
         ignorant = float(1 - (shares**2).sum()) / (2 if len(counts) == 2 else 1)
         if brier >= ignorant:
             text = (
-                'Probabilities are no better than always saying how frequent each class is '
+                'Probabilities are no better than the frequencies of the classes '
                 f'(Brier score {brier:.2f} against {ignorant:.2f}).'
             )
-            told.append(Caution('brier', text))
+            cautions.append(Caution('brier', text))
     if left_out_text(metrics):
-        told.append(Caution('left-out', left_out_text(metrics)))
-    return told
+        cautions.append(Caution('left-out', left_out_text(metrics)))
+    return cautions
 
 
 def _confusion(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Counts with the shade of their share of the row; empty with two classes."""
+    """Counts, shaded by their share of the row; empty with two classes."""
     counts = metrics.get('confusion')
     if not counts:
         return {}
@@ -214,7 +218,7 @@ def _sites(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table(rows: Rows) -> dict[str, Any]:
-    """Headings, rows of text and which columns hold numbers; empty without rows."""
+    """Headings, cells and flags of numeric columns; empty without rows."""
     if not rows:
         return {}
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -237,13 +241,13 @@ def _is_number(text: str) -> bool:
 
 
 def _mosaics(map_files: Mapping[str, Path], space: str) -> list[dict[str, str]]:
-    """Addresses of the pictures of the mean maps; those that cannot be drawn are left out."""
+    """Data URIs of the mean maps; empty if they cannot be drawn."""
     from bids_interp.reports.training.training_map_figures import draw_mean_maps
 
     try:
         return draw_mean_maps(map_files, space)
     except Exception:
-        logging.getLogger('bids_interp.reports').exception('The maps are not shown.')
+        logging.getLogger('bids_interp.reports').exception('The mean maps could not be drawn.')
         return []
 
 
@@ -254,8 +258,8 @@ def _pictures(
     curves: Curves,
     confounds: list[dict[str, Any]],
 ) -> dict[str, str]:
-    """Addresses and words of the figures; empty addresses where there is nothing to draw."""
-    from bids_interp.reports.training.answer_figures import attempt, draw_confounds
+    """Data URIs and captions of the figures; an empty URI without data."""
+    from bids_interp.reports.training.answer_figures import draw_confounds, figure_uri
     from bids_interp.reports.training.learning_curves import draw_curves
 
     kind = metrics.get('kind', 'binary')
@@ -264,17 +268,17 @@ def _pictures(
     name += ', mean over classes, within folds' if kind == 'multiclass' else ' within folds'
     shown = {'answers': '', 'confounds': ''}
     if oof:
-        shown['answers'] = attempt(lambda: _draw_answers(kind, oof, metrics, label), 'answers')
+        shown['answers'] = figure_uri(lambda: _draw_answers(kind, oof, metrics, label), 'answers')
     if confounds:
         draw = partial(draw_confounds, confounds, chance, name)
-        shown['confounds'] = attempt(draw, 'confounds')
+        shown['confounds'] = figure_uri(draw, 'confounds')
     alt, caption = _ANSWERS[kind]
-    curve = attempt(lambda: draw_curves(curves), 'curves')
+    curve = figure_uri(lambda: draw_curves(curves), 'curves')
     return {**shown, 'curves': curve, 'answers_alt': alt, 'answers_caption': caption}
 
 
 def _draw_answers(kind: str, oof: Rows, metrics: Mapping[str, Any], label: str) -> Any:
-    """The figure of the out-of-fold answers that fits the kind of target."""
+    """Draw the out-of-fold predictions for the kind of target."""
     from bids_interp.reports.training.answer_figures import draw_answers, draw_classes, draw_numbers
 
     if kind == 'regression':

@@ -1,4 +1,4 @@
-"""Numbers of a trained model in words, for the training report and the model card."""
+"""Text about a trained model, for the training report and the model card."""
 
 from __future__ import annotations
 
@@ -14,32 +14,41 @@ if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import BundleConfig
     from bids_interp.models.target import Target
 
-#: Keys of the metrics that have an interval: name and meaning, in the order in which they are told.
+#: Metrics with an interval, in the order of the report: name and meaning.
 MEASURES = {
     'auc': (
         'AUC',
-        'chance that a positive image of a fold ranks above a negative one of the same fold; '
-        '0.5 is chance',
+        'probability that a positive image ranks above a negative image of the same fold; 0.5 is '
+        'chance',
     ),
-    'balanced_accuracy': ('Balanced accuracy', 'mean of the shares of each class that are right'),
-    'sensitivity': ('Sensitivity', 'share of the positive class that is called positive'),
-    'specificity': ('Specificity', 'share of the negative class that is called negative'),
-    'accuracy': ('Accuracy', 'share of all images that are right'),
+    'balanced_accuracy': ('Balanced accuracy', 'mean share of correct predictions over classes'),
+    'sensitivity': ('Sensitivity', 'share of the positive class that is predicted positive'),
+    'specificity': ('Specificity', 'share of the negative class that is predicted negative'),
+    'accuracy': ('Accuracy', 'share of correct predictions'),
     'brier': ('Brier score', 'squared error of the probabilities; 0 is best'),
-    'ece': ('Calibration error (ECE)', 'probability against frequency in equal-width bins'),
-    'pearson_r': ("Pearson's r", 'of predicted and true values, means of the folds taken away'),
-    'r2': ('R²', 'share of the variance that is predicted'),
+    'ece': (
+        'Calibration error (ECE)',
+        'probability against observed frequency in equal-width bins',
+    ),
+    'pearson_r': (
+        "Pearson's r",
+        'correlation of predicted and true values after removing the mean of each fold',
+    ),
+    'r2': ('R²', 'share of explained variance'),
     'mae': ('Mean absolute error', 'in units of the target'),
-    'mae_of_mean': ('The same, saying the mean', 'of always saying the mean of the other folds'),
+    'mae_of_mean': (
+        'Mean absolute error of the mean',
+        'error of predicting the mean of the other folds',
+    ),
 }
 
 _MAP_NAMES = {
     'split_half_ncc': 'Split-half agreement of the maps (NCC)',
-    'validity': 'Validity: answers turned at full dose',
-    'effectiveness': 'Shift of the logit / gap between the classes',
-    'group_ncc': 'Group map against the known truth (NCC)',
-    'subject_ncc': 'Single maps against the known truth (NCC)',
-    'group_sign_accuracy': 'Sign right where the truth is not zero',
+    'validity': 'Validity: share of predictions that flip at dose 1',
+    'effectiveness': 'Shift of the logit / class gap',
+    'group_ncc': 'Group map against the ground truth (NCC)',
+    'subject_ncc': 'Single maps against the ground truth (NCC)',
+    'group_sign_accuracy': 'Correct sign where the truth is not zero',
     'log_jacobian_range': 'Range of the log-Jacobian',
     'truth_range': 'Range of the truth',
     'audit_ncc': 'Audit map against anatomical map (NCC)',
@@ -51,31 +60,31 @@ _MAP_NAMES = {
 }
 
 _INTERVALS = (
-    'Intervals come from drawing families again. They do not hold what training again, on other '
-    'people or with another seed, would change.'
+    'Intervals are bootstrap intervals over families. They do not include the variability of '
+    'training on other subjects or with another seed.'
 )
 _PERMUTATION = (
-    'p is one-sided. Labels are exchanged within folds, families kept together; the models are not '
-    'trained again for each exchange, which is made up for by a spread that is wider by √2.'
+    'p is one-sided. Labels are exchanged within folds, keeping families together. The models are '
+    'not retrained for each permutation; to compensate, the null distribution is widened by √2.'
 )
 _ALWAYS = (
-    'Scanners, sites, ages and diseases other than those of the training data were not tried.',
-    'A classifier that is above chance may use covariates, the outline of the brain, the scanner '
-    'or image quality: maps show what it uses, not what causes a disease.',
-    'Single predictions are not for decisions about a person.',
+    'Scanners, sites, ages and diseases other than those of the training data were not tested.',
+    'A classifier above chance may use covariates, the outline of the brain, the scanner or image '
+    'quality. Maps show what it uses, not what causes a disease.',
+    'Do not use single predictions for decisions about a person.',
 )
 
 
 def limits_of(metrics: Mapping[str, Any]) -> list[str]:
-    """Sentences about what the numbers do not say."""
-    told = [_INTERVALS] if metric_rows(metrics) else []
+    """Return the limits of the metrics as sentences."""
+    limits = [_INTERVALS] if metric_rows(metrics) else []
     if 'permutation_p_fixed_models' in metrics:
-        told.append(_PERMUTATION)
-    return [*told, *_ALWAYS]
+        limits.append(_PERMUTATION)
+    return [*limits, *_ALWAYS]
 
 
 def estimate_text(estimate: Any, digits: int = 2) -> str:
-    """Value and interval in words.
+    """Return value and interval as text.
 
     >>> estimate_text({'value': 0.931, 'low': 0.85, 'high': 0.98})
     '0.93 (0.85 to 0.98)'
@@ -94,8 +103,8 @@ def estimate_text(estimate: Any, digits: int = 2) -> str:
     return f'{estimate:.{digits}f}' if isinstance(estimate, float) else 'n/a'
 
 
-def verdict_of(metrics: Mapping[str, Any]) -> str:
-    """The verdict that was kept with the metrics, or made of them; empty where there are none."""
+def verdict_text(metrics: Mapping[str, Any]) -> str:
+    """Return the verdict in the metrics, or derive it from them; empty without metrics."""
     if metrics.get('verdict'):
         return str(metrics['verdict'])
     merit = metrics.get('pearson_r' if metrics.get('kind') == 'regression' else 'auc')
@@ -105,7 +114,7 @@ def verdict_of(metrics: Mapping[str, Any]) -> str:
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows of key, name, value with interval, and meaning, of the metrics that are there."""
+    """Return key, name, value with interval, and meaning of each available metric."""
     rows = []
     for key, (name, meaning) in MEASURES.items():
         if metrics.get(key) is None:
@@ -113,7 +122,9 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
         if key == 'auc' and metrics.get('kind') == 'multiclass':
             name, meaning = 'AUC, mean over classes', 'each class against the rest, within folds'
         if key == 'ece' and 'ece_bins' in metrics:
-            meaning = f'probability against frequency in {metrics["ece_bins"]} equal-width bins'
+            meaning = (
+                f'probability against observed frequency in {metrics["ece_bins"]} equal-width bins'
+            )
         row = {'key': key, 'name': name, 'value': estimate_text(metrics[key])}
         rows.append({**row, 'meaning': meaning})
     for key, name in (('auc_per_class', 'AUC'), ('sensitivity_per_class', 'Sensitivity')):
@@ -127,13 +138,13 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def confound_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The classifier's figure of merit beside that of covariates and of the outline alone.
+def merit_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the performance of the classifier, of the covariates and of the outline alone.
 
     Parameters
     ----------
     metrics : mapping
-        Of the classifier, with ``covariates`` and ``mask`` where they were measured.
+        Metrics of the classifier; ``covariates`` and ``mask`` are optional.
 
     Returns
     -------
@@ -161,7 +172,7 @@ def confound_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def left_out_text(metrics: Mapping[str, Any]) -> str:
-    """Name the covariates that could not be used; empty where all could.
+    """Return a sentence with the unused covariates; empty if all were used.
 
     >>> left_out_text({'covariates': {'left_out': {'site': 'constant'}}})
     'Left out: site (constant).'
@@ -175,10 +186,10 @@ def left_out_text(metrics: Mapping[str, Any]) -> str:
 
 
 def map_rows(maps: Mapping[str, Any] | None, prefix: str = '') -> list[dict[str, str]]:
-    """Rows of name and value of the numbers of simulators and maps, however nested.
+    """Return name and value of all nested numbers of simulators and maps.
 
     >>> map_rows({'validity': {'inject': 0.96}, 'n_folded': 0})
-    [{'name': 'Validity: answers turned at full dose, injected', 'value': '0.96'},
+    [{'name': 'Validity: share of predictions that flip at dose 1, injected', 'value': '0.96'},
      {'name': 'Folded voxels', 'value': '0'}]
     """
     rows: list[dict[str, str]] = []
@@ -193,7 +204,7 @@ def map_rows(maps: Mapping[str, Any] | None, prefix: str = '') -> list[dict[str,
 
 
 def grid_text(grid: Grid) -> str:
-    """Size, spacing and space of a grid.
+    """Return size, spacing and space of a grid as text.
 
     >>> grid_text(Grid((4, 5, 6), np.diag([-4, 4, 4, 1]), 'MNI'))
     '4 x 5 x 6 voxels of 4 mm, MNI'
@@ -205,7 +216,7 @@ def grid_text(grid: Grid) -> str:
 
 
 def target_text(target: Target) -> str:
-    """Describe what is predicted.
+    """Return a description of the target.
 
     >>> from bids_interp.models.target import Target
     >>> target_text(Target('binary', 'group', ('hc', 'depr')))
@@ -222,7 +233,7 @@ def target_text(target: Target) -> str:
 
 
 def pairs_text(pairs: Any) -> str:
-    """Names with their values, or whatever it is, in one line.
+    """Return names and values, a list, or any value in one line.
 
     >>> pairs_text({'a': 3, 'b': 4}), pairs_text(['age', 'sex']), pairs_text('ds1')
     ('a 3, b 4', 'age, sex', 'ds1')
@@ -232,8 +243,8 @@ def pairs_text(pairs: Any) -> str:
     return ', '.join(map(str, pairs)) if isinstance(pairs, list | tuple) else str(pairs)
 
 
-def model_facts(config: BundleConfig) -> list[tuple[str, str]]:
-    """What was trained, on what and how; what the configuration does not tell is left out.
+def model_details(config: BundleConfig) -> list[tuple[str, str]]:
+    """Return a description of a model: data, networks and training, as far as configured.
 
     Parameters
     ----------

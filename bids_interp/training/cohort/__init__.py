@@ -1,1 +1,1 @@
-"""The labelled cohort that a model is trained on: images, folds, grid, storage."""
+"""Cohort of labelled images that a model is trained on, with its folds, grid and files."""

@@ -1,4 +1,4 @@
-"""Random transformations: what an explanation must not depend on."""
+"""Augmentation: random transformations that an explanation must not depend on."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from bids_interp.spatial.fields import voxel_coordinates
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths (standard deviations) of the random transformations.
+    """Strength (standard deviation) of each random transformation.
 
     Parameters
     ----------
     affine : float
-        Entries of the linear map around the identity.
+        Deviation of the entries of the linear map from the identity.
     shift_mm : float
         Translation.
     warp_mm : float
         Smooth displacement with knots ``knots_mm`` apart.
     knots_mm : float
-        Distance of the knots.
+        Distance between knots.
     gain, bias, noise : float
-        Global factor, smooth factor, and independent noise, in units of the image.
+        Global factor, smooth factor and independent noise, in units of the image.
     """
 
     affine: float = 0.02
@@ -38,8 +38,7 @@ class Augmentation:
     noise: float = 0.02
 
 
-#: For the classifier, and the weaker one inside the simulator's loss (METHOD: expectation
-#: over transformation).
+#: Augmentation of the classifier, and the weaker one in the simulator's loss.
 CLASSIFIER_AUGMENTATION = Augmentation()
 SIMULATOR_AUGMENTATION = Augmentation(
     affine=0.0, shift_mm=0.8, warp_mm=1.4, gain=0.0, bias=0.02, noise=0.03
@@ -48,18 +47,18 @@ SIMULATOR_AUGMENTATION = Augmentation(
 
 @dataclass(frozen=True)
 class Transformation:
-    """One draw for a batch, so that two images can get the same one."""
+    """Transformation drawn once for a batch, so that image and simulation share it."""
 
     displacement: torch.Tensor
     gain: torch.Tensor
     noise: torch.Tensor
 
     def take(self, part: slice) -> Transformation:
-        """Those of some images of the batch."""
+        """Select the transformations of some images of the batch."""
         return Transformation(self.displacement[part], self.gain[part], self.noise[part])
 
     def to(self, device: torch.device) -> Transformation:
-        """The same on a device."""
+        """Move the transformation to a device."""
         return Transformation(
             self.displacement.to(device), self.gain.to(device), self.noise.to(device)
         )
@@ -67,10 +66,10 @@ class Transformation:
     def apply(
         self, image: torch.Tensor, grid: Grid, then: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Transform (B, 1, X, Y, Z).
+        """Transform images (B, 1, X, Y, Z).
 
-        With a pull-back ``then`` (B, 3, X, Y, Z) in mm what it makes of the image is transformed,
-        in a single interpolation.
+        A pull-back ``then`` (B, 3, X, Y, Z) in mm is applied to the images first. Both steps share
+        one interpolation.
         """
         pull_back = self.displacement
         if then is not None:
@@ -88,7 +87,7 @@ def _smooth_noise(
     return F.interpolate(knots, size=grid.shape, mode='trilinear', align_corners=True)
 
 
-def draw(
+def draw_transformation(
     strength: Augmentation, batch: int, grid: Grid, generator: torch.Generator
 ) -> Transformation:
     """Draw a transformation for a batch on a grid."""

@@ -1,4 +1,4 @@
-"""A labelled cohort in memory, on the model's grid."""
+"""Cohort of labelled images in memory, on the grid of the model."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 
-#: How the key of a subject begins among the keys of an image.
+#: Prefix of the subject key among the keys of an image.
 _SUBJECT = 'subject:'
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Images, labels and who belongs together.
+    """Images with labels, families and identifying keys.
 
     Parameters
     ----------
     images : torch.Tensor
         (N, 1, X, Y, Z) classifier inputs.
     labels : numpy.ndarray
-        (N,) numbers of the classes, or values for a regression.
+        (N,) class indices, or values for a regression.
     families : numpy.ndarray
-        (N,) integers; images of one family (sessions of a subject, siblings, several warps of
-        one brain) stay on one side of every split.
+        (N,) integers. Images of one family (sessions of a subject, siblings, several warps of one
+        brain) stay on one side of every split.
     keys : tuple of tuple of str
-        For each image what identifies it, see
+        Keys that identify each image, see
         :func:`bids_interp.models.bundle.fingerprint.subject_keys`.
     grid : Grid
-        The model's grid.
+        Grid of the model.
     mask : numpy.ndarray
         Brain mask on the grid, (X, Y, Z) bool.
     preprocessing : Preprocessing
-        How the images were made.
+        Intensity preprocessing of the images.
     target : Target
-        What the labels say.
+        Meaning of the labels.
     names : tuple of str
-        Of the images, for tables and messages.
+        Image names for tables and messages.
     """
 
     images: torch.Tensor
@@ -60,32 +60,32 @@ class Cohort:
             raise TrainingError('A cohort needs as many labels, families and keys as images.')
         if tuple(self.images.shape[1:]) != (1, *self.grid.shape):
             raise TrainingError(
-                f'Images of {tuple(self.images.shape[1:])} do not lie on a grid of '
+                f'Images of shape {tuple(self.images.shape[1:])} do not fit the grid of shape '
                 f'{self.grid.shape}.'
             )
         values = np.unique(self.labels)
         if self.target.kind == 'regression':
             if len(values) < 2 or not np.isfinite(self.labels).all():
                 raise TrainingError(
-                    f'{self.target.label} is the same for all images, or is not a number.',
+                    f'{self.target.label} is constant or contains values that are not numbers.',
                     'Check the label column.',
                 )
         elif not np.array_equal(values, np.arange(len(self.target.classes))):
             missing = [c for i, c in enumerate(self.target.classes) if i not in values]
             raise TrainingError(
-                f'Every class is needed: no image is of {", ".join(missing) or "a known class"}.',
-                'Check the label column and the values named positive and negative.',
+                f'No image belongs to {", ".join(missing) or "an expected class"}.',
+                'Check the label column and the class names in the options.',
             )
 
     def standardised(self) -> np.ndarray:
-        """Labels of a regression in standard deviations, (N,)."""
+        """Return the labels (N,) of a regression, standardised."""
         return (self.labels - self.target.mean) / self.target.sd
 
     @property
     def participants(self) -> np.ndarray:
-        """(N,) integers, equal for images of one participant, in the order of the images.
+        """Participant index (N,) of each image, numbered in order of appearance.
 
-        Images without a key of their subject are of different ones.
+        An image without a subject key counts as a participant of its own.
         """
         codes: dict[str | int, int] = {}
         return np.array(

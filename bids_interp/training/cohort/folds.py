@@ -1,4 +1,4 @@
-"""Folds: families on one side, classes in proportion, validation nested in training."""
+"""Folds that keep families together and classes in proportion, with nested validation splits."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def make_folds(
     Parameters
     ----------
     labels : numpy.ndarray
-        (N,) classes; a regression's values cut into a few.
+        (N,) classes, or binned values of a regression.
     families : numpy.ndarray
-        (N,) groups that are never torn apart.
+        (N,) groups that are never divided.
     n_folds : int
         Number of folds, at least 2.
     seed : int
-        Of the shuffling.
+        Random seed of the shuffling.
     strata : sequence of numpy.ndarray
-        (N,) codes of what to keep in proportion besides the label, the most important first. The
-        last ones are given up as long as a combination has fewer families than there are folds.
+        (N,) codes of covariates to balance besides the label, the most important first. The last
+        ones are dropped while a combination has fewer families than there are folds.
     names : sequence of str, optional
-        Of the classes, for messages.
+        Class names for messages.
 
     Returns
     -------
     list of Fold
-        The test sets are a partition of all indices.
+        Folds whose test sets partition all indices.
 
     Raises
     ------
@@ -80,20 +80,20 @@ def make_folds(
 def check_families(
     labels: np.ndarray, families: np.ndarray, n_folds: int, names: Sequence[str] | None = None
 ) -> None:
-    """Refuse classes of too few families: one for each test split, two left beside it.
+    """Refuse classes with too few families: one per test split and two more for training.
 
     Raises
     ------
     TrainingError
-        Naming the class.
+        If a class has too few families; the message names it.
     """
     for value in np.unique(labels):
         available = len(np.unique(families[labels == value]))
         if available < n_folds or available - math.ceil(available / n_folds) < 2:
             name = str(value) if names is None else names[int(value)]
             raise TrainingError(
-                f'Class {name} has {available} families: too few for {n_folds} folds with '
-                'validation.',
+                f'Class {name} has {available} families, too few for {n_folds} folds with a '
+                'validation split.',
                 'Use fewer folds (--folds) or more subjects.',
             )
 
@@ -101,10 +101,10 @@ def check_families(
 def _split(
     labels: np.ndarray, families: np.ndarray, n_folds: int, seed: int, target: np.ndarray
 ) -> list[Fold]:
-    everybody = np.arange(len(labels))
+    indices = np.arange(len(labels))
     outer = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     folds = []
-    for rest, test in outer.split(everybody, target, families):
+    for rest, test in outer.split(indices, target, families):
         train, validation = _inner_split(labels[rest], target[rest], families[rest], n_folds, seed)
         folds.append(Fold(rest[train], rest[validation], test))
     return folds
@@ -113,7 +113,7 @@ def _split(
 def _inner_split(
     labels: np.ndarray, target: np.ndarray, families: np.ndarray, n_folds: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation split of what is not tested, every class on both sides."""
+    """Split the images outside the test set, with every class on both sides."""
     classes = np.unique(labels)
     scarcest = min(len(np.unique(families[labels == value])) for value in classes)
     parts = max(2, min(max(5, n_folds), scarcest))
@@ -122,14 +122,14 @@ def _inner_split(
             continue
         inner = StratifiedGroupKFold(parts, shuffle=True, random_state=seed + 1)
         with warnings.catch_warnings():
-            # Rare combinations of covariates may lie on one side; whole classes may not.
+            # Rare combinations of covariates may fall on one side, whole classes may not.
             warnings.filterwarnings('ignore', message='The least populated class')
             splits = list(inner.split(labels, code, families))
         for train, validation in splits:
             if all(len(np.unique(labels[part])) == len(classes) for part in (train, validation)):
                 return train, validation
     raise TrainingError(
-        'The families cannot be split so that every class is trained and validated in each fold.',
+        'The families cannot be split so that each fold trains and validates every class.',
         'Use fewer --folds or more subjects.',
     )
 
@@ -137,7 +137,7 @@ def _inner_split(
 def _joint(
     labels: np.ndarray, families: np.ndarray, strata: list[np.ndarray], n_folds: int
 ) -> np.ndarray:
-    """One code (N,) of label and strata, as many as there are enough families for."""
+    """Combine label and strata into one code (N,), dropping strata with too few families."""
     while True:
         code = np.asarray(labels).astype(str)
         for part in strata:

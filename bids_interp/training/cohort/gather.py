@@ -1,4 +1,4 @@
-"""From prepared inputs and a table to a cohort and its folds."""
+"""Cohort and folds, assembled from prepared inputs and a table of labels."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ import torch
 from bids_interp.models.target import Target
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold, make_folds
-from bids_interp.training.cohort.storage import load_context, load_input
+from bids_interp.training.cohort.storage import load_input, load_input_space
 
-#: A regression's values are cut into this many parts, to balance the folds by.
+#: Number of quantile bins of a regression target that are used to balance the folds.
 PARTS = 4
 
 
-def gather(inputs: Sequence[Path], context: Path, table: Mapping[str, Any]) -> Cohort:
-    """Read the inputs of all images.
+def gather_cohort(inputs: Sequence[Path], input_space: Path, table: Mapping[str, Any]) -> Cohort:
+    """Read the inputs of all images into a cohort.
 
     Parameters
     ----------
     inputs : sequence of pathlib.Path
-        Of :func:`bids_interp.training.cohort.storage.save_input`, in the order of the table.
-    context : pathlib.Path
-        Of :func:`bids_interp.training.cohort.storage.save_context`.
+        Files written by :func:`bids_interp.training.cohort.storage.save_input`, in the order of the
+        table.
+    input_space : pathlib.Path
+        File written by :func:`bids_interp.training.cohort.storage.save_input_space`.
     table : mapping
-        ``target`` (of :meth:`Target.to_dict`) and for each image ``names``, ``labels``,
-        ``families`` and ``keys``.
+        ``target`` (as written by :meth:`Target.to_dict`) and, for each image, ``names``,
+        ``labels``, ``families`` and ``keys``.
     """
-    grid, mask, preprocessing = load_context(context)
+    grid, mask, preprocessing = load_input_space(input_space)
     target = Target.from_dict(table['target'])
     labels = np.array(table['labels'], np.float64)
     _, families = np.unique(np.array(table['families'], str), return_inverse=True)
@@ -48,7 +49,7 @@ def gather(inputs: Sequence[Path], context: Path, table: Mapping[str, Any]) -> C
     )
 
 
-def split(cohort: Cohort, table: Mapping[str, Any], n_folds: int, seed: int) -> list[Fold]:
+def split_cohort(cohort: Cohort, table: Mapping[str, Any], n_folds: int, seed: int) -> list[Fold]:
     """Split a cohort into folds, balanced by the covariates of the table (``strata``)."""
     if cohort.target.kind != 'regression':
         labels, names = cohort.labels, cohort.target.classes

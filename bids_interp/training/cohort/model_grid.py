@@ -1,4 +1,4 @@
-"""The grid that a model lives on, and the room it leaves for brains."""
+"""Grid and brain mask of a model, derived from a template."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from scipy.ndimage import binary_dilation
 from bids_interp.errors import UsageError
 from bids_interp.spatial import Grid, resample
 
-#: Free room around the template's brain, for brains that are larger than it.
+#: Margin around the template's brain, for larger brains.
 MARGIN_MM = 8.0
-#: Sizes are multiples of this: every stage of the networks halves them.
+#: Divisor of the grid sizes, because the stages of the networks halve them.
 MULTIPLE = 4
-#: Voxels that hold at least this share of brain belong to the mask, before it is widened.
+#: Smallest share of brain in a voxel of the mask, before the mask is dilated.
 SHARE = 0.3
 
 
 def model_grid(
     template: nib.Nifti1Image, space: str, spacing_mm: float, cube: int = 0
 ) -> tuple[Grid, np.ndarray]:
-    """Grid around the brain of a template, and the mask of where brains may be.
+    """Make a grid around the brain of a template, and the mask in which brains may lie.
 
     Parameters
     ----------
     template : nibabel.Nifti1Image
-        Brain, 0 outside.
+        Brain image, 0 outside.
     space : str
         Name of the template.
     spacing_mm : float
         Isotropic voxel size.
     cube : int
-        Voxels along each axis; 0 for as many as the brain and a margin need.
+        Voxels along each axis. With 0, the grid fits the brain and a margin.
 
     Returns
     -------
     grid : Grid
         RAS+, centred on the brain.
     mask : numpy.ndarray
-        (X, Y, Z) bool: the template's brain, widened by one voxel.
+        (X, Y, Z) bool, the template's brain dilated by one voxel.
 
     Raises
     ------
     UsageError
-        If the cube does not hold the brain.
+        If the brain does not fit into the cube.
     """
     data = np.asarray(template.dataobj)
     fine = Grid.from_image(template, space)
@@ -65,11 +65,11 @@ def model_grid(
     affine = np.diag([spacing_mm] * 3 + [1.0])
     affine[:3, 3] = (low + high) / 2 - spacing_mm * (shape - 1) / 2
     grid = Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, space)
-    return grid, mask_on(template, grid)
+    return grid, template_mask(template, grid)
 
 
-def mask_on(template: nib.Nifti1Image, grid: Grid) -> np.ndarray:
-    """Brain of a template on a grid, widened by one voxel, (X, Y, Z) bool."""
+def template_mask(template: nib.Nifti1Image, grid: Grid) -> np.ndarray:
+    """Resample the brain of a template to a grid and dilate it by one voxel, (X, Y, Z) bool."""
     brain = torch.from_numpy((np.asarray(template.dataobj) > 0).astype(np.float32))[None, None]
     share = resample(brain, Grid.from_image(template), grid, antialias=True)[0, 0].numpy()
     return binary_dilation(share > SHARE)

@@ -1,4 +1,4 @@
-"""What is handed on between the steps of a training, as safetensors and JSON; never pickled."""
+"""Storage of the intermediate results of a training, as safetensors with JSON; never pickled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bids_interp.spatial import Grid
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldResult
-from bids_interp.training.sanity import Sanity
+from bids_interp.training.sanity import Sanity, SanityMetrics
 
 _FACTS = 'facts'
 
@@ -129,32 +129,35 @@ def load_result(path: Path) -> FoldResult:
 
 
 def save_sanity(path: Path, sanity: Sanity) -> None:
-    """Write the checks of a fold to a ``.safetensors`` file."""
+    """Write the sanity checks of a fold to a ``.safetensors`` file."""
     maps = {name: torch.from_numpy(value) for name, value in sanity.maps.items()}
-    _save(path, maps, sanity.metrics)
+    _save(path, maps, to_plain(sanity.metrics))
 
 
 def load_sanity(path: Path) -> Sanity:
     """Read what :func:`save_sanity` wrote."""
     tensors, metrics = _load(path)
-    return Sanity(metrics, {name: value.numpy() for name, value in tensors.items()})
+    maps = {name: value.numpy() for name, value in tensors.items()}
+    return Sanity(from_plain(SanityMetrics, metrics), maps)
 
 
-def save_context(path: Path, grid: Grid, mask: np.ndarray, preprocessing: Preprocessing) -> None:
-    """Write what every input of a model has in common to a ``.safetensors`` file."""
+def save_input_space(
+    path: Path, grid: Grid, mask: np.ndarray, preprocessing: Preprocessing
+) -> None:
+    """Write the grid, mask and preprocessing of all inputs of a model to ``.safetensors``."""
     facts = {'grid': grid.to_dict(), 'preprocessing': preprocessing.to_dict()}
     _save(path, {'mask': torch.from_numpy(mask.astype(np.uint8))}, facts)
 
 
-def load_context(path: Path) -> tuple[Grid, np.ndarray, Preprocessing]:
-    """Read what :func:`save_context` wrote."""
+def load_input_space(path: Path) -> tuple[Grid, np.ndarray, Preprocessing]:
+    """Read what :func:`save_input_space` wrote."""
     tensors, facts = _load(path)
     mask = tensors['mask'].numpy().astype(bool)
     return Grid.from_dict(facts['grid']), mask, Preprocessing(**facts['preprocessing'])
 
 
 def save_input(path: Path, image: torch.Tensor) -> None:
-    """Write one input (1, 1, X, Y, Z) to a ``.safetensors`` file; it appears when it is whole."""
+    """Write one input (1, 1, X, Y, Z) to a ``.safetensors`` file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{os.getpid()}-{path.name}')
     _save(partial, {'image': image}, {})

@@ -1,1 +1,1 @@
-"""The training loop, which a killed run resumes: Lightning with checkpoints and fixed draws."""
+"""Training loop on Lightning that resumes killed runs from checkpoints, with the same draws."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole, and from which a training goes on at the right place."""
+"""Checkpoints that are always complete and resume a training at the right step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lightning.pytorch.callbacks import Callback
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that appear under their name only when they are whole."""
+    """Checkpoint writer that replaces a file only when the new one is complete."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write beside the old checkpoint, then take its place."""
+        """Write a temporary file, then replace the old checkpoint."""
         partial = f'{path}.{os.getpid()}.partial'
         try:
             super().save_checkpoint(checkpoint, partial, storage_options)
@@ -28,10 +28,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class WholeSteps(Callback):
-    """Go on at the first pass of a step, also where a checkpoint was made in fewer passes."""
+    """Resume at the first pass of a step, even if a checkpoint was made with fewer passes."""
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Count the passes of the steps that are done as they would be now."""
+        """Convert the completed steps to the current number of passes."""
         count = checkpoint['loops']['fit_loop']['epoch_loop.batch_progress']['current']
         change = checkpoint['global_step'] * trainer.accumulate_grad_batches - count['ready']
         for name in count:
@@ -39,20 +39,20 @@ class WholeSteps(Callback):
 
 
 class FinalCheckpoint(Callback):
-    """Keep the end too, whose step is mostly none of those at which checkpoints are made.
+    """Save the final state, which regular checkpoints usually miss.
 
-    Processes that share a batch hand their result over in it, and a run that is killed later does
-    not do the last steps again.
+    Processes that share a batch return their result through this file, and a run that is killed
+    later does not repeat the last steps.
 
     Parameters
     ----------
     path : pathlib.Path
-        File of the last checkpoint.
+        Last checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Write it."""
+        """Write the checkpoint."""
         trainer.save_checkpoint(self.path)

@@ -1,4 +1,4 @@
-"""Lines that say how far a training is."""
+"""Progress lines of the training of a fold."""
 
 from __future__ import annotations
 
@@ -8,51 +8,52 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-#: How often a training says where it is.
+#: Seconds between progress lines.
 REPORT_SECONDS = 60.0
 
 
 class ProgressLines(Callback):
-    """Say now and then which step it is and when the training will end.
+    """Report the current step and the remaining time at regular intervals.
 
-    Lines, not a bar: several folds train at once, and logs of batch systems are read later.
+    Lines are used instead of a bar, because several folds train at once and the logs of batch
+    systems are read later.
 
     Parameters
     ----------
     name : str
-        What is trained.
-    tell : callable
-        Takes a line of text.
+        Name of the training.
+    report : callable
+        Function that takes a line of text.
     """
 
-    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
-        self.name, self.tell = name, tell
-        self.began, self.told, self.first = 0.0, 0.0, 0
+    def __init__(self, name: str, report: Callable[[str], None]) -> None:
+        self.name, self.report = name, report
+        self.began, self.reported, self.first = 0.0, 0.0, 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock."""
-        self.began = self.told = time.monotonic()
+        self.began = self.reported = time.monotonic()
         self.first = pl_module.global_step
-        how = 'goes on at' if self.first else 'starts with'
-        self.tell(f'{self.name}: {how} step {self.first} of {pl_module.max_steps}')
+        verb = 'resumes at' if self.first else 'starts at'
+        self.report(f'{self.name}: {verb} step {self.first} of {pl_module.max_steps}')
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
-        """Say where it is, once a minute."""
+        """Report the progress once a minute."""
         now, step = time.monotonic(), pl_module.global_step
-        if now - self.told < REPORT_SECONDS or step == self.first:
+        if now - self.reported < REPORT_SECONDS or step == self.first:
             return
-        self.told = now
+        self.reported = now
         left = (now - self.began) / (step - self.first) * (pl_module.max_steps - step)
         loss = trainer.callback_metrics.get('loss', trainer.callback_metrics.get('hinge'))
         shown = '' if loss is None else f', loss {float(loss):.3f}'
-        self.tell(
+        self.report(
             f'{self.name}: step {step} of {pl_module.max_steps}{shown}, '
-            f'about {_duration(left)} to go'
+            f'about {_duration(left)} left'
         )
 
 
 def _duration(seconds: float) -> str:
-    """Seconds in words.
+    """Format a number of seconds as minutes or hours.
 
     Examples
     --------

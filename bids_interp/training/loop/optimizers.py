@@ -1,4 +1,4 @@
-"""Optimisers that PyTorch does not have."""
+"""Optimizer with a shared second moment, which PyTorch lacks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 class SharedAdam(torch.optim.Optimizer):
     """Adam with one second moment for each tensor.
 
-    Adam divides every entry of a gradient by its own size, so that a velocity field moves as much
-    where the classifier looks at as where it does not. One divisor for all entries keeps the
-    pattern of the gradient.
+    Adam divides every entry of a gradient by its own magnitude, so that a velocity field changes
+    as much in voxels that the classifier ignores as in others. One divisor for all entries keeps
+    the pattern of the gradient.
 
     Parameters
     ----------
     params : iterable
-        Tensors to move, or groups of them.
+        Tensors to update, or groups of them.
     lr : float
-        Root mean square of a step of a tensor whose gradient stays the same.
+        Learning rate: root mean square of the step if the gradient stays constant.
     betas : tuple of float
         Decay of the mean gradient and of its mean square.
 
@@ -36,7 +36,7 @@ class SharedAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move every tensor by one step."""
+        """Update every tensor by one step."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -44,10 +44,10 @@ class SharedAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group['params']:
                 if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group['lr'], *group['betas'])
+                    self._update(parameter, parameter.grad, group['lr'], *group['betas'])
         return loss
 
-    def _move(
+    def _update(
         self,
         parameter: torch.Tensor,
         gradient: torch.Tensor,

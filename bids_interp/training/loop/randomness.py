@@ -1,4 +1,4 @@
-"""Randomness that a resumed training repeats: every draw is a function of (seed, stage, step)."""
+"""Randomness that a resumed training repeats: each draw depends on (seed, stage, step) alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from anything that can be written down.
+    """Derive a 63-bit seed from the representation of any values.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def derived_seed(*parts: object) -> int:
 
 
 def step_generators(*parts: object) -> tuple[np.random.Generator, torch.Generator]:
-    """Generators for one training step; also seeds torch's own, which dropout draws from."""
+    """Return generators for one training step and seed torch's own, which dropout uses."""
     seed = derived_seed(*parts)
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)

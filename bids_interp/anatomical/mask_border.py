@@ -1,4 +1,4 @@
-"""Fit the border of a warped template mask to the tissue that is really there."""
+"""Mask border: a warped template mask fitted to the tissue of the image."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_interp.anatomical.stripped import foreground_mask
+from bids_interp.anatomical.brain_masks import foreground_mask
 
-LOCAL_MM = 15.0  # how far white matter speaks for the brightness around it
-DEEP_MM = 6.0  # inside of here there is no skull even if the warped mask is some mm off
-DARKEST, BRIGHTEST = 1.0, 2.2  # beyond the means of grey and white matter, in their distance
+LOCAL_MM = 15.0  # range over which white matter determines the local brightness
+DEEP_MM = 6.0  # deeper than this there is no skull, even if the warped mask is some mm off
+# Limits beyond the means of grey and white matter, in units of their difference.
+DARKEST, BRIGHTEST = 1.0, 2.2
 
 
 @dataclass(frozen=True)
 class MaskSettings:
-    """Distances in mm.
+    """Distances of the fit in mm.
 
     Attributes
     ----------
     reach : float
-        How far outside of the warped mask tissue may still be brain.
+        Largest distance of brain tissue outside the warped mask.
     core : float
-        This deep inside of the warped mask everything is brain.
+        Depth inside the warped mask from which everything is brain.
     neck : float
-        Bridges to other tissue that are thinner than twice this are cut.
+        Half the width of the bridges to other tissue that are cut.
     close : float
-        Sulci up to twice this wide belong to the mask.
+        Half the width of the sulci that belong to the mask.
     """
 
     reach: float
@@ -38,12 +39,12 @@ class MaskSettings:
 
     @classmethod
     def tight(cls) -> MaskSettings:
-        """For a warped mask that fits well."""
+        """Return the settings for a warped mask that fits well."""
         return cls(reach=3.0, core=12.0, neck=2.0, close=5.0)
 
     @classmethod
     def loose(cls) -> MaskSettings:
-        """For a warped mask that may be several millimetres off."""
+        """Return the settings for a warped mask that may be several millimetres off."""
         return cls(reach=5.0, core=20.0, neck=2.0, close=5.0)
 
 
@@ -62,7 +63,7 @@ def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> n
     Returns
     -------
     ndarray of bool (X, Y, Z)
-        One connected part without holes.
+        One connected component without holes.
     """
     spacing = nib.affines.voxel_sizes(img.affine)
     inside = foreground_mask(prior > 0.5)
@@ -77,7 +78,7 @@ def refine(img: nib.Nifti1Image, prior: np.ndarray, settings: MaskSettings) -> n
     first = _fitted(smooth, signed, signed, spacing, settings)
     if not first.any():
         return out
-    # Once more with the brightness in the mask that was found: how wide the warped mask was must
+    # Repeat with the brightness inside the fitted mask, so that the width of the warped mask does
     # not decide what counts as tissue.
     out[box] = _fitted(smooth, signed, _distance(first, spacing), spacing, settings)
     return out
@@ -109,7 +110,7 @@ def _fitted(
     low, high = tissue_range(even, depth > DEEP_MM)
     tissue = (even > low) & (even < high) & (signed > -settings.reach)
     core = signed > settings.core
-    # Opening that keeps what hangs together with the core.
+    # Opening that keeps everything connected to the core.
     eroded = _distance(tissue | core, spacing) > settings.neck
     labels, _ = ndimage.label(eroded | core)
     kept = np.isin(labels, np.setdiff1d(labels[core], [0]))
@@ -128,37 +129,37 @@ def even_brightness(data: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -
     data : ndarray (X, Y, Z)
         Image.
     inside : ndarray of bool (X, Y, Z)
-        Surely brain.
+        Voxels that are certainly brain.
     spacing : ndarray (3,)
         Voxel size, mm.
 
     Returns
     -------
     ndarray (X, Y, Z)
-        White matter is about 1.
+        Image in which white matter is about 1.
     """
     _, grey, white = _three_means(data[inside])
     weight = (inside & (data > 0.5 * (grey + white)) & (data < 1.3 * white)).astype(np.float32)
     sigma = LOCAL_MM / spacing
-    # The small constant leads to the global mean where no white matter is near.
+    # The small constant gives the global mean far from any white matter.
     total = ndimage.gaussian_filter(data * weight, sigma) + 1e-3 * white
     local = total / (ndimage.gaussian_filter(weight, sigma) + 1e-3)
     return data / np.clip(local, 0.6 * white, 1.6 * white)
 
 
 def tissue_range(data: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
-    """Return the brightness of the darkest grey matter and above that of the whitest white matter.
+    """Return the lowest brightness of grey matter and the highest of white matter.
 
-    From the means of three classes (k-means as ``Kmeans[3]`` of Atropos) deep inside the warped
-    mask. The mean of the darkest class depends on how wide the ventricles and sulci are; those of
-    grey and white matter do not, so the bounds are taken from these.
+    Both follow from the means of three classes (k-means as ``Kmeans[3]`` of Atropos) deep inside
+    the warped mask. Only the classes of grey and white matter are used, because the mean of the
+    darkest class depends on the width of the ventricles and sulci.
     """
     _, grey, white = _three_means(data[inside])
     return float(grey - DARKEST * (white - grey)), float(white + BRIGHTEST * (white - grey))
 
 
 def _three_means(values: np.ndarray) -> np.ndarray:
-    """Means of three classes (CSF, grey, white) by k-means on the histogram."""
+    """Return the means of three classes (CSF, grey, white) by k-means on the histogram."""
     low, high = np.percentile(values, (0.5, 99.5))
     counts, edges = np.histogram(np.clip(values, low, high), bins=256)
     centres = 0.5 * (edges[1:] + edges[:-1])
@@ -180,7 +181,7 @@ def _three_means(values: np.ndarray) -> np.ndarray:
 
 
 def _distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Distance of each voxel in the mask to the nearest outside of it, mm; 0 outside."""
+    """Return the distance of each voxel to the nearest one outside the mask, mm; 0 outside."""
     return ndimage.distance_transform_edt(mask, sampling=spacing).astype(np.float32)
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.conform import conform
-from bids_interp.anatomical.prepare import NOT_BACKGROUND, BrainOptions, prepare_brain
-from bids_interp.anatomical.refine import MaskSettings, refine
+from bids_interp.anatomical.mask_border import MaskSettings, refine
+from bids_interp.anatomical.prepared_brain import NOT_BACKGROUND, BrainOptions, prepare_brain
 from bids_interp.errors import ImageError
 from helpers import shapes
 
@@ -39,7 +39,9 @@ def dice(first, second):
 @pytest.fixture(autouse=True)
 def without_n4(monkeypatch):
     """N4 has its own test, which calls it by its own name."""
-    monkeypatch.setattr('bids_interp.anatomical.prepare.correct_bias', lambda img, **options: img)
+    monkeypatch.setattr(
+        'bids_interp.anatomical.prepared_brain.correct_bias', lambda img, **options: img
+    )
 
 
 @pytest.mark.parametrize('skull_strip', ['auto', 'skip'])
@@ -95,7 +97,7 @@ def test_a_preprocessed_image_is_not_corrected_again(head, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError('N4 was run on a preprocessed image')
 
-    monkeypatch.setattr('bids_interp.anatomical.prepare.correct_bias', refuse)
+    monkeypatch.setattr('bids_interp.anatomical.prepared_brain.correct_bias', refuse)
     prepared = prepare_brain(as_brain(head), BrainOptions(), corrected=True)
     assert 'BiasCorrection' not in prepared.facts
 

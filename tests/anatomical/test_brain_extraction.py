@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical import brain
+from bids_interp.anatomical import brain_extraction
 from bids_interp.errors import ImageError
 
 TEMPLATE = SimpleNamespace(head=None, mask=None, name='MNI', source='synthetic')
@@ -17,9 +17,11 @@ TEMPLATE = SimpleNamespace(head=None, mask=None, name='MNI', source='synthetic')
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> nib.Nifti1Image:
     """A head of 8 litres at 2 mm; no registration is run."""
-    monkeypatch.setattr(brain, 'ants_tools', SimpleNamespace(load_ants=lambda threads: None))
-    monkeypatch.setattr(brain, 'Scene', SimpleNamespace(of=lambda *given: None))
-    monkeypatch.setattr(brain, '_prior', lambda *given: None)
+    monkeypatch.setattr(
+        brain_extraction, 'ants_tools', SimpleNamespace(load_ants=lambda threads: None)
+    )
+    monkeypatch.setattr(brain_extraction, 'Scene', SimpleNamespace(from_images=lambda *given: None))
+    monkeypatch.setattr(brain_extraction, '_prior', lambda *given: None)
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     return nib.Nifti1Image(np.ones((100, 100, 100), np.float32), affine)
 
@@ -30,12 +32,12 @@ def test_the_volume_of_the_mask_decides(
 ) -> None:
     mask = np.zeros(head.shape, bool)
     mask[:slices] = True
-    monkeypatch.setattr(brain, 'refine', lambda *given: mask)
+    monkeypatch.setattr(brain_extraction, 'refine', lambda *given: mask)
     if litres is None:
         with pytest.raises(ImageError):
-            brain.extract_brain(head, TEMPLATE)
+            brain_extraction.extract_brain(head, TEMPLATE)
     else:
-        found = brain.extract_brain(head, TEMPLATE)
+        found = brain_extraction.extract_brain(head, TEMPLATE)
         assert found.litres == pytest.approx(litres)
         assert np.array_equal(np.asarray(found.mask.dataobj) > 0, mask)
 
@@ -46,6 +48,6 @@ def test_a_registration_that_fails_is_an_image_error(
     def fail(*given: object) -> None:
         raise RuntimeError('no overlap')
 
-    monkeypatch.setattr(brain, '_prior', fail)
+    monkeypatch.setattr(brain_extraction, '_prior', fail)
     with pytest.raises(ImageError):
-        brain.extract_brain(head, TEMPLATE)
+        brain_extraction.extract_brain(head, TEMPLATE)

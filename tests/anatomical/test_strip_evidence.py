@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical.stripped import stripped_evidence
+from bids_interp.anatomical.strip_evidence import stripped_evidence
 
 
 def noisy(img, sd):

@@ -1,4 +1,4 @@
-"""From a conformed image to a bias-corrected head with a brain mask, by whatever way applies."""
+"""Prepared brain: a bias-corrected image with a brain mask, extracted, given or derived."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.bias import correct_bias
-from bids_interp.anatomical.brain import BRAIN_LITRES, extract_brain
-from bids_interp.anatomical.conform import make_image
-from bids_interp.anatomical.stripped import foreground_mask, stripped_evidence
-from bids_interp.anatomical.templates import brain_mask_of, strip_template
+from bids_interp.anatomical.brain_extraction import BRAIN_LITRES, extract_brain
+from bids_interp.anatomical.brain_masks import brain_mask_of, foreground_mask, volume_litres
+from bids_interp.anatomical.strip_evidence import stripped_evidence
+from bids_interp.anatomical.templates import strip_template
 from bids_interp.errors import ImageError
+from bids_interp.nifti import image_like
 
-#: Source of the mask, in the sidecar, of a brain that was extracted before.
+#: Origin of the mask of a skull-stripped input, as written to the sidecar.
 NOT_BACKGROUND = 'voxels that are not background'
 
 
 @dataclass(frozen=True)
 class BrainOptions:
-    """How the brain is found.
+    """Options of the brain extraction.
 
     Attributes
     ----------
     skull_strip : {'auto', 'force', 'skip'}
-        Look whether the brain was extracted before; always extract; take the image as extracted.
+        Extract unless the image is skull-stripped; always extract; never extract.
     template : str, optional
         TemplateFlow name of the whole-head template.
     offline : bool
-        Never ask the network for a template.
+        Never download a template.
     threads, seed : int
         Threads and seed of ANTs.
     fast : bool
-        Trade accuracy for time.
+        Lower accuracy in less time.
     """
 
     skull_strip: str = 'auto'
@@ -52,19 +53,19 @@ class PreparedBrain:
     Attributes
     ----------
     image, mask, brain : Nifti1Image
-        On the grid of the conformed image; ``brain`` is the image within the mask, 0 outside and
-        not negative.
+        Images on the grid of the conformed image; ``brain`` is the image within the mask, 0 outside
+        and not negative.
     stripped_input : bool
-        Whether the image came without its skull.
+        The input was skull-stripped.
     facts : dict
-        How the mask was made, for the sidecar.
+        Origin of the mask, for the sidecar.
     """
 
     image: nib.Nifti1Image
     mask: nib.Nifti1Image
     brain: nib.Nifti1Image
     stripped_input: bool
-    facts: dict
+    facts: dict[str, str | float]
 
 
 def prepare_brain(
@@ -82,23 +83,23 @@ def prepare_brain(
     img : Nifti1Image
         Conformed T1w image.
     options : BrainOptions
-        How.
+        Options of the extraction.
     given_mask : Path, optional
         Brain mask of another tool on the same grid; used unless extraction is forced.
     corrected : bool
-        The image was bias-corrected before: N4 is left out.
+        The image is already bias-corrected, so N4 is skipped.
     name : str
         File name for messages.
 
     Raises
     ------
     ImageError
-        If there is no brain, or the given mask does not fit.
+        If no brain is found, or the given mask does not fit.
     """
     stripped = options.skull_strip == 'skip'
     if options.skull_strip == 'auto':
         stripped = stripped_evidence(img).stripped
-    facts: dict = {}
+    facts: dict[str, str | float] = {}
     mask: nib.Nifti1Image | None = None
     if given_mask is not None and options.skull_strip != 'force':
         mask, facts['BrainMask'] = load_mask(given_mask, img), 'given'
@@ -126,47 +127,46 @@ def prepare_brain(
     facts['BrainVolumeLitres'] = round(volume_litres(mask), 4)
     inside = np.asarray(mask.dataobj) > 0.5
     data = np.clip(np.asarray(img.dataobj, dtype=np.float32), 0, None) * inside
-    brain = make_image(data.astype(np.float32), img.affine, int(img.header['sform_code']))
+    brain = image_like(data, img)
     return PreparedBrain(img, mask, brain, stripped, facts)
 
 
 def nonzero_mask(img: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
-    """Return the mask of an extracted brain: what is not background, holes and sulci closed.
+    """Return the foreground mask of a skull-stripped brain, with holes and sulci closed.
 
     Raises
     ------
     ImageError
-        If that is no brain by its volume.
+        If its volume is not that of a brain.
     """
     data = np.asarray(img.dataobj, dtype=np.float32)
     border = np.concatenate([np.take(data, (0, -1), axis=a).ravel() for a in range(3)])
     background = float(np.median(border))
     bright = float(np.percentile(data, 99)) - background
     brain = np.where(np.abs(data - background) > 0.005 * abs(bright), 1, 0).astype(np.float32)
-    mask = brain_mask_of(make_image(brain, img.affine, int(img.header['sform_code'])))
+    mask = brain_mask_of(image_like(brain, img))
     litres = volume_litres(mask)
     if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
         raise ImageError(
-            f'{name} is to be taken as skull-stripped, but what is not background in it has '
-            f'{litres:.2f} litres.',
+            f'{name} was treated as skull-stripped, but its foreground has {litres:.2f} litres.',
             'Use --skull-strip-t1w auto or force.',
         )
     return mask
 
 
 def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Load a brain mask of another tool and check that it lies on the image's grid.
+    """Load a brain mask of another tool and check that it is on the image's grid.
 
     Raises
     ------
     ImageError
-        If it cannot be read, is empty or lies on another grid.
+        If it cannot be read, is empty or is on another grid.
     """
-    advice = 'Give the mask that belongs to this image, or leave out --derivatives.'
+    advice = 'Provide the mask of this image, or omit --derivatives.'
     try:
         mask = nib.as_closest_canonical(nib.load(path))
         data = np.asarray(mask.dataobj)
-    except Exception as error:  # nibabel, zlib and the system each have their own
+    except Exception as error:  # nibabel, zlib and the system raise different ones
         raise ImageError(f'The brain mask {path} cannot be read: {error}.', advice) from error
     if mask.shape[:3] != img.shape or not np.allclose(mask.affine, img.affine, atol=1e-2):
         raise ImageError(
@@ -175,14 +175,10 @@ def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
             advice,
         )
     inside = foreground_mask(data.reshape(img.shape) > 0.5)
-    out = make_image(inside.astype(np.float32), img.affine, int(img.header['sform_code']))
+    out = image_like(inside, img)
     litres = volume_litres(out)
     if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
-        raise ImageError(f'The brain mask {path} has {litres:.2f} litres.', advice)
+        raise ImageError(
+            f'The brain mask {path} has an implausible volume of {litres:.2f} litres.', advice
+        )
     return out
-
-
-def volume_litres(mask: nib.Nifti1Image) -> float:
-    """Return the volume of a mask of 0 and 1."""
-    voxels = float(np.asarray(mask.dataobj).sum())
-    return voxels * float(np.prod(nib.affines.voxel_sizes(mask.affine))) / 1e6

@@ -1,4 +1,4 @@
-"""Was the brain extracted before? Seen from the image alone."""
+"""Evidence in an image that it is already skull-stripped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from bids_interp.anatomical.brain_masks import foreground_mask
+
 BACKGROUND_SHARE = 0.30
 BRAIN_LITRES = (0.35, 2.4)
 DARK_SHARE = 0.12
@@ -16,17 +18,17 @@ RIM_MM = 4.0
 
 @dataclass(frozen=True)
 class StrippedEvidence:
-    """What speaks for an extracted brain.
+    """Measurements that distinguish a skull-stripped brain from a head.
 
     Attributes
     ----------
     background_share : float
-        Share of voxels with one and the same value, that of the image's border.
+        Share of voxels with the value of the image's border.
     litres : float
-        Volume of the largest other thing, holes filled.
+        Volume of the largest foreground component, holes filled.
     dark_share : float
-        Share of voxels below a quarter of white matter's brightness inside of that thing, more
-        than 4 mm from its surface: air and bone of a head, little but ventricles in a brain.
+        Share of voxels more than 4 mm inside that component with less than a quarter of the
+        brightness of white matter: air and bone in a head, only ventricles in a brain.
     """
 
     background_share: float
@@ -35,7 +37,7 @@ class StrippedEvidence:
 
     @property
     def stripped(self) -> bool:
-        """Whether all of it speaks for an extracted brain."""
+        """True if all three measurements are those of a skull-stripped brain."""
         return (
             self.background_share >= BACKGROUND_SHARE
             and BRAIN_LITRES[0] <= self.litres <= BRAIN_LITRES[1]
@@ -44,7 +46,7 @@ class StrippedEvidence:
 
 
 def stripped_evidence(img: nib.Nifti1Image) -> StrippedEvidence:
-    """Measure what tells an extracted brain from a head.
+    """Measure the evidence that an image is skull-stripped.
 
     Parameters
     ----------
@@ -54,13 +56,13 @@ def stripped_evidence(img: nib.Nifti1Image) -> StrippedEvidence:
     Returns
     -------
     StrippedEvidence
-        Its property ``stripped`` is the verdict. A head, defaced or with a background set to
-        zero, has too much volume and too much dark bone and air inside.
+        The property ``stripped`` gives the conclusion. A head that was defaced, or whose background
+        was set to zero, still has too large a volume with too much dark bone and air.
     """
     data = np.asarray(img.dataobj, dtype=np.float32)
     spacing = nib.affines.voxel_sizes(img.affine)
     step = tuple(max(1, int(2.0 // s)) for s in spacing)
-    # Taking every n-th voxel keeps an exactly constant background, which averaging would blur.
+    # Sampling every n-th voxel keeps a constant background exact; averaging would blur it.
     data = data[:: step[0], :: step[1], :: step[2]]
     spacing = spacing * step
     border = np.concatenate([np.take(data, (0, -1), axis=a).ravel() for a in range(3)])
@@ -68,23 +70,14 @@ def stripped_evidence(img: nib.Nifti1Image) -> StrippedEvidence:
     bright = float(np.percentile(data, 99)) - background
     different = np.abs(data - background) > 0.005 * abs(bright)
     share = float(1 - different.mean())
-    thing = foreground_mask(different)
-    litres = float(thing.sum() * np.prod(spacing) / 1e6)
-    if not thing.any():
+    foreground = foreground_mask(different)
+    litres = float(foreground.sum() * np.prod(spacing) / 1e6)
+    if not foreground.any():
         return StrippedEvidence(share, 0.0, 1.0)
-    depth = ndimage.distance_transform_edt(np.pad(thing, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    padded = np.pad(foreground, 1)
+    depth = ndimage.distance_transform_edt(padded, sampling=spacing)[1:-1, 1:-1, 1:-1]
     inner = data[depth > RIM_MM] - background
     if inner.size == 0:
         return StrippedEvidence(share, litres, 1.0)
     dark = float((inner < 0.25 * np.percentile(inner, 95)).mean())
     return StrippedEvidence(share, litres, dark)
-
-
-def foreground_mask(different: np.ndarray) -> np.ndarray:
-    """Return the largest connected part of a boolean array (X, Y, Z), holes filled."""
-    labels, count = ndimage.label(different)
-    if count == 0:
-        return np.zeros_like(different, dtype=bool)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return ndimage.binary_fill_holes(labels == sizes.argmax())

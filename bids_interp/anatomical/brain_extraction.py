@@ -1,4 +1,4 @@
-"""Brain extraction with a whole-head template: registration first, tissue classes second."""
+"""Brain extraction with a whole-head template: registration, then tissue classes."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import numpy as np
 
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.alignment import Scene, align, deform, warped_mask
-from bids_interp.anatomical.conform import make_image
-from bids_interp.anatomical.refine import MaskSettings, refine
+from bids_interp.anatomical.mask_border import MaskSettings, refine
 from bids_interp.anatomical.templates import StripTemplate
 from bids_interp.errors import ImageError
+from bids_interp.nifti import image_like
 
 BRAIN_LITRES = (0.5, 2.4)
 _ADVICE = (
-    'Is it a whole T1w head, the right way up? A mask of your own can be given with --derivatives; '
-    'for an image that is skull-stripped already use --skull-strip-t1w skip.'
+    'Check that it is a whole T1w head with correct orientation. You can supply your own mask with '
+    '--derivatives, or use --skull-strip-t1w skip if the image is already skull-stripped.'
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Extraction:
-    """A brain mask and how it came about.
+    """A brain mask and its origin.
 
     Attributes
     ----------
     mask : Nifti1Image
         float32, 0 or 1, on the grid of the input.
     litres : float
-        Its volume.
+        Volume of the mask.
     template, source : str
         Name and source of the whole-head template.
     """
@@ -56,9 +56,9 @@ def extract_brain(
     """Find the brain in a whole head.
 
     An affine and a coarse diffeomorphic registration (SyN, local correlation; Avants et al. 2008)
-    bring the template's mask to the head; tissue classes and morphology then fit its border. Skull
-    and scalp of a synthetic head are only a model: there the border is fitted after the affine, and
-    the diffeomorphic registration is one of the brain alone.
+    warp the template's mask to the head; tissue classes and morphology then fit its border. The
+    skull and scalp of a synthetic head are only modelled, so for such a template the border is
+    fitted after the affine and the diffeomorphic registration uses the brain alone.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def extract_brain(
     threads, seed : int
         Threads and seed of ANTs; the same numbers give the same mask.
     fast : bool
-        Fewer iterations, a less exact border.
+        Fewer iterations and a less exact border.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def extract_brain(
     """
     ants_tools.load_ants(threads)
     with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
-        scene = Scene.of(img, template.head, template.mask, seed, Path(folder))
+        scene = Scene.from_images(img, template.head, template.mask, seed, Path(folder))
         try:
             prior = _prior(img, scene, template.source == 'synthetic', fast)
         except RuntimeError as error:
@@ -89,13 +89,15 @@ def extract_brain(
     mask = refine(img, prior, MaskSettings.tight())
     litres = float(mask.sum() * np.prod(nib.affines.voxel_sizes(img.affine)) / 1e6)
     if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
-        raise ImageError(f'The brain found in {name} has {litres:.2f} litres.', _ADVICE)
-    out = make_image(mask.astype(np.float32), img.affine, int(img.header['sform_code']))
+        raise ImageError(
+            f'The brain mask of {name} has an implausible volume of {litres:.2f} litres.', _ADVICE
+        )
+    out = image_like(mask, img)
     return Extraction(out, litres, template.name, template.source)
 
 
 def _prior(img: nib.Nifti1Image, scene: Scene, synthetic: bool, fast: bool) -> np.ndarray:
-    """Warp the template's mask to the head; float array on the native grid, 0 to 1."""
+    """Return the template's mask warped to the head, on the native grid, 0 to 1."""
     affine = align(scene, thorough=not fast)
     if not synthetic:
         return deform(scene, affine, scene.mask_on_low(affine), fast=fast)

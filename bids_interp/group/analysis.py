@@ -1,4 +1,4 @@
-"""What a group level is to do: read once, handed on to the nodes as one JSON file."""
+"""Analysis requested at the group level, passed to the nodes as one JSON file."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from bids_interp.bids.prediction import ExplainedTarget, Prediction
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.provenance import DEMONSTRATION_NOTE, SOFTWARE
 from bids_interp.errors import InputDatasetError
-from bids_interp.group.covariates import Columns
-from bids_interp.group.scans import FURTHER, TRAINED_WITH, Scan
+from bids_interp.group.covariates import GroupVariables
+from bids_interp.group.scans import FURTHER, TRAINED_WITH, GroupScan
 from bids_interp.records import read_record, to_plain
 
 
 @dataclass(frozen=True)
-class Choices:
-    """Choices of the user that the nodes of the group level need.
+class AnalysisChoices:
+    """Options of the user that the nodes of the group level need.
 
     Parameters
     ----------
     group_asked : bool
-        The user named the column of the groups.
+        Whether the user specified the column of the groups.
     visits_by_name : bool
-        Some sessions are in the order of their names alone.
+        Whether some sessions could be sorted only by name.
     include_training, atlas, atlas_labels, permutations, voxelwise, tfce, null_models, contrast, \
     offline, nprocs, random_seed
         See :class:`bids_interp.settings.Settings`.
     bundle : pathlib.Path, optional
-        The model, where it is at hand.
+        Model, if available.
     """
 
     random_seed: int
@@ -51,38 +51,38 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class GroupPlan:
-    """Everything that the nodes of the group level need.
+class GroupAnalysis:
+    """Requested analysis: images, variables, model and options.
 
     Parameters
     ----------
     output_dir, folder : pathlib.Path
-        Root of the derivatives; where the results of this model go.
-    scans : list of Scan
-        All images that were found; those without a reason are in.
-    columns : Columns
-        Group and covariates.
+        Root of the derivatives, and folder of the results of this model.
+    scans : list of GroupScan
+        All images found; those without an exclusion reason are included.
+    columns : GroupVariables
+        Group and covariates of the images.
     model : tuple of str
-        Name and hash.
-    choices : Choices
-        Choices of the user.
+        Name and hash of the model.
+    choices : AnalysisChoices
+        Options of the user.
     """
 
     output_dir: Path
     folder: Path
-    scans: Sequence[Scan]
-    columns: Columns
+    scans: Sequence[GroupScan]
+    columns: GroupVariables
     model: tuple[str, str]
-    choices: Choices
+    choices: AnalysisChoices
 
     @property
-    def included(self) -> list[Scan]:
-        """Images that are in, one per subject."""
+    def included(self) -> list[GroupScan]:
+        """Return the included images, one per subject."""
         return [scan for scan in self.scans if not scan.reason]
 
     @property
-    def scored(self) -> list[Scan]:
-        """Images that get an expression score: those that are in, and others of their subjects."""
+    def scored(self) -> list[GroupScan]:
+        """Return the images to be scored: included ones and further ones of the same subjects."""
         return [scan for scan in self.scans if scan.reason in ('', FURTHER)]
 
     @property
@@ -94,37 +94,37 @@ class GroupPlan:
 
     @property
     def target(self) -> ExplainedTarget:
-        """What the model was trained for."""
+        """Return the target of the model."""
         return self._prediction.target
 
     @property
     def warranted(self) -> bool:
-        """Whether the model is better than chance."""
+        """Return whether the model performs above chance."""
         return self._prediction.warranted
 
     @property
     def trained_with(self) -> bool:
-        """Whether somebody is in whom the folds that explain it were trained with."""
+        """Return whether any included image is explained by folds that were trained with it."""
         return any(scan.note == TRAINED_WITH for scan in self.included)
 
     @property
     def demonstration(self) -> bool:
-        """Whether the model only demonstrates the software."""
+        """Return whether the model only demonstrates the software."""
         return bool(self._prediction.demonstration)
 
     @property
     def groups(self) -> dict[str, str]:
-        """Prefix to group, of the images that have one."""
+        """Return the groups by image prefix, for images that have one."""
         found = {scan.prefix: self.columns.of_group(scan) for scan in self.included}
         return {prefix: group for prefix, group in found.items() if group is not None}
 
     @property
     def seed(self) -> int:
-        """Seed of everything random."""
+        """Return the random seed."""
         return self.choices.random_seed
 
     def common(self) -> dict[str, Any]:
-        """Fields that every sidecar has."""
+        """Return the fields shared by all sidecars."""
         from bids_interp.version import __version__
 
         content: dict[str, Any] = {
@@ -141,29 +141,29 @@ class GroupPlan:
         return content
 
     def write(self, path: Path) -> Path:
-        """Keep the plan as JSON."""
+        """Write the analysis as JSON."""
         return write_json(path, to_plain(self))
 
     @classmethod
-    def read(cls, path: str | Path) -> GroupPlan:
-        """Undo :meth:`write`."""
+    def read(cls, path: str | Path) -> GroupAnalysis:
+        """Read the JSON of :meth:`write`."""
         return read_record(cls, Path(path), InputDatasetError)
 
 
 def folder_name(model: tuple[str, str]) -> str:
-    """Name of the folder of a model's results.
+    """Return the folder name of the results of a model.
 
     Examples
     --------
     >>> folder_name(('my model', 'abc123'))
     'my_model-abc123'
     """
-    words = ''.join(c if c.isalnum() or c in '-_.' else '_' for c in model[0]) or 'model'
-    return f'{words}-{model[1]}'
+    name = ''.join(c if c.isalnum() or c in '-_.' else '_' for c in model[0]) or 'model'
+    return f'{name}-{model[1]}'
 
 
 def file_label(group: str, groups: Sequence[str]) -> str:
-    """Letters and digits of a group, for file names; numbered where two would be the same.
+    """Return a group as letters and digits for file names, numbered if several would be equal.
 
     Examples
     --------
@@ -176,7 +176,7 @@ def file_label(group: str, groups: Sequence[str]) -> str:
 
 
 def training_folds(output_dir: Path, model: tuple[str, str]) -> Path | None:
-    """Folder with the maps of each fold that a training here has left, of this very model."""
+    """Return the folder with the fold maps of this model's training, if it is in the output."""
     config = output_dir / 'models' / model[0] / 'config.json'
     folder = output_dir / 'training' / model[0]
     if not (config.is_file() and folder.is_dir()):

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_interp.anatomical.cubic_resampler import resample_to_template
 from bids_interp.anatomical.registration import similarity
-from bids_interp.anatomical.resample import resample_to_template
 
 SHAPE = (24, 26, 22)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.interfaces.train_outputs import reference_images
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
+from bids_interp.training.bundle_config import reference_images
 from bids_interp.training.cohort.cohort import Cohort
 
 SHAPE = (2, 2, 2)

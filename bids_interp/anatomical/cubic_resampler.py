@@ -1,4 +1,9 @@
-"""An image on another grid, through an affine, with one cubic interpolation."""
+"""Cubic resampler: an image on the template's grid, through an affine.
+
+The brain that users receive in template space deserves a cubic interpolation, which PyTorch does
+not have in 3-D. Everything inside the model uses :func:`bids_interp.spatial.resample` instead,
+which is linear, differentiable and runs on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_interp.anatomical.conform import make_image
+from bids_interp.nifti import TEMPLATE_CODE, make_image
 
 #: Share of the largest brightness below which an interpolated value is background.
 RINGING = 1e-4
@@ -25,16 +30,16 @@ def resample_to_template(
     img : Nifti1Image
         Native brain, 0 outside.
     template : Nifti1Image
-        Gives the grid; at 0 voxels far from the template's brain nothing is left out.
+        Image with the target grid.
     native_to_template : ndarray (4, 4)
-        World RAS mm to world RAS mm.
+        Matrix from native to template world points, RAS mm.
     order : int
         Order of the spline; 0 for labels.
 
     Returns
     -------
     Nifti1Image
-        float32 on the template's grid; not below 0 where the image is not.
+        float32 on the template's grid; not negative if the input is not.
     """
     voxel_map = np.linalg.inv(img.affine) @ np.linalg.inv(native_to_template) @ template.affine
     data = np.asarray(img.dataobj, dtype=np.float32)
@@ -50,15 +55,15 @@ def resample_to_template(
         output=np.float32,
     )
     if data.min() >= 0:
-        # Splines ring: what they leave far from the brain is no brightness.
+        # Splines ring: remove the traces that they leave far from the brain.
         out[out < RINGING * data.max()] = 0
-    return make_image(out, template.affine, 4)
+    return make_image(out, template.affine, TEMPLATE_CODE)
 
 
 def _image_box(
     data: np.ndarray, to_target: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[slice, slice, slice]:
-    """Return the part of the target grid that what is not 0 in the data can reach."""
+    """Return the part of the target grid that nonzero data can reach."""
     spans = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
