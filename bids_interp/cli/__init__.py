@@ -1,1 +1,1 @@
-"""Commands: they parse, build one Settings and hand it on. Nothing heavy is imported here."""
+"""Commands, which parse their options into Settings. Nothing heavy is imported here."""

@@ -79,12 +79,12 @@ class _Given:
 
     @property
     def is_long(self) -> bool:
-        """Whether it can give back a value."""
+        """True if the option can give back a value."""
         return len(self.values) > 1
 
     @property
     def is_open(self) -> bool:
-        """Whether the next word is a value of this option, whatever it looks like."""
+        """True if the next word is a value of this option in any case."""
         return self.takes != MANY and not self.is_complete
 
     def words(self) -> list[str]:

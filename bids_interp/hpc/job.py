@@ -138,7 +138,7 @@ class ClusterJobs:
 
     @property
     def in_container(self) -> bool:
-        """Whether the jobs run in a container."""
+        """True if the jobs run in a container."""
         return self.engine != 'none'
 
 

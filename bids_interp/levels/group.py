@@ -154,7 +154,7 @@ def check_group_size(scans: Sequence[GroupScan]) -> None:
     more = f'\n  and {len(lines) - SHOWN} more' if len(lines) > SHOWN else ''
     why = '\n' + '\n'.join(lines[:SHOWN]) + more + '\n' if lines else ''
     raise InputDatasetError(
-        f'Only {len(kept)} subjects can be used; a group needs at least two.{why}',
+        f'{len(kept)} of {len(scans)} subjects can be used; a group needs at least two.{why}',
         'Process more subjects at the participant level, or use --include-training.',
     )
 

@@ -63,7 +63,7 @@ class PreflightRow:
 
     @property
     def usable(self) -> bool:
-        """Whether the image can be processed."""
+        """True if the image can be processed."""
         return self.record is not None and not self.problems
 
 

@@ -53,7 +53,7 @@ _LISTS = (
 
 @dataclass(frozen=True)
 class Settings(TrainChoices, GroupChoices):
-    """Everything that the user can choose for a run.
+    """All settings of a run.
 
     Parameters
     ----------

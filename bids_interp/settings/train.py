@@ -101,7 +101,7 @@ class TrainChoices:
 
     @property
     def given_classifier(self) -> bool:
-        """Whether the user brings a trained classifier, so that only simulators are trained."""
+        """True if the user provides a trained classifier, so that only simulators are trained."""
         return self.classifier_module is not None or (
             self.classifier is not None and self.classifier not in ARCHITECTURES
         )
