@@ -159,7 +159,7 @@ def test_scripts_of_all_engines_are_valid_shell(jobs: ClusterJobs, scheduler: st
             lines = script.read_text().splitlines()
             assert lines[0] == '#!/bin/bash'
             assert lines[1].startswith('# Untested') == (scheduler != 'slurm')
-            assert any(line.startswith('# Made by bids_interp') for line in lines)
+            assert any(re.match(r'# .* bids_interp \d', line) for line in lines)
             assert 'set -euo pipefail' in lines
 
 
