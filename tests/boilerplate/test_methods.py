@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bids_interp.boilerplate.bibliography import BIBLIOGRAPHY, full, references, short
+from bids_interp.boilerplate.bibliography import (
+    BIBLIOGRAPHY,
+    full_reference,
+    references,
+    short_citation,
+)
 from bids_interp.boilerplate.methods import cited, methods_text, render_html, write_citation
 
 
@@ -25,7 +30,7 @@ def test_every_entry_of_the_bibliography_is_read() -> None:
     for key in keys:
         assert references()[key].get('title')
         assert references()[key].get('author')
-        assert '..' not in full(key).replace('et al..', '')
+        assert '..' not in full_reference(key).replace('et al..', '')
 
 
 def test_every_citation_of_the_workflows_has_a_reference(repository: Path) -> None:
@@ -57,7 +62,7 @@ def test_html_has_citations_and_references() -> None:
     ('key', 'words'), [('mni6', 'Evans et al., 2012'), ('matplotlib', 'Hunter, 2007')]
 )
 def test_short_citations(key: str, words: str) -> None:
-    assert short(key) == words
+    assert short_citation(key) == words
 
 
 def test_citation_files_are_written(tmp_path: Path) -> None:
