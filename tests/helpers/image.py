@@ -222,7 +222,7 @@ def read_pip_settings(text: str) -> Mapping[str, str]:
 
 def version(root: Path) -> str:
     """Return the version of the sources."""
-    text = (root / 'bids_interp' / '__init__.py').read_text()
+    text = (root / 'bids_interp' / 'version.py').read_text()
     found = re.search(r"^__version__ = '([^']+)'", text, re.M)
     return found.group(1) if found else 'unknown'
 
