@@ -213,10 +213,10 @@ def test_tables_maps_and_report(first: Place) -> None:
         )
     metrics = json.loads((folder / 'metrics.json').read_text())
     assert 0 <= metrics['auc']['value'] <= 1
-    assert {'covariates', 'mask', 'simulator', 'result'} <= set(metrics)
+    assert {'covariates', 'mask', 'simulator', 'verdict'} <= set(metrics)
     report = (folder / 'report.html').read_text()
-    result, numbers = metrics['result'].split(': ', 1)
-    assert result in report
+    verdict, numbers = metrics['verdict'].split(': ', 1)
+    assert verdict in report
     assert numbers.split(',')[0].removeprefix('o') in report
     curves = table(folder / 'curves.tsv')
     assert {row['training'].split('/')[0] for row in curves} == {'fold-0', 'fold-1'}
