@@ -100,7 +100,7 @@ def test_the_group_level_of_one(engine, heads: Path, explained: tuple[Path, str]
     out, _ = explained
     done = engine.run('/bids', '/out', 'group', options=_binds(heads, out))
     assert done.returncode == 4, done.stdout + done.stderr
-    assert '1 subject can be used' in done.stderr
+    assert '1 of 1 ' in done.stderr
     assert validate(out) == []
 
 
