@@ -1,4 +1,4 @@
-"""Constants that several rooms must agree on."""
+"""Constants that several rooms share, each defined once."""
 
 #: Meaning of the sign of a log-Jacobian map.
 SIGN = (

@@ -1,4 +1,4 @@
-"""Figures and the HTML report of one T1w image.
+"""Reports: figures and HTML pages of a scan, a training and a group.
 
 Everything here works from the derivatives on disk, so that a report can be made again at any time
 (``--reports-only``) and also when the processing of the image broke off.
