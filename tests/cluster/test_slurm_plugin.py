@@ -82,11 +82,16 @@ def run(slurm, bids: Path, site: Path, tiny_bundle):
     return call
 
 
-def _jobs(slurm) -> list[dict[str, str]]:
-    """All jobs that SLURM remembers."""
+def _jobs(slurm, known: frozenset[str] = frozenset()) -> list[dict[str, str]]:
+    """Jobs that SLURM remembers, which are not all there were, without those of some ids."""
     shown = slurm.call('scontrol', 'show', 'job', '--oneliner').stdout
     lines = (line for line in shown.splitlines() if line.startswith('JobId='))
-    return [dict(word.split('=', 1) for word in line.split() if '=' in word) for line in lines]
+    jobs = [dict(word.split('=', 1) for word in line.split() if '=' in word) for line in lines]
+    return [job for job in jobs if job['JobId'] not in known]
+
+
+def _ids(slurm) -> frozenset[str]:
+    return frozenset(job['JobId'] for job in _jobs(slurm))
 
 
 def _ended(slurm, jobs: list[dict[str, str]]) -> list[str]:
@@ -96,12 +101,12 @@ def _ended(slurm, jobs: list[dict[str, str]]) -> list[str]:
 
 
 def test_steps_run_on_workers_in_jobs(slurm, run, site: Path) -> None:
-    before = len(_jobs(slurm))
+    before = _ids(slurm)
     done = run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert (site / 'out' / 'sub-01.html').is_file()
     assert list((site / 'out').rglob('*_desc-inject100_logjacobian.nii.gz'))
-    jobs = _jobs(slurm)[before:]
+    jobs = _jobs(slurm, before)
     assert len(jobs) == 2
     # dask-jobqueue writes 4GB as SLURM counts it.
     assert {job['MinMemoryNode'] for job in jobs} == {'4G'}
@@ -133,12 +138,12 @@ def test_a_refusal_is_told(run, changes: dict, said: str) -> None:
 @pytest.mark.parametrize('signal', ['KILL', 'TERM'])
 def test_a_job_that_ends_early_fails_its_step(slurm, site: Path, signal: str) -> None:
     """KILL is what a lack of memory brings; TERM comes at the time limit and from scancel."""
-    before, ended = len(_jobs(slurm)), threading.Event()
+    before, ended = _ids(slurm), threading.Event()
 
     def end() -> None:
         while not ended.is_set():
             if (site / 'begun').exists():
-                (job,) = _jobs(slurm)[before:]
+                (job,) = _jobs(slurm, before)
                 slurm.call('scancel', f'--signal={signal}', '--full', job['JobId'])
                 return
             time.sleep(0.2)
@@ -154,5 +159,5 @@ def test_a_job_that_ends_early_fails_its_step(slurm, site: Path, signal: str) ->
     thread.join()
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == 'failed step WorkerLostError'
-    jobs = _jobs(slurm)[before:]
+    jobs = _jobs(slurm, before)
     assert not {'RUNNING', 'PENDING'} & set(_ended(slurm, jobs))

@@ -50,7 +50,7 @@ SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=2000
 MpiDefault=none
 ReturnToService=2
-MinJobAge=600
+MinJobAge=3600
 KillWait=30
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
