@@ -152,38 +152,39 @@ class TrainFold(SimpleInterface):
     output_spec = _FoldOutputSpec
 
     def _run_interface(self, runtime):
+        from bids_interp.training.cohort.storage import save_result
+        from bids_interp.training.fold import train_fold
+
+        path = Path(runtime.cwd) / 'result.safetensors'
+        save_result(path, train_fold(**self.fold_arguments()))
+        self._results['result'] = str(path)
+        return runtime
+
+    def fold_arguments(self) -> dict[str, Any]:
+        """Load the arguments that every computation on a fold takes."""
         import torch
 
         from bids_interp.device import resolve_device
-        from bids_interp.training.cohort.storage import (
-            load_cohort,
-            load_folds,
-            save_result,
-        )
-        from bids_interp.training.fold import FoldWorkspace, train_fold
+        from bids_interp.training.cohort.storage import load_cohort, load_folds
+        from bids_interp.training.fold import FoldWorkspace
         from bids_interp.training.recipe import make_recipe
 
         inputs = self.inputs
         torch.set_num_threads(inputs.num_threads)
-        workspace = FoldWorkspace(
-            Path(inputs.directory) / f'fold-{inputs.index}',
-            resolve_device(inputs.device),
-            inputs.n_devices,
-            _log_line,
-        )
-        result = train_fold(
-            load_cohort(Path(inputs.cohort)),
-            load_folds(Path(inputs.folds))[inputs.index],
-            inputs.index,
-            make_recipe(**inputs.recipe),
-            workspace,
-            seed=inputs.random_seed,
-            external=self._external(),
-        )
-        path = Path(runtime.cwd) / 'result.safetensors'
-        save_result(path, result)
-        self._results['result'] = str(path)
-        return runtime
+        return {
+            'cohort': load_cohort(Path(inputs.cohort)),
+            'fold': load_folds(Path(inputs.folds))[inputs.index],
+            'index': inputs.index,
+            'recipe': make_recipe(**inputs.recipe),
+            'workspace': FoldWorkspace(
+                Path(inputs.directory) / f'fold-{inputs.index}',
+                resolve_device(inputs.device),
+                inputs.n_devices,
+                _log_line,
+            ),
+            'seed': inputs.random_seed,
+            'external': self._external(),
+        }
 
     def _external(self) -> Any:
         if not isdefined(self.inputs.classifier):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nipype.interfaces.base import File, TraitedSpec
 
-from bids_interp.interfaces.train import TrainFold, _FoldInputSpec, _log_line
+from bids_interp.interfaces.train import TrainFold, _FoldInputSpec
 
 
 class _SanityInputSpec(_FoldInputSpec):
@@ -24,37 +24,11 @@ class SanityFold(TrainFold):
     output_spec = _SanityOutputSpec
 
     def _run_interface(self, runtime):
-        import torch
-
-        from bids_interp.device import resolve_device
-        from bids_interp.training.cohort.storage import (
-            load_cohort,
-            load_folds,
-            load_result,
-            save_sanity,
-        )
-        from bids_interp.training.fold import FoldWorkspace
-        from bids_interp.training.recipe import make_recipe
+        from bids_interp.training.cohort.storage import load_result, save_sanity
         from bids_interp.training.sanity import check_fold
 
-        inputs = self.inputs
-        torch.set_num_threads(inputs.num_threads)
-        found = check_fold(
-            load_cohort(Path(inputs.cohort)),
-            load_folds(Path(inputs.folds))[inputs.index],
-            inputs.index,
-            make_recipe(**inputs.recipe),
-            load_result(Path(inputs.result)),
-            FoldWorkspace(
-                Path(inputs.directory) / f'fold-{inputs.index}',
-                resolve_device(inputs.device),
-                inputs.n_devices,
-                _log_line,
-            ),
-            seed=inputs.random_seed,
-            external=self._external(),
-        )
+        result = load_result(Path(self.inputs.result))
         path = Path(runtime.cwd) / 'sanity.safetensors'
-        save_sanity(path, found)
+        save_sanity(path, check_fold(**self.fold_arguments(), result=result))
         self._results['sanity'] = str(path)
         return runtime
