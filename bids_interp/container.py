@@ -6,6 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+#: Files and variables that container runtimes create.
+CONTAINER_FILES = ('/.dockerenv', '/run/.containerenv', '/.singularity.d')
+CONTAINER_VARIABLES = ('APPTAINER_CONTAINER', 'SINGULARITY_CONTAINER', 'container')
+
 
 def container(environment: Mapping[str, str] | None = None) -> dict[str, str] | None:
     """Return the container that the program runs in, from its environment.
@@ -36,6 +40,19 @@ def container(environment: Mapping[str, str] | None = None) -> dict[str, str] | 
         is_podman = variables.get('container') == 'podman'
         return {'Type': 'podman' if is_podman else 'docker', 'Tag': tag}
     return None
+
+
+def in_container(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this process appears to run in a container.
+
+    Examples
+    --------
+    >>> in_container({'APPTAINER_CONTAINER': '/images/bids_interp.sif'})
+    True
+    """
+    return any(environ.get(name) for name in CONTAINER_VARIABLES) or any(
+        os.path.exists(path) for path in CONTAINER_FILES
+    )
 
 
 def bind_advice(path: Path, environment: Mapping[str, str] | None = None) -> str:

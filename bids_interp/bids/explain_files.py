@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bids_interp.bids.names import dose_label
 from bids_interp.constants import DIRECTIONS
@@ -60,6 +61,17 @@ class ExplainFile:
         'logjacobian_native_inject100'
         """
         return f'{self.field}_{self.label}'
+
+
+def stem_of(path: str | Path) -> str:
+    """Return the name of a file in the work directory without extension; see `ExplainFile.stem`.
+
+    Examples
+    --------
+    >>> stem_of('work/velocity_inject.nii.gz')
+    'velocity_inject'
+    """
+    return Path(path).name.split('.')[0]
 
 
 def field_files() -> tuple[ExplainFile, ...]:

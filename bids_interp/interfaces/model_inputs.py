@@ -16,7 +16,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.explain_files import field_files
+from bids_interp.bids.explain_files import field_files, stem_of
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ def load_fields(paths: Sequence[str]) -> dict[str, tuple[np.ndarray, Grid]]:
     """
     fields = {}
     for path, file in zip(paths, field_files(), strict=True):
-        if Path(path).name.split('.')[0] != file.stem:
+        if stem_of(path) != file.stem:
             raise ValueError(f'{path} is not the field of the direction {file.direction}.')
         fields[file.direction] = load_velocity(path)
     return fields

@@ -18,6 +18,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from bids_interp.bids.explain_files import stem_of
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write.atomic import copy_file, is_no_map, write_json
 from bids_interp.bids.write.nifti import copy_nifti
@@ -113,10 +114,9 @@ def check_identity(name: str, files: list[str], outputs: list[dict[str, Any]]) -
     planned = [output['stem'] for output in outputs]
     if len(files) != len(planned):
         raise ValueError(f'{name} has {len(files)} files instead of {len(planned)}.')
-    found = [Path(file).name.split('.')[0] for file in files]
     wrong = [
         f'{stem} (planned: {wanted})'
-        for stem, wanted in zip(found, planned, strict=True)
+        for stem, wanted in zip(map(stem_of, files), planned, strict=True)
         if wanted is not None and stem != wanted
     ]
     if wrong:

@@ -10,16 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_interp.container import in_container
 from bids_interp.device import resolve_device
 from bids_interp.errors import UsageError
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
-
-#: Files and variables that container runtimes create.
-CONTAINER_FILES = ('/.dockerenv', '/run/.containerenv', '/.singularity.d')
-CONTAINER_VARIABLES = ('APPTAINER_CONTAINER', 'SINGULARITY_CONTAINER', 'container')
 
 #: Class of dask-jobqueue, and the commands that it calls, by the key in the file.
 JOB_CLUSTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -261,16 +258,3 @@ def make_plugin(
     from nipype.pipeline.plugins import LinearPlugin
 
     return LinearPlugin(plugin_args=arguments)
-
-
-def in_container(environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether this process appears to run in a container.
-
-    Examples
-    --------
-    >>> in_container({'APPTAINER_CONTAINER': '/images/bids_interp.sif'})
-    True
-    """
-    return any(environ.get(name) for name in CONTAINER_VARIABLES) or any(
-        os.path.exists(path) for path in CONTAINER_FILES
-    )
