@@ -8,6 +8,7 @@ nipype to the minor version that was tested.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
@@ -31,7 +32,7 @@ __all__ = [
 logger = logging.getLogger('bids_interp')
 
 
-class Hooks:
+class Hooks(ABC):
     """Hooks of nipype's distributed plugins, under public names.
 
     The class must precede a plugin of nipype among the bases. nipype chooses the next node; a
@@ -40,21 +41,21 @@ class Hooks:
 
     n_tasks = 0
 
+    @abstractmethod
     def submit(self, task: int, node: Any, updatehash: bool) -> None:
         """Start a node as a task with this number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self, task: int) -> dict[str, Any] | None:
         """Return the result of a task as :func:`run_node` does, or None while it runs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self, task: int) -> None:
         """Release the data of a task that has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Release all resources. Both nipype and the caller may call this."""
-        raise NotImplementedError
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
         self.n_tasks += 1

@@ -51,8 +51,8 @@ def fail(value):
 class Here:
     """Runs nodes in this process, and notes which hooks nipype calls."""
 
-    def __init__(self) -> None:
-        super().__init__({'status_callback': self.note, 'n_procs': 1, 'memory_gb': 4})
+    def __init__(self, n_procs: int = 1) -> None:
+        super().__init__({'status_callback': self.note, 'n_procs': n_procs, 'memory_gb': 4})
         self.calls: list[tuple[str, Any]] = []
         self.nodes: dict[str, pe.Node] = {}
         self.results: dict[int, Any] = {}
@@ -166,11 +166,17 @@ def test_a_result_that_cannot_be_read_is_recognised(tmp_path: Path) -> None:
 
 
 def test_the_pool_of_multiproc_is_replaced() -> None:
-    plugin = ProcessPlugin({'n_procs': 3, 'memory_gb': 1})
+    plugin = HereMultiProcPlugin(n_procs=3)
     assert isinstance(plugin.pool, ProcessPoolExecutor)
     assert plugin.processors == 3
     with pytest.raises(RuntimeError):
         plugin.pool.submit(add_one, 1)
+
+
+@pytest.mark.parametrize('kind', [DistributedPlugin, ProcessPlugin])
+def test_a_plugin_that_lacks_a_hook_cannot_be_made(kind: type) -> None:
+    with pytest.raises(TypeError, match='submit'):
+        kind({})
 
 
 def test_processes_of_a_pool_are_known_until_it_is_shut_down() -> None:
