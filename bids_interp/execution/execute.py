@@ -12,11 +12,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.read.query import T1wRecord
-from bids_interp.execution.folders import forget_damaged
 from bids_interp.execution.log import nipype_level, quieten_nipype
 from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome, read_error
 from bids_interp.execution.resources import count_nodes_per_gpu
 from bids_interp.execution.run import Run, workflow_name
+from bids_interp.execution.run_folders import forget_damaged
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Workflow

@@ -199,7 +199,7 @@ class SaliencyFold(_Explain):
 
     def _run_interface(self, runtime):
         from bids_interp.bench.method_maps import JUDGE, OURS, FoldMaps
-        from bids_interp.saliency.methods import SaliencyUnsupported
+        from bids_interp.saliency.captum_methods import SaliencyUnsupported
 
         inputs, method = self.inputs, self.inputs.method
         cohort, fold, images = self.open()

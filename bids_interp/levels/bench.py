@@ -21,12 +21,12 @@ from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.execution.execute import configure_nipype, execute, run_nodes
-from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import DONE, FAILED, Outcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
 from bids_interp.execution.resources import prepare_caches
 from bids_interp.execution.run import Run, start_run
+from bids_interp.execution.run_folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.levels.preflight import preflight
 from bids_interp.records import read_record
 from bids_interp.settings import Settings

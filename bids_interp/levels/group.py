@@ -14,12 +14,12 @@ import click
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import InputDatasetError
 from bids_interp.execution.execute import configure_nipype, run_nodes
-from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import FAILED
 from bids_interp.execution.plugins.plugin_file import check_plugin
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import Run, start_run
+from bids_interp.execution.run_folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
 

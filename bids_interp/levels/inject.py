@@ -24,12 +24,12 @@ from bids_interp.bids.write.injected import (
 )
 from bids_interp.errors import OutputError
 from bids_interp.execution.execute import configure_nipype, execute
-from bids_interp.execution.folders import choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import start_logging
 from bids_interp.execution.outcome import DONE, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, start_run
+from bids_interp.execution.run_folders import choose_work_dir, prepare_work_dir
 from bids_interp.levels.inject_request import Injection, injection_record, plan_injection
 from bids_interp.settings import Settings
 

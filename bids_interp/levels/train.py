@@ -13,12 +13,12 @@ from bids_interp.bids.read.query import collect
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import TrainingError
 from bids_interp.execution.execute import configure_nipype, execute, run_nodes
-from bids_interp.execution.folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import DONE, FAILED, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
 from bids_interp.execution.resources import prepare_caches
 from bids_interp.execution.run import Run, start_run
+from bids_interp.execution.run_folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.levels.labels import LabelledImage, LabelTable, read_labels
 from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.levels.train_checks import (

@@ -12,7 +12,12 @@ from torch import nn
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.reader import FoldModels, ModelBundle
-from bids_interp.saliency.methods import STRIDE_MM, SaliencyRequest, SaliencyUnsupported, repeatable
+from bids_interp.saliency.captum_methods import (
+    STRIDE_MM,
+    SaliencyRequest,
+    SaliencyUnsupported,
+    repeatable,
+)
 from bids_interp.saliency.table import METHODS, Method
 from bids_interp.spatial import Grid
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bids_interp.saliency.methods import (
+from bids_interp.saliency.captum_methods import (
     SaliencyRequest,
     deconvolution,
     deep_lift,

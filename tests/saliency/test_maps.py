@@ -15,19 +15,19 @@ from torch.nn import functional
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.registry import build_classifier
-from bids_interp.saliency.maps import (
-    FoldScore,
-    fold_mean_saliency,
-    saliency_map,
-    saliency_values,
-)
-from bids_interp.saliency.methods import (
+from bids_interp.saliency.captum_methods import (
     BATCH,
     NOISE,
     SAMPLES,
     STRIDE_MM,
     WINDOW_MM,
     SaliencyUnsupported,
+)
+from bids_interp.saliency.maps import (
+    FoldScore,
+    fold_mean_saliency,
+    saliency_map,
+    saliency_values,
 )
 from bids_interp.saliency.table import METHODS
 from bids_interp.spatial import Grid

@@ -20,7 +20,7 @@ from bids_interp.hpc.job import SCHEDULERS, ClusterJobs, Resources, check_source
 
 if TYPE_CHECKING:
     from bids_interp.cli.tools.job_options import AppOptions
-    from bids_interp.hpc.selection import ParticipantSelection
+    from bids_interp.hpc.participant_selection import ParticipantSelection
 
 
 def hpc_callback(**given: Any) -> None:
@@ -79,9 +79,9 @@ def cluster_jobs(
         The jobs, the selected participants, and gigabytes of outputs and of work directories.
     """
     from bids_interp.cli.tools.job_options import read_app_options
-    from bids_interp.execution.folders import MARKER
+    from bids_interp.execution.run_folders import MARKER
     from bids_interp.hpc.estimate import disk_gb, image_shapes
-    from bids_interp.hpc.selection import select_participants
+    from bids_interp.hpc.participant_selection import select_participants
 
     bids, out = (absolute(given[name]) for name in ('bids_dir', 'output_dir'))
     app = read_app_options(

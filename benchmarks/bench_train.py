@@ -1,6 +1,6 @@
 """Benchmark of training: speed and memory of conditional convolutions and of each preset.
 
-    python benchmarks/bench_training.py [--steps 6] [--device cpu] [--presets fast default ipmi2021]
+    python benchmarks/bench_train.py [--steps 6] [--device cpu] [--presets fast default ipmi2021]
 
 Prints the ratio of a loop over samples to the vectorised conditional convolution (batch 8, 64^3),
 and for each preset seconds per step, images per second and peak memory of every network, measured

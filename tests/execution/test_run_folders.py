@@ -13,7 +13,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.engine import utils as nipype_utils
 
 from bids_interp.errors import OutputError, UsageError
-from bids_interp.execution.folders import (
+from bids_interp.execution.run_folders import (
     MARKER,
     check_folders,
     choose_work_dir,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bids_interp.errors import NothingToDoError
-from bids_interp.hpc.selection import select_participants
+from bids_interp.hpc.participant_selection import select_participants
 from bids_interp.settings import Settings
 from helpers import skeletons
 

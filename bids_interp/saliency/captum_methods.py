@@ -1,4 +1,4 @@
-"""Methods of saliency, computed by Captum [1]_.
+"""Captum's saliency methods [1]_.
 
 .. [1] Kokhlikyan et al., Captum: A unified and generic model interpretability library for PyTorch,
    arXiv:2009.07896, 2020.

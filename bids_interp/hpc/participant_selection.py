@@ -1,4 +1,4 @@
-"""Selection of the participants that get a job."""
+"""Participant selection: those that get a job."""
 
 from __future__ import annotations
 
