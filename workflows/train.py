@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainPlan:
+class TrainInputs:
     """Inputs, recipe and outputs of a training.
 
     Parameters
@@ -195,7 +195,7 @@ def _anatomical_plan(settings: Settings, record: T1wRecord, template: str) -> Ou
 def init_train_wf(
     *,
     settings: Settings,
-    plan: TrainPlan,
+    training: TrainInputs,
     run: Run,
     base_dir: Path,
     name: str = 'train_wf',
@@ -210,7 +210,7 @@ def init_train_wf(
     ----------
     settings : Settings
         Settings of the user.
-    plan : TrainPlan
+    training : TrainInputs
         Inputs, recipe and outputs of the training.
     run : Run
         Device, processes and threads.
@@ -223,23 +223,23 @@ def init_train_wf(
     workflow.base_dir = str(base_dir)
     gather_cohort = pe.Node(
         GatherCohort(
-            inputs=[str(path) for path in plan.inputs],
-            input_space=str(plan.input_space),
-            table=str(plan.table),
-            n_folds=plan.n_folds,
+            inputs=[str(path) for path in training.inputs],
+            input_space=str(training.input_space),
+            table=str(training.table),
+            n_folds=training.n_folds,
             random_seed=settings.random_seed,
         ),
         name='gather_cohort',
         mem_gb=2.0,
     )
-    assemble_model = _assemble_model_node(settings, plan)
-    merge_results = pe.Node(niu.Merge(plan.n_folds), name='merge_results')
-    fold_inputs = _fold_inputs(settings, plan, run)
+    assemble_model = _assemble_model_node(settings, training)
+    merge_results = pe.Node(niu.Merge(training.n_folds), name='merge_results')
+    fold_inputs = _fold_inputs(settings, training, run)
     n_procs = min(run.nprocs, fold_inputs['num_threads'] * settings.devices_per_fold)
     resources: dict[str, Any] = {'mem_gb': 2.5, 'n_procs': n_procs}
-    for index in range(plan.n_folds):
+    for index in range(training.n_folds):
         train_fold = pe.Node(
-            TrainFold(index=index, directory=str(plan.checkpoints), **fold_inputs),
+            TrainFold(index=index, directory=str(training.checkpoints), **fold_inputs),
             name=f'train_fold_{index}',
             **resources,
         )
@@ -252,20 +252,20 @@ def init_train_wf(
         (merge_results, assemble_model, [('out', 'results')]),
     ])  # fmt: skip
     if settings.sanity:
-        add_sanity(workflow, 0, plan.checkpoints.with_name('sanity'), fold_inputs, resources)
+        add_sanity(workflow, 0, training.checkpoints.with_name('sanity'), fold_inputs, resources)
     send_crashes(workflow, settings.output_dir / 'logs' / f'{run.uuid}_crashes')
     return workflow
 
 
-def _assemble_model_node(settings: Settings, plan: TrainPlan) -> pe.Node:
-    given = {} if plan.classifier is None else {'classifier': plan.classifier}
+def _assemble_model_node(settings: Settings, training: TrainInputs) -> pe.Node:
+    given = {} if training.classifier is None else {'classifier': training.classifier}
     return pe.Node(
         AssembleModel(
-            table=str(plan.table),
-            facts=to_plain(plan.facts),
-            checkpoints=str(plan.checkpoints),
-            bundle=str(plan.bundle),
-            report_dir=str(plan.report_dir),
+            table=str(training.table),
+            facts=to_plain(training.facts),
+            checkpoints=str(training.checkpoints),
+            bundle=str(training.bundle),
+            report_dir=str(training.report_dir),
             overwrite=settings.overwrite,
             random_seed=settings.random_seed,
             **given,
@@ -275,21 +275,21 @@ def _assemble_model_node(settings: Settings, plan: TrainPlan) -> pe.Node:
     )
 
 
-def _fold_inputs(settings: Settings, plan: TrainPlan, run: Run) -> dict[str, Any]:
+def _fold_inputs(settings: Settings, training: TrainInputs, run: Run) -> dict[str, Any]:
     """Inputs that all folds share."""
     given: dict[str, Any] = {}
-    if plan.classifier is not None:
-        given['classifier'] = plan.classifier
+    if training.classifier is not None:
+        given['classifier'] = training.classifier
     if settings.classifier_card is not None:
         given['classifier_card'] = str(settings.classifier_card)
     return {
-        'recipe': plan.recipe,
-        'recipe_digest': plan.recipe_digest,
+        'recipe': training.recipe,
+        'recipe_digest': training.recipe_digest,
         'allow_code': settings.allow_code,
         'device': run.device,
         'use_gpu': run.device.startswith('cuda'),
         'n_devices': settings.devices_per_fold,
-        'num_threads': max(1, run.nprocs // plan.n_folds),
+        'num_threads': max(1, run.nprocs // training.n_folds),
         'random_seed': settings.random_seed,
         **given,
     }

@@ -30,7 +30,7 @@ from bids_interp.execution.plugins.plugin_file import check_plugin
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, start_run
 from bids_interp.execution.run_folders import choose_work_dir, prepare_work_dir
-from bids_interp.levels.inject_request import Injection, injection_record, plan_injection
+from bids_interp.levels.inject_request import Injection, fit_injection, injection_record
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     )
     prepare_caches(work_dir)
     prepare_work_dir(work_dir, clean=False)
-    change = plan_injection(settings, injection)
+    change = fit_injection(settings, injection)
     if outdated:
         clear_injected_output(settings.output_dir)
     write_injected_descriptions(settings.output_dir, source, record, IGNORED)
@@ -128,7 +128,7 @@ def _compute(
     configure_nipype(run)
     from bids_interp.workflows.inject import init_inject_wf
 
-    change_file = base_dir / f'plan-{run.uuid}.npz'
+    change_file = base_dir / f'change-{run.uuid}.npz'
     save_atrophy(change_file, change)
     replicates: dict[str, list[Mapping[str, Any]]] = {}
     for replicate in chosen:

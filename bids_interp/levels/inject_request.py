@@ -151,7 +151,7 @@ def injection_record(
     }
 
 
-def plan_injection(settings: Settings, injection: Injection) -> AtrophyField:
+def fit_injection(settings: Settings, injection: Injection) -> AtrophyField:
     """Return the change on a grid around the brain of the template."""
     from bids_interp.anatomical.templates import brain_template
     from bids_interp.phantom.change.atrophy import ABSORBERS, check_severity, fit_atrophy

@@ -42,7 +42,7 @@ from bids_interp.version import __version__
 
 if TYPE_CHECKING:
     from bids_interp.training.recipe import TrainingRecipe
-    from bids_interp.workflows.train import TrainPlan
+    from bids_interp.workflows.train import TrainInputs
 
 logger = logging.getLogger('bids_interp')
 
@@ -95,9 +95,9 @@ def run_train(settings: Settings) -> int:
     if result.interrupted:
         logger.error('Interrupted. Run the same command again to continue.')
         return 1
-    plan = prepare_training(settings, labels, usable, recipe, classifier, bundle, run)
-    _train(settings, plan, run)
-    _report(plan, settings)
+    training = prepare_training(settings, labels, usable, recipe, classifier, bundle, run)
+    _train(settings, training, run)
+    _report(training, settings)
     return 1 if code else 0
 
 
@@ -140,7 +140,7 @@ def _prepare_inputs(
     return result, [image for image in images if image.record.prefix in done]
 
 
-def _train(settings: Settings, plan: TrainPlan, run: Run) -> None:
+def _train(settings: Settings, training: TrainInputs, run: Run) -> None:
     """Run the train workflow.
 
     Raises
@@ -150,7 +150,9 @@ def _train(settings: Settings, plan: TrainPlan, run: Run) -> None:
     """
     from bids_interp.workflows.train import init_train_wf
 
-    workflow = init_train_wf(settings=settings, plan=plan, run=run, base_dir=plan.table.parent)
+    workflow = init_train_wf(
+        settings=settings, training=training, run=run, base_dir=training.table.parent
+    )
     crashes = settings.output_dir / 'logs' / f'{run.uuid}_crashes'
     outcome = run_nodes(run, workflow, crashes)
     if outcome.status == FAILED:
@@ -160,14 +162,14 @@ def _train(settings: Settings, plan: TrainPlan, run: Run) -> None:
         )
 
 
-def _report(plan: TrainPlan, settings: Settings) -> None:
+def _report(training: TrainInputs, settings: Settings) -> None:
     from bids_interp.evaluation.verdict import verdict_sentence
     from bids_interp.models.bundle.reader import load_bundle
 
-    bundle = load_bundle(plan.bundle, allow_code=settings.allow_code)
+    bundle = load_bundle(training.bundle, allow_code=settings.allow_code)
     level = logging.INFO if bundle.warranted else logging.WARNING
     logger.log(level, '%s', verdict_sentence(bundle.config.metrics))
-    click.echo(f'Model:  {plan.bundle}\nReport: {plan.report_dir / "report.html"}')
+    click.echo(f'Model:  {training.bundle}\nReport: {training.report_dir / "report.html"}')
     click.echo(
-        f'Explain scans with it: bids_interp BIDS_DIR OUT_DIR participant --model {plan.bundle}'
+        f'Explain scans with it: bids_interp BIDS_DIR OUT_DIR participant --model {training.bundle}'
     )

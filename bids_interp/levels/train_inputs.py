@@ -24,7 +24,7 @@ from bids_interp.settings import Settings
 if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import ClassifierConfig, ModelFacts
     from bids_interp.training.recipe import TrainingRecipe
-    from bids_interp.workflows.train import TrainPlan
+    from bids_interp.workflows.train import TrainInputs
 
 SITE_COLUMNS = ('site', 'scanner', 'center', 'centre')
 
@@ -108,9 +108,9 @@ def prepare_training(
     classifier: dict[str, Any] | None,
     bundle: Path,
     run: Run,
-) -> TrainPlan:
+) -> TrainInputs:
     """Write the table of the images and return the inputs of the train workflow."""
-    from bids_interp.workflows.train import TrainPlan
+    from bids_interp.workflows.train import TrainInputs
 
     usable = LabelTable(labels.target, tuple(images), labels.left_out)
     check_class_sizes(usable, recipe.n_folds)
@@ -123,7 +123,7 @@ def prepare_training(
     write_json(folder / 'table.json', table)
     checkpoints = folder / 'checkpoints'
     checkpoints.mkdir(parents=True, exist_ok=True)
-    return TrainPlan(
+    return TrainInputs(
         recipe=recipe_options(settings),
         recipe_digest=recipe.digest(),
         n_folds=recipe.n_folds,

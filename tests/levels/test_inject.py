@@ -11,7 +11,7 @@ import pytest
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.levels.inject import run_inject
-from bids_interp.levels.inject_request import Injection, plan_injection, read_effect
+from bids_interp.levels.inject_request import Injection, fit_injection, read_effect
 from bids_interp.phantom.change.effects import parse_effect
 from bids_interp.phantom.inject.scenarios import SCENARIOS, custom_scenario
 from bids_interp.phantom.regions.atlas import Atlas
@@ -106,7 +106,7 @@ def test_atlas_of_another_space_stops_the_run_before_planning(tmp_path):
     atlas = Atlas(tmp_path / 'a.nii.gz', labels, Grid(labels.shape, elsewhere), {'x': 1})
     scenario = custom_scenario(parse_effect(['x=-10%'], ['x']))
     with pytest.raises(UsageError, match=r'\d+% .*a\.nii\.gz'):
-        plan_injection(Settings('/in', '/out'), Injection(scenario, atlas=atlas))
+        fit_injection(Settings('/in', '/out'), Injection(scenario, atlas=atlas))
 
 
 def test_an_atlas_of_templateflow_brings_its_template(tmp_path, monkeypatch):

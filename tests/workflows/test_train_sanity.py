@@ -8,7 +8,7 @@ import pytest
 
 from bids_interp.execution.run import Run
 from bids_interp.settings import Settings
-from bids_interp.workflows.train import TrainPlan, init_train_wf
+from bids_interp.workflows.train import TrainInputs, init_train_wf
 
 
 def build(folder: Path, **choices):
@@ -19,7 +19,7 @@ def build(folder: Path, **choices):
         path.write_text('')
     checkpoints = folder / 'checkpoints'
     checkpoints.mkdir(exist_ok=True)
-    plan = TrainPlan(
+    training = TrainInputs(
         recipe={'preset': 'fast'},
         recipe_digest='abc',
         n_folds=3,
@@ -32,7 +32,7 @@ def build(folder: Path, **choices):
         facts={},
     )
     run = Run(settings, folder / 'work', 'cpu', 4, 1, 8.0, 'uuid')
-    return init_train_wf(settings=settings, plan=plan, run=run, base_dir=folder)
+    return init_train_wf(settings=settings, training=training, run=run, base_dir=folder)
 
 
 def test_only_who_asks_gets_the_checks(tmp_path: Path) -> None:
