@@ -5,8 +5,8 @@
 Every cohort consists of small phantoms (16 voxels per side): random maps of local volumes, with
 random labels, ages and sexes. Instead of a trained classifier and simulator each fold has the
 velocity whose divergence is the difference between the classes of its training subjects; no model
-of this size could learn the labels better. Scores and tests are those of the program
-(``bids_interp.group.statistics``).
+of this size could learn the labels better. The program itself (``bids_interp.group.statistics``)
+computes the scores and the tests.
 
 Prints how often p is below 0.05 for the learned label, with and without the widening of its null
 distribution, and for age and sex. Exit code 1 if a test of the program exceeds the 99 % binomial

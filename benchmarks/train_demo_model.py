@@ -395,7 +395,7 @@ range of the map | range of the truth |
 ## Limits
 
 The maps are smoother and weaker than the truth. The classifier learns the pattern only as far as
-it needs it to separate the classes. Other scanners, ages and diseases than those of the data were
+it needs it to separate the classes. Scanners, ages and diseases that the data do not contain were
 not tested. The planted change is symmetric; the networks are not.
 """
 

@@ -17,8 +17,8 @@ def container(environment: Mapping[str, str] | None = None) -> dict[str, str] | 
     Parameters
     ----------
     environment : mapping, optional
-        Environment variables; those of the process by default. ``BIDS_INTERP_CONTAINER_TAG`` is
-        set in the image of the project.
+        Environment variables; by default, the variables of the process.
+        ``BIDS_INTERP_CONTAINER_TAG`` is set in the image of the project.
 
     Returns
     -------

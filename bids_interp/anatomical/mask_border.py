@@ -11,7 +11,7 @@ from scipy import ndimage
 from bids_interp.anatomical.brain_masks import foreground_mask
 
 LOCAL_MM = 15.0  # range over which white matter determines the local brightness
-DEEP_MM = 6.0  # deeper than this there is no skull, even if the warped mask is some mm off
+DEEP_MM = 6.0  # the skull is never deeper than this, even if the mask is misplaced by a few mm
 # Limits beyond the means of grey and white matter, in units of their difference.
 DARKEST, BRIGHTEST = 1.0, 2.2
 

@@ -37,7 +37,7 @@ class StrippedEvidence:
 
     @property
     def stripped(self) -> bool:
-        """True if all three measurements are those of a skull-stripped brain."""
+        """True if all three measurements indicate a skull-stripped brain."""
         return (
             self.background_share >= BACKGROUND_SHARE
             and BRAIN_LITRES[0] <= self.litres <= BRAIN_LITRES[1]

@@ -120,7 +120,7 @@ class Option(click.Option):
     group : OptionGroup
         Group in the help text.
     levels : tuple of str, optional
-        Levels that use the option; those of the group by default.
+        Levels that use the option; by default, the levels of the group.
     aliases : sequence of str
         Further spellings.
     is_list : bool

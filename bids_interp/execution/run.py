@@ -68,7 +68,7 @@ def start_run(
     device : str
         ``cpu``, ``cuda`` or ``cuda:N``.
     omp_nthreads : int, optional
-        Threads per node; by default those of the settings, or one.
+        Threads per node; by default, as in the settings, or one.
     """
     return Run(
         settings,

@@ -129,7 +129,7 @@ def write_tsv(
     rows : sequence of mapping
         Values by column; None and NaN become ``n/a``, booleans ``true`` and ``false``.
     columns : sequence of str, optional
-        Columns in order; by default those of the first row.
+        Columns in order; by default, the columns of the first row.
 
     Returns
     -------
