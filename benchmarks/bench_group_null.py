@@ -27,8 +27,8 @@ from bids_interp.evaluation.exchange import SPREAD
 from bids_interp.group.statistics.design_matrix import make_design_matrix
 from bids_interp.group.statistics.expression import divergence, fit_score
 from bids_interp.group.statistics.glm import fit_terms
-from bids_interp.phantom.change.poisson import gradient_velocity
 from bids_interp.spatial.grid import Grid
+from bids_interp.spatial.poisson import gradient_velocity
 
 SIZE = 16
 

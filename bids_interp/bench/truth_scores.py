@@ -10,8 +10,13 @@ from sklearn.metrics import average_precision_score
 
 from bids_interp.evaluation.scores import ncc, sign_accuracy
 from bids_interp.models.networks.simulator import Simulator
-from bids_interp.phantom.change.poisson import gradient_velocity
-from bids_interp.spatial import exponential, log_jacobian, resample, smooth
+from bids_interp.spatial import (
+    exponential,
+    gradient_velocity,
+    log_jacobian,
+    resample,
+    smooth,
+)
 
 #: Smallest |truth| of voxels that must be found with the correct sign.
 RELEVANT = 0.02

@@ -25,6 +25,7 @@ from bids_interp.spatial.jacobian import (
     percent_change,
     voxel_determinant,
 )
+from bids_interp.spatial.poisson import gradient_velocity
 from bids_interp.spatial.splines import SplineEvaluator, refine_velocity, spline_coefficients
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     'flow',
     'flow_log_jacobian',
     'forward_map',
+    'gradient_velocity',
     'invert',
     'jacobian_determinant',
     'log_jacobian',

@@ -10,9 +10,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 
-from bids_interp.phantom.change.poisson import gradient_velocity
 from bids_interp.phantom.regions.coarse import region_mask
-from bids_interp.spatial import Grid, count_folded, exponential, log_jacobian
+from bids_interp.spatial import (
+    Grid,
+    count_folded,
+    exponential,
+    gradient_velocity,
+    log_jacobian,
+)
 
 #: Largest accepted root mean square difference from the wanted log-Jacobian.
 ACCEPTED_RMSE = 1e-3

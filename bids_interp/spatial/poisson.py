@@ -6,7 +6,7 @@ import numpy as np
 from scipy.fft import dctn, idctn
 
 from bids_interp.errors import UsageError
-from bids_interp.spatial import Grid
+from bids_interp.spatial.grid import Grid
 
 
 def gradient_velocity(divergence: np.ndarray, grid: Grid) -> np.ndarray:
