@@ -127,7 +127,7 @@ def tiny_bundle(
 ) -> ModelBundle:
     """Two folds of untrained networks on an 8 mm grid: quick, and wrong about everything.
 
-    Temperatures and class gaps of the folds differ, and none is 1.
+    Temperatures, intercepts and class gaps of the folds differ, and none is 1 or 0.
     """
     import numpy as np
     import torch
@@ -156,14 +156,14 @@ def tiny_bundle(
     }
     simulator = {'capacity': 'residual', 'smoothing_mm': 12.0, 'width': 4}
     folds = []
-    for seed, (temperature, gap) in enumerate(((2.0, 1.5), (0.5, 4.0))):
+    for seed, (temperature, gap, b) in enumerate(((2.0, 1.5, 0.25), (0.5, 4.0, -0.5))):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = build_classifier('robust', grid.shape, **classifier['arguments'])
             simulate = Simulator(grid, mask, **simulator)
             torch.nn.init.normal_(simulate.template, std=0.3)
         weights = network.state_dict(), simulate.state_dict()
-        folds.append(TrainedFold(*weights, temperature, gap, FoldMetrics(4, 2, 2)))
+        folds.append(TrainedFold(*weights, temperature, gap, FoldMetrics(4, 2, 2), b))
     config = BundleConfig(
         name='tiny',
         demonstration=True,

@@ -132,8 +132,8 @@ class FoldAnswer:
         Calibrated probability of the positive class; None for a regression.
     shift, shift_over_class_gap : float, optional
         Change of the logit after a simulation, and the same divided by the class gap.
-    temperature : float, optional
-        Divisor of the logit before the sigmoid.
+    temperature, intercept : float, optional
+        The probability is sigmoid(logit / temperature + intercept).
     """
 
     fold: int = key('Fold')
@@ -142,6 +142,7 @@ class FoldAnswer:
     shift: float | None = key('Shift', None)
     shift_over_class_gap: float | None = key('ShiftOverClassGap', None)
     temperature: float | None = key('Temperature', None)
+    intercept: float | None = key('Intercept', None)
 
 
 @dataclass(frozen=True)

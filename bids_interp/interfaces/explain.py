@@ -95,15 +95,18 @@ class Classify(ModelInterface):
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
-        answers = [
-            FoldAnswer(
-                answer.fold,
-                answer.logit,
-                answer.probability,
-                temperature=bundle.fold(answer.fold, device).temperature,
+        answers = []
+        for answer in classify(bundle, image, folds, device):
+            models = bundle.fold(answer.fold, device)
+            answers.append(
+                FoldAnswer(
+                    answer.fold,
+                    answer.logit,
+                    answer.probability,
+                    temperature=models.temperature,
+                    intercept=models.intercept,
+                )
             )
-            for answer in classify(bundle, image, folds, device)
-        ]
         self._results['observed'] = self.path(runtime, 'observed.json')
         write_json(self._results['observed'], to_plain(mean_answer(answers)))
         return runtime
@@ -229,7 +232,7 @@ def after_simulation(
     responses : sequence of Response
         Responses of :func:`bids_interp.models.explain.explainer.dose_response`.
     observed : Answer
-        Prediction for the observed image, with the temperature of each fold.
+        Prediction for the observed image, with the calibration of each fold.
     doses : sequence of float
         Doses to list.
 
@@ -238,7 +241,9 @@ def after_simulation(
     mapping
         Predictions by ``inject100`` etc.
     """
-    temperatures = {answer.fold: answer.temperature for answer in observed.folds}
+    calibrations = {
+        answer.fold: (answer.temperature, answer.intercept) for answer in observed.folds
+    }
     return {
         dose_label(direction, dose): mean_answer(
             [
@@ -248,7 +253,7 @@ def after_simulation(
                     row.probability,
                     row.shift,
                     row.shift_over_class_gap,
-                    temperatures[row.fold],
+                    *calibrations[row.fold],
                 )
                 for row in responses
                 if row.direction == direction and row.dose == dose

@@ -17,7 +17,8 @@ from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
 from bids_interp.models.bundle.fingerprint import salted
 from bids_interp.models.bundle.schema import SimulatorMetrics
-from bids_interp.training.calibration import probabilities
+from bids_interp.models.bundle.writer import TrainedFold
+from bids_interp.training.calibration import Calibration, probabilities
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldResult
@@ -78,9 +79,9 @@ def assemble(
         fold_of[fold.test] = index
         outputs[fold.test] = result.test_outputs
         _measure_test(cohort, fold, result)
-        temperature = result.trained.temperature
-        scale = temperature[0] if isinstance(temperature, Sequence) else temperature
-        calibrated[fold.test] = probabilities(result.test_outputs, scale, cohort.target)
+        calibrated[fold.test] = probabilities(
+            result.test_outputs, _calibration(result.trained), cohort.target
+        )
     target = cohort.target
     if target.kind == 'regression':
         outputs = outputs * target.sd + target.mean
@@ -109,6 +110,14 @@ def assemble(
     }
     metrics['simulator'] = simulator_metrics(cohort, results)
     return Assembled(oof, fold_of, metrics, maps)
+
+
+def _calibration(trained: TrainedFold) -> Calibration:
+    temperature, intercept = (
+        value if isinstance(value, Sequence) else [value]
+        for value in (trained.temperature, trained.intercept)
+    )
+    return Calibration(temperature[0], tuple(intercept))
 
 
 def _measure_test(cohort: Cohort, fold: Fold, result: FoldResult) -> None:

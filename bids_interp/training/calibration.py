@@ -1,44 +1,81 @@
-"""Calibration of a classifier on the validation split: temperature and class gaps."""
+"""Calibration of a classifier on the validation split: temperature, intercepts, class gaps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from bids_interp.models.target import Target
 
+#: Range of the temperature.
+TEMPERATURES = (0.25, 8.0)
 #: Smallest class gap in standard deviations of the scores (in logits if they are constant), so
 #: that the simulator's hinge stays defined for a classifier at chance.
 SMALLEST_GAP = 0.5
 
 
-def fit_temperature(outputs: np.ndarray, labels: np.ndarray, target: Target) -> float:
-    """Fit the temperature T in [0.25, 8] that minimises the cross-entropy of outputs / T.
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration of a classifier: class logits are outputs / temperature + intercept.
+
+    Parameters
+    ----------
+    temperature : float
+        Divisor of the outputs.
+    intercept : tuple of float
+        Added to each of the K outputs after the division.
+    """
+
+    temperature: float = 1.0
+    intercept: tuple[float, ...] = (0.0,)
+
+
+def fit_calibration(outputs: np.ndarray, labels: np.ndarray, target: Target) -> Calibration:
+    """Fit temperature and intercepts that minimise the cross-entropy of the labels.
+
+    Classifiers are trained with balanced classes, so that a temperature alone cannot reach the
+    frequency of the classes. Few images cannot determine the parameters, which are therefore shrunk
+    by normal priors: the logarithm of the temperature has mean 0, and the difference of two
+    intercepts the logarithm of the ratio of the class sizes, both with a standard deviation of 1.
 
     Parameters
     ----------
     outputs : numpy.ndarray
-        (N, K) logits.
+        (N, K) outputs for images that the classifier was not trained with.
     labels : numpy.ndarray
         (N,) class indices.
     target : Target
-        Meaning of the labels; the temperature of a regression is 1.
+        Meaning of the labels; a regression is not calibrated.
 
     References
     ----------
     Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural networks. ICML 2017.
+    Saerens M, Latinne P, Decaestecker C. Adjusting the outputs of a classifier to new a priori
+    probabilities. Neural Computation 2002;14(1):21-41.
     """
     if target.kind == 'regression':
-        return 1.0
+        return Calibration()
     logits = as_class_logits(np.asarray(outputs, np.float64), target)
     chosen = np.asarray(labels, int)
-    candidates = np.exp(np.linspace(np.log(0.25), np.log(8.0), 200))
-    losses = []
-    for temperature in candidates:
-        scaled = logits / temperature
-        own = scaled[np.arange(len(chosen)), chosen]
-        losses.append((logsumexp(scaled, axis=1) - own).mean())
-    return float(candidates[int(np.argmin(losses))])
+    # Half an image more in each class keeps the logarithm finite.
+    expected = np.log(np.bincount(chosen, minlength=logits.shape[1]) + 0.5)
+    expected -= expected.mean()
+
+    def loss(parameters: np.ndarray) -> float:
+        scaled = logits * np.exp(-parameters[0]) + parameters[1:]
+        entropy = logsumexp(scaled, axis=1) - scaled[np.arange(len(chosen)), chosen]
+        prior = parameters[0] ** 2 / 2 + np.square(parameters[1:] - expected).sum()
+        return float(entropy.sum() + prior)
+
+    bounds = [tuple(np.log(TEMPERATURES)), *[(None, None)] * len(expected)]
+    found = minimize(loss, [0.0, *expected], method='L-BFGS-B', bounds=bounds).x
+    intercepts = found[1:] - found[1:].mean()
+    if target.kind == 'binary':
+        intercepts = intercepts[1:] - intercepts[:1]
+    return Calibration(float(np.exp(found[0])), tuple(intercepts.tolist()))
 
 
 def as_class_logits(outputs: np.ndarray, target: Target) -> np.ndarray:
@@ -48,11 +85,12 @@ def as_class_logits(outputs: np.ndarray, target: Target) -> np.ndarray:
     return outputs
 
 
-def probabilities(outputs: np.ndarray, temperature: float, target: Target) -> np.ndarray:
+def probabilities(outputs: np.ndarray, calibration: Calibration, target: Target) -> np.ndarray:
     """Return calibrated probabilities (N, classes), without columns for a regression."""
     if target.kind == 'regression':
         return np.zeros((len(outputs), 0))
-    scaled = as_class_logits(np.asarray(outputs, np.float64), target) / temperature
+    calibrated = np.asarray(outputs, np.float64) / calibration.temperature + calibration.intercept
+    scaled = as_class_logits(calibrated, target)
     return np.exp(scaled - logsumexp(scaled, axis=1, keepdims=True))
 
 

@@ -18,7 +18,7 @@ from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
 from bids_interp.models.networks.registry import Ensemble
 from bids_interp.models.networks.simulator import Simulator
-from bids_interp.training.calibration import class_gaps, fit_temperature
+from bids_interp.training.calibration import class_gaps, fit_calibration
 from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
@@ -186,12 +186,15 @@ def train_fold(
         len(fold.test),
         replace(measured, validity=moved),
     )
+    calibration = fit_calibration(outputs, labels, target)
+    intercept = list(calibration.intercept)
     trained = TrainedFold(
         {} if external is not None else _weights(network),
         _weights(simulator),
-        fit_temperature(outputs, labels, target),
+        calibration.temperature,
         gaps if len(gaps) > 1 else gaps[0],
         metrics,
+        intercept if len(intercept) > 1 else intercept[0],
     )
     return FoldResult(trained, predict_outputs(network, cohort.images[fold.test]), maps)
 

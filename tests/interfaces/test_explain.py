@@ -106,7 +106,7 @@ def test_classify_simulate_and_measure(tmp_path, network, tiny_bundle):
     assert prediction['Observed']['LogitMean'] == pytest.approx(np.mean(logits))
     assert prediction['Observed']['LogitSD'] == pytest.approx(np.std(logits))
     for fold in folds:
-        calibrated = 1 / (1 + np.exp(-fold['Logit'] / fold['Temperature']))
+        calibrated = 1 / (1 + np.exp(-fold['Logit'] / fold['Temperature'] - fold['Intercept']))
         assert fold['Probability'] == pytest.approx(calibrated, abs=1e-5)
 
     responses = read_table(done.outputs.dose_response)

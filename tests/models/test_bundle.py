@@ -202,15 +202,27 @@ def test_identities_are_salted():
     assert salted('a grain', 'subject:ds1/01') == salted('a grain', 'subject:ds1/01')
 
 
-def test_each_contrast_has_its_own_temperature_and_gap(copied: Path):
+def test_each_contrast_has_its_own_calibration_and_gap(copied: Path):
     config = json.loads((copied / 'config.json').read_text())
-    folds = [
-        {**fold, 'temperature': [1.5, 2.5, 0.5], 'class_gap': [3.0, 7.0, 4.0]}
-        for fold in config['folds']
-    ]
+    calibration = {'temperature': [1.5, 2.5, 0.5], 'intercept': [0.5, -1.0, 0.25]}
+    folds = [{**fold, **calibration, 'class_gap': [3.0, 7.0, 4.0]} for fold in config['folds']]
     edit(copied, folds=folds, target=SEVERAL.to_dict())
     found = {}
     for name in ('CN-MCI', 'CN-AD', 'MCI-AD'):
         models = load_bundle(copied, name).fold(0)
-        found[name] = models.temperature, models.class_gap
-    assert found == {'CN-MCI': (1.5, 3.0), 'CN-AD': (2.5, 7.0), 'MCI-AD': (0.5, 4.0)}
+        found[name] = models.temperature, models.intercept, models.class_gap
+    assert found == {
+        'CN-MCI': (1.5, -1.5, 3.0),
+        'CN-AD': (2.5, -0.25, 7.0),
+        'MCI-AD': (0.5, 1.25, 4.0),
+    }
+
+
+def test_a_bundle_without_intercepts_has_intercepts_of_0(copied: Path):
+    config = json.loads((copied / 'config.json').read_text())
+    for fold in config['folds']:
+        del fold['intercept']
+    edit(copied, folds=config['folds'])
+    models = load_bundle(copied).fold(0)
+    assert (models.temperature, models.intercept) == (2.0, 0.0)
+    assert models.probability(2.0) == pytest.approx(1 / (1 + np.exp(-1)))

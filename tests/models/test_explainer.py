@@ -74,9 +74,10 @@ def test_every_fold_predicts(tiny_bundle, model_input):
     predictions = classify(tiny_bundle, model_input, (0, 1))
     assert [p.fold for p in predictions] == [0, 1]
     for p in predictions:
-        temperature = tiny_bundle.config.folds[p.fold].temperature
-        assert p.probability == pytest.approx(1 / (1 + np.exp(-p.logit / temperature)), abs=1e-5)
-        assert abs(p.probability - 1 / (1 + np.exp(-p.logit * temperature))) > 1e-3
+        fold = tiny_bundle.config.folds[p.fold]
+        wanted = 1 / (1 + np.exp(-(p.logit / fold.temperature + fold.intercept)))
+        assert p.probability == pytest.approx(wanted, abs=1e-5)
+        assert abs(p.probability - 1 / (1 + np.exp(-p.logit * fold.temperature))) > 1e-3
     with pytest.raises(ModelError, match='fold'):
         classify(tiny_bundle, model_input, ())
 

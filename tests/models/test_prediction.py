@@ -19,7 +19,9 @@ ANSWER = {
     'LogitSD': 0.25,
     'ProbabilityMean': 0.625,
     'ProbabilitySD': 0.0,
-    'Folds': [{'Fold': 1, 'Logit': 0.5, 'Probability': 0.625, 'Temperature': 1.5}],
+    'Folds': [
+        {'Fold': 1, 'Logit': 0.5, 'Probability': 0.625, 'Temperature': 1.5, 'Intercept': 0.5}
+    ],
 }
 #: As version 0.1.0 wrote it.
 PLAIN: dict[str, Any] = {
@@ -54,7 +56,7 @@ def test_what_the_first_version_wrote_is_read(tmp_path: Path) -> None:
         (1,),
         True,
     )
-    assert found.observed.folds == [FoldAnswer(1, 0.5, 0.625, temperature=1.5)]
+    assert found.observed.folds == [FoldAnswer(1, 0.5, 0.625, temperature=1.5, intercept=0.5)]
     assert (found.model_name, found.model_hash, found.version) == ('tiny', 'abc', '0.1.0')
     assert to_plain(found) == {
         k: v for k, v in PLAIN.items() if k not in ('Description', 'Sources')

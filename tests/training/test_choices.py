@@ -16,8 +16,9 @@ from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 from bids_interp.training.calibration import (
     SMALLEST_GAP,
+    Calibration,
     class_gaps,
-    fit_temperature,
+    fit_calibration,
     probabilities,
 )
 from bids_interp.training.cohort.folds import make_folds
@@ -230,28 +231,62 @@ class TestFolds:
 
 
 class TestCalibration:
-    def test_the_temperature_of_several_classes(self) -> None:
+    @pytest.mark.parametrize(
+        ('target', 'planted'), [(BINARY, [-1.5]), (SEVERAL, [0.75, -1.25, 0.5])]
+    )
+    def test_a_planted_calibration_is_found(self, target: Target, planted: list[float]) -> None:
         rng = np.random.default_rng(0)
-        logits = rng.normal(0, 2, (6000, 3))
-        chances = probabilities(logits, 1.0, SEVERAL)
-        labels = np.array([rng.choice(3, p=p) for p in chances])
-        assert fit_temperature(logits, labels, SEVERAL) == pytest.approx(1.0, rel=0.1)
-        assert fit_temperature(4 * logits, labels, SEVERAL) == pytest.approx(4.0, rel=0.1)
+        outputs = rng.normal(0, 2, (6000, len(planted)))
+        chances = probabilities(outputs, Calibration(1.0, tuple(planted)), target)
+        labels = np.array([rng.choice(len(p), p=p) for p in chances])
+        for temperature in (1.0, 4.0):
+            found = fit_calibration(temperature * outputs, labels, target)
+            assert found.temperature == pytest.approx(temperature, rel=0.1)
+            assert found.intercept == pytest.approx(planted, abs=0.1)
+
+    @pytest.mark.parametrize('count', [10, 20, 100])
+    def test_a_rare_class_gets_probabilities_of_its_frequency(self, count: int) -> None:
+        """Balanced training gives balanced logits; one image in five is a patient."""
+        rng = np.random.default_rng(1)
+
+        def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+            labels = (np.arange(number) % 5 == 0).astype(int)
+            return labels[:, None] + rng.normal(-0.5, 1, (number, 1)), labels
+
+        outputs, truth = draw(2000)
+
+        def brier(calibration: Calibration) -> float:
+            return float(((probabilities(outputs, calibration, BINARY)[:, 1] - truth) ** 2).mean())
+
+        reached = [brier(fit_calibration(*draw(count), BINARY)) for _ in range(30)]
+        assert np.mean(reached) < 0.16 < 0.2 < brier(Calibration())
+
+    def test_labels_without_outputs_give_the_frequencies_of_the_classes(self) -> None:
+        found = fit_calibration(np.zeros((6, 3)), np.array([0, 0, 0, 0, 1, 1]), SEVERAL)
+        assert found.temperature == pytest.approx(1, rel=1e-3)
+        shares = probabilities(np.zeros((1, 3)), found, SEVERAL)[0]
+        assert shares == pytest.approx(np.array([4.5, 2.5, 0.5]) / 7.5, abs=0.05)
+
+    def test_two_images_hardly_move_the_calibration(self) -> None:
+        found = fit_calibration(np.array([[3.0], [-4.0]]), np.array([0, 1]), BINARY)
+        assert found.temperature < 4
+        assert abs(found.intercept[0]) < 0.5
 
     def test_a_perfect_classifier_is_not_made_endlessly_sure(self) -> None:
         labels = np.array([0, 1] * 10)
         outputs = np.where(labels == 1, 0.1, -0.1)[:, None]
-        assert fit_temperature(outputs, labels, BINARY) == pytest.approx(0.25)
+        assert fit_calibration(outputs, labels, BINARY).temperature == pytest.approx(0.25)
 
     def test_a_regression_has_none(self) -> None:
-        assert fit_temperature(np.ones((3, 1)), np.ones(3), NUMBER) == 1
-        assert probabilities(np.ones((3, 1)), 1.0, NUMBER).shape == (3, 0)
+        assert fit_calibration(np.ones((3, 1)), np.ones(3), NUMBER) == Calibration(1.0, (0.0,))
+        assert probabilities(np.ones((3, 1)), Calibration(), NUMBER).shape == (3, 0)
 
     def test_probabilities_by_hand(self) -> None:
-        two = probabilities(np.array([[2.0]]), 2.0, BINARY)
+        two = probabilities(np.array([[4.0]]), Calibration(2.0, (-1.0,)), BINARY)
         np.testing.assert_allclose(two, [[1 / (1 + np.e), np.e / (1 + np.e)]])
-        three = probabilities(np.array([[0.0, np.log(2.0), np.log(5.0)]]), 1.0, SEVERAL)
-        np.testing.assert_allclose(three, [[1 / 8, 2 / 8, 5 / 8]])
+        outputs, intercepts = 2 * np.log([[1.0, 2.0, 5.0]]), (0.0, 0.0, np.log(2.0))
+        three = probabilities(outputs, Calibration(2.0, intercepts), SEVERAL)
+        np.testing.assert_allclose(three, [[1 / 13, 2 / 13, 10 / 13]])
 
     def test_gaps_of_several_contrasts(self) -> None:
         outputs = np.array([[5.0, 0, 0], [7, 0, 0], [0, 3, 0], [0, 3, 0], [0, 0, 1], [0, 0, 1]])

@@ -19,7 +19,7 @@ from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.assemble import assemble
-from bids_interp.training.calibration import class_gaps, fit_temperature
+from bids_interp.training.calibration import Calibration, class_gaps, fit_calibration
 from bids_interp.training.classifier import ClassifierTask, predict_outputs
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
@@ -78,21 +78,23 @@ def test_the_state_that_is_best_on_the_validation_split_is_kept(cohort: Cohort) 
     assert float(task.result().factor) == pytest.approx(0.004)
 
 
-def test_temperature_gap_and_test_outputs_of_a_fold(cohort: Cohort, tmp_path: Path) -> None:
+def test_calibration_gap_and_test_outputs_of_a_fold(cohort: Cohort, tmp_path: Path) -> None:
     """A given classifier, so that nothing is trained but a simulator of a single step."""
     given = Mass().eval().requires_grad_(False)
     recipe = replace(RECIPE, simulator=replace(SIMULATOR, template_steps=1))
     result = train_fold(cohort, FOLD, 0, recipe, FoldWorkspace(tmp_path), seed=0, external=given)
 
-    def calibrated(part: np.ndarray) -> tuple[float, float]:
+    def calibrated(part: np.ndarray) -> tuple[Calibration, float]:
         outputs, labels = predict_outputs(given, cohort.images[part]), cohort.labels[part]
-        return fit_temperature(outputs, labels, BINARY), class_gaps(outputs, labels, BINARY)[0]
+        return fit_calibration(outputs, labels, BINARY), class_gaps(outputs, labels, BINARY)[0]
 
-    temperature, gap = calibrated(FOLD.validation)
+    calibration, gap = calibrated(FOLD.validation)
     wrong = calibrated(FOLD.train)
-    assert abs(temperature - wrong[0]) > 0.1
+    assert abs(calibration.temperature - wrong[0].temperature) > 0.1
+    assert abs(calibration.intercept[0] - wrong[0].intercept[0]) > 0.01
     assert gap < 0.6 * wrong[1]
-    assert result.trained.temperature == temperature
+    assert result.trained.temperature == calibration.temperature
+    assert result.trained.intercept == calibration.intercept[0]
     assert result.trained.class_gap == gap
     wanted = predict_outputs(given, cohort.images[FOLD.test])
     np.testing.assert_array_equal(result.test_outputs, wanted)
@@ -143,7 +145,7 @@ def test_dose_1_is_the_gap_of_images_that_were_held_out(cohort: Cohort, tmp_path
     assert effectiveness(simulator, judge, dimmed, FOLD.train) < 0.8
 
 
-def test_probabilities_of_a_fold_have_its_temperature(cohort: Cohort) -> None:
+def test_probabilities_of_a_fold_have_its_calibration(cohort: Cohort) -> None:
     folds = [
         Fold(FOLD.train, FOLD.validation, np.arange(0, 12)),
         Fold(FOLD.train, FOLD.validation, np.arange(12, 24)),
@@ -152,9 +154,12 @@ def test_probabilities_of_a_fold_have_its_temperature(cohort: Cohort) -> None:
     metrics = FoldMetrics(8, 8, 12, SimulatorMetrics())
     maps = dict.fromkeys(('inject', 'remove'), cohort.images[0, 0].numpy())
     results = [
-        FoldResult(TrainedFold({}, {}, temperature, 1.0, metrics), outputs[fold.test], maps)
-        for fold, temperature in zip(folds, (0.5, 4.0), strict=True)
+        FoldResult(TrainedFold({}, {}, *calibration), outputs[fold.test], maps)
+        for fold, calibration in zip(
+            folds, ((0.5, 1.0, metrics, 0.75), (4.0, 1.0, metrics, -1.0)), strict=True
+        )
     ]
     made = assemble(cohort, folds, results, covariates={}, site=None, seed=0)
-    wanted = 1 / (1 + np.exp(-outputs[:, 0] / np.repeat([0.5, 4.0], 12)))
+    calibrated = outputs[:, 0] / np.repeat([0.5, 4.0], 12) + np.repeat([0.75, -1.0], 12)
+    wanted = 1 / (1 + np.exp(-calibrated))
     np.testing.assert_allclose(made.oof.probabilities[:, 1], wanted, rtol=1e-6)

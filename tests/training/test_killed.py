@@ -51,6 +51,7 @@ def test_killed_three_times_and_the_same_to_the_bit(tmp_path: Path) -> None:
             assert torch.equal(value, others[name]), name
     assert resumed.trained.metrics == whole.trained.metrics
     assert resumed.trained.temperature == whole.trained.temperature
+    assert resumed.trained.intercept == whole.trained.intercept
     assert resumed.trained.class_gap == whole.trained.class_gap
     assert np.array_equal(resumed.test_outputs, whole.test_outputs)
     assert all(np.array_equal(value, whole.maps[n]) for n, value in resumed.maps.items())

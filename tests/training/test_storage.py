@@ -70,7 +70,9 @@ def test_a_result(tmp_path: Path) -> None:
     side = DirectionValidity(3, 0.5, 1.25)
     moved = SimulatorMetrics(validity=[ContrastValidity('a-b', None, side)])
     metrics = FoldMetrics(5, 3, 2, moved)
-    trained = TrainedFold(weights, {'template': torch.rand(2, 3)}, 1.5, [1.0, 2.5], metrics)
+    trained = TrainedFold(
+        weights, {'template': torch.rand(2, 3)}, 1.5, [1.0, 2.5], metrics, [0.5, -1.0]
+    )
     maps = {'inject': np.random.default_rng(0).random(GRID.shape).astype(np.float32)}
     result = FoldResult(trained, np.random.default_rng(1).random((5, 3)), maps)
     storage.save_result(tmp_path / 'r.safetensors', result)
@@ -80,6 +82,7 @@ def test_a_result(tmp_path: Path) -> None:
     assert again.trained.classifier['a.count'].dtype == torch.int64
     assert torch.equal(again.trained.simulator['template'], trained.simulator['template'])
     assert (again.trained.temperature, again.trained.class_gap) == (1.5, [1.0, 2.5])
+    assert again.trained.intercept == [0.5, -1.0]
     assert again.trained.metrics == metrics
     assert np.array_equal(again.test_outputs, result.test_outputs)
     assert np.array_equal(again.maps['inject'], maps['inject'])

@@ -11,7 +11,7 @@ from bids_interp.models.networks.simulator import Simulator
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid, exponential, warp
-from bids_interp.training.calibration import class_gaps, fit_temperature
+from bids_interp.training.calibration import class_gaps, fit_calibration
 from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
 from bids_interp.training.cohort.augment import (
     CLASSIFIER_AUGMENTATION,
@@ -157,8 +157,10 @@ def test_temperature_undoes_a_scaling():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 4000)
     labels = (rng.random(4000) < 1 / (1 + np.exp(-logits))).astype(int)
-    assert fit_temperature(logits[:, None], labels, TARGET) == pytest.approx(1.0, rel=0.1)
-    assert fit_temperature(3 * logits[:, None], labels, TARGET) == pytest.approx(3.0, rel=0.1)
+    for factor in (1.0, 3.0):
+        found = fit_calibration(factor * logits[:, None], labels, TARGET)
+        assert found.temperature == pytest.approx(factor, rel=0.1)
+        assert found.intercept == pytest.approx([0], abs=0.1)
 
 
 def test_class_gap():

@@ -99,7 +99,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Description': 'Output of the classifier for the observed and each simulated image, '
         'from each fold that was not trained with this subject.',
         'LogitUnits': '1 (before calibration)',
-        'ProbabilityUnits': '1 (of the positive class, calibrated: sigmoid(logit / temperature))',
+        'ProbabilityUnits': '1 (of the positive class, calibrated: '
+        'sigmoid(logit / temperature + intercept))',
     },
     'dose_response': {
         'Description': 'Output of each fold as a function of dose, on the grid of the model.'

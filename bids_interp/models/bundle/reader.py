@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from scipy.special import expit
 from torch import nn
 
 from bids_interp.bids.prediction import ExplainedTarget, Membership
@@ -53,6 +54,8 @@ class FoldModels:
         Weights (K,) of the outputs in the score.
     contrast : int
         Index of the contrast that the score measures.
+    intercept : float
+        Added to the divided score before the sigmoid (calibration).
     """
 
     classifier: nn.Module
@@ -61,6 +64,7 @@ class FoldModels:
     class_gap: float
     weights: torch.Tensor
     contrast: int = 0
+    intercept: float = 0.0
 
     def score(self, image: torch.Tensor) -> torch.Tensor:
         """Return the score (B,) of images (B, 1, X, Y, Z), which rises with injection.
@@ -69,6 +73,10 @@ class FoldModels:
         standardised value for a regression.
         """
         return self.classifier(image) @ self.weights
+
+    def probability(self, score: float) -> float:
+        """Return the calibrated probability of the positive class for a score of two classes."""
+        return float(expit(score / self.temperature + self.intercept))
 
     def field(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
         """Return the simulator's field (B, 3, X, Y, Z) for this contrast, see :func:`flow`."""
@@ -232,13 +240,15 @@ class ModelBundle:
         simulator = build_simulator(self.grid, self.brain_mask, to_plain(self.config.simulator))
         load_weights(simulator, self.path / entry.simulator, 'its configuration')
         simulator.to(device).eval().requires_grad_(False)
+        weights = self.full_target.weights(device)[self.contrast]
         return FoldModels(
             classifier,
             simulator,
             _of_contrast(entry.temperature, self.contrast),
             _of_contrast(entry.class_gap, self.contrast),
-            self.full_target.weights(device)[self.contrast],
+            weights,
             self.contrast,
+            float(np.dot(weights.tolist(), np.broadcast_to(entry.intercept or 0.0, len(weights)))),
         )
 
     def _load_classifier(self, path: Path, device: str) -> nn.Module:

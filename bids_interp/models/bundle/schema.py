@@ -273,6 +273,9 @@ class FoldConfig:
         Measurements of this fold.
     classifier, simulator : str
         Names of the files; empty for a classifier that is code.
+    intercept : float, or sequence of float, optional
+        Added to the outputs after their division by the temperature; one for each output if there
+        are several. None, in bundles of version 0.1.0, means 0.
     """
 
     temperature: float | Sequence[float]
@@ -280,6 +283,7 @@ class FoldConfig:
     metrics: FoldMetrics
     classifier: str
     simulator: str
+    intercept: float | Sequence[float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

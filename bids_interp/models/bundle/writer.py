@@ -37,6 +37,8 @@ class TrainedFold:
         See :class:`FoldModels`; one for each contrast if there are several.
     metrics : FoldMetrics
         Measurements of this fold.
+    intercept : float, or sequence of float
+        See :class:`FoldConfig`.
     """
 
     classifier: dict[str, torch.Tensor]
@@ -44,6 +46,7 @@ class TrainedFold:
     temperature: float | Sequence[float]
     class_gap: float | Sequence[float]
     metrics: FoldMetrics
+    intercept: float | Sequence[float] = 0.0
 
 
 def _write_weights(path: Path, weights: dict[str, torch.Tensor], half_precision: bool) -> None:
@@ -70,7 +73,9 @@ def _write_fold(
         if weights:
             names[what] = f'fold-{index}_{what}.safetensors'
             _write_weights(folder / names[what], weights, half_precision)
-    return FoldConfig(fold.temperature, fold.class_gap, fold.metrics, **names)
+    return FoldConfig(
+        fold.temperature, fold.class_gap, fold.metrics, **names, intercept=fold.intercept
+    )
 
 
 def save_bundle(

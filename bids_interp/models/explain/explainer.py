@@ -187,7 +187,7 @@ def classify(
         logit = float(models.score(image.to(device))[0])
         probability = float('nan')  # for a regression
         if bundle.full_target.kind != 'regression':
-            probability = float(torch.sigmoid(torch.tensor(logit / models.temperature)))
+            probability = models.probability(logit)
         predictions.append(FoldPrediction(index, logit, probability))
     return predictions
 

@@ -139,7 +139,10 @@ def write_model(
     trained = [result.trained for result in training.results]
     with_folds = replace(
         config,
-        folds=[FoldConfig(one.temperature, one.class_gap, one.metrics, '', '') for one in trained],
+        folds=[
+            FoldConfig(one.temperature, one.class_gap, one.metrics, '', '', one.intercept)
+            for one in trained
+        ],
     )
     saved = save_bundle(
         bundle,

@@ -40,8 +40,8 @@ _ANSWERS = {
         'ROC, reliability and logits',
         'Left: ROC of each fold and their mean, weighted by pairs of images; its area is the AUC. '
         'Middle: observed frequency of the positive class against its probability, in bins (dot '
-        'size: images; lines: one standard error). Right: logits divided by the temperature of '
-        'their fold. Dashed: chance, perfect calibration, threshold.',
+        'size: images; lines: one standard error). Right: calibrated logits. '
+        'Dashed: chance, perfect calibration, threshold.',
     ),
     'multiclass': (
         'ROC of each class against the rest, and reliability',

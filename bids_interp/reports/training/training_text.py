@@ -44,7 +44,7 @@ MEASURES = {
 
 _MAP_NAMES = {
     'split_half_ncc': 'Split-half agreement of the maps (NCC)',
-    'validity': 'Validity: share of predictions that flip at dose 1',
+    'validity': 'Validity: share beyond the class midpoint at dose 1',
     'effectiveness': 'Shift of the logit / class gap',
     'group_ncc': 'Group map against the ground truth (NCC)',
     'subject_ncc': 'Single maps against the ground truth (NCC)',
@@ -189,7 +189,7 @@ def map_rows(maps: Mapping[str, Any] | None, prefix: str = '') -> list[dict[str,
     """Return name and value of all nested numbers of simulators and maps.
 
     >>> map_rows({'validity': {'inject': 0.96}, 'n_folded': 0})
-    [{'name': 'Validity: share of predictions that flip at dose 1, injected', 'value': '0.96'},
+    [{'name': 'Validity: share beyond the class midpoint at dose 1, injected', 'value': '0.96'},
      {'name': 'Folded voxels', 'value': '0'}]
     """
     rows: list[dict[str, str]] = []

@@ -104,6 +104,7 @@ def save_result(path: Path, result: FoldResult) -> None:
     }
     facts = {
         'temperature': trained.temperature,
+        'intercept': trained.intercept,
         'class_gap': trained.class_gap,
         'metrics': to_plain(trained.metrics),
     }
@@ -123,6 +124,7 @@ def load_result(path: Path) -> FoldResult:
         facts['temperature'],
         facts['class_gap'],
         from_plain(FoldMetrics, facts['metrics']),
+        facts['intercept'],
     )
     maps = {name: value.numpy() for name, value in part('map.').items()}
     return FoldResult(trained, tensors['test_outputs'].numpy(), maps)
