@@ -195,8 +195,9 @@ class TrainJudge(SimpleInterface):
         label = f'fold {inputs.index + 1}, judge'
         run = FoldRun(cohort, fold, inputs.index, workspace, inputs.random_seed, label)
         recipe = make_recipe(**inputs.recipe).classifier
-        network = train_classifier(run, recipe, directory, run.seed_of('judge', inputs.index))
-        outputs = predict_outputs(network, cohort.images[fold.validation])
+        judge = train_classifier(run, recipe, directory, run.seed_of('judge', inputs.index))
+        network = judge.network
+        outputs = predict_outputs(judge.held_out, cohort.images[fold.validation])
         gaps = class_gaps(outputs, cohort.labels[fold.validation], cohort.target)
         weights = {name: value.clone() for name, value in network.state_dict().items()}
         sizes = FoldMetrics(len(fold.train), len(fold.validation), len(fold.test))

@@ -67,6 +67,23 @@ class ClassifierRecipe:
     augmentation: Augmentation | None = CLASSIFIER_AUGMENTATION
 
 
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """Frozen classifier of a fold, and the one that stands for it on the validation split.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Classifier that is explained.
+    held_out : torch.nn.Module
+        The same, or its state before it was fitted again with the validation split. Only this one
+        may be calibrated and measured with the validation split.
+    """
+
+    network: nn.Module
+    held_out: nn.Module
+
+
 @torch.no_grad()
 def predict_outputs(network: nn.Module, images: torch.Tensor, batch: int = 16) -> np.ndarray:
     """Predict outputs (N, K) of images (N, 1, X, Y, Z) in evaluation mode."""

@@ -1,4 +1,4 @@
-"""Dose scale of a template: dose 1 moves the logit of held-out images by one class gap."""
+"""Dose scale of a simulator: dose 1 moves the logit of held-out images by one class gap."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def scale_to_dose(
     images: np.ndarray,
     device: str = 'cpu',
 ) -> list[float]:
-    """Scale the template of each contrast, in place.
+    """Set the gain of each contrast, which scales template and residual alike.
 
-    The hinge of the training requires a shift of at least the class gap, so that a template may end
-    up too strong, or too weak after few steps. Scaling keeps its pattern.
+    The hinge of the training requires a shift of at least the class gap, so that a simulator may
+    end up too strong, or too weak after few steps. Scaling keeps its patterns.
 
     Parameters
     ----------
     simulator : Simulator
-        Simulator without a trained residual.
+        Simulator after a stage of its training.
     opponent : Opponent
         Frozen classifiers and their class gaps.
     cohort : Cohort
@@ -48,19 +48,19 @@ def scale_to_dose(
     Returns
     -------
     list of float
-        Factor of each contrast; 1 if the template does not move the score.
+        Gain of each contrast; it stays as it is if the simulator does not move the score.
     """
     simulator.to(device).eval()
     for member in opponent.members:
         member.to(device)
     chosen = cohort.images[balanced_subset(cohort, images, IMAGES)]
-    factors = []
+    gains = []
     for number, contrast in enumerate(cohort.target.contrasts):
-        template = simulator.template.data[number]
-        original, total, best = template.clone(), 1.0, (np.inf, 1.0)
+        gain = simulator.gain[number]
+        original, total, best = gain.clone(), 1.0, (np.inf, 1.0)
         before = [image_scores(member, chosen, contrast) for member in opponent.members]
         for _ in range(TRIALS):
-            template.copy_(total * original)
+            gain.copy_(total * original)
             reached = _effectiveness(simulator, opponent, cohort, chosen, number, before)
             if not np.isfinite(reached) or reached <= 0:
                 break
@@ -68,9 +68,9 @@ def scale_to_dose(
             if abs(reached - 1) <= CLOSE:
                 break
             total = float(np.clip(total * np.clip(1 / reached, *STEP), *FACTORS))
-        template.copy_(best[1] * original)
-        factors.append(best[1])
-    return factors
+        gain.copy_(best[1] * original)
+        gains.append(float(gain))
+    return gains
 
 
 def balanced_subset(cohort: Cohort, images: np.ndarray, count: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ from bids_interp.models.networks.ipmi2021 import PaperSimulator
 from bids_interp.models.networks.registry import Ensemble
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.calibration import class_gaps, fit_calibration
-from bids_interp.training.classifier import ClassifierRecipe, ClassifierTask, predict_outputs
+from bids_interp.training.classifier import (
+    ClassifierRecipe,
+    ClassifierTask,
+    TrainedClassifier,
+    predict_outputs,
+)
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.dose import scale_to_dose
@@ -93,12 +98,12 @@ class FoldRun:
         """Derive the seed of one training from values that identify it."""
         return derived_seed(self.seed, *parts) % 2**31
 
-    def opponent(self, members: list[nn.Module]) -> Opponent:
+    def opponent(self, members: Sequence[TrainedClassifier]) -> Opponent:
         """Combine frozen classifiers with their class gaps on the validation split."""
         held_out = self.cohort.images[self.fold.validation]
         labels, target = self.cohort.labels[self.fold.validation], self.cohort.target
-        gaps = (class_gaps(predict_outputs(m, held_out), labels, target) for m in members)
-        return Opponent(tuple(members), tuple(map(tuple, gaps)))
+        gaps = (class_gaps(predict_outputs(m.held_out, held_out), labels, target) for m in members)
+        return Opponent(tuple(m.network for m in members), tuple(map(tuple, gaps)))
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,8 @@ def train_fold(
 ) -> FoldResult:
     """Train one fold, resuming a killed run.
 
-    Temperature, class gap and all selections come from the validation split. The test split is only
-    predicted.
+    Calibration, class gap and all selections come from the validation split, with classifiers that
+    were not trained with it. The test split is only predicted.
 
     Parameters
     ----------
@@ -162,24 +167,29 @@ def train_fold(
         # Checked first, before hours are spent on the classifier.
         check_published_grid(cohort.grid.shape)
     run = FoldRun(cohort, fold, index, workspace, seed, f'fold {index + 1}')
-    members = _train_classifiers(run, recipe) if external is None else [external]
-    network = members[0] if len(members) == 1 else Ensemble(members)
+    if external is None:
+        members = _train_classifiers(run, recipe)
+    else:
+        members = [TrainedClassifier(external, external)]
+    network = joined([member.network for member in members])
+    judge = joined([member.held_out for member in members])
     labels, target = cohort.labels[fold.validation], cohort.target
     held_out = cohort.images[fold.validation]
-    outputs = predict_outputs(network, held_out)
+    outputs = predict_outputs(judge, held_out)
     gaps = class_gaps(outputs, labels, target)
     opponent = run.opponent(members)
     kind = 'given' if external is not None else recipe_digest((recipe.classifier, recipe.members))
     folder = workspace.directory / f'classifier-{kind}'
-    simulator, measured = _train_simulator(run, recipe.simulator, opponent, network, folder)
+    simulator, measured = _train_simulator(run, recipe.simulator, opponent, judge, folder)
     simulator.cpu().eval().requires_grad_(False)
     network.cpu()
+    judge.cpu()
     maps = _maps(run, simulator)
     if external is not None and isinstance(recipe.simulator, SimulatorRecipe):
         maps['audit'] = _audit_map(run, recipe.simulator, opponent, folder)
         agreement = ncc(maps['audit'], maps['inject'], cohort.mask)
         measured = replace(measured, audit_ncc=agreement)
-    moved = validity(network, simulator, held_out, labels, target, gaps, cohort.grid)
+    moved = validity(judge, simulator, held_out, labels, target, gaps, cohort.grid)
     metrics = FoldMetrics(
         len(fold.train),
         len(fold.validation),
@@ -199,7 +209,12 @@ def train_fold(
     return FoldResult(trained, predict_outputs(network, cohort.images[fold.test]), maps)
 
 
-def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[nn.Module]:
+def joined(networks: list[nn.Module]) -> nn.Module:
+    """Return the only network, or the ensemble of several."""
+    return networks[0] if len(networks) == 1 else Ensemble(networks)
+
+
+def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[TrainedClassifier]:
     """Train the classifiers of a fold from different seeds."""
     members = []
     for number in range(recipe.members):
@@ -217,7 +232,7 @@ def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[nn.Module]:
 
 def train_classifier(
     run: FoldRun, recipe: ClassifierRecipe | MorphometryRecipe, folder: Path, seed: int
-) -> nn.Module:
+) -> TrainedClassifier:
     """Train one classifier, resuming a killed run.
 
     Parameters
@@ -233,21 +248,22 @@ def train_classifier(
 
     Returns
     -------
-    torch.nn.Module
+    TrainedClassifier
         Frozen classifier in evaluation mode on the CPU.
     """
     if isinstance(recipe, MorphometryRecipe):
         return fit_morphometry(run.cohort, run.fold, recipe, seed, run.workspace.device)
     task = ClassifierTask(run.cohort, run.fold, recipe, seed)
     run.workspace.run(task, folder, run.name)
-    return task.result().cpu()
+    network = task.result().cpu()
+    return TrainedClassifier(network, network)
 
 
 def _train_simulator(
     run: FoldRun,
     recipe: SimulatorRecipe | PaperRecipe,
     opponent: Opponent,
-    network: nn.Module,
+    judge: nn.Module,
     folder: Path,
 ) -> tuple[Simulator | PaperSimulator, SimulatorMetrics]:
     """Train the simulator of a fold; return it with the measurements of its selection."""
@@ -265,7 +281,7 @@ def _train_simulator(
         run.cohort,
         run.fold,
         opponent,
-        network,
+        judge,
         recipe,
         own,
         seed=derived_seed(run.seed, 'selection', run.index),
@@ -279,7 +295,7 @@ def _train_simulator(
 def train_stages(
     run: FoldRun, recipe: SimulatorRecipe, opponent: Opponent, folder: Path
 ) -> Simulator:
-    """Train first the template, then the residual of a simulator."""
+    """Train first the template, then the residual of a simulator, and scale its dose after each."""
     torch.manual_seed(run.seed_of('simulator', run.index))
     simulator = make_simulator(run.cohort, recipe)
     for stage in ('template', 'residual'):
@@ -287,10 +303,12 @@ def train_stages(
         task = SimulatorTask(run.cohort, run.fold.train, opponent, simulator, recipe, stage, seed)
         if task.max_steps:
             run.workspace.run(task, folder / stage, f'{run.name}, {stage} of the simulator')
-        if stage == 'template':
+        if task.max_steps or stage == 'template':
             scale_to_dose(
                 simulator, opponent, run.cohort, run.fold.validation, run.workspace.device
             )
+        if stage == 'template':
+            simulator.absorb_gain()
     return simulator
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +17,11 @@ from bids_interp.models.networks.morphometric import (
     half_shape,
 )
 from bids_interp.spatial import Grid, smooth
+from bids_interp.training.classifier import TrainedClassifier
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.loop.randomness import derived_seed
-from bids_interp.training.sparse import fit_sparse
+from bids_interp.training.sparse import SHARES, SparseFit, fit_sparse
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,19 @@ def measure_volumes(volumes: VolumeMeasure, images: torch.Tensor, batch: int = 8
 
 def fit_morphometry(
     cohort: Cohort, fold: Fold, recipe: MorphometryRecipe, seed: int, device: str = 'cpu'
-) -> MorphometricClassifier:
-    """Fit the weights of the volumes to the labels of the training split.
+) -> TrainedClassifier:
+    """Fit the weights of the volumes to the labels, without and with the validation split.
+
+    The classifier that is explained uses all images outside the test split. Its penalty is that of
+    the fit to the training split. As inner folds scale the outputs of both fits, the calibration
+    of one on the validation split holds for the other.
 
     Parameters
     ----------
     cohort : Cohort
         Cohort.
     fold : Fold
-        Fold; mean image and weights are computed from ``train`` alone.
+        Fold; the mean image is that of ``train``.
     recipe : MorphometryRecipe
         Settings.
     seed : int
@@ -68,36 +75,63 @@ def fit_morphometry(
 
     Returns
     -------
-    MorphometricClassifier
-        Frozen classifier on the CPU.
+    TrainedClassifier
+        Frozen classifiers on the CPU.
     """
     classifier = MorphometricClassifier(
         cohort.grid.shape, **recipe.arguments, outputs=cohort.target.n_outputs
     )
-    images = cohort.images[fold.train]
-    classifier.volumes.mean.copy_(images.mean(dim=0, keepdim=True))
-    grid = pooled_grid(cohort.grid)
-    inside = F.avg_pool3d(torch.from_numpy(cohort.mask.astype(np.float32))[None, None], 2) > 0.5
-    maps = smooth(measure_volumes(classifier.volumes.to(device), images), recipe.smoothing_mm, grid)
-    features = maps[inside.expand_as(maps)].view(len(maps), -1).numpy()
-    is_regression = cohort.target.kind == 'regression'
-    values = cohort.standardised() if is_regression else cohort.labels
-    weights, offsets = fit_sparse(
-        features,
-        values[fold.train],
-        cohort.families[fold.train],
-        absolute=recipe.absolute,
-        is_regression=is_regression,
-        seed=derived_seed(seed, 'sparse') % 2**31,
-    )
-    spread = torch.zeros(len(weights), 1, *grid.shape)
-    spread[inside.expand_as(spread)] = torch.from_numpy(weights.astype(np.float32)).ravel()
-    # The Gaussian is symmetric, so smoothing the weights equals smoothing the volumes.
-    spread = smooth(spread, recipe.smoothing_mm, grid)
-    with torch.no_grad():
-        classifier.head.weight.copy_(spread.flatten(1))
-        classifier.head.bias.copy_(torch.from_numpy(offsets.astype(np.float32)))
-    return classifier.cpu().eval().requires_grad_(False)
+    mean = cohort.images[fold.train].mean(dim=0, keepdim=True)
+    classifier.volumes.mean.copy_(mean)
+    known = np.concatenate([fold.train, fold.validation])
+    maps = measure_volumes(classifier.volumes.to(device), cohort.images[known])
+    classifier.cpu().eval().requires_grad_(False)
+    fits = _Fits(cohort, recipe, smooth(maps, recipe.smoothing_mm, pooled_grid(cohort.grid)), seed)
+    first = fits.fit(classifier, known[: len(fold.train)])
+    final = copy.deepcopy(classifier)
+    fits.fit(final, known, (first.share,))
+    return TrainedClassifier(final, classifier)
+
+
+class _Fits:
+    """Fits of heads to the smoothed volumes (N, 1, X/2, Y/2, Z/2) of the first images."""
+
+    def __init__(
+        self, cohort: Cohort, recipe: MorphometryRecipe, volumes: torch.Tensor, seed: int
+    ) -> None:
+        self.cohort, self.recipe, self.seed = cohort, recipe, seed
+        self.grid = pooled_grid(cohort.grid)
+        mask = torch.from_numpy(cohort.mask.astype(np.float32))[None, None]
+        self.inside = F.avg_pool3d(mask, 2) > 0.5
+        self.features = volumes[self.inside.expand_as(volumes)].view(len(volumes), -1).numpy()
+
+    def fit(
+        self,
+        classifier: MorphometricClassifier,
+        images: np.ndarray,
+        shares: Sequence[float] = SHARES,
+    ) -> SparseFit:
+        """Fit the head of a classifier to the labels of images, the first of those measured."""
+        is_regression = self.cohort.target.kind == 'regression'
+        values = self.cohort.standardised() if is_regression else self.cohort.labels
+        found = fit_sparse(
+            self.features[: len(images)],
+            values[images],
+            self.cohort.families[images],
+            absolute=self.recipe.absolute,
+            is_regression=is_regression,
+            seed=derived_seed(self.seed, 'sparse') % 2**31,
+            shares=shares,
+        )
+        spread = torch.zeros(len(found.weights), 1, *self.grid.shape)
+        flat = torch.from_numpy(found.weights.astype(np.float32)).ravel()
+        spread[self.inside.expand_as(spread)] = flat
+        # The Gaussian is symmetric, so smoothing the weights equals smoothing the volumes.
+        spread = smooth(spread, self.recipe.smoothing_mm, self.grid)
+        with torch.no_grad():
+            classifier.head.weight.copy_(spread.flatten(1))
+            classifier.head.bias.copy_(torch.from_numpy(found.offsets.astype(np.float32)))
+        return found
 
 
 def pooled_grid(grid: Grid) -> Grid:

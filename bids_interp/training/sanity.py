@@ -17,6 +17,7 @@ from torch import nn
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian
 from bids_interp.models.networks.registry import Ensemble, build_classifier
+from bids_interp.training.classifier import TrainedClassifier
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import (
@@ -259,7 +260,7 @@ class _SanityTrainings:
         members = list(network.members) if isinstance(network, Ensemble) else [network]
         title = f'fold {self.index + 1}, sanity, {name}'
         run = FoldRun(cohort, self.fold, self.index, self.workspace, seed, title)
-        opponent = run.opponent(members)
+        opponent = run.opponent([TrainedClassifier(member, member) for member in members])
         simulator = train_stages(run, self.recipe, opponent, self.folder / name)
         simulator.cpu().eval().requires_grad_(False)
         network.cpu()
@@ -290,5 +291,5 @@ class _SanityTrainings:
         label = f'fold {self.index + 1}, sanity, {name}, classifier'
         run = FoldRun(cohort, self.fold, self.index, self.workspace, seed, label)
         folder = self.folder / name / 'classifier'
-        network = train_classifier(run, self.classifier, folder, own)
+        network = train_classifier(run, self.classifier, folder, own).network
         return self.simulate(name, cohort, network, seed)

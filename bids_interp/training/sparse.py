@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -19,6 +19,24 @@ INNER_FOLDS = 5
 FACTORS = (0.1, 10000.0)
 
 
+class SparseFit(NamedTuple):
+    """Sparse linear model with its penalty.
+
+    Parameters
+    ----------
+    weights : numpy.ndarray
+        (K, V); one row for two classes or a regression.
+    offsets : numpy.ndarray
+        (K,).
+    share : float
+        Penalty, one of :data:`SHARES`.
+    """
+
+    weights: np.ndarray
+    offsets: np.ndarray
+    share: float
+
+
 def fit_sparse(
     features: np.ndarray,
     values: np.ndarray,
@@ -27,7 +45,8 @@ def fit_sparse(
     absolute: float,
     is_regression: bool,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
+    shares: Sequence[float] = SHARES,
+) -> SparseFit:
     """Fit a logistic (or linear) regression with an elastic-net penalty.
 
     The training data are divided into inner folds of whole families. Because a penalty shrinks the
@@ -50,13 +69,8 @@ def fit_sparse(
         Whether ``values`` are values of a regression.
     seed : int
         Random seed of the inner folds and the solver.
-
-    Returns
-    -------
-    weights : numpy.ndarray
-        (K, V); one row for two classes or a regression.
-    offsets : numpy.ndarray
-        (K,).
+    shares : sequence of float
+        Candidate penalties, from the strongest to the weakest.
 
     References
     ----------
@@ -68,12 +82,12 @@ def fit_sparse(
     if not scale:
         classes = 0 if is_regression else len(np.unique(values))
         count = classes if classes > 2 else 1
-        return np.zeros((count, features.shape[1])), np.zeros(count)
+        return SparseFit(np.zeros((count, features.shape[1])), np.zeros(count), shares[0])
     scaled = (features - centre) / scale
     parts = _inner_folds(values, families, is_regression, seed)
     truths = [values[held_out] for _, held_out in parts]
     tried = []
-    for share in SHARES:
+    for share in shares:
         fits = [
             _fit(scaled[train], values[train], share, absolute, is_regression, seed)
             for train, _ in parts
@@ -87,10 +101,11 @@ def fit_sparse(
             for found, truth in zip(outputs, truths, strict=True)
         ]
         tried.append((np.array(losses), fits, factor))
-    _, fits, factor = tried[sparsest_adequate([losses for losses, _, _ in tried])]
+    chosen = sparsest_adequate([losses for losses, _, _ in tried])
+    _, fits, factor = tried[chosen]
     weights = factor * np.mean([_weights(fit)[0] for fit in fits], axis=0) / scale
     offsets = factor * np.mean([_weights(fit)[1] for fit in fits], axis=0)
-    return weights, offsets - weights @ centre
+    return SparseFit(weights, offsets - weights @ centre, shares[chosen])
 
 
 def _inner_folds(

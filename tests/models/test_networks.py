@@ -102,6 +102,18 @@ def test_residual_starts_at_the_template():
     torch.testing.assert_close(fresh(image, dose), template(image, dose))
 
 
+@pytest.mark.parametrize('capacity', CAPACITIES)
+def test_weights_of_the_first_version_have_no_gain(capacity: str):
+    simulator = _wild(capacity)
+    written = simulator.state_dict()
+    assert ('gain' in written) == (capacity != 'template')
+    written.pop('gain', None)
+    again = Simulator(GRID, MASK, capacity, smoothing_mm=16.0).eval()
+    again.load_state_dict(written)
+    image, dose = torch.rand(2, 1, *GRID.shape), torch.tensor([1.0, -1.0])
+    torch.testing.assert_close(again(image, dose), simulator(image, dose))
+
+
 @pytest.mark.parametrize('capacity', ['residual', 'condconv'])
 def test_residual_sees_image_and_direction(capacity: str):
     simulator = _wild(capacity)

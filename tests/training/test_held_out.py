@@ -18,9 +18,10 @@ from bids_interp.evaluation.validity import image_scores, simulated_scores
 from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.simulator import Simulator
+from bids_interp.training import fold as fit
 from bids_interp.training.assemble import assemble
 from bids_interp.training.calibration import Calibration, class_gaps, fit_calibration
-from bids_interp.training.classifier import ClassifierTask, predict_outputs
+from bids_interp.training.classifier import ClassifierTask, TrainedClassifier, predict_outputs
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.dose import CLOSE
@@ -101,10 +102,12 @@ def test_calibration_gap_and_test_outputs_of_a_fold(cohort: Cohort, tmp_path: Pa
 
 
 def test_members_are_met_at_their_gap_on_the_validation_split(cohort: Cohort) -> None:
-    members = [Mass(-0.01), Mass(-0.02)]
+    members = [TrainedClassifier(Mass(-9.0), Mass(factor)) for factor in (-0.01, -0.02)]
     run = FoldRun(cohort, FOLD, 0, FoldWorkspace(Path()), 0, 'fold 1')
-    gaps = run.opponent(members).gaps
-    held_out = predict_outputs(members[0], cohort.images[FOLD.validation])
+    opponent = run.opponent(members)
+    gaps = opponent.gaps
+    assert opponent.members == tuple(member.network for member in members)
+    held_out = predict_outputs(members[0].held_out, cohort.images[FOLD.validation])
     wanted = class_gaps(held_out, cohort.labels[FOLD.validation], BINARY)[0]
     assert np.ravel(gaps) == pytest.approx([wanted, 2 * wanted], rel=1e-4)
 
@@ -132,6 +135,23 @@ def effectiveness(
     return float(np.median(shifts))
 
 
+def test_what_was_refitted_with_the_validation_split_is_not_measured_with_it(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The classifier that is explained has other outputs than the one that judges."""
+    pair = TrainedClassifier(*(Mass(f).eval().requires_grad_(False) for f in (-0.01, -0.03)))
+    monkeypatch.setattr(fit, 'train_classifier', lambda *args: pair)
+    recipe = replace(RECIPE, simulator=replace(SIMULATOR, template_steps=1))
+    result = train_fold(cohort, FOLD, 0, recipe, FoldWorkspace(tmp_path), seed=0)
+    outputs = predict_outputs(pair.held_out, cohort.images[FOLD.validation])
+    labels = cohort.labels[FOLD.validation]
+    assert result.trained.class_gap == class_gaps(outputs, labels, BINARY)[0]
+    assert result.trained.temperature == fit_calibration(outputs, labels, BINARY).temperature
+    assert float(result.trained.classifier['factor']) == pytest.approx(-0.01)
+    wanted = predict_outputs(pair.network, cohort.images[FOLD.test])
+    np.testing.assert_array_equal(result.test_outputs, wanted)
+
+
 def test_dose_1_is_the_gap_of_images_that_were_held_out(cohort: Cohort, tmp_path: Path) -> None:
     """The training images are dimmed, so that the same template moves their score less."""
     images = cohort.images.clone()
@@ -143,6 +163,19 @@ def test_dose_1_is_the_gap_of_images_that_were_held_out(cohort: Cohort, tmp_path
     simulator.eval().requires_grad_(False)
     assert effectiveness(simulator, judge, dimmed, FOLD.validation) == pytest.approx(1, abs=CLOSE)
     assert effectiveness(simulator, judge, dimmed, FOLD.train) < 0.8
+
+
+@pytest.mark.parametrize('capacity', ['residual', 'condconv'])
+def test_dose_1_is_the_gap_after_the_last_stage(
+    cohort: Cohort, tmp_path: Path, capacity: str
+) -> None:
+    judge = Mass().eval().requires_grad_(False)
+    run = FoldRun(cohort, FOLD, 0, Planting(tmp_path), 0, 'fold 1')
+    recipe = replace(SIMULATOR, capacity=capacity, width=4, residual_steps=1)
+    simulator = train_stages(run, recipe, Opponent((judge,), ((1.0,),)), tmp_path)
+    simulator.eval().requires_grad_(False)
+    assert float(simulator.gain[0]) < 0.8
+    assert effectiveness(simulator, judge, cohort, FOLD.validation) == pytest.approx(1, abs=CLOSE)
 
 
 def test_probabilities_of_a_fold_have_its_calibration(cohort: Cohort) -> None:

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.models.networks.morphometric import MorphometricClassifier, half_shape
 from bids_interp.models.networks.registry import build_classifier
 from bids_interp.spatial import Grid
+from bids_interp.training import morphometry, sparse
+from bids_interp.training.calibration import fit_calibration, probabilities
 from bids_interp.training.classifier import ClassifierRecipe, predict_outputs
+from bids_interp.training.cohort.cohort import Cohort
+from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldRun, FoldWorkspace, train_classifier
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry, pooled_grid
 from bids_interp.training.recipe import make_recipe
-from helpers.balls import GRID, binary_cohort, folds_of, regression_cohort, several_cohort
+from helpers.balls import (
+    BINARY,
+    GRID,
+    binary_cohort,
+    cohort_of,
+    folds_of,
+    regression_cohort,
+    several_cohort,
+)
 
 RECIPE = MorphometryRecipe()
 
@@ -41,7 +55,7 @@ def test_it_knows_unseen_images(make, tmp_path: Path) -> None:
     cohort = make()
     fold = folds_of(cohort)[0]
     run = FoldRun(cohort, fold, 0, FoldWorkspace(tmp_path), 0, 'test')
-    network = train_classifier(run, RECIPE, tmp_path / 'c', seed=2)
+    network = train_classifier(run, RECIPE, tmp_path / 'c', seed=2).network
     assert isinstance(network, MorphometricClassifier)
     assert not any(parameter.requires_grad for parameter in network.parameters())
     outputs = predict_outputs(network, cohort.images[fold.test])
@@ -55,17 +69,73 @@ def test_it_knows_unseen_images(make, tmp_path: Path) -> None:
         assert np.corrcoef(outputs[:, 0], labels)[0, 1] > 0.8
 
 
-def test_only_the_training_split_is_looked_at() -> None:
+def planted(cohort: Cohort, where: np.ndarray) -> Cohort:
+    """Cohort with other images and labels at some indices."""
+    images, labels = cohort.images.clone(), cohort.labels.copy()
+    images[where] = images[where].flip(2) * 0.7
+    labels[where] = 1 - labels[where]
+    return replace(cohort, images=images, labels=labels)
+
+
+def same_weights(one: nn.Module, two: nn.Module) -> bool:
+    return all(torch.equal(v, two.state_dict()[n]) for n, v in one.state_dict().items())
+
+
+def test_each_split_is_used_for_what_it_is_for() -> None:
     cohort = binary_cohort()
     fold = folds_of(cohort)[0]
-    others = np.concatenate([fold.validation, fold.test])
-    images, labels = cohort.images.clone(), cohort.labels.copy()
-    images[others] = images[others].flip(2)
-    labels[others] = 1 - labels[others]
-    first = fit_morphometry(cohort, fold, RECIPE, seed=1)
-    second = fit_morphometry(replace(cohort, images=images, labels=labels), fold, RECIPE, seed=1)
-    for name, value in first.state_dict().items():
-        assert torch.equal(value, second.state_dict()[name]), name
+    found = fit_morphometry(cohort, fold, RECIPE, seed=1)
+    assert not same_weights(found.network, found.held_out)
+    # The test split changes nothing.
+    other = fit_morphometry(planted(cohort, fold.test), fold, RECIPE, seed=1)
+    assert same_weights(found.network, other.network)
+    assert same_weights(found.held_out, other.held_out)
+    # The validation split changes the head of the classifier that is explained, and only this.
+    other = fit_morphometry(planted(cohort, fold.validation), fold, RECIPE, seed=1)
+    assert same_weights(found.held_out, other.held_out)
+    assert torch.equal(found.network.volumes.mean, other.network.volumes.mean)
+    assert not torch.allclose(found.network.head.weight, other.network.head.weight, rtol=0.1)
+
+
+def test_the_penalty_is_chosen_with_the_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def spy(*args: Any, **options: Any) -> sparse.SparseFit:
+        found = sparse.fit_sparse(*args, **options)
+        asked.append((len(args[0]), options['shares'], found.share))
+        return found
+
+    monkeypatch.setattr(morphometry, 'fit_sparse', spy)
+    cohort = binary_cohort()
+    fold = folds_of(cohort)[0]
+    fit_morphometry(cohort, fold, RECIPE, seed=1)
+    first, second = asked
+    assert first[:2] == (len(fold.train), sparse.SHARES)
+    assert second[:2] == (len(fold.train) + len(fold.validation), (first[2],))
+
+
+def test_the_calibration_holds_after_the_refit() -> None:
+    """Balls of nearly equal sizes, so that the classes overlap; one in four is a patient."""
+    labels = (np.arange(96) % 4 == 0).astype(int)
+    rng = np.random.default_rng(4)
+    radii = np.where(labels == 1, 12.5, 14.0) + rng.normal(0, 1.0, len(labels))
+    cohort = cohort_of(BINARY, labels, radii)
+    order = np.random.default_rng(0).permutation(48)
+    images = np.ravel([2 * order, 2 * order + 1], 'F')
+    fold = Fold(images[:40], images[40:60], images[60:])
+    found = fit_morphometry(cohort, fold, RECIPE, seed=1)
+    judged = predict_outputs(found.held_out, cohort.images[fold.validation])
+    calibration = fit_calibration(judged, cohort.labels[fold.validation], BINARY)
+    outputs = predict_outputs(found.network, cohort.images[fold.test])
+    truth = cohort.labels[fold.test]
+    chances = probabilities(outputs, calibration, BINARY)[:, 1]
+    best = fit_calibration(outputs, truth, BINARY)
+    reached, ideal = (
+        ((probabilities(outputs, one, BINARY)[:, 1] - truth) ** 2).mean()
+        for one in (calibration, best)
+    )
+    assert chances.mean() == pytest.approx(truth.mean(), abs=0.1)
+    assert reached < ideal + 0.02 < truth.mean() * (1 - truth.mean())
 
 
 def test_weights_outside_the_brain_come_from_smoothing_alone() -> None:
@@ -73,7 +143,7 @@ def test_weights_outside_the_brain_come_from_smoothing_alone() -> None:
     mask[4:12, 4:12, 4:12] = True
     cohort = replace(binary_cohort(), mask=mask)
     recipe = replace(RECIPE, smoothing_mm=0.0)
-    network = fit_morphometry(cohort, folds_of(cohort)[0], recipe, seed=0)
+    network = fit_morphometry(cohort, folds_of(cohort)[0], recipe, seed=0).network
     sharp = network.head.weight.view(8, 8, 8)
     outside = torch.ones(8, 8, 8, dtype=torch.bool)
     outside[2:6, 2:6, 2:6] = False
@@ -97,7 +167,7 @@ def test_recipes_choose_how_a_classifier_is_fitted() -> None:
 def test_its_weights_are_all_that_a_model_needs(tmp_path: Path) -> None:
     cohort = binary_cohort()
     fold = folds_of(cohort)[0]
-    network = fit_morphometry(cohort, fold, RECIPE, seed=0)
+    network = fit_morphometry(cohort, fold, RECIPE, seed=0).network
     save_file(network.state_dict(), tmp_path / 'classifier.safetensors')
     again = build_classifier('morphometric', GRID.shape).eval()
     again.load_state_dict(load_file(tmp_path / 'classifier.safetensors'))

@@ -18,7 +18,7 @@ def test_two_classes() -> None:
     features = features_of()
     noise = np.random.default_rng(1).standard_normal(len(features))
     labels = (features[:, 3] - features[:, 8] + noise > 0).astype(int)
-    weights, offsets = fit_sparse(
+    weights, offsets, _ = fit_sparse(
         features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
     )
     assert weights.shape == (1, 60)
@@ -34,7 +34,7 @@ def test_two_classes() -> None:
 def test_several_classes() -> None:
     features = features_of()
     labels = np.digitize(features[:, 2], [-0.5, 0.5])
-    weights, offsets = fit_sparse(
+    weights, offsets, _ = fit_sparse(
         features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
     )
     assert weights.shape == (3, 60)
@@ -46,7 +46,7 @@ def test_several_classes() -> None:
 def test_numbers() -> None:
     features = 0.01 * features_of() + 7.0
     values = 100 * (features[:, 1] - features[:, 5])
-    weights, offsets = fit_sparse(
+    weights, offsets, _ = fit_sparse(
         features, values, FAMILIES, absolute=0.5, is_regression=True, seed=0
     )
     answers = features @ weights[0] + offsets[0]
@@ -57,8 +57,8 @@ def test_numbers() -> None:
 def test_the_scale_of_the_features_does_not_matter() -> None:
     features = features_of()
     labels = (features[:, 0] > 0).astype(int)
-    plain, _ = fit_sparse(features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0)
-    small, _ = fit_sparse(
+    plain, *_ = fit_sparse(features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0)
+    small, *_ = fit_sparse(
         1e-3 * features, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
     )
     np.testing.assert_allclose(1e-3 * small, plain, rtol=1e-4, atol=1e-6)
@@ -69,9 +69,9 @@ def test_what_is_the_family_s_own_is_not_taken_for_the_label() -> None:
     rng = np.random.default_rng(2)
     own = np.repeat(rng.standard_normal((40, 300)), 4, axis=0)
     labels = np.repeat(rng.permutation(np.arange(40) % 2), 4)
-    weights, _ = fit_sparse(own, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0)
+    weights, *_ = fit_sparse(own, labels, FAMILIES, absolute=0.5, is_regression=False, seed=0)
     # With torn families the parts left out would be known, and the model sure of itself.
-    torn, _ = fit_sparse(
+    torn, *_ = fit_sparse(
         own, labels, np.arange(len(own)), absolute=0.5, is_regression=False, seed=0
     )
     others = rng.standard_normal((200, 300))
@@ -82,7 +82,7 @@ def test_few_families() -> None:
     features = features_of()[:8]
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     features[:, 0] = 3.0 * labels
-    weights, _ = fit_sparse(
+    weights, *_ = fit_sparse(
         features, labels, FAMILIES[:8], absolute=0.5, is_regression=False, seed=0
     )
     assert np.isfinite(weights).all()
@@ -91,7 +91,7 @@ def test_few_families() -> None:
 
 def test_features_that_say_nothing_give_numbers() -> None:
     labels = np.arange(len(FAMILIES)) % 2
-    weights, offsets = fit_sparse(
+    weights, offsets, _ = fit_sparse(
         np.zeros((len(FAMILIES), 5)), labels, FAMILIES, absolute=0.5, is_regression=False, seed=0
     )
     assert not weights.any()
@@ -106,7 +106,7 @@ def test_fewer_absolute_values_keep_what_says_the_same() -> None:
     features[:, 1] = features[:, 0] + 0.5 * rng.standard_normal(len(features))
     shares = []
     for absolute in (1.0, 0.01):
-        weights, _ = fit_sparse(
+        weights, *_ = fit_sparse(
             features, labels, FAMILIES, absolute=absolute, is_regression=False, seed=0
         )
         shares.append(weights[0, 1] / weights[0, 0])

@@ -98,12 +98,13 @@ class ResidualNetwork(nn.Module):
 
 
 class Simulator(nn.Module):
-    """Simulator with a template velocity and a conditional residual, v = d * [V + r(x, sign d)].
+    """Simulator with a template velocity and a conditional residual, v = d g [V + r(x, sign d)].
 
     ``V`` is shared by all subjects; ``r`` sees the image, the template coordinates and the brain
-    mask. The velocity is a cubic B-spline on a lattice of half the model's resolution, smoothed by
-    a Gaussian. By construction, the simulation is the identity at dose 0, invertible and without
-    folding (up to discretisation), and exp(v_d) is a one-parameter path for each direction.
+    mask; ``g`` is the gain of the contrast, which scales the dose after the training. The velocity
+    is a cubic B-spline on a lattice of half the model's resolution, smoothed by a Gaussian. By
+    construction, the simulation is the identity at dose 0, invertible and without folding (up to
+    discretisation), and exp(v_d) is a one-parameter path for each direction.
 
     Parameters
     ----------
@@ -148,6 +149,10 @@ class Simulator(nn.Module):
         # Coefficients are in voxels of the model's grid, so that step sizes do not depend on it.
         self.scale_mm = float(grid.spacing.mean())
         self.template = nn.Parameter(torch.zeros(contrasts, 3, *self.lattice.shape))
+        self.gain: torch.Tensor
+        # A template is scaled itself.
+        self.register_buffer('gain', torch.ones(contrasts), persistent=capacity != 'template')
+        self.register_load_state_dict_pre_hook(_add_gain)
         self.residual: ResidualNetwork | None = None
         if capacity != 'template':
             convolution = (
@@ -174,7 +179,14 @@ class Simulator(nn.Module):
                 direction_code(dose, contrast, self.contrasts),
                 tuple(self.lattice.shape),
             )
-        return smooth(momentum, self.smoothing_mm, self.lattice) * self.scale_mm
+        scale = self.scale_mm * self.gain[contrast]
+        return smooth(momentum, self.smoothing_mm, self.lattice) * scale
+
+    @torch.no_grad()
+    def absorb_gain(self) -> None:
+        """Multiply the template by the gain, which becomes 1; for a residual that is still 0."""
+        self.template.mul_(self.gain.view(-1, 1, 1, 1, 1))
+        self.gain.fill_(1.0)
 
     def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
         """Return the velocity on the model's grid.
@@ -196,6 +208,14 @@ class Simulator(nn.Module):
         """
         velocity = self.evaluate_spline(self.coefficients(image, dose, contrast))
         return dose.view(-1, 1, 1, 1, 1) * velocity * self.window
+
+
+def _add_gain(
+    simulator: Simulator, state: dict[str, torch.Tensor], prefix: str, *_: object
+) -> None:
+    """Add the gain of 1 to the weights of a residual of version 0.1.0, which was not scaled."""
+    if simulator.residual is not None:
+        state.setdefault(f'{prefix}gain', torch.ones(simulator.contrasts))
 
 
 def build_simulator(
