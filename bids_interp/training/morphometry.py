@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from bids_interp.models.networks.morphometric import (
+    REGISTRATION,
     MorphometricClassifier,
     VolumeMeasure,
     half_shape,
@@ -39,7 +40,7 @@ class MorphometryRecipe:
     """
 
     architecture: str = 'morphometric'
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=lambda: {'registration': REGISTRATION})
     smoothing_mm: float = 4.0
     absolute: float = 0.01
 

@@ -6,24 +6,56 @@ respect to the image, so simulators and saliency methods work as with any other 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from bids_interp.spatial import sample, smooth_voxels, voxel_coordinates, voxel_determinant
 
-#: Steps of the registration at half and at full resolution.
-STEPS = (6, 8)
-#: Standard deviation of the Gaussian after each step, in voxels of its resolution.
-STEP_SIGMA = 1.5
-#: Standard deviation of the Gaussian of local means, in voxels; removes smoother variation.
-LOCAL_SIGMA = 3.0
 #: Added to the local standard deviation, in units of the input; flat regions stay flat.
 FLAT = 0.05
-#: Added to the squared gradient, so that differences without an edge cause no movement.
-NO_EDGE = 1e-3
 #: Lower limit of relative volumes; smaller ones occur only where the steps folded the grid.
 SMALLEST_VOLUME = 0.05
+
+
+class Registration(NamedTuple):
+    """Settings of the steps of a registration; Gaussians and lengths in voxels of their resolution.
+
+    Parameters
+    ----------
+    steps : tuple of int
+        Steps at half and at full resolution.
+    local_sigma : float
+        Standard deviation of the Gaussian of local means; smoother variation is removed.
+    rate : float
+        Factor on each step.
+    no_edge : float
+        Added to the squared gradient, so that differences without an edge cause little movement.
+    step_sigma : float
+        Standard deviation of the Gaussian that smooths each step (viscous fluid).
+    elastic_sigma : float
+        Standard deviation of the Gaussian that smooths the displacement after each step (elastic
+        body); 0 does not. Without it more steps adapt the displacement to differences in anatomy
+        that no displacement explains.
+    """
+
+    steps: tuple[int, int]
+    local_sigma: float
+    rate: float
+    no_edge: float
+    step_sigma: float
+    elastic_sigma: float
+
+
+#: Registrations by name. A bundle that names none was made with the first one.
+REGISTRATIONS = {
+    'viscous': Registration((6, 8), 3.0, 1.0, 1e-3, 1.5, 0.0),
+    'elastic': Registration((10, 10), 8.0, 4.0, 0.1, 1.5, 0.7),
+}
+#: Registration of new classifiers, chosen by its response to random changes.
+REGISTRATION = 'elastic'
 
 
 class VolumeMeasure(nn.Module):
@@ -31,13 +63,16 @@ class VolumeMeasure(nn.Module):
 
     The image and the mean image are normalised to the same local mean and deviation, which removes
     brightness and smooth bias. A displacement then grows in steps, as in demons with symmetric
-    forces; each step is smoothed by a Gaussian. The result is the log-Jacobian of the map from the
-    mean image to the image, averaged over two voxels along each axis.
+    forces; each step, and the displacement after it, is smoothed by a Gaussian. The result is the
+    log-Jacobian of the map from the mean image to the image, averaged over two voxels along each
+    axis.
 
     Parameters
     ----------
     shape : tuple of int
         Size of the input image, not necessarily divisible by 2.
+    registration : str
+        Name in `REGISTRATIONS`.
 
     References
     ----------
@@ -47,8 +82,9 @@ class VolumeMeasure(nn.Module):
     image registration. NeuroImage 2009;45(1):S61-S72.
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], registration: str = REGISTRATION) -> None:
         super().__init__()
+        self.settings = REGISTRATIONS[registration]
         self.mean: torch.Tensor
         self.register_buffer('mean', torch.zeros(1, 1, *shape))
 
@@ -65,26 +101,31 @@ class VolumeMeasure(nn.Module):
 
     def register(self, image: torch.Tensor) -> torch.Tensor:
         """Return the displacement (B, 3, X, Y, Z) from the mean image to images, in voxel steps."""
-        moving, fixed = local_contrast(image), local_contrast(self.mean)
+        sigma, steps = self.settings.local_sigma, self.settings.steps
+        moving, fixed = local_contrast(image, sigma), local_contrast(self.mean, sigma)
         coarse, target = (F.avg_pool3d(part, 2, ceil_mode=True) for part in (moving, fixed))
         displacement = moving.new_zeros(len(image), 3, *coarse.shape[2:])
-        displacement = _grow(displacement, coarse, target, STEPS[0])
+        displacement = _grow(displacement, coarse, target, steps[0], self.settings)
         # Voxels of half the resolution are twice as long.
         displacement = 2 * F.interpolate(
             displacement, image.shape[2:], mode='trilinear', align_corners=False
         )
-        return _grow(displacement, moving, fixed, STEPS[1])
+        return _grow(displacement, moving, fixed, steps[1], self.settings)
 
 
-def local_contrast(image: torch.Tensor) -> torch.Tensor:
+def local_contrast(image: torch.Tensor, sigma: float) -> torch.Tensor:
     """Subtract the local mean of images (B, 1, X, Y, Z) and divide by the local deviation."""
-    mean = smooth_voxels(image, LOCAL_SIGMA)
-    variance = smooth_voxels(image.square(), LOCAL_SIGMA) - mean.square()
+    mean = smooth_voxels(image, sigma)
+    variance = smooth_voxels(image.square(), sigma) - mean.square()
     return (image - mean) / (variance.clamp_min(0) + FLAT**2).sqrt()
 
 
 def _grow(
-    displacement: torch.Tensor, moving: torch.Tensor, fixed: torch.Tensor, steps: int
+    displacement: torch.Tensor,
+    moving: torch.Tensor,
+    fixed: torch.Tensor,
+    steps: int,
+    settings: Registration,
 ) -> torch.Tensor:
     """Return a displacement (B, 3, X, Y, Z) after some more steps, in voxel steps."""
     here = voxel_coordinates(tuple(fixed.shape[2:]), moving)
@@ -93,8 +134,11 @@ def _grow(
         moved = sample(moving, here + displacement)
         missing = fixed - moved
         slope = 0.5 * (fixed_slope + _slope(moved))
-        size = slope.square().sum(dim=1, keepdim=True) + missing.square() + NO_EDGE
-        displacement = displacement + smooth_voxels(missing * slope / size, STEP_SIGMA)
+        size = slope.square().sum(dim=1, keepdim=True) + missing.square() + settings.no_edge
+        step = smooth_voxels(missing * slope / size, settings.step_sigma)
+        displacement = displacement + settings.rate * step
+        if settings.elastic_sigma:
+            displacement = smooth_voxels(displacement, settings.elastic_sigma)
     return displacement
 
 
@@ -134,11 +178,15 @@ class MorphometricClassifier(nn.Module):
         Size of the input image.
     outputs : int
         Number of logits.
+    registration : str
+        Name in `REGISTRATIONS`. The default is that of bundles that do not name it.
     """
 
-    def __init__(self, shape: tuple[int, int, int], outputs: int = 1) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], outputs: int = 1, registration: str = 'viscous'
+    ) -> None:
         super().__init__()
-        self.volumes = VolumeMeasure(shape)
+        self.volumes = VolumeMeasure(shape, registration)
         sizes = half_shape(shape)
         self.head = nn.Linear(sizes[0] * sizes[1] * sizes[2], outputs)
 
