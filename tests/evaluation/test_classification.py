@@ -12,6 +12,8 @@ import pytest
 from bids_interp.errors import TrainingError
 from bids_interp.evaluation.classification import (
     OutOfFold,
+    _measure,
+    _measure_of_draws,
     brier_score,
     calibration_error,
     out_of_fold_metrics,
@@ -219,6 +221,29 @@ def test_intervals_are_those_of_families() -> None:
     single = out_of_fold_metrics(once, seed=1, draws=400)['auc']
     copies = out_of_fold_metrics(four, seed=1, draws=400)['auc']
     assert copies == pytest.approx(single)
+
+
+@pytest.mark.parametrize('classes', [('control', 'patient'), ('a', 'b', 'c')])
+def test_draws_are_measured_as_by_scikit_learn(classes: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    count = len(classes)
+    # Coarse probabilities, many of which lie on an edge of the bins.
+    chances = rng.multinomial(10, [1 / count] * count, 30) / 10
+    truth = rng.integers(count, size=30)
+    kind = 'binary' if count == 2 else 'multiclass'
+    outputs = chances[:, 1:] if count == 2 else chances
+    oof = OutOfFold(kind, classes, truth, outputs, chances, np.zeros(30), np.arange(30))
+    measure = _measure_of_draws(oof, truth)
+    draws = [np.arange(30), *rng.integers(30, size=(20, 30)), np.flatnonzero(truth != 1)]
+    for index in draws:
+        part = replace(
+            oof,
+            **{
+                name: getattr(oof, name)[index]
+                for name in ('truth', 'outputs', 'probabilities', 'folds', 'families')
+            },
+        )
+        assert measure(index) == pytest.approx(_measure(part, part.truth), nan_ok=True)
 
 
 def test_rows_for_the_table(eight: OutOfFold) -> None:
