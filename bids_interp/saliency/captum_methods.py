@@ -155,27 +155,24 @@ def deconvolution(request: SaliencyRequest) -> torch.Tensor:
 
 def grad_cam(request: SaliencyRequest) -> torch.Tensor:
     """Features of the last convolution, weighted by their mean gradient."""
-    from captum.attr import LayerAttribution, LayerGradCam
-
-    # The maps of ensemble members add up.
-    maps = [
-        LayerGradCam(request.score, layer).attribute(request.image)
-        for layer in request.feature_layers()
-    ]
-    size = tuple(request.image.shape[2:])
-    return LayerAttribution.interpolate(torch.stack(maps).sum(dim=0), size, 'trilinear')
+    return _grad_cam(request, positive=False)
 
 
 def guided_grad_cam(request: SaliencyRequest) -> torch.Tensor:
     """Guided backpropagation times the positive part of Grad-CAM."""
-    from captum.attr import GuidedGradCam
+    return guided_backprop(request) * _grad_cam(request, positive=True)
 
-    guided_backprop(request)  # Refuses networks without ReLUs.
+
+def _grad_cam(request: SaliencyRequest, positive: bool) -> torch.Tensor:
+    """Sum of the Grad-CAM maps of the ensemble members, or of their positive parts."""
+    from captum.attr import LayerAttribution, LayerGradCam
+
     maps = [
-        GuidedGradCam(request.score, layer).attribute(request.image, interpolate_mode='trilinear')
+        LayerGradCam(request.score, layer).attribute(request.image, relu_attributions=positive)
         for layer in request.feature_layers()
     ]
-    return torch.stack(maps).sum(dim=0)
+    size = tuple(request.image.shape[2:])
+    return LayerAttribution.interpolate(torch.stack(maps).sum(dim=0), size, 'trilinear')
 
 
 def deep_lift(request: SaliencyRequest) -> torch.Tensor:

@@ -16,7 +16,11 @@ Call = tuple[nn.Module, tuple[int, ...]]
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 #: Layers that may follow a convolution and keep its features.
 _AFTER_CONVOLUTION = (
-    nn.modules.batchnorm._NormBase,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
     nn.GroupNorm,
     nn.ReLU,
     nn.ELU,
