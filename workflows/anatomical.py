@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
@@ -92,39 +94,48 @@ def init_anatomical_wf(
     conform_report
         JSON file: changes to the header and orientation, and origin of the brain mask.
     """
-    ants = {'num_threads': omp_nthreads, 'random_seed': random_seed, 'fast': fast}
+    ants = {
+        'num_threads': omp_nthreads, 'random_seed': random_seed, 'fast': fast, 'offline': offline
+    }  # fmt: skip
     workflow = Workflow(name=name)
     workflow.__desc__ = _description(skull_strip, model_template)
     inputnode = pe.Node(niu.IdentityInterface(fields=ANATOMICAL_INPUTS), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=ANATOMICAL_OUTPUTS), name='outputnode')
+    workflow.add_nodes([inputnode, outputnode])
+    _add_brain(workflow, skull_strip=skull_strip, strip_template=strip_template, **ants)
+    _add_registration(workflow, template=model_template, **ants)
+    return workflow
+
+
+def _add_brain(workflow: Workflow, **choices: Any) -> None:
+    """Add the nodes that conform the image and extract the brain, with choices of the latter."""
     conform = pe.Node(Conform(), name='conform', mem_gb=1.0)
     prepare_brain = pe.Node(
-        PrepareBrain(
-            skull_strip=skull_strip, strip_template=strip_template, offline=offline, **ants
-        ),
-        name='prepare_brain',
-        mem_gb=2.0,
-        n_procs=omp_nthreads,
+        PrepareBrain(**choices), name='prepare_brain', mem_gb=2.0, n_procs=choices['num_threads']
     )
-    register_brain = pe.Node(
-        RegisterBrain(template=model_template, offline=offline, **ants),
-        name='register_brain',
-        mem_gb=1.5,
-        n_procs=omp_nthreads,
-    )
+    inputnode, outputnode = (workflow.get_node(name) for name in ('inputnode', 'outputnode'))
     workflow.connect([
         (inputnode, conform, [('t1w', 't1w'), ('t1w_derivative', 't1w_derivative')]),
         (inputnode, prepare_brain, [(field, field) for field in ANATOMICAL_INPUTS]),
-        (inputnode, register_brain, [('t1w', 't1w')]),
         (conform, prepare_brain, [
             ('conformed', 'conformed'),
             ('conform_report', 'conform_report'),
         ]),
-        (prepare_brain, register_brain, [('brain', 'brain')]),
         (prepare_brain, outputnode, [(field, field) for field in BRAIN_OUTPUTS]),
-        (register_brain, outputnode, [(field, field) for field in REGISTRATION_OUTPUTS]),
     ])  # fmt: skip
-    return workflow
+
+
+def _add_registration(workflow: Workflow, **choices: Any) -> None:
+    """Add the node that registers the brain to a template, with its choices."""
+    register_brain = pe.Node(
+        RegisterBrain(**choices), name='register_brain', mem_gb=1.5, n_procs=choices['num_threads']
+    )
+    workflow.connect([
+        (workflow.get_node('inputnode'), register_brain, [('t1w', 't1w')]),
+        (workflow.get_node('prepare_brain'), register_brain, [('brain', 'brain')]),
+        (register_brain, workflow.get_node('outputnode'),
+         [(field, field) for field in REGISTRATION_OUTPUTS]),
+    ])  # fmt: skip
 
 
 def anatomical_wf_of(settings: Settings, model_template: str, omp_nthreads: int) -> Workflow:

@@ -68,8 +68,7 @@ def init_explain_wf(
     bundle : ModelBundle
         Model bundle; only its path, hash and template are used here.
     dataset_key : str
-        DOI or name of the input dataset; with ``participant`` it identifies training subjects of
-        the bundle.
+        DOI or name of the input dataset, which identifies training subjects with ``participant``.
     participant : str
         Label without ``sub-``.
     doses : sequence of float
@@ -94,28 +93,22 @@ def init_explain_wf(
     t1w
         The source image, used only for its fingerprint.
     brain
-        Native brain: preprocessed T1w image, zero outside the brain mask.
+        Preprocessed T1w image, 0 outside the brain mask.
     native_to_template
-        JSON file with the rows of a 4 x 4 matrix under the same key: native to template world,
-        RAS+ mm.
+        JSON file, see :func:`bids_interp.workflows.anatomical.init_anatomical_wf`.
     template_brain
         The same brain in template space at 1 mm, zero outside.
 
     Outputs
     -------
     anatomy
-        Local volumes of the observed brain relative to the template; an empty file if the
-        registration failed.
-    model_input
-        Input of the classifier.
-    membership
-        JSON: ``InTrainingSet``, ``FoldsUsed`` and ``HeldOut``.
+        Local volumes of the observed brain; an empty file if the registration failed.
+    model_input, membership
+        Input of the classifier; JSON with ``InTrainingSet``, ``FoldsUsed`` and ``HeldOut``.
     observed
-        JSON: prediction for the observed image
-        (:func:`bids_interp.interfaces.explain.mean_answer`).
+        JSON, see :func:`bids_interp.interfaces.explain.mean_answer`.
     prediction
-        JSON: ``Target``, ``InTrainingSet``, ``FoldsUsed``, ``HeldOut``, ``Observed`` and
-        ``Simulated``.
+        JSON: fields of ``membership``, ``Target``, ``Observed`` and ``Simulated``.
     dose_response, counterfactual
         TSV tables.
     velocity
@@ -128,49 +121,19 @@ def init_explain_wf(
     saliency, saliency_facts, saliency_methods
         Outputs of :class:`bids_interp.interfaces.saliency.Saliency`, if methods are requested.
     """
-    if device == 'auto':
-        from bids_interp.device import resolve_device
-
-        device = resolve_device(device)
     model = _model_inputs(bundle, omp_nthreads, random_seed)
-    network = {**model, 'device': device, 'use_gpu': device.startswith('cuda')}
+    network = {**model, **_device_inputs(device)}
     doses = [float(dose) for dose in doses]
-
     workflow = Workflow(name=name)
     workflow.__desc__ = _description(bundle) + _saliency_description(saliency, bundle)
     inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
-    prepare_input = pe.Node(
-        PrepareInput(dataset_key=dataset_key, participant=participant, **model),
-        name='prepare_input',
-        mem_gb=1.0,
-        n_procs=omp_nthreads,
-    )
-    measure_anatomy = pe.Node(
-        MeasureAnatomy(
-            template=bundle.template,
-            offline=offline,
-            num_threads=omp_nthreads,
-            random_seed=random_seed,
-        ),
-        name='measure_anatomy',
-        mem_gb=1.0,
-        n_procs=omp_nthreads,
-    )
-    workflow.connect([
-        (inputnode, prepare_input, [
-            ('t1w', 't1w'),
-            ('brain', 'brain'),
-            ('native_to_template', 'native_to_template'),
-        ]),
-        (inputnode, measure_anatomy, [('template_brain', 'template_brain')]),
-        (measure_anatomy, outputnode, [('anatomy', 'anatomy')]),
-        (prepare_input, outputnode, MODEL_INPUT),
-    ])  # fmt: skip
+    workflow.add_nodes([inputnode, outputnode])
+    _add_input(workflow, dataset_key, participant, model)
+    _add_anatomy(workflow, bundle.template, offline, omp_nthreads, random_seed)
     _add_networks(workflow, doses, network, omp_nthreads)
-    for space in ('native', 'template'):
-        if wants_space(output_spaces, space, bundle.template):
-            _add_realisation(workflow, space, doses, bundle.field_kind, omp_nthreads)
+    for space in _realised_spaces(output_spaces, bundle.template):
+        _add_realisation(workflow, space, doses, bundle.field_kind, omp_nthreads)
     if saliency:
         _add_saliency(workflow, saliency, network, omp_nthreads)
     return workflow
@@ -186,6 +149,50 @@ def _model_inputs(bundle: ModelBundle, omp_nthreads: int, random_seed: int) -> d
         'num_threads': omp_nthreads,
         'random_seed': random_seed,
     }
+
+
+def _device_inputs(device: str) -> dict[str, Any]:
+    """Inputs of every node that runs networks."""
+    if device == 'auto':
+        from bids_interp.device import resolve_device
+
+        device = resolve_device(device)
+    return {'device': device, 'use_gpu': device.startswith('cuda')}
+
+
+def _add_input(
+    workflow: Workflow, dataset_key: str, participant: str, model: dict[str, Any]
+) -> None:
+    """Add the node that makes the input of the classifiers."""
+    prepare_input = pe.Node(
+        PrepareInput(dataset_key=dataset_key, participant=participant, **model),
+        name='prepare_input',
+        mem_gb=1.0,
+        n_procs=model['num_threads'],
+    )
+    fields = [(field, field) for field in ('t1w', 'brain', 'native_to_template')]
+    workflow.connect([
+        (workflow.get_node('inputnode'), prepare_input, fields),
+        (prepare_input, workflow.get_node('outputnode'), MODEL_INPUT),
+    ])  # fmt: skip
+
+
+def _add_anatomy(
+    workflow: Workflow, template: str, offline: bool, omp_nthreads: int, random_seed: int
+) -> None:
+    """Add the node that measures the local volumes of the observed brain."""
+    measure_anatomy = pe.Node(
+        MeasureAnatomy(
+            template=template, offline=offline, num_threads=omp_nthreads, random_seed=random_seed
+        ),
+        name='measure_anatomy',
+        mem_gb=1.0,
+        n_procs=omp_nthreads,
+    )
+    workflow.connect([
+        (workflow.get_node('inputnode'), measure_anatomy, [('template_brain', 'template_brain')]),
+        (measure_anatomy, workflow.get_node('outputnode'), [('anatomy', 'anatomy')]),
+    ])  # fmt: skip
 
 
 def _add_networks(
@@ -232,6 +239,10 @@ def _add_saliency(
         (workflow.get_node('prepare_input'), saliency_maps, MODEL_INPUT),
         (saliency_maps, workflow.get_node('outputnode'), fields),
     ])  # fmt: skip
+
+
+def _realised_spaces(output_spaces: Sequence[str], template: str) -> list[str]:
+    return [s for s in ('native', 'template') if wants_space(output_spaces, s, template)]
 
 
 def _add_realisation(
