@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -308,19 +306,3 @@ def test_every_setting_has_an_option() -> None:
     names = {option.name for option in all_options()}
     positionals = {'bids_dir', 'output_dir', 'analysis_level'}
     assert {field.name for field in fields(Settings)} - positionals <= names
-
-
-HEAVY = ('torch', 'ants', 'nipype', 'niworkflows', 'nibabel', 'numpy', 'bids', 'matplotlib')
-
-
-@pytest.mark.parametrize('words', [['--help'], ['--version']])
-@pytest.mark.parametrize('module', ['app', 'tools.command'])
-def test_help_and_version_import_nothing_heavy(module: str, words: list[str]) -> None:
-    code = (
-        'import sys\n'
-        f'from bids_interp.cli.{module} import main\n'
-        f'try:\n    main({words!r})\nexcept SystemExit as end:\n    assert not end.code\n'
-        f'print([name for name in {HEAVY!r} if name in sys.modules])\n'
-    )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith('[]')
