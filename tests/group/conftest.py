@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from bids_interp.group.analysis import AnalysisChoices, GroupAnalysis, folder_name
+from bids_interp.group.covariates import read_group_variables
 from bids_interp.group.scans import choose_summarised_model, find_scans, select_scans
-from helpers.cohorts import Cohort, write_cohort
+from bids_interp.settings import Settings
+from helpers.cohorts import DIGEST, MODEL, Cohort, write_cohort
 
 
 @pytest.fixture
@@ -31,3 +34,36 @@ def chosen() -> Callable[..., list[Any]]:
         return select_scans(scans, choose_summarised_model(scans), n_folds, include_training)
 
     return choose
+
+
+@pytest.fixture
+def analysis_of(chosen):
+    """Return the analysis of a cohort, as the group level prepares it."""
+
+    def make(cohort, **options) -> GroupAnalysis:
+        settings = Settings(cohort.bids, cohort.out, 'group', **options)
+        scans = chosen(cohort.out, include_training=settings.include_training)
+        target = scans[0].prediction.target
+        columns = read_group_variables(settings, scans, target)
+        choices = AnalysisChoices(
+            random_seed=1,
+            include_training=settings.include_training,
+            permutations=300,
+            tfce=settings.tfce,
+            group_asked=settings.group_by is not None,
+        )
+        model = (MODEL, DIGEST)
+        folder = cohort.out / 'group' / folder_name(model)
+        return GroupAnalysis(cohort.out, folder, scans, columns, model, choices)
+
+    return make
+
+
+@pytest.fixture
+def patients(make_cohort):
+    return make_cohort(
+        ['patient', 'control'] * 10,
+        folds=[(0,), (0,), (1,), (1,)] * 5,
+        in_training=True,
+        expression={'patient': 0.6},
+    )

@@ -170,3 +170,15 @@ def write_cohort(cohort: Cohort) -> Cohort:
         lines.append(f'sub-{subject}\t{label}\t{rng.integers(20, 80)}\t{rng.choice(["F", "M"])}')
     (cohort.bids / 'participants.tsv').write_text('\n'.join(lines) + '\n')
     return cohort
+
+
+def write_table(cohort: Cohort, text: str) -> None:
+    """Replace participants.tsv."""
+    (cohort.bids / 'participants.tsv').write_text(text)
+
+
+def write_column(cohort: Cohort, column: str, values: Mapping[str, str]) -> None:
+    """Replace participants.tsv by a table with a column that follows the groups."""
+    lines = [f'participant_id\tgroup\t{column}']
+    lines += [f'sub-{n:02d}\t{group}\t{values[group]}' for n, group in enumerate(cohort.labels, 1)]
+    write_table(cohort, '\n'.join(lines) + '\n')
