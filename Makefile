@@ -7,6 +7,8 @@ DEMO_DIR ?= demo-out
 PYTEST_ARGS ?=
 # Number of processes that share the tests; those of one file stay together.
 JOBS ?= 2
+# In the order of collection, slow files first (tests/conftest.py).
+XDIST := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # TORCH=cuda takes PyTorch as the package registry has it; the default prefers the CPU build.
 TORCH ?= cpu
 # An index that holds PyTorch's CPU build, where pip's own configuration names none.
@@ -65,14 +67,14 @@ lint: $(READY)  ## formatting, lint rules, spelling, shell scripts, types, impor
 	$(BIN)/lint-imports --config setup.cfg --no-cache --no-logo
 
 test: lint  ## lint, then every test (those on real scans where ../shared is there)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) $(PYTEST_ARGS)
 
 test-minimum:  ## the quick tests with the oldest versions that setup.cfg allows, in .venv-min
 	$(MAKE) venv VENV=.venv-min DEPENDENCIES=minimum
-	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n $(JOBS) --dist loadfile -m 'not slow' $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest $(XDIST) -m 'not slow' $(PYTEST_ARGS)
 
 coverage: $(READY)  ## every test, with the share of statements that they run, by room
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(XDIST) --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/python .ci/coverage_by_room.py
 
 mutants: $(READY)  ## one-line changes that the tests must notice; writes docs/mutants.md

@@ -29,6 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent
 _USER_VARIABLES = ('BIDS_INTERP_MODEL', 'TEMPLATEFLOW_HOME', 'SLURM_JOB_ID')
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first, so that the processes of xdist end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _isolated_environment(tmp_path_factory: pytest.TempPathFactory):
     """Nothing is read from or written to the user's home; nothing is fetched."""
