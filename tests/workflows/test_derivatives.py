@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +13,7 @@ import pytest
 import torch
 from nipype.pipeline import engine as pe
 
+from bids_interp.anatomical import deformation
 from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write.atomic import write_json, write_text
 from bids_interp.bids.write.dataset_description import prepare_output
@@ -88,7 +90,11 @@ def out(tmp_path_factory, template_brain, tiny_bundle) -> Path:
                 setattr(part.get_node('inputnode').inputs, name, path)
     derivatives_wf.inputs.inputnode.skull_stripped_input = False
     prepare_output(base / 'out', {'raw': raw}, tiny_bundle)
-    workflow.run(plugin='Linear')
+    with pytest.MonkeyPatch.context() as patch:
+        # How well the anatomy is measured is tested elsewhere.
+        quick = replace(deformation._SYN, iterations='2x1')
+        patch.setattr(deformation, '_SYN', quick)
+        workflow.run(plugin='Linear')
     return base / 'out'
 
 
