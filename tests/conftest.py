@@ -30,7 +30,7 @@ _USER_VARIABLES = ('BIDS_INTERP_MODEL', 'TEMPLATEFLOW_HOME', 'SLURM_JOB_ID')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with slow tests first, so that the processes of xdist end at about the same time."""
+    """Run files with slow tests first, so that the processes of xdist end together."""
     slow = {item.path for item in items if item.get_closest_marker('slow')}
     items.sort(key=lambda item: item.path not in slow)
 
