@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss
@@ -177,9 +178,10 @@ def _outputs(model: Any, features: np.ndarray) -> np.ndarray:
 
 
 def _probabilities(outputs: np.ndarray) -> np.ndarray:
-    logits = np.concatenate([0 * outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    two = outputs.shape[-1] == 1
+    logits = np.concatenate([0 * outputs, outputs], axis=-1) if two else outputs
+    chances: np.ndarray = softmax(logits, axis=-1)
+    return chances
 
 
 def _loss(outputs: np.ndarray, truth: np.ndarray, values: np.ndarray, is_regression: bool) -> float:
@@ -226,6 +228,13 @@ def _factor(outputs: np.ndarray, truth: np.ndarray, is_regression: bool) -> floa
         slope = 1.0
     else:
         factors = np.geomspace(*FACTORS, 60)
-        losses = [log_loss(truth, _probabilities(factor * outputs)) for factor in factors]
-        slope = float(factors[int(np.argmin(losses))])
+        slope = float(factors[int(np.argmin(log_losses(outputs, truth, factors)))])
     return float(np.clip(slope, *FACTORS))
+
+
+def log_losses(outputs: np.ndarray, truth: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Log loss (F,) of outputs (N, K) for each of many factors, as scikit-learn has it for one."""
+    chances = _probabilities(factors[:, None, None] * outputs)[:, np.arange(len(truth)), truth]
+    smallest = np.finfo(chances.dtype).eps
+    losses: np.ndarray = -np.log(np.clip(chances, smallest, 1 - smallest)).mean(axis=1)
+    return losses

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
+from sklearn.metrics import log_loss
 
-from bids_interp.training.sparse import fit_sparse
+from bids_interp.training.sparse import FACTORS, fit_sparse, log_losses
 
 FAMILIES = np.repeat(np.arange(40), 4)
 
@@ -112,3 +114,16 @@ def test_fewer_absolute_values_keep_what_says_the_same() -> None:
         shares.append(weights[0, 1] / weights[0, 0])
     assert shares[0] < 0.5
     assert shares[1] > 0.6
+
+
+@pytest.mark.parametrize('classes', [2, 3])
+def test_losses_of_many_factors_are_those_of_scikit_learn(classes: int) -> None:
+    rng = np.random.default_rng(4)
+    truth = np.arange(24) % classes
+    outputs = rng.standard_normal((24, 1 if classes == 2 else classes))
+    factors = np.geomspace(*FACTORS, 7)
+    expected = [
+        log_loss(truth, expit(f * outputs[:, 0]) if classes == 2 else softmax(f * outputs, axis=1))
+        for f in factors
+    ]
+    np.testing.assert_allclose(log_losses(outputs, truth, factors), expected, rtol=1e-9)
