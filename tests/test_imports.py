@@ -40,7 +40,7 @@ def _loaded_after(code: str, folder: Path) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=300,
     )
     return set(done.stdout.rpartition('loaded:')[2].split())
 
