@@ -78,6 +78,9 @@ def test_contradictory_targets_are_refused(choices) -> None:
 
 def test_only_an_architecture_is_not_a_given_classifier() -> None:
     assert not TrainChoices(classifier='robust').given_classifier
+    assert not TrainChoices(classifier='auto').given_classifier
+    assert TrainChoices(classifier='mine.pt2').trained_classifier is None
+    assert TrainChoices(classifier='sfcn').trained_classifier == 'sfcn'
     assert TrainChoices(classifier='mine.pt2').given_classifier
     assert TrainChoices(classifier_module='a:b').given_classifier
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,10 @@ from bids_interp.execution.run import Run, send_crashes, workflow_name
 from bids_interp.interfaces.sink import DerivativesSink
 from bids_interp.interfaces.train import (
     AssembleModel,
+    ChooseClassifier,
     GatherCohort,
     TakePrepared,
+    TrainClassifiers,
     TrainFold,
     TrainingInput,
 )
@@ -36,6 +38,21 @@ from bids_interp.workflows.train_sanity import add_sanity
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import ModelFacts
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the classifiers among which a training chooses.
+
+    Parameters
+    ----------
+    recipe, recipe_digest, facts
+        See :class:`TrainInputs`.
+    """
+
+    recipe: dict[str, Any]
+    recipe_digest: str
+    facts: ModelFacts
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,11 @@ class TrainInputs:
         Name, networks and settings, for the configuration of the bundle.
     classifier : dict, optional
         Source of a given classifier.
+    candidates : tuple of Candidate
+        Classifiers to compare, the preferred one first. The best one replaces ``recipe``,
+        ``recipe_digest`` and ``facts``.
+    left_out : dict
+        Reason for each classifier that is not a candidate.
     """
 
     recipe: dict[str, Any]
@@ -75,6 +97,8 @@ class TrainInputs:
     report_dir: Path
     facts: ModelFacts
     classifier: dict[str, Any] | None = None
+    candidates: tuple[Candidate, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def init_training_inputs_wf(
@@ -204,7 +228,8 @@ def init_train_wf(
 
     Workflow Graph
         Each fold waits for the cohort only, so that the plugin can train the folds in parallel; on
-        GPUs, one fold per device.
+        GPUs, one fold per device. If there are candidates, the classifiers of all folds come first,
+        then one choice for all folds, then the simulators of this choice.
 
     Parameters
     ----------
@@ -251,10 +276,60 @@ def init_train_wf(
         (gather_cohort, assemble_model, [('cohort', 'cohort'), ('folds', 'folds')]),
         (merge_results, assemble_model, [('out', 'results')]),
     ])  # fmt: skip
+    if training.candidates:
+        _choose_classifier(workflow, training, fold_inputs, resources)
     if settings.sanity:
         add_sanity(workflow, 0, training.checkpoints.with_name('sanity'), fold_inputs, resources)
     send_crashes(workflow, settings.output_dir / 'logs' / f'{run.uuid}_crashes')
     return workflow
+
+
+def _choose_classifier(
+    workflow: Workflow,
+    training: TrainInputs,
+    fold_inputs: dict[str, Any],
+    resources: dict[str, Any],
+) -> None:
+    """Train the classifiers of all candidates before the folds, which continue with the best."""
+    gather_cohort, assemble_model = map(workflow.get_node, ('gather_cohort', 'assemble_model'))
+    choose_classifier = pe.Node(
+        ChooseClassifier(
+            candidates=[to_plain(candidate) for candidate in training.candidates],
+            left_out=training.left_out,
+        ),
+        name='choose_classifier',
+        mem_gb=2.5,
+    )
+    count = len(training.candidates) * training.n_folds
+    merge_classifiers = pe.Node(niu.Merge(count), name='merge_classifiers')
+    for number, candidate in enumerate(training.candidates):
+        own = {'recipe': candidate.recipe, 'recipe_digest': candidate.recipe_digest}
+        for index in range(training.n_folds):
+            train_classifiers = pe.Node(
+                TrainClassifiers(
+                    index=index, directory=str(training.checkpoints), **{**fold_inputs, **own}
+                ),
+                name=f'train_classifiers_{number}_{index}',
+                **resources,
+            )
+            place = number * training.n_folds + index + 1
+            workflow.connect([
+                (gather_cohort, train_classifiers, [('cohort', 'cohort'), ('folds', 'folds')]),
+                (train_classifiers, merge_classifiers, [('classifiers', f'in{place}')]),
+            ])  # fmt: skip
+    workflow.connect([
+        (gather_cohort, choose_classifier, [('cohort', 'cohort'), ('folds', 'folds')]),
+        (merge_classifiers, choose_classifier, [('out', 'classifiers')]),
+        (choose_classifier, assemble_model, [('facts', 'facts'), ('choice', 'choice')]),
+    ])  # fmt: skip
+    for index in range(training.n_folds):
+        workflow.connect([
+            (choose_classifier, workflow.get_node(f'train_fold_{index}'), [
+                ('recipe', 'recipe'),
+                ('recipe_digest', 'recipe_digest'),
+                ('classifiers', 'classifiers'),
+            ]),
+        ])  # fmt: skip
 
 
 def _assemble_model_node(settings: Settings, training: TrainInputs) -> pe.Node:

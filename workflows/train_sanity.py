@@ -47,3 +47,7 @@ def add_sanity(
         (train_fold, sanity_fold, [('result', 'result')]),
         (sanity_fold, assemble_model, [('sanity', 'sanity')]),
     ])  # fmt: skip
+    choose_classifier = workflow.get_node('choose_classifier')
+    if choose_classifier is not None:
+        recipe = [(name, name) for name in ('recipe', 'recipe_digest')]
+        workflow.connect([(choose_classifier, sanity_fold, recipe)])

@@ -21,7 +21,7 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.nifti import write_nifti
-from bids_interp.records import from_plain
+from bids_interp.records import from_plain, to_plain
 
 
 class _TakePreparedInputSpec(BaseInterfaceInputSpec):
@@ -141,6 +141,12 @@ class _FoldInputSpec(BaseInterfaceInputSpec):
     random_seed = traits.Int(mandatory=True, desc='random seed')
 
 
+class _TrainFoldInputSpec(_FoldInputSpec):
+    classifiers = InputMultiObject(
+        File(exists=True), desc='outputs of TrainClassifiers for this recipe, in order'
+    )
+
+
 class _FoldOutputSpec(TraitedSpec):
     result = File(exists=True, desc='networks, predictions and maps')
 
@@ -148,15 +154,20 @@ class _FoldOutputSpec(TraitedSpec):
 class TrainFold(SimpleInterface):
     """Train classifier and simulator of one fold; an interrupted training resumes."""
 
-    input_spec = _FoldInputSpec
+    input_spec = _TrainFoldInputSpec
     output_spec = _FoldOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.training.cohort.storage import save_result
+        from bids_interp.training.cohort.storage import load_classifiers, save_result
         from bids_interp.training.fold import train_fold
 
+        arguments, inputs = self.fold_arguments(), self.inputs
+        if isdefined(inputs.classifiers):
+            file = Path(inputs.classifiers[inputs.index])
+            recipe = arguments['recipe'].classifier
+            arguments['classifiers'] = load_classifiers(file, recipe, arguments['cohort'])
         path = Path(runtime.cwd) / 'result.safetensors'
-        save_result(path, train_fold(**self.fold_arguments()))
+        save_result(path, train_fold(**arguments))
         self._results['result'] = str(path)
         return runtime
 
@@ -197,6 +208,104 @@ class TrainFold(SimpleInterface):
         return load_external(source, card, self.inputs.allow_code)
 
 
+class _ClassifiersOutputSpec(TraitedSpec):
+    classifiers = File(exists=True, desc='classifiers of the fold')
+
+
+class TrainClassifiers(TrainFold):
+    """Train the classifiers of one fold without a simulator, to compare them with others."""
+
+    input_spec = _FoldInputSpec
+    output_spec = _ClassifiersOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.training.cohort.storage import save_classifiers
+        from bids_interp.training.fold import FoldRun, train_fold_classifiers
+
+        arguments = self.fold_arguments()
+        recipe = arguments.pop('recipe')
+        del arguments['external']
+        run = FoldRun(**arguments, name=f'fold {self.inputs.index + 1}')
+        path = Path(runtime.cwd) / 'classifiers.safetensors'
+        save_classifiers(path, train_fold_classifiers(run, recipe))
+        self._results['classifiers'] = str(path)
+        return runtime
+
+
+class _ChooseInputSpec(BaseInterfaceInputSpec):
+    cohort = File(exists=True, mandatory=True, desc='output of GatherCohort')
+    folds = File(exists=True, mandatory=True, desc='output of GatherCohort')
+    candidates = traits.List(
+        traits.Dict, mandatory=True, desc='recipe, recipe_digest and facts of each candidate'
+    )
+    classifiers = InputMultiObject(
+        File(exists=True),
+        mandatory=True,
+        desc='outputs of TrainClassifiers: all folds of the first candidate, then of the next',
+    )
+    left_out = traits.Dict(desc='reason for each classifier that was not trained')
+
+
+class _ChooseOutputSpec(TraitedSpec):
+    recipe = traits.Dict(desc='arguments of make_recipe')
+    recipe_digest = traits.Str(desc='digest of the recipe')
+    facts = traits.Dict(desc='ModelFacts as plain types')
+    classifiers = traits.List(File(exists=True), desc='classifiers of each fold')
+    choice = traits.Dict(desc='ClassifierChoice as plain types')
+
+
+class ChooseClassifier(SimpleInterface):
+    """Choose the classifier that is explained in all folds."""
+
+    input_spec = _ChooseInputSpec
+    output_spec = _ChooseOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.evaluation.classifier_choice import choose_classifier
+        from bids_interp.training.cohort.storage import load_cohort, load_folds
+        from bids_interp.training.recipe import make_recipe
+
+        inputs = self.inputs
+        cohort, folds = load_cohort(Path(inputs.cohort)), load_folds(Path(inputs.folds))
+        scores, files = {}, {}
+        for number, candidate in enumerate(inputs.candidates):
+            recipe = make_recipe(**candidate['recipe']).classifier
+            own = inputs.classifiers[number * len(folds) : (number + 1) * len(folds)]
+            files[recipe.architecture] = own
+            scores[recipe.architecture] = [
+                self._scores(Path(file), recipe, cohort, fold)
+                for file, fold in zip(own, folds, strict=True)
+            ]
+        left_out = inputs.left_out if isdefined(inputs.left_out) else {}
+        choice = choose_classifier(scores, cohort.target, left_out)
+        chosen = inputs.candidates[list(scores).index(choice.explained)]
+        for candidate in choice.candidates:
+            _log_line(f'{candidate.classifier}: {candidate.validation:.3f} on validation splits')
+        self._results.update(chosen, classifiers=files[choice.explained], choice=to_plain(choice))
+        return runtime
+
+    def _scores(self, file: Path, recipe: Any, cohort: Any, fold: Any) -> tuple[float, float]:
+        """Return the scores of one fold on its validation and test split."""
+        from bids_interp.evaluation.classifier_choice import discrimination_score
+        from bids_interp.training.classifier import predict_outputs
+        from bids_interp.training.cohort.storage import load_classifiers
+        from bids_interp.training.fold import joined
+
+        members = load_classifiers(file, recipe, cohort)
+        validation, test = (
+            discrimination_score(
+                predict_outputs(joined(networks), cohort.images[part]),
+                cohort.labels[part],
+                cohort.target,
+            )
+            for networks, part in (
+                ([member.held_out for member in members], fold.validation),
+                ([member.network for member in members], fold.test),
+            )
+        )
+        return validation, test
+
+
 def _log_line(line: str) -> None:
     """Write a line from a worker process in the format of the log."""
     sys.stderr.write(f'{time.strftime("%H:%M:%S")} {line}\n')
@@ -219,6 +328,7 @@ class _AssembleInputSpec(BaseInterfaceInputSpec):
     overwrite = traits.Bool(False, usedefault=True, nohash=True, desc='replace a bundle')
     classifier = traits.Dict(desc='source of a trained classifier')
     sanity = File(exists=True, desc='output of SanityFold')
+    choice = traits.Dict(desc='ClassifierChoice as plain types')
     random_seed = traits.Int(mandatory=True, desc='seed of bootstrap and permutations')
 
 
@@ -252,6 +362,7 @@ class AssembleModel(SimpleInterface):
             json.loads(Path(inputs.table).read_text(encoding='utf-8')),
             inputs.random_seed,
             load_sanity(Path(inputs.sanity)) if isdefined(inputs.sanity) else None,
+            inputs.choice if isdefined(inputs.choice) else None,
         )
         bundle, report = write_model(
             training,

@@ -28,7 +28,7 @@ from bids_interp.levels.train_checks import (
     check_contrasts,
     check_grid,
     given_classifier,
-    training_recipe,
+    training_recipes,
     training_summary,
 )
 from bids_interp.levels.train_inputs import (
@@ -62,7 +62,10 @@ def run_train(settings: Settings) -> int:
     logger.info('bids_interp %s: %s -> %s', __version__, settings.bids_dir, settings.output_dir)
     records = collect(settings)
     labels = apply_card_target(read_labels(settings, records), settings)
-    recipe = training_recipe(settings)
+    device = choose_device(settings)
+    families = len({image.family for image in labels.images})
+    options = training_recipes(settings, families, device)
+    recipe = options.recipes[0]
     check_class_sizes(labels, recipe.n_folds)
     check_contrasts(labels, settings)
     check_grid(settings, recipe)
@@ -72,11 +75,11 @@ def run_train(settings: Settings) -> int:
     classifier = given_classifier(settings)
     rows = preflight([image.record for image in labels.images], settings, None)
     click.echo(render_table(rows))
-    click.echo(training_summary(labels, recipe, bundle))
+    click.echo(training_summary(labels, options, bundle))
     if settings.dry_run:
         click.echo('Dry run: nothing was written.')
         return 0 if all(row.usable for row in rows) else 1
-    run = start_run(settings, work_dir, choose_device(settings))
+    run = start_run(settings, work_dir, device)
     logger.info(
         'Device %s; up to %d processes, %.1f GB; work directory %s',
         run.device,
@@ -95,7 +98,9 @@ def run_train(settings: Settings) -> int:
     if result.interrupted:
         logger.error('Interrupted. Run the same command again to continue.')
         return 1
-    training = prepare_training(settings, labels, usable, recipe, classifier, bundle, run)
+    for name, reason in options.left_out.items():
+        logger.info('Classifier %s is not trained: %s.', name, reason)
+    training = prepare_training(settings, labels, usable, options, classifier, bundle, run)
     _train(settings, training, run)
     _report(training, settings)
     return 1 if code else 0

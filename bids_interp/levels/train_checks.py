@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.errors import ModelError, TrainingError, UsageError
 from bids_interp.levels.labels import LabelTable
 from bids_interp.settings import Settings
+from bids_interp.settings.train import AUTO
 
 if TYPE_CHECKING:
     from bids_interp.training.recipe import TrainingRecipe
 
 logger = logging.getLogger('bids_interp')
+
+#: On a CPU, ``--classifier auto`` also trains the network of the preset from this number of
+#: families on. Its steps take hours there, and with a few hundred scans it is the wrong choice.
+FAMILIES_FOR_NETWORK = 500
 
 
 def bundle_path(settings: Settings) -> Path:
@@ -28,19 +33,68 @@ def bundle_path(settings: Settings) -> Path:
     return path
 
 
-def training_recipe(settings: Settings) -> TrainingRecipe:
-    """Return the training recipe; with a given classifier, its card sets the grid."""
-    from bids_interp.training.recipe import make_recipe
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Recipes of the classifiers to train, and why others are left out.
 
-    return make_recipe(**recipe_options(settings))
+    Parameters
+    ----------
+    candidates : tuple of dict
+        Arguments of :func:`bids_interp.training.recipe.make_recipe` for each classifier, the
+        preferred one first; with a given classifier, for its simulators.
+    is_choice : bool
+        Whether the best classifier is to be chosen.
+    left_out : dict
+        Reason for each classifier that is not trained.
+    """
+
+    candidates: tuple[dict[str, Any], ...]
+    is_choice: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def recipes(self) -> list[TrainingRecipe]:
+        """Recipe of each candidate; they differ in classifier and simulator alone."""
+        from bids_interp.training.recipe import make_recipe
+
+        return [make_recipe(**options) for options in self.candidates]
 
 
-def recipe_options(settings: Settings) -> dict[str, Any]:
+def training_recipes(settings: Settings, n_families: int, device: str) -> RecipeOptions:
+    """Return the recipes; with a given classifier, its card sets the grid.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the user.
+    n_families : int
+        Number of families in the dataset.
+    device : str
+        Device of the networks.
+    """
+    if settings.trained_classifier != AUTO:
+        return RecipeOptions((_recipe_options(settings, settings.trained_classifier),))
+    morphometric = _recipe_options(settings, 'morphometric')
+    # It is fitted without steps.
+    morphometric.pop('classifier_steps', None)
+    network = _recipe_options(settings, None)
+    is_cheap = device.startswith('cuda') or n_families >= FAMILIES_FOR_NETWORK
+    if is_cheap or settings.classifier_steps is not None:
+        return RecipeOptions((morphometric, network), is_choice=True)
+    name = RecipeOptions((network,)).recipes[0].classifier.architecture
+    reason = (
+        f'there is no GPU, and the dataset has fewer than {FAMILIES_FOR_NETWORK} families '
+        f'({n_families})'
+    )
+    return RecipeOptions((morphometric,), is_choice=True, left_out={name: reason})
+
+
+def _recipe_options(settings: Settings, architecture: str | None) -> dict[str, Any]:
     """Return the arguments of :func:`bids_interp.training.recipe.make_recipe` that were set."""
     arguments = {
         'preset': settings.preset,
         'capacity': settings.capacity,
-        'architecture': None if settings.given_classifier else settings.classifier,
+        'architecture': architecture,
         'n_folds': settings.folds,
         'spacing_mm': settings.resolution,
         'cube': settings.grid_size,
@@ -141,9 +195,9 @@ def check_grid(settings: Settings, recipe: TrainingRecipe) -> None:
     check_published_grid(shape)
 
 
-def training_summary(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -> str:
+def training_summary(labels: LabelTable, options: RecipeOptions, bundle: Path) -> str:
     """Return a description of the training."""
-    target = labels.target
+    target, recipe = labels.target, options.recipes[0]
     if target.kind == 'regression':
         distribution = f'{target.label}: mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
     else:
@@ -158,6 +212,12 @@ def training_summary(labels: LabelTable, recipe: TrainingRecipe, bundle: Path) -
         f'{recipe.n_folds} folds, voxels of {recipe.spacing_mm:g} mm, simulator '
         f'{recipe.simulator.capacity}; model: {bundle}',
     ]
+    if options.is_choice:
+        names = [made.classifier.architecture for made in options.recipes]
+        lines.append(
+            f'Classifiers: {", ".join(names)}; the best one on the validation splits is explained.'
+        )
+        lines += [f'{name} is not trained: {why}.' for name, why in options.left_out.items()]
     if labels.left_out:
         reasons = sorted(set(labels.left_out.values()))
         lines.append(f'{len(labels.left_out)} images are not used ({"; ".join(reasons)}).')

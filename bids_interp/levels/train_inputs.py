@@ -18,7 +18,7 @@ from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.execution.resources import available_cpus
 from bids_interp.execution.run import Run
 from bids_interp.levels.labels import LabelledImage, LabelTable, strata
-from bids_interp.levels.train_checks import check_class_sizes, recipe_options
+from bids_interp.levels.train_checks import RecipeOptions, check_class_sizes
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,28 +104,35 @@ def prepare_training(
     settings: Settings,
     labels: LabelTable,
     images: Sequence[LabelledImage],
-    recipe: TrainingRecipe,
+    options: RecipeOptions,
     classifier: dict[str, Any] | None,
     bundle: Path,
     run: Run,
 ) -> TrainInputs:
     """Write the table of the images and return the inputs of the train workflow."""
-    from bids_interp.workflows.train import TrainInputs
+    from bids_interp.workflows.train import Candidate, TrainInputs
 
+    recipes = options.recipes
+    recipe = recipes[0]
     usable = LabelTable(labels.target, tuple(images), labels.left_out)
     check_class_sizes(usable, recipe.n_folds)
     base_dir = training_dir(settings, recipe, run)
     table = {**image_table(settings, images), 'target': labels.target.to_dict()}
+    digests = [made.digest() for made in recipes]
     digest = hashlib.sha256(
-        json.dumps([table, settings.random_seed, recipe.digest(), classifier]).encode()
+        json.dumps([table, settings.random_seed, digests, classifier]).encode()
     ).hexdigest()[:10]
     folder = base_dir / f'model-{digest}'
     write_json(folder / 'table.json', table)
     checkpoints = folder / 'checkpoints'
     checkpoints.mkdir(parents=True, exist_ok=True)
+    candidates = [
+        Candidate(chosen, made, bundle_description(settings, recipe, classifier, bundle.name, run))
+        for chosen, made, recipe in zip(options.candidates, digests, recipes, strict=True)
+    ]
     return TrainInputs(
-        recipe=recipe_options(settings),
-        recipe_digest=recipe.digest(),
+        recipe=candidates[0].recipe,
+        recipe_digest=candidates[0].recipe_digest,
         n_folds=recipe.n_folds,
         input_space=base_dir / 'context.safetensors',
         table=folder / 'table.json',
@@ -133,8 +140,10 @@ def prepare_training(
         checkpoints=checkpoints,
         bundle=bundle,
         report_dir=settings.output_dir / 'training' / bundle.name,
-        facts=bundle_description(settings, recipe, classifier, bundle.name, run),
+        facts=candidates[0].facts,
         classifier=classifier,
+        candidates=tuple(candidates) if options.is_choice else (),
+        left_out=options.left_out,
     )
 
 

@@ -10,6 +10,10 @@ from bids_interp.constants import CAPACITIES, PRESET_NAMES
 from bids_interp.errors import UsageError
 
 ARCHITECTURES = ('robust', 'morphometric', 'sfcn', 'ipmi2021')
+#: Value of ``classifier`` that compares classifiers and explains the best one.
+AUTO = 'auto'
+#: Default of ``classifier`` for each preset.
+DEFAULT_CLASSIFIERS = {'default': AUTO, 'fast': 'morphometric', 'ipmi2021': 'ipmi2021'}
 
 #: Settings that a trained classifier excludes: its card sets the grid, and it is not trained.
 SET_BY_CARD = ('resolution', 'grid_size', 'members', 'classifier_steps')
@@ -44,7 +48,8 @@ class TrainChoices:
     capacity : {'template', 'residual', 'condconv'}, optional
         Capacity of the simulator.
     classifier : str, optional
-        Architecture to train, or file with a trained classifier (``.pt2``, ``.safetensors``).
+        ``'auto'``, architecture to train, or file with a trained classifier (``.pt2``,
+        ``.safetensors``).
     classifier_card : Path, optional
         JSON that describes a trained classifier.
     classifier_module : str, optional
@@ -103,8 +108,15 @@ class TrainChoices:
     def given_classifier(self) -> bool:
         """True if the user provides a trained classifier, so that only simulators are trained."""
         return self.classifier_module is not None or (
-            self.classifier is not None and self.classifier not in ARCHITECTURES
+            self.classifier is not None and self.classifier not in (AUTO, *ARCHITECTURES)
         )
+
+    @property
+    def trained_classifier(self) -> str | None:
+        """Architecture to train or ``'auto'``, by default that of the preset; None if given."""
+        if self.given_classifier:
+            return None
+        return self.classifier or DEFAULT_CLASSIFIERS[self.preset]
 
 
 def check_train(choices: TrainChoices) -> None:

@@ -135,6 +135,7 @@ def train_fold(
     *,
     seed: int,
     external: nn.Module | None = None,
+    classifiers: Sequence[TrainedClassifier] | None = None,
 ) -> FoldResult:
     """Train one fold, resuming a killed run.
 
@@ -157,6 +158,8 @@ def train_fold(
         Random seed of the whole training.
     external : torch.nn.Module, optional
         Trained classifier in evaluation mode. If given, only the simulator is trained.
+    classifiers : sequence of TrainedClassifier, optional
+        Result of :func:`train_fold_classifiers`, if it has run before.
 
     Raises
     ------
@@ -167,10 +170,10 @@ def train_fold(
         # Checked first, before hours are spent on the classifier.
         check_published_grid(cohort.grid.shape)
     run = FoldRun(cohort, fold, index, workspace, seed, f'fold {index + 1}')
-    if external is None:
-        members = _train_classifiers(run, recipe)
-    else:
+    if external is not None:
         members = [TrainedClassifier(external, external)]
+    else:
+        members = list(classifiers or train_fold_classifiers(run, recipe))
     network = joined([member.network for member in members])
     judge = joined([member.held_out for member in members])
     labels, target = cohort.labels[fold.validation], cohort.target
@@ -214,7 +217,7 @@ def joined(networks: list[nn.Module]) -> nn.Module:
     return networks[0] if len(networks) == 1 else Ensemble(networks)
 
 
-def _train_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[TrainedClassifier]:
+def train_fold_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[TrainedClassifier]:
     """Train the classifiers of a fold from different seeds."""
     members = []
     for number in range(recipe.members):

@@ -166,7 +166,7 @@ def make_recipe(
         if isinstance(classifier, MorphometryRecipe):
             raise UsageError(
                 'A morphometric classifier is not trained in steps.',
-                'Omit --classifier-steps.',
+                'Omit --classifier-steps, or select a network, such as --classifier robust.',
             )
         every = min(classifier.validate_every, classifier_steps)
         classifier = replace(classifier, steps=classifier_steps, validate_every=every)

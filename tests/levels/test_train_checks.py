@@ -14,12 +14,13 @@ from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ModelError, TrainingError, UsageError
 from bids_interp.levels.labels import LabelledImage, LabelTable
 from bids_interp.levels.train_checks import (
+    FAMILIES_FOR_NETWORK,
     apply_card_target,
     bundle_path,
     check_class_sizes,
     check_contrasts,
     check_grid,
-    training_recipe,
+    training_recipes,
 )
 from bids_interp.models.target import Target
 from bids_interp.settings import Settings
@@ -92,6 +93,50 @@ def test_too_few_families(tmp_path: Path) -> None:
         check_class_sizes(a_table(BINARY, [0] * 9), 3)
 
 
+def candidates(chosen: Settings, n_families: int = 168, device: str = 'cpu') -> list[str]:
+    options = training_recipes(chosen, n_families, device)
+    return [recipe.classifier.architecture for recipe in options.recipes]
+
+
+def test_which_classifiers_are_compared(tmp_path: Path) -> None:
+    both = ['morphometric', 'robust']
+    chosen = settings(tmp_path)
+    few = training_recipes(chosen, 168, 'cpu')
+    assert (candidates(chosen), few.is_choice) == (['morphometric'], True)
+    assert list(few.left_out) == ['robust']
+    # Where a network is affordable, or wanted.
+    assert candidates(chosen, FAMILIES_FOR_NETWORK - 1) == ['morphometric']
+    assert candidates(chosen, FAMILIES_FOR_NETWORK) == both
+    assert candidates(chosen, device='cuda:1') == both
+    wanted = replace(chosen, classifier_steps=7)
+    assert candidates(wanted) == both
+    assert training_recipes(wanted, 168, 'cpu').recipes[1].classifier.steps == 7
+    assert training_recipes(wanted, 168, 'cpu').left_out == {}
+
+
+@pytest.mark.parametrize(
+    ('choices', 'names'),
+    [
+        ({'preset': 'fast'}, ['morphometric']),
+        ({'preset': 'fast', 'classifier': 'auto'}, ['morphometric', 'robust']),
+        ({'preset': 'ipmi2021'}, ['ipmi2021']),
+        ({'classifier': 'robust'}, ['robust']),
+    ],
+)
+def test_each_preset_has_its_classifier(
+    tmp_path: Path, choices: dict[str, Any], names: list[str]
+) -> None:
+    chosen = settings(tmp_path, **choices)
+    assert candidates(chosen, device='cuda') == names
+    assert training_recipes(chosen, 40, 'cuda').is_choice is (len(names) > 1)
+
+
+def test_candidates_share_all_but_classifier_and_simulator(tmp_path: Path) -> None:
+    one, two = training_recipes(settings(tmp_path, folds=4), 40, 'cuda').recipes
+    assert one.simulator != two.simulator
+    assert replace(one, classifier=two.classifier, simulator=two.simulator) == two
+
+
 def test_the_published_method_has_two_classes(tmp_path: Path) -> None:
     target = Target('multiclass', 'dx', ('CN', 'MCI', 'AD'))
     with pytest.raises(UsageError, match='--preset ipmi2021 .*--positive'):
@@ -102,7 +147,7 @@ def test_the_published_method_has_two_classes(tmp_path: Path) -> None:
 def test_the_published_method_needs_a_grid_that_it_can_halve(tmp_path: Path) -> None:
     def check(chosen: Settings, **choices: Any) -> None:
         chosen = replace(chosen, **choices)
-        check_grid(chosen, training_recipe(chosen))
+        check_grid(chosen, training_recipes(chosen, 40, 'cpu').recipes[0])
 
     own = settings(tmp_path)
     check(own, preset='ipmi2021')

@@ -57,9 +57,9 @@ def test_each_contrast_has_a_gain_that_scales_the_residual_too() -> None:
     simulator = Simulator(GRID, cohort.mask, capacity='residual', width=4, contrasts=3)
     strong = shrinking(cohort, 0.05).template
     with torch.no_grad():
-        simulator.template.copy_(strong * torch.tensor([0.1, 1.0, 0.3]).view(3, 1, 1, 1, 1))
-        # A residual of the same size: along the x axis in every image and direction.
-        simulator.residual.leave.bias.copy_(torch.tensor([0.2, 0.0, 0.0]))
+        simulator.template.copy_(strong * torch.tensor([0.3, 1.0, 0.5]).view(3, 1, 1, 1, 1))
+        # A residual along the x axis in every image and direction.
+        simulator.residual.leave.bias.copy_(torch.tensor([0.01, 0.0, 0.0]))
     simulator.requires_grad_(False).eval()
     image, dose = cohort.images[:1], torch.ones(1)
     before = [simulator(image, dose, number) for number in range(3)]

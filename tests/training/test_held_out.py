@@ -174,7 +174,7 @@ def test_dose_1_is_the_gap_after_the_last_stage(
     recipe = replace(SIMULATOR, capacity=capacity, width=4, residual_steps=1)
     simulator = train_stages(run, recipe, Opponent((judge,), ((1.0,),)), tmp_path)
     simulator.eval().requires_grad_(False)
-    assert float(simulator.gain[0]) < 0.8
+    assert float(simulator.gain[0]) > 2
     assert effectiveness(simulator, judge, cohort, FOLD.validation) == pytest.approx(1, abs=CLOSE)
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from bids_interp.execution.run import Run
 from bids_interp.settings import Settings
-from bids_interp.workflows.train import TrainInputs, init_train_wf
+from bids_interp.workflows.train import Candidate, TrainInputs, init_train_wf
 
 
-def build(folder: Path, **choices):
+def build(folder: Path, candidates: tuple[Candidate, ...] = (), **choices):
     settings = Settings(folder / 'bids', folder / 'out', label='group', **choices)
     table, input_space = folder / 'table.json', folder / 'input_space.safetensors'
     inputs = [folder / f'{index}.safetensors' for index in range(2)]
@@ -30,9 +30,52 @@ def build(folder: Path, **choices):
         bundle=folder / 'out' / 'models' / 'group',
         report_dir=folder / 'out' / 'training' / 'group',
         facts={},
+        candidates=candidates,
+        left_out={'sfcn': 'too slow'},
     )
     run = Run(settings, folder / 'work', 'cpu', 4, 1, 8.0, 'uuid')
     return init_train_wf(settings=settings, training=training, run=run, base_dir=folder)
+
+
+def edges_of(workflow) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    return {
+        (one.name, two.name): sorted(data['connect'])
+        for one, two, data in workflow._graph.edges(data=True)
+    }
+
+
+def test_the_classifiers_of_all_folds_are_compared_before_a_simulator_is_trained(
+    tmp_path: Path,
+) -> None:
+    recipes = [{'preset': 'fast', 'architecture': name} for name in ('morphometric', 'robust')]
+    candidates = tuple(Candidate(recipe, str(n), {'name': n}) for n, recipe in enumerate(recipes))
+    workflow = build(tmp_path, candidates, sanity=True)
+    added = set(workflow.list_node_names()) - set(build(tmp_path, sanity=True).list_node_names())
+    trainings = [f'train_classifiers_{n}_{index}' for n in range(2) for index in range(3)]
+    assert added == {*trainings, 'merge_classifiers', 'choose_classifier'}
+    edges = edges_of(workflow)
+    for place, name in enumerate(trainings, 1):
+        assert edges[name, 'merge_classifiers'] == [('classifiers', f'in{place}')]
+        assert workflow.get_node(name).inputs.recipe == recipes[int(name.split('_')[2])]
+        assert workflow.get_node(name).inputs.index == int(name[-1])
+    recipe = [('recipe', 'recipe'), ('recipe_digest', 'recipe_digest')]
+    for index in range(3):
+        assert edges['choose_classifier', f'train_fold_{index}'] == [
+            ('classifiers', 'classifiers'),
+            *recipe,
+        ]
+    assert edges['choose_classifier', 'sanity_fold_0'] == recipe
+    assert edges['choose_classifier', 'assemble_model'] == [
+        ('choice', 'choice'),
+        ('facts', 'facts'),
+    ]
+    chosen = workflow.get_node('choose_classifier').inputs
+    assert chosen.candidates[1] == {
+        'recipe': recipes[1],
+        'recipe_digest': '1',
+        'facts': {'name': 1},
+    }
+    assert chosen.left_out == {'sfcn': 'too slow'}
 
 
 def test_only_who_asks_gets_the_checks(tmp_path: Path) -> None:
@@ -41,11 +84,7 @@ def test_only_who_asks_gets_the_checks(tmp_path: Path) -> None:
 
 
 def test_the_checks_wait_for_the_first_fold_and_the_model_for_them(tmp_path: Path) -> None:
-    workflow = build(tmp_path, sanity=True)
-    edges = {
-        (one.name, two.name): sorted(data['connect'])
-        for one, two, data in workflow._graph.edges(data=True)
-    }
+    edges = edges_of(build(tmp_path, sanity=True))
     assert edges['train_fold_0', 'sanity_fold_0'] == [('result', 'result')]
     assert edges['gather_cohort', 'sanity_fold_0'] == [('cohort', 'cohort'), ('folds', 'folds')]
     assert edges['sanity_fold_0', 'assemble_model'] == [('sanity', 'sanity')]

@@ -126,7 +126,11 @@ def _method() -> list[Option]:
             "Number of voxels of the model's grid along each axis.",
             'fits the brain',
         ),
-        _number('--classifier-steps', click.IntRange(1), 'Training steps of the classifier.'),
+        _number(
+            '--classifier-steps',
+            click.IntRange(1),
+            'Training steps of the network that classifies.',
+        ),
         _number('--simulator-steps', click.IntRange(1), 'Training steps of the simulator.'),
         _number('--batch-size', click.IntRange(2), 'Images per training step.'),
         Option(
@@ -151,11 +155,14 @@ def _own() -> list[Option]:
             '--classifier',
             OWN,
             'NAME|FILE',
-            'Architecture to train (robust, morphometric, sfcn, ipmi2021), or the file of a '
+            'Architecture to train (morphometric, robust, sfcn, ipmi2021), or the file of a '
             'trained classifier: .pt2 (torch.export), or .safetensors (weights of an '
-            'architecture). With a file only the simulators are trained.',
+            'architecture). With a file only the simulators are trained. auto trains '
+            'morphometric and the network of the preset and explains the better one on the '
+            'validation splits; on a CPU, the network is left out below 500 families unless '
+            '--classifier-steps is given.',
             type=FileOrName(),
-            show_default='robust',
+            show_default='auto; morphometric for --preset fast',
         ),
         path_option(
             '--classifier-card',

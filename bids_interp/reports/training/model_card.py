@@ -35,6 +35,7 @@ def model_card(config: BundleConfig) -> str:
     from bids_interp.reports.common.sections import PAGE
     from bids_interp.reports.training.sanity_text import sanity_summary
     from bids_interp.reports.training.training_text import (
+        choice_rows,
         left_out_text,
         limits_of,
         map_rows,
@@ -64,6 +65,7 @@ def model_card(config: BundleConfig) -> str:
         verdict=verdict_text(metrics),
         warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
         rows=metric_rows(metrics),
+        choices=choice_rows(metrics),
         confounds=merit_rows(metrics)[1:],
         left_out=left_out_text(metrics),
         maps=map_rows(metrics.get('simulator') or metrics.get('maps')),

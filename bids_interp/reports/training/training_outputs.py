@@ -73,6 +73,8 @@ class FinishedTraining:
         Seed of bootstrap and permutations.
     sanity : Sanity, optional
         Checks of one fold.
+    choice : mapping, optional
+        :class:`bids_interp.evaluation.classifier_choice.ClassifierChoice` as plain types.
     """
 
     cohort: Cohort
@@ -81,6 +83,7 @@ class FinishedTraining:
     table: Mapping[str, Any]
     seed: int
     sanity: Sanity | None = None
+    choice: Mapping[str, Any] | None = None
 
     def assemble(self) -> Assembled:
         """Measure all folds together."""
@@ -96,6 +99,8 @@ class FinishedTraining:
         )
         if self.sanity is not None:
             assembled.metrics['sanity'] = to_plain(self.sanity.metrics)
+        if self.choice is not None:
+            assembled.metrics['classifier_choice'] = self.choice
         return assembled
 
 

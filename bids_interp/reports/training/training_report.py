@@ -16,6 +16,7 @@ from bids_interp.reports.scan.summary import Caution
 from bids_interp.reports.training.learning_curves import Curves, read_curves
 from bids_interp.reports.training.sanity_text import sanity_summary
 from bids_interp.reports.training.training_text import (
+    choice_rows,
     estimate_text,
     left_out_text,
     limits_of,
@@ -132,6 +133,8 @@ def _model_fields(
         'verdict': _verdict(metrics),
         'details': model_details(config),
         'cautions': _cautions(metrics, confounds),
+        'choices': choice_rows(metrics),
+        'measure': 'r' if config.target.kind == 'regression' else 'AUC',
         'rows': metric_rows(metrics),
         'confusion': _confusion(metrics),
         'confounds': confounds,

@@ -185,6 +185,27 @@ def left_out_text(metrics: Mapping[str, Any]) -> str:
     return 'Left out: ' + ', '.join(f'{name} ({why})' for name, why in reasons.items()) + '.'
 
 
+def choice_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return name, scores and role of each classifier that was compared or left out."""
+    choice = metrics.get('classifier_choice') or {}
+    rows = []
+    for candidate in choice.get('candidates', ()):
+        is_explained = candidate['classifier'] == choice['explained']
+        rows.append(
+            {
+                'name': candidate['classifier'],
+                'validation': estimate_text(candidate['validation']),
+                'test': estimate_text(candidate['test']),
+                'role': 'explained' if is_explained else 'not explained',
+            }
+        )
+    for name, reason in (choice.get('left_out') or {}).items():
+        rows.append(
+            {'name': name, 'validation': 'n/a', 'test': 'n/a', 'role': f'not trained: {reason}'}
+        )
+    return rows
+
+
 def map_rows(maps: Mapping[str, Any] | None, prefix: str = '') -> list[dict[str, str]]:
     """Return name and value of all nested numbers of simulators and maps.
 

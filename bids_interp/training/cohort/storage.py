@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from bids_interp.models.bundle.schema import FoldMetrics
 from bids_interp.models.bundle.writer import TrainedFold
+from bids_interp.models.networks.registry import build_classifier
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.records import from_plain, to_plain
 from bids_interp.spatial import Grid
+from bids_interp.training.classifier import ClassifierRecipe, TrainedClassifier
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldResult
+from bids_interp.training.morphometry import MorphometryRecipe
 from bids_interp.training.sanity import Sanity, SanityMetrics
 
 _FACTS = 'facts'
@@ -128,6 +133,44 @@ def load_result(path: Path) -> FoldResult:
     )
     maps = {name: value.numpy() for name, value in part('map.').items()}
     return FoldResult(trained, tensors['test_outputs'].numpy(), maps)
+
+
+def save_classifiers(path: Path, members: Sequence[TrainedClassifier]) -> None:
+    """Write the classifiers of a fold to a ``.safetensors`` file."""
+    tensors: dict[str, torch.Tensor] = {}
+    for number, member in enumerate(members):
+        refitted = member.held_out is not member.network
+        for part in ('network', 'held_out')[: 1 + refitted]:
+            weights = getattr(member, part).state_dict()
+            tensors |= {f'{number}.{part}.{n}': value.clone() for n, value in weights.items()}
+    _save(path, tensors, {'n': len(members)})
+
+
+def load_classifiers(
+    path: Path, recipe: ClassifierRecipe | MorphometryRecipe, cohort: Cohort
+) -> list[TrainedClassifier]:
+    """Read what :func:`save_classifiers` wrote for classifiers of a recipe."""
+    tensors, facts = _load(path)
+
+    def network(prefix: str) -> nn.Module:
+        made = build_classifier(
+            recipe.architecture,
+            cohort.grid.shape,
+            **recipe.arguments,
+            outputs=cohort.target.n_outputs,
+        )
+        made.load_state_dict(
+            {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        )
+        return made.eval().requires_grad_(False)
+
+    members = []
+    for number in range(facts['n']):
+        final = network(f'{number}.network.')
+        refitted = any(name.startswith(f'{number}.held_out.') for name in tensors)
+        held_out = network(f'{number}.held_out.') if refitted else final
+        members.append(TrainedClassifier(final, held_out))
+    return members
 
 
 def save_sanity(path: Path, sanity: Sanity) -> None:
