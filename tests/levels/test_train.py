@@ -33,7 +33,10 @@ SIMULATOR_OPTIONS = (
     *('--nprocs', '1', '--omp-nthreads', '1', '--device', 'cpu', '--offline'),
     *('--skip-bids-validation', '--covariates', 'sex'),
 )
-OPTIONS = (*SIMULATOR_OPTIONS, '--classifier-steps', '26', '--resolution', '8')
+OPTIONS = (
+    *SIMULATOR_OPTIONS,
+    *('--classifier', 'robust', '--classifier-steps', '26', '--resolution', '8'),
+)
 
 
 @dataclass(frozen=True)
