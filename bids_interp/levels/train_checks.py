@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger('bids_interp')
 
 #: On a CPU, ``--classifier auto`` also trains the network of the preset from this number of
-#: families on. Its steps take hours there, and with a few hundred scans it is the wrong choice.
+#: families on. Its steps take more than an hour there, and with a few hundred scans it is the wrong
+#: choice.
 FAMILIES_FOR_NETWORK = 500
 
 

@@ -106,7 +106,8 @@ def _method() -> list[Option]:
             group=METHOD,
             type=click.Choice(PRESET_NAMES),
             default='default',
-            help='default: 3 mm, 5 folds. fast: 4 mm, 3 folds, capacity template. ipmi2021: the '
+            help='default: 3 mm, 5 folds. fast: 4 mm, 3 folds, morphometric classifier, '
+            'capacity template. ipmi2021: the '
             'published method, for comparison.',
         ),
         Option(
