@@ -20,7 +20,6 @@ from bids_interp.spatial import (
     exponential,
     flow_log_jacobian,
     sample,
-    smooth_voxels,
     voxel_coordinates,
     warp,
 )
@@ -31,10 +30,6 @@ GRAINS_MM = (4.0, 6.0, 9.0, 14.0)
 SPREAD = 0.1
 #: Images to which changes are applied.
 N_IMAGES = 4
-#: Gaussian that smooths the map, in mm.
-MAP_SIGMA_MM = 12.0
-#: Weight of the global gain in the map, as a share of the mean energy of the changes.
-GLOBAL_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,15 +43,12 @@ class Response:
         of all these scales, the right amplitude.
     ncc : float
         Their correlation.
-    map : numpy.ndarray or None
-        (X/2, Y/2, Z/2) float32 local gain, smoothed and drawn towards the global one.
     grains : dict
         Gain and correlation of each grain in mm.
     """
 
     gain: float
     ncc: float
-    map: np.ndarray | None
     grains: dict[float, tuple[float, float]]
 
 
@@ -92,33 +84,30 @@ def measure_response(
     Returns
     -------
     Response
-        Gain, correlation and local gain.
+        Gain and correlation, of all changes and of each grain.
     """
     rng = np.random.default_rng(seed)
     volumes = volumes.to(device)
-    inside = F.avg_pool3d(torch.from_numpy(mask.astype(np.float32))[None, None], 2)[0, 0] > 0.5
+    inside = inner_mask(mask)
     chosen = np.sort(rng.permutation(len(images))[:N_IMAGES])
-    measured: dict[float, list[torch.Tensor]] = {grain: [] for grain in GRAINS_MM}
-    true: dict[float, list[torch.Tensor]] = {grain: [] for grain in GRAINS_MM}
+    drawn, measured, true = [], [], []
     for image in images[chosen].split(1):
         image = image.to(device)
         places = voxel_coordinates(grid.shape, image) + volumes.register(image.float())
         for grain in GRAINS_MM:
-            drawn = draw_smooth_change(grid, mask, grain, SPREAD, rng)
-            velocity = torch.from_numpy(drawn)[None].to(device)
-            found = respond(volumes, image, velocity, grid)
+            noise = draw_smooth_change(grid, mask, grain, SPREAD, rng)
+            velocity = torch.from_numpy(noise)[None].to(device)
             # The map of the registration leads from the mean image to this image.
             change = sample(flow_log_jacobian(velocity, grid), places, padding='border')
-            measured[grain].append(found[0, 0].cpu())
-            true[grain].append(F.avg_pool3d(change, 2)[0, 0].cpu())
-    grains = {
-        grain: slope_and_correlation(torch.stack(measured[grain]), torch.stack(true[grain]), inside)
-        for grain in GRAINS_MM
-    }
-    found, wanted = (torch.stack(sum(parts.values(), [])) for parts in (measured, true))
-    gain, ncc = slope_and_correlation(found, wanted, inside)
-    sigma = MAP_SIGMA_MM / (2 * float(grid.spacing.mean()))
-    return Response(gain, ncc, _local_gain(found, wanted, inside, gain, sigma), grains)
+            drawn.append(grain)
+            measured.append(respond(volumes, image, velocity, grid)[0, 0].cpu())
+            true.append(F.avg_pool3d(change, 2)[0, 0].cpu())
+    found, wanted = torch.stack(measured), torch.stack(true)
+    grains = {}
+    for grain in GRAINS_MM:
+        own = torch.tensor([one == grain for one in drawn])
+        grains[grain] = slope_and_correlation(found[own], wanted[own], inside)
+    return Response(*slope_and_correlation(found, wanted, inside), grains)
 
 
 def respond(
@@ -143,6 +132,19 @@ def respond(
     return 0.5 * (ahead - back)
 
 
+def inner_mask(mask: np.ndarray) -> torch.Tensor:
+    """Return the voxels at half the resolution that lie in a mask entirely, (X/2, Y/2, Z/2) bool.
+
+    Examples
+    --------
+    >>> mask = np.ones((4, 2, 2), bool)
+    >>> mask[3, 1, 1] = False
+    >>> inner_mask(mask).ravel().tolist()
+    [True, False]
+    """
+    return -F.max_pool3d(-torch.from_numpy(mask.astype(np.float32))[None, None], 2)[0, 0] > 0.5
+
+
 def slope_and_correlation(
     measured: torch.Tensor, true: torch.Tensor, inside: torch.Tensor
 ) -> tuple[float, float]:
@@ -161,16 +163,3 @@ def slope_and_correlation(
     product = (found * wanted).sum()
     energy = wanted.square().sum()
     return float(product / energy), float(product / (energy * found.square().sum()).sqrt())
-
-
-def _local_gain(
-    measured: torch.Tensor, true: torch.Tensor, inside: torch.Tensor, gain: float, sigma: float
-) -> np.ndarray:
-    """Return the slope in the neighbourhood of each voxel, (X, Y, Z); the global one outside."""
-    weight = inside[None, None].float()
-    product = (measured * true).mean(dim=0)[None, None] * weight
-    energy = true.square().mean(dim=0)[None, None] * weight
-    # Few changes determine the slope of one voxel poorly.
-    extra = GLOBAL_WEIGHT * float(energy[weight > 0].mean())
-    slope = (smooth_voxels(product, sigma) + extra * gain) / (smooth_voxels(energy, sigma) + extra)
-    return torch.where(weight > 0, slope, torch.full_like(slope, gain))[0, 0].numpy()

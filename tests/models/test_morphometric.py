@@ -8,10 +8,12 @@ import torch
 
 from bids_interp.models.networks import morphometric
 from bids_interp.models.networks.morphometric import (
+    REGISTRATIONS,
     MorphometricClassifier,
     VolumeMeasure,
     half_shape,
 )
+from bids_interp.models.networks.registry import build_classifier
 from bids_interp.spatial import Grid, exponential, jacobian_determinant, smooth, warp
 
 GRID = Grid((32, 36, 28), np.diag([-4.0, 4.0, 4.0, 1.0]))
@@ -37,8 +39,10 @@ def swelling(grid: Grid = GRID, share: float = 0.5, radius_mm: float = 24.0) -> 
     return exponential(share * away * near, grid)
 
 
-def measured(image: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    volumes = VolumeMeasure(tuple(image.shape[2:])).eval()
+def measured(
+    image: torch.Tensor, mean: torch.Tensor, registration: str = 'elastic'
+) -> torch.Tensor:
+    volumes = VolumeMeasure(tuple(image.shape[2:]), registration).eval()
     volumes.mean.copy_(mean)
     with torch.no_grad():
         return volumes(image)
@@ -49,11 +53,12 @@ def middle(maps: torch.Tensor) -> float:
     return float(maps[0, 0][tuple(slice(size - 1, size + 1) for size in sizes)].mean())
 
 
+@pytest.mark.parametrize('registration', REGISTRATIONS)
 @pytest.mark.parametrize('share', [0.08, -0.08])
-def test_what_is_larger_in_the_image_is_positive(share: float) -> None:
+def test_what_is_larger_in_the_image_is_positive(share: float, registration: str) -> None:
     mean = textured()
     image = warp(mean, swelling(share=-share), GRID)
-    found = measured(image, mean)
+    found = measured(image, mean, registration)
     assert found.shape == (1, 1, *half_shape(GRID.shape))
     # The exact volumes at the places of the mean image.
     exact = jacobian_determinant(swelling(share=share), GRID).log()
@@ -74,7 +79,12 @@ def test_any_size_will_do(shape: tuple[int, int, int]) -> None:
     mean = textured(grid)
     found = measured(warp(mean, swelling(grid, -0.08, 16.0), grid), mean)
     assert found.shape[2:] == half_shape(shape)
-    assert middle(found) > 0.03
+    assert middle(found) > 0.02
+
+
+def _whole_contrast(data: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Contrast without local means and deviations."""
+    return (data - data.mean()) / data.std()
 
 
 def test_brightness_and_a_smooth_bias_hardly_matter(monkeypatch) -> None:
@@ -84,8 +94,8 @@ def test_brightness_and_a_smooth_bias_hardly_matter(monkeypatch) -> None:
     bias = torch.nn.functional.interpolate(knots, GRID.shape, mode='trilinear', align_corners=True)
     brighter = 1.1 * image * (1 + 0.05 * bias)
     moved = (measured(brighter, mean) - measured(image, mean)).std()
-    monkeypatch.setattr(morphometric, 'local_contrast', lambda data: data)
-    assert moved < 0.25 * (measured(brighter, mean) - measured(image, mean)).std()
+    monkeypatch.setattr(morphometric, 'local_contrast', _whole_contrast)
+    assert moved < 0.6 * (measured(brighter, mean) - measured(image, mean)).std()
 
 
 def test_gradients_see_through_the_registration() -> None:
@@ -121,11 +131,48 @@ def test_half_precision_is_left_alone() -> None:
 
 def test_a_displacement_found_at_half_the_resolution_is_twice_as_long(monkeypatch) -> None:
     """An image shifted by two voxels is one voxel off where voxels are twice as large."""
-    monkeypatch.setattr(morphometric, 'STEPS', (40, 0))
+    only_coarse = REGISTRATIONS['viscous']._replace(steps=(40, 0))
+    monkeypatch.setitem(REGISTRATIONS, 'viscous', only_coarse)
     mean = textured()
-    volumes = VolumeMeasure(GRID.shape)
+    volumes = VolumeMeasure(GRID.shape, 'viscous')
     volumes.mean.copy_(mean)
     with torch.no_grad():
         found = volumes.register(torch.roll(mean, 2, dims=2))
     middle = found[0, :, 10:-10, 10:-10, 8:-8].flatten(1).median(dim=1).values
     np.testing.assert_allclose(middle.numpy(), [2.0, 0.0, 0.0], atol=0.5)
+
+
+def test_a_classifier_without_a_registration_measures_as_version_0_1_0_did() -> None:
+    """Bundles of that version do not name their registration; the numbers are its own."""
+    mean = textured()
+    image = warp(0.5 * textured(seed=5) + 0.5 * mean, swelling(share=-0.16), GRID)
+    old = build_classifier('morphometric', GRID.shape).volumes
+    old.mean.copy_(mean)
+    with torch.no_grad():
+        found = old(image)
+    np.testing.assert_allclose(
+        found[0, 0, 6:10, 8, 7].numpy(), [0.28591, -0.20169, -0.01208, 0.29220], atol=1e-3
+    )
+    new = build_classifier('morphometric', GRID.shape, registration='elastic').volumes
+    new.mean.copy_(mean)
+    with torch.no_grad():
+        assert (new(image) - found).abs().max() > 0.05
+
+
+def test_elasticity_keeps_other_anatomy_from_leading_the_steps_astray(monkeypatch) -> None:
+    """A change in an image whose texture is only half that of the mean image."""
+    mean = textured()
+    other = 0.5 * textured(seed=5) + 0.5 * mean
+    change = swelling(share=-0.08)
+    exact = torch.nn.functional.avg_pool3d(
+        jacobian_determinant(swelling(share=0.08), GRID).log(), 2
+    )
+    inner = (0, 0, slice(4, -4), slice(4, -4), slice(4, -4))
+    settings = REGISTRATIONS['elastic']
+    monkeypatch.setitem(REGISTRATIONS, 'fluid', settings._replace(elastic_sigma=0.0))
+    scores = {}
+    for registration in ('elastic', 'fluid'):
+        found = measured(warp(other, change, GRID), mean, registration)
+        found = found - measured(other, mean, registration)
+        scores[registration] = np.corrcoef(found[inner].ravel(), exact[inner].ravel())[0, 1]
+    assert scores['elastic'] > scores['fluid'] + 0.03

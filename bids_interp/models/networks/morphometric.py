@@ -52,7 +52,7 @@ class Registration(NamedTuple):
 #: Registrations by name. A bundle that names none was made with the first one.
 REGISTRATIONS = {
     'viscous': Registration((6, 8), 3.0, 1.0, 1e-3, 1.5, 0.0),
-    'elastic': Registration((10, 10), 8.0, 4.0, 0.1, 1.5, 0.7),
+    'elastic': Registration((10, 10), 4.0, 4.0, 0.1, 2.0, 0.7),
 }
 #: Registration of new classifiers, chosen by its response to random changes.
 REGISTRATION = 'elastic'
