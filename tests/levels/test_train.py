@@ -324,6 +324,29 @@ def test_a_loss_that_is_no_number_ends_with_its_message(
     assert not (place.out / 'models' / 'group').exists()
 
 
+@pytest.mark.parametrize(
+    ('words', 'trained'),
+    [((), ['morphometric']), (('--classifier-steps', '2'), ['morphometric', 'robust'])],
+)
+def test_classifiers_are_compared(new_place, words: tuple[str, ...], trained: list[str]) -> None:
+    """On a CPU, the network is left out unless its steps are given."""
+    place = new_place(f'auto{len(trained)}')
+    base = (*SIMULATOR_OPTIONS, '--classifier', 'auto', '--resolution', '8')
+    assert place.train(*words, base=base) == 0
+    path = place.out / 'models' / 'group'
+    assert verify_bundle(path) == []
+    config = load_bundle(path).config
+    choice = config.metrics['classifier_choice']
+    assert [row['classifier'] for row in choice['candidates']] == trained
+    assert [*trained, *choice['left_out']] == ['morphometric', 'robust']
+    best = max(choice['candidates'], key=lambda row: row['validation'])
+    assert config.classifier.architecture == choice['explained'] == best['classifier']
+    assert config.training.recipe['classifier']['architecture'] == choice['explained']
+    assert all(len(row['validation_per_fold']) == 2 for row in choice['candidates'])
+    measured = json.loads((place.out / 'training' / 'group' / 'metrics.json').read_text())
+    assert measured['classifier_choice'] == choice
+
+
 def test_a_classifier_brought_along(new_place, tmp_path: Path) -> None:
     from bids_interp.models.networks.registry import build_classifier
 
