@@ -118,6 +118,19 @@ def _method() -> list[Option]:
             help='What the simulator can express: template is one change for all subjects; '
             'residual and condconv add a change that depends on the subject.',
         ),
+        _text(
+            '--classifier',
+            METHOD,
+            'NAME|FILE',
+            'Architecture to train (morphometric, robust, sfcn, ipmi2021), or the file of a '
+            'trained classifier: .pt2 (torch.export), or .safetensors (weights of an '
+            'architecture). With a file only the simulators are trained. auto trains '
+            'morphometric and the network of the preset and explains the better one on the '
+            'validation splits; on a CPU, the network is left out below 500 families unless '
+            '--classifier-steps is given.',
+            type=FileOrName(),
+            show_default='auto; of --preset fast, morphometric; of --preset ipmi2021, ipmi2021',
+        ),
         _number('--folds', click.IntRange(2), 'Number of cross-validation folds.'),
         _number('--members', click.IntRange(1), 'Number of classifiers per fold.', '1'),
         _number('--resolution', click.FLOAT, "Voxel size of the model's grid in mm."),
@@ -152,19 +165,6 @@ def _method() -> list[Option]:
 
 def _own() -> list[Option]:
     return [
-        _text(
-            '--classifier',
-            OWN,
-            'NAME|FILE',
-            'Architecture to train (morphometric, robust, sfcn, ipmi2021), or the file of a '
-            'trained classifier: .pt2 (torch.export), or .safetensors (weights of an '
-            'architecture). With a file only the simulators are trained. auto trains '
-            'morphometric and the network of the preset and explains the better one on the '
-            'validation splits; on a CPU, the network is left out below 500 families unless '
-            '--classifier-steps is given.',
-            type=FileOrName(),
-            show_default='auto; morphometric for --preset fast',
-        ),
         path_option(
             '--classifier-card',
             group=OWN,
