@@ -25,7 +25,7 @@ from bids_interp.spatial.jacobian import (
     percent_change,
     voxel_determinant,
 )
-from bids_interp.spatial.poisson import gradient_velocity
+from bids_interp.spatial.poisson import curl_free_part, gradient_velocity
 from bids_interp.spatial.splines import SplineEvaluator, refine_velocity, spline_coefficients
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     'compose',
     'count_folded',
     'count_squarings',
+    'curl_free_part',
     'digital_folding_volume',
     'exponential',
     'flow',
