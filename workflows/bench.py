@@ -10,7 +10,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bench.design import Benchmark
 from bids_interp.execution.run import Run, send_crashes
-from bids_interp.interfaces.bench import FitAtrophy
+from bids_interp.interfaces.bench import FitChanges
 from bids_interp.workflows.bench_sham import ShamCheck
 from bids_interp.workflows.bench_unit import BenchFiles, BenchUnit
 
@@ -52,15 +52,15 @@ def init_bench_wf(
     workflow = Workflow(name=name)
     workflow.base_dir = str(base_dir)
     for scenario in benchmark.scenarios:
-        fit_atrophy = pe.Node(
-            FitAtrophy(
+        fit_changes = pe.Node(
+            FitChanges(
                 scenario=scenario,
                 strength=benchmark.strength,
                 template=files.template,
                 spacing_mm=benchmark.spacing_mm,
                 offline=run.settings.offline,
             ),
-            name=f'fit_atrophy_{scenario}',
+            name=f'fit_changes_{scenario}',
             mem_gb=2.0,
         )
         units = [
@@ -71,7 +71,7 @@ def init_bench_wf(
             units.append(ShamCheck(benchmark, files, run, scenario, seed, provenance))
         for unit in units:
             workflow.connect(
-                [(fit_atrophy, unit.build(), [('atrophy', f'{unit.short}_plant.atrophy')])]
+                [(fit_changes, unit.build(), [('changes', f'{unit.short}_plant.changes')])]
             )
     send_crashes(workflow, crash_dir)
     return workflow

@@ -203,45 +203,39 @@ class BenchUnit:
         """Add a node that explains images of a fold."""
         explained = self.benchmark.explained
         node = self._node(interface, name, 2.5, index=index, explained=explained, **inputs)
-        fields = [(field, field) for field in ('cohort', 'folds')]
+        fields = [(field, field) for field in ('cohort', 'folds', 'ground_truth')]
         self.workflow.connect([(self.plant, node, fields)])
         self.maps.append(node)
         return node
 
     def _simulate(self, method: str, index: int) -> None:
         is_paper = method == 'ipmi2021'
-        effect = named_scenario(self.scenario, self.benchmark.strength).effect
+        scenario = named_scenario(self.scenario, self.benchmark.strength)
         node = self._explain(
             SimulateFold, f'simulate_{method}_{index}', index,
             method=method,
             recipe=self.benchmark.paper if is_paper else self.benchmark.recipe,
             judge_recipe=self.benchmark.judge,
-            changed=list(effect.changes),
+            changed=[name for effect in scenario.effects for name in effect.changes],
         )  # fmt: skip
         images = 'paper_cohort' if is_paper else 'cohort'
         self.workflow.connect([
-            (self.plant, node, [(images, 'own_cohort'), ('ground_truth', 'ground_truth')]),
+            (self.plant, node, [(images, 'own_cohort')]),
             (self.trained[method][index], node, [('result', 'result')]),
             (self.trained['sfcn'][index], node, [('result', 'judge')]),
         ])  # fmt: skip
         self.rows.append(node)
 
     def _explain_by_saliency(self, method: str, index: int) -> None:
-        judges = self.trained.get('sfcn')
-        more: dict[str, Any] = {'judge_recipe': self.benchmark.judge} if judges else {}
-        if method == 'occlusion':
-            more['stride_mm'] = self.benchmark.stride_mm
+        more = {'stride_mm': self.benchmark.stride_mm} if method == 'occlusion' else {}
         node = self._explain(
             SaliencyFold, f'saliency_{method}_{index}', index,
             method=method, recipe=self.benchmark.recipe, **more,
         )  # fmt: skip
         self.workflow.connect([(self.trained['ours'][index], node, [('result', 'result')])])
-        if judges:
-            self.workflow.connect([(judges[index], node, [('result', 'judge')])])
 
     def _explain_by_baselines(self, methods: list[str], index: int) -> None:
-        node = self._explain(BaselineFold, f'baselines_{index}', index, methods=methods)
-        self.workflow.connect([(self.plant, node, [('ground_truth', 'ground_truth')])])
+        self._explain(BaselineFold, f'baselines_{index}', index, methods=methods)
 
     def _score(self) -> None:
         """Add the nodes that score the unit and write the results."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from bids_interp.models.networks.morphometric import VolumeMeasure
 from bids_interp.spatial import Grid, log_jacobian, smooth
@@ -12,20 +13,16 @@ from bids_interp.spatial import Grid, log_jacobian, smooth
 MORPHOMETRY_SIGMA_MM = 3.4
 
 
-def exact_difference(
-    pull_backs: np.ndarray, labels: np.ndarray, grid: Grid, batch: int = 8
-) -> np.ndarray:
-    """Return the exact mean log-volume of the positive class minus that of the negative class.
+def exact_volumes(pull_backs: np.ndarray, grid: Grid, batch: int = 8) -> np.ndarray:
+    """Return the exact log-volumes of images relative to the brains that they were made from.
 
-    It uses the deformations that made the images, which no method can measure, and shows how much
-    the training images say about the change with perfect measurement.
+    They come from the deformations that made the images, which no method can measure, and show how
+    much the training images say about the change with perfect measurement.
 
     Parameters
     ----------
     pull_backs : numpy.ndarray
-        (N, 3, X, Y, Z) mm, deformations that made the training images.
-    labels : numpy.ndarray
-        (N,) 0 and 1.
+        (N, 3, X, Y, Z) mm, deformations that made the images.
     grid : Grid
         Grid of the images.
     batch : int
@@ -34,50 +31,34 @@ def exact_difference(
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z).
+        (N, X, Y, Z) float32.
     """
-    sums = np.zeros((2, *grid.shape))
-    for start in range(0, len(labels), batch):
-        part = torch.from_numpy(pull_backs[start : start + batch].astype(np.float32))
-        # A stretching pull-back shows less tissue in the same number of voxels.
-        volumes = -log_jacobian(part, grid)[:, 0].numpy()
-        for label in (0, 1):
-            sums[label] += volumes[labels[start : start + batch] == label].sum(axis=0)
-    return sums[1] / (labels == 1).sum() - sums[0] / (labels == 0).sum()
+    # A stretching pull-back shows less tissue in the same number of voxels.
+    parts = (
+        -log_jacobian(torch.from_numpy(pull_backs[i : i + batch].astype(np.float32)), grid)[:, 0]
+        for i in range(0, len(pull_backs), batch)
+    )
+    return torch.cat(list(parts)).numpy()
 
 
-def class_difference(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the mean image of the positive class minus that of the negative class.
+def contrast_map(
+    values: np.ndarray, labels: np.ndarray, *, studentised: bool = False
+) -> np.ndarray:
+    """Return the mean of the positive class minus that of the negative class, or its t.
 
     Parameters
     ----------
-    images : numpy.ndarray
-        (N, X, Y, Z) training images.
+    values : numpy.ndarray
+        (N, V) values of the training images.
     labels : numpy.ndarray
         (N,) 0 and 1.
-
-    Examples
-    --------
-    >>> class_difference(np.array([[[[1.0]]], [[[3.0]]], [[[7.0]]]]), np.array([0, 0, 1])).item()
-    5.0
-    """
-    return images[labels == 1].mean(axis=0) - images[labels == 0].mean(axis=0)
-
-
-def morphometry_t_map(log_jacobians: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the voxel-wise t map of log-Jacobians: positive minus negative class.
-
-    Parameters
-    ----------
-    log_jacobians : numpy.ndarray
-        (N, X, Y, Z), positive where an image is larger than the template.
-    labels : numpy.ndarray
-        (N,) 0 and 1.
+    studentised : bool
+        Divide by the standard error: Welch's t, 0 in constant voxels.
 
     Returns
     -------
     numpy.ndarray
-        (X, Y, Z) Welch's t; 0 in constant voxels.
+        (V,) float64.
 
     References
     ----------
@@ -85,14 +66,50 @@ def morphometry_t_map(log_jacobians: np.ndarray, labels: np.ndarray) -> np.ndarr
 
     Examples
     --------
-    >>> maps = np.array([1.0, 3.0, 5.0, 7.0]).reshape(4, 1, 1, 1)
-    >>> round(morphometry_t_map(maps, np.array([0, 0, 1, 1])).item(), 4)
-    2.8284
+    >>> values, labels = np.array([[1.0], [3.0], [5.0], [7.0]]), np.array([0, 0, 1, 1])
+    >>> contrast_map(values, labels).tolist()
+    [4.0]
+    >>> contrast_map(values, labels, studentised=True).round(4).tolist()
+    [2.8284]
     """
-    sides = [np.asarray(log_jacobians[labels == value], np.float64) for value in (0, 1)]
-    difference = sides[1].mean(axis=0) - sides[0].mean(axis=0)
-    error = np.sqrt(sum(side.var(axis=0, ddof=1) / len(side) for side in sides))
+    sides = [values[labels == value] for value in (0, 1)]
+    means = [side.mean(axis=0, dtype=np.float64) for side in sides]
+    difference = means[1] - means[0]
+    if not studentised:
+        return difference
+    error = np.sqrt(sum(side.var(axis=0, ddof=1, dtype=np.float64) / len(side) for side in sides))
     return np.divide(difference, error, out=np.zeros_like(difference), where=error > 0)
+
+
+def oracle_maps(
+    truths: np.ndarray, subtypes: np.ndarray, volumes: np.ndarray, own: np.ndarray
+) -> np.ndarray:
+    """Mix the true changes of the subtypes by the probability of each person's subtype.
+
+    The probability is that of a linear discriminant analysis of two or more numbers per person:
+    the amplitudes of the true changes in the measured volumes. It is trained with the subtype
+    labels, which no compared method may use.
+
+    Parameters
+    ----------
+    truths : numpy.ndarray
+        (N, V) exact log-Jacobians of removing the change from the training patients.
+    subtypes : numpy.ndarray
+        (N,) their subtypes.
+    volumes : numpy.ndarray
+        (N, V) their measured log-volumes.
+    own : numpy.ndarray
+        (M, V) measured log-volumes of the people to explain.
+
+    Returns
+    -------
+    numpy.ndarray
+        (M, V) maps.
+    """
+    means = np.stack([truths[subtypes == k].mean(axis=0) for k in np.unique(subtypes)])
+    weights = means / (means**2).sum(axis=1, keepdims=True)
+    judge = LinearDiscriminantAnalysis().fit(volumes @ weights.T, subtypes)
+    return np.asarray(judge.predict_proba(own @ weights.T) @ means)
 
 
 @torch.no_grad()

@@ -290,7 +290,6 @@ def _section(out: Path, finder: Finder, records: Sequence[ScenarioRecord]) -> di
         ],
         'ceiling': score_text(finder.get(scenario, 'ours', 'ncc_over_ceiling'), 'ceiling'),
         'skipped': first.skipped,
-        'replaced': first.replaced,
         'pictures': draw_scenario(out, first, [row['method'] for row in tables[0]['rows']]),
     }
 

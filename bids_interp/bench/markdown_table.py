@@ -11,9 +11,6 @@ from bids_interp.bids.write.atomic import write_text
 if TYPE_CHECKING:
     from bids_interp.bench.bench_report import BenchRun
 
-if TYPE_CHECKING:
-    pass
-
 Section = Mapping[str, Any]
 
 
@@ -83,13 +80,9 @@ def _scenario(section: Section) -> list[str]:
             for row in table['rows']
         ]
         parts.append(_table(headings, rows))
-    for key, heading in (
-        ('skipped', 'Not applicable'),
-        ('replaced', 'These explain the SFCN, because they do not apply to our classifier'),
-    ):
-        if section[key]:
-            listed = '; '.join(f'{name} ({reason})' for name, reason in section[key].items())
-            parts.append(f'{heading}: {listed}.')
+    if section['skipped']:
+        listed = '; '.join(f'{name} ({reason})' for name, reason in section['skipped'].items())
+        parts.append(f'Not applicable to our classifier: {listed}.')
     return parts
 
 

@@ -14,11 +14,11 @@ from safetensors.numpy import save_file
 #: Kinds of maps: log-Jacobians; values whose sign means growth or shrinkage; values with a
 #: meaningful size only.
 LOG_JACOBIAN, SIGNED, SIZE = 'log-jacobian', 'signed', 'size'
-#: Networks that maps explain: the classifier under test, and the one of another family.
-OURS, JUDGE = 'ours', 'sfcn'
+#: Our method, and the classifier that it and the saliency methods explain.
+OURS = 'ours'
 
 #: Fields of FoldMaps that are not arrays.
-_FIELDS = ('fold', 'kinds', 'classifiers', 'skipped', 'replaced')
+_FIELDS = ('fold', 'kinds', 'classifiers', 'skipped')
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class MethodMaps:
         (N, V) float32 values inside the brain mask.
     classifier : str
         Explained network; empty for methods without one.
+    refits : dict of numpy.ndarray
+        (B, V) maps of injecting the pattern by fold, each fitted to another draw of its training
+        brains; empty for methods that are not fitted again.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class MethodMaps:
     folds: np.ndarray
     values: np.ndarray
     classifier: str = ''
+    refits: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def signed(self) -> bool:
@@ -69,8 +73,8 @@ class FoldMaps:
         Explained network by method, except for methods without one.
     skipped : dict of str
         Reason by method for missing maps.
-    replaced : dict of str
-        Reason by method for explaining :data:`JUDGE` instead of :data:`OURS`.
+    refits : dict of numpy.ndarray
+        (B, V) float32 maps by method of injecting the pattern, fitted to draws of training brains.
     """
 
     fold: int
@@ -79,12 +83,16 @@ class FoldMaps:
     kinds: dict[str, str] = field(default_factory=dict)
     classifiers: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    replaced: dict[str, str] = field(default_factory=dict)
+    refits: dict[str, np.ndarray] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write to a ``.safetensors`` file."""
         fields = {name: getattr(self, name) for name in _FIELDS}
-        tensors = {f'map.{name}': np.ascontiguousarray(v) for name, v in self.values.items()}
+        tensors = {
+            f'{prefix}.{name}': np.ascontiguousarray(values)
+            for prefix, maps in (('map', self.values), ('refit', self.refits))
+            for name, values in maps.items()
+        }
         kept = {**tensors, 'images': np.asarray(self.images, np.int64)}
         save_file(kept, path, metadata={'fields': json.dumps(fields)})
 
@@ -93,10 +101,17 @@ class FoldMaps:
         """Read what :meth:`save` wrote."""
         with safe_open(path, framework='numpy') as stream:
             fields = json.loads(stream.metadata()['fields'])
-            names = [name for name in stream.keys() if name.startswith('map.')]  # noqa: SIM118
-            values = {name.removeprefix('map.'): stream.get_tensor(name) for name in names}
+            names = list(stream.keys())
+            values, refits = (
+                {
+                    name.removeprefix(f'{prefix}.'): stream.get_tensor(name)
+                    for name in names
+                    if name.startswith(f'{prefix}.')
+                }
+                for prefix in ('map', 'refit')
+            )
             images = stream.get_tensor('images')
-        return cls(images=images, values=values, **fields)
+        return cls(images=images, values=values, refits=refits, **fields)
 
 
 def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
@@ -128,5 +143,6 @@ def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
             np.concatenate([np.full(len(part.images), part.fold) for part in own]),
             np.concatenate([part.values[method] for part in own]),
             *explained,
+            refits={part.fold: part.refits[method] for part in own if method in part.refits},
         )
     return joined

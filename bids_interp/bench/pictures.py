@@ -40,23 +40,25 @@ TITLES = {
     'ipmi2021': 'Preset ipmi2021, log-Jacobian',
     'exact': 'Exact volumes of the training images (scaled to the colours)',
     'tbm': 'Tensor-based morphometry, t (scaled to the colours)',
+    'oracle': 'Exact changes, mixed with the subtype labels',
     'difference': 'Class-mean difference, size only (scaled)',
 }
+#: Maps with a sign but another unit.
+SIGNED_METHODS = ('tbm', 'exact')
 #: Log-Jacobian maps, which share the scale of the truth.
-LOG_JACOBIANS = ('truth', 'ours', 'otherseed', 'ipmi2021')
+LOG_JACOBIANS = ('truth', 'ours', 'otherseed', 'ipmi2021', 'oracle')
 
 
-def title_of(method: str, *, replaced: bool = False) -> str:
-    """Return the heading of a method; a replaced method explains the SFCN.
+def title_of(method: str) -> str:
+    """Return the heading of a method.
 
     Examples
     --------
-    >>> title_of('gradcam'), title_of('gradcam', replaced=True)
-    ('Grad-CAM, size only (scaled)', 'Grad-CAM of the SFCN, size only (scaled)')
+    >>> title_of('gradcam')
+    'Grad-CAM, size only (scaled)'
     """
     if method in SALIENCY_METHODS:
-        of = ' of the SFCN' if replaced else ''
-        return f'{method_title(method)}{of}, size only (scaled)'
+        return f'{method_title(method)}, size only (scaled)'
     return TITLES[method]
 
 
@@ -67,7 +69,6 @@ class _Maps:
     brain: Volume
     inside: np.ndarray
     values: dict[str, np.ndarray]
-    replaced: tuple[str, ...]
 
     @classmethod
     def load(
@@ -88,7 +89,7 @@ class _Maps:
             if path.is_file():
                 coarse = load_volume(path)
                 values[method] = put_onto(coarse.data, coarse.grid, brain) * inside
-        return cls(brain, inside, values, tuple(scores.replaced)) if values else None
+        return cls(brain, inside, values) if values else None
 
     @property
     def main(self) -> np.ndarray:
@@ -106,7 +107,7 @@ class _Maps:
             if method not in LOG_JACOBIANS:
                 limit = float(np.percentile(np.abs(values[self.inside]), 99.5)) or 1.0
                 own = SignedScale(
-                    limit, scale.colours if method in ('tbm', 'exact') else SALIENCY_COLOURS
+                    limit, scale.colours if method in SIGNED_METHODS else SALIENCY_COLOURS
                 )
             colours = Volume(values, self.brain.grid)
             tiles = []
@@ -116,8 +117,7 @@ class _Maps:
                     cut = own.over(picture.cut(plane, index), colours.cut(plane, index))
                     text = f'{"xyz"[axis]} = {self.brain.position(plane, index):.0f}'
                     tiles.append(Tile(cut, text, sides_of(plane)))
-            title = title_of(method, replaced=method in self.replaced)
-            rows.append(Row(prefix + title, tiles))
+            rows.append(Row(prefix + title_of(method), tiles))
         return rows
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.phantom.change.atrophy import AtrophyField, fit_atrophy
+from bids_interp.phantom.change.boundary import PlantedChange, fit_boundary
 from bids_interp.phantom.inject.assignment import Replicate, assign_groups
 from bids_interp.phantom.inject.planted_scan import change_intensities, confound_bias
 from bids_interp.phantom.inject.scenarios import Scenario
@@ -24,10 +26,13 @@ from bids_interp.phantom.inject.warps import (
     draw_warp,
     field_grid,
 )
+from bids_interp.phantom.regions.tissue import tissue_mask
 from bids_interp.spatial import Grid, refine_velocity, resample
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.loop.randomness import derived_seed
 
+#: Parts of the ground truth of a cohort.
+TRUTH_FIELDS = ('truths', 'pull_backs', 'motions', 'subtypes')
 TARGET = Target('binary', 'group', ('control', 'patient'))
 
 
@@ -52,16 +57,22 @@ class PlantedCohort:
         (N, X, Y, Z) exact log-Jacobian of injecting (controls) or removing (patients) the change;
         zero if nothing is planted.
     pull_backs : numpy.ndarray
-        (N, 3, X, Y, Z) mm in template space: deformations that made the images.
+        (N, 3, X, Y, Z) float16 mm in template space: deformations that made the images.
+    motions : numpy.ndarray
+        (N, 3, X, Y, Z) float16 mm: exact displacements of the changes in `truths`.
+    subtypes : numpy.ndarray
+        (N,) number of the planted change of each patient; -1 for controls. No method may use it.
     """
 
     cohort: Cohort
     truths: np.ndarray
     pull_backs: np.ndarray
+    motions: np.ndarray
+    subtypes: np.ndarray
 
 
-def fit_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyField:
-    """Compute the change of a scenario at 2 mm and resample it to the grid of the deformations.
+def fit_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> list[PlantedChange]:
+    """Compute the changes of a scenario at 2 mm and resample them to the grid of the deformations.
 
     Parameters
     ----------
@@ -71,22 +82,35 @@ def fit_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> AtrophyF
         Field of view of the template brain.
     spacing_mm : float
         Voxel size of the model; the deformations use the same, but at least 2 mm.
+
+    Returns
+    -------
+    list of AtrophyField or BoundaryChange
+        Change of each subtype of patients.
     """
     fine = field_grid(brain, FIELD_MM)
-    atrophy = fit_atrophy(fine, scenario.effect.changes, scenario.effect.absorb)
-    if spacing_mm <= FIELD_MM:
-        return atrophy
-    coarse = field_grid(brain, spacing_mm)
-    velocity = refine_velocity(atrophy.velocity, fine, coarse)[0].numpy()
-    return AtrophyField(
-        coarse, velocity, atrophy.changes, atrophy.absorb, atrophy.absorbed, atrophy.rmse
-    )
+    coarse = field_grid(brain, max(spacing_mm, FIELD_MM))
+    made: list[PlantedChange] = []
+    for effect in scenario.effects:
+        if scenario.generator == 'boundary':
+            ((name, share),) = effect.changes.items()
+            moved = fit_boundary(fine, name, tissue_mask(name, fine), share)
+            ends = [refine_velocity(part, fine, coarse)[0].numpy() for part in moved.velocities]
+            made.append(replace(moved, grid=coarse, velocities=np.stack(ends)))
+        elif not effect.changes:
+            still = np.zeros((3, *coarse.shape), np.float32)
+            made.append(AtrophyField(coarse, still, {}, effect.absorb))
+        else:
+            atrophy = fit_atrophy(fine, effect.changes, effect.absorb)
+            velocity = refine_velocity(atrophy.velocity, fine, coarse)[0].numpy()
+            made.append(replace(atrophy, grid=coarse, velocity=velocity))
+    return made
 
 
 def plant_cohort(
     brains: Sequence[Brain],
     scenario: Scenario,
-    atrophy: AtrophyField,
+    changes: Sequence[PlantedChange],
     grid: Grid,
     mask: np.ndarray,
     preprocessing: Preprocessing,
@@ -103,8 +127,8 @@ def plant_cohort(
     ----------
     brains : sequence of Brain
         Skull-stripped brains.
-    scenario, atrophy
-        Scenario, and its change of :func:`fit_scenario`.
+    scenario, changes
+        Scenario, and its changes of :func:`fit_scenario`, one per subtype.
     grid, mask, preprocessing
         Input space of the model.
     replicates : int
@@ -120,22 +144,27 @@ def plant_cohort(
     """
     of_label = {brain.label: number for number, brain in enumerate(brains)}
     chosen = assign_groups(list(of_label), scenario, severity, 0.5, replicates, seed)
-    images, truths, fields = [], [], []
+    images, truths, fields, motions = [], [], [], []
+    field_grid = changes[0].grid
     for replicate in chosen:
+        order = [changes[replicate.subtype], *changes]
         warp = draw_warp(
-            atrophy,
+            order[0],
             replicate.seed(seed),
             replicate.patient,
             0.0 if untouched and not replicate.patient else replicate.strength,
             null=scenario.null,
             anatomy_mm=anatomy_mm,
             scaling=replicate.scaling,
+            others=[change for change in order[1:] if change is not order[0]],
         )
         brain = brains[of_label[replicate.family]]
-        image, shift = _image(brain, replicate, warp, atrophy.grid, grid, mask)
+        image, shift = _image(brain, replicate, warp, field_grid, grid, mask)
         images.append(preprocessing.normalise(image)[0])
         fields.append(shift.astype(np.float16))
-        truths.append(_truth(warp, atrophy.grid, grid))
+        truth, motion = _truth(warp, field_grid, grid)
+        truths.append(truth)
+        motions.append(motion.astype(np.float16))
     cohort = Cohort(
         torch.stack(images),
         np.array([int(replicate.patient) for replicate in chosen]),
@@ -147,7 +176,10 @@ def plant_cohort(
         TARGET,
         tuple(replicate.label for replicate in chosen),
     )
-    return PlantedCohort(cohort, np.stack(truths), np.stack(fields))
+    subtypes = [replicate.subtype if replicate.patient else -1 for replicate in chosen]
+    return PlantedCohort(
+        cohort, np.stack(truths), np.stack(fields), np.stack(motions), np.array(subtypes)
+    )
 
 
 def _image(
@@ -171,34 +203,39 @@ def _image(
     return image, shift[0].numpy()
 
 
-def _truth(warp: ReplicateWarp, fields: Grid, grid: Grid) -> np.ndarray:
-    if warp.truth is None:
-        return np.zeros(grid.shape, np.float32)
-    data = torch.from_numpy(warp.truth)[None, None]
-    return resample(data, fields, grid)[0, 0].numpy()
+def _truth(warp: ReplicateWarp, fields: Grid, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Log-Jacobian and displacement of the change on the model's grid."""
+    if warp.truth is None or warp.motion is None:
+        return np.zeros(grid.shape, np.float32), np.zeros((3, *grid.shape), np.float32)
+    both = torch.from_numpy(np.concatenate([warp.truth[None], warp.motion]))[None]
+    moved = resample(both, fields, grid)[0].numpy()
+    return moved[0], moved[1:]
 
 
-def explained_images(cohort: Cohort, per_family: int, seed: int) -> np.ndarray:
-    """Return indices of the images to explain: the same number per class and brain.
+def explained_images(
+    cohort: Cohort, per_family: int, seed: int, subtypes: np.ndarray | None = None
+) -> np.ndarray:
+    """Return indices of the images to explain: the same number per brain, class and subtype.
 
     Saliency methods take seconds per image, so only a sample is explained, the same for all
     methods.
     """
     rng = np.random.default_rng(derived_seed(seed, 'explained'))
     chosen: list[int] = []
+    groups = cohort.labels if subtypes is None else cohort.labels + np.maximum(subtypes, 0)
     for family in np.unique(cohort.families):
-        for label in (0, 1):
-            own = np.flatnonzero((cohort.families == family) & (cohort.labels == label))
+        for group in np.unique(groups):
+            own = np.flatnonzero((cohort.families == family) & (groups == group))
             chosen += rng.permutation(own)[:per_family].tolist()
     return np.array(sorted(chosen))
 
 
 def save_ground_truth(path: Path, planted: PlantedCohort) -> None:
     """Write the ground truth of the images to a ``.safetensors`` file."""
-    save_file({'truths': planted.truths, 'pull_backs': planted.pull_backs}, path)
+    save_file({name: getattr(planted, name) for name in TRUTH_FIELDS}, path)
 
 
-def load_ground_truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read truths and pull-backs of :func:`save_ground_truth`."""
-    kept = load_file(path)
-    return kept['truths'], kept['pull_backs']
+def load_ground_truth(path: Path, *names: str) -> tuple[np.ndarray, ...]:
+    """Read some of :data:`TRUTH_FIELDS` from a file of :func:`save_ground_truth`."""
+    with safe_open(path, framework='numpy') as stream:
+        return tuple(stream.get_tensor(name) for name in names)

@@ -9,6 +9,16 @@ from typing import Any
 from bids_interp.records import Measured
 from bids_interp.spatial.grid import Grid
 
+#: Meanings of intervals, from narrow to wide.
+EXPLAINED, TRAINING, SEEDS = 'explained brains', 'training and explained brains', 'seeds'
+INTERVALS = {
+    EXPLAINED: '95 % bootstrap over the explained brains, with the same trained models',
+    TRAINING: '95 % bootstrap over the training brains, by which the map is fitted again, and over '
+    'the explained brains',
+    SEEDS: 'smallest and largest value of several seeds, each with its own groups, anatomies, '
+    'folds and trainings, of the same brains',
+}
+
 
 @dataclass(frozen=True)
 class Score:
@@ -26,6 +36,8 @@ class Score:
         Direction of the simulations.
     value, low, high : float
         Value and ends of its interval; NaN if missing.
+    covers : str
+        Meaning of the interval, one of :data:`INTERVALS`; empty without an interval.
     """
 
     method: str
@@ -35,6 +47,7 @@ class Score:
     value: Measured
     low: Measured = float('nan')
     high: Measured = float('nan')
+    covers: str = ''
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +61,8 @@ class ImageScores:
     direction : {'inject', 'remove'}
         Controls get the pattern injected, patients have it removed.
     crosses, effectiveness, monotone, transfer_right_way, transfer_crosses, volume_right_way, \
-    volume_crosses, roi_error_percent, realism, n_folded, reversibility_rmse, minimality_mm : float
+    volume_crosses, roi_error_percent, realism, n_folded, reversibility_rmse, minimality_mm, \
+    volume_share, displacement_ncc, motion_outside_mm, remeasured_slope, remeasured_r : float
         See :data:`bids_interp.bench.goals.METRICS`.
     method : str
         Name of the simulator.
@@ -72,6 +86,11 @@ class ImageScores:
     n_folded: Measured
     reversibility_rmse: Measured
     minimality_mm: Measured
+    volume_share: Measured = float('nan')
+    displacement_ncc: Measured = float('nan')
+    motion_outside_mm: Measured = float('nan')
+    remeasured_slope: Measured = float('nan')
+    remeasured_r: Measured = float('nan')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +178,8 @@ class ScenarioRecord(ScenarioDesign):
         Numbers of images, brains and explained images.
     grid : Grid
         Grid of the maps.
-    skipped, replaced : mapping
-        Reason by method for not applying, or for explaining another classifier.
+    skipped : mapping
+        Reason by method for not applying to our classifier.
     rows : sequence of Score
         Scores.
     provenance : Provenance, optional
@@ -173,6 +192,5 @@ class ScenarioRecord(ScenarioDesign):
     n_explained: int
     grid: Grid
     skipped: Mapping[str, str]
-    replaced: Mapping[str, str]
     rows: Sequence[Score]
     provenance: Provenance | None = None

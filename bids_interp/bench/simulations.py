@@ -11,9 +11,15 @@ import torch
 from torch import nn
 
 from bids_interp.bench.records import ImageScores
-from bids_interp.bench.truth_scores import volume_change_error
+from bids_interp.bench.truth_scores import (
+    displacement_ncc,
+    motion_outside,
+    volume_change_error,
+)
 from bids_interp.bench.volume_judge import VolumeJudge, region_volumes, regions_of_image
+from bids_interp.evaluation.volume_share import volume_share
 from bids_interp.phantom.regions.coarse import region_mask
+from bids_interp.phantom.regions.tissue import TISSUE_REGIONS, tissue_mask
 from bids_interp.spatial import Grid, count_folded, flow, log_jacobian, warp
 
 #: Doses at which the response must increase.
@@ -33,6 +39,8 @@ JUDGED_REGIONS = (
     'cerebellum',
     'frontal_ribbon',
 )
+#: Smallest relative volume change of a region whose error is reported.
+SMALLEST_CHANGE = 0.01
 #: Width of the soft edges of regions; voxels are several mm wide.
 EDGE_MM = 2.0
 
@@ -59,7 +67,14 @@ class JudgedRegions:
     def draw(cls, changed: Sequence[str], grid: Grid) -> JudgedRegions:
         """Draw the changed regions and :data:`JUDGED_REGIONS`."""
         names = tuple(dict.fromkeys([*changed, *JUDGED_REGIONS]))
-        weights = np.stack([region_mask(name, grid, EDGE_MM) for name in names])
+        weights = np.stack(
+            [
+                tissue_mask(name, grid)
+                if name in TISSUE_REGIONS
+                else region_mask(name, grid, EDGE_MM)
+                for name in names
+            ]
+        )
         return cls(names, weights, tuple(names.index(name) for name in changed))
 
 
@@ -150,6 +165,7 @@ def explain_image(
     truth: np.ndarray,
     grid: Grid,
     mask: np.ndarray,
+    motion: np.ndarray | None = None,
 ) -> tuple[np.ndarray, ImageScores]:
     """Simulate one image: inject the pattern into a control, remove it from a patient.
 
@@ -167,6 +183,8 @@ def explain_image(
         (X, Y, Z) exact log-Jacobian; zero if nothing is planted.
     grid, mask : Grid, numpy.ndarray
         Grid and brain mask of the images.
+    motion : numpy.ndarray, optional
+        (3, X, Y, Z) mm, exact displacement of the change.
 
     Returns
     -------
@@ -177,10 +195,10 @@ def explain_image(
     """
     sign = 1.0 if label == 0 else -1.0
     image = own.images[index : index + 1]
-    shifts = []
+    shifts, kind = [], str(simulator.field)
     for dose in DOSES:
         field = simulator(image, torch.tensor([sign * dose]), 0)
-        forward, backward = flow(field, grid, simulator.field)  # type: ignore[arg-type]
+        forward, backward = flow(field, grid, kind)
         before, after = own.change(index, backward, grid)
         shifts.append(sign * (after - before))
     log_j = log_jacobian(forward, grid)[0, 0].numpy()
@@ -193,6 +211,8 @@ def explain_image(
         **_transfer(other, index, backward, sign, grid),
         **_anatomical(anatomy, index, label, log_j, truth, grid),
         **_geometrical(image, forward, backward, grid, mask),
+        **_moved(forward[0].numpy(), truth, motion, mask),
+        volume_share=float(volume_share(own.network, image, field, grid, kind=kind)[0]),
     )
 
 
@@ -206,6 +226,11 @@ class _Volumes(TypedDict):
     volume_crosses: float
     roi_error_percent: float
     realism: float
+
+
+class _Motion(TypedDict):
+    displacement_ncc: float
+    motion_outside_mm: float
 
 
 class _Deformation(TypedDict):
@@ -235,13 +260,31 @@ def _anatomical(
     before, after = region_volumes(regions, grid), region_volumes(regions, grid, log_j)
     first, last = anatomy.judge.decide(np.stack([before, after]))
     low, high = anatomy.limits[1 - label]
-    changed = anatomy.regions.changed if truth.any() else ()
-    errors = [volume_change_error(log_j, truth, regions[number]) for number in changed]
+    changed = (regions[number] for number in anatomy.regions.changed)
+    # Patients of one subtype have no change in the regions of another.
+    errors = [
+        volume_change_error(log_j, truth, region)
+        for region in changed
+        if abs(np.average(np.expm1(truth), weights=region)) > SMALLEST_CHANGE
+    ]
     return {
         'volume_right_way': float(sign * (last - first) > 0),
         'volume_crosses': float(sign * last > 0),
         'roi_error_percent': float(np.mean(errors)) if errors else float('nan'),
         'realism': float(((after >= low) & (after <= high)).mean()),
+    }
+
+
+def _moved(
+    displacement: np.ndarray, truth: np.ndarray, motion: np.ndarray | None, mask: np.ndarray
+) -> _Motion:
+    """Agreement of the displacement with the exact one, and motion outside the pattern."""
+    planted = motion is not None and motion.any()
+    return {
+        'displacement_ncc': displacement_ncc(displacement, motion, mask)
+        if planted and motion is not None
+        else float('nan'),
+        'motion_outside_mm': motion_outside(displacement, truth, mask),
     }
 
 

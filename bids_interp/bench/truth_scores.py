@@ -125,6 +125,46 @@ def volume_change_error(estimate: np.ndarray, truth: np.ndarray, region: np.ndar
     return 100 * abs(found - wanted) / abs(wanted)
 
 
+def displacement_ncc(displacement: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Return the NCC of two displacements over all components inside the brain.
+
+    Parameters
+    ----------
+    displacement, truth : numpy.ndarray
+        (3, X, Y, Z) mm, movements of tissue.
+    mask : numpy.ndarray
+        (X, Y, Z) bool, the brain.
+
+    Examples
+    --------
+    >>> truth = np.stack([np.ones((2, 2, 2)), np.zeros((2, 2, 2)), np.zeros((2, 2, 2))])
+    >>> turned = truth[[1, 0, 2]]
+    >>> brain = np.ones((2, 2, 2), bool)
+    >>> round(displacement_ncc(3 * truth, truth, brain), 6)
+    1.0
+    >>> round(displacement_ncc(turned, truth, brain), 6)
+    -0.5
+    """
+    return ncc(displacement, truth, np.broadcast_to(mask, truth.shape))
+
+
+def motion_outside(displacement: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Return the mean length in mm of a displacement where the truth does not change volumes.
+
+    Parameters
+    ----------
+    displacement : numpy.ndarray
+        (3, X, Y, Z) mm.
+    truth : numpy.ndarray
+        (X, Y, Z) exact log-Jacobian; outside means ``|truth| < 0.005``.
+    mask : numpy.ndarray
+        (X, Y, Z) bool, the brain.
+    """
+    outside = mask & (np.abs(truth) < UNTOUCHED)
+    lengths = np.linalg.norm(displacement, axis=0)[outside]
+    return float(lengths.mean()) if outside.any() else float('nan')
+
+
 def basis_ceiling(truth: np.ndarray, mask: np.ndarray, simulator: Simulator) -> float:
     """Return the NCC of the truth with its projection on the velocity basis of a simulator.
 

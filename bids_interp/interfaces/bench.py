@@ -11,6 +11,8 @@ from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     Directory,
     File,
+    InputMultiObject,
+    OutputMultiObject,
     SimpleInterface,
     TraitedSpec,
     traits,
@@ -19,40 +21,41 @@ from nipype.interfaces.base import (
 from bids_interp.interfaces.model_inputs import load_image
 
 
-class _AtrophyInputSpec(BaseInterfaceInputSpec):
-    scenario = traits.Str(mandatory=True, desc='S1 to S8')
+class _ChangesInputSpec(BaseInterfaceInputSpec):
+    scenario = traits.Str(mandatory=True, desc='name of the scenario')
     strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
     template = traits.Str(mandatory=True, desc='name of the brain template')
     spacing_mm = traits.Float(mandatory=True, desc='voxel size of the model')
     offline = traits.Bool(True, usedefault=True, nohash=True, desc='do not download templates')
 
 
-class _AtrophyOutputSpec(TraitedSpec):
-    atrophy = File(exists=True, desc='NPZ of the change')
+class _ChangesOutputSpec(TraitedSpec):
+    changes = OutputMultiObject(File(exists=True), desc='NPZ of the change of each subtype')
 
 
-class FitAtrophy(SimpleInterface):
-    """Compute the change of a scenario, which all seeds share."""
+class FitChanges(SimpleInterface):
+    """Compute the changes of a scenario, which all seeds share."""
 
-    input_spec = _AtrophyInputSpec
-    output_spec = _AtrophyOutputSpec
+    input_spec = _ChangesInputSpec
+    output_spec = _ChangesOutputSpec
 
     def _run_interface(self, runtime):
         from bids_interp.anatomical.templates import brain_template
         from bids_interp.bench.planted_cohort import fit_scenario
-        from bids_interp.phantom.inject.planted_scan import save_atrophy
+        from bids_interp.phantom.inject.planted_scan import save_change
         from bids_interp.phantom.inject.scenarios import scenario
         from bids_interp.spatial import Grid
 
         template = brain_template(self.inputs.template, offline=self.inputs.offline)
-        atrophy = fit_scenario(
+        changes = fit_scenario(
             scenario(self.inputs.scenario, self.inputs.strength),
             Grid.from_image(template, self.inputs.template),
             self.inputs.spacing_mm,
         )
-        path = Path(runtime.cwd) / 'atrophy.npz'
-        save_atrophy(path, atrophy)
-        self._results['atrophy'] = str(path)
+        paths = [Path(runtime.cwd) / f'change-{index}.npz' for index in range(len(changes))]
+        for path, change in zip(paths, changes, strict=True):
+            save_change(path, change)
+        self._results['changes'] = [str(path) for path in paths]
         return runtime
 
 
@@ -60,9 +63,9 @@ class _PlantInputSpec(BaseInterfaceInputSpec):
     brains = File(
         exists=True, mandatory=True, desc='JSON: label, T1w image, mask and transform of each brain'
     )
-    atrophy = File(exists=True, mandatory=True, desc='output of FitAtrophy')
+    changes = InputMultiObject(File(exists=True), mandatory=True, desc='output of FitChanges')
     input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
-    scenario = traits.Str(mandatory=True, desc='S1 to S8')
+    scenario = traits.Str(mandatory=True, desc='name of the scenario')
     strength = traits.Str(mandatory=True, desc='mild, moderate or strong')
     replicates = traits.Int(mandatory=True, desc='images per brain')
     anatomy_mm = traits.Float(mandatory=True, desc='size of the random anatomies')
@@ -93,7 +96,7 @@ class PlantScenario(SimpleInterface):
 
         from bids_interp.bench.planted_cohort import plant_cohort, save_ground_truth
         from bids_interp.models.preprocessing import Preprocessing
-        from bids_interp.phantom.inject.planted_scan import load_atrophy
+        from bids_interp.phantom.inject.planted_scan import load_change
         from bids_interp.phantom.inject.scenarios import scenario
         from bids_interp.training.cohort.folds import make_folds
         from bids_interp.training.cohort.storage import load_input_space, save_cohort, save_folds
@@ -105,7 +108,7 @@ class PlantScenario(SimpleInterface):
         planted = plant_cohort(
             read_brains(Path(inputs.brains)),
             replace(chosen, null=True) if inputs.untouched else chosen,
-            load_atrophy(inputs.atrophy),
+            [load_change(path) for path in inputs.changes],
             grid,
             mask,
             Preprocessing(normalisation='none'),

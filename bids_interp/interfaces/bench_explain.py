@@ -37,9 +37,7 @@ class _ExplainInputSpec(BaseInterfaceInputSpec):
     explained = traits.Int(mandatory=True, desc='images per class and brain')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
     random_seed = traits.Int(mandatory=True, desc='seed')
-
-
-class _TruthInputSpec(_ExplainInputSpec):
+    # Chooses the images; only the scores and the methods without a classifier read more of it.
     ground_truth = File(exists=True, mandatory=True, desc='output of PlantScenario')
 
 
@@ -54,7 +52,7 @@ class _Explain(SimpleInterface):
         """Return the cohort, the fold, and indices of the images to explain."""
         import torch
 
-        from bids_interp.bench.planted_cohort import explained_images
+        from bids_interp.bench.planted_cohort import explained_images, load_ground_truth
         from bids_interp.training.cohort.storage import load_cohort, load_folds
 
         inputs = self.inputs
@@ -62,7 +60,8 @@ class _Explain(SimpleInterface):
         torch.manual_seed(inputs.random_seed)
         cohort = load_cohort(Path(inputs.cohort))
         fold = load_folds(Path(inputs.folds))[inputs.index]
-        chosen = explained_images(cohort, inputs.explained, inputs.random_seed)
+        (subtypes,) = load_ground_truth(Path(inputs.ground_truth), 'subtypes')
+        chosen = explained_images(cohort, inputs.explained, inputs.random_seed, subtypes)
         return cohort, fold, np.intersect1d(chosen, fold.test)
 
     def keep(self, runtime: Any, maps: Any) -> None:
@@ -72,7 +71,7 @@ class _Explain(SimpleInterface):
         self._results['maps'] = str(path)
 
 
-class _SimulateInputSpec(_TruthInputSpec):
+class _SimulateInputSpec(_ExplainInputSpec):
     method = traits.Str(mandatory=True, desc='name of the method')
     own_cohort = File(
         exists=True, mandatory=True, desc='images with the preprocessing of the classifier'
@@ -102,7 +101,9 @@ class SimulateFold(_Explain):
 
         inputs = self.inputs
         cohort, fold, images = self.open()
-        truths, pull_backs = load_ground_truth(Path(inputs.ground_truth))
+        truths, pull_backs, motions = load_ground_truth(
+            Path(inputs.ground_truth), 'truths', 'pull_backs', 'motions'
+        )
         own_cohort = load_cohort(Path(inputs.own_cohort))
         result = load_result(Path(inputs.result))
         classifier, simulator = load_networks(result, inputs.recipe, own_cohort)
@@ -128,6 +129,7 @@ class SimulateFold(_Explain):
                 truths[image],
                 cohort.grid,
                 cohort.mask,
+                motions[image].astype(np.float32),
             )
             maps.append(log_j[cohort.mask])
             rows.append(replace(row, method=inputs.method, fold=inputs.index))
@@ -183,58 +185,39 @@ class _SaliencyInputSpec(_ExplainInputSpec):
     result = File(exists=True, mandatory=True, desc='output of TrainFold')
     recipe = traits.Dict(mandatory=True, desc='arguments of make_recipe')
     stride_mm = traits.Float(desc='distance between the cubes of occlusion')
-    judge = File(exists=True, desc='output of TrainJudge, explained if the classifier cannot be')
-    judge_recipe = traits.Dict(desc='arguments of make_recipe')
 
 
 class SaliencyFold(_Explain):
     """Compute saliency maps of the same classifier for the same images.
 
-    A method that does not apply to the classifier explains the classifier of another family. Its
-    maps have the name of that network and are not compared as maps of our classifier.
+    A method that does not apply to the classifier has no map, only a reason.
     """
 
     input_spec = _SaliencyInputSpec
     output_spec = _ExplainOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.bench.method_maps import JUDGE, OURS, FoldMaps
+        from bids_interp.bench.method_maps import OURS, FoldMaps
         from bids_interp.saliency.captum_methods import SaliencyUnsupported
 
-        inputs, method = self.inputs, self.inputs.method
+        method = self.inputs.method
         cohort, fold, images = self.open()
-        networks = {OURS: (inputs.result, inputs.recipe)}
-        if isdefined(inputs.judge):
-            networks[JUDGE] = (inputs.judge, inputs.judge_recipe)
-        reasons: dict[str, str] = {}
-        maps = FoldMaps(inputs.index, images, {}, skipped=reasons)
-        for name, (result, recipe) in networks.items():
-            try:
-                values = self._explain(result, recipe, cohort, fold, images)
-            except SaliencyUnsupported as error:
-                # The reason of our classifier is reported, not that of the judge.
-                reasons.setdefault(method, error.message)
-                continue
-            maps = FoldMaps(
-                inputs.index, images, {method: values}, {}, {method: name}, replaced=reasons
-            )
-            break
+        maps = FoldMaps(self.inputs.index, images, {})
+        try:
+            maps.values[method] = self._explain(cohort, fold, images)
+            maps.classifiers[method] = OURS
+        except SaliencyUnsupported as error:
+            maps.skipped[method] = error.message
         self.keep(runtime, maps)
         return runtime
 
-    def _explain(
-        self,
-        result: str,
-        recipe: dict[str, Any],
-        cohort: Cohort,
-        fold: Fold,
-        images: np.ndarray,
-    ) -> np.ndarray:
-        """Maps (N, V) of a trained classifier."""
+    def _explain(self, cohort: Cohort, fold: Fold, images: np.ndarray) -> np.ndarray:
+        """Maps (N, V) of our classifier."""
         from bids_interp.saliency.maps import saliency_values
         from bids_interp.training.cohort.storage import load_result
 
-        classifier, _ = load_networks(load_result(Path(result)), recipe, cohort)
+        result = load_result(Path(self.inputs.result))
+        classifier, _ = load_networks(result, self.inputs.recipe, cohort)
         given = isdefined(self.inputs.stride_mm)
         stride = {'stride_mm': self.inputs.stride_mm} if given else {}
         controls = fold.train[cohort.labels[fold.train] == 0]
@@ -250,46 +233,81 @@ class SaliencyFold(_Explain):
         )
 
 
-class _BaselineInputSpec(_TruthInputSpec):
-    methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm, exact')
+class _BaselineInputSpec(_ExplainInputSpec):
+    methods = traits.List(traits.Str, mandatory=True, desc='difference, tbm, exact, oracle')
 
 
 class BaselineFold(_Explain):
-    """Compute maps that need no classifier: class difference and morphometry."""
+    """Compute maps that need no classifier: class difference, morphometry, exact volumes, oracle.
+
+    They are also fitted to other draws of the training brains.
+    """
 
     input_spec = _BaselineInputSpec
     output_spec = _ExplainOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.bench.baselines import (
-            class_difference,
-            exact_difference,
-            morphometry_t_map,
-            registered_volumes,
-        )
+        from bids_interp.bench.baselines import contrast_map
         from bids_interp.bench.method_maps import SIGNED, FoldMaps
-        from bids_interp.bench.planted_cohort import load_ground_truth
+        from bids_interp.bench.refits import refit_maps
 
         cohort, fold, images = self.open()
         train = np.concatenate([fold.train, fold.validation])
-        labels = cohort.labels[train]
+        labels, families = cohort.labels[train], cohort.families[train]
         # The pattern is injected into controls and removed from patients.
         signs = np.where(cohort.labels[images] == 0, 1.0, -1.0)[:, None]
-        values = {}
-        if 'difference' in self.inputs.methods:
-            mean = class_difference(cohort.images[train, 0].numpy(), labels)
-            values['difference'] = mean
-        if 'tbm' in self.inputs.methods:
-            controls = cohort.images[train[labels == 0]]
-            volumes = registered_volumes(cohort.images[train], controls, cohort.grid)
-            values['tbm'] = morphometry_t_map(volumes, labels)
-        if 'exact' in self.inputs.methods:
-            _, pull_backs = load_ground_truth(Path(self.inputs.ground_truth))
-            values['exact'] = exact_difference(pull_backs[train], labels, cohort.grid)
-        maps = {
-            name: (signs * value[cohort.mask][None]).astype(np.float32)
-            for name, value in values.items()
-        }
-        kinds = {'tbm': SIGNED, 'exact': SIGNED}
-        self.keep(runtime, FoldMaps(self.inputs.index, images, maps, kinds))
+        maps = FoldMaps(self.inputs.index, images, {}, {})
+        for method, values in self._measured(cohort, train).items():
+
+            def estimate(chosen, _, values=values, studentised=method == 'tbm'):
+                return contrast_map(values[chosen], labels[chosen], studentised=studentised)
+
+            own = estimate(np.arange(len(train)), families)
+            maps.values[method] = (signs * own[None]).astype(np.float32)
+            maps.refits[method] = refit_maps(estimate, families, self.inputs.random_seed)
+            if method != 'difference':
+                maps.kinds[method] = SIGNED
+        if 'oracle' in self.inputs.methods:
+            maps.values['oracle'] = self._oracle(cohort, train, images)
+            maps.kinds['oracle'] = SIGNED
+        self.keep(runtime, maps)
         return runtime
+
+    def _measured(self, cohort: Cohort, train: np.ndarray) -> dict[str, np.ndarray]:
+        """Values (N, V) of the training images that each method compares."""
+        from bids_interp.bench.baselines import exact_volumes
+        from bids_interp.bench.planted_cohort import load_ground_truth
+
+        measured = {}
+        if 'difference' in self.inputs.methods:
+            measured['difference'] = cohort.images[train, 0].numpy()[:, cohort.mask]
+        if 'tbm' in self.inputs.methods:
+            measured['tbm'] = self._registered(cohort, train, train)
+        if 'exact' in self.inputs.methods:
+            (pull_backs,) = load_ground_truth(Path(self.inputs.ground_truth), 'pull_backs')
+            measured['exact'] = exact_volumes(pull_backs[train], cohort.grid)[:, cohort.mask]
+        return measured
+
+    def _registered(self, cohort: Cohort, train: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Measured volumes (N, V) of images, relative to the mean training control."""
+        from bids_interp.bench.baselines import registered_volumes
+
+        controls = cohort.images[train[cohort.labels[train] == 0]]
+        return registered_volumes(cohort.images[images], controls, cohort.grid)[:, cohort.mask]
+
+    def _oracle(self, cohort: Cohort, train: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Maps (N, V) of a method that knows the truths and subtypes of the training images."""
+        from bids_interp.bench.baselines import oracle_maps
+        from bids_interp.bench.planted_cohort import load_ground_truth
+
+        truths, subtypes = load_ground_truth(Path(self.inputs.ground_truth), 'truths', 'subtypes')
+        patients = train[cohort.labels[train] == 1]
+        maps = oracle_maps(
+            truths[patients][:, cohort.mask],
+            subtypes[patients],
+            self._registered(cohort, train, patients),
+            self._registered(cohort, train, images),
+        )
+        controls = train[cohort.labels[train] == 0]
+        common = truths[controls][:, cohort.mask].mean(axis=0)
+        return np.where(cohort.labels[images][:, None] == 0, common, maps).astype(np.float32)

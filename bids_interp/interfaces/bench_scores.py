@@ -69,8 +69,10 @@ class ScoreScenario(SimpleInterface):
         inputs = self.inputs
         cohort = load_cohort(Path(inputs.cohort))
         folds = load_folds(Path(inputs.folds))
-        truths, _ = load_ground_truth(Path(inputs.ground_truth))
-        reference = GroundTruth(cohort.labels, cohort.families, truths, cohort.grid, cohort.mask)
+        truths, subtypes = load_ground_truth(Path(inputs.ground_truth), 'truths', 'subtypes')
+        reference = GroundTruth(
+            cohort.labels, cohort.families, truths, cohort.grid, cohort.mask, subtypes
+        )
         found, files = (
             list(given) if isdefined(given) else [] for given in (inputs.maps, inputs.rows)
         )
@@ -96,7 +98,7 @@ class ScoreScenario(SimpleInterface):
         _add_classifiers(scores, metrics)
         if not reference.null and 'ours' in joined:
             self._add_ceiling(scores, cohort)
-        reasons = {k: v for part in parts for k, v in (part.skipped | part.replaced).items()}
+        reasons = {name: why for part in parts for name, why in part.skipped.items()}
         folder = Path(runtime.cwd)
         record = ScenarioRecord(
             **vars(from_plain(ScenarioDesign, inputs.design)),
@@ -106,7 +108,6 @@ class ScoreScenario(SimpleInterface):
             n_explained=max((len(one.images) for one in joined.values()), default=0),
             grid=cohort.grid,
             skipped={name: why for name, why in reasons.items() if name not in joined},
-            replaced={name: why for name, why in reasons.items() if name in joined},
             rows=scores.rows,
         )
         named = [_named(to_plain(row), cohort.names) for row in images]

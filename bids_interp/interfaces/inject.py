@@ -64,10 +64,10 @@ class Inject(SimpleInterface):
         import torch
 
         from bids_interp.phantom.inject.assignment import Replicate
-        from bids_interp.phantom.inject.planted_scan import load_atrophy
+        from bids_interp.phantom.inject.planted_scan import load_change
 
         torch.set_num_threads(self.inputs.num_threads)
-        atrophy = load_atrophy(self.inputs.atrophy)
+        atrophy = load_change(self.inputs.atrophy)
         written = []
         for content in self.inputs.replicates:
             replicate = Replicate(**content)

@@ -116,7 +116,7 @@ def _compute(
     change: AtrophyField,
     work_dir: Path,
 ) -> RunOutcome:
-    from bids_interp.phantom.inject.planted_scan import save_atrophy
+    from bids_interp.phantom.inject.planted_scan import save_change
 
     nprocs = settings.nprocs or available_cpus()
     threads = min(settings.omp_nthreads or max(1, nprocs // len(records)), nprocs, MAX_THREADS)
@@ -129,7 +129,7 @@ def _compute(
     from bids_interp.workflows.inject import init_inject_wf
 
     change_file = base_dir / f'change-{run.uuid}.npz'
-    save_atrophy(change_file, change)
+    save_change(change_file, change)
     replicates: dict[str, list[Mapping[str, Any]]] = {}
     for replicate in chosen:
         replicates.setdefault(replicate.family, []).append(replicate.to_dict())

@@ -61,11 +61,16 @@ def anatomy() -> CohortAnatomy:
 ANATOMY = anatomy()
 OWN = ScaledClassifier(Smaller(), BALL.repeat(12, 1, 1, 1, 1), 2.0, 10.0)
 TRUTH = log_jacobian(exponential(INWARDS, GRID), GRID)[0, 0].numpy()
+INNER_TRUTH = TRUTH * (DISTANCE[0, 0].numpy() < 24)
 
 
 def explain(strength: float = 1.0, label: int = 0, truth: np.ndarray = TRUTH, other=None):
     index = label  # image 0 is of a control, image 1 of a patient
-    return explain_image(Shrinking(strength), OWN, other, ANATOMY, index, label, truth, GRID, MASK)
+    motion = exponential((1 if label == 0 else -1) * INWARDS, GRID)[0].numpy()
+    return explain_image(
+        Shrinking(strength), OWN, other, ANATOMY, index, label, truth, GRID, MASK,
+        motion if truth.any() else np.zeros_like(motion),
+    )  # fmt: skip
 
 
 def test_a_right_simulation_convinces_everybody():
@@ -77,6 +82,8 @@ def test_a_right_simulation_convinces_everybody():
     assert row.volume_right_way == row.volume_crosses == 1.0
     assert row.roi_error_percent == pytest.approx(0, abs=1e-4)
     assert row.n_folded == 0
+    assert row.displacement_ncc == pytest.approx(1, abs=1e-5)
+    assert row.volume_share == pytest.approx(1, abs=0.05)
     assert 0 < row.reversibility_rmse < 0.03
 
 
@@ -112,6 +119,7 @@ def test_nothing_is_asked_where_nothing_is_planted():
     _, row = explain(truth=np.zeros_like(TRUTH))
     assert np.isnan(row.roi_error_percent)
     assert np.isnan(row.transfer_crosses)
+    assert np.isnan(row.displacement_ncc)
 
 
 def test_volumes_that_nobody_has_are_not_realistic():
@@ -139,3 +147,48 @@ def test_regions_that_change_come_first_and_once():
     assert regions.changed == (0, 1)
     # The left thalamus has about nine cm^3, as it was drawn.
     assert region_volumes(regions.weights, fine)[1] == pytest.approx(8600, rel=0.25)
+
+
+class Turning(Shrinking):
+    """The same shrinking, with a turn about the z axis that the log-Jacobian does not show."""
+
+    def forward(self, image, dose, contrast):
+        turn = torch.cat([-POINTS[:, 1:2], POINTS[:, :1], 0 * DISTANCE], dim=1)
+        turn = 0.3 * turn * torch.exp(-((DISTANCE / 30) ** 2))
+        return super().forward(image, dose, contrast) + dose.view(-1, 1, 1, 1, 1) * turn
+
+
+def test_motion_that_the_map_hides_is_told_by_displacement_and_volume_share():
+    hidden = ScaledClassifier(Tilted(), BALL.repeat(12, 1, 1, 1, 1) * (1 + POINTS[:, :1] / 50), 0.0)
+    motion = exponential(INWARDS, GRID)[0].numpy()
+    rows = [
+        explain_image(network, hidden, None, ANATOMY, 0, 0, INNER_TRUTH, GRID, MASK, motion)
+        for network in (Shrinking(), Turning())
+    ]
+    plain, turned = (row for _, row in rows)
+    assert np.corrcoef(rows[0][0][MASK], rows[1][0][MASK])[0, 1] > 0.95
+    assert plain.displacement_ncc == pytest.approx(1, abs=1e-5)
+    assert 0.2 < turned.displacement_ncc < 0.7
+    assert turned.motion_outside_mm > plain.motion_outside_mm
+    assert plain.volume_share == pytest.approx(1, abs=0.05)
+    assert abs(turned.volume_share) < 0.7
+
+
+class Tilted(nn.Module):
+    """The logit is brightness towards +y, which a turn changes more than shrinking."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return ((POINTS[:, 1:2] - 0.1 * DISTANCE) * image).flatten(1).sum(dim=1, keepdim=True) / 100
+
+
+def test_motion_outside_is_the_mean_length_where_no_volume_changes():
+    _, row = explain(truth=INNER_TRUTH)
+    length = exponential(INWARDS, GRID)[0].square().sum(dim=0).sqrt().numpy()
+    outside = MASK & (np.abs(INNER_TRUTH) < 0.005)
+    assert row.motion_outside_mm == pytest.approx(length[outside].mean(), rel=1e-5)
+
+
+def test_a_region_that_does_not_change_has_no_error():
+    far = TRUTH * (DISTANCE[0, 0].numpy() > 40)
+    _, row = explain(truth=far)
+    assert np.isnan(row.roi_error_percent)

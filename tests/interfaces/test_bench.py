@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from bids_interp.bench.baselines import class_difference, morphometry_t_map, registered_volumes
+from bids_interp.bench.baselines import contrast_map, registered_volumes
 from bids_interp.bench.method_maps import SIGNED, SIZE, FoldMaps, join_folds
 from bids_interp.bench.planted_cohort import (
     TARGET,
@@ -57,7 +58,8 @@ def planted() -> PlantedCohort:
         tuple(f'sub-{index}' for index in range(COUNT)),
     )
     zeros = np.zeros((COUNT, 8, 8, 8), np.float32)
-    return PlantedCohort(cohort, zeros, np.zeros((COUNT, 3, 8, 8, 8), np.float16))
+    still = np.zeros((COUNT, 3, 8, 8, 8), np.float16)
+    return PlantedCohort(cohort, zeros, still, still, labels - 1)
 
 
 @pytest.fixture
@@ -91,9 +93,10 @@ def test_baselines_come_from_training_images_alone(files, planted, tmp_path):
     train = np.concatenate([folds[0].train, folds[0].validation])
     controls = train[cohort.labels[train] == 0]
     volumes = registered_volumes(cohort.images[train], cohort.images[controls], GRID)
-    wanted = morphometry_t_map(volumes, cohort.labels[train])[cohort.mask]
+    wanted = contrast_map(volumes[:, cohort.mask], cohort.labels[train], studentised=True)
     assert np.abs(wanted).max() > 1
-    mean = class_difference(cohort.images[train, 0].numpy(), cohort.labels[train])[cohort.mask]
+    values = cohort.images[train, 0].numpy()[:, cohort.mask]
+    mean = contrast_map(values, cohort.labels[train])
     for image, tbm, difference in zip(
         parts[0].images, parts[0].values['tbm'], parts[0].values['difference'], strict=True
     ):
@@ -101,7 +104,12 @@ def test_baselines_come_from_training_images_alone(files, planted, tmp_path):
         # What patients have more of is injected into controls and removed from patients.
         sign = 1 if cohort.labels[image] == 0 else -1
         np.testing.assert_allclose(tbm, sign * wanted, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(difference, sign * mean, rtol=1e-5)
+        np.testing.assert_allclose(difference, sign * mean, rtol=1e-5, atol=1e-7)
+    refits = joined['difference'].refits
+    assert sorted(refits) == [0, 1]
+    # Refits differ from each other, and their mean is near the map itself.
+    assert refits[0].std(axis=0).mean() > 0.01
+    assert np.corrcoef(refits[0].mean(axis=0), mean)[0, 1] > 0.9
 
 
 class Linear(nn.Sequential):
@@ -111,74 +119,49 @@ class Linear(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(512, 1))
 
 
-def convolutional() -> nn.Module:
-    return nn.Sequential(nn.Conv3d(1, 1, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 1))
-
-
 @pytest.fixture
-def networks(monkeypatch, tmp_path: Path) -> dict[str, str]:
-    """A classifier without layers and one of another family, instead of trained ones."""
-    made = {'ours': Linear().eval(), 'judge': convolutional().eval(), 'none': Linear().eval()}
+def network(monkeypatch, tmp_path: Path) -> str:
+    """A classifier without layers, instead of a trained one."""
     monkeypatch.setattr('bids_interp.training.cohort.storage.load_result', lambda path: path.stem)
-    monkeypatch.setattr(bench_explain, 'load_networks', lambda name, *rest: (made[name], None))
-    for name in made:
-        (tmp_path / f'{name}.safetensors').touch()
-    return {name: str(tmp_path / f'{name}.safetensors') for name in made}
+    monkeypatch.setattr(bench_explain, 'load_networks', lambda *given: (Linear().eval(), None))
+    (tmp_path / 'ours.safetensors').touch()
+    return str(tmp_path / 'ours.safetensors')
 
 
-def saliency(files: dict[str, str], method: str, index: int, result: str, **more: str) -> str:
-    judged = {**more, 'judge_recipe': {}} if more else {}
+def saliency(files: dict[str, str], method: str, index: int, result: str) -> str:
     node = SaliencyFold(
-        cohort=files['cohort'], folds=files['folds'], index=index, explained=1, random_seed=3,
-        method=method, result=result, recipe={}, **judged,
-    )  # fmt: skip
+        **files, index=index, explained=1, random_seed=3, method=method, result=result, recipe={}
+    )
     path = Path(node.run().outputs.maps)
     kept = path.with_name(f'{method}_{index}.safetensors')
     path.rename(kept)
     return str(kept)
 
 
-def test_maps_of_another_network_carry_its_name(files, networks, tmp_path):
-    parts = {
-        method: FoldMaps.load(
-            Path(saliency(files, method, 0, networks['ours'], judge=networks['judge']))
-        )
-        for method in ('gradient', 'gradcam')
-    }
-    assert parts['gradient'].classifiers == {'gradient': 'ours'}
-    assert parts['gradient'].replaced == {}
-    assert parts['gradcam'].classifiers == {'gradcam': 'sfcn'}
-    assert list(parts['gradcam'].replaced) == ['gradcam']
-    for judge in ({}, {'judge': networks['none']}):
-        skipped = FoldMaps.load(Path(saliency(files, 'gradcam', 0, networks['ours'], **judge)))
-        assert (skipped.values, skipped.classifiers) == ({}, {})
-        assert list(skipped.skipped) == ['gradcam']
-        assert skipped.replaced == {}
+def test_a_method_that_does_not_apply_has_a_reason_instead_of_maps(files, network):
+    found = FoldMaps.load(Path(saliency(files, 'gradient', 0, network)))
+    assert (list(found.values), found.classifiers) == (['gradient'], {'gradient': 'ours'})
+    assert found.skipped == {}
+    skipped = FoldMaps.load(Path(saliency(files, 'gradcam', 0, network)))
+    assert (skipped.values, skipped.classifiers) == ({}, {})
+    assert list(skipped.skipped) == ['gradcam']
 
 
-def test_rows_of_the_scores_carry_the_name_too(planted, files, networks):
+def test_skipped_methods_have_no_rows(planted, files, network):
     rng = np.random.default_rng(2)
     truths = rng.normal(0, 0.1, planted.truths.shape).astype(np.float32)
-    save_ground_truth(
-        Path(files['ground_truth']), PlantedCohort(planted.cohort, truths, planted.pull_backs)
-    )
-    judge = networks['judge']
+    save_ground_truth(Path(files['ground_truth']), replace(planted, truths=truths))
     maps = [
-        saliency(files, method, index, networks['ours'], judge=judge)
+        saliency(files, method, index, network)
         for method in ('gradient', 'gradcam')
         for index in (0, 1)
     ]
-    # The last fold of a third method explains another network: it is left out.
-    maps.append(saliency(files, 'guidedgradcam', 0, judge))
-    maps.append(saliency(files, 'guidedgradcam', 1, networks['ours'], judge=judge))
     node = ScoreScenario(
         **files, maps=maps, classifiers={}, recipe={}, draws=5, design=DESIGN, random_seed=0
     )
     scores = json.loads(Path(node.run().outputs.scores).read_text())
-    found = {(row['method'], row['classifier']) for row in scores['rows']}
-    assert found == {('gradient', 'ours'), ('gradcam', 'sfcn')}
-    assert set(scores['replaced']) == {'gradcam'}
-    assert set(scores['skipped']) == {'guidedgradcam'}
+    assert {(row['method'], row['classifier']) for row in scores['rows']} == {('gradient', 'ours')}
+    assert set(scores['skipped']) == {'gradcam'}
 
 
 def test_a_brain_is_cut_out_and_keeps_its_place(tmp_path):

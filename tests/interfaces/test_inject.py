@@ -10,7 +10,7 @@ import pytest
 from bids_interp.interfaces.inject import Inject, load_scan
 from bids_interp.phantom.change.atrophy import fit_atrophy
 from bids_interp.phantom.inject.assignment import assign_groups
-from bids_interp.phantom.inject.planted_scan import save_atrophy
+from bids_interp.phantom.inject.planted_scan import save_change
 from bids_interp.phantom.inject.scenarios import SCENARIOS
 from bids_interp.phantom.inject.warps import field_grid
 from bids_interp.spatial import Grid
@@ -33,7 +33,7 @@ def node(tmp_path) -> Inject:
     mask = nib.as_closest_canonical(nib.Nifti1Image(inside.astype(np.uint8), AFFINE))
     nib.save(mask, tmp_path / 'mask.nii.gz')
     (tmp_path / 'xfm.json').write_text(json.dumps({'native_to_template': np.eye(4).tolist()}))
-    save_atrophy(tmp_path / 'plan.npz', fit_atrophy(field_grid(brain, 5.0), {'thalamus': -0.3}))
+    save_change(tmp_path / 'plan.npz', fit_atrophy(field_grid(brain, 5.0), {'thalamus': -0.3}))
     made = assign_groups(['07'], SCENARIOS['S1'], replicates=4, seed=1)
     pair = [next(one for one in made if one.patient is patient) for patient in (True, False)]
     return Inject(

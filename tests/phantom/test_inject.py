@@ -6,7 +6,7 @@ import torch
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.change.atrophy import fit_atrophy
-from bids_interp.phantom.inject.planted_scan import load_atrophy, plant_change, save_atrophy
+from bids_interp.phantom.inject.planted_scan import load_change, plant_change, save_change
 from bids_interp.phantom.inject.warps import draw_warp, fade, field_grid
 from bids_interp.phantom.regions.coarse import CEREBRUM
 from bids_interp.spatial import Grid, compose, exponential, log_jacobian
@@ -162,9 +162,9 @@ def test_confound_changes_intensities_and_leaves_the_background(atrophy):
 
 def test_plan_survives_the_file(atrophy, tmp_path):
     for name in ('a', 'b'):
-        save_atrophy(tmp_path / f'{name}.npz', atrophy)
+        save_change(tmp_path / f'{name}.npz', atrophy)
     assert (tmp_path / 'a.npz').read_bytes() == (tmp_path / 'b.npz').read_bytes()
-    kept = load_atrophy(tmp_path / 'a.npz')
+    kept = load_change(tmp_path / 'a.npz')
     assert kept.grid.matches(atrophy.grid)
     assert (kept.changes, kept.absorb, kept.rmse) == (atrophy.changes, atrophy.absorb, atrophy.rmse)
     np.testing.assert_array_equal(kept.velocity, atrophy.velocity)

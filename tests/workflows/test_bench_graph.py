@@ -50,8 +50,8 @@ def test_every_scenario_and_seed_has_images_folds_and_scores(tmp_path: Path) -> 
     names = workflow.list_node_names()
     assert sum(name.endswith('_plant') for name in names) == 4
     assert {name for name in names if name.startswith('fit')} == {
-        'fit_atrophy_S1',
-        'fit_atrophy_S3',
+        'fit_changes_S1',
+        'fit_changes_S3',
     }
 
 

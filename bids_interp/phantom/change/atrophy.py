@@ -8,7 +8,7 @@ exp(-s v).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -75,22 +75,27 @@ class AtrophyField:
     absorbed: float = 0.0
     rmse: float = 0.0
 
+    def displacement(self, severity: float) -> torch.Tensor:
+        """Return the forward displacement (1, 3, X, Y, Z) in mm; a negative severity inverts it."""
+        return exponential(torch.from_numpy(self.velocity)[None] * float(severity), self.grid)
+
+    def faded(self, window: np.ndarray) -> AtrophyField:
+        """Return the change with its velocity multiplied by a window (X, Y, Z)."""
+        return replace(self, velocity=(window * self.velocity).astype(np.float32))
+
     def at(self, severity: float) -> Change:
         """Integrate the velocity at a severity (negative values reverse the change).
 
         The truth is the log-Jacobian of exp(severity x velocity), which is close to, but not
         exactly, severity times the log-Jacobian at severity 1.
         """
-        scaled = torch.from_numpy(self.velocity)[None] * float(severity)
-        forward = exponential(scaled, self.grid)
-        backward = exponential(-scaled, self.grid)
+        forward, backward = (self.displacement(sign * severity) for sign in (1, -1))
         truth = log_jacobian(forward, self.grid)
         return Change(forward[0].numpy(), backward[0].numpy(), truth[0, 0].numpy())
 
     def log_jacobian(self, severity: float = 1.0) -> np.ndarray:
         """Return the log-Jacobian (X, Y, Z) of the forward map at a severity."""
-        scaled = torch.from_numpy(self.velocity)[None] * float(severity)
-        return log_jacobian(exponential(scaled, self.grid), self.grid)[0, 0].numpy()
+        return log_jacobian(self.displacement(severity), self.grid)[0, 0].numpy()
 
     def volume_change(self, name: str, severity: float = 1.0) -> float:
         """Return the relative volume change of a region (hard mask), on template grids only."""
@@ -158,10 +163,7 @@ def fit_atrophy(
 
 def check_severity(atrophy: AtrophyField, strongest: float, name: str) -> None:
     """Raise `UsageError` if a change folds at its strongest severity, in either direction."""
-    scaled = torch.from_numpy(atrophy.velocity)[None] * float(strongest)
-    if any(
-        count_folded(exponential(sign * scaled, atrophy.grid), atrophy.grid) for sign in (1, -1)
-    ):
+    if any(count_folded(atrophy.displacement(sign * strongest), atrophy.grid) for sign in (1, -1)):
         raise UsageError(f'The effect {name} folds at severity {strongest}.', 'Lower the severity.')
 
 

@@ -1,4 +1,7 @@
-"""Conjugate of a change by an anatomy: the change as seen from the image of a subject."""
+"""Conjugate of a change by an anatomy: the change as seen from the image of a subject.
+
+With the anatomy c, a change D of the template is F = c^-1 o D o c in the observed image.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,19 @@ import numpy as np
 import torch
 
 from bids_interp.spatial import Grid, compose, log_jacobian, warp
+
+
+def conjugate_displacement(
+    anatomy: torch.Tensor, back: torch.Tensor, change: torch.Tensor, grid: Grid
+) -> torch.Tensor:
+    """Displacement (1, 3, X, Y, Z) of F = back o change o anatomy in mm, the movement of tissue.
+
+    Parameters
+    ----------
+    anatomy, back, change, grid
+        See :func:`conjugate_log_jacobian`.
+    """
+    return compose(compose(anatomy, change, grid), back, grid)
 
 
 def conjugate_log_jacobian(
@@ -32,7 +48,7 @@ def conjugate_log_jacobian(
     logJ_change(c(p)) + logJ_c(p) - logJ_c(F(p)), with the anatomy c, is smoother than differences
     of the threefold composition, and exactly 0 without a change.
     """
-    moved = compose(compose(anatomy, change, grid), back, grid)
+    moved = conjugate_displacement(anatomy, back, change, grid)
     own = log_jacobian(anatomy, grid)
     total = warp(log_jacobian(change, grid), anatomy, grid, padding='border') + own
     return (total - warp(own, moved, grid, padding='border'))[0, 0].numpy()

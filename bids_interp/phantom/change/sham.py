@@ -9,17 +9,18 @@ import numpy as np
 
 from bids_interp.phantom.change.anatomy import spline_noise
 from bids_interp.phantom.change.atrophy import AtrophyField
+from bids_interp.phantom.change.boundary import PlantedChange
 
 
 def draw_sham(
-    atrophy: AtrophyField, rng: np.random.Generator, knot_mm: float = 18.0
+    atrophy: PlantedChange, rng: np.random.Generator, knot_mm: float = 18.0
 ) -> AtrophyField:
     """Draw a volume-preserving warp in the same places and of the same size as an atrophy.
 
     Parameters
     ----------
-    atrophy : AtrophyField
-        Atrophy to imitate, on a template grid.
+    atrophy : AtrophyField or BoundaryChange
+        Change to imitate, on a template grid.
     rng : numpy.random.Generator
         Random generator.
     knot_mm : float
@@ -34,6 +35,8 @@ def draw_sham(
     """
     grid = atrophy.grid
     speed = np.linalg.norm(atrophy.velocity, axis=0)
+    if not speed.any():
+        return AtrophyField(grid, np.zeros_like(atrophy.velocity), {}, atrophy.absorb)
     potential = speed * spline_noise(grid, rng, knot_mm)
     velocity = _curl(potential, grid.linear)
     velocity *= np.sqrt((speed**2).mean() / (velocity**2).sum(axis=0).mean())

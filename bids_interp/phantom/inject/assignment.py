@@ -39,6 +39,8 @@ class Replicate:
         Whether the intensities are changed.
     scaling : float
         Factor of the global scaling.
+    subtype : int
+        Number of the change, from 0; the sham of a control imitates it.
     """
 
     label: str
@@ -49,6 +51,7 @@ class Replicate:
     severity: float
     confound: bool
     scaling: float
+    subtype: int = 0
 
     @property
     def group(self) -> str:
@@ -115,6 +118,7 @@ def assign_groups(
         confounded.flat[order[: round(share * len(order))]] = True
     made = []
     for row, family in enumerate(families):
+        subtypes = _draw_subtypes(family, patients[row], len(scenario.effects), seed)
         for column in range(replicates):
             number = column + 1
             own = np.random.default_rng([seed, 1, zlib.crc32(family.encode()), number])
@@ -131,9 +135,20 @@ def assign_groups(
                     strength if patient and not scenario.null else 0.0,
                     bool(confounded[row, column]),
                     round(float(np.exp(logarithm)), 4),
+                    int(subtypes[column]),
                 )
             )
     return made
+
+
+def _draw_subtypes(family: str, patients: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw the subtype of each replicate of a family, equally often in each class."""
+    rng = np.random.default_rng([seed, 3, zlib.crc32(family.encode())])
+    subtypes = np.zeros(len(patients), int)
+    for group in (patients, ~patients):
+        order = rng.permutation(np.flatnonzero(group))
+        subtypes[order] = (np.arange(len(order)) + rng.integers(count)) % count
+    return subtypes
 
 
 def _check_numbers(

@@ -10,6 +10,7 @@ import torch
 
 from bids_interp.phantom.change.anatomy import spline_noise
 from bids_interp.phantom.change.atrophy import AtrophyField
+from bids_interp.phantom.change.boundary import BoundaryChange, PlantedChange
 from bids_interp.phantom.inject.warps import ReplicateWarp, fade
 from bids_interp.spatial import (
     Grid,
@@ -162,27 +163,36 @@ def carry_map(
     return resample(fine, lattice, grid, native_to_template)[0, 0].numpy()
 
 
-def save_atrophy(path: str | Path, atrophy: AtrophyField) -> None:
-    """Write an atrophy as NPZ; equal fields give equal bytes."""
-    names = list(atrophy.changes)
+def save_change(path: str | Path, change: PlantedChange) -> None:
+    """Write a change as NPZ; equal fields give equal bytes."""
+    names = list(change.changes)
+    common = {
+        'affine': change.grid.affine,
+        'space': np.array(change.grid.space),
+        'names': np.array(names, dtype=str),
+        'sizes': np.array([change.changes[name] for name in names], dtype=float),
+    }
+    if isinstance(change, BoundaryChange):
+        np.savez(path, velocities=change.velocities, **common)
+        return
     np.savez(
         path,
-        velocity=atrophy.velocity,
-        affine=atrophy.grid.affine,
-        space=np.array(atrophy.grid.space),
-        names=np.array(names, dtype=str),
-        sizes=np.array([atrophy.changes[name] for name in names], dtype=float),
-        absorb=np.array(atrophy.absorb),
-        quality=np.array([atrophy.absorbed, atrophy.rmse]),
+        velocity=change.velocity,
+        absorb=np.array(change.absorb),
+        quality=np.array([change.absorbed, change.rmse]),
+        **common,
     )
 
 
-def load_atrophy(path: str | Path) -> AtrophyField:
-    """Read an atrophy that :func:`save_atrophy` wrote."""
+def load_change(path: str | Path) -> PlantedChange:
+    """Read a change that :func:`save_change` wrote."""
     with np.load(path, allow_pickle=False) as kept:
-        velocity = kept['velocity']
-        shape = velocity.shape[1:]
-        grid = Grid((shape[0], shape[1], shape[2]), kept['affine'], str(kept['space']))
         changes = dict(zip(kept['names'].tolist(), kept['sizes'].tolist(), strict=True))
+        is_boundary = 'velocities' in kept
+        velocity = kept['velocities' if is_boundary else 'velocity']
+        shape = velocity.shape[-3:]
+        grid = Grid((shape[0], shape[1], shape[2]), kept['affine'], str(kept['space']))
+        if is_boundary:
+            return BoundaryChange(grid, velocity, changes)
         absorbed, rmse = kept['quality'].tolist()
         return AtrophyField(grid, velocity, changes, str(kept['absorb']), absorbed, rmse)

@@ -9,7 +9,6 @@ for a control). In this anatomy, the change is F = c^-1 o D o c.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,11 @@ import torch
 from bids_interp.errors import UsageError
 from bids_interp.phantom.change.anatomy import BOX, sample_anatomy
 from bids_interp.phantom.change.atrophy import AtrophyField
-from bids_interp.phantom.change.conjugate import conjugate_log_jacobian
+from bids_interp.phantom.change.boundary import PlantedChange
+from bids_interp.phantom.change.conjugate import (
+    conjugate_displacement,
+    conjugate_log_jacobian,
+)
 from bids_interp.phantom.change.sham import draw_sham
 from bids_interp.spatial import Grid, compose, count_folded, exponential
 
@@ -39,6 +42,8 @@ class ReplicateWarp(NamedTuple):
     #: (X, Y, Z) exact log-Jacobian of the change on the grid of the observed image; None without
     #: a change.
     truth: np.ndarray | None
+    #: (3, X, Y, Z) in mm, displacement of the change, the movement of tissue in the observed image.
+    motion: np.ndarray | None
     #: 'remove' for a patient, 'inject' for a control.
     direction: str
     #: Severity of the truth: the severity of a patient, 1 for a control.
@@ -80,7 +85,7 @@ def fade(grid: Grid, margin_mm: float = MARGIN_MM) -> np.ndarray:
 
 
 def draw_warp(
-    atrophy: AtrophyField,
+    atrophy: PlantedChange,
     seed: Sequence[int],
     patient: bool,
     severity: float,
@@ -88,12 +93,13 @@ def draw_warp(
     null: bool = False,
     anatomy_mm: float = ANATOMY_MM,
     scaling: float = 1.0,
+    others: Sequence[PlantedChange] = (),
 ) -> ReplicateWarp:
     """Draw the warp of one replicate.
 
     Parameters
     ----------
-    atrophy : AtrophyField
+    atrophy : AtrophyField or BoundaryChange
         Change on a grid of :func:`field_grid`.
     seed : sequence of int
         Seed of this replicate; patients and controls draw the same numbers.
@@ -107,6 +113,9 @@ def draw_warp(
         Standard deviation of the velocity of the anatomy; 0 keeps the anatomy of the brain.
     scaling : float
         Global scaling of the head; 1.02 makes it 2 % longer in each direction.
+    others : sequence of AtrophyField or BoundaryChange
+        Changes of other subtypes of patients, on the same grid. A control may get any of them, so
+        that its truth is the mean over all subtypes.
 
     Returns
     -------
@@ -122,12 +131,14 @@ def draw_warp(
     grid = atrophy.grid
     window = fade(grid)
     # The window ends the far field within the margin; the truth is computed from this field.
-    atrophy = replace(atrophy, velocity=(window * atrophy.velocity).astype(np.float32))
+    atrophy, *others = (change.faded(window) for change in (atrophy, *others))
     for _ in range(_TRIES):
         own = window * (sample_anatomy(grid, rng, anatomy_mm) + _swell(grid, scaling))
         decoy = draw_sham(atrophy, rng)
         with torch.no_grad():
-            made = _compose(atrophy, own, decoy, patient, severity, null)
+            made = _compose(
+                [atrophy] if patient else [atrophy, *others], own, decoy, patient, severity, null
+            )
             if not count_folded(torch.from_numpy(made.pull_back)[None], grid):
                 return made
     raise UsageError(
@@ -146,27 +157,31 @@ def _swell(grid: Grid, scaling: float) -> np.ndarray:
 
 
 def _compose(
-    atrophy: AtrophyField,
+    changes: Sequence[PlantedChange],
     own: np.ndarray,
     decoy: AtrophyField,
     patient: bool,
     severity: float,
     null: bool,
 ) -> ReplicateWarp:
-    grid = atrophy.grid
+    """Compose a replicate; the first change is planted into patients."""
+    grid = changes[0].grid
     direction, truth_severity = ('remove', severity) if patient else ('inject', 1.0)
     velocity = torch.from_numpy(own.astype(np.float32))[None]
     anatomy, back = exponential(-velocity, grid), exponential(velocity, grid)
-    change = torch.from_numpy(atrophy.velocity)[None]
     if patient and not null:
-        taken = exponential(-severity * change, grid)
+        taken = changes[0].displacement(-severity)
         pull_back = compose(anatomy, taken, grid)
-        truth = conjugate_log_jacobian(anatomy, back, taken, grid)
-        return ReplicateWarp(pull_back[0].numpy(), truth, direction, truth_severity)
-    sham_velocity = severity * torch.from_numpy(decoy.velocity)[None]
-    pull_back = compose(anatomy, exponential(-sham_velocity, grid), grid)
-    if null:
-        return ReplicateWarp(pull_back[0].numpy(), None, direction, truth_severity)
-    forward = compose(exponential(sham_velocity, grid), back, grid)
-    truth = conjugate_log_jacobian(pull_back, forward, exponential(change, grid), grid)
-    return ReplicateWarp(pull_back[0].numpy(), truth, direction, truth_severity)
+        observed, wanted = (anatomy, back), [taken]
+    else:
+        sham_velocity = severity * torch.from_numpy(decoy.velocity)[None]
+        pull_back = compose(anatomy, exponential(-sham_velocity, grid), grid)
+        observed = (pull_back, compose(exponential(sham_velocity, grid), back, grid))
+        wanted = [] if null else [change.displacement(1.0) for change in changes]
+    if not wanted:
+        return ReplicateWarp(pull_back[0].numpy(), None, None, direction, truth_severity)
+    truth = np.mean([conjugate_log_jacobian(*observed, part, grid) for part in wanted], axis=0)
+    motion = torch.stack([conjugate_displacement(*observed, part, grid) for part in wanted])
+    return ReplicateWarp(
+        pull_back[0].numpy(), truth, motion.mean(dim=0)[0].numpy(), direction, truth_severity
+    )
