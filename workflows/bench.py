@@ -11,8 +11,10 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from bids_interp.bench.design import Benchmark
 from bids_interp.execution.run import Run, send_crashes
 from bids_interp.interfaces.bench import FitChanges
+from bids_interp.phantom.inject.scenarios import scenario as named_scenario
 from bids_interp.workflows.bench_sham import ShamCheck
 from bids_interp.workflows.bench_unit import BenchFiles, BenchUnit
+from bids_interp.workflows.bench_volumes import VolumeRegressions
 
 if TYPE_CHECKING:
     from bids_interp.bench.records import Provenance
@@ -63,8 +65,11 @@ def init_bench_wf(
             name=f'fit_changes_{scenario}',
             mem_gb=2.0,
         )
+        kind = VolumeRegressions if named_scenario(scenario).regressed else BenchUnit
         units = [
-            BenchUnit(benchmark, files, run, scenario, seed, provenance) for seed in benchmark.seeds
+            kind(benchmark, files, run, name, seed, provenance)
+            for name, seed in benchmark.plan
+            if name == scenario
         ]
         if benchmark.check_sham and scenario == benchmark.scenarios[0]:
             seed = benchmark.seeds[0]

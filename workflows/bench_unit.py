@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,12 @@ from bids_interp.training.recipe import PRESETS, make_recipe
 
 if TYPE_CHECKING:
     from bids_interp.bench.records import Provenance, ScenarioDesign
+    from bids_interp.phantom.inject.scenarios import Scenario
 
 #: Added to the seed of a repeated training.
 OTHER_SEED = 1000
 SIMULATORS = ('ours', 'otherseed', 'ipmi2021')
+BASELINES = ('difference', 'tbm', 'exact', 'oracle')
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,25 @@ def unit_name(scenario: str, seed: int, strength: str) -> str:
     return f'{scenario}{"" if strength == "moderate" else strength}_seed-{seed}'
 
 
+def applicable_methods(scenario: Scenario, methods: Sequence[str]) -> list[str]:
+    """Return the methods that say something about a scenario.
+
+    Examples
+    --------
+    >>> methods = ('ours', 'tbm', 'gradient', 'oracle')
+    >>> [applicable_methods(named_scenario(name), methods) for name in ('S1', 'S7', 'S11')]
+    [['ours', 'tbm', 'gradient'], ['ours'], ['ours', 'tbm']]
+    >>> applicable_methods(named_scenario('S9'), methods)
+    ['ours', 'tbm', 'gradient', 'oracle']
+    """
+    if scenario.regressed:
+        return [name for name in methods if name in ('ours', 'difference', 'tbm', 'exact')]
+    if scenario.null:
+        # Without a truth only simulations are measured.
+        return [name for name in methods if name in SIMULATORS]
+    return [name for name in methods if name != 'oracle' or scenario.subtypes]
+
+
 class BenchUnit:
     """Builder of the workflow of one scenario with one seed: images, networks, maps and scores.
 
@@ -93,9 +115,9 @@ class BenchUnit:
     ) -> None:
         self.benchmark, self.files, self.run = benchmark, files, run
         self.scenario, self.seed, self.provenance = scenario, seed, provenance
-        null = named_scenario(scenario, benchmark.strength).null
-        # Without a truth only simulations are measured.
-        self.methods = [m for m in benchmark.methods if not null or m in SIMULATORS]
+        self.methods = applicable_methods(
+            named_scenario(scenario, benchmark.strength), benchmark.methods
+        )
         self.label = unit_name(self.name, seed, benchmark.strength)
         # Part of the node names, so that log lines and crash files name the unit.
         self.short = f'{self.name}_{seed}'
@@ -114,7 +136,7 @@ class BenchUnit:
         """Return the workflow."""
         self.plant = self._node(PlantScenario, 'plant', 4.0, **self._plant_inputs())
         saliency = [name for name in self.methods if name in SALIENCY_METHODS]
-        baselines = [name for name in self.methods if name in ('difference', 'tbm', 'exact')]
+        baselines = [name for name in self.methods if name in BASELINES]
         simulators = [name for name in self.methods if name in SIMULATORS]
         if 'ours' in simulators or saliency:
             self._train('ours', self.benchmark.recipe, self.seed)
@@ -122,7 +144,7 @@ class BenchUnit:
             self._train('otherseed', self.benchmark.recipe, self.seed + OTHER_SEED)
         if 'ipmi2021' in simulators:
             self._train('ipmi2021', self.benchmark.paper, self.seed, 'paper_cohort')
-        if simulators:
+        if simulators and self.benchmark.judge is not None:
             self._train_judge()
         for index in range(self.benchmark.n_folds):
             for method in simulators:
@@ -171,11 +193,12 @@ class BenchUnit:
 
     def _train_judge(self) -> None:
         """Add a classifier of another family for each fold."""
+        recipe = self.benchmark.judge or {}
         self.trained['sfcn'] = []
         for index in range(self.benchmark.n_folds):
             node = self._node(
                 TrainJudge, f'train_judge_{index}', 3.0, self.threads,
-                index=index, **self._training('sfcn', self.benchmark.judge),
+                index=index, **self._training('sfcn', recipe),
             )  # fmt: skip
             self.workflow.connect([
                 (self.plant, node, [('cohort', 'cohort'), ('folds', 'folds')]),
@@ -215,15 +238,16 @@ class BenchUnit:
             SimulateFold, f'simulate_{method}_{index}', index,
             method=method,
             recipe=self.benchmark.paper if is_paper else self.benchmark.recipe,
-            judge_recipe=self.benchmark.judge,
+            judge_recipe=self.benchmark.judge or {},
             changed=[name for effect in scenario.effects for name in effect.changes],
         )  # fmt: skip
         images = 'paper_cohort' if is_paper else 'cohort'
         self.workflow.connect([
             (self.plant, node, [(images, 'own_cohort')]),
             (self.trained[method][index], node, [('result', 'result')]),
-            (self.trained['sfcn'][index], node, [('result', 'judge')]),
         ])  # fmt: skip
+        if 'sfcn' in self.trained:
+            self.workflow.connect([(self.trained['sfcn'][index], node, [('result', 'judge')])])
         self.rows.append(node)
 
     def _explain_by_saliency(self, method: str, index: int) -> None:
@@ -280,7 +304,11 @@ class BenchUnit:
         from bids_interp.bench.records import ScenarioDesign
 
         benchmark, scenario = self.benchmark, named_scenario(self.scenario, self.benchmark.strength)
-        recipes = {'ours': benchmark.recipe, 'ipmi2021': benchmark.paper, 'sfcn': benchmark.judge}
+        recipes = {'ours': benchmark.recipe}
+        if 'ipmi2021' in self.methods:
+            recipes['ipmi2021'] = benchmark.paper
+        if benchmark.judge is not None:
+            recipes['sfcn'] = benchmark.judge
         return ScenarioDesign(
             scenario=self.name,
             seed=self.seed,

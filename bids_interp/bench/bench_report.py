@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bench.design import ALL_KNOWING
 from bids_interp.bench.goals import GOALS, METRICS, data_dictionary, goal_verdict, reading_notes
 from bids_interp.bench.method_maps import OURS
-from bids_interp.bench.records import Provenance, ScenarioRecord, Score, TableRow
+from bids_interp.bench.records import SEEDS, Provenance, ScenarioRecord, Score, TableRow
 from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
 from bids_interp.constants import DIRECTIONS, SALIENCY_METHODS
 from bids_interp.records import to_plain
@@ -28,6 +29,7 @@ COLUMNS = (
     'value',
     'low',
     'high',
+    'covers',
 )
 #: Columns of the two tables of the page: maps and simulations. Empty columns are not shown.
 MAP_COLUMNS = (
@@ -40,6 +42,12 @@ MAP_COLUMNS = (
     'off_target_percent',
     'reliable_percent',
     'agreeing_percent',
+    'subtype_auc',
+    'subtype_auc_share',
+    'personal_share',
+    'between_subject_ncc',
+    'regions_found',
+    'prediction_r',
 )
 SIMULATION_COLUMNS = (
     'roi_error_percent',
@@ -54,6 +62,11 @@ SIMULATION_COLUMNS = (
     'n_folded',
     'reversibility_rmse',
     'minimality_mm',
+    'volume_share',
+    'displacement_ncc',
+    'motion_outside_mm',
+    'remeasured_slope',
+    'remeasured_r',
 )
 MEAN = 'mean'
 #: Classifiers, as named in the rows.
@@ -127,7 +140,7 @@ def table_rows(scores: Sequence[ScenarioRecord]) -> list[TableRow]:
         if len(own) > 1:
             values = [row.value for row in own]
             mean, low, high = (float(f(values)) for f in (np.mean, np.min, np.max))
-            rows.append(replace(own[0], seed=MEAN, value=mean, low=low, high=high))
+            rows.append(replace(own[0], seed=MEAN, value=mean, low=low, high=high, covers=SEEDS))
     return rows
 
 
@@ -170,11 +183,21 @@ class Finder:
 
 
 def best_saliency(finder: Finder, scenario: str, methods: Sequence[str]) -> str | None:
-    """Return the saliency method with the largest group NCC for our classifier."""
+    """Return the saliency method with the largest group NCC."""
     scores = {
         name: finder.value(scenario, name, 'ncc_group')
         for name in methods
-        if name in SALIENCY_METHODS and finder.classifier(scenario, name) == OURS
+        if name in SALIENCY_METHODS
+    }
+    scores = {name: value for name, value in scores.items() if np.isfinite(value)}
+    return max(scores, key=lambda name: scores[name]) if scores else None
+
+
+def best_rival(finder: Finder, scenario: str, methods: Sequence[str]) -> str | None:
+    """Return the other method with the largest group NCC that does not know the truth."""
+    ours = (OURS, 'otherseed', *ALL_KNOWING)
+    scores = {
+        name: finder.value(scenario, name, 'ncc_group') for name in methods if name not in ours
     }
     scores = {name: value for name, value in scores.items() if np.isfinite(value)}
     return max(scores, key=lambda name: scores[name]) if scores else None
@@ -189,24 +212,27 @@ def check_goals(finder: Finder, scores: Sequence[ScenarioRecord]) -> list[dict[s
                 continue
             methods = [m for one in scores if one.scenario == scenario for m in one.methods]
             method: str | None = goal.method
-            if method == 'saliency':
-                method = best_saliency(finder, scenario, methods)
+            if goal.method in _CHOICES:
+                method = _CHOICES[goal.method](finder, scenario, methods)
             found = None if method is None else finder.get(scenario, method, goal.metric)
             if found is None or not np.isfinite(found.value):
                 continue
-            name = f' ({method})' if goal.method == 'saliency' else ''
+            name = f' ({method})' if goal.method in _CHOICES else ''
             rows.append(
                 {
                     'metric': goal.metric,
                     'title': goal.title + name,
                     'scenario': scenario,
                     'number': score_text(found, goal.metric),
-                    'floor': f'{goal.floor:g}',
-                    'aim': f'{goal.aim:g}',
+                    'floor': goal.limit_text(goal.floor),
+                    'aim': goal.limit_text(goal.aim),
                     'verdict': goal_verdict(goal, found.value),
                 }
             )
     return rows
+
+
+_CHOICES = {'saliency': best_saliency, 'rival': best_rival}
 
 
 def score_text(row: Score | None, metric: str) -> str:
@@ -235,8 +261,7 @@ def scenario_table(
     columns = [
         metric for metric in metrics if any(finder.get(scenario, m, metric) for m in methods)
     ]
-    # Exact volumes cannot be measured, so `exact` does not compete.
-    rivals = [method for method in methods if method != 'exact']
+    rivals = [method for method in methods if method not in ALL_KNOWING]
     best = {}
     for metric in columns:
         sign = METRICS[metric].better if not metric.startswith('gain') else 0

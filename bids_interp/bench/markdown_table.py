@@ -72,7 +72,7 @@ def _scenario(section: Section) -> list[str]:
     answers = '; '.join(
         f'{one["name"]} {one["auc"]}, p {one["p"]}' for one in section['classifiers']
     )
-    parts.append(f'{planted} Out-of-fold AUC: {answers}.')
+    parts.append(f'{planted} Out-of-fold AUC: {answers}.' if answers else planted)
     for table in section['tables']:
         headings = ['method', 'classifier', *(metric.title for metric in table['headings'])]
         rows = [

@@ -142,7 +142,7 @@ def join_folds(parts: Sequence[FoldMaps]) -> dict[str, MethodMaps]:
             np.concatenate([part.images for part in own]),
             np.concatenate([np.full(len(part.images), part.fold) for part in own]),
             np.concatenate([part.values[method] for part in own]),
-            *explained,
-            refits={part.fold: part.refits[method] for part in own if method in part.refits},
+            explained.pop(),
+            {part.fold: part.refits[method] for part in own if method in part.refits},
         )
     return joined

@@ -12,12 +12,12 @@ from scipy.ndimage import gaussian_filter
 from bids_interp.bench.group_ncc import (
     GroupAgreement,
     bootstrap_interval,
+    centred_interval,
     draw_weights,
     family_mean,
 )
 from bids_interp.bench.method_maps import LOG_JACOBIAN, OURS, MethodMaps
 from bids_interp.bench.records import EXPLAINED, TRAINING, ImageScores, Score
-from bids_interp.bench.refits import centred_interval
 from bids_interp.bench.truth_scores import SALIENCY_SMOOTHING_MM, score_map
 from bids_interp.constants import DIRECTIONS
 from bids_interp.evaluation.personal import (

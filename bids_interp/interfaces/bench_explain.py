@@ -248,8 +248,8 @@ class BaselineFold(_Explain):
 
     def _run_interface(self, runtime):
         from bids_interp.bench.baselines import contrast_map
+        from bids_interp.bench.group_ncc import refit_maps
         from bids_interp.bench.method_maps import SIGNED, FoldMaps
-        from bids_interp.bench.refits import refit_maps
 
         cohort, fold, images = self.open()
         train = np.concatenate([fold.train, fold.validation])

@@ -18,7 +18,7 @@ from bids_interp.bench.bench_report import (
 )
 from bids_interp.bench.goals import GOALS, METRICS, goal_verdict
 from bids_interp.bench.pictures import title_of
-from bids_interp.bench.records import Provenance, ScenarioRecord, Score
+from bids_interp.bench.records import SEEDS, Provenance, ScenarioRecord, Score
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import OutputError
@@ -48,7 +48,7 @@ ORIGIN = Provenance(
     date='2030-01-01',
 )
 #: Network behind the rows of a method that does not explain ours.
-EXPLAINED = {'ipmi2021': 'ipmi2021', 'gradcam': 'sfcn', 'tbm': ''}
+EXPLAINED = {'ipmi2021': 'ipmi2021', 'exact': '', 'tbm': ''}
 RECIPE = {
     'classifier': {'architecture': 'robust', 'steps': 10, 'batch': 8},
     'simulator': {'capacity': 'template', 'template_steps': 5, 'steps': 3, 'batch': 2},
@@ -65,6 +65,7 @@ def scores(
 ) -> ScenarioRecord:
     rows = [
         row('ours', 'ncc_group', 0.8 + shift),
+        row('ours', 'remeasured_slope', 0.85),
         row('gradient', 'ncc_group', 0.5),
         row('smoothgrad', 'ncc_group', 0.6),
         row('gradient', 'gain_ncc_group', 0.3 + shift),
@@ -76,9 +77,9 @@ def scores(
         row('ipmi2021', 'ncc_group', np.nan),
         row('ours', 'auc', 0.9),
         row('tbm', 'ncc_group', 0.1),
-        # Of another network, and better than any saliency map of ours.
-        row('gradcam', 'ncc_group', 0.7),
-        row('gradcam', 'gain_ncc_group', 0.1 + shift),
+        # It knows the truth and does not compete.
+        row('exact', 'ncc_group', 0.9),
+        row('exact', 'gain_ncc_group', -0.1 + shift),
     ]
     if null:
         rows = [row('ours', 'reliable_percent', 0.5)]
@@ -94,7 +95,7 @@ def scores(
         stride_mm=8.0,
         n_folds=3,
         draws=100,
-        methods=['gradient', 'ours', 'smoothgrad', 'ipmi2021', 'gradcam', 'tbm'],
+        methods=['gradient', 'ours', 'smoothgrad', 'ipmi2021', 'exact', 'tbm'],
         recipes=dict.fromkeys(('ours', 'ipmi2021', 'sfcn'), RECIPE),
         null=null,
         n_images=36,
@@ -102,7 +103,6 @@ def scores(
         n_explained=12,
         grid=Grid((4, 4, 4), np.eye(4)),
         skipped={'deeplift': 'no <rule>'},
-        replaced={'gradcam': 'no <layer>'},
         rows=rows,
         provenance=ORIGIN,
     )
@@ -110,9 +110,9 @@ def scores(
 
 def test_scores_come_back_from_their_file(tmp_path):
     path = write_json(tmp_path / 'S1.json', to_plain(scores()))
-    assert json.loads(path.read_text())['rows'][9]['value'] is None
+    assert json.loads(path.read_text())['rows'][10]['value'] is None
     again = read_record(ScenarioRecord, path, OutputError)
-    assert np.isnan(again.rows[9].value)
+    assert np.isnan(again.rows[10].value)
     assert to_plain(replace(again, rows=[], grid=None)) == to_plain(
         replace(scores(), rows=[], grid=None)
     )
@@ -125,6 +125,7 @@ def test_several_seeds_get_a_mean():
     assert [r.seed for r in found] == [0, 1, 'mean']
     assert found[2].value == pytest.approx(0.85)
     assert (found[2].low, found[2].high) == pytest.approx((0.8, 0.9))
+    assert found[2].covers == SEEDS
     assert Finder(rows).value('S1', 'ours', 'ncc_group') == pytest.approx(0.85)
 
 
@@ -165,12 +166,18 @@ def test_goals_are_checked_where_they_hold():
     found = scores(), scores('S3'), scores('S7', null=True)
     rows = check_goals(Finder(table_rows(found)), found)
     by = {(r['metric'], r['scenario']): r for r in rows}
-    assert by['ncc_group', 'S1']['verdict'] == 'floor met'
-    assert ('ncc_group', 'S3') not in by
-    gain = by['gain_ncc_group', 'S3']
-    assert '(smoothgrad)' in gain['title']
-    assert (gain['number'], gain['verdict']) == ('0.20 (-0.80 to 1.20)', 'floor met')
-    assert by['off_target_percent', 'S1']['verdict'] == 'missed'
+    assert by['ncc_group', 'S1']['verdict'] == 'missed'
+    assert ('ncc_group', 'S7') not in by
+    # The best other method and the best saliency method; `exact` knows the truth.
+    gains = [r for r in rows if (r['metric'], r['scenario']) == ('gain_ncc_group', 'S3')]
+    assert ['(smoothgrad)' in gain['title'] for gain in gains] == [True, True]
+    assert [gain['floor'] for gain in gains] == ['0', '0.15']
+    assert [gain['verdict'] for gain in gains] == ['aim met', 'floor met']
+    assert gains[0]['number'] == '0.20 (-0.80 to 1.20)'
+    slope = by['remeasured_slope', 'S1']
+    assert (slope['floor'], slope['aim'], slope['verdict']) == (
+        '0.8 to 1.2', '0.9 to 1.1', 'floor met'
+    )  # fmt: skip
     assert by['n_folded', 'S1']['verdict'] == 'aim met'
     assert by['reliable_percent', 'S7']['verdict'] == 'floor met'
     assert [r for r in rows if r['scenario'] == 'S7'] == [by['reliable_percent', 'S7']]
@@ -180,8 +187,8 @@ def test_the_best_of_a_column_is_marked_whichever_way_is_better():
     finder = Finder(table_rows([scores()]))
     table = scenario_table(finder, 'S1', scores().methods, ('ncc_group', 'n_folded'))
     assert [row['method'] for row in table['rows']][:4] == [
+        'exact',
         'ours',
-        'gradcam',
         'smoothgrad',
         'gradient',
     ]
@@ -190,18 +197,32 @@ def test_the_best_of_a_column_is_marked_whichever_way_is_better():
     }  # fmt: skip
     marked = {row['method']: [cell['best'] for cell in row['cells']] for row in table['rows']}
     assert marked['ours'] == [True, True]
+    assert marked['exact'] == [False, False]
     assert marked['ipmi2021'] == [False, False]
 
 
 def test_every_goal_has_a_metric_and_a_floor_below_its_aim():
     for goal in GOALS:
         assert goal.metric in METRICS
-        assert goal_verdict(goal, goal.aim) == 'aim met'
-        assert goal_verdict(goal, goal.floor) in ('floor met', 'aim met')
+        start = goal.ideal or 0.0
+        assert goal_verdict(goal, start + goal.aim) == 'aim met'
+        assert goal_verdict(goal, start + goal.floor) in ('floor met', 'aim met')
+        if goal.ideal is not None:
+            assert goal_verdict(goal, start - goal.aim) == 'aim met'
+            assert goal_verdict(goal, start - goal.floor - 0.01) == 'missed'
 
 
 def test_every_method_has_a_heading():
-    for method in ('truth', 'ours', 'otherseed', 'ipmi2021', 'tbm', 'exact', 'difference'):
+    for method in (
+        'truth',
+        'ours',
+        'otherseed',
+        'ipmi2021',
+        'tbm',
+        'exact',
+        'oracle',
+        'difference',
+    ):
         assert title_of(method)
     assert all('size only' in title_of(method) for method in SALIENCY_METHODS)
 
@@ -213,16 +234,15 @@ def test_table_and_page_are_written_without_maps(tmp_path):
         rows = list(csv.DictReader(stream, delimiter='\t'))
     levels = json.loads((tmp_path / 'table.json').read_text())
     assert set(rows[0]) == set(levels)
-    assert rows[9]['value'] == 'n/a'
+    assert rows[10]['value'] == 'n/a'
     named = {row['method']: row['classifier'] for row in rows}
-    assert named['gradcam'] == 'sfcn'
     assert named['tbm'] == 'n/a'
+    assert {row['covers'] for row in rows} <= {*levels['covers']['Levels'], 'n/a'}
     assert set(named.values()) <= {*levels['classifier']['Levels'], 'n/a'}
     for words in (
         'S4, seed 0',
         'hippocampus -15 %',
         'no &lt;rule&gt;',
-        'no &lt;layer&gt;',
         'made-up &lt;brains&gt;',
     ):
         assert words in page, words
@@ -232,11 +252,11 @@ def test_table_and_page_are_written_without_maps(tmp_path):
         'hippocampus -15 %',
         'ours 0.90 (-0.10 to 1.90)',
         '| ours | ours | **0.80 (-0.20 to 1.80)** |',
-        '| gradcam | sfcn | 0.70 (-0.30 to 1.70) |',
+        '| exact |  | 0.90 (-0.10 to 1.90) |',
         '| tbm |  | 0.10 (-0.90 to 1.10) |',
         'deeplift (no <rule>)',
-        '| S1 | 0.80 (-0.20 to 1.80) | 0.75 | 0.9 | floor met |',
+        '| S1 | 0.80 (-0.20 to 1.80) | 0.85 | 0.92 | missed |',
     ):
         assert words in text, words
     widths = {line.count('|') for line in text.split('## S1')[1].splitlines() if line[:1] == '|'}
-    assert len(widths) == 2
+    assert len(widths) == 3

@@ -5,9 +5,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from bids_interp.bench.method_maps import LOG_JACOBIAN, SIGNED, SIZE, MethodMaps
-from bids_interp.bench.records import ImageScores, Score
+from bids_interp.bench.records import EXPLAINED, TRAINING, ImageScores, Score
 from bids_interp.bench.scenario_scores import MEANS, GroundTruth, score_scenario
 from bids_interp.bench.truth_scores import SALIENCY_SMOOTHING_MM, score_map
+from bids_interp.evaluation.personal import personal_share
 from bids_interp.spatial import Grid
 
 GRID = Grid((10, 12, 10), np.diag([4.0, 4.0, 4.0, 1.0]))
@@ -178,12 +179,100 @@ def test_every_row_names_the_network_that_it_is_about():
     maps = {
         'ours': method(noisy(0.02, 1), classifier='ours'),
         'gradient': method(noisy(0.2, 3), SIZE, 'ours'),
-        'deeplift': method(noisy(0.2, 5), SIZE, 'sfcn'),
+        'ipmi2021': method(noisy(0.2, 5), classifier='ipmi2021'),
         'tbm': method(noisy(0.4, 2), SIGNED),
     }
     rows = score_scenario(maps, {'ours': image_rows(0.5)}, ground_truth(), draws=20).rows
     found = {row.method: {r.classifier for r in rows if r.method == row.method} for row in rows}
-    assert found == {'ours': {'ours'}, 'gradient': {'ours'}, 'deeplift': {'sfcn'}, 'tbm': {''}}
-    assert {row.metric for row in rows if row.method == 'deeplift'} >= {
+    assert found == {
+        'ours': {'ours'}, 'gradient': {'ours'}, 'ipmi2021': {'ipmi2021'}, 'tbm': {''}
+    }  # fmt: skip
+    assert {row.metric for row in rows if row.method == 'ipmi2021'} >= {
         'ncc_group', 'ncc_single', 'gain_ncc_group', 'average_precision'
     }  # fmt: skip
+
+
+SUBTYPES = np.where(LABELS == 1, (np.arange(12) // 2) % 2, -1)
+
+
+def with_subtypes() -> GroundTruth:
+    """Patients of two subtypes that differ in place, and controls between them."""
+    truths = np.stack(
+        [
+            -0.15 * (bump(14) + bump(26)) if label == 0 else 0.3 * bump(14 if subtype == 0 else 26)
+            for label, subtype in zip(LABELS, SUBTYPES, strict=True)
+        ]
+    )
+    return GroundTruth(LABELS, FAMILIES, truths.astype(np.float32), GRID, MASK, SUBTYPES)
+
+
+@pytest.fixture(scope='module')
+def personal():
+    reference = with_subtypes()
+    common = np.stack([reference.truths[label == LABELS].mean(axis=0) for label in LABELS])
+    wrong = reference.truths.copy()
+    wrong[LABELS == 1] = reference.truths[LABELS == 1][::-1]
+    maps = {
+        'ours': method(reference.truths),
+        'oracle': method(reference.truths, SIGNED),
+        'tbm': method(common, SIGNED),
+        'ipmi2021': method(wrong),
+        'gradient': method(-np.abs(reference.truths), SIZE),
+    }
+    return score_scenario(maps, {}, reference, draws=50, seed=1).rows
+
+
+@pytest.mark.parametrize(
+    ('name', 'area'), [('ours', 1.0), ('tbm', 0.5), ('ipmi2021', 0.0), ('gradient', 1.0)]
+)
+def test_maps_name_the_subtype_of_their_own_person(personal, name, area):
+    assert pick(personal, name, 'subtype_auc', 'remove').value == area
+    share = pick(personal, name, 'subtype_auc_share', 'remove')
+    assert share.value == area
+    assert share.low <= area <= share.high
+    assert not [r for r in personal if r.method == 'oracle' and r.metric == 'subtype_auc_share']
+
+
+def test_the_same_map_for_everybody_is_not_personal(personal):
+    assert pick(personal, 'tbm', 'personal_share', 'remove').value == pytest.approx(0, abs=1e-6)
+    assert pick(personal, 'tbm', 'between_subject_ncc', 'remove').value == pytest.approx(1)
+    values = with_subtypes().truths[:, MASK]
+    # Each of the three folds explains two patients, one of each subtype or both of one.
+    wanted = [personal_share(values[(LABELS == 1) & (fold == FOLDS)]).mean() for fold in range(3)]
+    assert pick(personal, 'ours', 'personal_share', 'remove').value == pytest.approx(
+        np.mean(wanted), abs=1e-6
+    )
+    assert pick(personal, 'ours', 'personal_share', 'remove').value > 0.2
+
+
+def test_one_change_has_no_subtypes(scores):
+    assert not [row for row in scores.rows if row.metric.startswith('subtype')]
+    assert pick(scores.rows, 'ours', 'personal_share', 'inject').value > 0
+
+
+def refitted(size: float) -> MethodMaps:
+    """Maps of one pattern, and refits of each fold that differ from it by noise."""
+    rng = np.random.default_rng(5)
+    signs = np.where(LABELS == 1, 1.0, -1.0)[:, None]
+    pattern = (-0.3 * bump(20))[MASK]
+    refits = {
+        fold: (pattern + rng.normal(0, size, (40, MASK.sum()))).astype(np.float32)
+        for fold in range(3)
+    }
+    values = (-signs * pattern + rng.normal(0, 0.05, (12, MASK.sum()))).astype(np.float32)
+    return MethodMaps(LOG_JACOBIAN, np.arange(12), FOLDS, values, '', refits)
+
+
+def test_intervals_of_refits_include_the_training_brains():
+    widths = {}
+    for size in (0.01, 0.2):
+        maps = {'ours': method(noisy(0.05, 1)), 'tbm': refitted(size)}
+        rows = score_scenario(maps, {}, ground_truth(), draws=60).rows
+        for direction in ('inject', 'remove', 'both'):
+            row = pick(rows, 'tbm', 'ncc_group', direction)
+            assert row.covers == TRAINING
+            assert row.low <= row.value <= row.high
+        widths[size] = row.high - row.low
+        assert pick(rows, 'ours', 'ncc_group').covers == EXPLAINED
+        assert pick(rows, 'ours', 'sign_accuracy', 'inject').covers == ''
+    assert widths[0.2] > 3 * widths[0.01]

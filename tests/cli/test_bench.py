@@ -5,11 +5,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bids_interp.bench.design import DEFAULT_METHODS, METHODS, BenchRequest, make_benchmark
+from bids_interp.bench.design import (
+    DEFAULT_METHODS,
+    METHODS,
+    SHAM,
+    BenchRequest,
+    make_benchmark,
+)
 from bids_interp.cli.tools.bench import read_recipe
 from bids_interp.cli.tools.command import tools
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.levels import bench as benching
+from bids_interp.phantom.inject.scenarios import SCENARIOS
 from bids_interp.training.recipe import make_recipe
 
 
@@ -58,7 +65,8 @@ def test_the_output_is_asked_for(run):
 @pytest.mark.parametrize(
     ('option', 'value', 'named'),
     [
-        ('--scenarios', 'S9', 'S1'),
+        ('--scenarios', 'S99', 'S9'),
+        ('--judge-steps', '-1', '--judge-steps'),
         ('--methods', 'gradcamm', 'gradcam'),
         ('--size', 'smal', 'small'),
         ('--strength', 'wild', 'mild'),
@@ -88,16 +96,30 @@ def test_a_recipe_may_be_a_file(tmp_path):
 
 def test_small_is_what_fits_into_an_evening():
     small = make_benchmark(BenchRequest())
-    assert small.scenarios == ('S1', 'S3', 'S4', 'S7')
-    assert small.seeds == (0,)
+    assert small.scenarios == tuple(SCENARIOS)
+    assert sorted(small.units()) == sorted(
+        [*((name, 0) for name in SCENARIOS)]
+        + [(name, seed) for name in ('S1', 'S3', 'S4', 'S9') for seed in (1, 2)]
+    )
     assert (small.cube, small.n_folds) == (48, 3)
-    assert small.methods == DEFAULT_METHODS
+    assert set(DEFAULT_METHODS) - set(small.methods) == {'ipmi2021'}
+    assert small.judge is None
+    assert make_benchmark(BenchRequest(judge_steps=7)).judge['classifier_steps'] == 7
     assert make_benchmark(BenchRequest(methods=('all',))).methods == METHODS
+
+
+def test_scenarios_keep_the_seeds_of_their_size():
+    some = make_benchmark(BenchRequest(scenarios=('S9', 'S2')))
+    assert some.units() == [('S9', 0), ('S9', 1), ('S9', 2), ('S2', 0)]
+    assert make_benchmark(BenchRequest(scenarios=('S2',), seeds=(4,))).units() == [('S2', 4)]
+    every = make_benchmark(BenchRequest(seeds=(3,), check_sham=True)).units()
+    assert every == [*((name, 3) for name in SCENARIOS), (SHAM, 3)]
 
 
 def test_full_is_the_whole_grid():
     full = make_benchmark(BenchRequest(size='full'))
-    assert len(full.units()) == 40
+    assert len(full.units()) == 5 * len(SCENARIOS)
+    assert full.methods == DEFAULT_METHODS
     assert full.cube == 64
     paper = make_recipe(**full.paper)
     assert (paper.simulator.batch, paper.classifier.batch) == (40, 40)
@@ -105,7 +127,7 @@ def test_full_is_the_whole_grid():
 
 def test_all_recipes_share_grid_and_folds():
     benchmark = make_benchmark(
-        BenchRequest(recipe={'n_folds': 4, 'simulator_steps': 9}, spacing_mm=6.0)
+        BenchRequest(recipe={'n_folds': 4, 'simulator_steps': 9}, spacing_mm=6.0, judge_steps=3)
     )
     made = [make_recipe(**r) for r in (benchmark.recipe, benchmark.paper, benchmark.judge)]
     assert {(one.n_folds, one.spacing_mm, one.cube) for one in made} == {(4, 6.0, 32)}

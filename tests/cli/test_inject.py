@@ -80,3 +80,11 @@ def test_impossible_requests_are_refused(run, words, named):
     assert result.exit_code == 2
     assert all(name in result.output for name in named)
     assert settings is None
+
+
+@pytest.mark.parametrize('name', ['S9', 'S10a', 'S11'])
+def test_scenarios_of_the_benchmark_alone_are_refused(run, name):
+    result, settings, _ = run('/in', '/out', '--scenario', name)
+    assert result.exit_code == 2
+    assert settings is None
+    assert 'bench truth' in result.output

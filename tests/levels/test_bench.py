@@ -105,12 +105,12 @@ def place(tmp_path_factory) -> Place:
 def test_every_method_is_in_the_table(place: Place) -> None:
     rows = place.table()
     found = {row['method'] for row in rows if row['metric'] == 'ncc_group'}
-    assert found >= {'ours', 'ipmi2021', 'difference', 'gradient', 'deeplift'}
+    assert found == {'ours', 'ipmi2021', 'difference', 'gradient'}
     gains = {row['method']: row for row in rows if row['metric'] == 'gain_ncc_group'}
     assert 'ours' not in gains
-    # Our classifier is a registration; the network of another family has layers.
     explained = {row['method']: row['classifier'] for row in rows}
-    assert explained['deeplift'] == 'sfcn'
+    # Our classifier is a registration, to which DeepLift does not apply.
+    assert 'deeplift' not in explained
     assert explained['gradient'] == 'ours'
     assert explained['difference'] == 'n/a'
     assert float(gains['gradient']['low']) <= float(gains['gradient']['high'])
@@ -139,7 +139,7 @@ def test_the_page_needs_nothing_else(place: Place) -> None:
     assert 'sham warp' in page
     assert page.count('<img') == 2
     assert 'src="http' not in page
-    assert '<td>deeplift</td><td>sfcn</td>' in page
+    assert 'Not applicable to our classifier' in page
 
 
 def test_words_and_pictures_are_there_for_documents(place: Place) -> None:
@@ -195,3 +195,36 @@ def test_results_stay_until_new_ones_are_there(place: Place, monkeypatch) -> Non
     assert 'S4, seed 0' in output
     assert kept.read_text() == before
     assert place.table() == table
+
+
+def test_subtypes_another_generator_and_volumes_run_to_their_scores(place: Place) -> None:
+    scenarios = ('S9', 'S10b', 'S11')
+    code, output = place.run(
+        '--scenarios', *scenarios, '--seeds', '0', '--methods', 'ours', 'tbm', 'exact', 'oracle',
+        '--replicates', '4', '--judge-steps', '0',
+    )  # fmt: skip
+    assert code == 0, output
+    rows = place.table()
+    found = {(row['scenario'], row['method'], row['metric']): row for row in rows}
+    assert {name for name, _, _ in found} == set(scenarios)
+    for method in ('ours', 'tbm', 'exact', 'oracle'):
+        assert 0 <= float(found['S9', method, 'subtype_auc']['value']) <= 1
+        assert ('S10b', method, 'subtype_auc') not in found
+    assert ('S9', 'ours', 'subtype_auc_share') in found
+    assert ('S10b', 'oracle', 'ncc_group') not in found
+    for metric in ('volume_share', 'displacement_ncc', 'motion_outside_mm'):
+        assert found['S10b', 'ours', metric]['value'] != 'n/a'
+    # Exact volumes show the change of the second generator, too.
+    assert float(found['S10b', 'exact', 'ncc_group']['value']) > 0.5
+    assert found['S10b', 'tbm', 'ncc_group']['covers'] == 'training and explained brains'
+    for method in ('ours', 'tbm', 'exact'):
+        count = float(found['S11', method, 'regions_found']['value'])
+        assert count == int(count)
+        assert 0 <= count <= 10
+    assert float(found['S11', 'exact', 'regions_found']['value']) > 0
+    with (place.out / 'images' / 'S11_seed-0.tsv').open() as stream:
+        peaks = list(csv.DictReader(stream, delimiter='\t'))
+    assert len(peaks) == 3 * 10
+    assert (place.out / 'maps' / 'S11_seed-0_thalamus_ours.nii.gz').is_file()
+    page = (place.out / 'table.html').read_text()
+    assert 'Regions found' in page

@@ -83,7 +83,7 @@ def test_one_brain_alone_is_too_few():
 
 
 def test_scenarios_have_the_strengths_of_the_benchmark():
-    assert [*SCENARIOS] == [f'S{number}' for number in range(1, 9)]
+    assert [*SCENARIOS] == [*(f'S{number}' for number in range(1, 10)), 'S10a', 'S10b', 'S11']
     sizes = [scenario('S1', name).changes['hippocampus'] for name in ('mild', 'moderate', 'strong')]
     assert sizes == [-0.08, -0.15, -0.25]
     assert scenario('S4').changes == {'ventricles': 0.3}
@@ -109,3 +109,29 @@ def test_effects_are_read_in_percent_and_from_several_texts():
         parse_effect('caudate=%')
     with pytest.raises(UsageError, match="'thalamus_left'"):
         parse_effect(['caudate=-1%', 'thalamus_left'])
+
+
+def test_subtypes_are_drawn_evenly_in_each_class_of_a_brain():
+    made = assign_groups(FAMILIES, SCENARIOS['S9'], replicates=8, seed=3)
+    for family in FAMILIES:
+        for patient in (True, False):
+            own = [r.subtype for r in made if (r.family, r.patient) == (family, patient)]
+            assert sorted(own) == [0, 0, 1, 1]
+    other = assign_groups(FAMILIES, SCENARIOS['S9'], replicates=8, seed=4)
+    assert [r.subtype for r in made] != [r.subtype for r in other]
+    assert {r.subtype for r in assign_groups(FAMILIES, SCENARIOS['S1'], replicates=8)} == {0}
+    # Subtypes change nothing else about the images.
+    plain = assign_groups(FAMILIES, SCENARIOS['S1'], replicates=8, seed=3)
+    assert [(r.patient, r.strength) for r in made] == [(r.patient, r.strength) for r in plain]
+
+
+def test_subtypes_have_their_own_strength_and_regions():
+    mild = scenario('S9', 'mild')
+    assert [sorted(effect.changes) for effect in mild.effects] == [
+        ['amygdala', 'hippocampus'], ['caudate', 'putamen']
+    ]  # fmt: skip
+    assert set(mild.changes.values()) == {-0.24}
+    assert [name for name, one in SCENARIOS.items() if one.benchmark_only] == [
+        'S9', 'S10a', 'S10b', 'S11'
+    ]  # fmt: skip
+    assert len(SCENARIOS['S11'].regressed) == 10

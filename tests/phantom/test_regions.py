@@ -8,6 +8,7 @@ import pytest
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.regions.coarse import laterality, region_mask, region_names
+from bids_interp.phantom.regions.tissue import TISSUE_REGIONS, tissue_mask
 from bids_interp.spatial import Grid
 
 GRID = Grid(
@@ -87,3 +88,22 @@ def test_regions_agree_with_an_atlas(shared_data, name, label, dice, distance, s
     assert 2 * (mask & atlas).sum() / (mask.sum() + atlas.sum()) > dice
     world = grid.world_coordinates()
     assert np.linalg.norm(world[:, mask].mean(1) - world[:, atlas].mean(1)) < distance
+
+
+def test_tissue_regions_lie_where_the_template_has_them():
+    grid = Grid(
+        (66, 78, 63), np.array([[3.0, 0, 0, -98], [0, 3, 0, -134], [0, 0, 3, -72], [0, 0, 0, 1]])
+    )
+    points = grid.world_coordinates()
+    sizes, centres = {}, {}
+    for name in TISSUE_REGIONS:
+        mask = tissue_mask(name, grid)
+        sizes[name] = mask.sum() * 27 / 1000
+        right = mask * (points[0] > 0)
+        assert right.sum() == pytest.approx(mask.sum() / 2, rel=0.05)
+        centres[name] = (points * right).sum(axis=(1, 2, 3)) / right.sum()
+    # Millilitres; the ellipsoids of the other generator are not used.
+    assert 25 < sizes['medial_temporal_grey'] < 38
+    assert 13 < sizes['ventricular_fluid'] < 21
+    assert centres['medial_temporal_grey'] == pytest.approx([26, -17, -19], abs=3)
+    assert centres['ventricular_fluid'] == pytest.approx([14, -13, 15], abs=5)

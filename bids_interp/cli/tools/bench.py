@@ -118,18 +118,19 @@ def _design() -> list[Option]:
             group=DESIGN,
             type=click.Choice(['small', 'full']),
             default='small',
-            help='small: 4 scenarios, 1 seed, 4 mm. full: 8 scenarios, 5 seeds, 3 mm.',
+            help='small: all scenarios with seed 0, some with seeds 0 to 2, 4 mm. full: all '
+            'scenarios and methods with 5 seeds, 3 mm.',
         ),
-        _list('--scenarios', 'Scenarios to run, from S1 to S8.', 'set by --size'),
+        _list('--scenarios', 'Scenarios to run, from S1 to S11 (S10a and S10b).', 'set by --size'),
         _list(
             '--methods',
-            'Methods to compare: all, or some of ours, otherseed, ipmi2021, difference, tbm, exact '
-            'and the saliency methods of bids_interp.',
-            'all but otherseed',
+            'Methods to compare: all, or some of ours, otherseed, ipmi2021, difference, tbm, '
+            'exact, oracle and the saliency methods of bids_interp.',
+            'set by --size',
         ),
         _list(
             '--seeds',
-            'Random seeds; the benchmark is repeated with each.',
+            'Random seeds; each scenario is repeated with each.',
             'set by --size',
             type=int,
             metavar='NUMBER...',
@@ -192,9 +193,10 @@ def _training() -> list[Option]:
         Option(
             ['--judge-steps'],
             group=TRAINING,
-            type=click.IntRange(1),
+            type=click.IntRange(0),
             show_default='set by --size',
-            help='Training steps of the independent classifier that judges the simulations.',
+            help='Training steps of the independent classifier that judges the simulations; 0 for '
+            'none.',
         ),
     ]
 

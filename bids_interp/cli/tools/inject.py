@@ -69,7 +69,13 @@ def _planted(
             '--atlas and --atlas-labels require --effect: scenarios have their own regions.',
             _ADVICE,
         )
-    return named_scenario(scenario, strength or 'moderate'), template or EMBEDDED_TEMPLATE, None
+    chosen = named_scenario(scenario, strength or 'moderate')
+    if chosen.benchmark_only:
+        raise UsageError(
+            f'{scenario} can only be planted by `bids_interp_tools bench truth`.',
+            'Choose a scenario from S1 to S8.',
+        )
+    return chosen, template or EMBEDDED_TEMPLATE, None
 
 
 _ADVICE = 'See `bids_interp_tools inject --help`.'

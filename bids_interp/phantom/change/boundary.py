@@ -24,7 +24,7 @@ from bids_interp.spatial import Grid, count_folded, log_jacobian, warp
 #: Distance in mm from the boundary within which tissue moves, at the start and at the end.
 REACH_MM = (4.0, 8.0)
 #: Steps of the integration, and width of the Gaussian that rounds the boundary.
-STEPS = 6
+STEPS = 4
 _ROUNDING_MM = 2.0
 #: Mean motion of the boundary in mm up to which a change is searched.
 _FARTHEST_MM = 6.0
@@ -126,7 +126,7 @@ def fit_boundary(grid: Grid, name: str, region: np.ndarray, change: float) -> Bo
             f'{name} cannot change by {change:+.0%} within {_FARTHEST_MM:g} mm.',
             'Choose a smaller change.',
         )
-    made = moved(float(brentq(error, 0, _FARTHEST_MM, xtol=1e-3)))
+    made = moved(float(brentq(error, 0, _FARTHEST_MM, xtol=5e-3)))
     if any(count_folded(made.displacement(sign), grid) for sign in (1.0, -1.0)):
         raise UsageError(f'{name} folds when it changes by {change:+.0%}.', 'Use a finer grid.')
     return made

@@ -55,6 +55,11 @@ class Scenario:
         return (self.effect, *self.subtypes)
 
     @property
+    def benchmark_only(self) -> bool:
+        """True if the scenario needs more than one change of the regions of the phantom."""
+        return bool(self.subtypes or self.regressed or self.generator != 'atrophy')
+
+    @property
     def changes(self) -> dict[str, float]:
         """Volume changes of patients, of all subtypes together; empty in a null scenario."""
         if self.null:

@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from bids_interp.spatial import Grid, resample
 
-#: Boxes in MNI152 mm, from corner to corner: of the right side, and of both sides.
-_TEMPORAL_BOX = ((14.0, -38.0, -30.0), (38.0, 4.0, -6.0))
-_FLUID_BOX = ((-40.0, -50.0, -4.0), (40.0, 36.0, 34.0))
+#: Boxes in MNI152 mm, from corner to corner, and distance of grey matter from the midline.
+_TEMPORAL_BOX = ((-37.0, -37.0, -29.0), (38.0, 4.0, -6.0))
+_TEMPORAL_INNER = 14.0
+_FLUID_BOX = ((-39.0, -49.0, -3.0), (40.0, 36.0, 34.0))
 TISSUE_REGIONS = ('medial_temporal_grey', 'ventricular_fluid')
 
 
@@ -45,22 +46,24 @@ def tissue_mask(name: str, grid: Grid) -> np.ndarray:
     )
 
     image = load_mni152_gm_template(resolution=1)
-    source = Grid.from_image(image)
-    grey = image.get_fdata()
-    points = source.world_coordinates()
+    box = _FLUID_BOX if name == 'ventricular_fluid' else _TEMPORAL_BOX
+    start, stop = (_voxel(corner, image.affine) for corner in box)
+    part = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
+    source = Grid.from_image(image).crop(start, stop)
+    grey = np.asarray(image.dataobj[part], np.float32)
     if name == 'medial_temporal_grey':
-        sides = np.stack([np.abs(points[0]), points[1], points[2]])
-        region = (grey > 0.5) & _in_box(sides, _TEMPORAL_BOX)
+        # The middle of the box lies between both sides.
+        sides = np.abs(source.world_coordinates()[0]) > _TEMPORAL_INNER
+        region = (grey > 0.5) & sides
     else:
-        tissue = grey + load_mni152_wm_template(resolution=1).get_fdata()
-        brain = load_mni152_brain_mask(resolution=1).get_fdata() > 0
-        fluid = brain & (tissue < 0.5) & _in_box(points, _FLUID_BOX)
-        parts, _ = ndimage.label(ndimage.binary_opening(fluid))
+        white = np.asarray(load_mni152_wm_template(resolution=1).dataobj[part], np.float32)
+        brain = np.asarray(load_mni152_brain_mask(resolution=1).dataobj[part]) > 0
+        fluid = ndimage.binary_opening(brain & (grey + white < 0.5))
+        parts, _ = ndimage.label(fluid)
         region = parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1
     data = torch.from_numpy(region.astype(np.float32))[None, None]
     return resample(data, source, grid, antialias=True)[0, 0].numpy().clip(0, 1)
 
 
-def _in_box(points: np.ndarray, box: tuple[tuple[float, ...], tuple[float, ...]]) -> np.ndarray:
-    low, high = (np.array(corner)[:, None, None, None] for corner in box)
-    return np.asarray(((points > low) & (points < high)).all(axis=0))
+def _voxel(corner: tuple[float, float, float], affine: np.ndarray) -> np.ndarray:
+    return np.rint((np.linalg.inv(affine) @ [*corner, 1.0])[:3]).astype(int)
