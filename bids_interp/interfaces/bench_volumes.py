@@ -16,6 +16,7 @@ from nipype.interfaces.base import (
 )
 
 from bids_interp.bids.write.atomic import write_json
+from bids_interp.errors import ModelError
 from bids_interp.interfaces.bench import read_brains
 from bids_interp.interfaces.train import TrainFold, _FoldInputSpec
 from bids_interp.records import from_plain, to_plain
@@ -111,6 +112,8 @@ class RegressRegion(TrainFold):
         cohort = regression_cohort(images, values, inputs.region)
         result = train_fold(**{**arguments, 'cohort': cohort})
         _, simulator = load_networks(result, inputs.recipe, cohort)
+        if simulator is None:
+            raise ModelError('The training has made no simulator.')
         chosen = explained_images(images, inputs.explained, inputs.random_seed)
         growth = mean_growth(simulator, cohort, np.intersect1d(chosen, fold.test))
         self._results['maps'] = save_maps(runtime, inputs.index, {f'{inputs.region}.ours': growth})

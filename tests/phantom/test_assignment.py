@@ -92,8 +92,8 @@ def test_scenarios_have_the_strengths_of_the_benchmark():
     assert scenario('S7').effect.changes
     assert custom_scenario(parse_effect('none')).null
     assert custom_scenario(parse_effect('ventricles')).changes == {'ventricles': 0.3}
-    for wrong in (('S9', 'mild'), ('S1', 'deadly')):
-        with pytest.raises(UsageError, match=wrong[0] if wrong[0] == 'S9' else wrong[1]):
+    for wrong in (('S99', 'mild'), ('S1', 'deadly')):
+        with pytest.raises(UsageError, match=wrong[0] if wrong[0] == 'S99' else wrong[1]):
             scenario(*wrong)
 
 

@@ -53,8 +53,8 @@ def test_severities_are_in_order_and_negative_ones_invert(shrunk) -> None:
     assert sizes[0] > 0 > sizes[1] > sizes[2] > sizes[3]
     there, back = shrunk.displacement(1.0), shrunk.displacement(-1.0)
     assert float(there.abs().max()) > 0.8
-    assert float(compose(there, back, GRID).abs().max()) < 0.1
-    assert float(compose(back, there, GRID).abs().max()) < 0.1
+    assert float(compose(there, back, GRID).abs().max()) < 0.15
+    assert float(compose(back, there, GRID).abs().max()) < 0.15
 
 
 def test_the_velocity_is_integrated_in_time() -> None:

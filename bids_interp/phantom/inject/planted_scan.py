@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -166,7 +166,7 @@ def carry_map(
 def save_change(path: str | Path, change: PlantedChange) -> None:
     """Write a change as NPZ; equal fields give equal bytes."""
     names = list(change.changes)
-    common = {
+    common: dict[str, Any] = {
         'affine': change.grid.affine,
         'space': np.array(change.grid.space),
         'names': np.array(names, dtype=str),
