@@ -86,6 +86,56 @@ def exchange_labels(
     return exchanged
 
 
+def exchange_orders(
+    families: np.ndarray, blocks: np.ndarray, rng: np.random.Generator, draws: int
+) -> np.ndarray:
+    """Exchange whole families within blocks, and the members of each family.
+
+    Families of equal size take the place of one another, and members of a family exchange places.
+    Both keep the covariance of values that share a family effect. A family in several blocks takes
+    the place only of families in the same blocks. A family that no other one equals stays in its
+    place.
+
+    Parameters
+    ----------
+    families, blocks : numpy.ndarray
+        (N,) family and exchangeability block of each value.
+    rng : numpy.random.Generator
+        Random generator.
+    draws : int
+        Number of exchanges.
+
+    Returns
+    -------
+    numpy.ndarray
+        (draws, N) indices: ``values[orders]`` are the exchanged values.
+
+    References
+    ----------
+    Winkler AM, Webster MA, Vidaurre D, Nichols TE, Smith SM. Multi-level block permutation.
+    NeuroImage 2015;123:253-268.
+    """
+    kin, inside = np.asarray(families).astype(str), np.asarray(blocks).astype(str)
+    place = np.lexsort((inside, kin))
+    kin, inside = kin[place], inside[place]
+    _, first, sizes = np.unique(kin, return_index=True, return_counts=True)
+    kinds = [
+        '+'.join(inside[start : start + size]) for start, size in zip(first, sizes, strict=True)
+    ]
+    positions = np.arange(len(kin))
+    orders = exchange_labels(positions, kin, np.repeat(kinds, sizes), rng, draws, blocks=True)
+    several = np.flatnonzero(np.repeat(sizes > 1, sizes))
+    if several.size:
+        cells = np.array([f'{family} {block}' for family, block in zip(kin, inside, strict=True)])
+        own = np.arange(several.size)
+        members = np.repeat(positions[None], draws, axis=0)
+        members[:, several] = several[exchange_labels(own, own, cells[several], rng, draws)]
+        orders = np.take_along_axis(orders, members, axis=1)
+    found = np.empty_like(orders)
+    found[:, place] = place[orders]
+    return found
+
+
 def _exchange_wholes(
     exchanged: np.ndarray,
     labels: np.ndarray,

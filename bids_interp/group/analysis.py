@@ -13,7 +13,7 @@ from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.provenance import DEMONSTRATION_NOTE, SOFTWARE
 from bids_interp.errors import InputDatasetError
 from bids_interp.group.covariates import GroupVariables
-from bids_interp.group.scans import FURTHER, TRAINED_WITH, GroupScan
+from bids_interp.group.scans import FURTHER, RELATED, TRAINED_WITH, GroupScan
 from bids_interp.records import read_record, to_plain
 
 
@@ -104,8 +104,8 @@ class GroupAnalysis:
 
     @property
     def trained_with(self) -> bool:
-        """Return whether any included image is explained by folds that were trained with it."""
-        return any(scan.note == TRAINED_WITH for scan in self.included)
+        """Return whether any included image is explained by folds trained with it or a relative."""
+        return any(scan.note in (TRAINED_WITH, RELATED) for scan in self.included)
 
     @property
     def demonstration(self) -> bool:

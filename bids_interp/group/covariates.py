@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bids_interp.bids.prediction import ExplainedTarget
-from bids_interp.bids.read.participants import ParticipantTables, as_numbers, is_category
+from bids_interp.bids.read.participants import (
+    ParticipantTables,
+    as_numbers,
+    is_category,
+    read_families,
+)
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.group.scans import GroupScan
@@ -56,8 +61,12 @@ class GroupVariables:
         Classes of the model if they are the groups; empty otherwise.
     levels : tuple of str
         Categorical columns, even if written as numbers: the group, those in
-        :data:`bids_interp.bids.read.participants.CATEGORIES`, and those with ``Levels`` in the
-        data dictionary.
+        :data:`bids_interp.bids.read.participants.CATEGORIES`, those with ``Levels`` in the data
+        dictionary, and the label of a classifier.
+    family : str
+        Column that identifies related images; empty without one.
+    families : dict
+        Family of each subject.
     """
 
     group: str = ''
@@ -67,10 +76,16 @@ class GroupVariables:
     positive: str = ''
     negative: str = ''
     levels: tuple[str, ...] = ()
+    family: str = ''
+    families: Mapping[str, str] = field(default_factory=dict)
 
     def of_group(self, scan: GroupScan) -> str | None:
         """Return the group of an image."""
         return self.values.get(self.group, {}).get(scan.prefix)
+
+    def of_family(self, subject: str) -> str:
+        """Return the family of a subject; without a family column, the subject is its own."""
+        return self.families.get(subject, subject)
 
 
 def read_group_variables(
@@ -81,7 +96,7 @@ def read_group_variables(
     Parameters
     ----------
     settings : Settings
-        Settings with ``group_by``, ``covariates``, ``voxelwise`` and ``labels``.
+        Settings with ``group_by``, ``covariates``, ``voxelwise``, ``family`` and ``labels``.
     scans : sequence of GroupScan
         All images found.
     target : ExplainedTarget
@@ -95,8 +110,8 @@ def read_group_variables(
         If a column does not exist, has too many groups, or must be numeric and is not.
     """
     path = settings.labels or settings.bids_dir / 'participants.tsv'
-    needed = settings.group_by or settings.covariates or settings.voxelwise or settings.labels
-    if not needed and not path.is_file():
+    needed = (settings.group_by, settings.covariates, settings.voxelwise, settings.family)
+    if not (any(needed) or settings.labels) and not path.is_file():
         return GroupVariables()
     tables = ParticipantTables(settings)
     subjects = sorted({scan.subject for scan in scans})
@@ -110,6 +125,7 @@ def read_group_variables(
         ('--group-by', (settings.group_by,)),
         ('--covariates', settings.covariates),
         ('--voxelwise', settings.voxelwise),
+        ('--family', (settings.family,)),
     ):
         for column in columns:
             if column:
@@ -121,12 +137,17 @@ def read_group_variables(
         group = '' if target.kind == 'regression' else label
         chosen = chosen if group else (label, *chosen)
     chosen = tuple(c for c in dict.fromkeys(chosen) if c != group)
-    wanted = dict.fromkeys((group, *chosen, *settings.voxelwise))
+    # The label tells how strongly a covariate follows it (group.statistics.learned_labels).
+    learned = label if label in tables.columns else ''
+    wanted = dict.fromkeys((group, *chosen, *settings.voxelwise, learned))
     values = {column: _values(tables, scans, column) for column in wanted if column}
     levels = tuple(
         column
         for column in values
-        if column == group or is_category(column) or tables.has_levels(column)
+        if column == group
+        or (column == label and target.kind != 'regression')
+        or is_category(column)
+        or tables.has_levels(column)
     )
     for column in values:
         if column not in levels:
@@ -148,6 +169,8 @@ def read_group_variables(
         bool(settings.covariates),
         values,
         levels=levels,
+        family=settings.family or '',
+        families=read_families(tables, subjects, settings.family),
         **(classes if is_target else {}),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ FURTHER = 'another image of the subject is used'
 TRAINED_WITH = 'used to train the models that explain it'
 #: Note for an included training subject that is explained only by the fold that held it out.
 HELD_OUT = 'training subject, explained out of fold'
+#: Reason and note for a subject whose relatives trained the folds that explain it.
+RELATED = 'a relative was used to train the models that explain it'
 #: Reasons for subjects and images without a complete explanation.
 ABSENT = 'not in the derivatives'
 UNEXPLAINED = 'not explained: processing failed or is not complete'
@@ -328,6 +330,48 @@ def select_scans(
             used.add(scan.subject)
         chosen.append(scan)
     return chosen
+
+
+def exclude_relatives(
+    scans: Sequence[GroupScan], family_of: Callable[[str], str], include_training: bool
+) -> list[GroupScan]:
+    """Exclude subjects explained by folds that were trained with a relative.
+
+    Relatives resemble each other, so such a subject is not out of fold.
+
+    Parameters
+    ----------
+    scans : sequence of GroupScan
+        Result of :func:`select_scans`.
+    family_of : callable
+        Family of a subject.
+    include_training : bool
+        Include these subjects, with a note.
+    """
+    trained: dict[str, list[GroupScan]] = {}
+    for scan in scans:
+        if scan.in_training:
+            trained.setdefault(family_of(scan.subject), []).append(scan)
+    kept = []
+    for scan in scans:
+        is_related = any(
+            other.subject != scan.subject
+            and other.model == scan.model
+            and not set(scan.folds) <= _held_out_folds(other)
+            for other in trained.get(family_of(scan.subject), ())
+        )
+        if is_related and not scan.reason and include_training:
+            scan = replace(scan, note=RELATED)
+        elif is_related:
+            scan = scan.left_out(f'{RELATED} (--include-training)')
+        kept.append(scan)
+    return kept
+
+
+def _held_out_folds(scan: GroupScan) -> set[int]:
+    """Return the folds that held out a training subject."""
+    is_trained_on = scan.note == TRAINED_WITH or scan.reason.startswith(TRAINED_WITH)
+    return set() if is_trained_on else set(scan.folds)
 
 
 def _check_model(scan: GroupScan, model: tuple[str, str]) -> GroupScan:

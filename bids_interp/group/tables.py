@@ -19,6 +19,7 @@ from bids_interp.group.maps.map_files import (
     CLUSTER_COLUMNS,
     INCLUSION_COLUMNS,
     map_path,
+    share_fields,
     write_table,
 )
 from bids_interp.group.maps.map_reader import MaskedGrid
@@ -34,6 +35,7 @@ from bids_interp.group.statistics.score_effects import (
     SCORE_COLUMNS,
     VOLUME,
     change_rows,
+    family_facts,
     model_change,
     model_scores,
     score_rows,
@@ -67,7 +69,14 @@ def write_group_tables(
             row['included'] = len(failed[scan.prefix]) < len(summaries)
         inclusion.append(row)
     write_table(folder / 'inclusion.tsv', inclusion, INCLUSION_COLUMNS, common)
-    about = {'Description': f'Regions: {regions.source}.', **common}
+    about = {
+        'Description': f'Regions: {regions.source}.',
+        'Families': family_facts(analysis.columns.family, _families(analysis)),
+        'PersonalShare': {
+            summary['name']: share_fields(summary['personal_share']['']) for summary in summaries
+        },
+        **common,
+    }
     by_group = [row for summary in summaries for row in summary['regions']]
     write_table(folder / 'regions_groups.tsv', by_group, GROUP_COLUMNS, about)
     wide = wide_rows(
@@ -90,6 +99,10 @@ def write_group_tables(
     return {'inclusion': inclusion, 'missing': missing, 'response': response}
 
 
+def _families(analysis: GroupAnalysis) -> np.ndarray:
+    return np.array([analysis.columns.of_family(scan.subject) for scan in analysis.included])
+
+
 def _read_summary(facts: Facts) -> MapSummary:
     return MapSummary(
         facts['name'],
@@ -100,6 +113,7 @@ def _read_summary(facts: Facts) -> MapSummary:
         dict(facts['failed']),
         np.array(facts['means'], float),
         np.array(facts['changes'], float),
+        np.array(facts['shares'], float),
     )
 
 
@@ -162,12 +176,13 @@ def write_scores(analysis: GroupAnalysis) -> dict[str, Any]:
 def _write_model(path: Path, model: Facts, common: Facts) -> None:
     facts = {
         'Description': f'Linear model of the {model["score"]}, tested by permuting residuals '
-        'within folds (Freedman and Lane).',
+        'within folds, families as wholes (Freedman and Lane).',
         'NumberOfSubjects': model['n'],
         'NotTested': model['not_tested'],
         'LeftOut': model.get('left_out', {}),
         'Missing': model.get('missing', {}),
         'ExchangeabilityBlocks': model.get('blocks', {}),
+        'Families': model.get('families', {}),
     }
     write_table(path, model['effects'], EFFECT_COLUMNS, {**facts, **common})
 
@@ -214,7 +229,9 @@ def write_pattern(analysis: GroupAnalysis) -> dict[str, Any]:
     )
     description = (
         'p-value of the agreement of the folds on the injected pattern, compared with the largest '
-        'agreement in models trained with permuted labels.'
+        'agreement in models trained with permuted labels. The control of the error over voxels is '
+        'weak: the map tests whether the labels have anything to do with the pattern as a whole, and '
+        'does not show where.'
     )
     write_json(sidecar_name(path), {'Description': description, **facts, **analysis.common()})
     write_nifti(path, volume, bundle.grid.affine, template=True)
@@ -249,7 +266,10 @@ def report_content(
         'n': len(analysis.included),
         'maps': [
             {
-                **{key: summary[key] for key in ('name', 'n', 'n_reliable', 'n_voxels')},
+                **{
+                    key: summary[key]
+                    for key in ('name', 'n', 'n_reliable', 'n_voxels', 'personal_share')
+                },
                 'files': {
                     group: {
                         kind: map_path(analysis, masked, summary['name'], kind, group)

@@ -67,10 +67,20 @@ class DescribeMaps(_GroupNode):
             'failed': summary.failed,
             'means': summary.means,
             'changes': summary.changes,
+            'shares': summary.shares,
+            'personal_share': {g: summary.share_of(analysis.groups, g) for g in summary.groups},
             'n': {group: running.n for group, running in summary.groups.items()},
             'n_reliable': counts,
             'n_voxels': int(masked.inside.sum()),
-            'regions': group_rows(summary, scans, masked, regions, analysis.groups, analysis.seed),
+            'regions': group_rows(
+                summary,
+                scans,
+                masked,
+                regions,
+                analysis.groups,
+                analysis.seed,
+                analysis.columns.of_family,
+            ),
             'clusters': cluster_rows(summary, masked),
         }
         return self._keep(runtime, content)

@@ -47,6 +47,8 @@ def run_group(settings: Settings) -> int:
     work_dir = choose_work_dir(settings)
     logger.info('bids_interp %s: group level of %s', __version__, settings.output_dir)
     analysis = prepare_group(settings)
+    if analysis.choices.voxelwise:
+        _check_voxelwise(analysis)
     check_folders(settings, work_dir)
     prepare_caches(work_dir)
     click.echo(group_summary(analysis))
@@ -74,6 +76,7 @@ def prepare_group(settings: Settings) -> GroupAnalysis:
     from bids_interp.group.covariates import read_group_variables
     from bids_interp.group.scans import (
         choose_summarised_model,
+        exclude_relatives,
         find_scans,
         order_scans,
         select_scans,
@@ -91,6 +94,8 @@ def prepare_group(settings: Settings) -> GroupAnalysis:
     check_group_size(scans)
     prediction = next(scan.prediction for scan in scans if scan.prediction and not scan.reason)
     columns = read_group_variables(settings, scans, prediction.target)
+    scans = exclude_relatives(scans, columns.of_family, settings.include_training)
+    check_group_size(scans)
     choices = AnalysisChoices(
         random_seed=settings.random_seed,
         group_asked=settings.group_by is not None,
@@ -114,6 +119,13 @@ def prepare_group(settings: Settings) -> GroupAnalysis:
         )
     folder = settings.output_dir / 'group' / folder_name(model)
     return GroupAnalysis(settings.output_dir, folder, scans, columns, model, choices)
+
+
+def _check_voxelwise(analysis: GroupAnalysis) -> None:
+    from bids_interp.group.maps.map_reader import map_names
+    from bids_interp.group.statistics.voxelwise import check_maps_differ
+
+    check_maps_differ(analysis, map_names(analysis.included)[0])
 
 
 def _requested_bundle(settings: Settings) -> ModelBundle | None:

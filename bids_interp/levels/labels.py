@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.participants import ParticipantTables, as_numbers, is_category
+from bids_interp.bids.read.participants import (
+    ParticipantTables,
+    as_numbers,
+    is_category,
+    read_families,
+)
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.models.target import Target
@@ -93,7 +98,7 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
     numbers, left_out = _numbers(target, values, tables.path)
     left_out |= {p: f'no value of {label}' for p in found if p not in values}
     _refuse_two_classes(records, numbers, values, target)
-    families = _families(tables, records, settings.family)
+    families = read_families(tables, {r.subject for r in records}, settings.family)
     images = tuple(
         LabelledImage(
             record,
@@ -108,32 +113,6 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
         spread = np.array([image.label for image in images])
         target = Target('regression', label, (), float(spread.mean()), float(spread.std()))
     return LabelTable(target, images, left_out)
-
-
-def _families(
-    tables: ParticipantTables, records: Sequence[T1wRecord], column: str | None
-) -> dict[str, str]:
-    """Return the family name of each participant.
-
-    Participants that share a value are one family, also if they are linked only through other
-    participants. A column that is filled for some sessions only thus splits no family.
-    """
-    if column is None:
-        return {record.subject: record.subject for record in records}
-    values = tables.values_of_all(column)
-    # Both participants and values are members; each member maps to its whole family.
-    members_of: dict[str, set[str]] = {}
-    for subject, own in values.items():
-        joined = {f'sub-{subject}', *own}
-        joined = joined.union(*(members_of.get(member, ()) for member in joined))
-        members_of.update(dict.fromkeys(joined, joined))
-    written = {value for own in values.values() for value in own}
-    families = {}
-    for subject in {record.subject for record in records}:
-        name = f'sub-{subject}'
-        # A subject without a value is a family of its own.
-        families[subject] = min(members_of.get(name, set()) & written, default=name)
-    return families
 
 
 def _listed(lines: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ def test_a_group_with_one_complete_member(patients, analysis_of) -> None:
 def test_sites_and_groups_that_are_written_as_numbers(patients, analysis_of) -> None:
     cohorts.write_column(patients, 'site', {'patient': '1', 'control': '2'})
     columns = analysis_of(patients, group_by='site', covariates=('group',)).columns
-    assert columns.levels == ('site',)
+    assert columns.levels == ('site', 'group')
     cohorts.write_column(patients, 'batch', {'patient': '1', 'control': '2'})
     assert analysis_of(patients, covariates=('batch',)).columns.levels == ('group',)
     (patients.bids / 'participants.json').write_text('{"batch": {"Levels": {"1": "first"}}}')

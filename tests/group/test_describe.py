@@ -248,7 +248,10 @@ def test_intervals_hold_what_they_say_in_small_groups() -> None:
 
     rng = np.random.default_rng(0)
     for n in (3, 5, 12):
-        found = [_interval(rng.normal(0, 1, (n, 20))) for _ in range(100)]
+        found = [
+            _interval(rng.normal(0, 1, (n, 20)), np.zeros(n), np.arange(n), varies=True)
+            for _ in range(100)
+        ]
         inside = np.mean([(low <= 0) & (high >= 0) for _, low, high in found])
         assert inside == pytest.approx(0.95, abs=0.02)
     _, low, _ = _interval(rng.normal(0, 1, (2, 4)))

@@ -28,7 +28,7 @@ def test_effect_and_interval_are_those_of_least_squares() -> None:
     group, age = np.tile(['b', 'a'], 20), rng.normal(60, 8, 40)
     score = 1.5 * (group == 'b') + 0.05 * age + rng.normal(0, 1, 40)
     design = design_of(group=group.tolist(), age=age.tolist())
-    effect, slope = fit_terms(score, design, draws=500, seed=0, spreads={})
+    effect, slope = fit_terms(score, design, draws=500, seed=0)
     matrix = np.column_stack([np.ones(40), group == 'b', age]).astype(float)
     coefficients, rest, *_ = np.linalg.lstsq(matrix, score, rcond=None)
     sigma = np.sqrt(rest[0] / 37)
@@ -48,7 +48,7 @@ def test_permutation_p_is_near_the_parametric_one() -> None:
     x, z = rng.standard_normal((2, 60))
     score = 0.25 * x + z + rng.standard_normal(60)
     full = np.column_stack([np.ones(60), z, x])
-    f, p = freedman_lane(score, full[:, :2], full, np.zeros(60), draws=4000, seed=1)
+    f, p, _ = freedman_lane(score, full[:, :2], full, np.zeros(60), draws=4000, seed=1)
     assert p == pytest.approx(stats.f.sf(f, 1, 57), abs=0.03)
 
 
@@ -59,7 +59,7 @@ def test_exchanges_stay_within_blocks() -> None:
     score = 5.0 * (blocks == '1') + np.random.default_rng(0).normal(0, 1, 40)
     design = make_design_matrix({'group': group.tolist()}, blocks.tolist())
     assert design.intercepts.shape == (40, 2)
-    effect = fit_terms(score, design, draws=500, seed=0, spreads={})[0]
+    effect = fit_terms(score, design, draws=500, seed=0)[0]
     assert abs(effect.statistic) < 3
     assert effect.df == 37
 
@@ -74,7 +74,7 @@ def test_p_is_uniform_under_the_null() -> None:
             np.repeat(['0', '1', '2'], 8).tolist(),
         )
         score = 2 * age + rng.standard_t(3, 24)
-        effect = fit_terms(score, design, draws=199, seed=0, spreads={})[0]
+        effect = fit_terms(score, design, draws=199, seed=0)[0]
         found.append(effect.p)
     assert stats.kstest(found, 'uniform').pvalue > 0.01
 
@@ -83,9 +83,10 @@ def test_widening_makes_p_larger_and_intervals_longer() -> None:
     rng = np.random.default_rng(1)
     group = np.tile(['a', 'b'], 15)
     score = (group == 'b') + rng.standard_normal(30)
+    label = np.where(group == 'b', 1.0, -1.0) / np.sqrt(30)
     design = design_of(group=group.tolist())
-    plain = fit_terms(score, design, draws=2000, seed=0, spreads={})[0]
-    wide = fit_terms(score, design, draws=2000, seed=0, spreads={'group': 2**0.5})[0]
+    plain = fit_terms(score, design, draws=2000, seed=0)[0]
+    wide = fit_terms(score, design, draws=2000, seed=0, learned=label[:, None])[0]
     assert wide.p > plain.p
     assert wide.estimate == pytest.approx(plain.estimate)
     assert wide.se == pytest.approx(2**0.5 * plain.se)
@@ -95,7 +96,7 @@ def test_widening_makes_p_larger_and_intervals_longer() -> None:
 def test_more_than_two_levels_are_one_f_test() -> None:
     site = np.repeat(['x', 'y', 'z'], 10)
     score = 3.0 * (site == 'z') + np.random.default_rng(0).standard_normal(30)
-    effect = fit_terms(score, design_of(site=site.tolist()), draws=300, seed=0, spreads={})[0]
+    effect = fit_terms(score, design_of(site=site.tolist()), draws=300, seed=0)[0]
     groups = [score[site == name] for name in 'xyz']
     assert effect.kind == 'F'
     assert effect.statistic == pytest.approx(stats.f_oneway(*groups).statistic)
@@ -125,9 +126,9 @@ def test_levels_that_are_written_as_numbers_make_no_slope() -> None:
     """A site in the middle that is unlike the others is seen."""
     site = np.repeat(['1', '2', '3'], 10)
     score = 3.0 * (site == '2') + np.random.default_rng(0).standard_normal(30)
-    as_number = fit_terms(score, design_of(site=site.tolist()), draws=300, seed=0, spreads={})[0]
+    as_number = fit_terms(score, design_of(site=site.tolist()), draws=300, seed=0)[0]
     design = make_design_matrix({'site': site.tolist()}, ['0'] * 30, levels=['site'])
-    as_levels = fit_terms(score, design, draws=300, seed=0, spreads={})[0]
+    as_levels = fit_terms(score, design, draws=300, seed=0)[0]
     assert (as_number.kind, as_levels.kind) == ('t', 'F')
     assert as_number.p > 0.1
     assert as_levels.p < 0.01
@@ -180,6 +181,6 @@ def test_too_few_are_not_tested() -> None:
 
 def test_scores_without_any_spread() -> None:
     design = design_of(group=['a', 'b'] * 5)
-    effect = fit_terms(np.zeros(10), design, draws=100, seed=0, spreads={})[0]
+    effect = fit_terms(np.zeros(10), design, draws=100, seed=0)[0]
     assert effect.p == 1
     assert effect.estimate == 0

@@ -25,8 +25,10 @@ def test_the_planted_difference_is_found(patients, analysis_of) -> None:
     assert effect['contrast'] == 'patient - control'
     assert effect['estimate'] > 1
     assert effect['p'] < 0.05
-    assert effect['spread'] == pytest.approx(2**0.5)
-    assert all(e['spread'] == 1 for e in model['effects'] if e['variable'] != 'group')
+    # The other covariates explain little of the label, and what they share with it is taken out.
+    assert 1.9**0.5 < effect['spread'] < 2**0.5
+    others = [e['spread'] for e in model['effects'] if e['variable'] != 'group']
+    assert others == pytest.approx([1, 1])
     assert list(model['left_out']) == ['brain_volume_ml']
     assert ' 20 ' in model['left_out']['brain_volume_ml']
     assert model['blocks'] == {'0': 10, '1': 10}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -107,6 +107,41 @@ class ParticipantTables:
         if 'session_id' in self.columns and any(r.get('session_id') for r in rows):
             rows = [r for r in rows if r['session_id'].removeprefix('ses-') == record.session]
         return rows
+
+
+def read_families(
+    tables: ParticipantTables, subjects: Iterable[str], column: str | None
+) -> dict[str, str]:
+    """Return the family name of each participant.
+
+    Participants that share a value are one family, also if they are linked only through other
+    participants. A column that is filled for some sessions only thus splits no family. A
+    participant without a value is a family of its own.
+
+    Parameters
+    ----------
+    tables : ParticipantTables
+        Tables of the dataset.
+    subjects : iterable of str
+        Labels of the participants.
+    column : str, optional
+        Column that identifies related images; by default each participant is a family.
+    """
+    if column is None:
+        return {subject: subject for subject in subjects}
+    values = tables.values_of_all(column)
+    # Both participants and values are members; each member maps to its whole family.
+    members_of: dict[str, set[str]] = {}
+    for subject, own in values.items():
+        joined = {f'sub-{subject}', *own}
+        joined = joined.union(*(members_of.get(member, ()) for member in joined))
+        members_of.update(dict.fromkeys(joined, joined))
+    written = {value for own in values.values() for value in own}
+    names = {subject: f'sub-{subject}' for subject in subjects}
+    return {
+        subject: min(members_of.get(name, set()) & written, default=name)
+        for subject, name in names.items()
+    }
 
 
 def is_category(column: str) -> bool:

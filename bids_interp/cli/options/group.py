@@ -11,7 +11,10 @@ ANALYSIS = OptionGroup('Group analysis', (GROUP,))
 
 
 def group_options() -> list[Option]:
-    """Return the options of the ``group`` level; it also uses ``--covariates`` and ``--labels``."""
+    """Return the options of the ``group`` level.
+
+    It also uses ``--covariates``, ``--family`` and ``--labels``.
+    """
     return [
         Option(
             ['--group-by'],
@@ -55,7 +58,7 @@ def group_options() -> list[Option]:
             metavar='COLUMN...',
             show_default='none',
             help='Numeric columns for an exploratory voxel-wise GLM of the maps (max-T '
-            'correction).',
+            'correction). Refused if the maps do not differ between people.',
         ),
         flag(
             '--tfce',
@@ -70,7 +73,8 @@ def group_options() -> list[Option]:
             type=click.Path(),
             metavar='DIR...',
             show_default='none',
-            help='Model bundles trained on permuted labels, to test whether the pattern exceeds '
-            'chance.',
+            help='Model bundles trained on permuted labels, to test whether the pattern as a whole '
+            'exceeds chance. Control over voxels is weak: valid under the complete null only, so '
+            'the test does not show where.',
         ),
     ]

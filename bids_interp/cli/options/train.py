@@ -88,8 +88,9 @@ def _labels() -> list[Option]:
             LABELS,
             'COLUMN',
             'Column that identifies related images (siblings, copies of one brain); they always '
-            'stay in the same fold.',
+            'stay in the same fold, and the group level permutes whole families.',
             show_default='the participant',
+            levels=(GROUP, TRAIN),
         ),
         flag(
             '--allow-unlabelled',

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bids_interp.errors import ImageError
+from bids_interp.evaluation.personal_share import ROUNDING_SHARE, personal_share, typical_share
 from bids_interp.evaluation.stability import sign_agreement
 from bids_interp.group.maps.map_reader import MaskedGrid, has_map, read_map
 from bids_interp.group.maps.named_regions import NamedRegions
@@ -17,6 +18,9 @@ from bids_interp.group.maps.stream import RunningStatistics, merge_statistics
 from bids_interp.group.scans import GroupScan
 
 logger = logging.getLogger('bids_interp')
+
+#: Voxels, spread evenly over the brain, that the personal share is computed from. Maps are smooth.
+SHARE_VOXELS = 20_000
 
 
 @dataclass
@@ -40,6 +44,9 @@ class MapSummary:
         Error messages by image prefix.
     means, changes : numpy.ndarray
         (N, R) mean log-Jacobian and relative volume change of each image and region.
+    shares : numpy.ndarray
+        (N,) personal share of each map, among the images that the same folds explain; NaN if
+        unknown.
     """
 
     name: str
@@ -50,6 +57,17 @@ class MapSummary:
     failed: dict[str, str] = field(default_factory=dict)
     means: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     changes: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    shares: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def share_of(self, groups: Mapping[str, str], group: str = '') -> float | None:
+        """Return the median personal share of a group (``''``: all); None if it is unknown."""
+        inside = [not group or groups.get(prefix) == group for prefix in self.images]
+        return typical_share(self.shares[np.array(inside, bool)])
+
+    def varies(self, groups: Mapping[str, str], group: str = '') -> bool:
+        """Return whether the maps of a group differ between people by more than rounding."""
+        share = self.share_of(groups, group)
+        return share is not None and share >= ROUNDING_SHARE
 
 
 def summarise_maps(
@@ -61,7 +79,7 @@ def summarise_maps(
 ) -> MapSummary:
     """Summarise the maps of one direction and dose.
 
-    Memory: five arrays per group and one per set of folds, independent of the number of images.
+    Memory: five arrays per group, one per set of folds, and :data:`SHARE_VOXELS` numbers per image.
 
     Parameters
     ----------
@@ -87,7 +105,8 @@ def summarise_maps(
     available = [scan for scan in scans if has_map(scan, name)]
     summary = MapSummary(name, {}, None)
     summary.without = [scan.prefix for scan in scans if not has_map(scan, name)]
-    means, changes = [], []
+    means, changes, thinned, of_image = [], [], [], []
+    step = max(1, size // SHARE_VOXELS)
     for scan, values in _read_ahead(available, name, masked):
         if isinstance(values, ImageError):
             logger.warning('%s', values.message)
@@ -101,6 +120,8 @@ def summarise_maps(
         mean, change = regions.measure(values)
         means.append(mean)
         changes.append(change)
+        thinned.append(values[::step].copy())
+        of_image.append(scan.block)
         summary.images.append(scan.prefix)
     if not summary.images:
         raise ImageError(f'No {name} map can be read: {next(iter(summary.failed.values()), "")}')
@@ -109,6 +130,7 @@ def summarise_maps(
     if len(blocks) > 1:
         summary.agreement = sign_agreement(np.stack([s / n for n, s in blocks.values()]))
     summary.means, summary.changes = np.array(means), np.array(changes)
+    summary.shares = personal_share(np.array(thinned), np.array(of_image))
     return summary
 
 

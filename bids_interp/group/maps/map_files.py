@@ -13,6 +13,7 @@ from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write.atomic import Cell, write_json, write_tsv
 from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.sidecars import SIGN, Column
+from bids_interp.evaluation.personal_share import COMMON_SHARE, ROUNDING_SHARE
 from bids_interp.evaluation.stability import (
     MAGNITUDE,
     SAME_SIGN,
@@ -28,9 +29,21 @@ from bids_interp.group.scans import IMAGE_COLUMNS
 #: Minimum size of listed clusters, mm^3.
 CLUSTER_MM3 = 100.0
 
+#: Notes for maps whose differences between people are unknown, absent or small.
+NO_SHARE = 'No two subjects are explained by the same folds, so it is unknown how maps differ.'
+SAME_MAPS = (
+    'The maps of different people do not differ by more than rounding: they show the common pattern '
+    'of the model. Standard deviations, intervals and p-values over people are therefore n/a.'
+)
+COMMON_MAPS = (
+    'The maps of different people differ very little: they show the common pattern of the model.'
+)
+
 _KINDS = {
     'mean': 'Mean log-Jacobian over subjects.',
-    'sd': 'Standard deviation of the log-Jacobian between subjects (divided by n - 1).',
+    'sd': 'Standard deviation of the log-Jacobian between subjects (divided by n - 1), including '
+    'differences between the folds that explain them. It is not written if the maps of people who '
+    'are explained by the same folds do not differ by more than rounding.',
     'samesign': 'Share of the subjects whose log-Jacobian has the sign of the mean.',
     'foldsamesign': 'Share of the folds whose mean log-Jacobian has the sign of the mean over '
     'folds.',
@@ -93,8 +106,13 @@ def write_group_maps(
         voxels = reliable_voxels(running.mean, running.same_sign, agreement) & analysis.warranted
         counts[group] = int(voxels.sum())
         content = {'mean': running.mean, 'samesign': running.same_sign, 'reliable': voxels}
-        if running.n > 1:
+        if summary.varies(analysis.groups, group):
             content['sd'] = running.sd
+        else:
+            # Maps of different folds differ, but this is not a difference between people.
+            sd = map_path(analysis, masked, summary.name, 'sd', group)
+            for stale in (sd, sidecar_name(sd)):
+                stale.unlink(missing_ok=True)
         if agreement is not None and not group:
             content['foldsamesign'] = agreement
         for kind, values in content.items():
@@ -123,6 +141,7 @@ def _map_fields(
         'Dose': int(summary.name[-3:]) / 100,
         'Group': group or 'all',
         'NumberOfSubjects': running.n,
+        **share_fields(summary.share_of(groups, group)),
         'FoldAgreement': source,
         'Images': [p for p in summary.images if not group or groups.get(p) == group],
         'LeftOut': {
@@ -137,6 +156,17 @@ def _map_fields(
         ],
         **analysis.common(),
     }
+
+
+def share_fields(share: float | None) -> dict[str, Any]:
+    """Return the fields of a sidecar about the differences of the maps between people."""
+    if share is None:
+        note = NO_SHARE
+    elif share < ROUNDING_SHARE:
+        note = SAME_MAPS
+    else:
+        note = COMMON_MAPS if share < COMMON_SHARE else ''
+    return {'PersonalShare': share, **({'PersonalShareNote': note} if note else {})}
 
 
 def remove_stale(analysis: GroupAnalysis) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,14 @@ from bids_interp.group.scans import GroupScan
 DRAWS = 1000
 #: Approximate voxel size in mm for random regions; a finer grid makes little difference.
 NULL_SPACING = 4.0
+#: Column of the personal share.
+SHARE = 'personal_share'
+#: Description of the personal share.
+SHARE_TEXT = (
+    'norm(map - mean over people explained by the same folds) / norm(map): 0 if the map is the same '
+    'for everybody. Below 0.05 it is the common pattern of the model; below 0.01 people do not '
+    'differ by more than rounding.'
+)
 
 
 def native_scale(scan: GroupScan) -> float | None:
@@ -67,6 +75,7 @@ def wide_rows(
         for index, prefix in enumerate(summary.images):
             scan = scans[prefix]
             row = rows.setdefault(prefix, {**scan.identity, **extra.get(prefix, {})})
+            row[f'{summary.name}_{SHARE}'] = float(summary.shares[index])
             scale = native_scale(scan)
             for region, mean, change, size in zip(
                 regions.names,
@@ -91,12 +100,14 @@ def group_rows(
     regions: NamedRegions,
     groups: Mapping[str, str],
     seed: int,
+    family_of: Callable[[str], str] = str,
 ) -> list[dict[str, Any]]:
     """Return one row per group, region and side of one direction and dose.
 
     Intervals are based on Student's t over subjects. They show how much the mean depends on the
     sample, given these models. The variation between models is in ``fold_low`` and ``fold_high``,
-    the smallest and the largest mean over sets of folds.
+    the smallest and the largest mean over sets of folds. Intervals and standard deviations are
+    None if the maps do not differ between people by more than rounding.
 
     ``null_percentile`` is the share of compact regions of the same size, placed at random in the
     brain, whose mean is closer to zero. It shows how much a region stands out from its map. It is
@@ -107,6 +118,7 @@ def group_rows(
     images = summary.images
     of_image = np.array([groups.get(prefix, '') for prefix in images])
     blocks = np.array([scans[prefix].block for prefix in images])
+    families = np.array([family_of(scans[prefix].subject) for prefix in images])
     volumes = np.array([native_scale(scans[prefix]) or np.nan for prefix in images])
     volumes = volumes[:, None] * regions.sizes * regions.voxel_mm3
     rng = np.random.default_rng(seed)
@@ -121,7 +133,10 @@ def group_rows(
             'pct': 100 * summary.changes[inside],
             'mm3': summary.changes[inside] * volumes[inside],
         }
-        intervals = {key: _interval(values) for key, values in facts.items()}
+        varies = summary.varies(groups, group)
+        kinds = blocks[inside], families[inside]
+        intervals = {key: _interval(values, *kinds, varies=varies) for key, values in facts.items()}
+        deviations = _deviation(facts['logj'], blocks[inside], varies=varies)
         folds = np.stack(
             [facts['logj'][blocks[inside] == b].mean(0) for b in np.unique(blocks[inside])]
         )
@@ -137,10 +152,11 @@ def group_rows(
                     for key, bounds in intervals.items()
                     for end, found in zip(('', '_low', '_high'), bounds, strict=True)
                 },
-                'logj_sd': facts['logj'][:, index].std(ddof=1) if len(inside) > 1 else None,
+                'logj_sd': deviations[index],
                 'fold_low': folds[:, index].min() if len(folds) > 1 else None,
                 'fold_high': folds[:, index].max() if len(folds) > 1 else None,
                 'null_percentile': percentiles[index],
+                SHARE: summary.share_of(groups, group),
             }
             for index, (region, side) in enumerate(regions.names)
         ]
@@ -148,16 +164,48 @@ def group_rows(
     return rows
 
 
-def _interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _interval(
+    values: np.ndarray, blocks: np.ndarray, families: np.ndarray, *, varies: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the mean (R,) of values (N, R) and its 95 % interval (Student's t).
 
-    Bootstrap percentiles would be far too narrow for small groups.
+    The models are fixed, so differences between the folds that explain the subjects do not count.
+    Families are clusters. Bootstrap percentiles would be far too narrow for small groups.
     """
     mean, n = values.mean(axis=0), len(values)
-    if n < 3:
+    index = np.unique(families, return_inverse=True)[1]
+    df = int(index.max()) + 1 - len(np.unique(blocks))
+    if df < 2 or not varies:
         return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = stats.t.ppf(0.975, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    sums = np.zeros((int(index.max()) + 1, values.shape[1]))
+    np.add.at(sums, index, _centred(values, blocks))
+    half = stats.t.ppf(0.975, df) * np.sqrt(len(sums) / df * (sums**2).sum(axis=0)) / n
+    half[_is_constant(values, half)] = np.nan
     return mean, mean - half, mean + half
+
+
+def _deviation(values: np.ndarray, blocks: np.ndarray, *, varies: bool) -> np.ndarray:
+    """Return the standard deviation (R,) of values (N, R) between subjects of the same folds."""
+    df = len(values) - len(np.unique(blocks))
+    if df < 1 or not varies:
+        return np.full(values.shape[1], np.nan)
+    sd = np.sqrt((_centred(values, blocks) ** 2).sum(axis=0) / df)
+    sd[_is_constant(values, sd)] = np.nan
+    return np.asarray(sd)
+
+
+def _centred(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Return values (N, R) without the mean of their block."""
+    names, index = np.unique(blocks, return_inverse=True)
+    indicators = (index[:, None] == np.arange(len(names))).astype(float)
+    return np.asarray(
+        values - indicators @ (indicators.T @ values / indicators.sum(axis=0)[:, None])
+    )
+
+
+def _is_constant(values: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return the columns of values (N, R) whose spread (R,) is rounding."""
+    return np.asarray(spread <= 1e-6 * np.abs(values).max(axis=0))
 
 
 def _with_laterality(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -230,6 +278,10 @@ def null_percentiles(
     return np.array(found)
 
 
+_INTERVAL = (
+    'the 95 % interval over subjects (t) with these models, families as clusters; n/a if the maps '
+    'do not differ between people by more than rounding.'
+)
 _QUANTITIES = {
     'logj': ('Mean log-Jacobian', '1'),
     'pct': ('Mean volume change', 'percent'),
@@ -248,11 +300,14 @@ GROUP_COLUMNS: dict[str, Column] = {
         for key, (quantity, units) in _QUANTITIES.items()
         for end, more in (
             ('', ' of the region.'),
-            ('_low', ', lower limit of the 95 % interval over subjects (t).'),
-            ('_high', ', upper limit of the 95 % interval over subjects (t).'),
+            ('_low', f', lower limit of {_INTERVAL}'),
+            ('_high', f', upper limit of {_INTERVAL}'),
         )
     },
-    'logj_sd': {'Description': 'Standard deviation of the log-Jacobian between subjects.'},
+    'logj_sd': {
+        'Description': 'Standard deviation of the log-Jacobian between subjects that the same folds '
+        'explain; n/a if the maps do not differ between people by more than rounding.'
+    },
     'fold_low': {'Description': 'Smallest mean log-Jacobian over sets of folds.', 'Units': '1'},
     'fold_high': {'Description': 'Largest mean log-Jacobian over sets of folds.', 'Units': '1'},
     'null_percentile': {
@@ -260,6 +315,7 @@ GROUP_COLUMNS: dict[str, Column] = {
         'whose mean is closer to zero. It shows how much the region stands out; not a p-value.',
         'Units': 'percent',
     },
+    SHARE: {'Description': f'Median over subjects of {SHARE_TEXT}'},
     'laterality': {'Description': '(left - right) / (|left| + |right|) of the percentage changes.'},
     'rank': {'Description': 'Rank by the size of the mean log-Jacobian, 1 for the largest.'},
 }
@@ -271,6 +327,8 @@ def wide_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     for column in rows[0] if rows else ():
         quantity, units = _QUANTITIES.get(column.rsplit('_', 1)[-1], ('', ''))
         content[column] = {'Description': f'{quantity} of a region.', 'Units': units}
-        if not quantity:
+        if column.endswith(f'_{SHARE}'):
+            content[column] = {'Description': f'Personal share of the map: {SHARE_TEXT}'}
+        elif not quantity:
             content[column] = {'Description': f'Value of {column} in the tables of the dataset.'}
     return content

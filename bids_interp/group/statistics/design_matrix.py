@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class DesignMatrix:
         Terms of the model.
     blocks : numpy.ndarray
         (N,) exchangeability block of each image; each block has an intercept.
+    families : numpy.ndarray
+        (N,) family of each image; families are exchanged as wholes.
     left_out : dict
         Reasons of omitted variables.
     missing : dict
@@ -65,6 +67,7 @@ class DesignMatrix:
     rows: np.ndarray
     terms: list[Term]
     blocks: np.ndarray
+    families: np.ndarray
     left_out: dict[str, str] = field(default_factory=dict)
     missing: dict[str, int] = field(default_factory=dict)
 
@@ -73,6 +76,11 @@ class DesignMatrix:
         """Return the indicators of the blocks, (N, B)."""
         names = np.unique(self.blocks)
         return (self.blocks[:, None] == names).astype(float)
+
+    @property
+    def has_families(self) -> bool:
+        """Return whether any family has several images."""
+        return len(np.unique(self.families)) < len(self.families)
 
     def matrix(self, without: str | None = None) -> np.ndarray:
         """Return intercepts and terms (N, P), optionally without one term."""
@@ -84,6 +92,7 @@ def make_design_matrix(
     variables: Mapping[str, Sequence[str | float | None]],
     blocks: Sequence[str],
     *,
+    families: Sequence[str] | None = None,
     required: Sequence[str] = (),
     first: Mapping[str, str] | None = None,
     levels: Collection[str] = (),
@@ -100,6 +109,8 @@ def make_design_matrix(
         levels.
     blocks : sequence of str
         (N,) exchangeability block of each image.
+    families : sequence of str, optional
+        (N,) family of each image [default: one per image].
     required : sequence of str
         Variables requested by the user.
     first : mapping, optional
@@ -127,6 +138,7 @@ def make_design_matrix(
         used[name] = list(values)
     rows = np.flatnonzero(complete)
     kept_blocks = np.asarray(blocks, dtype=str)[rows]
+    kin = np.arange(n).astype(str) if families is None else np.asarray(families, dtype=str)
     terms = []
     for name, values in used.items():
         own = [values[row] for row in rows]
@@ -135,7 +147,7 @@ def make_design_matrix(
             left_out[name] = f'constant over the {len(rows)} complete images'
         else:
             terms.append(term)
-    design = DesignMatrix(rows, terms, kept_blocks, left_out, missing)
+    design = DesignMatrix(rows, terms, kept_blocks, kin[rows], left_out, missing)
     return _without_collinear(design, required)
 
 
@@ -182,7 +194,7 @@ def _without_collinear(design: DesignMatrix, required: Sequence[str]) -> DesignM
         left_out[term.name] = f'determined by {others}'
     order = [term.name for term in design.terms]
     terms.sort(key=lambda term: order.index(term.name))
-    return DesignMatrix(design.rows, terms, design.blocks, left_out, design.missing)
+    return replace(design, terms=terms, left_out=left_out)
 
 
 def _scaled(matrix: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from bids_interp.evaluation.exchange import exchange_orders
 from bids_interp.group.statistics.design_matrix import MIN_DF, DesignMatrix, Term
 
 #: Permutations per batch; memory grows with this times the number of subjects.
@@ -26,10 +27,11 @@ class TermEffect:
         Name of the term, and the comparison that its effect describes.
     n, df : int
         Number of subjects, and residual degrees of freedom.
-    p : float
-        Two-sided p-value of the permutation test.
+    p, least_p : float
+        Two-sided p-value of the permutation test, and the smallest one that its exchanges allow.
     spread : float
-        Factor on the standard deviation of the null distribution; see :func:`freedman_lane`.
+        Factor on the standard deviation of the null distribution; see :func:`freedman_lane`. For a
+        term with several columns, the largest factor.
     statistic : float
         t (estimate over standard error), or F for a term with several columns.
     kind : {'t', 'F'}
@@ -48,6 +50,7 @@ class TermEffect:
     n: int
     df: int
     p: float
+    least_p: float
     spread: float
     statistic: float
     kind: str
@@ -79,7 +82,12 @@ def untestable_reason(design: DesignMatrix) -> str:
 
 
 def fit_terms(
-    score: np.ndarray, design: DesignMatrix, *, draws: int, seed: int, spreads: dict[str, float]
+    score: np.ndarray,
+    design: DesignMatrix,
+    *,
+    draws: int,
+    seed: int,
+    learned: np.ndarray | None = None,
 ) -> list[TermEffect]:
     """Return effect and permutation p-value of every term, adjusted for the others.
 
@@ -91,58 +99,115 @@ def fit_terms(
         Design matrix of the same subjects.
     draws, seed : int
         Number of permutations, and random seed.
-    spreads : dict
-        Factor on the null distribution by term; 1 by default.
+    learned : numpy.ndarray, optional
+        (N, L) directions of the labels that the models have learned; see :func:`freedman_lane`.
     """
-    return [
-        _effect(score, design, term, draws, seed, spreads.get(term.name, 1.0))
-        for term in design.terms
-    ]
+    return [_effect(score, design, term, draws, seed, learned) for term in design.terms]
 
 
 def _effect(
-    score: np.ndarray, design: DesignMatrix, term: Term, draws: int, seed: int, spread: float
+    score: np.ndarray,
+    design: DesignMatrix,
+    term: Term,
+    draws: int,
+    seed: int,
+    learned: np.ndarray | None,
 ) -> TermEffect:
     reduced, full = design.matrix(term.name), design.matrix()
     df, width = len(score) - full.shape[1], term.columns.shape[1]
-    f, p = freedman_lane(score, reduced, full, design.blocks, draws=draws, seed=seed, spread=spread)
+    f, p, least = freedman_lane(
+        score,
+        reduced,
+        full,
+        design.blocks,
+        draws=draws,
+        seed=seed,
+        families=design.families,
+        learned=learned,
+    )
+    spread = null_spread(added_basis(reduced, full), learned)
     shared: dict[str, Any] = {
         'variable': term.name,
         'contrast': term.contrast,
         'n': len(score),
         'df': df,
         'p': p,
+        'least_p': least,
         'spread': spread,
     }
     if width > 1:
-        return TermEffect(**shared, statistic=f / spread**2, kind='F')
+        return TermEffect(**shared, statistic=f, kind='F')
     own = residuals(term.columns, reduced)[:, 0]
     left = residuals(score[:, None], reduced)[:, 0]
     estimate = float(own @ left / (own @ own))
     sigma = float(np.sqrt(((left - own * estimate) ** 2).sum() / df))
     # Dependence through the labels of other subjects widens the interval as it does the test.
     se = spread * sigma / float(np.sqrt(own @ own))
-    reach = float(stats.t.ppf(0.975, df)) * se
+    reach_df = df
+    if design.has_families:
+        se = spread * _family_error(own, left - own * estimate, design.families, df)
+        reach_df = min(df, len(np.unique(design.families)) - full.shape[1])
+    # With fewer families than coefficients the error is not known.
+    reach = float(stats.t.ppf(0.975, reach_df)) * se if reach_df > 0 else None
     has_d = bool(term.levels) and sigma > 0
+    has_interval = reach is not None
+    low, high = (estimate - reach, estimate + reach) if reach is not None else (None, None)
     return TermEffect(
         **shared,
-        statistic=float(np.sign(estimate) * np.sqrt(f)) / spread,
+        statistic=float(np.sign(estimate) * np.sqrt(f)),
         kind='t',
         estimate=estimate,
-        se=se,
-        low=estimate - reach,
-        high=estimate + reach,
+        se=se if has_interval else None,
+        low=low,
+        high=high,
         cohen_d=estimate / sigma if has_d else None,
-        d_low=(estimate - reach) / sigma if has_d else None,
-        d_high=(estimate + reach) / sigma if has_d else None,
+        d_low=low / sigma if has_d and low is not None else None,
+        d_high=high / sigma if has_d and high is not None else None,
         partial_r=float(own @ left / np.sqrt((own @ own) * (left @ left))) if left.any() else 0.0,
     )
+
+
+def _family_error(own: np.ndarray, rest: np.ndarray, families: np.ndarray, df: int) -> float:
+    """Return the standard error of an effect with families as clusters (Liang and Zeger 1986)."""
+    index = np.unique(families, return_inverse=True)[1]
+    sums = np.bincount(index, weights=own * rest)
+    n, count = len(own), len(sums)
+    correction = (n - 1) / df * count / max(count - 1, 1)
+    return float(np.sqrt(correction * (sums @ sums)) / (own @ own))
 
 
 def residuals(values: np.ndarray, design: np.ndarray) -> np.ndarray:
     """Return the residuals of values (N, d) after fitting a design (N, P)."""
     basis, _ = np.linalg.qr(design)
     return values - basis @ (basis.T @ values)
+
+
+def added_basis(reduced: np.ndarray, full: np.ndarray) -> np.ndarray:
+    """Return an orthonormal basis (N, d) of what a full design adds to a reduced one."""
+    width = full.shape[1] - reduced.shape[1]
+    return np.asarray(np.linalg.svd(residuals(full, reduced), full_matrices=False)[0][:, :width])
+
+
+def null_spread(added: np.ndarray, learned: np.ndarray | None) -> float:
+    """Return the largest factor on the null deviation of a term: 1 to the square root of two.
+
+    Parameters
+    ----------
+    added : numpy.ndarray
+        (N, d) orthonormal basis of the term, adjusted for the others.
+    learned : numpy.ndarray, optional
+        (N, L) orthonormal directions of the labels that the models have learned.
+
+    Examples
+    --------
+    >>> label = np.array([[1.0], [-1.0], [1.0], [-1.0]]) / 2
+    >>> other = np.array([[1.0], [1.0], [-1.0], [-1.0]]) / 2
+    >>> [round(null_spread(x, label) ** 2, 2) for x in (label, 0.6 * label + 0.8 * other, other)]
+    [2.0, 1.36, 1.0]
+    """
+    if learned is None or learned.shape[1] == 0:
+        return 1.0
+    return float(np.sqrt(1 + np.linalg.norm(added.T @ learned, 2) ** 2))
 
 
 def freedman_lane(
@@ -153,18 +218,27 @@ def freedman_lane(
     *,
     draws: int,
     seed: int,
-    spread: float = 1.0,
-) -> tuple[float, float]:
+    families: np.ndarray | None = None,
+    learned: np.ndarray | None = None,
+) -> tuple[float, float, float]:
     r"""Return F of the columns added by the full design, and its Freedman-Lane p-value.
 
     The residuals of the reduced model are permuted within blocks, added to its fit, and the full
     model is fitted again.
 
     Scores of cross-fitted subjects depend on the label that the models were trained for: the model
-    of each fold has learned from the labels of the other folds. Permuting labels with fixed models
-    underestimates the variance of the effect of that label by a factor of two, as derived in
-    :func:`bids_interp.evaluation.exchange.permutation_test`. For that term the null distribution
-    is widened by a `spread` of :math:`\sqrt 2`: its F values are multiplied by the square of it.
+    of each fold has learned from the labels of the other folds. To first order the score of subject
+    *i* is :math:`s_i = \sum_j y_j k_{ij}` over the subjects *j* of other folds, with the centred label
+    *y* and the similarity *k* of two brains, :math:`k_{ij} = k_{ji}`. The effect of a covariate *x*,
+    adjusted for the others, is proportional to :math:`\sum_{ij} x_i y_j k_{ij}`. Each pair occurs
+    twice, so that its variance is proportional to
+    :math:`\sum_{i<j} (x_i y_j + x_j y_i)^2 = |x|^2 |y|^2 (1 + r^2)` with the correlation *r* of *x* and
+    *y*. Permutations with fixed models only show :math:`|x|^2 |y|^2`. For the label itself
+    (:math:`r^2 = 1`) this is the factor of two of
+    :func:`bids_interp.evaluation.exchange.permutation_test`, for a covariate that has nothing to do
+    with the label it is 1. The observed effects are divided by the root of that factor. For a term
+    with several columns only the part along the label is: their covariance under the null is
+    :math:`1 + g g^T` with :math:`g = U^T y / |y|` in an orthonormal basis *U* of the term.
 
     Parameters
     ----------
@@ -176,13 +250,17 @@ def freedman_lane(
         (N,) exchangeability block of each subject.
     draws, seed : int
         Number of permutations, and random seed.
-    spread : float
-        Factor on the standard deviation of the null distribution.
+    families : numpy.ndarray, optional
+        (N,) families, which are exchanged as wholes [default: one per subject].
+    learned : numpy.ndarray, optional
+        (N, L) orthonormal directions of the labels that the models have learned, 0 for subjects
+        that were not used in the training [default: none].
 
     Returns
     -------
-    float, float
-        Observed F, and the share of F values that reach it, including the observed one.
+    float, float, float
+        Observed F, the share of F values that reach it, including the observed one, and the
+        smallest share that these exchanges allow.
 
     References
     ----------
@@ -190,26 +268,27 @@ def freedman_lane(
     Stat 1983;1:292-298. Winkler AM, Ridgway GR, Webster MA, Smith SM, Nichols TE. Permutation
     inference for the general linear model. NeuroImage 2014;92:381-397.
     """
-    bases = np.linalg.qr(reduced)[0], np.linalg.qr(full)[0]
-    df, width = len(score) - full.shape[1], full.shape[1] - reduced.shape[1]
+    basis, added = np.linalg.qr(reduced)[0], added_basis(reduced, full)
+    df, width = len(score) - full.shape[1], added.shape[1]
+    along = added.T @ (np.zeros((len(score), 0)) if learned is None else learned)
+    plain, narrowed = np.eye(width), np.linalg.inv(np.eye(width) + along @ along.T)
 
-    def f_of(values: np.ndarray) -> np.ndarray:
-        total = (values**2).sum(axis=0)
-        left = [total - ((basis.T @ values) ** 2).sum(axis=0) for basis in bases]
+    def f_of(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        total, effect = (values**2).sum(axis=0), added.T @ values
+        rest = total - ((basis.T @ values) ** 2).sum(axis=0) - (effect**2).sum(axis=0)
         # A perfect fit leaves only rounding errors.
-        rest = np.maximum(left[1], 1e-12 * np.maximum(total, 1e-300))
-        return np.asarray((left[0] - left[1]) / width / (rest / df))
+        rest = np.maximum(rest, 1e-12 * np.maximum(total, 1e-300))
+        return np.asarray((effect * (weights @ effect)).sum(axis=0) / width / (rest / df))
 
-    left = residuals(score[:, None], reduced)[:, 0]
-    observed = float(f_of(left[:, None])[0])
+    left = residuals(score[:, None], reduced)
+    observed, unmoved = (float(f_of(left, weights)[0]) for weights in (narrowed, plain))
+    kin = np.arange(len(score)) if families is None else families
     rng = np.random.default_rng(seed)
-    beyond, done = 0, 0
+    beyond, equal, done = 0, 0, 0
     while done < draws:
         count = min(BATCH, draws - done)
-        drawn = np.repeat(left[:, None], count, axis=1)
-        for block in np.unique(blocks):
-            inside = np.flatnonzero(blocks == block)
-            drawn[inside] = rng.permuted(drawn[inside], axis=0)
-        beyond += int((f_of(drawn) * spread**2 >= observed * (1 - 1e-9)).sum())
+        drawn = f_of(left[exchange_orders(kin, blocks, rng, count), 0].T, plain)
+        beyond += int((drawn >= observed * (1 - 1e-9)).sum())
+        equal += int((np.abs(drawn - unmoved) <= 1e-9 * unmoved).sum())
         done += count
-    return observed, (1 + beyond) / (1 + draws)
+    return observed, (1 + beyond) / (1 + draws), (1 + equal) / (1 + draws)

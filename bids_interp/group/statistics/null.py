@@ -7,8 +7,12 @@ Folds of a true pattern agree, folds of permuted labels do not. The statistic of
 
 with mean and standard deviation over the *K* folds and :math:`s_0` the median of
 :math:`s / \sqrt K` over the brain, which keeps voxels with a small *s* from dominating. The
-largest T of each null model forms the null distribution, which controls the family-wise error over
-voxels.
+largest T of each null model forms the null distribution. This controls the family-wise error over
+voxels *weakly*: the probability that any voxel is significant is at most 5 % if the labels have
+nothing to do with any voxel (complete null). If they have to do with some voxels, the T of the others
+are not those of the null models, because a classifier weighs all voxels together and :math:`s_0`
+depends on all of them (no subset pivotality; Westfall and Young 1993). A significant voxel thus shows
+that the folds agree on a pattern beyond chance, not that this voxel belongs to it.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from bids_interp.models.bundle.reader import ModelBundle, load_bundle
 
 #: Minimum number of null models to reach p = 0.05.
 MIN_NULLS = 19
+#: Control of the family-wise error over voxels.
+CONTROL = 'weak (valid under the complete null only)'
 
 
 def fold_maps(bundle: ModelBundle, dose: float = 1.0) -> np.ndarray:
@@ -75,7 +81,7 @@ def compare_with_null_models(
     -------
     dict, numpy.ndarray, ModelBundle
         ``p`` of the largest T and number of models; map (X, Y, Z) of p-values corrected over
-        voxels, 1 outside the mask; and the model.
+        voxels under the complete null, 1 outside the mask; and the model.
 
     Raises
     ------
@@ -109,5 +115,6 @@ def compare_with_null_models(
         'n_null_models': len(largest),
         'voxels_below_005': int((p < 0.05).sum()),
         'enough': len(largest) >= MIN_NULLS,
+        'ErrorControl': CONTROL,
     }
     return facts, volume, bundle

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.write.sidecars import Column
-from bids_interp.evaluation.exchange import SPREAD
 from bids_interp.group.analysis import GroupAnalysis
 from bids_interp.group.covariates import covariate_column
 from bids_interp.group.scans import IMAGE_COLUMNS, GroupScan
 from bids_interp.group.statistics.design_matrix import DesignMatrix, make_design_matrix
 from bids_interp.group.statistics.expression import expression_scores, standardise
-from bids_interp.group.statistics.glm import fit_terms, untestable_reason
+from bids_interp.group.statistics.glm import fit_terms, residuals, untestable_reason
+from bids_interp.group.statistics.learned_labels import learned_directions
 
+#: Reason for scores that are the same for all subjects of a fold.
+NO_SPREAD = 'the values do not vary between the subjects that the same folds explain'
 #: Name of the covariate that approximates intracranial volume.
 VOLUME = 'brain_volume_ml'
 
@@ -171,6 +173,7 @@ def _model(
     }
     rows, single = _without_singles(rows, columns.group, keys)
     variables = {name: [row[key] for row in rows] for name, key in keys.items()}
+    subjects = [str(row['participant_id']).removeprefix('sub-') for row in rows]
     required = columns.chosen if columns.asked else ()
     if analysis.choices.group_asked:
         required = (columns.group, *required)
@@ -181,32 +184,50 @@ def _model(
     design = make_design_matrix(
         variables,
         [row['folds'] for row in rows],
+        families=[columns.of_family(subject) for subject in subjects],
         required=required,
         first=first,
         levels=columns.levels,
     )
+    values = np.array([rows[index][score] for index in design.rows], float)
     found |= {
         'n': len(design.rows),
         'blocks': {str(b): int((design.blocks == b).sum()) for b in np.unique(design.blocks)},
+        'families': family_facts(columns.family, design.families),
         'left_out': {**design.left_out, **single},
         'missing': design.missing,
         # A pattern learned from the labels of the tested subjects separates them even without any
         # true difference.
-        'not_tested': 'the models were trained with included subjects (--include-training)'
+        'not_tested': 'the models were trained with included subjects or with their relatives '
+        '(--include-training)'
         if analysis.trained_with
-        else untestable_reason(design),
+        else untestable_reason(design) or _without_variation(values, design),
     }
     if not found['not_tested']:
-        values = np.array([rows[index][score] for index in design.rows], float)
         effects = fit_terms(
             values,
             design,
             draws=analysis.choices.permutations,
             seed=analysis.seed,
-            spreads=_spreads(analysis, design),
+            learned=learned_directions(analysis, [subjects[index] for index in design.rows]),
         )
         found['effects'] = [effect.to_dict() for effect in effects]
     return found
+
+
+def family_facts(column: str, families: np.ndarray) -> dict[str, Any]:
+    """Return column, number and largest size of the families; empty without a family column."""
+    if not column:
+        return {}
+    sizes = np.unique(families, return_counts=True)[1]
+    return {'column': column, 'number': len(sizes), 'largest': int(sizes.max(initial=0))}
+
+
+def _without_variation(values: np.ndarray, design: DesignMatrix) -> str:
+    """Return the reason why scores cannot be tested that do not vary within folds."""
+    rest = residuals(values[:, None], design.intercepts)
+    length = float(np.linalg.norm(values))
+    return NO_SPREAD if np.linalg.norm(rest) <= 1e-9 * max(length, 1e-9) else ''
 
 
 def _without_singles(
@@ -231,31 +252,27 @@ def _without_singles(
     return rows, excluded
 
 
-def _spreads(analysis: GroupAnalysis, design: DesignMatrix) -> dict[str, float]:
-    """Return the factors on the null of the target, for models with training subjects.
-
-    The group gets the same factor, because it may correspond to the label.
-    """
-    if not any(scan.in_training for scan in analysis.included):
-        return {}
-    names = {analysis.columns.group, analysis.target.label}
-    return {term.name: float(SPREAD) for term in design.terms if term.name in names}
-
-
 EFFECT_COLUMNS: dict[str, Column] = {
     'variable': {'Description': 'Variable of the model.'},
     'contrast': {'Description': 'Comparison that the effect describes.'},
     'n': {'Description': 'Number of complete subjects.'},
     'df': {'Description': 'Residual degrees of freedom.'},
     'estimate': {'Description': 'Effect on the score, adjusted for the other variables.'},
-    'se': {'Description': 'Standard error of the effect.'},
+    'se': {
+        'Description': 'Standard error of the effect; with several subjects in a family, families '
+        'are clusters.'
+    },
     'low': {'Description': 'Lower limit of the 95 % interval of the effect.'},
     'high': {'Description': 'Upper limit of the 95 % interval of the effect.'},
     'statistic': {'Description': 't, or F for a variable with more than two levels.'},
     'kind': {'Description': 'Kind of the statistic: t or F.'},
     'p': {
-        'Description': 'Two-sided p-value by permuting residuals within folds (Freedman and Lane), '
-        'not corrected for the number of variables.'
+        'Description': 'Two-sided p-value by permuting residuals within folds, families as wholes '
+        '(Freedman and Lane), not corrected for the number of variables.'
+    },
+    'least_p': {
+        'Description': 'Smallest p-value that these permutations allow. Above 0.05 there are too '
+        'few families of equal size for a test.'
     },
     'cohen_d': {
         'Description': "Cohen's d: adjusted difference over the residual standard deviation."
@@ -265,8 +282,10 @@ EFFECT_COLUMNS: dict[str, Column] = {
     'partial_r': {'Description': 'Partial correlation of score and variable.'},
     'spread': {
         'Description': 'Factor on the standard deviation of the null distribution and on the '
-        'standard error: the square root of two for the label of the models if training subjects '
-        'are included, otherwise 1.'
+        'standard error: the root of 1 + r^2, where r is the correlation of the variable, adjusted '
+        'for the others, with the label that the models of training subjects have learned. The '
+        'largest factor for a variable with more than two levels; the square root of two if the '
+        'tables lack the label; 1 without training subjects.'
     },
 }
 CHANGE_COLUMNS: dict[str, Column] = {

@@ -8,11 +8,19 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.read.participants import as_numbers
-from bids_interp.errors import ImageError
+from bids_interp.errors import ImageError, UsageError
+from bids_interp.evaluation.exchange import exchange_orders
+from bids_interp.evaluation.personal_share import (
+    COMMON_SHARE,
+    ROUNDING_SHARE,
+    personal_share,
+    typical_share,
+)
 from bids_interp.group.analysis import GroupAnalysis
-from bids_interp.group.maps.map_reader import MaskedGrid, read_map
+from bids_interp.group.maps.map_reader import MaskedGrid, find_masked_grid, read_map
 from bids_interp.group.statistics.design_matrix import MIN_DF, make_design_matrix
-from bids_interp.group.statistics.glm import residuals
+from bids_interp.group.statistics.glm import added_basis, null_spread, residuals
+from bids_interp.group.statistics.learned_labels import learned_directions
 from bids_interp.spatial.grid import Grid
 
 #: Approximate voxel size in mm of the averaged maps, which are smooth; limits memory.
@@ -20,7 +28,12 @@ SPACING = 3.0
 #: Permutations per matrix product; memory grows with this times columns times voxels.
 BATCH = 20
 #: Reason for maps that are equal for all subjects of a block.
-NO_DIFFERENCE = 'the maps of subjects explained by the same folds do not differ (one template)'
+NO_DIFFERENCE = (
+    'the maps of subjects explained by the same folds do not differ by more than rounding: they are '
+    'the common pattern of the model'
+)
+#: Number of images that are read before the run to see whether their maps differ.
+CHECKED = 40
 
 
 def coarsen(masked: MaskedGrid) -> tuple[MaskedGrid, int]:
@@ -32,10 +45,38 @@ def coarsen(masked: MaskedGrid) -> tuple[MaskedGrid, int]:
     return MaskedGrid(Grid(shape, affine, masked.grid.space), inside), step
 
 
+def check_maps_differ(analysis: GroupAnalysis, name: str) -> None:
+    """Refuse a voxel-wise model of maps that do not differ between people.
+
+    Parameters
+    ----------
+    analysis : GroupAnalysis
+        Requested analysis; the maps of its first :data:`CHECKED` images are read.
+    name : str
+        Direction and dose of the maps.
+
+    Raises
+    ------
+    UsageError
+        If the maps differ by less than :data:`ROUNDING_SHARE`.
+    """
+    masked = find_masked_grid(analysis.included)
+    values, kept, _ = coarse_maps(analysis, name, masked, CHECKED)
+    blocks = {scan.prefix: scan.block for scan in analysis.included}
+    share = typical_share(personal_share(values, np.array([blocks[prefix] for prefix in kept])))
+    if share is not None and share < ROUNDING_SHARE:
+        columns = ' '.join(analysis.choices.voxelwise)
+        raise UsageError(
+            f'--voxelwise {columns}: {NO_DIFFERENCE} (personal share {share:.2g}).',
+            'Test the variable on the expression score instead (--covariates COLUMN...), or train a '
+            'model whose maps depend on the person.',
+        )
+
+
 def coarse_maps(
-    analysis: GroupAnalysis, name: str, masked: MaskedGrid
+    analysis: GroupAnalysis, name: str, masked: MaskedGrid, count: int | None = None
 ) -> tuple[np.ndarray, list[str], MaskedGrid]:
-    """Read the coarse maps (N, V) of all readable images, with their prefixes, grid and mask.
+    """Read the coarse maps (N, V) of all (or the first) images, with prefixes, grid and mask.
 
     Memory: ``4 * N * V`` bytes, V about 70,000 at 3 mm.
     """
@@ -43,7 +84,7 @@ def coarse_maps(
 
     coarse, step = coarsen(masked)
     rows, kept = [], []
-    for scan in analysis.included:
+    for scan in analysis.included[:count]:
         try:
             volume = masked.filled(read_map(scan, name, masked))
         except ImageError:
@@ -62,7 +103,10 @@ def voxelwise_glm(
 
     Maps of one model are not independent observations, so neither group differences nor the mean
     are tested here. The regression explores how *differences* between maps relate to a number. The
-    group is in the model, so that a correlated number does not introduce a group difference.
+    group is in the model, so that a correlated number does not introduce a group difference. A
+    number that follows the label of training subjects is tested against a wider null distribution,
+    like an effect on the score (:func:`bids_interp.group.statistics.glm.freedman_lane`). The maps
+    are given, so the largest t controls the error over voxels strongly (subset pivotality).
 
     Parameters
     ----------
@@ -83,7 +127,8 @@ def voxelwise_glm(
     """
     values, kept, coarse = coarse_maps(analysis, name, masked)
     facts: dict[str, Any] = {'map': name, 'column': column, 'n': len(kept), 'not_tested': ''}
-    blocks = {scan.prefix: scan.block for scan in analysis.included}
+    scans = {scan.prefix: scan for scan in analysis.included}
+    subjects = [scans[prefix].subject for prefix in kept]
     levels = [name for name in analysis.columns.levels if name != column]
     adjusted = [c for c in (analysis.columns.group, *analysis.columns.chosen) if c and c != column]
     # The number comes last, so it is omitted if the other variables determine it.
@@ -91,9 +136,18 @@ def voxelwise_glm(
         other: [analysis.columns.values[other].get(prefix) for prefix in kept] for other in adjusted
     }
     variables[column] = [analysis.columns.values[column].get(prefix) for prefix in kept]
-    design = make_design_matrix(variables, [blocks[prefix] for prefix in kept], levels=levels)
+    design = make_design_matrix(
+        variables,
+        [scans[prefix].block for prefix in kept],
+        families=[analysis.columns.of_family(subject) for subject in subjects],
+        levels=levels,
+    )
+    share = typical_share(personal_share(values[design.rows], design.blocks))
     facts |= {
         'n': len(design.rows),
+        'personal_share': share,
+        'common': share is not None and share < COMMON_SHARE,
+        'ErrorControl': 'strong (largest t over voxels)',
         'beside': [term.name for term in design.terms if term.name != column],
         'left_out': design.left_out,
         'missing': design.missing,
@@ -107,31 +161,30 @@ def voxelwise_glm(
         reason = f'{len(design.rows)} complete subjects are too few'
         return {**facts, 'not_tested': reason}, {}, coarse
     target = values[design.rows]
-    if not _differ(target, design.blocks):
-        reason = NO_DIFFERENCE
-        return {**facts, 'not_tested': reason}, {}, coarse
+    if share is None or share < ROUNDING_SHARE:
+        return {**facts, 'not_tested': NO_DIFFERENCE}, {}, coarse
     confounds, draws = design.matrix(column), analysis.choices.permutations
-    t, p = max_t(
-        target, term.columns[:, 0], confounds, design.blocks, draws=draws, seed=analysis.seed
-    )
+    learned = learned_directions(analysis, [subjects[row] for row in design.rows])
+    facts['spread'] = null_spread(added_basis(confounds, design.matrix()), learned)
+    how: dict[str, Any] = {
+        'draws': draws,
+        'seed': analysis.seed,
+        'families': design.families,
+        'spread': facts['spread'],
+    }
+    t, p = max_t(target, term.columns[:, 0], confounds, design.blocks, **how)
     maps = {'t': t, 'p': p}
     if analysis.choices.tfce:
-        from nilearn.mass_univariate import permuted_ols
-
-        found = permuted_ols(
-            term.columns,
+        enhanced, corrected = max_tfce(
             target,
-            confounding_vars=confounds,
-            model_intercept=False,
-            n_perm=draws,
-            two_sided_test=True,
-            random_state=analysis.seed,
-            n_jobs=analysis.choices.nprocs,
-            masker=_masker(coarse),
-            tfce=True,
-            output_type='dict',
+            term.columns[:, 0],
+            confounds,
+            design.blocks,
+            coarse,
+            nprocs=analysis.choices.nprocs,
+            **how,
         )
-        maps |= {'tfce': found['tfce'][0], 'tfcep': 10.0 ** -found['logp_max_tfce'][0]}
+        maps |= {'tfce': enhanced, 'tfcep': corrected}
     facts['least_p'] = float(maps['p'].min())
     facts['voxels_below_005'] = int((maps['p'] < 0.05).sum())
     return facts, maps, coarse
@@ -145,10 +198,12 @@ def max_t(
     *,
     draws: int,
     seed: int,
+    families: np.ndarray | None = None,
+    spread: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return t of one variable in every voxel, and p corrected by the largest |t| over voxels.
 
-    The t values equal those of nilearn's ``permuted_ols``. Residuals of the model without the
+    Without spread, the t values equal those of nilearn's ``permuted_ols``. Residuals of the model without the
     variable are permuted within blocks (Freedman and Lane). Many permutations are computed in one
     matrix product, which takes a tenth of the time.
 
@@ -164,6 +219,10 @@ def max_t(
         (N,) exchangeability block of each subject.
     draws, seed : int
         Number of permutations, and random seed.
+    families : numpy.ndarray, optional
+        (N,) families, which are exchanged as wholes [default: one per subject].
+    spread : float
+        Factor on the standard deviation of the null distribution, which divides the observed t.
 
     Returns
     -------
@@ -189,26 +248,93 @@ def max_t(
             along * np.sqrt(df / np.maximum(rest - along**2, 1e-6 * np.maximum(power, 1e-12)))
         )
 
-    start = np.arange(len(tested))
-    observed = t_of(start[None])[0]
+    observed = t_of(np.arange(len(tested))[None])[0] / spread
+    kin = np.arange(len(tested)) if families is None else families
     rng = np.random.default_rng(seed)
     largest = [float(np.abs(observed).max())]
     for done in range(0, draws, BATCH):
-        orders = np.repeat(start[None], min(BATCH, draws - done), axis=0)
-        for block in np.unique(blocks):
-            inside = np.flatnonzero(blocks == block)
-            orders[:, inside] = rng.permuted(orders[:, inside], axis=1)
+        orders = exchange_orders(kin, blocks, rng, min(BATCH, draws - done))
         largest += np.abs(t_of(orders)).max(axis=1).tolist()
-    # The observed order counts as a permutation, so p is never 0.
+    return observed, _corrected(observed, largest)
+
+
+def max_tfce(
+    values: np.ndarray,
+    tested: np.ndarray,
+    confounds: np.ndarray,
+    blocks: np.ndarray,
+    masked: MaskedGrid,
+    *,
+    draws: int,
+    seed: int,
+    families: np.ndarray | None = None,
+    spread: float = 1.0,
+    nprocs: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return nilearn's threshold-free cluster enhancement of t, and p corrected by its largest value.
+
+    nilearn permutes all subjects freely, so only the enhancement is nilearn's; the residuals are
+    permuted as in :func:`max_t`, whose parameters these are.
+
+    Parameters
+    ----------
+    values, tested, confounds, blocks, draws, seed, families, spread
+        See :func:`max_t`.
+    masked : MaskedGrid
+        Grid and mask of the maps.
+    nprocs : int
+        Number of processes.
+
+    Returns
+    -------
+    numpy.ndarray, numpy.ndarray
+        (V,) enhanced t; (V,) two-sided p, corrected over voxels.
+    """
+    from joblib import Parallel, delayed
+
+    left, masker = residuals(values.astype(np.float64), confounds), _masker(masked)
+    start = np.arange(len(tested))
+    kin = start if families is None else families
+    orders = exchange_orders(kin, blocks, np.random.default_rng(seed), draws)
+    # Enhanced values grow with the square of t.
+    observed = _enhanced(left, start, tested, confounds, masker) / spread**2
+    largest = Parallel(n_jobs=nprocs)(
+        delayed(_largest_enhanced)(left, order, tested, confounds, masker) for order in orders
+    )
+    return observed, _corrected(observed, [float(np.abs(observed).max()), *largest])
+
+
+def _enhanced(
+    left: np.ndarray, order: np.ndarray, tested: np.ndarray, confounds: np.ndarray, masker: Any
+) -> np.ndarray:
+    from nilearn.mass_univariate import permuted_ols
+
+    found = permuted_ols(
+        tested[:, None],
+        left[order],
+        confounding_vars=confounds,
+        model_intercept=False,
+        n_perm=0,
+        two_sided_test=True,
+        masker=masker,
+        tfce=True,
+        output_type='dict',
+    )
+    return np.asarray(found['tfce'][0])
+
+
+def _largest_enhanced(*arguments: Any) -> float:
+    return float(np.abs(_enhanced(*arguments)).max())
+
+
+def _corrected(observed: np.ndarray, largest: Sequence[float]) -> np.ndarray:
+    """Return the share of the largest values that reach each observed one.
+
+    The observed order counts as a permutation, so p is never 0.
+    """
     ranked = np.sort(largest)
     reached = len(ranked) - np.searchsorted(ranked, np.abs(observed) * (1 - 1e-6))
-    return observed, reached / len(ranked)
-
-
-def _differ(values: np.ndarray, blocks: np.ndarray) -> bool:
-    """Return whether the maps of any block differ by more than rounding."""
-    spread = max(float(np.ptp(values[blocks == b], axis=0).max()) for b in np.unique(blocks))
-    return spread > 1e-4
+    return np.asarray(reached / len(ranked))
 
 
 def _masker(masked: MaskedGrid) -> Any:
