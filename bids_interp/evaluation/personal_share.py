@@ -13,8 +13,8 @@ ROUNDING_SHARE = 0.01
 def personal_share(maps: np.ndarray, blocks: np.ndarray | None = None) -> np.ndarray:
     r"""Return the personal share of the map of each person.
 
-    The share is :math:`\|v_i - \bar v\| / \|v_i\|` with the mean :math:`\bar v` over people. It is 0
-    if the map is the same for everybody, and about 1 if maps of different people have nothing in
+    The share is :math:`\|v_i - \bar v\| / \|v_i\|` with the mean :math:`\bar v` over people. It is
+    0 if the map is the same for everybody, and about 1 if maps of different people have nothing in
     common.
 
     Parameters

@@ -230,8 +230,8 @@ def write_pattern(analysis: GroupAnalysis) -> dict[str, Any]:
     description = (
         'p-value of the agreement of the folds on the injected pattern, compared with the largest '
         'agreement in models trained with permuted labels. The control of the error over voxels is '
-        'weak: the map tests whether the labels have anything to do with the pattern as a whole, and '
-        'does not show where.'
+        'weak: the map tests whether the labels have anything to do with the pattern as a whole, '
+        'and does not show where.'
     )
     write_json(sidecar_name(path), {'Description': description, **facts, **analysis.common()})
     write_nifti(path, volume, bundle.grid.affine, template=True)

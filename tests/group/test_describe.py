@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bids_interp.errors import ImageError, TemplateError, UsageError
 from bids_interp.evaluation.scores import ncc
@@ -18,9 +19,18 @@ from bids_interp.group.maps.named_regions import (
     load_grid_regions,
     save_grid_regions,
 )
-from bids_interp.group.maps.region_tables import group_rows, wide_columns, wide_rows
+from bids_interp.group.maps.region_tables import (
+    _deviation,
+    _interval,
+    group_rows,
+    wide_columns,
+    wide_rows,
+)
 from bids_interp.group.maps.stream import RunningStatistics, merge_statistics
 from helpers import cohorts
+
+#: Quantities of the tables of regions.
+KINDS = ('logj', 'pct', 'mm3')
 
 
 def test_welford_is_mean_and_sd() -> None:
@@ -244,8 +254,6 @@ def test_tables_of_regions(cohort, chosen) -> None:
 
 
 def test_intervals_hold_what_they_say_in_small_groups() -> None:
-    from bids_interp.group.maps.region_tables import _interval
-
     rng = np.random.default_rng(0)
     for n in (3, 5, 12):
         found = [
@@ -254,7 +262,7 @@ def test_intervals_hold_what_they_say_in_small_groups() -> None:
         ]
         inside = np.mean([(low <= 0) & (high >= 0) for _, low, high in found])
         assert inside == pytest.approx(0.95, abs=0.02)
-    _, low, _ = _interval(rng.normal(0, 1, (2, 4)))
+    _, low, _ = _interval(rng.normal(0, 1, (2, 4)), np.zeros(2), np.arange(2), varies=True)
     assert np.isnan(low).all()
 
 
@@ -298,3 +306,59 @@ def test_no_regions_outside_of_mni_space() -> None:
 def test_names_of_groups_in_files_are_unique() -> None:
     groups = ['mild AD', 'mildAD', '??']
     assert len({file_label(group, groups) for group in groups}) == 3
+
+
+def test_no_interval_of_what_does_not_vary_between_people(make_cohort, chosen) -> None:
+    """Maps of two folds, the same for everybody in a fold: nothing of a person to be seen."""
+    cohort = make_cohort(['a', 'b'] * 4, folds=[(0,), (0,), (1,), (1,)] * 2)
+    for personal in (0.0, 0.3):
+        scans = chosen(cohort.out)
+        rng = np.random.default_rng(0)
+        for scan in scans:
+            scale = 1 + int(scan.block) + personal * rng.standard_normal()
+            values = (scale * cohorts.truth()).astype('f4')
+            cohorts.save(scan.maps['inject100'], values, cohorts.grid().affine)
+        masked = find_masked_grid(scans)
+        regions = embedded_regions(masked)
+        groups = {scan.prefix: cohort.labels[i] for i, scan in enumerate(scans)}
+        summary = summarise_maps(scans, 'inject100', masked, regions, groups)
+        by_name = {scan.prefix: scan for scan in scans}
+        rows = group_rows(summary, by_name, masked, regions, groups, 0)
+        spreads = [
+            row[name]
+            for row in rows
+            for name in ('logj_sd', *(f'{k}_{end}' for k in KINDS for end in ('low', 'high')))
+        ]
+        assert {row['group'] for row in rows} == {'all', 'a', 'b'}
+        assert np.isnan(spreads).all() == (personal == 0)
+        assert np.isfinite([row['fold_low'] for row in rows]).all()
+        share = next(row['personal_share'] for row in rows if row['group'] == 'all')
+        assert share == pytest.approx(np.median(summary.shares))
+        assert (share < 1e-6) == (personal == 0)
+
+
+def test_intervals_do_not_contain_the_differences_between_folds() -> None:
+    """Models are fixed: people of two folds with different means have the interval of one fold."""
+    rng = np.random.default_rng(0)
+    values, blocks = rng.standard_normal((40, 3)), np.arange(40) % 2
+    alone = np.arange(40)
+    mean, low, _ = _interval(values, blocks, alone, varies=True)
+    shifted = values + 5.0 * blocks[:, None]
+    moved, lower, _ = _interval(shifted, blocks, alone, varies=True)
+    np.testing.assert_allclose(moved - lower, mean - low)
+    np.testing.assert_allclose(
+        _deviation(shifted, blocks, varies=True), _deviation(values, blocks, varies=True)
+    )
+    one = _interval(values, np.zeros(40), alone, varies=True)
+    half = stats.t.ppf(0.975, 39) * values.std(axis=0, ddof=1) / np.sqrt(40)
+    np.testing.assert_allclose(one[2] - one[0], half)
+    # Pairs of twins: half as many independent people.
+    twins = np.repeat(values[:20], 2, axis=0)
+    pairs = _interval(twins, np.zeros(40), np.repeat(np.arange(20), 2), varies=True)
+    halved = _interval(values[:20], np.zeros(20), np.arange(20), varies=True)
+    np.testing.assert_allclose(pairs[2] - pairs[0], halved[2] - halved[0])
+    constant = np.column_stack([values[:, 0], np.full(40, 3.0)])
+    assert np.isnan(_interval(constant, np.zeros(40), alone, varies=True)[1]).tolist() == [
+        False,
+        True,
+    ]

@@ -8,11 +8,13 @@ import pytest
 from bids_interp.group.analysis import GroupAnalysis
 from bids_interp.group.maps.responses import logit_rows, response_rows
 from bids_interp.group.statistics.score_effects import (
+    NO_SPREAD,
     change_rows,
     model_change,
     model_scores,
     score_rows,
 )
+from helpers import cohorts
 
 
 def test_the_planted_difference_is_found(patients, analysis_of) -> None:
@@ -26,7 +28,7 @@ def test_the_planted_difference_is_found(patients, analysis_of) -> None:
     assert effect['estimate'] > 1
     assert effect['p'] < 0.05
     # The other covariates explain little of the label, and what they share with it is taken out.
-    assert 1.9**0.5 < effect['spread'] < 2**0.5
+    assert 1.8**0.5 < effect['spread'] < 2**0.5
     others = [e['spread'] for e in model['effects'] if e['variable'] != 'group']
     assert others == pytest.approx([1, 1])
     assert list(model['left_out']) == ['brain_volume_ml']
@@ -40,6 +42,43 @@ def test_new_subjects_need_no_widening(make_cohort, analysis_of) -> None:
     analysis = analysis_of(make_cohort(['patient', 'control'] * 8, expression={'patient': 0.6}))
     model = model_scores(analysis, score_rows(analysis)[0])
     assert [effect['spread'] for effect in model['effects']] == [1.0] * 3
+
+
+def test_the_label_of_training_subjects_that_the_tables_lack(patients, analysis_of) -> None:
+    """Any covariate may follow it."""
+    lines = (patients.bids / 'participants.tsv').read_text().splitlines()
+    lines = ['\t'.join(np.delete(line.split('\t'), 1)) for line in lines]
+    cohorts.write_table(patients, '\n'.join(lines) + '\n')
+    analysis = analysis_of(patients)
+    model = model_scores(analysis, score_rows(analysis)[0])
+    assert {e['variable'] for e in model['effects']} == {'age', 'sex'}
+    assert [e['spread'] for e in model['effects']] == pytest.approx([2**0.5] * 2)
+
+
+def test_a_covariate_that_follows_the_label_is_widened(patients, analysis_of) -> None:
+    """Whether or not the label is beside it."""
+    rng = np.random.default_rng(1)
+    lines = ['participant_id\tgroup\tother\tduration']
+    for n, group in enumerate(patients.labels, 1):
+        years = (4.0 if group == 'patient' else 0.0) + rng.normal()
+        lines.append(f'sub-{n:02d}\t{group}\t{"ab"[n % 4 < 2]}\t{years}')
+    cohorts.write_table(patients, '\n'.join(lines) + '\n')
+    found = {}
+    for column in ('group', 'other'):
+        analysis = analysis_of(patients, group_by=column, covariates=('duration',))
+        effects = model_scores(analysis, score_rows(analysis)[0])['effects']
+        found[column] = {e['variable']: e['spread'] for e in effects}
+    assert found['other']['duration'] > 1.3
+    assert found['other']['other'] == pytest.approx(1, abs=0.05)
+    assert found['group']['duration'] == pytest.approx(1)
+    assert 1 < found['group']['group'] < 1.2
+
+
+def test_scores_that_do_not_vary_are_not_tested(make_cohort, analysis_of) -> None:
+    analysis = analysis_of(make_cohort(['patient', 'control'] * 6))
+    rows, _ = score_rows(analysis)
+    model = model_scores(analysis, [{**row, 'score': 0.0} for row in rows])
+    assert (model['effects'], model['not_tested']) == ([], NO_SPREAD)
 
 
 def test_the_plan_survives_json(patients, analysis_of, tmp_path) -> None:

@@ -40,6 +40,7 @@ def test_a_pattern_that_the_folds_share_is_beyond_chance(monkeypatch) -> None:
     chance, _, _ = null.compare_with_null_models(Path('null0'), names[1:])
     assert chance['p'] > 0.05
     assert not chance['enough']
+    assert chance['ErrorControl'].startswith('weak')
     with pytest.raises(ModelError, match='--null-models true '):
         null.compare_with_null_models(Path('true'), ['true'])
 

@@ -8,8 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_interp.group.maps.map_reader import find_masked_grid
-from bids_interp.group.statistics.voxelwise import NO_DIFFERENCE, coarsen, max_t, voxelwise_glm
+from bids_interp.errors import UsageError
+from bids_interp.group.maps.map_reader import MaskedGrid, find_masked_grid
+from bids_interp.group.statistics.voxelwise import (
+    NO_DIFFERENCE,
+    check_maps_differ,
+    coarsen,
+    max_t,
+    max_tfce,
+    voxelwise_glm,
+)
 from helpers import cohorts
 
 
@@ -51,6 +59,9 @@ def test_voxelwise_model_on_a_number(patients, analysis_of) -> None:
     masked = find_masked_grid(analysis.included)
     facts, maps, coarse = voxelwise_glm(analysis, 'inject100', 'duration', masked)
     assert facts['not_tested'] == ''
+    assert facts['ErrorControl'].startswith('strong')
+    assert facts['personal_share'] > 0.05
+    assert not facts['common']
     p = np.ones(coarse.grid.shape)
     p[coarse.inside] = maps['p']
     assert p[where].min() < 0.05
@@ -110,6 +121,59 @@ def test_clusters_can_be_enhanced(patients, analysis_of) -> None:
     assert maps['tfcep'][np.abs(maps['tfce']).argmax()] == pytest.approx(maps['tfcep'].min())
 
 
+def test_enhanced_values_grow_with_the_square_of_t() -> None:
+    """Of maps whose t is wider by a factor, in a null that is not."""
+    grid = cohorts.grid()
+    masked = MaskedGrid(grid, np.ones(grid.shape, bool))
+    rng = np.random.default_rng(0)
+    x, ones = np.tile([-1.0, 1.0], 6), np.ones((12, 1))
+    noise = rng.standard_normal((12, int(np.prod(grid.shape))))
+    noise -= noise.mean(axis=0) + np.outer(x, x @ noise) / 12
+    # Residuals of one length, so that t is the effect.
+    noise /= np.linalg.norm(noise, axis=0)
+    effect = 0.1 * rng.standard_normal(noise.shape[1])
+    how = {'draws': 1, 'seed': 0}
+    low, high = (noise + np.outer(x, scale * effect) for scale in (1.0, 1.5))
+    plain, _ = max_tfce(low, x, ones, np.zeros(12), masked, **how)
+    wide, _ = max_tfce(high, x, ones, np.zeros(12), masked, spread=1.5, **how)
+    np.testing.assert_allclose(wide, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_voxels_are_widened_like_scores(patients, analysis_of) -> None:
+    """A number that follows the label of training subjects, if the label is not in the model."""
+    rng = np.random.default_rng(0)
+    lines = ['participant_id\tgroup\tother\tdose']
+    for n, group in enumerate(patients.labels, 1):
+        side = -1.0 if group == 'patient' else 1.0
+        lines.append(f'sub-{n:02d}\t{group}\t{"ab"[n % 4 < 2]}\t{side + 0.1 * rng.normal()}')
+    cohorts.write_table(patients, '\n'.join(lines) + '\n')
+    masked = find_masked_grid(analysis_of(patients).included)
+    found = {}
+    for column in ('group', 'other'):
+        analysis = analysis_of(patients, voxelwise=('dose',), group_by=column)
+        found[column] = voxelwise_glm(analysis, 'inject100', 'dose', masked)[0]['spread']
+    assert found['group'] == pytest.approx(1, abs=1e-6)
+    assert found['other'] == pytest.approx(2**0.5, abs=0.02)
+    values = rng.standard_normal((20, 8)).astype(np.float32)
+    how = {'draws': 99, 'seed': 0}
+    x, ones = np.tile([-1.0, 1.0], 10), np.ones((20, 1))
+    plain, low = max_t(values, x, ones, np.zeros(20), **how)
+    wide, high = max_t(values, x, ones, np.zeros(20), spread=2**0.5, **how)
+    np.testing.assert_allclose(wide, plain / 2**0.5)
+    assert (high >= low).all()
+    assert high.min() > low.min()
+
+
+def test_families_of_voxels_are_not_split() -> None:
+    """Maps and number of the household: four families give six arrangements."""
+    families = np.repeat(np.arange(4), 3)
+    x = np.array([1.0, 2.0, 3.0, 4.0])[families]
+    values = (x[:, None] + 0.01 * np.random.default_rng(0).standard_normal((12, 5))).astype('f4')
+    ones, how = np.ones((12, 1)), {'draws': 199, 'seed': 0}
+    assert max_t(values, x, ones, np.zeros(12), **how)[1].max() < 0.02
+    assert max_t(values, x, ones, np.zeros(12), families=families, **how)[1].min() > 0.02
+
+
 def test_maps_that_do_not_differ_are_not_tested(patients, analysis_of) -> None:
     analysis = analysis_of(patients, voxelwise=('age',))
     for scan in analysis.included:
@@ -119,11 +183,26 @@ def test_maps_that_do_not_differ_are_not_tested(patients, analysis_of) -> None:
     )
     assert facts['not_tested'] == NO_DIFFERENCE
     assert maps == {}
+    with pytest.raises(UsageError, match='--voxelwise') as caught:
+        check_maps_differ(analysis, 'inject100')
+    assert '--covariates' in caught.value.advice
+
+
+def test_maps_that_only_differ_between_folds_are_refused(patients, analysis_of) -> None:
+    analysis = analysis_of(patients, voxelwise=('age',))
+    for scan in analysis.included:
+        values = cohorts.truth() * (1 + int(scan.block))
+        cohorts.save(scan.maps['inject100'], values, cohorts.grid().affine)
+    with pytest.raises(UsageError):
+        check_maps_differ(analysis, 'inject100')
+    rng = np.random.default_rng(0)
+    for scan in analysis.included:
+        values = cohorts.truth() * (1 + 0.1 * rng.standard_normal())
+        cohorts.save(scan.maps['inject100'], values.astype('f4'), cohorts.grid().affine)
+    check_maps_differ(analysis, 'inject100')
 
 
 def test_fine_maps_are_tested_on_a_coarse_grid() -> None:
-    from bids_interp.group.maps.map_reader import MaskedGrid
-
     grid = cohorts.grid().with_spacing(1.0)
     coarse, step = coarsen(MaskedGrid(grid, np.ones(grid.shape, bool)))
     assert step == 3

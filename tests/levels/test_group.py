@@ -177,6 +177,33 @@ def test_models_at_chance_have_no_reliable_voxel(tmp_path: Path) -> None:
     assert counts[False] == 0
 
 
+def test_maps_that_are_the_same_for_everybody(tmp_path: Path) -> None:
+    """No statement about people: no interval, no map of their standard deviation, no test."""
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['a', 'b'] * 2, names=('inject100',)))
+    for path in cohort.out.glob('sub-*/anat/*desc-inject100_logjacobian.nii.gz'):
+        cohorts.save(path, cohorts.truth(), cohorts.grid().affine)
+    settings = settings_of(cohort, tmp_path / 'work')
+    with pytest.raises(UsageError) as caught:
+        run_group(settings.replace(voxelwise=('age',)))
+    assert (caught.value.exit_code, '--covariates' in caught.value.advice) == (2, True)
+    folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
+    assert not folder.exists()
+    assert run_group(settings) == 0
+    assert list(folder.glob('*_stat-mean_*'))
+    assert not list(folder.glob('*_stat-sd_*'))
+    rows = read_table(folder / 'regions_groups.tsv')
+    for kind in ('logj', 'pct', 'mm3'):
+        assert {row[f'{kind}_{end}'] for row in rows for end in ('low', 'high')} == {'n/a'}
+    assert {row['logj_sd'] for row in rows} == {'n/a'}
+    assert {float(row['personal_share']) < 1e-6 for row in rows} == {True}
+    about = json.loads((folder / 'regions_groups.json').read_text())
+    assert about['PersonalShare']['inject100']['PersonalShareNote']
+    subjects = read_table(folder / 'regions_subjects.tsv')
+    assert all(float(row['inject100_personal_share']) < 1e-6 for row in subjects)
+    page = (folder / 'report.html').read_text()
+    assert page.index('id="about"') < page.index('class="big"')
+
+
 def test_a_damaged_map_ends_with_code_one_and_is_named(tmp_path: Path, capsys) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['a', 'b', 'a'], names=('inject100',)))
     path = next(cohort.out.glob('sub-02/anat/*desc-inject100_logjacobian.nii.gz'))

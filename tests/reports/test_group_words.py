@@ -27,6 +27,7 @@ EFFECT = {
     'statistic': 3.1,
     'kind': 't',
     'p': 0.004,
+    'least_p': 0.001,
     'cohen_d': 1.1,
     'spread': 1.0,
 }
@@ -49,6 +50,7 @@ def content(**changes: Any) -> dict[str, Any]:
         'missing': [],
         'scores': {'model': {**model, **changes.pop('score_model', {})}},
         'pattern': {},
+        'maps': [{'name': 'inject100', 'personal_share': {'': 0.3}}],
         'voxelwise': [],
         **changes,
     }
@@ -111,6 +113,39 @@ def test_changes_name_their_sessions() -> None:
 
 def test_what_is_beside_a_number_is_named() -> None:
     facts = {'column': 'mmse', 'not_tested': '', 'n': 20, 'least_p': 0.2, 'voxels_below_005': 0}
+    facts |= {'personal_share': 0.3, 'common': False}
     lines = report_text(content(voxelwise=[{**facts, 'beside': ['group', 'age']}]))['voxelwise']
     assert lines[0].startswith('mmse: 20 ')
     assert lines[0].endswith(': group, age, folds.')
+    common = {**facts, 'beside': [], 'personal_share': 0.031, 'common': True}
+    assert '0.031' in report_text(content(voxelwise=[common]))['voxelwise'][0]
+
+
+def test_the_first_sentence_says_whether_maps_are_about_these_people() -> None:
+    found = [
+        report_text(content(maps=[{'name': 'inject100', 'personal_share': {'': share}}]))['about']
+        for share in (0.002, 0.03, 0.4, None)
+    ]
+    assert [text.count('common pattern') for text in found] == [1, 1, 0, 0]
+    assert len(set(found)) == 4
+    assert '0.002' in found[0]
+    assert '0.40' in found[2]
+
+
+def test_families_and_widened_variables_are_named() -> None:
+    families = {'column': 'mother', 'number': 9, 'largest': 4}
+    effect = {**EFFECT, 'spread': 1.25, 'least_p': 0.1, 'low': None, 'high': None}
+    text = report_text(content(score_model={'effects': [effect], 'families': families}))
+    lines = ' '.join(text['tested'])
+    assert re.search(r'\b9\b.*\bmother\b.*\b4\b', lines)
+    assert 'group (1.25)' in lines
+    assert re.search(r'\bgroup: .* 0\.1\b', lines)
+    assert '[' not in text['head']['rest']
+    assert '@multilevelpermutation' in methods_of(
+        content(score_model={'effects': [EFFECT], 'families': families})
+    )
+
+
+def test_null_models_are_said_to_have_weak_control() -> None:
+    facts = {'n_null_models': 19, 'p': 0.05, 'voxels_below_005': 3, 'enough': True}
+    assert 'weak' in report_text(content(pattern=facts))['pattern']

@@ -32,8 +32,9 @@ CLUSTER_MM3 = 100.0
 #: Notes for maps whose differences between people are unknown, absent or small.
 NO_SHARE = 'No two subjects are explained by the same folds, so it is unknown how maps differ.'
 SAME_MAPS = (
-    'The maps of different people do not differ by more than rounding: they show the common pattern '
-    'of the model. Standard deviations, intervals and p-values over people are therefore n/a.'
+    'The maps of different people do not differ by more than rounding: they show the common '
+    'pattern of the model. Standard deviations, intervals and p-values over people are therefore '
+    'n/a.'
 )
 COMMON_MAPS = (
     'The maps of different people differ very little: they show the common pattern of the model.'

@@ -25,9 +25,9 @@ NULL_SPACING = 4.0
 SHARE = 'personal_share'
 #: Description of the personal share.
 SHARE_TEXT = (
-    'norm(map - mean over people explained by the same folds) / norm(map): 0 if the map is the same '
-    'for everybody. Below 0.05 it is the common pattern of the model; below 0.01 people do not '
-    'differ by more than rounding.'
+    'norm(map - mean over people explained by the same folds) / norm(map): 0 if the map is the '
+    'same for everybody. Below 0.05 it is the common pattern of the model; below 0.01 people do '
+    'not differ by more than rounding.'
 )
 
 
@@ -305,8 +305,8 @@ GROUP_COLUMNS: dict[str, Column] = {
         )
     },
     'logj_sd': {
-        'Description': 'Standard deviation of the log-Jacobian between subjects that the same folds '
-        'explain; n/a if the maps do not differ between people by more than rounding.'
+        'Description': 'Standard deviation of the log-Jacobian between subjects that the same '
+        'folds explain; n/a if the maps do not differ between people by more than rounding.'
     },
     'fold_low': {'Description': 'Smallest mean log-Jacobian over sets of folds.', 'Units': '1'},
     'fold_high': {'Description': 'Largest mean log-Jacobian over sets of folds.', 'Units': '1'},

@@ -74,7 +74,7 @@ def _summary(
         return None
     if numbers is not None:
         values = numbers[inside]
-        spread = f' (SD {values.std(ddof=1):.3g})' if len(values) > 1 else ''
+        spread = f' (SD {values.std(ddof=1):.3g})' if np.ptp(values) > 0 else ''
         return f'{values.mean():.4g}{spread}'
     levels = [str(rows[index][name]) for index in inside]
     return ', '.join(f'{level}: {levels.count(level)}' for level in sorted(set(levels)))

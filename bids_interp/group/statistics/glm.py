@@ -228,16 +228,16 @@ def freedman_lane(
 
     Scores of cross-fitted subjects depend on the label that the models were trained for: the model
     of each fold has learned from the labels of the other folds. To first order the score of subject
-    *i* is :math:`s_i = \sum_j y_j k_{ij}` over the subjects *j* of other folds, with the centred label
-    *y* and the similarity *k* of two brains, :math:`k_{ij} = k_{ji}`. The effect of a covariate *x*,
-    adjusted for the others, is proportional to :math:`\sum_{ij} x_i y_j k_{ij}`. Each pair occurs
-    twice, so that its variance is proportional to
-    :math:`\sum_{i<j} (x_i y_j + x_j y_i)^2 = |x|^2 |y|^2 (1 + r^2)` with the correlation *r* of *x* and
-    *y*. Permutations with fixed models only show :math:`|x|^2 |y|^2`. For the label itself
+    *i* is :math:`s_i = \sum_j y_j k_{ij}` over the subjects *j* of other folds, with the centred
+    label *y* and the similarity *k* of two brains, :math:`k_{ij} = k_{ji}`. The effect of a
+    covariate *x*, adjusted for the others, is proportional to :math:`\sum_{ij} x_i y_j k_{ij}`.
+    Each pair occurs twice, so that its variance is proportional to
+    :math:`\sum_{i<j} (x_i y_j + x_j y_i)^2 = |x|^2 |y|^2 (1 + r^2)` with the correlation *r* of
+    *x* and *y*. Permutations with fixed models only show :math:`|x|^2 |y|^2`. For the label itself
     (:math:`r^2 = 1`) this is the factor of two of
-    :func:`bids_interp.evaluation.exchange.permutation_test`, for a covariate that has nothing to do
-    with the label it is 1. The observed effects are divided by the root of that factor. For a term
-    with several columns only the part along the label is: their covariance under the null is
+    :func:`bids_interp.evaluation.exchange.permutation_test`; for a covariate that has nothing to
+    do with the label it is 1. The observed effects are divided by the root of that factor. In a
+    term with several columns only the part along the label is: their covariance under the null is
     :math:`1 + g g^T` with :math:`g = U^T y / |y|` in an orthonormal basis *U* of the term.
 
     Parameters

@@ -9,10 +9,11 @@ with mean and standard deviation over the *K* folds and :math:`s_0` the median o
 :math:`s / \sqrt K` over the brain, which keeps voxels with a small *s* from dominating. The
 largest T of each null model forms the null distribution. This controls the family-wise error over
 voxels *weakly*: the probability that any voxel is significant is at most 5 % if the labels have
-nothing to do with any voxel (complete null). If they have to do with some voxels, the T of the others
-are not those of the null models, because a classifier weighs all voxels together and :math:`s_0`
-depends on all of them (no subset pivotality; Westfall and Young 1993). A significant voxel thus shows
-that the folds agree on a pattern beyond chance, not that this voxel belongs to it.
+nothing to do with any voxel (complete null). If they are related to some voxels, the T of the
+others do not have the distribution of the null models, because a classifier weighs all voxels
+together and :math:`s_0` depends on all of them (no subset pivotality; Westfall and Young 1993). A
+significant voxel thus shows that the folds agree on a pattern beyond chance, not that this voxel
+belongs to it.
 """
 
 from __future__ import annotations

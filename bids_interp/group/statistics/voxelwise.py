@@ -29,8 +29,8 @@ SPACING = 3.0
 BATCH = 20
 #: Reason for maps that are equal for all subjects of a block.
 NO_DIFFERENCE = (
-    'the maps of subjects explained by the same folds do not differ by more than rounding: they are '
-    'the common pattern of the model'
+    'the maps of subjects explained by the same folds do not differ by more than rounding: they '
+    'are the common pattern of the model'
 )
 #: Number of images that are read before the run to see whether their maps differ.
 CHECKED = 40
@@ -68,8 +68,8 @@ def check_maps_differ(analysis: GroupAnalysis, name: str) -> None:
         columns = ' '.join(analysis.choices.voxelwise)
         raise UsageError(
             f'--voxelwise {columns}: {NO_DIFFERENCE} (personal share {share:.2g}).',
-            'Test the variable on the expression score instead (--covariates COLUMN...), or train a '
-            'model whose maps depend on the person.',
+            'Test the variable on the expression score instead (--covariates COLUMN...), or train '
+            'a model whose maps depend on the person.',
         )
 
 
@@ -203,9 +203,9 @@ def max_t(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return t of one variable in every voxel, and p corrected by the largest |t| over voxels.
 
-    Without spread, the t values equal those of nilearn's ``permuted_ols``. Residuals of the model without the
-    variable are permuted within blocks (Freedman and Lane). Many permutations are computed in one
-    matrix product, which takes a tenth of the time.
+    Without spread, the t values equal those of nilearn's ``permuted_ols``. Residuals of the model
+    without the variable are permuted within blocks (Freedman and Lane). Many permutations are
+    computed in one matrix product, which takes a tenth of the time.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def max_tfce(
     spread: float = 1.0,
     nprocs: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return nilearn's threshold-free cluster enhancement of t, and p corrected by its largest value.
+    """Return threshold-free cluster enhancement of t, and p corrected by its largest value.
 
     nilearn permutes all subjects freely, so only the enhancement is nilearn's; the residuals are
     permuted as in :func:`max_t`, whose parameters these are.

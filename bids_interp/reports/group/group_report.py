@@ -171,22 +171,12 @@ def _effects(model: Mapping[str, Any]) -> dict[str, Any]:
     """Table of the effects in the model of the scores."""
     rows = []
     for effect in model.get('effects', ()):
-        interval = (
-            f'{effect["estimate"]:.3g} [{effect["low"]:.3g}, {effect["high"]:.3g}]'
-            if effect['estimate'] is not None
-            else None
-        )
-        d = (
-            f'{effect["cohen_d"]:.2f} [{effect["d_low"]:.2f}, {effect["d_high"]:.2f}]'
-            if effect['cohen_d'] is not None
-            else None
-        )
         rows.append(
             {
                 'variable': effect['variable'].replace('_', ' '),
                 'contrast': effect['contrast'],
-                'effect': interval,
-                'd': d,
+                'effect': _with_interval(effect, 'estimate', 'low', 'high', '.3g'),
+                'd': _with_interval(effect, 'cohen_d', 'd_low', 'd_high', '.2f'),
                 'r': effect['partial_r'],
                 'statistic': f'{effect["kind"]}({effect["df"]}) = {effect["statistic"]:.2f}',
                 'p': _p(effect['p']),
@@ -202,6 +192,18 @@ def _effects(model: Mapping[str, Any]) -> dict[str, Any]:
         'p': 'p',
     }
     return _table(rows, columns)
+
+
+def _with_interval(
+    effect: Mapping[str, Any], key: str, low: str, high: str, form: str
+) -> str | None:
+    """Return a number with its interval, if they are known."""
+    if effect[key] is None:
+        return None
+    shown = format(effect[key], form)
+    if effect[low] is None:
+        return shown
+    return f'{shown} [{effect[low]:{form}}, {effect[high]:{form}}]'
 
 
 def _p(value: float) -> str:

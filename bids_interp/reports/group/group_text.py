@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from bids_interp.evaluation.personal_share import COMMON_SHARE, ROUNDING_SHARE
 
 Content = Mapping[str, Any]
 
@@ -14,9 +16,12 @@ EXPLAINED_SEEN = 'Some subjects were explained by folds that were trained with t
 PATTERN_HELD_OUT = ' and from folds that were trained without the subject; no labels are used.'
 PATTERN_SEEN = '. The pattern was learned from the labels of included subjects.'
 WIDENED = (
-    'were widened by the square root of two, because the models of each fold have learned from the '
-    'labels of the other folds.'
+    'were widened, because the models of each fold have learned from the labels of the other '
+    'folds: by the square root of 1 + r², where r is the correlation of the variable, adjusted for '
+    'the others, with that label.'
 )
+#: Smallest factor that is named as a widening.
+WIDE = 1.005
 
 #: Smallest number of subjects without a caution.
 FEW = 10
@@ -25,6 +30,7 @@ FEW = 10
 def report_text(content: Content) -> dict[str, Any]:
     """Return all sentences of the report: headline, cautions, tests and limits."""
     return {
+        'about': _about_maps(content['maps']),
         'head': _headline(content),
         'cautions': _cautions(content),
         'tested': _tested(content['scores']['model']),
@@ -47,6 +53,32 @@ LIMITS = (
     'Brain volume is the volume of the brain mask. It replaces intracranial volume, which is not '
     'measured.',
 )
+
+
+def _about_maps(maps: Sequence[Content]) -> str:
+    """Return the first sentence: whether the maps are about these people."""
+    if not maps:
+        return 'There are no maps.'
+    share = maps[0]['personal_share']['']
+    if share is None:
+        return (
+            'It is unknown whether the maps differ between people, because no two subjects are '
+            'explained by the same folds.'
+        )
+    if share < ROUNDING_SHARE:
+        return (
+            f'The maps show the common pattern of the model, not these people: they are the same '
+            f'for everybody (personal share {share:.2g}). Intervals over people are not given.'
+        )
+    if share < COMMON_SHARE:
+        return (
+            f'The maps show the common pattern of the model rather than these people, between whom '
+            f'they differ very little (personal share {share:.2g}).'
+        )
+    return (
+        f'The maps are in part about these people: {100 * share:.0f} % of a typical map differs '
+        f'from the mean over people (personal share {share:.2f}).'
+    )
 
 
 def _headline(content: Content) -> dict[str, str]:
@@ -72,8 +104,8 @@ def _headline(content: Content) -> dict[str, str]:
     found = (
         f'{effect["kind"]} = {effect["statistic"]:.2f}'
         if effect['estimate'] is None
-        else f'{effect["estimate"]:+.2f} standard deviations of {content["reference"]} '
-        f'[{effect["low"]:.2f}, {effect["high"]:.2f}]'
+        else f'{effect["estimate"]:+.2f} standard deviations of {content["reference"]}'
+        + ('' if effect['low'] is None else f' [{effect["low"]:.2f}, {effect["high"]:.2f}]')
     )
     return {
         'tone': 'yes' if clear else 'open',
@@ -106,8 +138,8 @@ def _cautions(content: Content) -> list[str]:
     if content['cross_fitted'] and content['held_out_only']:
         found.append(
             'Some subjects were used to train the model. Each is explained only by the fold that '
-            'held it out, so its map is out of sample. The test of the learned label is widened, '
-            'because the folds share training subjects.'
+            'held it out, so its map is out of sample. The tests of the learned label and of '
+            'variables that follow it are widened, because the folds share training subjects.'
         )
     if content['n'] < FEW:
         found.append(f'With only {content["n"]} subjects, the mean says little about others.')
@@ -136,13 +168,22 @@ def _tested(model: Content) -> list[str]:
             f'{model["n"]} complete subjects, permuted within the folds that explain them '
             f'({sizes}).'
         )
-    widened = [e['variable'] for e in model.get('effects', ()) if e['spread'] > 1]
-    if widened:
+    families = model.get('families')
+    if families:
         lines.append(
-            f'The null distribution and the interval of {", ".join(widened)} are widened by the '
-            'square root of two, because the models of each fold have learned from the labels of '
-            'the other folds.'
+            f'{families["number"]} families ({families["column"]}) of up to {families["largest"]} '
+            'subjects, permuted as wholes; they are the clusters of the intervals.'
         )
+    effects = model.get('effects', ())
+    lines += [
+        f'{e["variable"]}: too few families of equal size for a test; its p cannot be smaller than '
+        f'{e["least_p"]:.2g}.'
+        for e in effects
+        if e['least_p'] > 0.05
+    ]
+    widened = [f'{e["variable"]} ({e["spread"]:.2f})' for e in effects if e['spread'] > WIDE]
+    if widened:
+        lines.append(f'The null distribution and the interval of {", ".join(widened)} {WIDENED}')
     return lines
 
 
@@ -153,7 +194,9 @@ def _pattern(facts: Content) -> str:
     return (
         f'Agreement of the folds on the injected pattern, compared with {facts["n_null_models"]} '
         f'models of permuted labels: p = {facts["p"]:.2g} (maximum over voxels); '
-        f'{facts["voxels_below_005"]} voxels have a corrected p below 0.05.{enough}'
+        f'{facts["voxels_below_005"]} voxels have a corrected p below 0.05.{enough} The control of '
+        'the error over voxels is weak (complete null): the test does not show where the pattern '
+        'is.'
     )
 
 
@@ -164,6 +207,12 @@ def _voxelwise(facts: Content) -> str:
         f'{facts["column"]}: {facts["n"]} subjects, smallest corrected p {facts["least_p"]:.2g}, '
         f'{facts["voxels_below_005"]} voxels below 0.05; other terms of the model: '
         f'{", ".join([*facts["beside"], "folds"])}.'
+        + (
+            f' The maps differ very little between people (personal share '
+            f'{facts["personal_share"]:.2g}): they are the common pattern of the model.'
+            if facts['common']
+            else ''
+        )
     )
 
 
@@ -206,7 +255,7 @@ def methods_of(content: Content) -> str:
         'all folds agreed on it (if this could be determined), and the classifier was above '
         'chance. Peaks were found with *Nilearn* [@nilearn].',
         f'Regions were {content["region_source"]}. Volume changes are means of exp(log-Jacobian) '
-        "- 1; 95 % intervals are Student's t intervals over subjects.",
+        "- 1; 95 % intervals are Student's t intervals over subjects, with these models.",
         'The local volumes of each observed brain were measured by a deformable registration to '
         'the template (SyN, local correlation) [@ants]. The expression score of a subject is a '
         'regression coefficient: its log-volumes minus the mean are regressed on the log-volume '
@@ -219,9 +268,10 @@ def methods_of(content: Content) -> str:
             f'A linear model of the score had the terms {", ".join(terms)} and an intercept for '
             'each set of folds. p values come from the method of Freedman and Lane: the residuals '
             f'of the model without a term were permuted {content["permutations"]} times within '
-            'folds.'
+            'folds'
+            + (', families as wholes [@multilevelpermutation].' if model.get('families') else '.')
         )
-        widened = [e['variable'] for e in model['effects'] if e['spread'] > 1]
+        widened = [e['variable'] for e in model['effects'] if e['spread'] > WIDE]
         if widened:
             parts[-1] += (
                 f' The null distribution and the interval of {", ".join(widened)} {WIDENED}'
