@@ -28,7 +28,8 @@ def group_options() -> list[Option]:
         flag(
             '--include-training',
             group=ANALYSIS,
-            help='Include subjects whose model was trained on them (no fold held them out).',
+            help='Include subjects whose model was trained on them (no fold held them out) or, '
+            'with --family, on their relatives.',
         ),
         Option(
             ['--atlas'],
