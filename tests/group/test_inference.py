@@ -7,6 +7,7 @@ import pytest
 
 from bids_interp.group.analysis import GroupAnalysis
 from bids_interp.group.maps.responses import logit_rows, response_rows
+from bids_interp.group.statistics.learned_labels import learned_directions
 from bids_interp.group.statistics.score_effects import (
     NO_SPREAD,
     change_rows,
@@ -53,6 +54,22 @@ def test_the_label_of_training_subjects_that_the_tables_lack(patients, analysis_
     model = model_scores(analysis, score_rows(analysis)[0])
     assert {e['variable'] for e in model['effects']} == {'age', 'sex'}
     assert [e['spread'] for e in model['effects']] == pytest.approx([2**0.5] * 2)
+
+
+def test_new_subjects_are_not_in_the_learned_directions(patients, analysis_of) -> None:
+    analysis = analysis_of(patients)
+    subjects = [scan.subject for scan in analysis.included]
+    direction = learned_directions(analysis, subjects)
+    assert direction is not None
+    side = np.where(np.array(patients.labels) == 'patient', 1.0, -1.0)
+    assert abs(side @ direction[:, 0]) == pytest.approx(np.sqrt(20))
+    path = next(patients.out.glob('sub-03/anat/*_prediction.json'))
+    path.write_text(path.read_text().replace('"InTrainingSet": true', '"InTrainingSet": false'))
+    direction = learned_directions(analysis_of(patients), subjects)
+    assert direction is not None
+    assert direction.shape == (20, 1)
+    assert direction[2, 0] == pytest.approx(0)
+    assert np.linalg.norm(direction) == pytest.approx(1)
 
 
 def test_a_covariate_that_follows_the_label_is_widened(patients, analysis_of) -> None:
