@@ -21,8 +21,10 @@ DIRECTION_SIGNS = {'inject': 1.0, 'remove': -1.0}
 
 #: Names of the sets of training settings.
 PRESET_NAMES = ('default', 'fast', 'ipmi2021')
-#: How much of an image a simulator may use.
-CAPACITIES = ('template', 'residual', 'condconv')
+#: What a simulator with a free velocity can express.
+FREE_CAPACITIES = ('template', 'residual', 'condconv')
+#: What a simulator can express.
+CAPACITIES = ('pattern', *FREE_CAPACITIES)
 
 #: Template whose brain is part of nilearn.
 EMBEDDED_TEMPLATE = 'MNI152NLin2009aSym'

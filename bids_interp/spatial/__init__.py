@@ -19,6 +19,7 @@ from bids_interp.spatial.grid import Grid
 from bids_interp.spatial.jacobian import (
     count_folded,
     digital_folding_volume,
+    divergence,
     flow_log_jacobian,
     jacobian_determinant,
     log_jacobian,
@@ -27,6 +28,7 @@ from bids_interp.spatial.jacobian import (
 )
 from bids_interp.spatial.poisson import curl_free_part, gradient_velocity
 from bids_interp.spatial.splines import SplineEvaluator, refine_velocity, spline_coefficients
+from bids_interp.spatial.volume_flow import fit_source, source_velocity
 
 __all__ = [
     'FIELD_KINDS',
@@ -37,7 +39,9 @@ __all__ = [
     'count_squarings',
     'curl_free_part',
     'digital_folding_volume',
+    'divergence',
     'exponential',
+    'fit_source',
     'flow',
     'flow_log_jacobian',
     'forward_map',
@@ -52,6 +56,7 @@ __all__ = [
     'sample',
     'smooth',
     'smooth_voxels',
+    'source_velocity',
     'spline_coefficients',
     'to_mm',
     'to_voxels',

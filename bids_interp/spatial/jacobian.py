@@ -105,6 +105,16 @@ def flow_log_jacobian(
     return total
 
 
+def divergence(field: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the divergence (B, 1, X, Y, Z) of a field (B, 3, X, Y, Z) by central differences.
+
+    The divergence of a velocity is the rate of local expansion.
+    """
+    steps = to_voxels(field, grid)
+    parts = [_central(steps[:, axis : axis + 1], axis) for axis in range(3)]
+    return parts[0] + parts[1] + parts[2]
+
+
 def count_folded(displacement: torch.Tensor, grid: Grid, mask: torch.Tensor | None = None) -> int:
     """Return the number of voxels whose Jacobian determinant is not positive.
 

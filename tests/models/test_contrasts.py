@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.constants import CAPACITIES
+from bids_interp.constants import FREE_CAPACITIES
 from bids_interp.models.networks.registry import Ensemble, build_classifier
 from bids_interp.models.networks.simulator import Simulator, direction_code
 from bids_interp.spatial import Grid
@@ -32,7 +32,7 @@ def images() -> torch.Tensor:
     return torch.rand(2, 1, *GRID.shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize('capacity', CAPACITIES)
+@pytest.mark.parametrize('capacity', FREE_CAPACITIES)
 def test_each_contrast_has_a_field_of_its_own(capacity: str, images) -> None:
     simulator = wild(capacity)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def test_each_contrast_has_a_field_of_its_own(capacity: str, images) -> None:
         assert (fields[one] - fields[two]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize('capacity', CAPACITIES)
+@pytest.mark.parametrize('capacity', FREE_CAPACITIES)
 def test_the_template_of_a_contrast_moves_no_other(capacity: str, images) -> None:
     simulator = wild(capacity)
     with torch.no_grad():

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bids_interp.constants import CAPACITIES
+from bids_interp.constants import FREE_CAPACITIES
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.condconv import CondConv3d, FilmConv3d
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
+from bids_interp.models.networks.pattern_simulator import PatternSimulator
 from bids_interp.spatial import Grid, SplineEvaluator, smooth
 
 #: The velocity ends within this distance from the faces of the grid.
@@ -139,9 +140,9 @@ class Simulator(nn.Module):
         contrasts: int = 1,
     ) -> None:
         super().__init__()
-        if capacity not in CAPACITIES:
+        if capacity not in FREE_CAPACITIES:
             raise ModelError(
-                f'Unknown simulator capacity {capacity!r}.', f'Choose one of {CAPACITIES}.'
+                f'Unknown simulator capacity {capacity!r}.', f'Choose one of {FREE_CAPACITIES}.'
             )
         self.grid, self.lattice = grid, grid.half()
         self.capacity, self.smoothing_mm, self.contrasts = capacity, smoothing_mm, contrasts
@@ -218,9 +219,11 @@ def _add_gain(
         state.setdefault(f'{prefix}gain', torch.ones(simulator.contrasts))
 
 
-def build_simulator(
-    grid: Grid, mask: np.ndarray, arguments: dict[str, Any]
-) -> Simulator | PaperSimulator:
+#: Any network from an image and a signed dose to a field.
+AnySimulator = Simulator | PatternSimulator | PaperSimulator
+
+
+def build_simulator(grid: Grid, mask: np.ndarray, arguments: dict[str, Any]) -> AnySimulator:
     """Return a new simulator with the arguments that a bundle records.
 
     Parameters
@@ -237,9 +240,11 @@ def build_simulator(
     """
     arguments = dict(arguments)
     try:
-        if arguments.get('capacity') == 'ipmi2021':
+        kinds = {'ipmi2021': PaperSimulator, 'pattern': PatternSimulator}
+        kind = kinds.get(arguments.get('capacity', ''))
+        if kind is not None:
             del arguments['capacity']
-            return PaperSimulator(grid, mask, **arguments)
+            return kind(grid, mask, **arguments)
         return Simulator(grid, mask, **arguments)
     except TypeError as error:
         raise ModelError(f'The arguments of the simulator are not valid: {error}.') from error

@@ -1,0 +1,143 @@
+"""Pattern simulator: a curl-free velocity for each pattern, mixed by what a scan has of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from bids_interp.models.networks.morphometric import VolumeMeasure
+from bids_interp.spatial import Grid, source_velocity
+
+#: Registration that measures the volumes of scans and of the cohort.
+REGISTRATION = 'elastic'
+
+
+class PatternSimulator(nn.Module):
+    """Simulator that injects or removes the pattern of a class.
+
+    Each pattern is a log-Jacobian map. Its velocity has no rotation, so the map shows all that
+    moves the classifier. If the pattern is personal, the volumes of the scan decide what is
+    removed: each pattern in the amount that the scan has of it, by the posterior expectation of a
+    mixture model. What is injected is what the scan does not have. The weights that are loaded
+    decide how many patterns there are, and whether they are personal.
+
+    Parameters
+    ----------
+    grid : Grid
+        Grid of the model.
+    mask : numpy.ndarray
+        (X, Y, Z) bool, the brain.
+    contrasts : int
+        Number of contrasts.
+    patterns : int
+        Number of patterns of each contrast.
+    personal : bool
+        Whether the velocity depends on the scan.
+    """
+
+    #: Kind of the output.
+    field = 'velocity'
+    capacity = 'pattern'
+
+    def __init__(
+        self,
+        grid: Grid,
+        mask: np.ndarray,
+        contrasts: int = 1,
+        patterns: int = 1,
+        personal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.grid, self.mask, self.contrasts = grid, mask, contrasts
+        self.source: nn.Parameter
+        self.gain: torch.Tensor
+        self.velocity: torch.Tensor
+        self.volumes: VolumeMeasure | None = None
+        self._allocate(patterns, personal)
+        self.register_load_state_dict_pre_hook(_fit_to_weights)
+        self.register_load_state_dict_post_hook(_update)
+
+    def _allocate(self, patterns: int, personal: bool) -> None:
+        """Make room for the weights.
+
+        ``source`` is the divergence of the velocity of each pattern, and ``gain`` a factor on the
+        velocities of each contrast. ``readout`` holds the weights
+        of the log volumes in the score of each pattern. The rows of ``mixture`` are the score of
+        the mean control, the squared size of the pattern in standard deviations of the controls,
+        the variance of the amount among patients, and the share of the patients.
+        """
+        shape = (self.contrasts, patterns, *self.grid.shape)
+        self.source = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        self.register_buffer('gain', torch.ones(self.contrasts))
+        velocity = torch.zeros(self.contrasts, patterns, 3, *self.grid.shape)
+        self.register_buffer('velocity', velocity, persistent=False)
+        if personal:
+            self.volumes = VolumeMeasure(self.grid.shape, REGISTRATION)
+            self.readout = nn.Parameter(torch.zeros(shape), requires_grad=False)
+            self.mixture = nn.Parameter(
+                torch.zeros(4, self.contrasts, patterns), requires_grad=False
+            )
+
+    def update(self) -> None:
+        """Compute the velocities of the sources."""
+        for contrast, sources in enumerate(self.source.detach().cpu().numpy()):
+            for number, source in enumerate(sources):
+                velocity = source_velocity(source, self.grid, self.mask)
+                self.velocity[contrast, number] = torch.from_numpy(velocity).to(self.velocity)
+
+    def amounts(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
+        """Return how much (B, patterns) of each pattern is injected or removed at dose 1.
+
+        Parameters
+        ----------
+        image, dose, contrast
+            See :meth:`forward`.
+        """
+        count = self.source.shape[1]
+        if self.volumes is None:
+            return dose.new_full((len(dose), count), 1 / count)
+        offset, size, spread, share = self.mixture[:, contrast]
+        maps = self.volumes.log_jacobian(image).flatten(1)
+        scores = maps @ self.readout[contrast].flatten(1).T - offset
+        present = (1 + spread * scores) / (1 + spread * size)
+        # Log-likelihood of each pattern relative to that of none.
+        logs = scores - size / 2 + spread * (scores - size).square() / (2 + 2 * spread * size)
+        logs = logs - (1 + spread * size).log() / 2 + share.log()
+        own = logs.softmax(dim=1) * present.clamp_min(0)
+        nothing = logs.new_zeros(len(logs), 1)
+        absent = 1 - torch.cat([logs, nothing], dim=1).softmax(dim=1)[:, :count]
+        lacking = share * absent + torch.finfo(share.dtype).tiny
+        return torch.where(dose[:, None] < 0, own, lacking / lacking.sum(dim=1, keepdim=True))
+
+    def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
+        """Return the velocity on the grid of the model.
+
+        Parameters
+        ----------
+        image : torch.Tensor
+            (B, 1, X, Y, Z), the classifier's input.
+        dose : torch.Tensor
+            (B,) in [-1, 1]; positive injects the pattern, negative removes it.
+        contrast : int
+            Index of the contrast.
+
+        Returns
+        -------
+        torch.Tensor
+            (B, 3, X, Y, Z), mm along world axes; tissue moves by exp(v).
+        """
+        weights = self.gain[contrast] * dose[:, None] * self.amounts(image, dose, contrast)
+        return torch.einsum('bk,kcxyz->bcxyz', weights, self.velocity[contrast])
+
+
+def _fit_to_weights(module: PatternSimulator, weights: dict[str, torch.Tensor], *_: Any) -> None:
+    """Make room for the number of patterns in the weights."""
+    if 'source' in weights and weights['source'].dim() == 5:
+        module._allocate(weights['source'].shape[1], 'mixture' in weights)
+
+
+def _update(module: PatternSimulator, _: Any) -> None:
+    module.update()

@@ -1,0 +1,110 @@
+"""Volume flow: the curl-free velocity whose flow has a wanted log-Jacobian inside the brain."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from bids_interp.spatial.fields import exponential
+from bids_interp.spatial.grid import Grid
+from bids_interp.spatial.jacobian import count_folded, log_jacobian
+from bids_interp.spatial.poisson import gradient_velocity
+
+#: Space around the grid in which the velocity decays.
+MARGIN_MM = 32.0
+#: Distance from the brain over which its surroundings begin to take up volume.
+RAMP_MM = 8.0
+ITERATIONS = 12
+#: Root mean square difference from the wanted log-Jacobian, relative to its own, that is enough.
+CLOSE = 0.01
+
+
+def padded_grid(grid: Grid) -> tuple[Grid, tuple[slice, slice, slice]]:
+    """Return the grid with a margin on all sides, and the slices of the original in it."""
+    pads = np.ceil(MARGIN_MM / grid.spacing).astype(int)
+    inner = [slice(int(p), int(p) + size) for p, size in zip(pads, grid.shape, strict=True)]
+    wide = grid.crop(-pads, np.array(grid.shape) + pads)
+    return wide, (inner[0], inner[1], inner[2])
+
+
+def source_velocity(source: np.ndarray, grid: Grid, mask: np.ndarray) -> np.ndarray:
+    """Return the velocity that flows out of a source inside the brain.
+
+    The velocity is the gradient of a potential, so it has no rotation. What flows out of the brain
+    is taken up evenly by its surroundings, and the velocity decays smoothly there.
+
+    Parameters
+    ----------
+    source : numpy.ndarray
+        (X, Y, Z) divergence per unit time; values outside the mask are ignored.
+    grid : Grid
+        Grid of the source.
+    mask : numpy.ndarray
+        (X, Y, Z) bool, the brain.
+
+    Returns
+    -------
+    numpy.ndarray
+        (3, X, Y, Z) float32, mm along world axes.
+    """
+    wide, inner = padded_grid(grid)
+    whole = np.zeros(wide.shape, np.float32)
+    whole[inner] = np.where(mask, source, 0)
+    taker = np.zeros(wide.shape, bool)
+    taker[inner] = mask
+    distance = distance_transform_edt(~taker, sampling=wide.spacing)
+    uptake = np.minimum(distance / RAMP_MM, 1)
+    whole -= (whole.sum(dtype=np.float64) / uptake.sum() * uptake).astype(np.float32)
+    return gradient_velocity(whole, wide)[:, *inner]
+
+
+def fit_source(wanted: np.ndarray, grid: Grid, mask: np.ndarray) -> np.ndarray:
+    """Find the source whose flow has a wanted log-Jacobian inside the brain.
+
+    The source is corrected by the difference that remains, a <- a + wanted - log det D exp(v),
+    until the difference is small or no longer falls.
+
+    Parameters
+    ----------
+    wanted : numpy.ndarray
+        (X, Y, Z) log-Jacobian at dose 1.
+    grid, mask
+        See :func:`source_velocity`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (X, Y, Z) float32, 0 outside the mask. Its flow has no folds; if the wanted log-Jacobian
+        cannot be reached without, the whole source is weakened.
+    """
+    wanted = np.where(mask, wanted, 0).astype(np.float32)
+    size = float(np.sqrt(np.square(wanted[mask]).mean())) if mask.any() else 0.0
+    if not size:
+        return wanted
+    source, best = wanted.copy(), (np.inf, wanted)
+    for _ in range(ITERATIONS):
+        found = _log_jacobian(source, grid, mask)
+        if found is None:
+            break
+        residual = np.where(mask, wanted - found, 0)
+        error = float(np.sqrt(np.square(residual[mask]).mean())) / size
+        if error < best[0]:
+            best = (error, source.copy())
+        if error < CLOSE or error > 2 * best[0]:
+            break
+        source = source + residual
+    source = best[1]
+    while _log_jacobian(source, grid, mask) is None or _log_jacobian(-source, grid, mask) is None:
+        source = 0.8 * source
+    return source.astype(np.float32)
+
+
+def _log_jacobian(source: np.ndarray, grid: Grid, mask: np.ndarray) -> np.ndarray | None:
+    """Return the log-Jacobian (X, Y, Z) of the flow of a source; None if it folds."""
+    velocity = torch.from_numpy(source_velocity(source, grid, mask))[None]
+    forward = exponential(velocity, grid)
+    inside = torch.from_numpy(mask)[None, None]
+    if not torch.isfinite(forward).all() or count_folded(forward, grid, inside):
+        return None
+    return log_jacobian(forward, grid)[0, 0].numpy()
