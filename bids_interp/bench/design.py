@@ -39,6 +39,8 @@ ALL_KNOWING = ('exact', 'oracle')
 #: All scenarios, and those that are repeated with other seeds.
 ALL = ('S1', 'S2', 'S3', 'S4', 'S5', 'S6', 'S7', 'S8', 'S9', 'S10a', 'S10b', 'S11')
 REPEATED = ('S1', 'S3', 'S4', 'S9')
+#: Settings of our method that its judge does not have.
+NOT_OF_JUDGE = ('members', 'capacity', 'simulator_steps')
 #: Name of the sham check among the scenarios.
 SHAM = 'sham'
 #: The field of view of the published grid: 64 voxels of 3 mm.
@@ -251,7 +253,7 @@ def make_benchmark(request: BenchRequest) -> Benchmark:
     cube = cube_of(spacing)
     recipe = _recipe({**size.recipe, **request.recipe}, spacing, cube, None)
     n_folds = recipe['n_folds']
-    judge: dict[str, Any] = {k: v for k, v in recipe.items() if k not in ('members', 'capacity')}
+    judge: dict[str, Any] = {k: v for k, v in recipe.items() if k not in NOT_OF_JUDGE}
     # This classifier is not explained, so the gradient penalty would only cost time.
     judge |= {'architecture': 'sfcn', 'gradient_penalty': 0.0}
     steps = size.judge_steps if request.judge_steps is None else request.judge_steps

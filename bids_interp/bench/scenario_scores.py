@@ -20,14 +20,14 @@ from bids_interp.bench.method_maps import LOG_JACOBIAN, OURS, MethodMaps
 from bids_interp.bench.records import EXPLAINED, TRAINING, ImageScores, Score
 from bids_interp.bench.truth_scores import SALIENCY_SMOOTHING_MM, score_map
 from bids_interp.constants import DIRECTIONS
-from bids_interp.evaluation.personal import (
+from bids_interp.evaluation.personal_share import personal_share
+from bids_interp.evaluation.scores import Estimate, ncc
+from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
+from bids_interp.evaluation.subtype_scores import (
     between_subject_ncc,
-    personal_share,
     subtype_auc,
     subtype_scores,
 )
-from bids_interp.evaluation.scores import Estimate, ncc
-from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
 from bids_interp.spatial import Grid
 
 BOTH = 'both'

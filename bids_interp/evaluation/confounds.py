@@ -80,6 +80,31 @@ def covariate_metrics(
     return cleaned
 
 
+def covariate_columns(covariates: Any, categories: Collection[str] = ()) -> np.ndarray:
+    """Encode covariates as columns (N, C) of a linear model, without useless ones.
+
+    Numbers are standardised; a missing one is the mean, with a column that marks it. Categories
+    have a column for each value.
+
+    Parameters
+    ----------
+    covariates, categories
+        See :func:`covariate_metrics`.
+
+    Examples
+    --------
+    >>> covariate_columns({'age': ['20', '40'], 'sex': ['F', 'M'], 'site': ['1', '1']}).tolist()
+    [[-1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
+    """
+    columns = {str(name): _values(covariates[name]) for name in _names(covariates)}
+    used = {name: cells for name, cells in columns.items() if not _useless(cells)}
+    parts = [
+        _encode(cells, np.arange(len(cells)), name in categories) for name, cells in used.items()
+    ]
+    count = len(next(iter(columns.values()), []))
+    return np.concatenate(parts, axis=1) if parts else np.zeros((count, 0))
+
+
 def mask_metrics(
     oof: OutOfFold, masks: np.ndarray, fold_indices: FoldIndices, seed: int, draws: int = 1000
 ) -> dict[str, Any]:

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from bids_interp.models.bundle.schema import ContrastValidity, DirectionValidity
-from bids_interp.models.networks.ipmi2021 import PaperSimulator
-from bids_interp.models.networks.simulator import Simulator
+from bids_interp.models.networks.simulator import AnySimulator
 from bids_interp.models.target import Contrast, Target
 from bids_interp.spatial import Grid, flow, log_jacobian, warp
 
@@ -39,7 +38,7 @@ def image_scores(
 @torch.no_grad()
 def simulated_scores(
     classifier: nn.Module,
-    simulator: Simulator | PaperSimulator,
+    simulator: AnySimulator,
     images: torch.Tensor,
     dose: float,
     contrast: Contrast,
@@ -81,7 +80,7 @@ def simulated_scores(
 
 def validity(
     classifier: nn.Module,
-    simulator: Simulator | PaperSimulator,
+    simulator: AnySimulator,
     images: torch.Tensor,
     labels: np.ndarray,
     target: Target,
@@ -124,7 +123,7 @@ def validity(
 
 @torch.no_grad()
 def mean_log_jacobian(
-    simulator: Simulator | PaperSimulator,
+    simulator: AnySimulator,
     images: torch.Tensor,
     dose: float,
     number: int,

@@ -43,9 +43,16 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     if estimate.get('low') is not None and estimate.get('high') is not None:
         numbers += f' (95 % interval {estimate["low"]:.2f} to {estimate["high"]:.2f})'
     numbers += f', permutation p = {p_text(p)}.'
+    pattern = metrics.get('simulator', {}).get('pattern')
+    if pattern is not None and 2 * pattern['found'] < pattern['count']:
+        numbers += (
+            f' In {pattern["count"] - pattern["found"]} of {pattern["count"]} fits the classifier '
+            'did not respond to the measured difference between the classes.'
+        )
     if is_above_chance(metrics):
         return f'Above chance: {numbers}'
-    return f'Not above chance: {numbers} No explanation is warranted.'
+    start = 'Not above chance' if p >= LEVEL else 'No pattern'
+    return f'{start}: {numbers} No explanation is warranted.'
 
 
 def p_text(p: float) -> str:

@@ -16,7 +16,7 @@ from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
 from bids_interp.models.bundle.fingerprint import salted
-from bids_interp.models.bundle.schema import SimulatorMetrics
+from bids_interp.models.bundle.schema import PatternMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.training.calibration import Calibration, probabilities
 from bids_interp.training.cohort.cohort import Cohort
@@ -109,6 +109,10 @@ def assemble(
         name: np.mean([result.maps[name] for result in results], axis=0) for name in results[0].maps
     }
     metrics['simulator'] = simulator_metrics(cohort, results)
+    pattern = metrics['simulator'].get('pattern')
+    if pattern is not None and 2 * pattern['found'] < pattern['count']:
+        # Without a pattern that the classifier uses, there is nothing to show.
+        metrics['explanation_warranted'] = False
     return Assembled(oof, fold_of, metrics, maps)
 
 
@@ -158,7 +162,32 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
     audits = [fold.audit_ncc for fold in measured if fold.audit_ncc is not None]
     if len(audits) == len(measured):
         metrics['audit_ncc'] = _mean(audits)
+    patterns = [row for fold in measured for row in fold.patterns or ()]
+    if patterns:
+        metrics['pattern'] = pattern_metrics(patterns)
     return metrics
+
+
+def pattern_metrics(patterns: Sequence[PatternMetrics]) -> dict[str, Any]:
+    """Summarise the patterns of all folds and contrasts.
+
+    Returns
+    -------
+    dict
+        ``count``, number of patterns that were looked for; ``found``, number of those to which the
+        classifier responds; ``subtypes``, the largest number of subtypes; ``consent``, the median
+        standard score; and, of the patterns that were found, the means of ``personal_share`` and
+        ``weights_ncc``.
+    """
+    found = [row for row in patterns if row.found]
+    return {
+        'count': len(patterns),
+        'found': len(found),
+        'subtypes': max(row.subtypes for row in patterns),
+        'consent': float(np.median([row.consent for row in patterns])),
+        'personal_share': _mean([row.personal_share for row in found]),
+        'weights_ncc': _mean([row.weights_ncc for row in found]),
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from bids_interp.evaluation.validity import image_scores, simulated_scores
+from bids_interp.models.networks.pattern_simulator import PatternSimulator
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.simulator import Opponent
@@ -21,7 +22,7 @@ FACTORS = (0.02, 8.0)
 
 
 def scale_to_dose(
-    simulator: Simulator,
+    simulator: Simulator | PatternSimulator,
     opponent: Opponent,
     cohort: Cohort,
     images: np.ndarray,
@@ -34,7 +35,7 @@ def scale_to_dose(
 
     Parameters
     ----------
-    simulator : Simulator
+    simulator : Simulator or PatternSimulator
         Simulator after a stage of its training.
     opponent : Opponent
         Frozen classifiers and their class gaps.
@@ -103,7 +104,7 @@ def balanced_subset(cohort: Cohort, images: np.ndarray, count: int) -> np.ndarra
 
 
 def _effectiveness(
-    simulator: Simulator,
+    simulator: Simulator | PatternSimulator,
     opponent: Opponent,
     cohort: Cohort,
     images: torch.Tensor,

@@ -17,7 +17,7 @@ from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
 from bids_interp.models.networks.registry import Ensemble
-from bids_interp.models.networks.simulator import Simulator
+from bids_interp.models.networks.simulator import AnySimulator, Simulator
 from bids_interp.training.calibration import class_gaps, fit_calibration
 from bids_interp.training.classifier import (
     ClassifierRecipe,
@@ -32,6 +32,7 @@ from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask, check
 from bids_interp.training.loop.engine import run_task
 from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry
+from bids_interp.training.pattern.fit import PatternRecipe, fit_pattern_simulator
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
 from bids_interp.training.selection import select_recipe
 from bids_interp.training.simulator import (
@@ -118,7 +119,8 @@ class FoldResult:
         (N, K) outputs for ``fold.test``, in its order.
     maps : dict of numpy.ndarray
         (X, Y, Z) mean log-Jacobian of validation images on the grid of the model: ``inject``,
-        ``remove`` and, for an external classifier, ``audit`` (trained without transformations).
+        ``remove``, ``weights`` (what moves the score most, for a pattern) and, for an external
+        classifier with a free simulator, ``audit`` (trained without transformations).
     """
 
     trained: TrainedFold
@@ -183,11 +185,13 @@ def train_fold(
     opponent = run.opponent(members)
     kind = 'given' if external is not None else recipe_digest((recipe.classifier, recipe.members))
     folder = workspace.directory / f'classifier-{kind}'
-    simulator, measured = _train_simulator(run, recipe.simulator, opponent, judge, folder)
+    simulator, measured, weights = _train_simulator(run, recipe.simulator, opponent, judge, folder)
     simulator.cpu().eval().requires_grad_(False)
     network.cpu()
     judge.cpu()
     maps = _maps(run, simulator)
+    if weights is not None:
+        maps['weights'] = weights
     if external is not None and isinstance(recipe.simulator, SimulatorRecipe):
         maps['audit'] = _audit_map(run, recipe.simulator, opponent, folder)
         agreement = ncc(maps['audit'], maps['inject'], cohort.mask)
@@ -264,12 +268,22 @@ def train_classifier(
 
 def _train_simulator(
     run: FoldRun,
-    recipe: SimulatorRecipe | PaperRecipe,
+    recipe: SimulatorRecipe | PatternRecipe | PaperRecipe,
     opponent: Opponent,
     judge: nn.Module,
     folder: Path,
-) -> tuple[Simulator | PaperSimulator, SimulatorMetrics]:
-    """Train the simulator of a fold; return it with the measurements of its selection."""
+) -> tuple[AnySimulator, SimulatorMetrics, np.ndarray | None]:
+    """Train the simulator of a fold; return it with its measurements and a map of the weights."""
+    if isinstance(recipe, PatternRecipe):
+        fitted = fit_pattern_simulator(
+            run.cohort,
+            run.fold,
+            opponent,
+            recipe,
+            seed=run.seed_of('pattern', run.index),
+            device=run.workspace.device,
+        )
+        return fitted.simulator, SimulatorMetrics(patterns=fitted.metrics), fitted.weights
     if isinstance(recipe, PaperRecipe):
         published = PaperSimulator(run.cohort.grid, run.cohort.mask)
         seed = run.seed_of('simulator', 'paper', run.index)
@@ -278,7 +292,7 @@ def _train_simulator(
         )
         own = folder / f'paper-{recipe_digest(recipe)}'
         run.workspace.run(paper_task, own, f'{run.name}, simulator')
-        return published, SimulatorMetrics()
+        return published, SimulatorMetrics(), None
     own = folder / f'simulator-{recipe_digest(recipe)}'
     selection = select_recipe(
         run.cohort,
@@ -291,8 +305,8 @@ def _train_simulator(
         device=run.workspace.device,
         report=run.workspace.report,
     )
-    simulator = train_stages(run, selection.recipe, opponent, own)
-    return simulator, SimulatorMetrics(selection.recipe.minimality, selection.rows or None)
+    trained = train_stages(run, selection.recipe, opponent, own)
+    return trained, SimulatorMetrics(selection.recipe.minimality, selection.rows or None), None
 
 
 def train_stages(
@@ -336,7 +350,7 @@ def _audit_map(
     return mean_log_jacobian(simulator, first, 1.0, 0, run.cohort.grid)
 
 
-def _maps(run: FoldRun, simulator: Simulator | PaperSimulator) -> dict[str, np.ndarray]:
+def _maps(run: FoldRun, simulator: AnySimulator) -> dict[str, np.ndarray]:
     """Return the mean maps of the validation images in both directions."""
     # The field of a template is the same for all images.
     is_template = getattr(simulator, 'capacity', '') == 'template'

@@ -12,6 +12,7 @@ from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.training.classifier import ClassifierRecipe
 from bids_interp.training.ipmi2021 import PaperRecipe
 from bids_interp.training.morphometry import MorphometryRecipe
+from bids_interp.training.pattern.fit import PatternRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
 
@@ -42,7 +43,7 @@ class TrainingRecipe:
     members: int = 1
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     classifier: ClassifierRecipe | MorphometryRecipe = field(default_factory=ClassifierRecipe)
-    simulator: SimulatorRecipe | PaperRecipe = field(default_factory=SimulatorRecipe)
+    simulator: SimulatorRecipe | PatternRecipe | PaperRecipe = field(default_factory=PatternRecipe)
 
     def digest(self) -> str:
         """Return a short hash, so that a changed recipe never resumes another one's checkpoint."""
@@ -61,19 +62,8 @@ def recipe_digest(recipe: object) -> str:
 
 
 _RECIPES = (
-    TrainingRecipe(
-        simulator=SimulatorRecipe(
-            capacity='condconv',
-            template_steps=240,
-            residual_steps=60,
-            candidates=(0.5, 1.0, 2.0),
-        ),
-    ),
-    TrainingRecipe(
-        spacing_mm=4.0,
-        n_folds=3,
-        simulator=SimulatorRecipe(capacity='template', template_steps=240),
-    ),
+    TrainingRecipe(),
+    TrainingRecipe(spacing_mm=4.0, n_folds=3),
     # Section 3 and the published code of Liu et al., IPMI 2021.
     TrainingRecipe(
         spacing_mm=3.0,
@@ -98,6 +88,13 @@ _RECIPES = (
 PRESETS: dict[str, TrainingRecipe] = dict(zip(PRESET_NAMES, _RECIPES, strict=True))
 
 
+#: Steps of the residual of a simulator that has one.
+RESIDUAL_STEPS = 60
+#: Simulators with a free velocity, by preset.
+FREE_SIMULATORS: dict[str, SimulatorRecipe] = {
+    'default': SimulatorRecipe(template_steps=240, candidates=(0.5, 1.0, 2.0)),
+    'fast': SimulatorRecipe(template_steps=240),
+}
 #: Template settings for morphometric classifiers. Their gradients are smooth, so that one rate for
 #: all voxels keeps the pattern and few steps suffice. For the rougher gradients of other networks,
 #: per-voxel rates of Adam and more steps give more accurate maps.
@@ -158,10 +155,10 @@ def make_recipe(
     classifier, simulator = recipe.classifier, recipe.simulator
     if architecture is not None:
         classifier = _with_architecture(classifier, architecture)
-        if isinstance(classifier, MorphometryRecipe) and isinstance(simulator, SimulatorRecipe):
-            simulator = replace(simulator, **MORPHOMETRIC_TEMPLATE)
     if capacity is not None:
-        simulator = _with_capacity(simulator, capacity)
+        simulator = _with_capacity(simulator, capacity, preset)
+    if isinstance(classifier, MorphometryRecipe) and isinstance(simulator, SimulatorRecipe):
+        simulator = replace(simulator, **MORPHOMETRIC_TEMPLATE)
     if classifier_steps is not None:
         if isinstance(classifier, MorphometryRecipe):
             raise UsageError(
@@ -173,7 +170,8 @@ def make_recipe(
     if simulator_steps is not None:
         simulator = _with_steps(simulator, simulator_steps)
     if batch is not None:
-        simulator = replace(simulator, batch=batch)
+        if not isinstance(simulator, PatternRecipe):
+            simulator = replace(simulator, batch=batch)
         if isinstance(classifier, ClassifierRecipe):
             classifier = replace(classifier, batch=batch)
     if gradient_penalty is not None and isinstance(classifier, ClassifierRecipe):
@@ -191,18 +189,27 @@ def _with_architecture(
     return kind(architecture=architecture)
 
 
-def _with_capacity(simulator: SimulatorRecipe | PaperRecipe, capacity: str) -> SimulatorRecipe:
+def _with_capacity(
+    simulator: SimulatorRecipe | PatternRecipe | PaperRecipe, capacity: str, preset: str
+) -> SimulatorRecipe | PatternRecipe:
     if isinstance(simulator, PaperRecipe):
         raise UsageError('--preset ipmi2021 has a fixed simulator, so --capacity does not apply.')
     if capacity not in CAPACITIES:
         raise UsageError(f'There is no --capacity {capacity!r}.', f'Choose from {CAPACITIES}.')
-    residual = 0 if capacity == 'template' else simulator.residual_steps or 60
-    return replace(simulator, capacity=capacity, residual_steps=residual)
+    if capacity == PatternRecipe.capacity:
+        return PatternRecipe()
+    residual = 0 if capacity == 'template' else RESIDUAL_STEPS
+    return replace(FREE_SIMULATORS[preset], capacity=capacity, residual_steps=residual)
 
 
 def _with_steps(
-    simulator: SimulatorRecipe | PaperRecipe, steps: int
+    simulator: SimulatorRecipe | PatternRecipe | PaperRecipe, steps: int
 ) -> SimulatorRecipe | PaperRecipe:
+    if isinstance(simulator, PatternRecipe):
+        raise UsageError(
+            'A pattern is not trained in steps.',
+            'Omit --simulator-steps, or choose another --capacity.',
+        )
     if isinstance(simulator, PaperRecipe):
         return replace(simulator, steps=steps)
     residual = min(simulator.residual_steps, steps)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian
+from bids_interp.models.networks.pattern_simulator import PatternSimulator
 from bids_interp.models.networks.registry import Ensemble, build_classifier
+from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.classifier import TrainedClassifier
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
@@ -35,8 +38,14 @@ from bids_interp.training.null_models import (
     randomisation_levels,
     randomised,
 )
+from bids_interp.training.pattern.fit import (
+    Measurement,
+    PatternRecipe,
+    fit_pattern_simulator,
+    measure_cohort,
+)
 from bids_interp.training.recipe import TrainingRecipe, recipe_digest
-from bids_interp.training.simulator import SimulatorRecipe
+from bids_interp.training.simulator import Opponent, SimulatorRecipe
 
 #: Limit of |NCC| between the original map and one that a check should have destroyed.
 LIMIT = 0.2
@@ -88,7 +97,7 @@ class SanityMetrics:
     fold : int
         Index of the fold.
     steps : int
-        Steps of each simulator.
+        Steps of each simulator; 0 for patterns.
     original_ncc : float
         Agreement of the original map of this check with the map of the fold.
     randomised : list of RandomisedNcc
@@ -199,7 +208,7 @@ def check_fold(
     metrics = SanityMetrics(
         limit=LIMIT,
         fold=index,
-        steps=trainings.recipe.template_steps,
+        steps=getattr(trainings.recipe, 'template_steps', 0),
         original_ncc=ncc(trainings.maps['original'], result.maps['inject'], cohort.mask),
         randomised=trainings.rows,
         permuted_labels=retrained.get('permuted_labels'),
@@ -221,6 +230,26 @@ def _each(network: nn.Module, change: Callable[[nn.Module], nn.Module]) -> nn.Mo
     return change(network)
 
 
+def _checked_recipe(
+    recipe: TrainingRecipe, result: FoldResult, steps: int
+) -> SimulatorRecipe | PatternRecipe:
+    """Return the recipe of the simulators: the same pattern, or a template of few steps."""
+    given = recipe.simulator
+    if isinstance(given, PatternRecipe):
+        return given
+    base = given if isinstance(given, SimulatorRecipe) else SimulatorRecipe()
+    measured = result.trained.metrics.simulator
+    chosen = measured.minimality if measured else None
+    return replace(
+        base,
+        capacity='template',
+        residual_steps=0,
+        candidates=(),
+        minimality=base.minimality if chosen is None else chosen,
+        template_steps=min(steps, base.template_steps),
+    )
+
+
 class _SanityTrainings:
     """Trainings for the checks of one fold, and their maps."""
 
@@ -235,24 +264,14 @@ class _SanityTrainings:
         seed: int,
         steps: int,
     ) -> None:
-        given = recipe.simulator
-        base = given if isinstance(given, SimulatorRecipe) else SimulatorRecipe()
-        measured = result.trained.metrics.simulator
-        chosen = measured.minimality if measured else None
-        self.recipe = replace(
-            base,
-            capacity='template',
-            residual_steps=0,
-            candidates=(),
-            minimality=base.minimality if chosen is None else chosen,
-            template_steps=min(steps, base.template_steps),
-        )
+        self.recipe = _checked_recipe(recipe, result, steps)
         self.cohort, self.fold, self.index, self.workspace = cohort, fold, index, workspace
         self.classifier, self.seed = recipe.classifier, seed
         # Checkpoints of another recipe are never resumed.
         digest = recipe_digest((recipe, steps))
         self.folder = workspace.directory / f'sanity-{digest}'
         self.rows: list[RandomisedNcc] = []
+        self.measured: Measurement | None = None
         self.maps: dict[str, np.ndarray] = {}
 
     def simulate(self, name: str, cohort: Cohort, network: nn.Module, seed: int) -> float:
@@ -261,7 +280,7 @@ class _SanityTrainings:
         title = f'fold {self.index + 1}, sanity, {name}'
         run = FoldRun(cohort, self.fold, self.index, self.workspace, seed, title)
         opponent = run.opponent([TrainedClassifier(member, member) for member in members])
-        simulator = train_stages(run, self.recipe, opponent, self.folder / name)
+        simulator = self._simulator(run, opponent, self.folder / name)
         simulator.cpu().eval().requires_grad_(False)
         network.cpu()
         # The field of a template is the same for all images.
@@ -269,6 +288,19 @@ class _SanityTrainings:
             simulator, cohort.images[self.fold.validation[:1]], 1.0, 0, cohort.grid
         )
         return ncc(self.maps[name], self.maps['original'], cohort.mask)
+
+    def _simulator(
+        self, run: FoldRun, opponent: Opponent, folder: Path
+    ) -> Simulator | PatternSimulator:
+        if not isinstance(self.recipe, PatternRecipe):
+            return train_stages(run, self.recipe, opponent, folder)
+        if self.measured is None:
+            # Volumes do not depend on classifiers and labels.
+            self.measured = measure_cohort(run.cohort, run.fold, self.recipe, self.seed)
+        seed = run.seed_of('pattern', run.index)
+        return fit_pattern_simulator(
+            run.cohort, run.fold, opponent, self.recipe, seed=seed, measured=self.measured
+        ).simulator
 
     def train_again(self) -> dict[str, RetrainedNcc]:
         """Retrain classifier and simulator with exchanged labels, and with another seed."""

@@ -8,7 +8,7 @@ from bids_interp.bench.method_maps import LOG_JACOBIAN, SIGNED, SIZE, MethodMaps
 from bids_interp.bench.records import EXPLAINED, TRAINING, ImageScores, Score
 from bids_interp.bench.scenario_scores import MEANS, GroundTruth, score_scenario
 from bids_interp.bench.truth_scores import SALIENCY_SMOOTHING_MM, score_map
-from bids_interp.evaluation.personal import personal_share
+from bids_interp.evaluation.personal_share import personal_share
 from bids_interp.spatial import Grid
 
 GRID = Grid((10, 12, 10), np.diag([4.0, 4.0, 4.0, 1.0]))

@@ -36,7 +36,7 @@ NUMBER = Target('regression', 'age', (), 50.0, 10.0)
 class TestRecipe:
     def test_presets(self) -> None:
         assert [PRESETS[name].n_folds for name in ('default', 'fast', 'ipmi2021')] == [5, 3, 5]
-        assert make_recipe('fast').simulator.capacity == 'template'
+        assert make_recipe('fast').simulator.capacity == 'pattern'
         paper = make_recipe('ipmi2021')
         assert isinstance(paper.simulator, PaperRecipe)
         assert (paper.cube, paper.preprocessing.normalisation) == (64, 'zscore')
@@ -54,21 +54,16 @@ class TestRecipe:
         for column, name in enumerate(('default', 'fast', 'ipmi2021')):
             recipe = PRESETS[name]
             simulator = recipe.simulator
-            steps = (
-                [simulator.steps]
-                if isinstance(simulator, PaperRecipe)
-                else [n for n in (simulator.template_steps, simulator.residual_steps) if n]
-            )
             expected = {
                 'voxel size (mm)': f'{recipe.spacing_mm:g}',
                 'grid': ' x '.join([str(recipe.cube)] * 3) if recipe.cube else 'fitted to brain',
                 'folds': str(recipe.n_folds),
-                'classifier': recipe.classifier.architecture,
-                'steps of the classifier': str(recipe.classifier.steps),
+                'steps of a network that classifies': str(recipe.classifier.steps),
                 'images per step': str(recipe.classifier.batch),
                 'simulator': simulator.capacity,
-                'steps of the simulator': ' + '.join(map(str, steps)),
             }
+            if isinstance(simulator, PaperRecipe):
+                expected['steps of the simulator'] = str(simulator.steps)
             assert {key: rows[key][column] for key in expected} == expected
 
     def test_changes(self) -> None:
@@ -120,7 +115,7 @@ class TestRecipe:
             make_recipe('ipmi2021'),
             make_recipe('default', members=2),
             make_recipe('default', classifier_steps=9),
-            make_recipe('default', simulator_steps=9),
+            make_recipe('default', capacity='template', simulator_steps=9),
             make_recipe('default', batch=4),
         ]
         assert len({recipe.digest() for recipe in changed}) == len(changed)

@@ -25,6 +25,7 @@ from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldRun, FoldWorkspace, train_classifier
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry, pooled_grid
+from bids_interp.training.pattern.fit import PatternRecipe
 from bids_interp.training.recipe import make_recipe
 from helpers.balls import (
     BINARY,
@@ -152,13 +153,18 @@ def test_weights_outside_the_brain_come_from_smoothing_alone() -> None:
 
 
 def test_recipes_choose_how_a_classifier_is_fitted() -> None:
-    chosen = make_recipe('fast', architecture='morphometric', batch=3)
+    chosen = make_recipe('fast', architecture='morphometric', capacity='template', batch=3)
     assert chosen.classifier == MorphometryRecipe()
     assert chosen.simulator.batch == 3
     assert (chosen.simulator.template_optimizer, chosen.simulator.template_steps) == ('shared', 80)
-    other = make_recipe('fast', architecture='morphometric', simulator_steps=9).simulator
+    other = make_recipe(
+        'fast', capacity='template', architecture='morphometric', simulator_steps=9
+    ).simulator
     assert other.template_steps == 9
-    assert make_recipe('fast').simulator.template_optimizer == 'adamw'
+    assert make_recipe('fast', capacity='template').simulator.template_optimizer == 'adamw'
+    assert make_recipe('fast', architecture='morphometric').simulator == PatternRecipe()
+    with pytest.raises(UsageError, match='--simulator-steps'):
+        make_recipe('fast', simulator_steps=9)
     with pytest.raises(UsageError, match='morphometric'):
         make_recipe('fast', architecture='morphometric', classifier_steps=7)
     assert isinstance(make_recipe('fast', architecture='sfcn').classifier, ClassifierRecipe)
@@ -169,7 +175,7 @@ def test_its_weights_are_all_that_a_model_needs(tmp_path: Path) -> None:
     fold = folds_of(cohort)[0]
     network = fit_morphometry(cohort, fold, RECIPE, seed=0).network
     save_file(network.state_dict(), tmp_path / 'classifier.safetensors')
-    again = build_classifier('morphometric', GRID.shape).eval()
+    again = build_classifier('morphometric', GRID.shape, **RECIPE.arguments).eval()
     again.load_state_dict(load_file(tmp_path / 'classifier.safetensors'))
     images = cohort.images[fold.test]
     assert torch.equal(again(images), network(images))

@@ -25,7 +25,7 @@ from bids_interp.models.bundle.fingerprint import salted, subject_keys
 from bids_interp.models.bundle.schema import CONFIG, BundleConfig, read_config
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
 from bids_interp.models.networks.registry import build_classifier, load_weights
-from bids_interp.models.networks.simulator import Simulator, build_simulator
+from bids_interp.models.networks.simulator import AnySimulator, Simulator, build_simulator
 from bids_interp.models.target import Target
 from bids_interp.records import to_plain
 from bids_interp.spatial import Grid
@@ -59,7 +59,7 @@ class FoldModels:
     """
 
     classifier: nn.Module
-    simulator: Simulator | PaperSimulator
+    simulator: AnySimulator
     temperature: float
     class_gap: float
     weights: torch.Tensor

@@ -213,6 +213,58 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class PatternMetrics:
+    """Measurements of the pattern of a contrast.
+
+    Parameters
+    ----------
+    contrast : str
+        Name of the contrast.
+    consent : float
+        Standard score of the classifier's response to the whole pattern, relative to the same
+        pieces in other places.
+    pieces, kept : int
+        Number of pieces of the pattern, and of those that the classifier responds to.
+    subtypes : int
+        Number of subtypes; 0 without a pattern.
+    held_out_gains : sequence of float
+        Held-out log-likelihood per patient of 1, 2, ... subtypes.
+    stability : float
+        Smallest cosine of the direction of a subtype in two halves of the families.
+    shares : sequence of float
+        Shares of the subtypes.
+    personal_share : float
+        Root mean square deviation of the patients' amounts from their mean, relative to the root
+        mean square amount.
+    weights_ncc : float
+        Correlation of the pattern with the map of the classifier's weights.
+    response : float
+        Share of random known changes that the measured volumes show.
+    measured_dose : float
+        Dose at which the simulation has the measured difference between the classes, corrected for
+        ``response``. At dose 1 it has the class gap of the classifier.
+    """
+
+    contrast: str
+    consent: float
+    pieces: int
+    kept: int
+    subtypes: int
+    held_out_gains: Sequence[float]
+    stability: float
+    shares: Sequence[float]
+    personal_share: float
+    weights_ncc: float
+    response: float
+    measured_dose: float
+
+    @property
+    def found(self) -> bool:
+        """True if there is a pattern to which the classifier responds."""
+        return self.kept > 0
+
+
+@dataclass(frozen=True)
 class SimulatorMetrics:
     """Measurements of the simulator of a fold.
 
@@ -224,6 +276,8 @@ class SimulatorMetrics:
         Weights that were tried.
     audit_ncc : float, optional
         Agreement of the map with that of a simulator trained without transformations.
+    patterns : sequence of PatternMetrics, optional
+        Measurements of the pattern of each contrast; None for a simulator with a free velocity.
     validity : sequence of ContrastValidity
         Effect of simulations on the validation split.
     """
@@ -231,6 +285,7 @@ class SimulatorMetrics:
     minimality: float | None = None
     selection: Sequence[Candidate] | None = None
     audit_ncc: float | None = None
+    patterns: Sequence[PatternMetrics] | None = None
     validity: Sequence[ContrastValidity] = ()
 
     @property

@@ -42,6 +42,8 @@ class Cohort:
         Meaning of the labels.
     names : tuple of str
         Image names for tables and messages.
+    covariates : numpy.ndarray, optional
+        (N, C) columns that contrasts of volumes are adjusted for.
     """
 
     images: torch.Tensor
@@ -53,6 +55,7 @@ class Cohort:
     preprocessing: Preprocessing
     target: Target
     names: tuple[str, ...] = ()
+    covariates: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.images)

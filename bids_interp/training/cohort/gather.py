@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bids_interp.evaluation.confounds import covariate_columns
 from bids_interp.models.target import Target
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold, make_folds
@@ -30,11 +31,13 @@ def gather_cohort(inputs: Sequence[Path], input_space: Path, table: Mapping[str,
         File written by :func:`bids_interp.training.cohort.storage.save_input_space`.
     table : mapping
         ``target`` (as written by :meth:`Target.to_dict`) and, for each image, ``names``,
-        ``labels``, ``families`` and ``keys``.
+        ``labels``, ``families`` and ``keys``; if any, ``covariates`` (column to values) and
+        ``site`` (the column of sites, whose values are categories).
     """
     grid, mask, preprocessing = load_input_space(input_space)
     target = Target.from_dict(table['target'])
     labels = np.array(table['labels'], np.float64)
+    covariates = table.get('covariates')
     _, families = np.unique(np.array(table['families'], str), return_inverse=True)
     return Cohort(
         torch.cat([load_input(path) for path in inputs]),
@@ -46,6 +49,9 @@ def gather_cohort(inputs: Sequence[Path], input_space: Path, table: Mapping[str,
         preprocessing,
         target,
         tuple(table['names']),
+        covariate_columns(covariates, [table['site']] if table.get('site') else [])
+        if covariates
+        else None,
     )
 
 

@@ -51,6 +51,8 @@ def save_cohort(path: Path, cohort: Cohort) -> None:
         'families': torch.from_numpy(np.asarray(cohort.families, np.int64)),
         'mask': torch.from_numpy(cohort.mask.astype(np.uint8)),
     }
+    if cohort.covariates is not None:
+        tensors['covariates'] = torch.from_numpy(cohort.covariates)
     facts = {
         'keys': cohort.keys,
         'grid': cohort.grid.to_dict(),
@@ -76,6 +78,7 @@ def load_cohort(path: Path) -> Cohort:
         Preprocessing(**facts['preprocessing']),
         target,
         tuple(facts['names']),
+        tensors['covariates'].numpy() if 'covariates' in tensors else None,
     )
 
 

@@ -1,35 +1,9 @@
-"""Personal part of maps: how much the maps of different people differ, and what they tell apart."""
+"""Subtype scores: whether maps of different people differ, and name their own subtypes."""
 
 from __future__ import annotations
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-
-
-def personal_share(maps: np.ndarray) -> np.ndarray:
-    """Return the size of what a map has beyond the mean map of all people, relative to the map.
-
-    Parameters
-    ----------
-    maps : numpy.ndarray
-        (N, V) one map per person, by the same model.
-
-    Returns
-    -------
-    numpy.ndarray
-        (N,) norm(v - mean v over people) / norm(v); NaN for a map of zeros.
-
-    Examples
-    --------
-    >>> personal_share(np.array([[3.0, 1.0], [3.0, -1.0]])).round(3).tolist()
-    [0.316, 0.316]
-    >>> personal_share(np.array([[3.0, 1.0], [3.0, 1.0]])).tolist()
-    [0.0, 0.0]
-    """
-    maps = np.asarray(maps, np.float64)
-    own = np.linalg.norm(maps - maps.mean(axis=0), axis=1)
-    size = np.linalg.norm(maps, axis=1)
-    return np.divide(own, size, out=np.full(len(maps), np.nan), where=size > 0)
 
 
 def between_subject_ncc(maps: np.ndarray, families: np.ndarray) -> float:

@@ -1,27 +1,18 @@
-"""Personal share, between-subject NCC and AUC of the own subtype against hand-computed cases."""
+"""Between-subject NCC and AUC of the own subtype against hand-computed cases."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from bids_interp.evaluation.personal import (
+from bids_interp.evaluation.subtype_scores import (
     between_subject_ncc,
-    personal_share,
     subtype_auc,
     subtype_scores,
 )
 
 FIRST, SECOND = np.array([-1.0, 1, 0, 0]), np.array([0.0, 0, -1, 1])
 TRUTHS = np.stack([FIRST, SECOND])
-
-
-def test_the_personal_share_is_what_is_not_the_mean() -> None:
-    maps = np.array([[3.0, 4.0, 0.0], [3.0, 0.0, 4.0]])
-    # Mean (3, 2, 2): each differs by (0, 2, -2), of length sqrt(8); each map has length 5.
-    assert personal_share(maps) == pytest.approx(np.sqrt(8) / 5)
-    assert personal_share(10 * maps) == pytest.approx(np.sqrt(8) / 5)
-    assert np.isnan(personal_share(np.zeros((2, 3)))).all()
 
 
 def test_pairs_of_one_family_do_not_count() -> None:

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 from bids_interp.models.networks.morphometric import VolumeMeasure
 from bids_interp.phantom.change.smooth_noise import draw_smooth_change
 from bids_interp.spatial import Grid, exponential, flow_log_jacobian, jacobian_determinant
-from bids_interp.training import response
-from bids_interp.training.response import measure_response
+from bids_interp.training.pattern import response
+from bids_interp.training.pattern.response import measure_response
 
 GRID = Grid((32, 36, 28), np.diag([4.0, 4.0, 4.0, 1.0]))
 MASK = np.zeros(GRID.shape, bool)
