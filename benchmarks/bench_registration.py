@@ -41,7 +41,7 @@ from bids_interp.spatial import (
     voxel_coordinates,
 )
 from bids_interp.training.cohort.model_grid import model_grid
-from bids_interp.training.response import (
+from bids_interp.training.pattern.response import (
     GRAINS_MM,
     SPREAD,
     inner_mask,

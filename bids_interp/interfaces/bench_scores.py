@@ -130,13 +130,18 @@ class ScoreScenario(SimpleInterface):
         return found
 
     def _add_ceiling(self, scores: ScenarioScores, cohort: Cohort) -> None:
-        """Add the largest NCC that our simulator can reach."""
+        """Add the largest NCC that our simulator can reach, if its velocity is free."""
         from bids_interp.bench.truth_scores import basis_ceiling
         from bids_interp.evaluation.scores import Estimate
         from bids_interp.models.networks.simulator import Simulator
         from bids_interp.training.recipe import make_recipe
+        from bids_interp.training.simulator import SimulatorRecipe
 
-        arguments = make_recipe(**self.inputs.recipe).simulator.network_arguments()
+        recipe = make_recipe(**self.inputs.recipe).simulator
+        if not isinstance(recipe, SimulatorRecipe):
+            # A pattern has no basis.
+            return
+        arguments = recipe.network_arguments()
         simulator = Simulator(cohort.grid, cohort.mask, **arguments)
         for row in [row for row in scores.rows if (row.method, row.metric) == _OURS]:
             direction = row.direction

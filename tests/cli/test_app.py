@@ -218,7 +218,10 @@ def test_options_without_effect_on_a_classifier_of_ones_own(run, words: list[str
     code, output, settings = run(*level, *own, *words)
     assert (code, settings) == (2, None)
     assert words[0] in output
-    assert run(*level, *own, '--simulator-steps', '5', '--folds', '3')[0] == 0
+    assert (
+        run(*level, *own, '--capacity', 'template', '--simulator-steps', '5', '--folds', '3')[0]
+        == 0
+    )
     if words[0] != '--classifier-module':
         assert run(*level, *words)[0] == 0
 

@@ -127,7 +127,11 @@ def test_full_is_the_whole_grid():
 
 def test_all_recipes_share_grid_and_folds():
     benchmark = make_benchmark(
-        BenchRequest(recipe={'n_folds': 4, 'simulator_steps': 9}, spacing_mm=6.0, judge_steps=3)
+        BenchRequest(
+            recipe={'capacity': 'template', 'n_folds': 4, 'simulator_steps': 9},
+            spacing_mm=6.0,
+            judge_steps=3,
+        )
     )
     made = [make_recipe(**r) for r in (benchmark.recipe, benchmark.paper, benchmark.judge)]
     assert {(one.n_folds, one.spacing_mm, one.cube) for one in made} == {(4, 6.0, 32)}

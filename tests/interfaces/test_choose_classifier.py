@@ -23,7 +23,7 @@ from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.recipe import make_recipe
 from helpers.balls import binary_cohort, folds_of
 
-SMALL = {'preset': 'fast', 'n_folds': 2, 'simulator_steps': 2, 'batch': 2}
+SMALL = {'preset': 'fast', 'n_folds': 2, 'capacity': 'template', 'simulator_steps': 2, 'batch': 2}
 RECIPES: list[dict[str, Any]] = [
     {**SMALL, 'architecture': 'sfcn', 'classifier_steps': 1},
     {**SMALL, 'architecture': 'morphometric'},

@@ -23,7 +23,14 @@ from bids_interp.training.cohort.gather import split_cohort
 from bids_interp.training.recipe import make_recipe
 
 GRID = Grid((16, 16, 16), np.diag([6.0, 6.0, 6.0, 1.0]), 'made up')
-RECIPE = {'preset': 'fast', 'n_folds': 2, 'classifier_steps': 2, 'simulator_steps': 2, 'batch': 2}
+RECIPE = {
+    'preset': 'fast',
+    'capacity': 'template',
+    'n_folds': 2,
+    'classifier_steps': 2,
+    'simulator_steps': 2,
+    'batch': 2,
+}
 COUNT = 12
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 TEMPLATE = 'MNI152NLin2009aSym'
 COUNT = 6
-RECIPE = '{"simulator_steps": 2, "n_folds": 2, "batch": 4}'
+RECIPE = '{"capacity": "template", "simulator_steps": 2, "n_folds": 2, "batch": 4}'
 PAPER = '{"classifier_steps": 2, "simulator_steps": 1, "batch": 2}'
 
 

@@ -27,12 +27,12 @@ pytestmark = pytest.mark.slow
 
 TEMPLATE = 'MNI152NLin2009aSym'
 COUNT = 12
-SIMULATOR_OPTIONS = (
+PATTERN_OPTIONS = (
     *('--label', 'group', '--positive', 'patient', '--preset', 'fast', '--folds', '2'),
-    *('--simulator-steps', '2'),
     *('--nprocs', '1', '--omp-nthreads', '1', '--device', 'cpu', '--offline'),
     *('--skip-bids-validation', '--covariates', 'sex'),
 )
+SIMULATOR_OPTIONS = (*PATTERN_OPTIONS, '--capacity', 'template', '--simulator-steps', '2')
 OPTIONS = (
     *SIMULATOR_OPTIONS,
     *('--classifier', 'robust', '--classifier-steps', '26', '--resolution', '8'),
@@ -265,6 +265,33 @@ def test_the_same_seed_gives_the_same_weights_and_more_steps_others(
     }
     assert load_bundle(second.out / 'models' / 'group').n_folds == 2
     assert not list((second.out / 'models').glob('.*'))
+
+
+def test_a_pattern_is_fitted_by_default(new_place, template) -> None:
+    from bids_interp.models.explain.explainer import explain
+
+    place = new_place('pattern')
+    assert (
+        place.train('--classifier', 'morphometric', '--resolution', '8', base=PATTERN_OPTIONS) == 0
+    )
+    bundle = load_bundle(place.out / 'models' / 'group')
+    assert bundle.config.simulator.capacity == 'pattern'
+    training = place.out / 'training' / 'group'
+    metrics = json.loads((training / 'metrics.json').read_text())
+    pattern = metrics['simulator']['pattern']
+    assert pattern['count'] == 2
+    # Nothing is shown as a finding without a pattern that the classifiers use.
+    if 2 * pattern['found'] < pattern['count']:
+        assert not bundle.config.warranted
+    assert list(training.glob('*_desc-weights_logjacobian.nii.gz'))
+    for fold in bundle.config.folds:
+        (own,) = fold.metrics.simulator.patterns
+        assert own.contrast == 'control-patient'
+        assert own.found == (own.kept > 0) == bool(own.subtypes)
+    data, affine = template
+    image = nib.Nifti1Image(brain(data, 99, False), affine)
+    explanation = explain(image, bundle, direction='inject', device='cpu')
+    assert np.isfinite(explanation.map).all()
 
 
 def test_a_dry_run_writes_nothing(bids: Path, capsys) -> None:

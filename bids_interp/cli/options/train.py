@@ -107,17 +107,18 @@ def _method() -> list[Option]:
             group=METHOD,
             type=click.Choice(PRESET_NAMES),
             default='default',
-            help='default: 3 mm, 5 folds. fast: 4 mm, 3 folds, morphometric classifier, '
-            'capacity template. ipmi2021: the '
-            'published method, for comparison.',
+            help='default: 3 mm, 5 folds. fast: 4 mm, 3 folds, morphometric classifier. '
+            'ipmi2021: the published method, for comparison.',
         ),
         Option(
             ['--capacity'],
             group=METHOD,
             type=click.Choice(CAPACITIES),
-            show_default=BY_PRESET,
-            help='What the simulator can express: template is one change for all subjects; '
-            'residual and condconv add a change that depends on the subject.',
+            show_default='pattern',
+            help='What the simulator can express. pattern: the measured difference between the '
+            'classes, where the classifier uses it. Velocities that are free to move the '
+            'classifier: template is one change for all subjects; residual and condconv add a '
+            'change that depends on the subject.',
         ),
         _text(
             '--classifier',

@@ -13,6 +13,7 @@ from bids_interp.reports.group.group_map_figures import SPACING, draw_mosaic, te
 TITLES = {
     'inject': 'Pattern injected',
     'remove': 'Pattern removed',
+    'weights': 'What moves the classifier most (not the disease)',
     'audit': 'Weights of this classifier (audit)',
 }
 
@@ -23,7 +24,7 @@ def draw_mean_maps(maps: Mapping[str, Path], space: str) -> list[dict[str, str]]
     Parameters
     ----------
     maps : mapping of str to path
-        Maps on the grid of the model by name (``inject``, ``remove``, ``audit``).
+        Maps on the grid of the model by name (``inject``, ``remove``, ``weights``, ``audit``).
     space : str
         Name of the template.
 

@@ -16,8 +16,10 @@ from bids_interp.training.fold import FoldResult
 from bids_interp.training.sanity import Sanity
 
 _MEAN = (
-    'Mean log-Jacobian of simulations of validation images at dose 1. audit: of simulators trained '
-    'without transformations, which show what moves this very classifier.'
+    'Mean log-Jacobian of simulations of validation images at dose 1. weights: volume change by '
+    'which a smooth velocity moves the score most; it describes the classifier, not the disease. '
+    'audit: of simulators trained without transformations, which show what moves this very '
+    'classifier.'
 )
 _CHECKS = {
     'original': 'against the classifier of the fold',
@@ -33,7 +35,7 @@ _AGREEMENT = {
 
 
 def mean_map_file(folder: Path, space: str, name: str) -> Path:
-    """Return the file of a mean map (``inject``, ``remove`` or ``audit``)."""
+    """Return the file of a mean map (``inject``, ``remove``, ``weights`` or ``audit``)."""
     return folder / f'space-{space}_res-model_desc-{name}_logjacobian.nii.gz'
 
 
