@@ -184,9 +184,11 @@ def _with_architecture(
 ) -> ClassifierRecipe | MorphometryRecipe:
     """Replace the architecture and, if needed, the kind of recipe."""
     kind = MorphometryRecipe if architecture == MorphometryRecipe.architecture else ClassifierRecipe
-    if isinstance(classifier, kind):
-        return replace(classifier, architecture=architecture, arguments={})
-    return kind(architecture=architecture)
+    if not isinstance(classifier, kind):
+        return kind(architecture=architecture)
+    if isinstance(classifier, MorphometryRecipe):
+        return classifier  # There is only one architecture of this kind.
+    return replace(classifier, architecture=architecture, arguments={})
 
 
 def _with_capacity(

@@ -26,7 +26,7 @@ from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldRun, FoldWorkspace, train_classifier
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry, pooled_grid
 from bids_interp.training.pattern.fit import PatternRecipe
-from bids_interp.training.recipe import make_recipe
+from bids_interp.training.recipe import _with_architecture, make_recipe
 from helpers.balls import (
     BINARY,
     GRID,
@@ -168,6 +168,13 @@ def test_recipes_choose_how_a_classifier_is_fitted() -> None:
     with pytest.raises(UsageError, match='morphometric'):
         make_recipe('fast', architecture='morphometric', classifier_steps=7)
     assert isinstance(make_recipe('fast', architecture='sfcn').classifier, ClassifierRecipe)
+
+
+def test_a_new_classifier_names_its_registration() -> None:
+    """A bundle without the name would be read with the registration of version 0.1.0."""
+    assert RECIPE.arguments == {'registration': 'elastic'}
+    again = _with_architecture(RECIPE, 'morphometric')
+    assert again == RECIPE
 
 
 def test_its_weights_are_all_that_a_model_needs(tmp_path: Path) -> None:
