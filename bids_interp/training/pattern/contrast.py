@@ -96,7 +96,7 @@ def contrast_volumes(volumes: np.ndarray, design: ContrastDesign, seed: int) -> 
             'The covariates explain the label completely, so their effects cannot be separated.',
             'Omit the covariate that has the same values as the label.',
         )
-    effects = row @ volumes
+    effects = row.astype(volumes.dtype) @ volumes
     columns = np.column_stack([others, _whiten(design.values, design.families, ratio)])
     residuals = _residuals(volumes, columns)
     rng = np.random.default_rng(seed)
@@ -155,7 +155,8 @@ def variance_ratio(residuals: np.ndarray, families: np.ndarray, n_columns: int) 
 
 
 def _family_means(values: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    members = csr_array((1 / counts[codes], (codes, np.arange(len(codes)))))
+    weights = (1 / counts[codes]).astype(values.dtype)
+    members = csr_array((weights, (codes, np.arange(len(codes)))))
     return (members @ values.reshape(len(codes), -1)).reshape(-1, *values.shape[1:])
 
 
@@ -165,10 +166,10 @@ def _whiten(values: np.ndarray, families: np.ndarray, ratio: float) -> np.ndarra
         return values
     _, codes, counts = np.unique(families, return_inverse=True, return_counts=True)
     shares = 1 - 1 / np.sqrt(1 + counts * ratio)
-    means = _family_means(np.asarray(values), codes, counts)
-    return values - (shares[codes].reshape(-1, *[1] * (means.ndim - 1)) * means[codes]).astype(
-        means.dtype
-    )
+    values = np.asarray(values)
+    means = _family_means(values, codes, counts)
+    shares = shares[codes].astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
+    return values - shares * means[codes]
 
 
 def _residuals(values: np.ndarray, columns: np.ndarray) -> np.ndarray:

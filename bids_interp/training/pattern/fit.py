@@ -68,15 +68,15 @@ class Measurement:
         Registration to the mean image of the training split.
     images : numpy.ndarray
         (N,) indices in the cohort.
-    maps : torch.Tensor
-        (N, 1, X, Y, Z) smoothed log volumes.
+    maps : numpy.ndarray
+        (N, V) float32 smoothed log volumes inside the brain.
     response : Response
         Response of the volumes to known changes.
     """
 
     volumes: VolumeMeasure
     images: np.ndarray
-    maps: torch.Tensor
+    maps: np.ndarray
     response: Response
 
 
@@ -129,11 +129,12 @@ def measure_cohort(
     with torch.no_grad():
         for part in cohort.images[images].split(BATCH):
             found = volumes.log_jacobian(part.to(device))
-            maps.append(smooth(found, recipe.smoothing_mm, cohort.grid).cpu())
+            smoothed = smooth(found, recipe.smoothing_mm, cohort.grid)[:, 0]
+            maps.append(smoothed.cpu().numpy()[:, cohort.mask])
     response = measure_response(
         volumes, cohort.images[fold.train], cohort.grid, cohort.mask, seed, device
     )
-    return Measurement(volumes.cpu(), images, torch.cat(maps), response)
+    return Measurement(volumes.cpu(), images, np.concatenate(maps), response)
 
 
 def fit_pattern(
@@ -166,7 +167,7 @@ def fit_pattern(
     contrast = cohort.target.contrasts[number]
     values, rows = _regressor(cohort, measured.images, number)
     images = measured.images[rows]
-    volumes = measured.maps[rows][:, 0].numpy()[:, inside]
+    volumes = measured.maps if len(rows) == len(measured.maps) else measured.maps[rows]
     design = _design(cohort, images, values)
     common = _shrunk(volumes, design, inside, derived_seed(seed, 'contrast'))
     pieces = divide_pattern(common, cohort.grid)
