@@ -21,6 +21,7 @@ REGISTRATION_OUTPUTS = [
     'xfm_forward_itk',
     'xfm_inverse_itk',
     'template_brain',
+    'template_mask',
 ]
 ANATOMICAL_OUTPUTS = [*BRAIN_OUTPUTS, *REGISTRATION_OUTPUTS]
 
@@ -88,7 +89,9 @@ def init_anatomical_wf(
     xfm_forward_itk, xfm_inverse_itk
         The same affine as ITK text: T1w to template, template to T1w.
     template_brain
-        The brain on the 1 mm grid of the template.
+        The brain on the 1 mm grid of the template, 0 outside the mask.
+    template_mask
+        Brain mask on the same grid, 0 and 1.
     skull_stripped_input
         True if the input image had no skull.
     conform_report
@@ -132,7 +135,10 @@ def _add_registration(workflow: Workflow, **choices: Any) -> None:
     )
     workflow.connect([
         (workflow.get_node('inputnode'), register_brain, [('t1w', 't1w')]),
-        (workflow.get_node('prepare_brain'), register_brain, [('brain', 'brain')]),
+        (workflow.get_node('prepare_brain'), register_brain, [
+            ('brain', 'brain'),
+            ('brain_mask', 'brain_mask'),
+        ]),
         (register_brain, workflow.get_node('outputnode'),
          [(field, field) for field in REGISTRATION_OUTPUTS]),
     ])  # fmt: skip

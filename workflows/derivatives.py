@@ -63,7 +63,7 @@ def init_derivatives_wf(
 
     Inputs
     ------
-    t1w_preproc, brain_mask, template_brain, xfm_forward_itk, xfm_inverse_itk
+    t1w_preproc, brain_mask, template_brain, template_mask, xfm_forward_itk, xfm_inverse_itk
         Files of the anatomical workflow.
     skull_stripped_input
         True if the input image had no skull.

@@ -26,7 +26,14 @@ from bids_interp.interfaces.saliency import Saliency
 if TYPE_CHECKING:
     from bids_interp.models.bundle.reader import ModelBundle
 
-INPUTS = ['t1w', 'brain', 'native_to_template', 'template_brain']
+INPUTS = [
+    't1w',
+    'brain',
+    'brain_mask',
+    'native_to_template',
+    'template_brain',
+    'template_mask',
+]
 OUTPUTS = [
     'anatomy',
     'model_input',
@@ -94,10 +101,14 @@ def init_explain_wf(
         The source image, used only for its fingerprint.
     brain
         Preprocessed T1w image, 0 outside the brain mask.
+    brain_mask
+        Its mask, 0 and 1.
     native_to_template
         JSON file, see :func:`bids_interp.workflows.anatomical.init_anatomical_wf`.
     template_brain
         The same brain in template space at 1 mm, zero outside.
+    template_mask
+        Brain mask in template space, 0 and 1.
 
     Outputs
     -------
@@ -250,8 +261,12 @@ def _add_realisation(
 ) -> None:
     """Add the node that realises the simulations in ``native`` or ``template`` space."""
     fields = {
-        'native': [('brain', 'image'), ('native_to_template', 'to_template')],
-        'template': [('template_brain', 'image')],
+        'native': [
+            ('brain', 'image'),
+            ('brain_mask', 'mask'),
+            ('native_to_template', 'to_template'),
+        ],
+        'template': [('template_brain', 'image'), ('template_mask', 'mask')],
     }
     realise = pe.Node(
         Realise(doses=doses, field_kind=field_kind, num_threads=omp_nthreads),
@@ -287,9 +302,10 @@ Only classifiers that had not been trained with the subject were used. For each 
 simulator [@liu2021; @condconv] computed a stationary velocity field that raises the logit (the
 learned pattern is injected) or lowers it (the pattern is removed); the fields were averaged over
 the folds. The fields were refined by cubic splines at full resolution and integrated by scaling and
-squaring [@scaling_squaring], and the brain was warped once. The maps show the natural logarithm of
-the Jacobian determinant of the deformation from the observed to the simulated image: positive
-values mean local expansion, negative values contraction.
+squaring [@scaling_squaring], and the brain and its mask were warped once. The maps show the natural
+logarithm of the Jacobian determinant of the deformation from the observed to the simulated image:
+positive values mean local expansion, negative values contraction. They are 0 outside the brain
+mask; the velocity fields are not cut at its border.
 
 For the group level, the local volumes of the observed brain were measured independently of the
 model by a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} mm)

@@ -1,4 +1,4 @@
-"""Brain masks: the largest component of a foreground, closing of sulci, and volume."""
+"""Brain masks: components of a foreground, closing of sulci, and volume."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_interp.nifti import image_like
+from bids_interp.spatial.mask import main_components
 
 
 def foreground_mask(different: np.ndarray) -> np.ndarray:
@@ -19,11 +20,19 @@ def foreground_mask(different: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(labels == sizes.argmax())
 
 
+def brain_parts(mask: np.ndarray) -> np.ndarray:
+    """Return a brain mask (X, Y, Z) without fragments, holes filled.
+
+    A large separate part, such as a cerebellum that another tool has cut off, is kept.
+    """
+    return ndimage.binary_fill_holes(main_components(mask))
+
+
 def brain_mask_of(brain: nib.Nifti1Image) -> nib.Nifti1Image:
     """Return the mask of a brain image that is 0 outside, with sulci and holes closed."""
     data = np.asarray(brain.dataobj)
     closed = ndimage.binary_closing(np.pad(data > 0, 4), iterations=3)[4:-4, 4:-4, 4:-4]
-    return image_like(foreground_mask(closed), brain)
+    return image_like(brain_parts(closed), brain)
 
 
 def volume_litres(mask: nib.Nifti1Image) -> float:

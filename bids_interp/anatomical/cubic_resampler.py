@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_interp.nifti import TEMPLATE_CODE, make_image
+from bids_interp.spatial.mask import main_components
 
 #: Share of the largest brightness below which an interpolated value is background.
 RINGING = 1e-4
@@ -34,7 +35,7 @@ def resample_to_template(
     native_to_template : ndarray (4, 4)
         Matrix from native to template world points, RAS mm.
     order : int
-        Order of the spline; 0 for labels.
+        Order of the spline; 1 for masks.
 
     Returns
     -------
@@ -58,6 +59,40 @@ def resample_to_template(
         # Splines ring: remove the traces that they leave far from the brain.
         out[out < RINGING * data.max()] = 0
     return make_image(out, template.affine, TEMPLATE_CODE)
+
+
+def brain_in_template(
+    brain: nib.Nifti1Image,
+    mask: nib.Nifti1Image,
+    template: nib.Nifti1Image,
+    native_to_template: np.ndarray,
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Return a brain and its mask on the template's grid.
+
+    Parameters
+    ----------
+    brain, mask : Nifti1Image
+        Native brain, 0 outside, and its mask, 0 and 1.
+    template : Nifti1Image
+        Image with the target grid.
+    native_to_template : ndarray (4, 4)
+        Matrix from native to template world points, RAS mm.
+
+    Returns
+    -------
+    Nifti1Image, Nifti1Image
+        The brain, 0 outside the mask, and the mask, 0 and 1: voxels of which at least half lies in
+        the native mask, without fragments.
+    """
+    share = resample_to_template(mask, template, native_to_template, order=1)
+    inside = main_components(np.asarray(share.dataobj) >= 0.5)
+    placed = resample_to_template(brain, template, native_to_template)
+    # Splines ring beyond the border of the brain.
+    data = np.asarray(placed.dataobj) * inside
+    return (
+        make_image(data, template.affine, TEMPLATE_CODE),
+        make_image(inside.astype(np.uint8), template.affine, TEMPLATE_CODE),
+    )
 
 
 def _image_box(

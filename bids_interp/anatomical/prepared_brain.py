@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain_extraction import BRAIN_LITRES, extract_brain
-from bids_interp.anatomical.brain_masks import brain_mask_of, foreground_mask, volume_litres
+from bids_interp.anatomical.brain_masks import brain_mask_of, brain_parts, volume_litres
 from bids_interp.anatomical.strip_evidence import stripped_evidence
 from bids_interp.anatomical.templates import strip_template
 from bids_interp.errors import ImageError
@@ -174,7 +174,7 @@ def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
             f'(shape {img.shape}).',
             advice,
         )
-    inside = foreground_mask(data.reshape(img.shape) > 0.5)
+    inside = brain_parts(data.reshape(img.shape) > 0.5)
     out = image_like(inside, img)
     litres = volume_litres(out)
     if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:

@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, str]] = {
     'mask': {'desc': 'brain', 'suffix': 'mask'},
     'transform': {'mode': 'image', 'suffix': 'xfm', 'extension': '.txt'},
     'template_brain': {'desc': 'brain', 'suffix': 'T1w', 'resolution': '1'},
+    'template_mask': {'desc': 'brain', 'suffix': 'mask', 'resolution': '1'},
     'anatomy': {'desc': 'anatomy', 'suffix': 'logjacobian', 'resolution': f'{ANATOMY_MM}'},
     'model_input': {'desc': 'input', 'suffix': 'T1w', 'resolution': 'model'},
     'simulated': {'suffix': 'T1w'},

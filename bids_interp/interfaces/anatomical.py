@@ -134,6 +134,7 @@ class PrepareBrain(_NodeInterface):
 class _RegisterBrainInputSpec(_PreparationInputSpec):
     t1w = File(exists=True, mandatory=True, desc='source image, for messages')
     brain = File(exists=True, mandatory=True, desc='native brain, 0 outside')
+    brain_mask = File(exists=True, mandatory=True, desc='native brain mask, 0 and 1')
     template = traits.Str(mandatory=True, desc='name of the brain template')
     offline = traits.Bool(True, usedefault=True, nohash=True, desc='do not download templates')
 
@@ -143,6 +144,7 @@ class _RegisterBrainOutputSpec(TraitedSpec):
     xfm_forward_itk = File(exists=True, desc='ITK text: native images to the template')
     xfm_inverse_itk = File(exists=True, desc='ITK text: template images to native space')
     template_brain = File(exists=True, desc='brain on the 1 mm grid of the template')
+    template_mask = File(exists=True, desc='brain mask on the same grid, 0 and 1')
 
 
 class RegisterBrain(_NodeInterface):
@@ -155,7 +157,7 @@ class RegisterBrain(_NodeInterface):
         import nibabel as nib
         import numpy as np
 
-        from bids_interp.anatomical.cubic_resampler import resample_to_template
+        from bids_interp.anatomical.cubic_resampler import brain_in_template
         from bids_interp.anatomical.itk import itk_text
         from bids_interp.anatomical.registration import register_brain
         from bids_interp.anatomical.templates import brain_template
@@ -178,8 +180,9 @@ class RegisterBrain(_NodeInterface):
         for output, pull in pulls.items():
             path = write_text(self.path(runtime, f'{output}.txt'), itk_text(pull))
             self._results[output] = str(path)
-        resampled = resample_to_template(brain, template, matrix)
-        self.save(runtime, 'template_brain', resampled)
+        placed, mask = brain_in_template(brain, nib.load(inputs.brain_mask), template, matrix)
+        self.save(runtime, 'template_brain', placed)
+        self.save(runtime, 'template_mask', mask)
         return runtime
 
 

@@ -27,6 +27,7 @@ class _RealiseInputSpec(BaseInterfaceInputSpec):
     velocity = InputMultiObject(File(exists=True), mandatory=True, desc='inject, remove')
     doses = traits.List(traits.Float, mandatory=True, desc='doses')
     image = File(exists=True, mandatory=True, desc='brain on the output grid, zero outside')
+    mask = File(exists=True, mandatory=True, desc='its brain mask, 0 and 1')
     to_template = File(exists=True, desc='JSON: 4 x 4 to the template, for native images')
     field_kind = traits.Enum('velocity', 'displacement', usedefault=True, desc='kind of the fields')
     num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of PyTorch')
@@ -56,6 +57,7 @@ class Realise(SimpleInterface):
         is_native = isdefined(self.inputs.to_template)
         matrix = load_matrix(self.inputs.to_template) if is_native else None
         image, grid = load_image(self.inputs.image)
+        inside = load_image(self.inputs.mask)[0] > 0.5
         fields = load_fields(self.inputs.velocity)
         space = 'native' if is_native else 'template'
         simulated = realised_files('simulated', space, self.inputs.doses)
@@ -72,6 +74,7 @@ class Realise(SimpleInterface):
                 grid,
                 matrix,
                 self.inputs.field_kind,
+                inside,
             )
             for name, file, data in (
                 ('simulated', image_file, done.image),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from bids_interp.anatomical.cubic_resampler import resample_to_template
+from bids_interp.anatomical.cubic_resampler import brain_in_template, resample_to_template
 from bids_interp.anatomical.registration import similarity
+from helpers import shapes
 
 SHAPE = (24, 26, 22)
 
@@ -68,6 +70,49 @@ def test_a_brain_has_no_negative_brightness_and_lies_in_the_template() -> None:
     # What is below 0 before, such as a map, stays so.
     signed = resample_to_template(image_of(block - 50, np.eye(4)), template, np.eye(4))
     assert np.asarray(signed.dataobj).min() < -50
+
+
+@pytest.mark.parametrize(
+    ('codes', 'spacing', 'tilt'),
+    [
+        ('RAS', (1.0, 1.0, 1.0), (0, 0, 0)),
+        ('LPS', (0.9, 0.9, 1.2), (0, 0, 0)),
+        ('PIR', (1.0, 3.0, 1.0), (0, 0, 0)),
+        ('RAS', (1.2, 1.0, 2.0), (14, -9, 20)),
+        ('LAI', (1.0, 2.5, 1.0), (-10, 8, 5)),
+    ],
+)
+def test_a_brain_in_the_template_is_0_outside_its_mask(codes, spacing, tilt) -> None:
+    """A ball with a sharp edge, at which cubic splines ring, and a separate smaller ball."""
+    to_template = np.eye(4)
+    to_template[:3, :3] = shapes.rotation((5, 0, -4)) @ np.diag([1.1, 0.95, 1.0])
+    to_template[:3, 3] = [3.0, -2.0, 1.0]
+    shape = tuple(int(size) for size in np.ceil(80 / np.array(spacing)))
+    affine = shapes.affine_for(codes, spacing, shape, (0, 0, 0), tilt)
+    points = nib.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
+    sizes = {(0.0, 0.0, 0.0): 20.0, (0.0, 30.0, 0.0): 6.0}
+    inside = np.zeros(shape, bool)
+    for centre, radius in sizes.items():
+        inside |= np.linalg.norm(points - centre, axis=-1) < radius
+    mask = inside.copy()
+    mask[3, 3, 3] = True  # dust
+    noise = np.random.default_rng(0).uniform(60, 140, shape)
+    template = image_of(np.zeros((90, 90, 90)), shapes.affine_for('RAS', (1, 1, 1), (90, 90, 90)))
+    brain, placed = brain_in_template(
+        image_of(noise * mask, affine), image_of(mask, affine), template, to_template
+    )
+    values, found = np.asarray(brain.dataobj), np.asarray(placed.dataobj)
+    assert found.dtype == np.uint8
+    assert ndimage.label(found)[1] == len(sizes)
+    assert (values[found == 0] == 0).all()
+    assert (values[found == 1] > 0).mean() > 0.99
+    volume = inside.sum() * np.prod(spacing) * np.linalg.det(to_template[:3, :3])
+    assert found.sum() == pytest.approx(volume, rel=0.03)
+    for centre, radius in sizes.items():
+        middle = nib.affines.apply_affine(np.linalg.inv(template.affine) @ to_template, centre)
+        voxels = np.argwhere(found)
+        own = voxels[np.linalg.norm(voxels - middle, axis=1) < 1.2 * radius]
+        np.testing.assert_allclose(own.mean(axis=0), middle, atol=0.5)
 
 
 def test_likeness_of_two_brains_by_hand() -> None:

@@ -9,7 +9,12 @@ import pytest
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.mask_border import MaskSettings, refine
-from bids_interp.anatomical.prepared_brain import NOT_BACKGROUND, BrainOptions, prepare_brain
+from bids_interp.anatomical.prepared_brain import (
+    NOT_BACKGROUND,
+    BrainOptions,
+    load_mask,
+    prepare_brain,
+)
 from bids_interp.errors import ImageError
 from helpers import shapes
 
@@ -76,6 +81,19 @@ def test_a_given_mask_is_used(head, tmp_path):
     assert not brain[~mask].any()
     assert image[~mask].max() > 0
     np.testing.assert_array_equal(brain[mask], np.clip(image[mask], 0, None))
+
+
+def test_a_given_mask_loses_dust_and_keeps_separate_parts(head, tmp_path):
+    """Two blocks, the smaller one like a cerebellum that was cut off, and crumbs in the corners."""
+    img, mask = head
+    parts = np.zeros_like(mask)
+    parts[10:50, 10:60, 30:60] = parts[20:40, 15:30, 15:25] = True
+    given = parts.copy()
+    given[1, 1, 1] = given[-3:-1, -3, -3] = True
+    given[30, 30, 40] = False
+    nib.save(nib.Nifti1Image(given.astype(np.uint8), img.affine), tmp_path / 'mask.nii.gz')
+    found = load_mask(tmp_path / 'mask.nii.gz', img)
+    np.testing.assert_array_equal(np.asarray(found.dataobj) > 0.5, parts)
 
 
 @pytest.mark.parametrize('fault', ['grid', 'empty', 'damaged'])

@@ -22,6 +22,7 @@ TPL = 'MNI152NLin2009aSym'
         ('transform', {'from': 'T1w', 'to': TPL}, f'_from-T1w_to-{TPL}_mode-image_xfm.txt'),
         ('transform', {'from': TPL, 'to': 'T1w'}, f'_from-{TPL}_to-T1w_mode-image_xfm.txt'),
         ('template_brain', {'space': TPL}, f'_space-{TPL}_res-1_desc-brain_T1w.nii.gz'),
+        ('template_mask', {'space': TPL}, f'_space-{TPL}_res-1_desc-brain_mask.nii.gz'),
         ('anatomy', {'space': TPL}, f'_space-{TPL}_res-4_desc-anatomy_logjacobian.nii.gz'),
         ('model_input', {'space': TPL}, f'_space-{TPL}_res-model_desc-input_T1w.nii.gz'),
         ('simulated', {'desc': 'inject100'}, '_desc-inject100_T1w.nii.gz'),

@@ -53,7 +53,7 @@ def test_all_names_differ_and_both_directions_and_doses_are_there():
         for label in ('inject050', 'inject100', 'remove050', 'remove100'):
             for ending in ('T1w', 'logjacobian'):
                 assert f'{stem}{space}_desc-{label}_{ending}.nii.gz' in outputs
-    assert len(outputs) == 5 + 1 + 1 + 2 + 3 + 16
+    assert len(outputs) == 6 + 1 + 1 + 2 + 3 + 16
 
 
 @pytest.mark.parametrize(

@@ -109,13 +109,32 @@ def test_the_mean_map_shows_the_truth(cohort, chosen) -> None:
     assert reliable_voxels(everybody.mean, everybody.same_sign, summary.agreement).any()
 
 
+def test_the_masks_of_the_scans_decide(make_cohort, chosen) -> None:
+    """A voxel counts if it lies in at least half of the masks, whatever its brightness."""
+    scans = chosen(make_cohort(('a', 'b') * 2).out)
+    _, inside = cohorts.brain()
+    column = np.zeros_like(inside)
+    column[:, 3] = True
+    for index, scan in enumerate(scans):
+        mask = inside & ~column if index < 2 else inside & column
+        path = next(scan.folder.glob('*_res-1_desc-brain_mask.nii.gz'))
+        cohorts.save(path, (mask if index else inside).astype('u1'), cohorts.grid().affine)
+    np.testing.assert_array_equal(find_masked_grid(scans).inside, inside)
+    for scan in scans[1:]:
+        path = next(scan.folder.glob('*_res-1_desc-brain_mask.nii.gz'))
+        cohorts.save(path, (inside & column).astype('u1'), cohorts.grid().affine)
+    np.testing.assert_array_equal(find_masked_grid(scans).inside, inside & column)
+
+
 def test_traces_of_interpolation_are_not_brain(make_cohort, chosen) -> None:
+    """Derivatives of version 0.1.0 have no mask in template space."""
     scans = chosen(make_cohort(('a', 'b')).out)
     mean, inside = cohorts.brain()
     for scan in scans:
         path = next(scan.folder.glob('*_res-1_desc-brain_T1w.nii.gz'))
         shown = np.where(inside, 500 + 50 * mean, 0.01)
         cohorts.save(path, shown.astype('f4'), cohorts.grid().affine)
+        next(scan.folder.glob('*_res-1_desc-brain_mask.nii.gz')).unlink()
     np.testing.assert_array_equal(find_masked_grid(scans).inside, inside)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from bids_interp.errors import UsageError
+from bids_interp.group.maps.descriptive import summarise_maps
 from bids_interp.group.maps.map_reader import MaskedGrid, find_masked_grid
+from bids_interp.group.maps.named_regions import embedded_regions
 from bids_interp.group.statistics.voxelwise import (
     NO_DIFFERENCE,
     check_maps_differ,
@@ -69,6 +71,53 @@ def test_voxelwise_model_on_a_number(patients, analysis_of) -> None:
     outside[where] = False
     assert (p[outside] < 0.05).mean() < 0.02
     assert set(maps) == {'t', 'p'}
+
+
+def test_the_size_of_brains_is_not_tested(patients, analysis_of) -> None:
+    """Maps are 0 outside the brain; a border that follows a number must not be a finding."""
+    rng = np.random.default_rng(0)
+    lines = ['participant_id\tgroup\tduration']
+    analysis = analysis_of(patients)
+    _, inside = cohorts.brain()
+    border = inside.copy()
+    border[4:-4, 4:-4, 4:-4] = False
+    assert border.any()
+    for index, scan in enumerate(analysis.included):
+        lines.append(f'sub-{scan.subject}\t{patients.labels[index]}\t{index}')
+        own = inside & ~border if index > len(analysis.included) / 2 else inside
+        values = (0.3 + 0.02 * rng.standard_normal(inside.shape)) * own
+        cohorts.save(scan.maps['inject100'], values.astype('f4'), cohorts.grid().affine)
+        path = next(scan.folder.glob('*_res-1_desc-brain_mask.nii.gz'))
+        cohorts.save(path, own.astype('u1'), cohorts.grid().affine)
+    cohorts.write_table(patients, '\n'.join(lines) + '\n')
+    analysis = analysis_of(patients, voxelwise=('duration',))
+    masked = find_masked_grid(analysis.included)
+    assert masked.inside[border].any()
+    facts, maps, coarse = voxelwise_glm(analysis, 'inject100', 'duration', masked)
+    np.testing.assert_array_equal(coarse.inside, inside & ~border)
+    assert len(maps['p']) == coarse.inside.sum()
+    assert facts['least_p'] > 0.05
+
+
+def test_the_size_of_brains_is_not_personal(patients, analysis_of) -> None:
+    """One common pattern, cut at the border of each brain, is still the common pattern."""
+    analysis = analysis_of(patients)
+    _, inside = cohorts.brain()
+    for index, scan in enumerate(analysis.included):
+        own = inside.copy()
+        own[: 3 + index % 3] = False
+        values = (0.2 + cohorts.truth()) * own
+        cohorts.save(scan.maps['inject100'], values.astype('f4'), cohorts.grid().affine)
+        path = next(scan.folder.glob('*_res-1_desc-brain_mask.nii.gz'))
+        cohorts.save(path, own.astype('u1'), cohorts.grid().affine)
+    masked = find_masked_grid(analysis.included)
+    summary = summarise_maps(
+        analysis.included, 'inject100', masked, embedded_regions(masked), analysis.groups
+    )
+    assert np.nanmax(summary.shares) < 1e-5
+    assert summary.groups[''].sd.max() > 0.01
+    with pytest.raises(UsageError):
+        check_maps_differ(analysis_of(patients, voxelwise=('age',)), 'inject100')
 
 
 def test_max_t_is_that_of_nilearn() -> None:

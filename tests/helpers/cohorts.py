@@ -106,6 +106,7 @@ def write_scan(
         values = sign * dose * truth() + 0.005 * gaussian_filter(rng.standard_normal(SHAPE), 1)
         save(Path(f'{stem}_res-1_desc-{name}_logjacobian.nii.gz'), values.astype('f4'), affine)
     save(Path(f'{stem}_res-1_desc-brain_T1w.nii.gz'), mean.astype('f4'), affine)
+    save(Path(f'{stem}_res-1_desc-brain_mask.nii.gz'), inside.astype('u1'), affine)
     velocity = np.moveaxis(pattern(), 0, -1)[..., None, :].astype('f4')
     save(Path(f'{stem}_res-model_desc-inject_velocity.nii.gz'), velocity, affine)
     save(Path(f'{stem}_res-model_desc-input_T1w.nii.gz'), mean.astype('f4'), affine)

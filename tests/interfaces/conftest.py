@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from nibabel.eulerangles import euler2mat
+from scipy.ndimage import binary_fill_holes
 
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.nifti import write_nifti
@@ -33,7 +34,7 @@ class Subject:
 
     Parameters
     ----------
-    brain, template_brain, native_to_template : str
+    brain, brain_mask, template_brain, template_mask, native_to_template : str
         As the anatomical workflow gives them.
     grid : Grid
         Native grid.
@@ -42,7 +43,9 @@ class Subject:
     """
 
     brain: str
+    brain_mask: str
     template_brain: str
+    template_mask: str
     native_to_template: str
     grid: Grid
     matrix: np.ndarray
@@ -85,13 +88,17 @@ def make_subject(tmp_path_factory, template_brain) -> Callable[[str], Subject]:
         brain = resample(placed, template, grid, matrix)[0, 0].numpy()
         brain[brain < 0.05 * brain.max()] = 0
         in_template = placed[0, 0].numpy()
+        inside = binary_fill_holes(in_template > 0.05 * in_template.max())
+        in_template = in_template * inside
 
         def write(name: str, data: np.ndarray, affine: np.ndarray, is_template: bool) -> Path:
             return write_nifti(folder / name, data, affine, template=is_template)
 
         return Subject(
             str(write('brain.nii.gz', brain, grid.affine, False)),
+            str(write('mask.nii.gz', binary_fill_holes(brain > 0), grid.affine, False)),
             str(write('template_brain.nii.gz', in_template, template.affine, True)),
+            str(write('template_mask.nii.gz', inside, template.affine, True)),
             str(write_json(folder / 'registration.json', {'native_to_template': matrix})),
             grid,
             matrix,

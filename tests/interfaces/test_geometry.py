@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine
-from scipy.ndimage import binary_dilation, map_coordinates
+from scipy.ndimage import binary_dilation, binary_erosion, map_coordinates
 
 from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.interfaces.model_inputs import load_image, load_velocity
@@ -48,9 +48,9 @@ def realise(tmp_path_factory, velocity_files):
     """Run the node on an image, once for each."""
 
     @cache
-    def run(image: str, to_template: str | None = None):
+    def run(image: str, mask: str, to_template: str | None = None):
         inputs = {'to_template': to_template} if to_template else {}
-        node = Realise(velocity=velocity_files, doses=[1.0], image=image, **inputs)
+        node = Realise(velocity=velocity_files, doses=[1.0, 0.5], image=image, mask=mask, **inputs)
         return node.run(cwd=str(tmp_path_factory.mktemp('node'))).outputs
 
     return run
@@ -77,8 +77,8 @@ def test_a_velocity_field_survives_the_file(tmp_path):
 @on_every_grid
 def test_the_structure_stays_where_it_was_planted(make_subject, realise, orientation):
     subject = make_subject(orientation)
-    native = realise(subject.brain, subject.native_to_template)
-    template = realise(subject.template_brain)
+    native = realise(subject.brain, subject.brain_mask, subject.native_to_template)
+    template = realise(subject.template_brain, subject.template_mask)
     at_template = world_of_peak(template.log_jacobian[0])
     at_native = world_of_peak(native.log_jacobian[0])
     np.testing.assert_allclose(at_template, LEFT_SPOT, atol=1.5)
@@ -92,8 +92,10 @@ def test_the_structure_stays_where_it_was_planted(make_subject, realise, orienta
 @on_every_grid
 def test_native_and_template_maps_agree_value_for_value(make_subject, realise, orientation):
     subject = make_subject(orientation)
-    image = nib.load(realise(subject.brain, subject.native_to_template).log_jacobian[0])
-    reference = nib.load(realise(subject.template_brain).log_jacobian[0])
+    image = nib.load(
+        realise(subject.brain, subject.brain_mask, subject.native_to_template).log_jacobian[0]
+    )
+    reference = nib.load(realise(subject.template_brain, subject.template_mask).log_jacobian[0])
     mask = nib.load(subject.brain).get_fdata() > 0
     points = apply_affine(image.affine, np.argwhere(mask))
     to_voxels = np.linalg.inv(reference.affine) @ subject.matrix
@@ -112,8 +114,8 @@ def test_a_ball_gets_the_volume_that_the_map_tells(tmp_path, make_subject, reali
     radius = np.linalg.norm(there, axis=1).reshape(subject.grid.shape)
     ball = np.clip((14.0 - radius) / 4.0, 0, 1).astype(np.float32)
     path = write_nifti(tmp_path / 'ball.nii.gz', ball, subject.grid.affine, template=False)
-    done = realise(str(path), subject.native_to_template)
-    for index, sign in enumerate((1, -1)):
+    done = realise(str(path), subject.brain_mask, subject.native_to_template)
+    for index, sign in ((0, 1), (2, -1)):
         moved, log_map = (
             nib.load(files[index]).get_fdata() for files in (done.simulated, done.log_jacobian)
         )
@@ -128,7 +130,7 @@ def test_headers_are_those_of_the_scan_and_background_stays_zero(
     make_subject, realise, orientation
 ):
     subject = make_subject(orientation)
-    done = realise(subject.brain, subject.native_to_template)
+    done = realise(subject.brain, subject.brain_mask, subject.native_to_template)
     brain, grid = load_image(subject.brain)
     far = ~binary_dilation(brain > 0, iterations=3)
     assert far.any()
@@ -141,3 +143,65 @@ def test_headers_are_those_of_the_scan_and_background_stays_zero(
         simulated = nib.load(path).get_fdata()
         assert (simulated[far] == 0).all()
         assert simulated.max() > 0.5 * brain.max()
+
+
+@on_every_grid
+def test_maps_are_zero_outside_the_mask(make_subject, realise, orientation):
+    subject = make_subject(orientation)
+    native = realise(subject.brain, subject.brain_mask, subject.native_to_template)
+    template = realise(subject.template_brain, subject.template_mask)
+    for files, mask_file in ((native, subject.brain_mask), (template, subject.template_mask)):
+        outside = nib.load(mask_file).get_fdata() == 0
+        for path in files.log_jacobian:
+            values = nib.load(path).get_fdata()
+            assert (values[outside] == 0).all()
+            assert np.abs(values).max() > 0.1
+
+
+@pytest.fixture(scope='module')
+def lift_files(tmp_path_factory):
+    """A flow that lifts the top of the brain by about 9 mm; remove lowers it."""
+    folder = tmp_path_factory.mktemp('lift')
+    affine = np.diag([6.0, 6.0, 6.0, 1.0])
+    affine[:3, 3] = [-108.0, -144.0, -90.0]
+    grid = Grid((37, 44, 38), affine, 'MNI152NLin2009aSym')
+    height = grid.world_coordinates()[2]
+    field = np.zeros((3, *grid.shape), np.float32)
+    field[2] = 9.0 / (1 + np.exp(-(height - 40.0) / 8.0))
+    return [
+        str(write_nifti(folder / f'velocity_{name}.nii.gz', sign * field, affine, template=True))
+        for name, sign in (('inject', 1.0), ('remove', -1.0))
+    ]
+
+
+@on_every_grid
+def test_tissue_that_moves_beyond_the_mask_is_not_cut(
+    tmp_path, make_subject, lift_files, orientation
+):
+    """The top of the brain leaves the mask of the scan; the mask moves with it."""
+    subject = make_subject(orientation)
+    mask = nib.load(subject.brain_mask).get_fdata() > 0
+    # An even brightness makes cut, dark and smeared voxels visible.
+    flat = write_nifti(tmp_path / 'flat.nii.gz', mask * 100.0, subject.grid.affine, template=False)
+    node = Realise(
+        velocity=lift_files,
+        doses=[1.0],
+        image=str(flat),
+        mask=subject.brain_mask,
+        to_template=subject.native_to_template,
+    )
+    done = node.run(cwd=str(tmp_path)).outputs
+    height = apply_affine(subject.matrix, subject.grid.world_coordinates().reshape(3, -1).T)
+    height = height[:, 2].reshape(mask.shape)
+    spacing = float(subject.grid.spacing.max())
+    # The flow is not cut at the border of the brain: the map is strong up to the last voxel.
+    rim = mask & ~binary_erosion(mask) & (np.abs(height - 40) < 8)
+    assert (np.abs(nib.load(done.log_jacobian[0]).get_fdata()[rim]) > 0.1).all()
+    for path, map_path, shift in zip(done.simulated, done.log_jacobian, (9.0, -9.0), strict=True):
+        values = nib.load(path).get_fdata()
+        moved = values > 0
+        np.testing.assert_allclose(values[moved], 100.0, rtol=1e-4)
+        assert height[moved].max() - height[mask].max() == pytest.approx(shift, abs=spacing)
+        told = np.exp(nib.load(map_path).get_fdata())[mask].sum()
+        assert moved.sum() == pytest.approx(told, rel=0.01)
+    assert (nib.load(done.simulated[0]).get_fdata()[~mask] > 0).sum() > 100

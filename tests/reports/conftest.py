@@ -81,6 +81,7 @@ def make_derivatives(
     write(anat / f'{prefix}_desc-brain_mask.nii.gz', native, inside, Type='Brain')
     spaced = anat / f'{prefix}_space-{TEMPLATE}'
     write(Path(f'{spaced}_res-1_desc-brain_T1w.nii.gz'), grid, brain)
+    write(Path(f'{spaced}_res-1_desc-brain_mask.nii.gz'), grid, inside, Type='Brain')
     coarse = grid.with_spacing(6.0)
     field = torch.from_numpy(velocity_on(coarse))[None]
     tensor = torch.from_numpy(brain)[None, None]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
 from bids_interp.bids.read.dose_response import flip_dose, read_response
-from bids_interp.bids.read.scan_files import ScanFiles
+from bids_interp.bids.read.scan_files import MASK, ScanFiles
 from bids_interp.errors import ImageError
 from bids_interp.reports import draw_figures
 from bids_interp.reports.scan.change_figures import load_changes
 from bids_interp.reports.scan.grid_figure import drawn_factor, load_movement
 from bids_interp.reports.scan.region_changes import measure_regions, read_regions, strongest
+from bids_interp.spatial import Grid
 
 PREFIX = 'sub-01_run-1'
 
@@ -90,6 +92,20 @@ def test_regions_are_measured_from_the_velocity_alone(derivatives: Path) -> None
     assert again.keys() == kept.keys()
     name = ('left hippocampus', 'inject')
     assert again[name] == pytest.approx(kept[name], rel=0.3)
+
+
+def test_regions_and_figures_use_the_brain_mask(derivatives: Path) -> None:
+    """A mask without the left half, although brain and maps have one."""
+    files = ScanFiles(derivatives, PREFIX)
+    path = files.template(MASK)
+    image = nib.load(path)
+    inside = image.get_fdata() > 0
+    right = inside & (Grid.from_image(image).world_coordinates()[0] > 2)
+    Grid.from_image(image).to_image(right).to_filename(path)
+    assert {change.side for change in measure_regions(files)} == {'right', 'midline'}
+    changes = load_changes(files)
+    assert changes.inside.sum() == right.sum()
+    assert not changes.brain.data[~changes.inside].any()
 
 
 def test_answer_flips_between_the_doses(drawn: Path) -> None:

@@ -47,6 +47,9 @@ def make_anatomy(folder: Path, template_brain) -> dict[str, str]:
         'template_brain': write_nifti(
             folder / 'template.nii.gz', brain, template.affine, template=True
         ),
+        'template_mask': write_nifti(
+            folder / 'template_mask.nii.gz', brain > 0, template.affine, template=True
+        ),
         'native_to_template': write_json(folder / 'registration.json', registration),
         'conform_report': write_json(folder / 'conform.json', {'Reoriented': True}),
         'xfm_forward_itk': write_text(folder / 'forward.txt', '#Insight Transform File V1.0\n'),
@@ -106,6 +109,7 @@ def test_the_tree_is_the_one_that_was_promised(out):
         f'{STEM}_from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.txt',
         f'{STEM}_from-MNI152NLin2009aSym_to-T1w_mode-image_xfm.txt',
         f'{SPACED}_desc-brain_T1w.nii.gz',
+        f'{SPACED}_desc-brain_mask.nii.gz',
         f'{STEM}_space-MNI152NLin2009aSym_res-4_desc-anatomy_logjacobian.nii.gz',
         f'{STEM}_space-MNI152NLin2009aSym_res-model_desc-input_T1w.nii.gz',
         f'{STEM}_desc-doseresponse_stats.tsv',

@@ -19,6 +19,7 @@ from bids_interp.bids.prediction import (
 from bids_interp.errors import ImageError
 
 BRAIN = 'desc-brain_T1w.nii.gz'
+MASK = 'desc-brain_mask.nii.gz'
 PREDICTION = 'desc-explain_prediction.json'
 SALIENCY_SUMMARY = 'desc-methods_saliency.json'
 COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
@@ -102,10 +103,14 @@ class ScanFiles:
         """Return a derivative in template space, or None if missing."""
         pattern = f'space-*_res-{resolution}_{ending}'
         found = self.own(pattern)
-        if not found and ending == BRAIN:
+        if not found and ending in (BRAIN, MASK):
             # The brain does not depend on the model, which may have changed after an aborted run.
             found = sorted(self.anatomical.glob(f'{self.prefix}_{pattern}'))
         return found[0] if found else None
+
+    def mask_of(self, image: Path) -> Path | None:
+        """Return the brain mask on the grid of an image, or None if missing."""
+        return self.template(MASK) if '_space-' in image.name else self.native(MASK)
 
     def field(self, direction: str) -> Path | None:
         """Return the simulator's field of a direction: a velocity or a displacement."""

@@ -134,7 +134,7 @@ class ImageOutputs:
             raise ValueError('A velocity needs a direction; use field_uri.')
         if key == 'to_template':
             return 'bids::' + self.name('transform', **{'from': NATIVE_SPACE, 'to': self.template})
-        spaced = key in ('template_brain', 'model_input')
+        spaced = key in ('template_brain', 'template_mask', 'model_input')
         return 'bids::' + self.name(key, **({'space': self.template} if spaced else {}))
 
     def field_uri(self, direction: str) -> str:
@@ -197,6 +197,19 @@ def plan_anatomical(outputs: ImageOutputs) -> OutputPlan:
                     SpatialReference=outputs.spatial_reference(),
                 ),
                 template=True,
+            )
+        ],
+        'template_mask': [
+            PlannedOutput(
+                outputs.name('template_mask', space=template),
+                build_sidecar(
+                    'template_mask',
+                    common,
+                    outputs.sources('template_mask'),
+                    SpatialReference=outputs.spatial_reference(),
+                ),
+                template=True,
+                dtype='uint8',
             )
         ],
     }
@@ -347,7 +360,9 @@ def _plan_realised(
     outputs: ImageOutputs, doses: Sequence[float], space: str, in_template: bool
 ) -> OutputPlan:
     spaced = {'space': outputs.template, 'resolution': '1'} if in_template else {}
-    own_sources = ('template_brain',) if in_template else ('preproc', 'mask', 'to_template')
+    own_sources = (
+        ('template_brain', 'template_mask') if in_template else ('preproc', 'mask', 'to_template')
+    )
     reference = outputs.spatial_reference() if in_template else None
     resolution = 'Isotropic voxels of 1 mm.' if in_template else None
     plan: OutputPlan = {}

@@ -45,8 +45,15 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Convention': TRANSFORM_CONVENTION,
     },
     'template_brain': {
-        'Description': 'Brain of the subject, registered to the template by an affine transform.',
+        'Description': 'Brain of the subject, registered to the template by an affine transform; 0 '
+        'outside the brain mask.',
         'SkullStripped': True,
+        'Resolution': 'Isotropic voxels of 1 mm.',
+    },
+    'template_mask': {
+        'Description': 'Brain mask of the subject, registered to the template by the same affine '
+        'transform.',
+        'Type': 'Brain',
         'Resolution': 'Isotropic voxels of 1 mm.',
     },
     'anatomy': {
@@ -66,12 +73,14 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     'simulated': {
         'Description': 'Simulated brain: the observed brain, warped so that the output of the '
-        'classifier changes. Intensities are resampled, not altered.',
+        'classifier changes. Intensities are resampled, not altered. 0 outside the brain mask, '
+        'which was warped in the same way.',
         'SkullStripped': True,
     },
     'logjacobian': {
         'Description': 'Natural logarithm of the Jacobian determinant of the deformation from the '
-        'observed to the simulated image, on the grid of the observed image.',
+        'observed to the simulated image, on the grid of the observed image; 0 outside its brain '
+        'mask.',
         'SkullStripped': True,
         'Units': '1 (natural logarithm of a ratio of volumes)',
         'Sign': SIGN,
@@ -119,6 +128,7 @@ SOURCE_KINDS: dict[str, tuple[str, ...]] = {
     'mask': ('preproc',),
     'transform': ('preproc', 'mask'),
     'template_brain': ('preproc', 'mask', 'to_template'),
+    'template_mask': ('mask', 'to_template'),
     'anatomy': ('template_brain',),
     'model_input': ('preproc', 'mask', 'to_template'),
     'velocity': ('model_input',),

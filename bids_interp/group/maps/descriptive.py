@@ -12,7 +12,7 @@ import numpy as np
 from bids_interp.errors import ImageError
 from bids_interp.evaluation.personal_share import ROUNDING_SHARE, personal_share, typical_share
 from bids_interp.evaluation.stability import sign_agreement
-from bids_interp.group.maps.map_reader import MaskedGrid, has_map, read_map
+from bids_interp.group.maps.map_reader import MaskedGrid, has_map, own_mask, read_map
 from bids_interp.group.maps.named_regions import NamedRegions
 from bids_interp.group.maps.stream import RunningStatistics, merge_statistics
 from bids_interp.group.scans import GroupScan
@@ -107,6 +107,8 @@ def summarise_maps(
     summary.without = [scan.prefix for scan in scans if not has_map(scan, name)]
     means, changes, thinned, of_image = [], [], [], []
     step = max(1, size // SHARE_VOXELS)
+    # Maps are 0 outside the brain: where brains differ in size, common patterns seem to differ.
+    shared = np.ones(len(range(0, size, step)), bool)
     for scan, values in _read_ahead(available, name, masked):
         if isinstance(values, ImageError):
             logger.warning('%s', values.message)
@@ -122,6 +124,9 @@ def summarise_maps(
         changes.append(change)
         thinned.append(values[::step].copy())
         of_image.append(scan.block)
+        own = own_mask(scan, masked.grid)
+        if own is not None:
+            shared &= own[masked.inside][::step]
         summary.images.append(scan.prefix)
     if not summary.images:
         raise ImageError(f'No {name} map can be read: {next(iter(summary.failed.values()), "")}')
@@ -130,7 +135,7 @@ def summarise_maps(
     if len(blocks) > 1:
         summary.agreement = sign_agreement(np.stack([s / n for n, s in blocks.values()]))
     summary.means, summary.changes = np.array(means), np.array(changes)
-    summary.shares = personal_share(np.array(thinned), np.array(of_image))
+    summary.shares = personal_share(np.array(thinned)[:, shared], np.array(of_image))
     return summary
 
 

@@ -133,19 +133,17 @@ def find_masked_grid(scans: Sequence[GroupScan]) -> MaskedGrid:
     scans : sequence of GroupScan
         Included images.
     """
-    import nibabel as nib
-
     if scans[0].grid is None:
         raise ImageError(f'{scans[0].prefix} has no map.')
     space, shape, affine = scans[0].grid
     grid = Grid(shape, np.reshape(affine, (4, 4)), space)
     counts, n = np.zeros(shape, np.int32), 0
     for scan in scans:
-        brain = _brain_on(scan, shape)
-        if brain is None or n == MASK_BRAINS:
-            continue
-        if np.allclose(nib.load(brain).affine, grid.affine, atol=1e-2):
-            counts += _inside_of(read_array(brain))
+        if n == MASK_BRAINS:
+            break
+        inside = own_mask(scan, grid)
+        if inside is not None:
+            counts += inside
             n += 1
     inside = counts * 2 >= n if n else np.ones(shape, bool)
     if n and not inside.any():
@@ -153,18 +151,28 @@ def find_masked_grid(scans: Sequence[GroupScan]) -> MaskedGrid:
     return MaskedGrid(grid, inside)
 
 
+def own_mask(scan: GroupScan, grid: Grid) -> np.ndarray | None:
+    """Return the brain mask (X, Y, Z) of an image on a grid; None if no file is on this grid.
+
+    Without a mask, as in derivatives of version 0.1.0 and on the grid of the model, the voxels of
+    the brain are used.
+    """
+    stem = f'{scan.prefix}_space-{scan.space}_res-*_desc-brain'
+    masks, brains = (sorted(scan.folder.glob(f'{stem}_{end}.nii.gz')) for end in ('mask', 'T1w'))
+    for path in (*masks, *brains, scan.model_input):
+        if path is not None and _is_on(path, grid):
+            data = read_array(path)
+            return data > 0.5 if path in masks else _inside_of(data)
+    return None
+
+
+def _is_on(path: Path, grid: Grid) -> bool:
+    import nibabel as nib
+
+    image = nib.load(path)
+    return image.shape[:3] == grid.shape and np.allclose(image.affine, grid.affine, atol=1e-2)
+
+
 def _inside_of(brain: np.ndarray) -> np.ndarray:
     """Return the voxels of a stripped brain; normalised intensities may be negative."""
     return np.abs(brain) > 1e-6 if brain.min() < 0 else brain_voxels(brain)
-
-
-def _brain_on(scan: GroupScan, shape: Sequence[int]) -> Path | None:
-    """Return the brain of a subject on the grid of the maps."""
-    import nibabel as nib
-
-    stem = f'{scan.prefix}_space-{scan.space}'
-    found = [*sorted(scan.folder.glob(f'{stem}_res-*_desc-brain_T1w.nii.gz')), scan.model_input]
-    for path in found:
-        if path is not None and nib.load(path).shape[:3] == tuple(shape):
-            return path
-    return None

@@ -17,7 +17,12 @@ from bids_interp.evaluation.personal_share import (
     typical_share,
 )
 from bids_interp.group.analysis import GroupAnalysis
-from bids_interp.group.maps.map_reader import MaskedGrid, find_masked_grid, read_map
+from bids_interp.group.maps.map_reader import (
+    MaskedGrid,
+    find_masked_grid,
+    own_mask,
+    read_map,
+)
 from bids_interp.group.statistics.design_matrix import MIN_DF, make_design_matrix
 from bids_interp.group.statistics.glm import added_basis, null_spread, residuals
 from bids_interp.group.statistics.learned_labels import learned_directions
@@ -78,12 +83,16 @@ def coarse_maps(
 ) -> tuple[np.ndarray, list[str], MaskedGrid]:
     """Read the coarse maps (N, V) of all (or the first) images, with prefixes, grid and mask.
 
+    The mask has the voxels around which every map lies inside its brain: maps are 0 outside, so at
+    the border the size of the brains alone would make them differ.
+
     Memory: ``4 * N * V`` bytes, V about 70,000 at 3 mm.
     """
-    from scipy.ndimage import uniform_filter
+    from scipy.ndimage import minimum_filter, uniform_filter
 
     coarse, step = coarsen(masked)
     rows, kept = [], []
+    shared = coarse.inside.copy()
     for scan in analysis.included[:count]:
         try:
             volume = masked.filled(read_map(scan, name, masked))
@@ -93,7 +102,11 @@ def coarse_maps(
             volume = uniform_filter(volume, step)
         rows.append(volume[::step, ::step, ::step][coarse.inside])
         kept.append(scan.prefix)
-    return np.array(rows, np.float32), kept, coarse
+        own = own_mask(scan, masked.grid)
+        if own is not None:
+            shared &= minimum_filter(own, step)[::step, ::step, ::step]
+    values = np.array(rows, np.float32).reshape(len(rows), int(coarse.inside.sum()))
+    return values[:, shared[coarse.inside]], kept, MaskedGrid(coarse.grid, shared)
 
 
 def voxelwise_glm(

@@ -23,12 +23,13 @@ from bids_interp.spatial import (
     warp,
 )
 from bids_interp.spatial.jacobian import SMALLEST_DETERMINANT
+from bids_interp.spatial.mask import brain_voxels
 
 #: Default doses of a dose-response curve.
 DOSE_GRID = (0.25, 0.5, 0.75, 1.0)
 #: Margin around the brain's box in which a field is integrated.
 BOX_MARGIN_MM = 2.0
-#: Share of the largest brightness below which a voxel is a trace of interpolation.
+#: Share of the brain's brightness below which a voxel is a trace of interpolation.
 FAINTEST = 1e-4
 
 
@@ -105,14 +106,14 @@ class Realisation:
     Parameters
     ----------
     image : numpy.ndarray
-        Simulated image (X, Y, Z).
+        Simulated image (X, Y, Z), 0 outside the warped brain mask.
     log_jacobian : numpy.ndarray
-        Log-Jacobian of the forward map (X, Y, Z), on the grid of the observed image. Positive
-        values mean expansion from the observed to the simulated image.
+        Log-Jacobian of the forward map (X, Y, Z), on the grid of the observed image and 0 outside
+        its brain mask. Positive values mean expansion from the observed to the simulated image.
     n_folded : int
-        Number of voxels with a determinant that is not positive.
+        Number of voxels with a determinant that is not positive, in the brain and around it.
     displacement_max_mm : float
-        Longest displacement.
+        Longest displacement, in the brain and around it.
     """
 
     image: np.ndarray
@@ -267,11 +268,14 @@ def realise(
     grid: Grid,
     grid_to_template: np.ndarray | None = None,
     kind: str = 'velocity',
+    inside: np.ndarray | None = None,
 ) -> Realisation:
     """Realise a simulation at full resolution, in template space or a subject's own space.
 
     The velocity (not the log-Jacobian) is resampled to the grid and integrated there, and the image
-    is warped once. Only the box around the brain is computed.
+    is warped once. Only the box around the brain is computed. The results are masked, not the
+    velocity: the map by the brain mask, and the simulated image by the mask after the same warp, so
+    that tissue which leaves the mask of the observed brain is not cut off.
 
     Parameters
     ----------
@@ -289,15 +293,18 @@ def realise(
         4 x 4 from the world of ``grid`` to the template's; identity by default.
     kind : {'velocity', 'displacement'}
         Kind of the field, see :func:`bids_interp.spatial.flow`.
+    inside : numpy.ndarray, optional
+        Brain mask (X', Y', Z') of the image; by default from its intensities.
 
     Returns
     -------
     Realisation
-        Results on ``grid``; the log-Jacobian is 0 outside the brain's box.
+        Results on ``grid``.
     """
+    mask = brain_voxels(image, FAINTEST) if inside is None else inside
     # Tissue moves by at most the largest speed, which limits the margin around the brain.
     reach = BOX_MARGIN_MM + dose * float(np.abs(velocity).max())
-    start, stop = _brain_box(image, margin=np.ceil(reach / grid.spacing).astype(int))
+    start, stop = _brain_box(mask, margin=np.ceil(reach / grid.spacing).astype(int))
     part = grid.crop(start, stop)
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     field = dose * refine_velocity(velocity, velocity_grid, part, grid_to_template)
@@ -307,10 +314,12 @@ def realise(
     log_j = determinant.clamp_min_(SMALLEST_DETERMINANT).log_()
     longest = float(forward.square().sum(dim=1).max().sqrt())
     del forward
-    pixels = torch.from_numpy(np.ascontiguousarray(image[box], dtype=np.float32))[None, None]
-    moved = warp(pixels, pull_back(field, part, kind), part)
+    both = torch.from_numpy(np.stack([image[box], mask[box]]).astype(np.float32))[None]
+    moved, moved_mask = warp(both, pull_back(field, part, kind), part)[0].numpy()
     result, log_map = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
-    result[box], log_map[box] = moved[0, 0].numpy(), log_j[0, 0].numpy()
+    # The background does not darken the rim of the moved brain.
+    result[box] = np.where(moved_mask >= 0.5, moved / np.maximum(moved_mask, 0.5), 0)
+    log_map[box] = np.where(mask[box], log_j[0, 0].numpy(), 0)
     return Realisation(result, log_map, folded, longest)
 
 
@@ -383,14 +392,13 @@ def explain(
     )
 
 
-def _brain_box(image: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return first and last (excluded) voxel of the foreground with a margin inside the image."""
-    occupied = np.abs(image) > FAINTEST * np.abs(image).max()
-    start, stop = np.zeros(3, int), np.array(image.shape)
-    if occupied.any():
+def _brain_box(mask: np.ndarray, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return first and last (excluded) voxel of a mask with a margin inside the image."""
+    start, stop = np.zeros(3, int), np.array(mask.shape)
+    if mask.any():
         for axis in range(3):
             others = tuple(other for other in range(3) if other != axis)
-            where = np.flatnonzero(occupied.any(axis=others))
+            where = np.flatnonzero(mask.any(axis=others))
             start[axis] = max(0, where[0] - margin[axis])
-            stop[axis] = min(image.shape[axis], where[-1] + 1 + margin[axis])
+            stop[axis] = min(mask.shape[axis], where[-1] + 1 + margin[axis])
     return start, stop

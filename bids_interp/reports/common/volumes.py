@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_interp.errors import ImageError
 from bids_interp.spatial.grid import Grid
+from bids_interp.spatial.mask import brain_voxels
 
 #: Array axes of the planes.
 PLANES = {'sagittal': 0, 'coronal': 1, 'axial': 2}
@@ -118,6 +119,16 @@ def load_like(path: Path, like: Volume, order: str = 'linear') -> Volume:
         image = _resampled(image, like.grid.affine, like.grid.shape, order)
     data = np.nan_to_num(np.asarray(image.get_fdata(dtype=np.float32)))
     return Volume(data.reshape(like.grid.shape), like.grid)
+
+
+def load_mask(path: Path | None, brain: Volume) -> np.ndarray:
+    """Read a brain mask (X, Y, Z) on the grid of a brain; without a file, use the brain's voxels.
+
+    Derivatives of version 0.1.0 have no mask in template space.
+    """
+    if path is None:
+        return brain_voxels(brain.data)
+    return load_like(path, brain, 'nearest').data > 0.5
 
 
 def put_onto(data: np.ndarray, grid: Grid, like: Volume) -> np.ndarray:

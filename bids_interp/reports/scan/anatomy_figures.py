@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import ScanFiles
+from bids_interp.bids.read.scan_files import MASK, ScanFiles
 from bids_interp.reports.common.montage import Row, Tile, draw_rows, sides_of
 from bids_interp.reports.common.palette import MASK_LINE, TEMPLATE_LINE, TISSUE_LINE
 from bids_interp.reports.common.volumes import (
@@ -15,6 +15,7 @@ from bids_interp.reports.common.volumes import (
     bounding_box,
     grey,
     load_like,
+    load_mask,
     load_volume,
     spread_slices,
 )
@@ -51,7 +52,7 @@ def slice_rows(
 def draw_mask(files: ScanFiles) -> Path | None:
     """Draw the preprocessed scan with the outline of its brain mask."""
     scan = files.native('desc-preproc_T1w.nii.gz')
-    brain_mask = files.native('desc-brain_mask.nii.gz')
+    brain_mask = files.native(MASK)
     if scan is None:
         return None
     volume = load_volume(scan, DISPLAY_SPACING)
@@ -92,13 +93,14 @@ def draw_registration(files: ScanFiles) -> Path | None:
     if brain is None:
         return None
     volume = load_volume(brain)
-    inside = brain_voxels(volume.data)
+    own = load_mask(files.mask_of(brain), volume)
+    inside = own.copy()
     template = _template_images(files.template_name, volume)
     if template is not None:
         inside |= brain_voxels(template[0])
     box = bounding_box(inside, margin=3)
     volume = volume.crop(box)
-    own = brain_voxels(volume.data)
+    own = own[box]
     if template is None:
         rows = slice_rows(grey(volume.data, own), volume, own, [], {'axial': 6, 'coronal': 6})
         return draw_rows(rows, files.figure('registration', '.png'))

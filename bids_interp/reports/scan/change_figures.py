@@ -20,11 +20,11 @@ from bids_interp.reports.common.volumes import (
     bounding_box,
     grey,
     load_like,
+    load_mask,
     load_volume,
     peak,
     spread_slices,
 )
-from bids_interp.spatial.mask import brain_voxels
 
 MAP_COUNTS = {'axial': 8, 'coronal': 8, 'sagittal': 7}
 TITLES = {'remove': 'Pattern removed', 'scan': 'As scanned', 'inject': 'Pattern injected'}
@@ -40,7 +40,7 @@ class Changes:
     Parameters
     ----------
     brain : Volume
-        Observed brain.
+        Observed brain, 0 outside its mask.
     inside : numpy.ndarray
         Brain mask.
     maps : dict of str to numpy.ndarray
@@ -82,8 +82,8 @@ def load_changes(files: ScanFiles) -> Changes | None:
         return None
     native = '_space-' not in brain_path.name
     brain = load_volume(brain_path, DISPLAY_SPACING if native else None)
-    mask = files.native('desc-brain_mask.nii.gz') if native else None
-    inside = load_like(mask, brain, 'nearest').data > 0.5 if mask else brain_voxels(brain.data)
+    inside = load_mask(files.mask_of(brain_path), brain)
+    brain = Volume(np.where(inside, brain.data, 0), brain.grid)
     box = bounding_box(inside)
     maps, doses, simulated = {}, {}, {}
     for direction, found in shown.items():

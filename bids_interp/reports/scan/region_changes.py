@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import ScanFiles, parse_number, read_table
+from bids_interp.bids.read.scan_files import BRAIN, ScanFiles, parse_number, read_table
 from bids_interp.constants import DIRECTIONS
 from bids_interp.reports.common.montage import write_bytes
-from bids_interp.reports.common.volumes import load_volume
+from bids_interp.reports.common.volumes import Volume, load_like, load_volume
 from bids_interp.reports.scan.grid_figure import field_kind, load_field
 from bids_interp.spatial.grid import Grid
 
@@ -71,8 +71,8 @@ def template_map(files: ScanFiles, direction: str) -> tuple[np.ndarray, Grid] | 
 def measure_regions(files: ScanFiles) -> list[RegionChange]:
     """Return the volume change of every region in both directions.
 
-    The volume change is the mean of exp(log-Jacobian) - 1 over the voxels of the region: the
-    relative change of its volume under the forward map.
+    The volume change is the mean of exp(log-Jacobian) - 1 over the voxels of the region inside the
+    brain mask: the relative change of its volume under the forward map.
 
     Returns
     -------
@@ -88,7 +88,9 @@ def measure_regions(files: ScanFiles) -> list[RegionChange]:
         if found is None:
             continue
         data, grid = found
-        masks = masks if masks and next(iter(masks.values())).shape == grid.shape else _masks(grid)
+        if not masks or next(iter(masks.values())).shape != grid.shape:
+            inside = _inside(files, grid)
+            masks = {name: mask & inside for name, mask in _masks(grid).items()}
         for name, mask in masks.items():
             values = data[mask]
             if values.size == 0:
@@ -97,6 +99,15 @@ def measure_regions(files: ScanFiles) -> list[RegionChange]:
             change = 100 * float(np.expm1(values).mean())
             changes.append(RegionChange(region, side, direction, float(values.mean()), change))
     return changes
+
+
+def _inside(files: ScanFiles, grid: Grid) -> np.ndarray:
+    """Return the brain mask of the scan on a grid in template space; all voxels without a mask."""
+    brain = files.template(BRAIN)
+    mask = files.mask_of(brain) if brain else None
+    if mask is None:
+        return np.ones(grid.shape, bool)
+    return load_like(mask, Volume(np.zeros(grid.shape), grid), 'nearest').data > 0.5
 
 
 def _masks(grid: Grid) -> dict[str, np.ndarray]:

@@ -23,13 +23,13 @@ from bids_interp.reports.common.volumes import (
     bounding_box,
     grey,
     load_like,
+    load_mask,
     load_volume,
     put_onto,
     spread_slices,
 )
 from bids_interp.reports.scan.change_figures import MAP_COUNTS, Changes
 from bids_interp.reports.scan.region_changes import template_map
-from bids_interp.spatial.mask import brain_voxels
 
 PLANES_SHOWN = ('axial', 'coronal')
 OURS = 'Simulation towards “{positive}”, log-Jacobian: this tissue {change}'
@@ -98,7 +98,7 @@ def _in_template(files: ScanFiles, changes: Changes | None) -> Changes | None:
     if path is None:
         return None
     whole = load_volume(path)
-    inside = brain_voxels(whole.data)
+    inside = load_mask(files.mask_of(path), whole)
     box = bounding_box(inside)
     brain = whole.crop(box)
     maps = {}

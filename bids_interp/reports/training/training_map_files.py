@@ -40,7 +40,11 @@ def mean_map_file(folder: Path, space: str, name: str) -> Path:
 
 
 def write_mean_maps(
-    folder: Path, grid: Grid, results: Sequence[FoldResult], means: Mapping[str, np.ndarray]
+    folder: Path,
+    grid: Grid,
+    mask: np.ndarray,
+    results: Sequence[FoldResult],
+    means: Mapping[str, np.ndarray],
 ) -> list[Path]:
     """Write mean log-Jacobian maps on the grid of the model, over all folds and of each fold.
 
@@ -50,6 +54,8 @@ def write_mean_maps(
         Folder of the training report.
     grid : Grid
         Grid of the model.
+    mask : numpy.ndarray
+        Brain mask (X, Y, Z) of the model; the maps are 0 outside.
     results : sequence of FoldResult
         Results of all folds.
     means : mapping of str to numpy.ndarray
@@ -64,13 +70,13 @@ def write_mean_maps(
     for index, result in enumerate(results):
         maps |= {f'{name}fold{index}': data for name, data in result.maps.items()}
     return [
-        _write_map(mean_map_file(folder, grid.space, name), data, grid, _MEAN)
+        _write_map(mean_map_file(folder, grid.space, name), np.where(mask, data, 0), grid, _MEAN)
         for name, data in maps.items()
     ]
 
 
 def write_sanity_maps(
-    folder: Path, grid: Grid, results: Sequence[FoldResult], sanity: Sanity
+    folder: Path, grid: Grid, mask: np.ndarray, results: Sequence[FoldResult], sanity: Sanity
 ) -> list[Path]:
     """Write the agreement of the folds and the maps of the sanity checks.
 
@@ -80,6 +86,8 @@ def write_sanity_maps(
         Folder of the training report.
     grid : Grid
         Grid of the model.
+    mask : numpy.ndarray
+        Brain mask (X, Y, Z) of the model; the maps are 0 outside.
     results : sequence of FoldResult
         Results of all folds.
     sanity : Sanity
@@ -104,7 +112,9 @@ def write_sanity_maps(
             f'{check}.',
         )
     return [
-        _write_map(mean_map_file(folder, grid.space, name), data, grid, description)
+        _write_map(
+            mean_map_file(folder, grid.space, name), np.where(mask, data, 0), grid, description
+        )
         for name, (data, description) in named.items()
     ]
 

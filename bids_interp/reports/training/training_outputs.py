@@ -172,12 +172,12 @@ def write_training_outputs(
 ) -> Path:
     """Write folds, out-of-fold predictions, curves, maps and the report; return the report."""
     folder.mkdir(parents=True, exist_ok=True)
-    grid = training.cohort.grid
+    grid, mask = training.cohort.grid, training.cohort.mask
     predictions = _write_tables(folder, training, assembled)
     curves = read_curves(checkpoints)
     write_curves(folder, curves)
     write_json(folder / 'metrics.json', assembled.metrics)
-    write_mean_maps(folder, grid, training.results, assembled.maps)
+    write_mean_maps(folder, grid, mask, training.results, assembled.maps)
     report = write_training_report(
         folder / 'report.html',
         config=config,
@@ -189,7 +189,7 @@ def write_training_outputs(
         map_files={name: mean_map_file(folder, grid.space, name) for name in assembled.maps},
     )
     if training.sanity is not None:
-        write_sanity_maps(folder, grid, training.results, training.sanity)
+        write_sanity_maps(folder, grid, mask, training.results, training.sanity)
     return report
 
 
