@@ -32,6 +32,7 @@ def init_derivatives_wf(
     doses: Sequence[float] = (1.0,),
     output_spaces: Sequence[str] = ('T1w', 'template'),
     saliency: Sequence[str] = (),
+    remeasure: bool = False,
     derivative_t1w: Path | None = None,
     derivative_mask: Path | None = None,
     random_seed: int = 0,
@@ -50,7 +51,7 @@ def init_derivatives_wf(
         Link name -> root of every input dataset: ``{'raw': BIDS_DIR, **derivatives}``.
     bundle : ModelBundle
         Model bundle; its identity, template and grid go into the sidecars.
-    doses, output_spaces, saliency
+    doses, output_spaces, saliency, remeasure
         As given to the explain workflow.
     derivative_t1w, derivative_mask : pathlib.Path, optional
         Files of other tools that the anatomical workflow used.
@@ -77,6 +78,8 @@ def init_derivatives_wf(
         Lists of files of the explain workflow, in the requested spaces.
     saliency, saliency_facts, saliency_methods
         Saliency maps of the explain workflow and their descriptions, if requested.
+    remeasured, remeasured_facts
+        Table and JSON file of the explain workflow, if requested.
 
     Outputs
     -------
@@ -100,7 +103,7 @@ def init_derivatives_wf(
     plans = {
         'brain': {key: anatomical.pop(key) for key in ('t1w_preproc', 'brain_mask')},
         'registration': anatomical,
-        'explain': plan_explain(image_outputs, doses, output_spaces, saliency),
+        'explain': plan_explain(image_outputs, doses, output_spaces, saliency, remeasure),
     }
     workflow = Workflow(name=name)
     fields = sorted({field for plan in plans.values() for field in sink_inputs(plan)})

@@ -15,9 +15,11 @@ from bids_interp.bids.write.scan_outputs import wants_space
 from bids_interp.constants import ANATOMY_MM
 from bids_interp.interfaces.anatomical import MeasureAnatomy
 from bids_interp.interfaces.explain import (
+    REMEASURED_DOSE,
     Classify,
     Counterfactual,
     PrepareInput,
+    Remeasure,
     Simulate,
 )
 from bids_interp.interfaces.realise import Realise
@@ -49,6 +51,8 @@ OUTPUTS = [
     SALIENCY,
     'saliency_facts',
     'saliency_methods',
+    'remeasured',
+    'remeasured_facts',
 ]
 #: Outputs of ``prepare_input`` that every node with a network takes.
 MODEL_INPUT = [('model_input', 'model_input'), ('membership', 'membership')]
@@ -62,6 +66,7 @@ def init_explain_wf(
     doses: Sequence[float] = (1.0,),
     output_spaces: Sequence[str] = ('T1w', 'template'),
     saliency: Sequence[str] = (),
+    remeasure: bool = False,
     device: str = 'cpu',
     omp_nthreads: int = 1,
     random_seed: int = 0,
@@ -84,6 +89,8 @@ def init_explain_wf(
         ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
     saliency : sequence of str
         Saliency methods to compare with, of :data:`bids_interp.constants.SALIENCY_METHODS`.
+    remeasure : bool
+        Measure the simulated images at dose 1 by a registration.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
     omp_nthreads : int
@@ -131,12 +138,14 @@ def init_explain_wf(
         direction and dose.
     saliency, saliency_facts, saliency_methods
         Outputs of :class:`bids_interp.interfaces.saliency.Saliency`, if methods are requested.
+    remeasured, remeasured_facts
+        Outputs of :class:`bids_interp.interfaces.explain.Remeasure`, if requested.
     """
     model = _model_inputs(bundle, omp_nthreads, random_seed)
     network = {**model, **_device_inputs(device)}
     doses = [float(dose) for dose in doses]
     workflow = Workflow(name=name)
-    workflow.__desc__ = _description(bundle) + _saliency_description(saliency, bundle)
+    workflow.__desc__ = _description(bundle, remeasure) + _saliency_description(saliency, bundle)
     inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
     workflow.add_nodes([inputnode, outputnode])
@@ -147,6 +156,8 @@ def init_explain_wf(
         _add_realisation(workflow, space, doses, bundle.field_kind, omp_nthreads)
     if saliency:
         _add_saliency(workflow, saliency, network, omp_nthreads)
+    if remeasure:
+        _add_remeasurement(workflow, bundle, doses, omp_nthreads, random_seed)
     return workflow
 
 
@@ -285,8 +296,60 @@ def _add_realisation(
     ])  # fmt: skip
 
 
-def _description(bundle: ModelBundle) -> str:
+def _add_remeasurement(
+    workflow: Workflow,
+    bundle: ModelBundle,
+    doses: Sequence[float],
+    omp_nthreads: int,
+    random_seed: int,
+) -> None:
+    """Add the node that measures the simulated images again, in template space at dose 1."""
+    realised = workflow.get_node('realise_template')
+    if realised is None or REMEASURED_DOSE not in doses:
+        # Other spaces or doses were requested; these files are not written.
+        realised = pe.Node(
+            Realise(
+                doses=[REMEASURED_DOSE], field_kind=bundle.field_kind, num_threads=omp_nthreads
+            ),
+            name='realise_remeasured',
+            mem_gb=2.5,
+            n_procs=omp_nthreads,
+        )
+        workflow.connect([
+            (workflow.get_node('inputnode'), realised, [
+                ('template_brain', 'image'),
+                ('template_mask', 'mask'),
+            ]),
+            (workflow.get_node('simulate'), realised, [('velocity', 'velocity')]),
+        ])  # fmt: skip
+    remeasure = pe.Node(
+        Remeasure(template=bundle.template, num_threads=omp_nthreads, random_seed=random_seed),
+        name='remeasure',
+        mem_gb=1.5,
+        n_procs=omp_nthreads,
+    )
+    workflow.connect([
+        (workflow.get_node('inputnode'), remeasure, [
+            ('template_brain', 'brain'),
+            ('template_mask', 'mask'),
+        ]),
+        (realised, remeasure, [('simulated', 'simulated'), ('log_jacobian', 'log_jacobian')]),
+        (remeasure, workflow.get_node('outputnode'), [
+            ('remeasured', 'remeasured'),
+            ('remeasured_facts', 'remeasured_facts'),
+        ]),
+    ])  # fmt: skip
+
+
+def _description(bundle: ModelBundle, remeasure: bool) -> str:
     """Return the methods text of this workflow."""
+    remeasured = (
+        ' The simulated images at dose 1 were measured again in the same way, by a registration of '
+        'the scan to its simulation, and the volume changes of coarse regions were compared with '
+        'those of the maps.'
+        if remeasure
+        else ''
+    )
     demonstration = (
         ' This model is a demonstration: its results show how the software works and say nothing '
         'about any disease.'
@@ -309,7 +372,7 @@ mask; the velocity fields are not cut at its border.
 
 For the group level, the local volumes of the observed brain were measured independently of the
 model by a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} mm)
-[@ants].
+[@ants].{remeasured}
 """
 
 

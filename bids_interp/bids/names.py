@@ -41,6 +41,7 @@ KINDS: dict[str, dict[str, str]] = {
     'saliency_methods': {'desc': 'methods', 'suffix': 'saliency', 'extension': '.json'},
     'prediction': {'desc': 'explain', 'suffix': 'prediction', 'extension': '.json'},
     'dose_response': {'desc': 'doseresponse', 'suffix': 'stats', 'extension': '.tsv'},
+    'remeasured': {'desc': 'remeasured', 'suffix': 'stats', 'extension': '.tsv'},
     'counterfactual': {'desc': 'counterfactual', 'suffix': 'stats', 'extension': '.tsv'},
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import ImageError
-from bids_interp.records import key, read_record
+from bids_interp.records import Measured, key, read_record
 
 #: Advice when a derivative cannot be read.
 REMEDY = 'Delete it and run the participant level again, without --reports-only.'
@@ -119,6 +119,23 @@ class MapFacts:
 
 
 @dataclass(frozen=True)
+class RemeasuredFacts:
+    """Agreement of re-measured with claimed volume changes of one simulation.
+
+    Parameters
+    ----------
+    slope, r : float
+        See :class:`bids_interp.evaluation.remeasure.Agreement`; NaN if it could not be measured.
+    regions : int
+        Number of regions.
+    """
+
+    slope: Measured = key('Slope')
+    r: Measured = key('R')
+    regions: int = key('Regions')
+
+
+@dataclass(frozen=True)
 class FoldAnswer:
     """Output of the classifier of one fold for one image.
 
@@ -182,6 +199,8 @@ class Prediction:
         Output for the observed image.
     simulated : mapping of str to Answer
         Output after each simulation, by direction and dose (``'inject100'``).
+    remeasured : mapping of str to RemeasuredFacts, optional
+        With ``--remeasure``: agreement of an independent measurement with the maps, likewise.
     model_name, model_hash : str, optional
         Name and hash of the model, as in the sidecars.
     demonstration : bool, optional
@@ -197,6 +216,7 @@ class Prediction:
     held_out: bool | None = key('HeldOut', None)
     observed: Answer = key('Observed')
     simulated: Mapping[str, Answer] = key('Simulated')
+    remeasured: Mapping[str, RemeasuredFacts] | None = key('Remeasured', None)
     model_name: str | None = key('ModelName', None)
     model_hash: str | None = key('ModelHash', None)
     demonstration: bool | None = key('Demonstration', None)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
     File,
     InputMultiObject,
     OutputMultiObject,
+    SimpleInterface,
     TraitedSpec,
     traits,
 )
 
-from bids_interp.bids.explain_files import field_files
+from bids_interp.bids.explain_files import field_files, realised_files, stem_of
 from bids_interp.bids.names import dose_label
 from bids_interp.bids.prediction import (
     Answer,
@@ -23,11 +26,12 @@ from bids_interp.bids.prediction import (
     FoldAnswer,
     Membership,
     Prediction,
+    RemeasuredFacts,
 )
 from bids_interp.bids.write.atomic import write_json, write_tsv
 from bids_interp.bids.write.nifti import write_nifti
-from bids_interp.constants import DIRECTIONS
-from bids_interp.errors import ModelError
+from bids_interp.constants import ANATOMY_MM, DIRECTIONS
+from bids_interp.errors import ImageError, ModelError
 from bids_interp.interfaces.model_inputs import (
     ModelInputSpec,
     ModelInterface,
@@ -39,7 +43,11 @@ from bids_interp.interfaces.model_inputs import (
 from bids_interp.records import read_record, to_plain
 
 if TYPE_CHECKING:
+    from bids_interp.evaluation.remeasure import Remeasurement
     from bids_interp.models.explain.explainer import Response
+    from bids_interp.spatial import Grid
+
+logger = logging.getLogger('bids_interp')
 
 
 class _PrepareInputInputSpec(ModelInputSpec):
@@ -262,3 +270,111 @@ def after_simulation(
         for direction in DIRECTIONS
         for dose in doses
     }
+
+
+#: Dose at which simulated images are measured again.
+REMEASURED_DOSE = 1.0
+REMEASURED_COLUMNS = ('direction', 'dose', 'region', 'side', 'claimed_pct', 'remeasured_pct')
+
+
+class _RemeasureInputSpec(BaseInterfaceInputSpec):
+    brain = File(exists=True, mandatory=True, desc='brain on the 1 mm grid of the template')
+    mask = File(exists=True, mandatory=True, desc='its brain mask, 0 and 1')
+    simulated = InputMultiObject(File(exists=True), mandatory=True, desc='simulated brains')
+    log_jacobian = InputMultiObject(File(exists=True), mandatory=True, desc='log-Jacobian maps')
+    template = traits.Str(mandatory=True, desc='name of the template')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of ANTs')
+    random_seed = traits.Int(0, usedefault=True, desc='seed of ANTs')
+
+
+class _RemeasureOutputSpec(TraitedSpec):
+    remeasured = File(exists=True, desc='TSV: claimed and re-measured change of each region')
+    remeasured_facts = File(exists=True, desc='JSON: an object for each direction')
+
+
+class Remeasure(SimpleInterface):
+    """Measure the simulated brains at dose 1 by a registration that does not know the model.
+
+    If a registration gives up, its changes are n/a, with a warning. Regions are in MNI space; in
+    another template there are none.
+    """
+
+    input_spec = _RemeasureInputSpec
+    output_spec = _RemeasureOutputSpec
+
+    def _run_interface(self, runtime):
+        rows, facts = [], {}
+        for label, direction, found in self._measured():
+            rows += remeasured_rows(direction, found)
+            agreement = found.agreement
+            facts[label] = RemeasuredFacts(agreement.slope, agreement.r, len(found.regions))
+        folder = Path(runtime.cwd)
+        table = write_tsv(folder / 'remeasured.tsv', rows, REMEASURED_COLUMNS)
+        content = write_json(folder / 'remeasured_facts.json', to_plain(facts))
+        self._results = {'remeasured': str(table), 'remeasured_facts': str(content)}
+        return runtime
+
+    def _measured(self) -> Iterator[tuple[str, str, Remeasurement]]:
+        """Yield label, direction and changes of each simulation."""
+        from bids_interp.evaluation.remeasure import Remeasurement, regional_changes, remeasure
+        from bids_interp.phantom.regions.coarse import shown_masks
+
+        brain, grid = self._coarse(self.inputs.brain)
+        mask, _ = self._coarse(self.inputs.mask)
+        is_mni = self.inputs.template.startswith('MNI')
+        regions = {name: one & (mask > 0.5) for name, one in shown_masks(grid).items() if is_mni}
+        regions = {name: one for name, one in regions.items() if one.any()}
+        paths = {stem_of(path): path for path in self.inputs.simulated + self.inputs.log_jacobian}
+        files = [
+            realised_files(quantity, 'template', [REMEASURED_DOSE])
+            for quantity in ('simulated', 'logjacobian')
+        ]
+        for image_file, map_file in zip(*files, strict=True):
+            simulated, claimed = (
+                self._coarse(paths[file.stem])[0] for file in (image_file, map_file)
+            )
+            try:
+                found = remeasure(
+                    brain,
+                    simulated,
+                    claimed,
+                    grid,
+                    regions,
+                    threads=self.inputs.num_threads,
+                    seed=self.inputs.random_seed,
+                )
+            except ImageError as error:
+                logger.warning(
+                    '%s The simulation %s is not measured again.', error.message, map_file.label
+                )
+                told = regional_changes(claimed, regions)
+                found = Remeasurement(tuple(regions), told, np.full(len(told), np.nan))
+            yield map_file.label, map_file.direction, found
+
+    def _coarse(self, path: str) -> tuple[np.ndarray, Grid]:
+        """Return an image on the grid on which the volumes of scans are measured."""
+        import torch
+
+        from bids_interp.spatial import resample
+
+        data, fine = load_image(path, self.inputs.template)
+        grid = fine.with_spacing(ANATOMY_MM)
+        volume = torch.from_numpy(data)[None, None]
+        return resample(volume, fine, grid, antialias=True)[0, 0].numpy(), grid
+
+
+def remeasured_rows(direction: str, found: Remeasurement) -> list[dict[str, Any]]:
+    """Return one row per region of a simulation at dose 1, in percent."""
+    return [
+        {
+            'direction': direction,
+            'dose': REMEASURED_DOSE,
+            'region': name.partition(':')[0],
+            'side': name.partition(':')[2],
+            'claimed_pct': 100 * float(claimed),
+            'remeasured_pct': 100 * float(measured),
+        }
+        for name, claimed, measured in zip(
+            found.regions, found.claimed, found.measured, strict=True
+        )
+    ]

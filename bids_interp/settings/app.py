@@ -86,6 +86,8 @@ class Settings(TrainChoices, GroupChoices):
     saliency : tuple of str
         Saliency maps of the classifier to write as well, of
         :data:`bids_interp.constants.SALIENCY_METHODS`; ``all`` for every one.
+    remeasure : bool
+        Measure the simulated images at dose 1 by an independent registration as well.
     work_dir : Path, optional
         Folder of intermediate results; ``work`` in the current folder if not given.
     nprocs, omp_nthreads : int, optional
@@ -120,6 +122,7 @@ class Settings(TrainChoices, GroupChoices):
     output_spaces: tuple[str, ...] = (NATIVE_SPACE, TEMPLATE_SPACE)
     doses: tuple[float, ...] = (1.0,)
     saliency: tuple[str, ...] = ()
+    remeasure: bool = False
     nprocs: int | None = None
     omp_nthreads: int | None = None
     mem_gb: float | None = None

@@ -79,6 +79,7 @@ def test_participants(run, spelling: str, labels: list[str]) -> None:
         (['--dose', '1,.5'], 'doses', (0.5, 1.0)),
         (['--saliency', 'occlusion', 'gradient'], 'saliency', ('gradient', 'occlusion')),
         (['--saliency', 'Grad-CAM,gradient'], 'saliency', ('gradient', 'gradcam')),
+        (['--remeasure'], 'remeasure', True),
         (['--sloppy'], 'fast', True),
         (['--skull-strip-t1w', 'skip'], 'skull_strip_t1w', 'skip'),
         (['--template', 'MNI152NLin6Asym'], 'template', 'MNI152NLin6Asym'),

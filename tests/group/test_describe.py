@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from bids_interp.bids.prediction import RemeasuredFacts
 from bids_interp.errors import ImageError, TemplateError, UsageError
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.stability import reliable_voxels, sign_agreement
@@ -262,6 +265,14 @@ def test_tables_of_regions(cohort, chosen) -> None:
     size = regions.sizes[regions.names.index(('hippocampus', 'left'))] * regions.voxel_mm3
     assert volume == pytest.approx(percent / 100 * size / 1.25)
     assert set(wide_columns(wide)) == set(wide[0])
+    assert not any('remeasured' in column for column in wide[0])
+    facts = RemeasuredFacts(0.7, 0.9, 24)
+    again = replace(scans[1].prediction, remeasured={'inject100': facts, 'remove100': facts})
+    by_prefix[scans[1].prefix] = replace(scans[1], prediction=again)
+    wide = wide_rows([summary], by_prefix, regions, {})
+    assert [row['inject100_remeasured_slope'] for row in wide[:2]] == [None, 0.7]
+    assert [row['inject100_remeasured_r'] for row in wide[:2]] == [None, 0.9]
+    assert 'slope' in wide_columns(wide)['inject100_remeasured_slope']['Description'].lower()
     rows = group_rows(summary, by_prefix, masked, regions, groups, 0)
     first = next(row for row in rows if row['group'] == 'all' and row['rank'] == 1)
     assert (first['region'], first['side']) == ('hippocampus', 'left')

@@ -11,9 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from bids_interp.bids.explain_files import realised_files
+from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.sidecars import COLUMNS
-from bids_interp.errors import ModelError
-from bids_interp.interfaces.explain import Classify, Counterfactual, PrepareInput, Simulate
+from bids_interp.errors import ImageError, ModelError
+from bids_interp.interfaces.explain import (
+    REMEASURED_COLUMNS,
+    Classify,
+    Counterfactual,
+    PrepareInput,
+    Remeasure,
+    Simulate,
+)
 from bids_interp.interfaces.model_inputs import load_image, load_velocity
 from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
 from bids_interp.models.bundle.reader import load_bundle
@@ -160,3 +169,83 @@ def test_a_model_that_changes_during_the_run_is_noticed(tmp_path, network):
     node = Simulate(**{**network, 'model_hash': 'another'})
     with pytest.raises(ModelError, match=r'tiny.*\banother\b'):
         node.run(cwd=str(tmp_path))
+
+
+@pytest.fixture
+def simulations(tmp_path, make_subject):
+    """Inputs of the node that measures again; maps claim 10 % times the dose, right and left."""
+    subject = make_subject('RAS')
+    brain, grid = load_image(subject.template_brain)
+    paths = {'simulated': [], 'log_jacobian': []}
+    for name, quantity in (('simulated', 'simulated'), ('log_jacobian', 'logjacobian')):
+        for file in realised_files(quantity, 'template', DOSES):
+            sign = file.dose if file.direction == 'inject' else -file.dose
+            change = 0.1 * sign * np.sign(grid.world_coordinates()[0])
+            data = brain * (1 + sign) if quantity == 'simulated' else np.log1p(change)
+            path = tmp_path / f'{file.stem}.nii.gz'
+            paths[name].append(str(write_nifti(path, data, grid.affine, template=True)))
+    return {
+        'brain': subject.template_brain,
+        'mask': subject.template_mask,
+        'template': 'MNI152NLin2009aSym',
+        **paths,
+    }
+
+
+def test_simulations_at_dose_1_are_measured_again(tmp_path, simulations, monkeypatch):
+    """The registration is replaced by one that finds half of a known change."""
+
+    def register(image, template, grid, **_):
+        share = np.median(image[template > 0] / template[template > 0]) - 1
+        return np.log1p(0.05 * share * np.sign(grid.world_coordinates()[0]))
+
+    monkeypatch.setattr('bids_interp.evaluation.remeasure.register_log_jacobian', register)
+    done = Remeasure(**simulations).run(cwd=str(tmp_path)).outputs
+    facts = json.loads(Path(done.remeasured_facts).read_text())
+    assert list(facts) == ['inject100', 'remove100']
+    rows = read_table(done.remeasured)
+    assert tuple(rows[0]) == REMEASURED_COLUMNS
+    assert set(COLUMNS['remeasured']) >= set(REMEASURED_COLUMNS)
+    for direction, sign in (('inject', 1), ('remove', -1)):
+        assert facts[f'{direction}100']['Slope'] == pytest.approx(0.5, abs=0.05)
+        assert facts[f'{direction}100']['R'] == pytest.approx(1, abs=0.01)
+        own = [row for row in rows if row['direction'] == direction]
+        assert len(own) == facts[f'{direction}100']['Regions'] > 15
+        right = next(r for r in own if (r['region'], r['side']) == ('putamen', 'right'))
+        assert float(right['claimed_pct']) == pytest.approx(10 * sign, abs=0.1)
+        assert float(right['remeasured_pct']) == pytest.approx(5 * sign, abs=0.1)
+
+
+def test_a_registration_that_gives_up_costs_one_simulation(
+    tmp_path, simulations, monkeypatch, caplog
+):
+    calls = []
+
+    def register(image, template, grid, **_):
+        calls.append(grid)
+        if len(calls) == 1:
+            raise ImageError('ANTs gave up.')
+        return np.log1p(0.1 * np.sign(-grid.world_coordinates()[0]))
+
+    monkeypatch.setattr('bids_interp.evaluation.remeasure.register_log_jacobian', register)
+    done = Remeasure(**simulations).run(cwd=str(tmp_path)).outputs
+    facts = json.loads(Path(done.remeasured_facts).read_text())
+    assert facts['inject100']['Slope'] is None
+    assert facts['inject100']['R'] is None
+    assert facts['remove100']['R'] == pytest.approx(1, abs=0.01)
+    cells = {
+        row['direction']: row['remeasured_pct'] == 'n/a' for row in read_table(done.remeasured)
+    }
+    assert cells == {'inject': True, 'remove': False}
+    assert [r.levelname for r in caplog.records if r.name.startswith('bids_interp')] == ['WARNING']
+
+
+def test_another_template_has_no_regions(tmp_path, simulations, monkeypatch):
+    monkeypatch.setattr(
+        'bids_interp.evaluation.remeasure.register_log_jacobian',
+        lambda image, template, grid, **_: np.zeros(grid.shape),
+    )
+    done = Remeasure(**{**simulations, 'template': 'Mouse'}).run(cwd=str(tmp_path)).outputs
+    assert read_table(done.remeasured) == []
+    facts = json.loads(Path(done.remeasured_facts).read_text())
+    assert facts['inject100'] == {'Slope': None, 'R': None, 'Regions': 0}

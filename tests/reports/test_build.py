@@ -19,6 +19,7 @@ from bids_interp.reports.common.crashes import (
     describe_crash,
     read_crashes,
 )
+from bids_interp.reports.scan.remeasured_figure import draw_remeasured, read_remeasured
 from bids_interp.reports.scan.response_figures import draw_dose_response
 from bids_interp.reports.scan.summary import summarise_scan
 from helpers.pages import Page
@@ -45,6 +46,61 @@ def test_page_loads_nothing_from_outside(page: Page) -> None:
     assert all(address.startswith('#') for address in page.anchors)
     assert {address[1:] for address in page.anchors} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+
+
+def remeasured(out: Path, **agreements: dict[str, float | None]) -> ScanFiles:
+    """Add what --remeasure writes, three regions for each simulation."""
+    files = ScanFiles(out, PREFIX)
+    content = json.loads(files.prediction.read_text())
+    files.prediction.write_text(json.dumps({**content, 'Remeasured': agreements}))
+    lines = ['direction\tdose\tregion\tside\tclaimed_pct\tremeasured_pct']
+    for name, facts in agreements.items():
+        for claimed in (-12.0, 1.0, 6.0):
+            found = 'n/a' if facts['Slope'] is None else facts['Slope'] * claimed
+            lines.append(f'{name[:6]}\t1\tputamen\tleft\t{claimed}\t{found}')
+    path = files.anatomical / f'{PREFIX}_desc-remeasured_stats.tsv'
+    path.write_text('\n'.join(lines) + '\n')
+    return files
+
+
+def test_remeasured_changes_are_shown_with_their_agreement(drawn: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(drawn, tmp_path / 'out'))
+    files = remeasured(
+        out,
+        inject100={'Slope': 0.75, 'R': 0.97, 'Regions': 3},
+        remove100={'Slope': 0.3, 'R': 0.42, 'Regions': 3},
+    )
+    assert read_remeasured(files)['inject'] == pytest.approx([[-12, 1, 6], [-9, 0.75, 4.5]])
+    assert draw_remeasured(files) == files.figure('remeasured', '.svg')
+    text = build_report(out, PREFIX).read_text(encoding='utf-8')
+    assert re.findall(r'data-remeasured="(\w+)"', text) == ['inject100', 'remove100']
+    assert re.search(r'data-remeasured="inject100".*?0\.75.*?0\.97', text, re.DOTALL)
+    assert re.findall(r'data-caution="(un\w+)"', text) == ['unconfirmed']
+
+
+def test_what_could_not_be_measured_again_is_said(drawn: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(drawn, tmp_path / 'out'))
+    files = remeasured(
+        out,
+        inject100={'Slope': None, 'R': None, 'Regions': 3},
+        remove100={'Slope': 0.9, 'R': 0.95, 'Regions': 3},
+    )
+    assert list(read_remeasured(files)) == ['remove']
+    draw_remeasured(files)
+    text = build_report(out, PREFIX).read_text(encoding='utf-8')
+    assert re.findall(r'data-caution="(un\w+)"', text) == ['unmeasured']
+
+
+def test_an_earlier_measurement_is_not_shown(drawn: Path, tmp_path: Path) -> None:
+    """The table of an earlier run stays in the folder; the prediction does not list it."""
+    out = Path(shutil.copytree(drawn, tmp_path / 'out'))
+    files = remeasured(out, inject100={'Slope': 0.75, 'R': 0.97, 'Regions': 3})
+    content = json.loads(files.prediction.read_text())
+    del content['Remeasured']
+    files.prediction.write_text(json.dumps(content))
+    assert read_remeasured(files) == {}
+    assert draw_remeasured(files) is None
+    assert 'data-remeasured' not in build_report(out, PREFIX).read_text(encoding='utf-8')
 
 
 def test_style_and_script_load_nothing(drawn: Path, tmp_path: Path) -> None:

@@ -46,6 +46,24 @@ def test_nodes_are_few_and_named_like_their_variables(tiny_bundle):
     }
 
 
+@pytest.mark.parametrize(
+    ('spaces', 'doses', 'source'),
+    [
+        (('T1w', 'template'), (0.5, 1.0), 'realise_template'),
+        (('template',), (0.5,), 'realise_remeasured'),
+        (('T1w',), (1.0,), 'realise_remeasured'),
+    ],
+)
+def test_dose_1_in_the_template_is_measured_again(tiny_bundle, spaces, doses, source):
+    workflow = build(tiny_bundle, output_spaces=spaces, doses=doses, remeasure=True)
+    graph = workflow._create_flat_graph()
+    before = {node.name for node in graph.predecessors(workflow.get_node('remeasure'))}
+    assert source in before
+    assert 1.0 in workflow.get_node(source).inputs.doses
+    assert ('realise_remeasured' in workflow.list_node_names()) is (source != 'realise_template')
+    assert workflow.get_node('remeasure').inputs.template == tiny_bundle.template
+
+
 @pytest.mark.parametrize(('device', 'waits'), [('cpu', False), ('cuda', True), ('cuda:1', True)])
 def test_networks_wait_for_a_gpu_only_where_they_use_one(tiny_bundle, device, waits):
     workflow = build(tiny_bundle, device=device, omp_nthreads=3)

@@ -23,10 +23,12 @@ MASK = 'desc-brain_mask.nii.gz'
 PREDICTION = 'desc-explain_prediction.json'
 SALIENCY_SUMMARY = 'desc-methods_saliency.json'
 COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
+REMEASURED = 'desc-remeasured_stats.tsv'
 #: Tables of an image with their required columns.
 TABLES = {
     'desc-doseresponse_stats.tsv': ('direction', 'dose', 'logit'),
     COUNTERFACTUAL: ('direction', 'dose'),
+    REMEASURED: ('direction', 'claimed_pct', 'remeasured_pct'),
 }
 
 

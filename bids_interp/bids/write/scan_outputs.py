@@ -231,6 +231,7 @@ def plan_explain(
     doses: Sequence[float],
     output_spaces: Sequence[str],
     saliency: Sequence[str] = (),
+    remeasure: bool = False,
 ) -> OutputPlan:
     """Return the plan of the explain outputs, by input of the sink.
 
@@ -244,6 +245,8 @@ def plan_explain(
         ``T1w`` and/or ``template`` (or the name of the template).
     saliency : sequence of str
         Saliency methods; none if empty.
+    remeasure : bool
+        Whether simulated images are measured again.
 
     Returns
     -------
@@ -281,8 +284,10 @@ def plan_explain(
         ],
         VELOCITY: _plan_fields(outputs),
     }
-    for kind in ('prediction', 'dose_response', 'counterfactual'):
-        runtime_fields = () if kind == 'prediction' else MEMBERSHIP
+    facts = (('Remeasured', 'remeasured_facts'),) if remeasure else ()
+    tables = ('dose_response', 'counterfactual', *(('remeasured',) if remeasure else ()))
+    for kind in ('prediction', *tables):
+        runtime_fields = facts if kind == 'prediction' else MEMBERSHIP
         metadata = build_sidecar(kind, common, outputs.sources(kind))
         plan[kind] = [PlannedOutput(outputs.name(kind), metadata, runtime_fields=runtime_fields)]
     for space, in_template in (('native', False), ('template', True)):

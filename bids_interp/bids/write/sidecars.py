@@ -115,6 +115,11 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Description': 'Output of each fold as a function of dose, on the grid of the model.'
     },
     'counterfactual': {'Description': 'Quality of each simulation, on the grid of the model.'},
+    'remeasured': {
+        'Description': 'Volume change of coarse regions of MNI space at dose 1: claimed by the '
+        'log-Jacobian map, and measured again by a registration of the scan to the simulated image '
+        f'(SyN, local correlation, {ANATOMY_MM} mm), which does not know the model.',
+    },
 }
 
 _STANDARD_TEMPLATE = re.compile(
@@ -137,6 +142,7 @@ SOURCE_KINDS: dict[str, tuple[str, ...]] = {
     'prediction': ('model_input', 'velocity'),
     'dose_response': ('model_input', 'velocity'),
     'counterfactual': ('model_input', 'velocity'),
+    'remeasured': ('template_brain', 'template_mask', 'velocity'),
 }
 
 
@@ -224,6 +230,7 @@ _SHIFT = {
     ),
 }
 
+_RELATIVE = 'Volume in the simulated image minus volume in the scan, divided by the latter'
 #: Data dictionaries of the tables.
 COLUMNS: dict[str, dict[str, Column]] = {
     'dose_response': {
@@ -292,5 +299,14 @@ COLUMNS: dict[str, dict[str, Column]] = {
             '1',
         ),
         'realism_z_observed': _column('The same for the observed image, as a reference.', '1'),
+    },
+    'remeasured': {
+        **_SIMULATION,
+        'region': _column('Name of the region.'),
+        'side': _column('Side of the region: left, right or midline.'),
+        'claimed_pct': _column(f'{_RELATIVE}, according to the log-Jacobian map.', 'percent'),
+        'remeasured_pct': _column(
+            f'{_RELATIVE}, according to the registration; n/a if it failed.', 'percent'
+        ),
     },
 }

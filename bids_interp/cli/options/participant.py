@@ -203,6 +203,13 @@ def explanation_options() -> list[Option]:
             f'{", ".join(SALIENCY_METHODS)}. Methods that do not apply to the model are '
             'skipped, with a note.',
         ),
+        flag(
+            '--remeasure',
+            group=EXPLANATION,
+            help='Measure the simulated images at dose 1 again, by a registration that does not '
+            'know the model (SyN), and report how far its regional volume changes agree with the '
+            'maps.',
+        ),
     ]
 
 

@@ -89,8 +89,18 @@ def wide_rows(
                 row[f'{stem}_pct'] = 100 * change
                 volume = size * regions.voxel_mm3 * scale if scale else None
                 row[f'{stem}_mm3'] = None if volume is None else change * volume
+            row |= _remeasured(scan, summary.name)
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     return [{column: row.get(column) for column in columns} for row in rows.values()]
+
+
+def _remeasured(scan: GroupScan, name: str) -> dict[str, Cell]:
+    """Return the agreement of re-measured changes with a map, if it was measured."""
+    measured = scan.prediction.remeasured if scan.prediction else None
+    if not measured or name not in measured:
+        return {}
+    facts = measured[name]
+    return {f'{name}_remeasured_slope': facts.slope, f'{name}_remeasured_r': facts.r}
 
 
 def group_rows(
@@ -288,6 +298,13 @@ _QUANTITIES = {
     'mm3': ('Mean volume change in native space', 'mm^3'),
 }
 
+_REMEASURED = {
+    'remeasured_slope': 'Slope of re-measured on claimed volume changes over regions '
+    '(--remeasure).',
+    'remeasured_r': 'Pearson correlation of re-measured and claimed volume changes over regions '
+    '(--remeasure).',
+}
+
 #: Data dictionary of the table of groups.
 GROUP_COLUMNS: dict[str, Column] = {
     'map': {'Description': 'Direction and dose in percent.'},
@@ -331,4 +348,7 @@ def wide_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
             content[column] = {'Description': f'Personal share of the map: {SHARE_TEXT}'}
         elif not quantity:
             content[column] = {'Description': f'Value of {column} in the tables of the dataset.'}
+        for ending, description in _REMEASURED.items():
+            if column.endswith(f'_{ending}'):
+                content[column] = {'Description': description, 'Units': '1'}
     return content

@@ -260,3 +260,28 @@ def region_mask(name: str, grid: Grid, sigma_mm: float = 0.0) -> np.ndarray:
     if sigma_mm == 0:
         return (distance < 0).astype(np.float32)
     return (0.5 * erfc(distance / (np.sqrt(2) * sigma_mm))).astype(np.float32)
+
+
+def shown_masks(grid: Grid) -> dict[str, np.ndarray]:
+    """Draw the regions that reports show, each side on its own.
+
+    Parameters
+    ----------
+    grid : Grid
+        Grid in MNI152 RAS+ mm.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Boolean masks (X, Y, Z) by ``region:side``, where the side is ``left``, ``right`` or
+        ``midline``.
+    """
+    points = grid.world_coordinates()
+    masks = {}
+    for region in SHOWN_REGIONS:
+        if laterality(region) == 'midline':
+            masks[f'{region}:midline'] = region_distance(region, points) < 0
+            continue
+        for side in ('left', 'right'):
+            masks[f'{region}:{side}'] = region_distance(f'{region}_{side}', points) < 0
+    return masks

@@ -9,6 +9,7 @@ import numpy as np
 
 from bids_interp.bids.read.scan_files import BRAIN, ScanFiles, parse_number, read_table
 from bids_interp.constants import DIRECTIONS
+from bids_interp.phantom.regions.coarse import shown_masks
 from bids_interp.reports.common.montage import write_bytes
 from bids_interp.reports.common.volumes import Volume, load_like, load_volume
 from bids_interp.reports.scan.grid_figure import field_kind, load_field
@@ -90,7 +91,7 @@ def measure_regions(files: ScanFiles) -> list[RegionChange]:
         data, grid = found
         if not masks or next(iter(masks.values())).shape != grid.shape:
             inside = _inside(files, grid)
-            masks = {name: mask & inside for name, mask in _masks(grid).items()}
+            masks = {name: mask & inside for name, mask in shown_masks(grid).items()}
         for name, mask in masks.items():
             values = data[mask]
             if values.size == 0:
@@ -108,20 +109,6 @@ def _inside(files: ScanFiles, grid: Grid) -> np.ndarray:
     if mask is None:
         return np.ones(grid.shape, bool)
     return load_like(mask, Volume(np.zeros(grid.shape), grid), 'nearest').data > 0.5
-
-
-def _masks(grid: Grid) -> dict[str, np.ndarray]:
-    from bids_interp.phantom.regions.coarse import SHOWN_REGIONS, laterality, region_distance
-
-    points = grid.world_coordinates()
-    masks = {}
-    for region in SHOWN_REGIONS:
-        if laterality(region) == 'midline':
-            masks[f'{region}:midline'] = region_distance(region, points) < 0
-            continue
-        for side in ('left', 'right'):
-            masks[f'{region}:{side}'] = region_distance(f'{region}_{side}', points) < 0
-    return masks
 
 
 def regions_path(files: ScanFiles) -> Path:

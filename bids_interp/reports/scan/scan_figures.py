@@ -42,6 +42,7 @@ def draw_figures(
         draw_mask,
         draw_registration,
     )
+    from bids_interp.reports.scan.remeasured_figure import draw_remeasured
     from bids_interp.reports.scan.response_figures import draw_dose_response
 
     files = ScanFiles(Path(output_dir), prefix)
@@ -62,6 +63,7 @@ def draw_figures(
         lambda: draw_registration(files),
         lambda: draw_classifier_input(files),
         lambda: draw_dose_response(files, positive),
+        lambda: draw_remeasured(files),
         *(attempt(lambda: _change_tasks(files, positive)) or []),
     ]
     drawn = [path for path in map(attempt, tasks) if path is not None]

@@ -63,6 +63,7 @@ def build_report(
         # A page without this error would look complete.
         raise damaged[0]
     summary = summarise_scan(files)
+    prediction = files.read_prediction()
     class_names = {'POSITIVE': summary.positive, 'NEGATIVE': summary.negative}
     page = html_environment(PAGE).get_template('report.html.j2')
     content = page.render(
@@ -72,6 +73,7 @@ def build_report(
         sections=collect_sections(files, class_names),
         regions=_region_rows(read_regions(files)),
         numbers=_counterfactual_rows(files),
+        remeasured=(prediction.remeasured or {}) if prediction else {},
         skipped_maps=listed_methods(files).get('Skipped', []),
         crashes=describe_crashes(errors),
         methods=_methods_html(files, methods),

@@ -27,6 +27,8 @@ DISAGREEMENT = 0.3
 #: Smallest correlation of a brain with the template: noise in the shape of a brain reaches less
 #: than 0.2, real brains with little contrast 0.3.
 UNLIKE = 0.25
+#: Smallest correlation of re-measured with claimed volume changes that confirms a map.
+CONFIRMED = 0.8
 
 
 class Caution(NamedTuple):
@@ -247,6 +249,17 @@ def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None)
             'the classifier responds to, not a change that would flip its prediction.'
         )
         cautions.append(Caution('unturned', text))
+    remeasured = (prediction.remeasured or {}) if prediction else {}
+    for label, facts in remeasured.items():
+        if not np.isfinite(facts.r):
+            text = f'The simulation {label} could not be measured again, so its map is unconfirmed.'
+            cautions.append(Caution('unmeasured', text))
+        elif facts.r < CONFIRMED:
+            text = (
+                f'An independent registration of the simulation {label} finds other volume changes '
+                f'than the map shows (correlation {facts.r:.2f} over regions).'
+            )
+            cautions.append(Caution('unconfirmed', text))
     for row in files.table(COUNTERFACTUAL):
         folded = parse_number(row.get('n_folded'))
         if folded:
