@@ -146,7 +146,7 @@ def test_the_validator_finds_no_error(out, validate_bids):
 
 def test_every_image_has_agreeing_headers_and_the_code_of_its_world(out):
     images = list(out.rglob('*.nii.gz'))
-    assert len(images) == 23
+    assert len(images) == 24
     for path in images:
         image = nib.load(path)
         code = 4 if '_space-' in path.name else 1
