@@ -41,14 +41,13 @@ def draw_remeasured(files: ScanFiles) -> Path | None:
     limit = 1.1 * max(float(np.abs(pairs).max()) for pairs in changes.values()) or 1.0
     for index, direction in enumerate(name for name in DIRECTIONS if name in changes):
         axes = figure.add_axes((0.09 + 0.48 * index, 0.15, 0.38, 0.74))
-        _draw_dots(axes, *changes[direction], limit, DIRECTION_COLOURS[direction])
+        _draw_dots(axes, changes[direction], limit, DIRECTION_COLOURS[direction])
         axes.set_title(TITLES[direction], fontsize=10.5, loc='left', fontweight='bold')
     return save_svg(figure, files.figure('remeasured', '.svg'))
 
 
-def _draw_dots(
-    axes: Any, claimed: np.ndarray, measured: np.ndarray, limit: float, colour: str
-) -> None:
+def _draw_dots(axes: Any, pairs: np.ndarray, limit: float, colour: str) -> None:
+    claimed, measured = pairs
     axes.plot((-limit, limit), (-limit, limit), color='#5b6774', linestyle='--', linewidth=1)
     axes.plot(claimed, measured, 'o', color=colour, markersize=6)
     axes.set_xlim(-limit, limit)
