@@ -16,6 +16,8 @@ from bids_interp.spatial.mask import main_components
 
 #: Share of the largest brightness below which an interpolated value is background.
 RINGING = 1e-4
+#: Share of the brain below which a separate piece of it is such a trace, about 1 ml.
+ISLAND_SHARE = 1e-3
 
 
 def resample_to_template(
@@ -87,8 +89,9 @@ def brain_in_template(
     share = resample_to_template(mask, template, native_to_template, order=1)
     inside = main_components(np.asarray(share.dataobj) >= 0.5)
     placed = resample_to_template(brain, template, native_to_template)
-    # Splines ring beyond the border of the brain.
+    # Splines ring beyond the border of the brain, and in closed sulci of a stripped image.
     data = np.asarray(placed.dataobj) * inside
+    data *= main_components(data > 0, ISLAND_SHARE)
     return (
         make_image(data, template.affine, TEMPLATE_CODE),
         make_image(inside.astype(np.uint8), template.affine, TEMPLATE_CODE),

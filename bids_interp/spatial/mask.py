@@ -28,10 +28,10 @@ def brain_voxels(data: np.ndarray, faintest: float = 0.03) -> np.ndarray:
     return binary_fill_holes(data > faintest * float(np.percentile(positive, 99.5)))
 
 
-def main_components(mask: np.ndarray) -> np.ndarray:
+def main_components(mask: np.ndarray, share: float = SEPARATE_SHARE) -> np.ndarray:
     """Return the large components of a mask (X, Y, Z): the brain, and parts cut off from it.
 
-    Components below :data:`SEPARATE_SHARE` of the largest one are removed.
+    Components below a share of the largest one are removed.
 
     >>> mask = np.zeros((40, 12, 12), bool)
     >>> mask[2:12, 1:11, 1:11] = mask[20:25, 4:8, 4:8] = mask[35, 5, 5] = True
@@ -45,4 +45,4 @@ def main_components(mask: np.ndarray) -> np.ndarray:
         return np.asarray(mask, bool)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return (sizes >= SEPARATE_SHARE * sizes.max())[labels] & (labels > 0)
+    return (sizes >= share * sizes.max())[labels] & (labels > 0)
