@@ -74,7 +74,8 @@ def make_derivatives(
     brain = template.get_fdata(dtype=np.float32)
     native = Grid(grid.shape, grid.affine, 'T1w')
     # A shell around the brain plays the skull.
-    inside = brain > 0
+    inside = brain > 0.05 * brain.max()
+    brain = brain * inside
     far, near = binary_dilation(inside, iterations=4), binary_dilation(inside, iterations=2)
     head = brain + 0.7 * brain.max() * (far & ~near)
     write(anat / f'{prefix}_desc-preproc_T1w.nii.gz', native, head, **PREPARATION)

@@ -252,12 +252,12 @@ def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None)
     remeasured = (prediction.remeasured or {}) if prediction else {}
     for label, facts in remeasured.items():
         if not np.isfinite(facts.r):
-            text = f'The simulation {label} could not be measured again, so its map is unconfirmed.'
+            text = f'The simulation “{label[:-3]}” could not be measured again.'
             cautions.append(Caution('unmeasured', text))
         elif facts.r < CONFIRMED:
             text = (
-                f'An independent registration of the simulation {label} finds other volume changes '
-                f'than the map shows (correlation {facts.r:.2f} over regions).'
+                f'An independent registration of the simulation “{label[:-3]}” finds other volume '
+                f'changes than the map shows (correlation {facts.r:.2f} over regions).'
             )
             cautions.append(Caution('unconfirmed', text))
     for row in files.table(COUNTERFACTUAL):
