@@ -44,14 +44,15 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
         numbers += f' (95 % interval {estimate["low"]:.2f} to {estimate["high"]:.2f})'
     numbers += f', permutation p = {p_text(p)}.'
     pattern = metrics.get('simulator', {}).get('pattern')
-    if pattern is not None and 2 * pattern['found'] < pattern['count']:
+    lacks_pattern = pattern is not None and 2 * pattern['found'] < pattern['count']
+    if lacks_pattern:
         numbers += (
             f' In {pattern["count"] - pattern["found"]} of {pattern["count"]} fits the classifier '
             'did not respond to the measured difference between the classes.'
         )
     if is_above_chance(metrics):
         return f'Above chance: {numbers}'
-    start = 'Not above chance' if p >= LEVEL else 'No pattern'
+    start = 'No pattern' if lacks_pattern and p < LEVEL else 'Not above chance'
     return f'{start}: {numbers} No explanation is warranted.'
 
 

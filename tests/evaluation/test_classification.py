@@ -302,6 +302,17 @@ def test_verdict(kind: str, key: str, name: str) -> None:
     assert said(0.0005, explanation_warranted=False)[0] == no[0]
 
 
+def test_verdict_without_a_pattern() -> None:
+    """A classifier above chance that does not respond to the measured difference."""
+    metrics = {'auc': {'value': 0.9, 'low': 0.8, 'high': 0.95}, 'permutation_p': 0.001}
+    none = {'explanation_warranted': False, 'simulator': {'pattern': {'found': 1, 'count': 3}}}
+    most = {'simulator': {'pattern': {'found': 2, 'count': 3}}}
+    plain, lacking, found = (verdict_sentence({**metrics, **more}) for more in ({}, none, most))
+    assert plain == found
+    assert NUMBER.findall(lacking) == [*NUMBER.findall(plain), '2', '3']
+    assert lacking.split(':')[0] != plain.split(':')[0]
+
+
 def test_a_class_without_images_has_no_recall() -> None:
     found = recalls(np.array([0, 1, 2, 2]), np.array([0, 0, 2, 0]), 3)
     np.testing.assert_allclose(found, [1 / 3, np.nan, 1])

@@ -132,7 +132,9 @@ def test_each_preset_has_its_classifier(
 
 
 def test_candidates_share_all_but_classifier_and_simulator(tmp_path: Path) -> None:
-    one, two = training_recipes(settings(tmp_path, folds=4), 40, 'cuda').recipes
+    one, two = training_recipes(
+        settings(tmp_path, folds=4, capacity='template'), 40, 'cuda'
+    ).recipes
     assert one.simulator != two.simulator
     assert replace(one, classifier=two.classifier, simulator=two.simulator) == two
 

@@ -303,7 +303,7 @@ def max_tfce(
     numpy.ndarray, numpy.ndarray
         (V,) enhanced t; (V,) two-sided p, corrected over voxels.
     """
-    from joblib import Parallel, delayed
+    from sklearn.utils.parallel import Parallel, delayed
 
     left, masker = residuals(values.astype(np.float64), confounds), _masker(masked)
     start = np.arange(len(tested))
