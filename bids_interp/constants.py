@@ -19,6 +19,12 @@ DIRECTIONS = ('inject', 'remove')
 #: Sign of the dose in each direction.
 DIRECTION_SIGNS = {'inject': 1.0, 'remove': -1.0}
 
+#: Smallest part of the effect of a simulation that its volume changes should explain.
+VOLUME_SHARE_FLOOR = 0.95
+
+#: Personal share below which a map is the common pattern of the model, drawn on one person.
+COMMON_SHARE = 0.05
+
 #: Names of the sets of training settings.
 PRESET_NAMES = ('default', 'fast', 'ipmi2021')
 #: What a simulator with a free velocity can express.

@@ -17,7 +17,7 @@ from bids_interp.bench.truth_scores import (
     volume_change_error,
 )
 from bids_interp.bench.volume_judge import VolumeJudge, region_volumes, regions_of_image
-from bids_interp.evaluation.volume_share import volume_share
+from bids_interp.models.explain.volume_share import volume_share
 from bids_interp.phantom.regions.coarse import region_mask
 from bids_interp.phantom.regions.tissue import TISSUE_REGIONS, tissue_mask
 from bids_interp.spatial import Grid, count_folded, flow, log_jacobian, warp

@@ -184,6 +184,46 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatternFacts:
+    """Pattern of a model, and the amounts of it in a scan.
+
+    Numbers of the model are means over the folds that explain the scan and have a pattern. They are
+    None for simulators with a free velocity, and without a pattern.
+
+    Parameters
+    ----------
+    capacity : str
+        Capacity of the simulator.
+    personal : bool
+        Whether the maps depend on the scan. They do not if the simulator ignores the scan, or if
+        the personal share is below :data:`bids_interp.constants.COMMON_SHARE`.
+    found : bool
+        Whether the classifiers respond to a pattern, in most folds of the model and in one that
+        explains the scan; True for a free velocity.
+    personal_share, stability, consent, weights_ncc, measured_dose : float, optional
+        See :class:`bids_interp.models.bundle.schema.PatternMetrics`.
+    subtypes : int, optional
+        Most frequent number of subtypes in the folds.
+    removed, injected : sequence of float, optional
+        Amounts of the subtypes at dose 1, averaged over the folds with this number of subtypes;
+        None if the maps are not personal. Removed: what the scan has; 1 is the amount of a typical
+        patient with this subtype. Injected: what the scan does not have; the sum is 1.
+    """
+
+    capacity: str = key('Capacity')
+    personal: bool = key('Personal')
+    found: bool = key('Found', True)
+    personal_share: float | None = key('PersonalShare', None)
+    subtypes: int | None = key('Subtypes', None)
+    stability: float | None = key('Stability', None)
+    removed: Sequence[float] | None = key('AmountsRemoved', None)
+    injected: Sequence[float] | None = key('AmountsInjected', None)
+    consent: float | None = key('Consent', None)
+    weights_ncc: float | None = key('WeightsNCC', None)
+    measured_dose: float | None = key('MeasuredDose', None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """Outputs of the classifier for one image, as observed and after each simulation.
 
@@ -201,6 +241,8 @@ class Prediction:
         Output after each simulation, by direction and dose (``'inject100'``).
     remeasured : mapping of str to RemeasuredFacts, optional
         With ``--remeasure``: agreement of an independent measurement with the maps, likewise.
+    pattern : PatternFacts, optional
+        Pattern of the model; None if it was not recorded.
     model_name, model_hash : str, optional
         Name and hash of the model, as in the sidecars.
     demonstration : bool, optional
@@ -217,6 +259,7 @@ class Prediction:
     observed: Answer = key('Observed')
     simulated: Mapping[str, Answer] = key('Simulated')
     remeasured: Mapping[str, RemeasuredFacts] | None = key('Remeasured', None)
+    pattern: PatternFacts | None = key('Pattern', None)
     model_name: str | None = key('ModelName', None)
     model_hash: str | None = key('ModelHash', None)
     demonstration: bool | None = key('Demonstration', None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Below this share, a map is the common pattern of the model, drawn on one person.
-COMMON_SHARE = 0.05
 #: Below this share, maps do not differ by more than the accuracy of a log-Jacobian on a grid.
 ROUNDING_SHARE = 0.01
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bids_interp.models.bundle.schema import has_pattern
+
 #: Smallest p value at which a classifier is not above chance.
 LEVEL = 0.05
 
@@ -43,9 +45,9 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
     if estimate.get('low') is not None and estimate.get('high') is not None:
         numbers += f' (95 % interval {estimate["low"]:.2f} to {estimate["high"]:.2f})'
     numbers += f', permutation p = {p_text(p)}.'
-    pattern = metrics.get('simulator', {}).get('pattern')
-    lacks_pattern = pattern is not None and 2 * pattern['found'] < pattern['count']
+    lacks_pattern = not has_pattern(metrics)
     if lacks_pattern:
+        pattern = metrics['simulator']['pattern']
         numbers += (
             f' In {pattern["count"] - pattern["found"]} of {pattern["count"]} fits the classifier '
             'did not respond to the measured difference between the classes.'

@@ -194,6 +194,7 @@ class Counterfactual(ModelInterface):
     def _run_interface(self, runtime):
         from bids_interp.models.explain import explainer
         from bids_interp.models.explain.counterfactuals import counterfactual_metrics
+        from bids_interp.models.explain.pattern_facts import pattern_facts
 
         bundle = self.open_model()
         image, folds, device = self.network_input()
@@ -224,6 +225,7 @@ class Counterfactual(ModelInterface):
             held_out=membership.held_out,
             observed=observed,
             simulated=after_simulation(responses, observed, doses),
+            pattern=pattern_facts(bundle, image, folds, device),
         )
         self._results['prediction'] = self.path(runtime, 'prediction.json')
         write_json(self._results['prediction'], to_plain(prediction))

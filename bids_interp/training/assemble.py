@@ -16,7 +16,7 @@ from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
 from bids_interp.models.bundle.fingerprint import salted
-from bids_interp.models.bundle.schema import PatternMetrics, SimulatorMetrics
+from bids_interp.models.bundle.schema import PatternMetrics, SimulatorMetrics, has_pattern
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.training.calibration import Calibration, probabilities
 from bids_interp.training.cohort.cohort import Cohort
@@ -109,8 +109,7 @@ def assemble(
         name: np.mean([result.maps[name] for result in results], axis=0) for name in results[0].maps
     }
     metrics['simulator'] = simulator_metrics(cohort, results)
-    pattern = metrics['simulator'].get('pattern')
-    if pattern is not None and 2 * pattern['found'] < pattern['count']:
+    if not has_pattern(metrics):
         # Without a pattern that the classifier uses, there is nothing to show.
         metrics['explanation_warranted'] = False
     return Assembled(oof, fold_of, metrics, maps)

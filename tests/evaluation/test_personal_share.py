@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bids_interp.constants import COMMON_SHARE
 from bids_interp.evaluation.personal_share import (
-    COMMON_SHARE,
     ROUNDING_SHARE,
     personal_share,
     typical_share,

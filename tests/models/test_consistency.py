@@ -27,7 +27,7 @@ from bids_interp.models.explain.realism import (
     intensity_statistics,
 )
 from bids_interp.models.target import Target
-from bids_interp.spatial import Grid
+from bids_interp.spatial import Grid, curl_free_part, exponential, warp
 
 GRID = Grid((12, 10, 8), np.diag([2.0, 2.0, 2.0, 1.0]), 'made up')
 Push = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -193,6 +193,23 @@ def test_a_training_image_is_about_one_standard_deviation_away() -> None:
     odd = images[:1] + 0.5
     assert distance_from_training(odd, statistics, grid, mask) > 4
     assert intensity_statistics(images[:1], grid, mask) is None
+
+
+def test_volume_share_is_that_of_the_mean_score_at_dose_1(tiny_bundle) -> None:
+    image = tiny_bundle.mean_image
+    simulation = simulate(tiny_bundle, image, (0, 1))
+    rows = counterfactual_metrics(tiny_bundle, image, simulation, (0.5, 1.0))
+    for direction, velocity in simulation.velocity.items():
+        field = torch.from_numpy(velocity)[None]
+        part = curl_free_part(field, tiny_bundle.grid)
+        shifts = []
+        for each in (torch.zeros_like(field), part, field):
+            moved = warp(image, exponential(-each, tiny_bundle.grid), tiny_bundle.grid)
+            logits = [answer.logit for answer in classify(tiny_bundle, moved, (0, 1))]
+            shifts.append(np.mean(logits))
+        expected = (shifts[1] - shifts[0]) / (shifts[2] - shifts[0])
+        shares = [row.volume_share for row in rows if row.direction == direction]
+        assert shares == pytest.approx([expected] * 2, rel=1e-3)
 
 
 def test_all_numbers_of_a_bundle(tiny_bundle) -> None:

@@ -188,7 +188,8 @@ def test_cautions_are_told(derivatives: Path) -> None:
     stats.write_text('\n'.join([lines[0], '\t'.join(cells)]) + '\n')
     page = Page(build_report(derivatives, PREFIX))
     told = {e.attributes['data-caution']: e.text for e in page.having('data-caution')}
-    assert list(told) == ['chance', 'held-out', 'folded', 'input']
+    assert page.find('scope').attributes['data-scope'] == 'chance'
+    assert list(told) == ['held-out', 'folded', 'input']
     assert told['folded'].startswith('12 ')
 
 

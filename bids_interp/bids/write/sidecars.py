@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-from bids_interp.constants import ANATOMY_MM, ANATOMY_SIGN, SIGN
+from bids_interp.constants import ANATOMY_MM, ANATOMY_SIGN, SIGN, VOLUME_SHARE_FLOOR
 
 VELOCITY_CONVENTION = (
     'Stationary velocity field for dose 1. Five-dimensional vector image (X, Y, Z, 1, 3): the '
@@ -262,6 +262,13 @@ COLUMNS: dict[str, dict[str, Column]] = {
             'Share of single-fold simulations after which the mean probability of the other folds '
             'is on the side that the direction aims at. n/a if only one fold may explain the '
             'subject.',
+            '1',
+        ),
+        'volume_share': _column(
+            'Change of the logit, averaged over folds, by the curl-free part of the simulation at '
+            'dose 1, divided by the change by the whole simulation. Only this part is volume '
+            f'change, which the log-Jacobian shows. It should be {VOLUME_SHARE_FLOOR} or more. n/a '
+            'if the logit does not change.',
             '1',
         ),
         'n_folded': _column(

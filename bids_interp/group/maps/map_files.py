@@ -13,7 +13,8 @@ from bids_interp.bids.names import sidecar_name
 from bids_interp.bids.write.atomic import Cell, write_json, write_tsv
 from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.sidecars import SIGN, Column
-from bids_interp.evaluation.personal_share import COMMON_SHARE, ROUNDING_SHARE
+from bids_interp.constants import COMMON_SHARE
+from bids_interp.evaluation.personal_share import ROUNDING_SHARE
 from bids_interp.evaluation.stability import (
     MAGNITUDE,
     SAME_SIGN,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.read.participants import as_numbers
+from bids_interp.constants import COMMON_SHARE
 from bids_interp.errors import ImageError, UsageError
 from bids_interp.evaluation.exchange import exchange_orders
 from bids_interp.evaluation.personal_share import (
-    COMMON_SHARE,
     ROUNDING_SHARE,
     personal_share,
     typical_share,

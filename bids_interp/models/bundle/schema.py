@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -417,6 +417,16 @@ class BundleConfig:
     def to_json(self) -> str:
         """Return the text of ``config.json``."""
         return json.dumps(to_plain(self), indent=1) + '\n'
+
+
+def has_pattern(metrics: Mapping[str, Any]) -> bool:
+    """Return False if most fits of a model found no pattern that moves the classifier.
+
+    >>> has_pattern({'simulator': {'pattern': {'count': 5, 'found': 2}}}), has_pattern({})
+    (False, True)
+    """
+    pattern = (metrics.get('simulator') or {}).get('pattern')
+    return pattern is None or 2 * pattern['found'] >= pattern['count']
 
 
 def read_config(path: Path) -> BundleConfig:

@@ -25,6 +25,7 @@ from bids_interp.models.explain.explainer import (
     dose_response,
 )
 from bids_interp.models.explain.realism import distance_from_training
+from bids_interp.models.explain.volume_share import volume_share
 from bids_interp.spatial import (
     count_folded,
     digital_folding_volume,
@@ -75,6 +76,9 @@ class SimulationQuality:
         see :func:`has_crossed`.
     dose_monotonicity, transfer_shift_over_class_gap, transfer_flipped : float
         See :mod:`bids_interp.models.explain.consistency`.
+    volume_share : float
+        Part of the shift at dose 1 that the volume changes of the map explain; see
+        :func:`bids_interp.models.explain.volume_share.volume_share`.
     n_folded, digital_folding_mm3 : int, float
         Folded voxels and volume.
     mean_abs_log_jacobian, log_jacobian_p01, log_jacobian_p99 : float
@@ -99,6 +103,7 @@ class SimulationQuality:
     dose_monotonicity: float
     transfer_shift_over_class_gap: float
     transfer_flipped: float
+    volume_share: float
     n_folded: int
     digital_folding_mm3: float
     mean_abs_log_jacobian: float
@@ -149,6 +154,7 @@ def counterfactual_metrics(
     for direction, velocity in simulation.velocity.items():
         field = torch.from_numpy(velocity)[None]
         monotone = dose_monotonicity(responses, direction)
+        explained = _volume_share(bundle, image, field, simulation, device)
         per_fold = list(simulation.per_fold.get(direction, ()))
         for dose in doses:
             simulated, geometry = _geometry(bundle, image, field * dose, simulation.kind)
@@ -161,6 +167,7 @@ def counterfactual_metrics(
                     dose_monotonicity=monotone,
                     transfer_shift_over_class_gap=judged[0],
                     transfer_flipped=judged[1],
+                    volume_share=explained,
                     **asdict(geometry),
                     composition_rmse_mm=composition_rmse(
                         bundle, image, field, direction, dose, folds, device
@@ -187,6 +194,24 @@ def _shift(
     shift = float(np.mean([p.logit for p in after])) - before
     probability = float(np.mean([p.probability for p in after]))
     return _Shift(probability, shift, shift / gap, has_crossed(probability, shift, direction))
+
+
+def _volume_share(
+    bundle: ModelBundle,
+    image: torch.Tensor,
+    field: torch.Tensor,
+    simulation: Simulation,
+    device: str,
+) -> float:
+    """Return the volume share of a field at dose 1 for the mean score of the folds."""
+    folds = [bundle.fold(index, device) for index in simulation.folds]
+
+    def mean_score(images: torch.Tensor) -> torch.Tensor:
+        scores = torch.stack([models.score(images.to(device)) for models in folds])
+        return scores.mean(dim=0)[:, None]
+
+    share = volume_share(mean_score, image, field, bundle.grid, kind=simulation.kind)
+    return float(share[0])
 
 
 def _geometry(

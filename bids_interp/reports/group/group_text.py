@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bids_interp.evaluation.personal_share import COMMON_SHARE, ROUNDING_SHARE
+from bids_interp.constants import COMMON_SHARE
+from bids_interp.evaluation.personal_share import ROUNDING_SHARE
 
 Content = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.bids.read.scan_files import COUNTERFACTUAL, ScanFiles, parse_number
-from bids_interp.constants import DIRECTIONS
+from bids_interp.constants import DIRECTIONS, VOLUME_SHARE_FLOOR
 from bids_interp.version import __version__
 
 
@@ -80,6 +80,7 @@ def build_report(
         style=(PAGE / 'style.css').read_text(encoding='utf-8'),
         version=__version__,
         run_uuid=run_uuid,
+        floor=VOLUME_SHARE_FLOOR,
         colours={'shrinks': SHRINKS, 'grows': GROWS},
     )
     return write_bytes(files.report, content.encode('utf-8'))
@@ -141,6 +142,7 @@ _NUMBERS = (
     ('dose_monotonicity', 'Monotone dose steps', '{:.0%}'),
     ('transfer_shift_over_class_gap', 'Shift / class gap, other folds', '{:+.2f}'),
     ('transfer_flipped', 'Flipped, other folds', '{:.0%}'),
+    ('volume_share', 'Volume share', '{:.2f}'),
     ('mean_abs_log_jacobian', 'Mean |log-Jacobian|', '{:.3f}'),
     ('displacement_max_mm', 'Largest displacement (mm)', '{:.2f}'),
     ('reversibility_rmse', 'Reversibility error', '{:.3g}'),
@@ -167,7 +169,8 @@ def _counterfactual_rows(files: ScanFiles) -> dict[str, list[Any]]:
         for name, _, form in used:
             value = parse_number(row[name])
             yes_no = {'true': 'yes', 'false': 'no'}.get(row[name].lower(), 'n/a')
-            cells.append((name, form.format(value) if value is not None else yes_no))
+            low = name == 'volume_share' and value is not None and value < VOLUME_SHARE_FLOOR
+            cells.append((name, form.format(value) if value is not None else yes_no, low))
         rows.append({'simulation': simulation, 'cells': cells})
     headings = [heading.format(positive=positive) for _, heading, _ in used]
     return {'headings': headings, 'rows': rows}

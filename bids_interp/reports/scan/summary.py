@@ -19,7 +19,9 @@ from bids_interp.bids.read.scan_files import (
     read_sidecar,
 )
 from bids_interp.bids.write.provenance import DEMONSTRATION_MARK
+from bids_interp.constants import VOLUME_SHARE_FLOOR
 from bids_interp.records import RecordError, from_plain
+from bids_interp.reports.scan.map_scope import MapScope, pattern_details, scope_of
 from bids_interp.reports.scan.region_changes import RegionChange, read_regions, strongest
 
 #: Folds disagree if their probabilities differ by more than this.
@@ -64,6 +66,8 @@ class Summary:
         Regions with the strongest changes in that direction.
     cautions : list of Caution
         Limitations.
+    scope : MapScope, optional
+        Whether the maps are about this scan; None if it was not recorded.
     demonstration : bool
         True for the demonstration model.
     finished : bool
@@ -83,8 +87,14 @@ class Summary:
     shrinking: list[RegionChange] = field(default_factory=list)
     growing: list[RegionChange] = field(default_factory=list)
     cautions: list[Caution] = field(default_factory=list)
+    scope: MapScope | None = None
     demonstration: bool = False
     finished: bool = False
+
+    @property
+    def is_finding(self) -> bool:
+        """True if the maps may be interpreted."""
+        return self.scope is None or self.scope.is_finding
 
     @property
     def mean(self) -> float:
@@ -121,6 +131,9 @@ def summarise_scan(files: ScanFiles) -> Summary:
     brain = read_sidecar(files.native('desc-preproc_T1w.nii.gz'))
     summary.demonstration = _is_demonstration(files, brain, origin)
     summary.details = _details(files, brain, origin)
+    if prediction:
+        summary.scope = scope_of(prediction)
+        summary.details += pattern_details(prediction.pattern)
     rows = read_response(files)
     doses, values = by_dose(rows, 'probability')
     if 0.0 in doses:
@@ -219,12 +232,6 @@ def _inside_correlation(files: ScanFiles) -> float | None:
 def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[Caution]:
     """List the limitations, most important first."""
     cautions = []
-    if prediction and not prediction.warranted:
-        text = (
-            'This classifier was not better than chance on subjects that it was not trained with, '
-            'so no explanation is warranted.'
-        )
-        cautions.append(Caution('chance', text))
     if prediction and prediction.in_training:
         held_out = 'This scan was in the training set. Only folds that held it out are shown.'
         seen = (
@@ -261,6 +268,14 @@ def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None)
             )
             cautions.append(Caution('unconfirmed', text))
     for row in files.table(COUNTERFACTUAL):
+        share = parse_number(row.get('volume_share'))
+        if share is not None and share < VOLUME_SHARE_FLOOR and parse_number(row['dose']) == 1:
+            text = (
+                f'Volume changes explain {share:.0%} of the effect of the simulation '
+                f'“{row.get("direction")}” on the classifier. The map does not show the rest, '
+                'which is motion without a change of volume.'
+            )
+            cautions.append(Caution('volume-share', text))
         folded = parse_number(row.get('n_folded'))
         if folded:
             text = (

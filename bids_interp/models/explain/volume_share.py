@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import nn
 
 from bids_interp.spatial import Grid, curl_free_part, pull_back, warp
 
 
 @torch.no_grad()
 def volume_share(
-    classifier: nn.Module,
+    classifier: Callable[[torch.Tensor], torch.Tensor],
     image: torch.Tensor,
     velocity: torch.Tensor,
     grid: Grid,
@@ -26,7 +27,7 @@ def volume_share(
 
     Parameters
     ----------
-    classifier : torch.nn.Module
+    classifier : callable
         Classifier in evaluation mode, (B, 1, X, Y, Z) to outputs (B, K).
     image : torch.Tensor
         (B, 1, X, Y, Z) classifier inputs.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bids_interp.evaluation.volume_share import volume_share
+from bids_interp.models.explain.volume_share import volume_share
 from bids_interp.spatial import Grid, exponential, gradient_velocity, warp
 
 GRID = Grid((20, 20, 20), np.diag([3.0, 3.0, 3.0, 1.0]))
