@@ -14,7 +14,8 @@ from bids_interp.models.bundle.schema import BundleConfig
 from bids_interp.models.target import Target
 from bids_interp.records import from_plain
 from bids_interp.reports.common.sections import PAGE
-from bids_interp.reports.training.model_card import NO_LICENSE, NOT_WARRANTED, model_card
+from bids_interp.reports.training.model_card import NO_LICENSE, model_card
+from bids_interp.reports.training.pattern_text import NO_PATTERN, NOT_WARRANTED, pattern_rows
 from bids_interp.reports.training.training_text import (
     MEASURES,
     left_out_text,
@@ -164,3 +165,47 @@ def test_card_of_the_packaged_model() -> None:
     assert '# demonstration-hippocampus' in card
     assert re.search(r'AUC 0\.97 \(95 %.*0\.93 to 0\.99\)', card)
     assert '(NCC) | 0.85 |' in card
+
+
+PATTERN: dict[str, Any] = {
+    'contrast': 'hc-a|b',
+    'consent': 8.26,
+    'pieces': 5,
+    'kept': 3,
+    'subtypes': 2,
+    'held_out_gains': [0.1, 0.4],
+    'stability': 0.914,
+    'shares': [0.3, 0.7],
+    'personal_share': 0.4,
+    'weights_ncc': 0.21,
+    'response': 0.6,
+    'measured_dose': 0.52,
+}
+SUMMARY = {'count': 2, 'found': 2, 'subtypes': 2, 'consent': 8.26, 'personal_share': 0.4}
+
+
+def with_patterns(*rows: dict[str, Any], **summary: Any) -> BundleConfig:
+    """The card's configuration, with these patterns in folds of their own."""
+    folds = [
+        FOLD | {'metrics': FOLD['metrics'] | {'simulator': {'patterns': [row]}}} for row in rows
+    ]
+    metrics = CONFIG['metrics'] | {'simulator': {'pattern': SUMMARY | summary}}
+    return from_plain(BundleConfig, CONFIG | {'folds': folds, 'metrics': metrics})
+
+
+def test_the_pattern_has_a_section() -> None:
+    lost = PATTERN | {'kept': 0, 'subtypes': 0}
+    config = with_patterns(PATTERN, lost)
+    first, second = pattern_rows(config)
+    assert list(first.values()) == (
+        ['0', 'hc-a|b', '8.3', '3 of 5', '2', '0.30, 0.70', '0.91', '0.40', '0.21', '0.52']
+    )
+    assert list(second.values()) == ['1', 'hc-a|b', '8.3', '0 of 5', *['n/a'] * 6]
+    card = model_card(config)
+    assert card.index('## The pattern') < card.index('## Intended use')
+    assert 'hc-a\\|b | 8.3 | 3 of 5' in card
+    assert NO_PATTERN not in card
+    # A model without a pattern says so, and not that it is at chance.
+    nothing = model_card(with_patterns(lost, lost, found=0, personal_share=None))
+    assert NO_PATTERN in nothing
+    assert NOT_WARRANTED not in nothing

@@ -165,6 +165,18 @@ def test_not_above_chance_is_said_first_and_loudly(tmp_path: Path) -> None:
     assert 'maps-unwarranted' not in write(tmp_path, maps={'validity': 0.9}).ids
 
 
+@pytest.mark.parametrize(('found', 'name'), [(0, 'no-pattern'), (2, None)])
+def test_a_missing_pattern_is_said(tmp_path: Path, found: int, name: str | None) -> None:
+    pattern = {'count': 2, 'found': found, 'personal_share': 0.4}
+    given = metrics('binary', 0.01) | {'simulator': {'pattern': pattern}}
+    page = write(tmp_path, metrics=given, maps={'validity': 0.9})
+    assert ('no-pattern' in cautions(page)) == (name is not None)
+    assert 'chance' not in cautions(page)
+    assert page.ids.index('pattern') < page.ids.index('maps')
+    assert ('maps-unwarranted' in page.ids) == (name is not None)
+    assert 'pattern' not in write(tmp_path).ids
+
+
 def test_useless_probabilities_are_named(tmp_path: Path) -> None:
     worse = metrics('binary', 0.01) | {'brier': estimate(0.26)}
     told = cautions(write(tmp_path, metrics=worse))

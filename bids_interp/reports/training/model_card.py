@@ -8,11 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import BundleConfig, FoldConfig
 
-#: Warning for classifiers that are not above chance.
-NOT_WARRANTED = (
-    'These classifiers are not above chance. Their maps explain nothing and must not be '
-    'interpreted.'
-)
 #: Text for a model without a licence.
 NO_LICENSE = 'not stated'
 
@@ -33,6 +28,11 @@ def model_card(config: BundleConfig) -> str:
     import jinja2
 
     from bids_interp.reports.common.sections import PAGE
+    from bids_interp.reports.training.pattern_text import (
+        pattern_head,
+        pattern_rows,
+        unwarranted_text,
+    )
     from bids_interp.reports.training.sanity_text import sanity_summary
     from bids_interp.reports.training.training_text import (
         choice_rows,
@@ -63,7 +63,9 @@ def model_card(config: BundleConfig) -> str:
         license=config.license or NO_LICENSE,
         details=model_details(config),
         verdict=verdict_text(metrics),
-        warning=NOT_WARRANTED if metrics.get('explanation_warranted') is False else '',
+        warning=unwarranted_text(metrics),
+        pattern=pattern_head(metrics),
+        patterns=pattern_rows(config),
         rows=metric_rows(metrics),
         choices=choice_rows(metrics),
         confounds=merit_rows(metrics)[1:],

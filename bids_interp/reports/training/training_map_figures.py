@@ -13,8 +13,8 @@ from bids_interp.reports.group.group_map_figures import SPACING, draw_mosaic, te
 TITLES = {
     'inject': 'Pattern injected',
     'remove': 'Pattern removed',
-    'weights': 'What moves the classifier most (not the disease)',
-    'audit': 'Weights of this classifier (audit)',
+    'weights': 'Audit: what moves the classifier most (not the disease)',
+    'audit': 'Audit: simulators without transformations (not the disease)',
 }
 
 

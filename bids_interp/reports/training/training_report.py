@@ -12,8 +12,14 @@ import numpy as np
 
 from bids_interp.constants import SIGN
 from bids_interp.evaluation.verdict import is_above_chance
+from bids_interp.models.bundle.schema import has_pattern
 from bids_interp.reports.scan.summary import Caution
 from bids_interp.reports.training.learning_curves import Curves, read_curves
+from bids_interp.reports.training.pattern_text import (
+    pattern_head,
+    pattern_rows,
+    unwarranted_text,
+)
 from bids_interp.reports.training.sanity_text import sanity_summary
 from bids_interp.reports.training.training_text import (
     choice_rows,
@@ -133,6 +139,8 @@ def _model_fields(
         'verdict': _verdict(metrics),
         'details': model_details(config),
         'cautions': _cautions(metrics, confounds),
+        'pattern': {'head': pattern_head(metrics), 'table': _table(pattern_rows(config))},
+        'unwarranted': unwarranted_text(metrics),
         'choices': choice_rows(metrics),
         'measure': 'r' if config.target.kind == 'regression' else 'AUC',
         'rows': metric_rows(metrics),
@@ -161,12 +169,9 @@ def _verdict(metrics: Mapping[str, Any]) -> dict[str, str]:
 def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> list[Caution]:
     """Limitations of these metrics."""
     cautions = []
-    if metrics.get('explanation_warranted') is False:
-        text = (
-            'The classifiers are not above chance. Their maps explain nothing, and the reports of '
-            'subjects say so.'
-        )
-        cautions.append(Caution('chance', text))
+    if unwarranted_text(metrics):
+        name = 'chance' if has_pattern(metrics) else 'no-pattern'
+        cautions.append(Caution(name, unwarranted_text(metrics)))
     merit, chance = ('r', 0.0) if 'pearson_r' in metrics else ('AUC', 0.5)
     for row in confounds:
         low = row['estimate'].get('low')
