@@ -341,6 +341,14 @@ def _add_remeasurement(
     ])  # fmt: skip
 
 
+#: Sentences about the simulators of a pattern.
+_PATTERNS = """ In this model, the field is the gradient of a potential whose flow changes local
+volumes by the measured difference between the classes. This difference was estimated from volumes
+that were measured without the labels, adjusted for covariates, with standard errors from exchanged
+labels of whole families [@multilevelpermutation], and shrunk towards zero by an empirical Bayes
+prior [@adaptiveshrinkage]; only the parts to which the classifier responds were kept."""
+
+
 def _description(bundle: ModelBundle, remeasure: bool) -> str:
     """Return the methods text of this workflow."""
     remeasured = (
@@ -356,6 +364,7 @@ def _description(bundle: ModelBundle, remeasure: bool) -> str:
         if bundle.demonstration
         else ''
     )
+    patterns = _PATTERNS if bundle.config.simulator.capacity == 'pattern' else ''
     return f"""
 #### What the classifier has learned
 
@@ -364,9 +373,9 @@ The brain was resampled once onto the grid of the model *{bundle.name}* (version
 Only classifiers that had not been trained with the subject were used. For each classifier a
 simulator [@liu2021; @condconv] computed a stationary velocity field that raises the logit (the
 learned pattern is injected) or lowers it (the pattern is removed); the fields were averaged over
-the folds. The fields were refined by cubic splines at full resolution and integrated by scaling and
-squaring [@scaling_squaring], and the brain and its mask were warped once. The maps show the natural
-logarithm of the Jacobian determinant of the deformation from the observed to the simulated image:
+the folds.{patterns} The fields were refined by cubic splines at full resolution and integrated by
+scaling and squaring [@scaling_squaring], and the brain and its mask were warped once. The maps show
+the natural logarithm of the Jacobian determinant of the deformation from the observed to the simulated image:
 positive values mean local expansion, negative values contraction. They are 0 outside the brain
 mask; the velocity fields are not cut at its border.
 

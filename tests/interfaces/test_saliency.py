@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -180,3 +181,11 @@ def test_maps_that_may_be_missing_move_with_the_work_directory(spec, name):
     kept = rebase_path_traits(trait, [value] if name == 'saliency' else value, '/before')
     found = resolve_path_traits(trait, kept, '/now')
     assert str(np.atleast_1d(found)[0]) == '/now/node/map.nii.gz'
+
+
+@pytest.mark.parametrize(('capacity', 'is_told'), [('pattern', True), ('residual', False)])
+def test_the_methods_cite_the_shrinkage_of_patterns_only(tiny_bundle, capacity, is_told):
+    simulator = replace(tiny_bundle.config.simulator, capacity=capacity)
+    bundle = replace(tiny_bundle, config=replace(tiny_bundle.config, simulator=simulator))
+    workflow = init_explain_wf(bundle=bundle, dataset_key='x', participant='01')
+    assert ('@adaptiveshrinkage' in workflow.visit_desc()) == is_told
