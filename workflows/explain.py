@@ -375,9 +375,9 @@ simulator [@liu2021; @condconv] computed a stationary velocity field that raises
 learned pattern is injected) or lowers it (the pattern is removed); the fields were averaged over
 the folds.{patterns} The fields were refined by cubic splines at full resolution and integrated by
 scaling and squaring [@scaling_squaring], and the brain and its mask were warped once. The maps show
-the natural logarithm of the Jacobian determinant of the deformation from the observed to the simulated image:
-positive values mean local expansion, negative values contraction. They are 0 outside the brain
-mask; the velocity fields are not cut at its border.
+the natural logarithm of the Jacobian determinant of the deformation from the observed to the
+simulated image: positive values mean local expansion, negative values contraction. They are 0
+outside the brain mask; the velocity fields are not cut at its border.
 
 For the group level, the local volumes of the observed brain were measured independently of the
 model by a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} mm)
