@@ -192,15 +192,30 @@ def _image(
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Image (1, 1, X, Y, Z) before normalisation, and its pull-back on the model's grid."""
     shift = refine_velocity(warp.pull_back, fields, grid)
-    data = torch.from_numpy(np.ascontiguousarray(brain.data, np.float32))[None, None]
-    inverse = np.linalg.inv(brain.native_to_template)
-    image = resample(data, brain.grid, grid, inverse, antialias=True, displacement=shift)
-    image = image.clamp_min(0) * torch.from_numpy(mask.astype(np.float32))
+    image = image_of(brain, shift, grid, mask)
     if replicate.confound:
         bias = confound_bias(fields, grid, np.eye(4))
         values = image[0, 0].numpy()
         image = torch.from_numpy(change_intensities(values, values > 0, bias))[None, None]
     return image, shift[0].numpy()
+
+
+def image_of(brain: Brain, shift: torch.Tensor, grid: Grid, mask: np.ndarray) -> torch.Tensor:
+    """Interpolate a brain once, and return the image (1, 1, X, Y, Z) before normalisation.
+
+    Parameters
+    ----------
+    brain : Brain
+        Skull-stripped brain.
+    shift : torch.Tensor
+        (1, 3, X, Y, Z) pull-back in mm on `grid`.
+    grid, mask
+        Grid of the model and its brain mask.
+    """
+    data = torch.from_numpy(np.ascontiguousarray(brain.data, np.float32))[None, None]
+    inverse = np.linalg.inv(brain.native_to_template)
+    image = resample(data, brain.grid, grid, inverse, antialias=True, displacement=shift)
+    return image.clamp_min(0) * torch.from_numpy(mask.astype(np.float32))
 
 
 def _truth(warp: ReplicateWarp, fields: Grid, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
