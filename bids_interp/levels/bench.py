@@ -62,7 +62,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     start_logging(settings.verbose)
     settings = with_head_template(settings)
     out = settings.output_dir.parent
-    work_dir = _work_dir(settings, out)
+    work_dir = bench_work_dir(settings, out)
     records = first_images(collect(settings))
     check_brains(len(records), benchmark.n_folds)
     check_folders(settings, work_dir)
@@ -83,7 +83,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     configure_nipype(run)
     grid_file = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
     _save_grid(grid_file, benchmark, settings.offline)
-    brains, problems = _prepare(settings, records, grid_file, run)
+    brains, problems = prepare_brains(settings, records, grid_file, run)
     for problem in problems:
         logger.error('%s was excluded: %s', problem.name, problem.problem)
     check_brains(len(brains), benchmark.n_folds)
@@ -124,7 +124,8 @@ def check_brains(count: int, n_folds: int) -> None:
         )
 
 
-def _work_dir(settings: Settings, out: Path) -> Path:
+def bench_work_dir(settings: Settings, out: Path) -> Path:
+    """Return the work directory, which must not be the output folder."""
     check_plugin(settings.use_plugin)
     work_dir = choose_work_dir(settings)
     if work_dir.resolve() == out.resolve():
@@ -144,10 +145,22 @@ def _save_grid(path: Path, benchmark: Benchmark, offline: bool) -> None:
     save_input_space(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
 
 
-def _prepare(
+def prepare_brains(
     settings: Settings, records: Sequence[T1wRecord], grid_file: Path, run: Run
 ) -> tuple[list[dict[str, str]], list[Outcome]]:
-    """Register the brains that are not registered yet; return all brains and the failures."""
+    """Register the brains that are not registered yet; return all brains and the failures.
+
+    Parameters
+    ----------
+    settings : Settings
+        Its output directory holds the prepared brains.
+    records : sequence of T1wRecord
+        One image per person.
+    grid_file : pathlib.Path
+        Grid of the model.
+    run : Run
+        Resources.
+    """
     from bids_interp.levels.train_inputs import find_prepared_images
     from bids_interp.workflows.train import init_training_inputs_wf
 

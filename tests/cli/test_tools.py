@@ -17,6 +17,7 @@ MODULES = {
     'inject': 'bids_interp.cli.tools.inject',
     'model': 'bids_interp.cli.tools.model',
     'phantom': 'bids_interp.cli.tools.phantom',
+    'power': 'bids_interp.cli.tools.power',
 }
 
 

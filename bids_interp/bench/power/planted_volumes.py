@@ -103,9 +103,7 @@ def measure_planted(
     meter = _Meter(grid, mask, device)
 
     def images(which: Sequence[Brain], shift: torch.Tensor) -> Iterable[torch.Tensor]:
-        return (
-            preprocessing.normalise(image_of(brain, shift, grid, mask)) for brain in which
-        )
+        return (preprocessing.normalise(image_of(brain, shift, grid, mask)) for brain in which)
 
     untouched = torch.cat(list(images(brains, still)))
     meter.volumes.mean.copy_(untouched.mean(dim=0, keepdim=True))

@@ -30,6 +30,10 @@ TOOLS = {
         'bids_interp.cli.tools.phantom:phantom',
         'Make a synthetic dataset with a known effect.',
     ),
+    'power': (
+        'bids_interp.cli.tools.power:power',
+        'Show which planted changes a study of your scans would find.',
+    ),
 }
 
 
