@@ -255,9 +255,7 @@ def measure_power(
         for number, effect in _cells(design):
             seeds = [[design.seed, number, repeat] for repeat in range(design.repeats)]
             studies = pool.map(
-                lambda seed, n=number, size=effect: run_study(
-                    volumes, size, n, design.folds, seed
-                ),
+                lambda seed, n=number, size=effect: run_study(volumes, size, n, design.folds, seed),
                 seeds,
             )
             rows.append(summarise(list(studies)))
