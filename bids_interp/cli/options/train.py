@@ -147,7 +147,11 @@ def _method() -> list[Option]:
             click.IntRange(1),
             'Training steps of the network that classifies.',
         ),
-        _number('--simulator-steps', click.IntRange(1), 'Training steps of the simulator.'),
+        _number(
+            '--simulator-steps',
+            click.IntRange(1),
+            'Training steps of a simulator with a free velocity.',
+        ),
         _number('--batch-size', click.IntRange(2), 'Images per training step.'),
         Option(
             ['--devices-per-fold'],
