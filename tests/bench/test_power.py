@@ -98,22 +98,30 @@ def test_more_people_than_scans_are_refused():
         {'effects': (-1.0,)},
         {'effects': (0.0,)},
         {'numbers': (15,)},
-        {'numbers': (10,)},
+        {'numbers': (18,)},
         {'repeats': 0},
         {'folds': 1, 'numbers': ()},
     ],
 )
 def test_impossible_designs_are_refused(changed):
-    design = PowerDesign((-0.1, 0.0), (12,))
+    design = PowerDesign((-0.1, 0.0), (20,))
     with pytest.raises(UsageError):
         replace(design, **changed)
 
 
 def test_too_few_people_are_refused():
-    assert default_numbers(12, 5) == (12,)
-    assert default_numbers(35, 5) == (16, 26, 34)
+    assert default_numbers(20, 5) == (20,)
+    assert default_numbers(35, 5) == (20, 26, 34)
     with pytest.raises(InputDatasetError):
-        default_numbers(11, 5)
+        default_numbers(19, 5)
+
+
+@pytest.mark.parametrize('folds', [2, 3, 5])
+def test_the_smallest_study_can_find_a_change(folds):
+    design = PowerDesign((-0.3,), (), folds=folds)
+    study = run_study(made_up(24, size=2.0), -0.3, design.fewest, folds, [0])
+    assert study.auc == 1
+    assert study.p < 0.05
 
 
 def test_the_table_has_its_dictionary_and_the_page_its_figure(rows, tmp_path: Path):

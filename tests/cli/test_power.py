@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -46,6 +47,7 @@ def test_the_hippocampus_is_the_default(run):
     assert result.exit_code == 0, result.output
     assert request.regions == ('hippocampus',)
     assert request.design.effects == (0.0, -0.05, -0.1, -0.15, -0.2, -0.3)
+    assert not np.signbit(request.design.effects[0])
     assert request.design.numbers == ()
 
 
@@ -125,8 +127,8 @@ def test_unknown_columns_and_values_are_refused(bids):
 def test_studies_need_enough_people():
     design = PowerDesign((-0.1,), (20,))
     assert level.complete_design(design, 20) == design
-    assert level.complete_design(PowerDesign((-0.1,), ()), 20).numbers == (12, 14, 20)
+    assert level.complete_design(PowerDesign((-0.1,), ()), 30).numbers == (20, 22, 30)
     with pytest.raises(InputDatasetError):
         level.complete_design(design, 19)
     with pytest.raises(InputDatasetError):
-        level.complete_design(PowerDesign((-0.1,), ()), 11)
+        level.complete_design(PowerDesign((-0.1,), ()), 19)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.model_selection import StratifiedKFold
 
+from bids_interp.bench.power.elastic_net import fit_elastic_net
 from bids_interp.bench.power.planted_volumes import PlantedVolumes
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.evaluation.exchange import permutation_test
@@ -19,7 +20,6 @@ from bids_interp.evaluation.verdict import LEVEL
 from bids_interp.training.morphometry import MorphometryRecipe
 from bids_interp.training.pattern.contrast import ContrastDesign, contrast_volumes
 from bids_interp.training.pattern.shrinkage import shrink_effects
-from bids_interp.training.sparse import fit_sparse
 
 #: Penalty of the classifier, in the middle of those that a training chooses from.
 PENALTY = 0.15
@@ -27,8 +27,10 @@ PENALTY = 0.15
 EXCHANGES = 1000
 #: Shares of the scans in the default studies.
 SHARES = (0.5, 0.75, 1.0)
-#: Fewest people per class for each fold, so that a classifier learns from more than one of each.
+#: Fewest folds.
 FEWEST_FOLDS = 2
+#: Fewest people of each class per test fold. With one, a perfect area has p > 0.05.
+FEWEST_PER_FOLD = 2
 #: Fewest people of a study, so that their labels can be exchanged in enough ways.
 FEWEST_PEOPLE = 10
 
@@ -79,7 +81,7 @@ class PowerDesign:
     @property
     def fewest(self) -> int:
         """Smallest number of people per study."""
-        return max(FEWEST_PEOPLE, 2 * (self.folds + 1))
+        return max(FEWEST_PEOPLE, 2 * FEWEST_PER_FOLD * self.folds)
 
 
 def default_numbers(available: int, folds: int) -> tuple[int, ...]:
@@ -93,7 +95,7 @@ def default_numbers(available: int, folds: int) -> tuple[int, ...]:
     Examples
     --------
     >>> default_numbers(35, 5)
-    (16, 26, 34)
+    (20, 26, 34)
     """
     fewest = PowerDesign((-0.1,), (), folds=folds).fewest
     if available < fewest:
@@ -189,18 +191,11 @@ def run_study(
     own = int(rng.integers(2**31))
     members = np.arange(number)
     scores, inside = np.zeros(number), np.zeros(number, int)
+    absolute = MorphometryRecipe().absolute
     splits = StratifiedKFold(folds, shuffle=True, random_state=own).split(features, labels)
     for fold, (train, test) in enumerate(splits):
-        fit = fit_sparse(
-            features[train],
-            labels[train],
-            members[train],
-            absolute=MorphometryRecipe().absolute,
-            is_regression=False,
-            seed=own,
-            shares=(PENALTY,),
-        )
-        scores[test] = (features[test] @ fit.weights.T + fit.offsets)[:, 0]
+        fit = fit_elastic_net(features[train], labels[train], share=PENALTY, absolute=absolute)
+        scores[test] = fit.decide(features[test])
         inside[test] = fold
     test_of_area = permutation_test(
         lambda drawn: within_fold_auc(scores, drawn, inside),

@@ -23,7 +23,7 @@ def power_callback(**given: Any) -> None:
 
     losses = sorted({0.0, *given['losses']})
     design = PowerDesign(
-        tuple(-loss / 100 for loss in losses),
+        tuple(0 - loss / 100 for loss in losses),
         tuple(sorted(set(given['n']))),
         given['repeats'],
         given['folds'],
