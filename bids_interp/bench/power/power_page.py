@@ -107,8 +107,9 @@ def draw_power(rows: Sequence[PowerRow]) -> Any:
         if name == 'power':
             axes.axhline(LEVEL, color='#5b6774', linestyle='--', linewidth=1)
             axes.axhline(ENOUGH, color='#5b6774', linestyle=':', linewidth=1)
-            axes.legend(fontsize=8.5, frameon=False, loc='lower right')
+            axes.legend(fontsize=8.5, frameon=False, loc='upper left')
         axes.set_ylim(-0.05, 1.05)
+        axes.set_xlim(-1, 1 - 100 * min(row.effect for row in rows))
         axes.set_xlabel('planted loss of volume in percent', fontsize=9)
         axes.set_title(title, fontsize=10, loc='left')
         style_axes(axes)
