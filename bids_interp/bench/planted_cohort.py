@@ -31,6 +31,8 @@ from bids_interp.spatial import Grid, refine_velocity, resample
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.loop.randomness import derived_seed
 
+#: Largest voxel size of the deformations of a moving boundary, which is thin.
+BOUNDARY_MM = 4.0
 #: Parts of the ground truth of a cohort.
 TRUTH_FIELDS = ('truths', 'pull_backs', 'motions', 'subtypes')
 TARGET = Target('binary', 'group', ('control', 'patient'))
@@ -72,7 +74,10 @@ class PlantedCohort:
 
 
 def fit_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> list[PlantedChange]:
-    """Compute the changes of a scenario at 2 mm and resample them to the grid of the deformations.
+    """Compute the changes of a scenario on the grid of its deformations.
+
+    An atrophy is computed at 2 mm and resampled. The boundary of a region moves a thin shell, which
+    resampling would weaken, so its motion is fitted on the grid of the deformations.
 
     Parameters
     ----------
@@ -94,9 +99,8 @@ def fit_scenario(scenario: Scenario, brain: Grid, spacing_mm: float) -> list[Pla
     for effect in scenario.effects:
         if scenario.generator == 'boundary':
             ((name, share),) = effect.changes.items()
-            moved = fit_boundary(fine, name, tissue_mask(name, fine), share)
-            ends = [refine_velocity(part, fine, coarse)[0].numpy() for part in moved.velocities]
-            made.append(replace(moved, grid=coarse, velocities=np.stack(ends)))
+            own = field_grid(brain, min(max(spacing_mm, FIELD_MM), BOUNDARY_MM))
+            made.append(fit_boundary(own, name, tissue_mask(name, fine), share, fine))
         elif not effect.changes:
             still = np.zeros((3, *coarse.shape), np.float32)
             made.append(AtrophyField(coarse, still, {}, effect.absorb))

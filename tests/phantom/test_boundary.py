@@ -11,7 +11,7 @@ from bids_interp.errors import UsageError
 from bids_interp.phantom.change.boundary import BoundaryChange, fit_boundary
 from bids_interp.phantom.inject.planted_scan import load_change, save_change
 from bids_interp.phantom.inject.warps import draw_warp
-from bids_interp.spatial import Grid, compose, curl_free_part, log_jacobian
+from bids_interp.spatial import Grid, compose, curl_free_part, log_jacobian, resample
 
 GRID = Grid(
     (32, 32, 32), np.array([[3.0, 0, 0, -46], [0, 3, 0, -46], [0, 0, 3, -46], [0, 0, 0, 1]])
@@ -108,3 +108,15 @@ def test_it_is_planted_like_any_other_change(shrunk) -> None:
     found = log_jacobian(torch.from_numpy(control.motion)[None], GRID)[0, 0].numpy()
     inner = (slice(6, -6),) * 3
     assert np.corrcoef(found[inner].ravel(), control.truth[inner].ravel())[0, 1] > 0.98
+
+
+def test_a_region_on_a_finer_grid_changes_as_much_on_the_grid_of_the_velocity() -> None:
+    coarse = Grid((20, 20, 20), np.array(
+        [[5.0, 0, 0, -47], [0, 5, 0, -47], [0, 0, 5, -47], [0, 0, 0, 1]]
+    ))  # fmt: skip
+    made = fit_boundary(coarse, 'ellipsoid', REGION, -0.2, GRID)
+    assert made.velocities.shape == (2, 3, 20, 20, 20)
+    found = log_jacobian(made.displacement(1.0), coarse)
+    share = resample(torch.from_numpy(REGION)[None, None], GRID, coarse, antialias=True)
+    changed = float((share * torch.expm1(found)).sum() / share.sum())
+    assert changed == pytest.approx(-0.2, abs=2e-3)

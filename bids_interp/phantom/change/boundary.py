@@ -19,7 +19,14 @@ from scipy.optimize import brentq
 
 from bids_interp.errors import UsageError
 from bids_interp.phantom.change.atrophy import AtrophyField
-from bids_interp.spatial import Grid, count_folded, log_jacobian, warp
+from bids_interp.spatial import (
+    Grid,
+    count_folded,
+    log_jacobian,
+    refine_velocity,
+    resample,
+    warp,
+)
 
 #: Distance in mm from the boundary within which tissue moves, at the start and at the end.
 REACH_MM = (4.0, 8.0)
@@ -92,26 +99,34 @@ def _integrate(first: torch.Tensor, last: torch.Tensor, grid: Grid) -> torch.Ten
     return moved
 
 
-def fit_boundary(grid: Grid, name: str, region: np.ndarray, change: float) -> BoundaryChange:
+def fit_boundary(
+    grid: Grid, name: str, region: np.ndarray, change: float, source: Grid | None = None
+) -> BoundaryChange:
     """Move the boundary of a region until its volume has changed by a given share.
 
     Parameters
     ----------
     grid : Grid
-        Grid with axes along the world axes.
+        Grid of the velocities, on which the volume is measured, with axes along the world axes.
     name : str
         Name of the region.
     region : numpy.ndarray
         (X, Y, Z) share of each voxel in [0, 1].
     change : float
         Relative volume change at severity 1.
+    source : Grid, optional
+        Grid of the region, finer than `grid` [default: the same].
 
     Raises
     ------
     UsageError
         If the change folds, or the boundary would have to move too far.
     """
-    directions = _outward(region > 0.5, grid)
+    directions = _outward(region > 0.5, source or grid)
+    if source is not None:
+        directions = np.stack([refine_velocity(end, source, grid)[0].numpy() for end in directions])
+        share = torch.from_numpy(region)[None, None]
+        region = resample(share, source, grid, antialias=True)[0, 0].numpy()
 
     def moved(distance: float) -> BoundaryChange:
         velocities = (np.sign(change) * distance * directions).astype(np.float32)
@@ -140,4 +155,5 @@ def _outward(inside: np.ndarray, grid: Grid) -> np.ndarray:
     slopes = np.stack(np.gradient(distance, *grid.spacing))
     # Rows along the axes of the grid become components along the axes of the world.
     normals = np.einsum('ij,jxyz->ixyz', grid.linear / grid.spacing, slopes)
-    return np.stack([np.exp(-((distance / reach) ** 2)) * normals for reach in REACH_MM])
+    ends = [np.exp(-((distance / reach) ** 2)) * normals for reach in REACH_MM]
+    return np.stack(ends).astype(np.float32)
