@@ -172,6 +172,17 @@ def test_an_address_where_nobody_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert error.value.exit_code == 1
 
 
+def test_a_machine_too_busy_to_start_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr('distributed.utils.LoopRunner.start', late)
+    with pytest.raises(SchedulerError, match='event loop did not start in time'):
+        make(tmp_path, scheduler='tcp://127.0.0.1:9')
+
+
 def test_a_cluster_of_its_own_listens_on_the_loopback_alone(tmp_path: Path) -> None:
     import psutil
 

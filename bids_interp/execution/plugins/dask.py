@@ -76,9 +76,10 @@ class DaskPlugin(DistributedPlugin):
         self._asked = 0.0
         try:
             self._connect(plugin_args)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+        # distributed asserts, without a message, that its event loop starts within ten seconds.
+        except (OSError, ValueError, TypeError, RuntimeError, AssertionError) as error:
             self.close()
-            message = ' '.join(str(error).split())
+            message = ' '.join(str(error).split()) or 'its event loop did not start in time'
             raise SchedulerError(
                 f'The dask cluster could not be started or reached: {message}.',
                 'Check the --use-plugin file.',
