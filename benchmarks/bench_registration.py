@@ -123,8 +123,8 @@ def respond_all(
 ) -> dict[float, tuple[float, float]]:
     """Return gain and NCC of each grain.
 
-    They are means over brains, each with a change of its own, or those of the mean over brains that
-    share one change.
+    If the brains share one change, both are measured in their mean. Otherwise each brain has its
+    own change, and both are means over the brains.
     """
     found: dict[float, list[torch.Tensor]] = {grain: [] for grain in GRAINS_MM}
     true: dict[float, list[torch.Tensor]] = {grain: [] for grain in GRAINS_MM}

@@ -138,12 +138,8 @@ def tiny_bundle(
     import numpy as np
     import torch
 
-    from bids_interp.models.bundle.schema import (
-        BundleConfig,
-        ClassifierConfig,
-        FoldMetrics,
-        SimulatorConfig,
-    )
+    from bids_interp.models.bundle.fold_metrics import FoldMetrics
+    from bids_interp.models.bundle.schema import BundleConfig, ClassifierConfig, SimulatorConfig
     from bids_interp.models.bundle.writer import TrainedFold, save_bundle
     from bids_interp.models.networks.registry import build_classifier
     from bids_interp.models.networks.simulator import Simulator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,6 +275,33 @@ class BenchUnit:
             'random_seed': self.seed,
         }
         score = pe.Node(ScoreScenario(**inputs), name=f'{self.short}_score', mem_gb=4.0)
+        self._add_score(
+            score,
+            ('cohort', 'folds', 'ground_truth'),
+            {
+                'maps': ('maps', self.maps),
+                'rows': ('rows', self.rows),
+                'results': ('result', order),
+            },
+        )
+
+    def _add_score(
+        self,
+        score: pe.Node,
+        planted: Sequence[str],
+        merged: Mapping[str, tuple[str, list[pe.Node]]],
+    ) -> None:
+        """Add a node that scores, and the one that writes its results.
+
+        Parameters
+        ----------
+        score : nipype.pipeline.engine.Node
+            The node.
+        planted : sequence of str
+            Outputs of the node that plants, which are its inputs.
+        merged : mapping
+            Other inputs: the output and the nodes that it is taken from.
+        """
         write = pe.Node(
             WriteScenario(
                 out_dir=str(self.files.out_dir),
@@ -285,14 +312,10 @@ class BenchUnit:
             mem_gb=0.5,
         )
         self.workflow.connect([
-            (self.plant, score, [(f, f) for f in ('cohort', 'folds', 'ground_truth')]),
-            (score, write, [(f, f) for f in ('scores', 'images', 'pictures')]),
+            (self.plant, score, [(field, field) for field in planted]),
+            (score, write, [(field, field) for field in ('scores', 'images', 'pictures')]),
         ])  # fmt: skip
-        for field, output, nodes in (
-            ('maps', 'maps', self.maps),
-            ('rows', 'rows', self.rows),
-            ('results', 'result', order),
-        ):
+        for field, (output, nodes) in merged.items():
             if not nodes:
                 continue
             merge = pe.Node(niu.Merge(len(nodes)), name=f'{self.short}_merge_{field}')

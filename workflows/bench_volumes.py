@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.interfaces.bench import PlantScenario
-from bids_interp.interfaces.bench_scores import WriteScenario
 from bids_interp.interfaces.bench_volumes import (
     CorrelateRegions,
     MeasureVolumes,
@@ -47,31 +45,17 @@ class VolumeRegressions(BenchUnit):
         regressions, nodes = [], []
         if 'ours' in self.methods:
             regressions = [self._regress(region, fold) for region in regions for fold in folds]
-            self._merge(score, regressions, 'correlation', 'correlations')
         if baselines:
             nodes = [self._correlate(baselines, fold) for fold in folds]
-        self._merge(score, [*regressions, *nodes], 'maps', 'maps')
-        write = pe.Node(
-            WriteScenario(
-                out_dir=str(self.files.out_dir),
-                name=self.label,
-                provenance=to_plain(self.provenance),
-            ),
-            name=f'{self.short}_write',
-            mem_gb=0.5,
+        self._add_score(
+            score,
+            ('cohort',),
+            {
+                'correlations': ('correlation', regressions),
+                'maps': ('maps', [*regressions, *nodes]),
+            },
         )
-        self.workflow.connect([
-            (self.plant, score, [('cohort', 'cohort')]),
-            (score, write, [(field, field) for field in ('scores', 'images', 'pictures')]),
-        ])  # fmt: skip
         return self.workflow
-
-    def _merge(self, score: pe.Node, nodes: list[pe.Node], output: str, field: str) -> None:
-        """Give an output of several nodes to the node that scores."""
-        merge = pe.Node(niu.Merge(len(nodes)), name=f'{self.short}_merge_{field}')
-        for number, node in enumerate(nodes, 1):
-            self.workflow.connect([(node, merge, [(output, f'in{number}')])])
-        self.workflow.connect([(merge, score, [('out', field)])])
 
     def _regress(self, region: str, index: int) -> pe.Node:
         """Add the regression of one region in one fold."""

@@ -151,11 +151,6 @@ class Benchmark:
     check_sham: bool = False
 
     @property
-    def cube(self) -> int:
-        """Voxels along each axis; all methods share one grid."""
-        return cube_of(self.spacing_mm)
-
-    @property
     def scenarios(self) -> tuple[str, ...]:
         """Names of the scenarios, each once."""
         return tuple(dict.fromkeys(name for name, _ in self.plan))
@@ -288,7 +283,7 @@ def _check_names(names: Sequence[str], valid: Collection[str], kind: str) -> Non
 
 
 def _plan(request: BenchRequest, size: BenchSize) -> tuple[tuple[str, int], ...]:
-    """Scenarios with their seeds: those of the size, unless others are requested."""
+    """Requested scenarios with their seeds; by default, the size sets both."""
     scenarios = tuple(dict.fromkeys(request.scenarios or (name for name, _ in size.plan)))
     seeds = tuple(dict.fromkeys(request.seeds))
     return tuple(

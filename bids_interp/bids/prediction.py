@@ -201,7 +201,7 @@ class PatternFacts:
         Whether the classifiers respond to a pattern, in most folds of the model and in one that
         explains the scan; True for a free velocity.
     personal_share, stability, consent, weights_ncc, measured_dose : float, optional
-        See :class:`bids_interp.models.bundle.schema.PatternMetrics`.
+        See :class:`bids_interp.models.bundle.fold_metrics.PatternMetrics`.
     subtypes : int, optional
         Most frequent number of subtypes in the folds.
     removed, injected : sequence of float, optional

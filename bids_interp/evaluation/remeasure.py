@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import linregress
 
 from bids_interp.anatomical.deformation import register_log_jacobian
 from bids_interp.spatial import Grid
@@ -83,11 +84,8 @@ def remeasured_agreement(
     told, found = told[finite], found[finite]
     if len(told) < MIN_REGIONS or np.ptp(told) == 0 or np.ptp(found) == 0:
         return Agreement(float('nan'), float('nan'))
-    told, found = told - told.mean(), found - found.mean()
-    product = float(told @ found)
-    return Agreement(
-        product / float(told @ told), product / float(np.sqrt((told @ told) * (found @ found)))
-    )
+    line = linregress(told, found)
+    return Agreement(float(line.slope), float(line.rvalue))
 
 
 def regional_changes(log_jacobian: np.ndarray, regions: Mapping[str, np.ndarray]) -> np.ndarray:

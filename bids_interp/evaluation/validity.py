@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bids_interp.models.bundle.schema import ContrastValidity, DirectionValidity
+from bids_interp.models.bundle.fold_metrics import ContrastValidity, DirectionValidity
 from bids_interp.models.networks.simulator import AnySimulator
 from bids_interp.models.target import Contrast, Target
 from bids_interp.spatial import Grid, flow, log_jacobian, warp

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bids_interp.models.bundle.schema import has_pattern
+from bids_interp.models.bundle.fold_metrics import has_pattern
 
 #: Smallest p value at which a classifier is not above chance.
 LEVEL = 0.05

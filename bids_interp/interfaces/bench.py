@@ -181,7 +181,7 @@ class TrainJudge(SimpleInterface):
 
         from bids_interp.device import resolve_device
         from bids_interp.interfaces.train import _log_line
-        from bids_interp.models.bundle.schema import FoldMetrics
+        from bids_interp.models.bundle.fold_metrics import FoldMetrics
         from bids_interp.models.bundle.writer import TrainedFold
         from bids_interp.training.calibration import class_gaps
         from bids_interp.training.classifier import predict_outputs

@@ -144,20 +144,12 @@ def load_networks(
     result: FoldResult, recipe: dict[str, Any], cohort: Cohort
 ) -> tuple[nn.Module, nn.Module | None]:
     """Return the frozen classifier and simulator (or None) of a fold."""
-    from bids_interp.models.networks.registry import build_classifier
     from bids_interp.models.networks.simulator import build_simulator
+    from bids_interp.training.classifier import restored
     from bids_interp.training.recipe import make_recipe
 
     made = make_recipe(**recipe)
-    classifier = build_classifier(
-        made.classifier.architecture,
-        cohort.grid.shape,
-        made.members,
-        **made.classifier.arguments,
-        outputs=1,
-    )
-    classifier.load_state_dict(result.trained.classifier)
-    classifier.eval().requires_grad_(False)
+    classifier = restored(made.classifier, cohort, result.trained.classifier, made.members)
     if not result.trained.simulator:
         return classifier, None
     simulator = build_simulator(cohort.grid, cohort.mask, made.simulator.network_arguments())

@@ -287,9 +287,9 @@ class ChooseClassifier(SimpleInterface):
     def _scores(self, file: Path, recipe: Any, cohort: Any, fold: Any) -> tuple[float, float]:
         """Return the scores of one fold on its validation and test split."""
         from bids_interp.evaluation.classifier_choice import discrimination_score
+        from bids_interp.models.networks.registry import joined
         from bids_interp.training.classifier import predict_outputs
         from bids_interp.training.cohort.storage import load_classifiers
-        from bids_interp.training.fold import joined
 
         members = load_classifiers(file, recipe, cohort)
         validation, test = (

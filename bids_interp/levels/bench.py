@@ -65,12 +65,7 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
     work_dir = bench_work_dir(settings, out)
     records = first_images(collect(settings))
     check_brains(len(records), benchmark.n_folds)
-    check_folders(settings, work_dir)
-    prepare_caches(work_dir)
-    run = start_run(settings, work_dir, choose_device(settings))
-    prepare_work_dir(work_dir, clean=False)
-    prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
-    add_log_file(out / 'logs' / f'{run.uuid}.log')
+    run = open_bench(settings, out, work_dir)
     logger.info(
         '%d brains, %s with seeds %s, %d replicates of each brain, voxels of %g mm; %s',
         len(records),
@@ -80,12 +75,12 @@ def run_bench(settings: Settings, benchmark: Benchmark, command: Sequence[str] =
         benchmark.spacing_mm,
         out,
     )
-    configure_nipype(run)
+    from bids_interp.levels.train_inputs import save_model_grid
+    from bids_interp.training.recipe import make_recipe
+
     grid_file = work_dir / f'bench-context-{benchmark.spacing_mm:g}mm.safetensors'
-    _save_grid(grid_file, benchmark, settings.offline)
+    save_model_grid(grid_file, settings, make_recipe(**benchmark.recipe))
     brains, problems = prepare_brains(settings, records, grid_file, run)
-    for problem in problems:
-        logger.error('%s was excluded: %s', problem.name, problem.problem)
     check_brains(len(brains), benchmark.n_folds)
     digests = [{key: brain[key] for key in ('label', 'digest')} for brain in brains]
     files = _files(benchmark.data_digest(digests), brains, grid_file, work_dir, out)
@@ -133,22 +128,22 @@ def bench_work_dir(settings: Settings, out: Path) -> Path:
     return work_dir
 
 
-def _save_grid(path: Path, benchmark: Benchmark, offline: bool) -> None:
-    """Write grid, mask and preprocessing of the model."""
-    from bids_interp.anatomical.templates import brain_template
-    from bids_interp.training.cohort.model_grid import model_grid
-    from bids_interp.training.cohort.storage import save_input_space
-    from bids_interp.training.recipe import make_recipe
-
-    template = brain_template(EMBEDDED_TEMPLATE, offline=offline)
-    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, benchmark.spacing_mm, benchmark.cube)
-    save_input_space(path, grid, mask, make_recipe(**benchmark.recipe).preprocessing)
+def open_bench(settings: Settings, out: Path, work_dir: Path) -> Run:
+    """Check and make the folders, start the log and return the run."""
+    check_folders(settings, work_dir)
+    prepare_caches(work_dir)
+    run = start_run(settings, work_dir, choose_device(settings))
+    prepare_work_dir(work_dir, clean=False)
+    prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
+    add_log_file(out / 'logs' / f'{run.uuid}.log')
+    configure_nipype(run)
+    return run
 
 
 def prepare_brains(
     settings: Settings, records: Sequence[T1wRecord], grid_file: Path, run: Run
 ) -> tuple[list[dict[str, str]], list[Outcome]]:
-    """Register the brains that are not registered yet; return all brains and the failures.
+    """Register the brains that are not registered yet; return all brains, and log the failures.
 
     Parameters
     ----------
@@ -192,6 +187,8 @@ def prepare_brains(
         for record in usable
         if record.prefix in found
     ]
+    for problem in problems:
+        logger.error('%s was excluded: %s', problem.name, problem.problem)
     return brains, problems
 
 

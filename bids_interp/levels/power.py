@@ -16,16 +16,15 @@ from bids_interp.bench.power.studies import PowerDesign, default_numbers
 from bids_interp.bids.read.participants import ParticipantTables, read_families
 from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.bids.write.atomic import write_json
-from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import InputDatasetError, UsageError
-from bids_interp.execution.execute import configure_nipype
-from bids_interp.execution.log import add_log_file, start_logging
-from bids_interp.execution.plugins.plugin_file import choose_device
-from bids_interp.execution.resources import prepare_caches
-from bids_interp.execution.run import start_run
-from bids_interp.execution.run_folders import check_folders, prepare_work_dir
-from bids_interp.levels.bench import bench_work_dir, first_images, prepare_brains
+from bids_interp.execution.log import start_logging
+from bids_interp.levels.bench import (
+    bench_work_dir,
+    first_images,
+    open_bench,
+    prepare_brains,
+)
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class PowerRequest:
     Parameters
     ----------
     design : PowerDesign
-        Studies; without numbers, those of :func:`default_numbers`.
+        Studies; if it has no numbers, :func:`default_numbers` sets them.
     regions : tuple of str
         Regions that lose volume.
     absorb : str
@@ -110,20 +109,12 @@ def run_power(settings: Settings, request: PowerRequest, command: Sequence[str] 
     work_dir = bench_work_dir(settings, out)
     records = independent_images(settings, request, collect(settings))
     complete_design(request.design, len(records))
-    check_folders(settings, work_dir)
-    prepare_caches(work_dir)
-    run = start_run(settings, work_dir, choose_device(settings))
-    prepare_work_dir(work_dir, clean=False)
-    prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
-    add_log_file(out / 'logs' / f'{run.uuid}.log')
-    configure_nipype(run)
+    run = open_bench(settings, out, work_dir)
     from bids_interp.bench.power.power_page import write_power
     from bids_interp.bench.power.studies import PowerRow, measure_power
 
     plan = _plan(settings, request, work_dir)
     brains, problems = prepare_brains(settings, records, plan.grid_file, run)
-    for problem in problems:
-        logger.error('%s was excluded: %s', problem.name, problem.problem)
     design = complete_design(request.design, len(brains))
     volumes = _measure(brains, plan, request, work_dir, run.device)
     logger.info(
@@ -228,11 +219,10 @@ class _Plan:
 def _plan(settings: Settings, request: PowerRequest, work_dir: Path) -> _Plan:
     """Write the grid of the model, and fit the largest change."""
     from bids_interp.anatomical.templates import brain_template
+    from bids_interp.levels.train_inputs import save_model_grid
     from bids_interp.phantom.change.atrophy import fit_atrophy
     from bids_interp.phantom.inject.warps import field_grid
     from bids_interp.spatial import Grid
-    from bids_interp.training.cohort.model_grid import model_grid
-    from bids_interp.training.cohort.storage import save_input_space
     from bids_interp.training.recipe import make_recipe
 
     recipe = make_recipe('default', spacing_mm=request.spacing_mm)
@@ -240,9 +230,8 @@ def _plan(settings: Settings, request: PowerRequest, work_dir: Path) -> _Plan:
     brain: Grid = Grid.from_image(template, EMBEDDED_TEMPLATE)
     changes = dict.fromkeys(request.regions, request.largest)
     change = fit_atrophy(field_grid(brain), changes, request.absorb)
-    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, recipe.spacing_mm, recipe.cube)
     path = work_dir / f'power-context-{recipe.spacing_mm:g}mm.safetensors'
-    save_input_space(path, grid, mask, recipe.preprocessing)
+    save_model_grid(path, settings, recipe)
     return _Plan(path, recipe.spacing_mm, change)
 
 

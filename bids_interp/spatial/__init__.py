@@ -28,12 +28,13 @@ from bids_interp.spatial.jacobian import (
 )
 from bids_interp.spatial.poisson import curl_free_part, gradient_velocity
 from bids_interp.spatial.splines import SplineEvaluator, refine_velocity, spline_coefficients
-from bids_interp.spatial.volume_flow import fit_source, source_velocity
+from bids_interp.spatial.volume_flow import VolumeFlow
 
 __all__ = [
     'FIELD_KINDS',
     'Grid',
     'SplineEvaluator',
+    'VolumeFlow',
     'compose',
     'count_folded',
     'count_squarings',
@@ -41,7 +42,6 @@ __all__ = [
     'digital_folding_volume',
     'divergence',
     'exponential',
-    'fit_source',
     'flow',
     'flow_log_jacobian',
     'forward_map',
@@ -56,7 +56,6 @@ __all__ = [
     'sample',
     'smooth',
     'smooth_voxels',
-    'source_velocity',
     'spline_coefficients',
     'to_mm',
     'to_voxels',

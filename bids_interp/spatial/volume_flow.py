@@ -28,83 +28,89 @@ def padded_grid(grid: Grid) -> tuple[Grid, tuple[slice, slice, slice]]:
     return wide, (inner[0], inner[1], inner[2])
 
 
-def source_velocity(source: np.ndarray, grid: Grid, mask: np.ndarray) -> np.ndarray:
-    """Return the velocity that flows out of a source inside the brain.
+class VolumeFlow:
+    """Velocities that flow out of sources inside a brain, without rotation.
 
-    The velocity is the gradient of a potential, so it has no rotation. What flows out of the brain
-    is taken up evenly by its surroundings, and the velocity decays smoothly there.
+    What flows out of the brain is taken up evenly by its surroundings, and the velocity decays
+    smoothly there.
 
     Parameters
     ----------
-    source : numpy.ndarray
-        (X, Y, Z) divergence per unit time; values outside the mask are ignored.
     grid : Grid
-        Grid of the source.
+        Grid of the sources.
     mask : numpy.ndarray
         (X, Y, Z) bool, the brain.
-
-    Returns
-    -------
-    numpy.ndarray
-        (3, X, Y, Z) float32, mm along world axes.
     """
-    wide, inner = padded_grid(grid)
-    whole = np.zeros(wide.shape, np.float32)
-    whole[inner] = np.where(mask, source, 0)
-    taker = np.zeros(wide.shape, bool)
-    taker[inner] = mask
-    distance = distance_transform_edt(~taker, sampling=wide.spacing)
-    uptake = np.minimum(distance / RAMP_MM, 1)
-    whole -= (whole.sum(dtype=np.float64) / uptake.sum() * uptake).astype(np.float32)
-    return gradient_velocity(whole, wide)[:, *inner]
 
+    def __init__(self, grid: Grid, mask: np.ndarray) -> None:
+        self.grid, self.mask = grid, mask
+        self.wide, self.inner = padded_grid(grid)
+        outside = np.ones(self.wide.shape, bool)
+        outside[self.inner] = ~mask
+        distance = distance_transform_edt(outside, sampling=self.wide.spacing)
+        uptake = np.minimum(distance / RAMP_MM, 1)
+        self.uptake = uptake / uptake.sum()
 
-def fit_source(wanted: np.ndarray, grid: Grid, mask: np.ndarray) -> np.ndarray:
-    """Find the source whose flow has a wanted log-Jacobian inside the brain.
+    def velocity(self, source: np.ndarray) -> np.ndarray:
+        """Return the velocity of a source.
 
-    The source is corrected by the difference that remains, a <- a + wanted - log det D exp(v),
-    until the difference is small or no longer falls.
+        Parameters
+        ----------
+        source : numpy.ndarray
+            (X, Y, Z) divergence per unit time; values outside the brain are ignored.
 
-    Parameters
-    ----------
-    wanted : numpy.ndarray
-        (X, Y, Z) log-Jacobian at dose 1.
-    grid, mask
-        See :func:`source_velocity`.
+        Returns
+        -------
+        numpy.ndarray
+            (3, X, Y, Z) float32, mm along world axes: the gradient of a potential.
+        """
+        whole = np.zeros(self.wide.shape, np.float32)
+        whole[self.inner] = np.where(self.mask, source, 0)
+        whole -= (whole.sum(dtype=np.float64) * self.uptake).astype(np.float32)
+        return gradient_velocity(whole, self.wide)[:, *self.inner]
 
-    Returns
-    -------
-    numpy.ndarray
-        (X, Y, Z) float32, 0 outside the mask. Its flow has no folds; if the wanted log-Jacobian
-        cannot be reached without, the whole source is weakened.
-    """
-    wanted = np.where(mask, wanted, 0).astype(np.float32)
-    size = float(np.sqrt(np.square(wanted[mask]).mean())) if mask.any() else 0.0
-    if not size:
-        return wanted
-    source, best = wanted.copy(), (np.inf, wanted)
-    for _ in range(ITERATIONS):
-        found = _log_jacobian(source, grid, mask)
-        if found is None:
-            break
-        residual = np.where(mask, wanted - found, 0)
-        error = float(np.sqrt(np.square(residual[mask]).mean())) / size
-        if error < best[0]:
-            best = (error, source.copy())
-        if error < CLOSE or error > 2 * best[0]:
-            break
-        source = source + residual
-    source = best[1]
-    while _log_jacobian(source, grid, mask) is None or _log_jacobian(-source, grid, mask) is None:
-        source = 0.8 * source
-    return source.astype(np.float32)
+    def fit_source(self, wanted: np.ndarray) -> np.ndarray:
+        """Find the source whose flow has a wanted log-Jacobian inside the brain.
 
+        The source is corrected by the difference that remains, a <- a + wanted - log det D exp(v),
+        until the difference is small or no longer falls.
 
-def _log_jacobian(source: np.ndarray, grid: Grid, mask: np.ndarray) -> np.ndarray | None:
-    """Return the log-Jacobian (X, Y, Z) of the flow of a source; None if it folds."""
-    velocity = torch.from_numpy(source_velocity(source, grid, mask))[None]
-    forward = exponential(velocity, grid)
-    inside = torch.from_numpy(mask)[None, None]
-    if not torch.isfinite(forward).all() or count_folded(forward, grid, inside):
-        return None
-    return log_jacobian(forward, grid)[0, 0].numpy()
+        Parameters
+        ----------
+        wanted : numpy.ndarray
+            (X, Y, Z) log-Jacobian at dose 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            (X, Y, Z) float32, 0 outside the brain. Its flow has no folds; if the wanted
+            log-Jacobian cannot be reached without, the whole source is weakened.
+        """
+        wanted = np.where(self.mask, wanted, 0).astype(np.float32)
+        size = float(np.sqrt(np.square(wanted[self.mask]).mean())) if self.mask.any() else 0.0
+        if not size:
+            return wanted
+        source, best = wanted.copy(), (np.inf, wanted)
+        for _ in range(ITERATIONS):
+            found = self._log_jacobian(source)
+            if found is None:
+                break
+            residual = np.where(self.mask, wanted - found, 0)
+            error = float(np.sqrt(np.square(residual[self.mask]).mean())) / size
+            if error < best[0]:
+                best = (error, source.copy())
+            if error < CLOSE or error > 2 * best[0]:
+                break
+            source = source + residual
+        source = best[1]
+        while any(self._log_jacobian(sign * source) is None for sign in (1, -1)):
+            source = 0.8 * source
+        return source.astype(np.float32)
+
+    def _log_jacobian(self, source: np.ndarray) -> np.ndarray | None:
+        """Return the log-Jacobian (X, Y, Z) of the flow of a source; None if it folds."""
+        forward = exponential(torch.from_numpy(self.velocity(source))[None], self.grid)
+        inside = torch.from_numpy(self.mask)[None, None]
+        if not torch.isfinite(forward).all() or count_folded(forward, self.grid, inside):
+            return None
+        return log_jacobian(forward, self.grid)[0, 0].numpy()

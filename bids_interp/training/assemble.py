@@ -16,7 +16,7 @@ from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
 from bids_interp.models.bundle.fingerprint import salted
-from bids_interp.models.bundle.schema import PatternMetrics, SimulatorMetrics, has_pattern
+from bids_interp.models.bundle.fold_metrics import PatternMetrics, SimulatorMetrics, has_pattern
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.training.calibration import Calibration, probabilities
 from bids_interp.training.cohort.cohort import Cohort

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.loop.engine import StepTask
 from bids_interp.training.loop.randomness import step_generators
 from bids_interp.training.losses import gradient_penalty
+
+if TYPE_CHECKING:
+    from bids_interp.training.morphometry import MorphometryRecipe
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,24 @@ class TrainedClassifier:
 
     network: nn.Module
     held_out: nn.Module
+
+
+def restored(
+    recipe: ClassifierRecipe | MorphometryRecipe,
+    cohort: Cohort,
+    weights: dict[str, torch.Tensor],
+    members: int = 1,
+) -> nn.Module:
+    """Return the frozen classifier of a recipe with its weights, for the images of a cohort."""
+    network = build_classifier(
+        recipe.architecture,
+        cohort.grid.shape,
+        members,
+        **recipe.arguments,
+        outputs=cohort.target.n_outputs,
+    )
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -13,10 +13,10 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
-from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
+from bids_interp.models.bundle.fold_metrics import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
-from bids_interp.models.networks.registry import Ensemble
+from bids_interp.models.networks.registry import joined
 from bids_interp.models.networks.simulator import AnySimulator, Simulator
 from bids_interp.training.calibration import class_gaps, fit_calibration
 from bids_interp.training.classifier import (
@@ -214,11 +214,6 @@ def train_fold(
         intercept if len(intercept) > 1 else intercept[0],
     )
     return FoldResult(trained, predict_outputs(network, cohort.images[fold.test]), maps)
-
-
-def joined(networks: list[nn.Module]) -> nn.Module:
-    """Return the only network, or the ensemble of several."""
-    return networks[0] if len(networks) == 1 else Ensemble(networks)
 
 
 def train_fold_classifiers(run: FoldRun, recipe: TrainingRecipe) -> list[TrainedClassifier]:

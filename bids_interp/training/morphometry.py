@@ -102,8 +102,7 @@ class _Fits:
     ) -> None:
         self.cohort, self.recipe, self.seed = cohort, recipe, seed
         self.grid = pooled_grid(cohort.grid)
-        mask = torch.from_numpy(cohort.mask.astype(np.float32))[None, None]
-        self.inside = F.avg_pool3d(mask, 2) > 0.5
+        self.inside = pooled_mask(cohort.mask)
         self.features = volumes[self.inside.expand_as(volumes)].view(len(volumes), -1).numpy()
 
     def fit(
@@ -133,6 +132,11 @@ class _Fits:
             classifier.head.weight.copy_(spread.flatten(1))
             classifier.head.bias.copy_(torch.from_numpy(found.offsets.astype(np.float32)))
         return found
+
+
+def pooled_mask(mask: np.ndarray) -> torch.Tensor:
+    """Return the half-resolution voxels (1, 1, X/2, Y/2, Z/2) of which most lie in a mask."""
+    return F.avg_pool3d(torch.from_numpy(mask.astype(np.float32))[None, None], 2) > 0.5
 
 
 def pooled_grid(grid: Grid) -> Grid:

@@ -12,15 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian
 from bids_interp.models.networks.pattern_simulator import PatternSimulator
-from bids_interp.models.networks.registry import Ensemble, build_classifier
+from bids_interp.models.networks.registry import Ensemble
 from bids_interp.models.networks.simulator import Simulator
-from bids_interp.training.classifier import TrainedClassifier
+from bids_interp.training.classifier import TrainedClassifier, restored
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import (
@@ -137,21 +136,6 @@ class Sanity:
     maps: dict[str, np.ndarray]
 
 
-def trained_classifier(
-    cohort: Cohort, recipe: TrainingRecipe, weights: dict[str, torch.Tensor]
-) -> nn.Module:
-    """Restore the frozen classifier of a fold from its weights."""
-    network = build_classifier(
-        recipe.classifier.architecture,
-        cohort.grid.shape,
-        members=recipe.members,
-        **recipe.classifier.arguments,
-        outputs=cohort.target.n_outputs,
-    )
-    network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
-
-
 def check_fold(
     cohort: Cohort,
     fold: Fold,
@@ -187,7 +171,8 @@ def check_fold(
     trainings = _SanityTrainings(cohort, fold, index, recipe, result, workspace, seed, steps)
     network = external
     if network is None:
-        network = trained_classifier(cohort, recipe, result.trained.classifier)
+        weights = result.trained.classifier
+        network = restored(recipe.classifier, cohort, weights, recipe.members)
     trainings.simulate('original', cohort, network, seed)
     layers = len(layers_of(_first(network)))
     for count in randomisation_levels(layers):
@@ -208,7 +193,7 @@ def check_fold(
     metrics = SanityMetrics(
         limit=LIMIT,
         fold=index,
-        steps=getattr(trainings.recipe, 'template_steps', 0),
+        steps=trainings.steps,
         original_ncc=ncc(trainings.maps['original'], result.maps['inject'], cohort.mask),
         randomised=trainings.rows,
         permuted_labels=retrained.get('permuted_labels'),
@@ -265,6 +250,8 @@ class _SanityTrainings:
         steps: int,
     ) -> None:
         self.recipe = _checked_recipe(recipe, result, steps)
+        made = self.recipe
+        self.steps = made.template_steps if isinstance(made, SimulatorRecipe) else 0
         self.cohort, self.fold, self.index, self.workspace = cohort, fold, index, workspace
         self.classifier, self.seed = recipe.classifier, seed
         # Checkpoints of another recipe are never resumed.
@@ -296,10 +283,17 @@ class _SanityTrainings:
             return train_stages(run, self.recipe, opponent, folder)
         if self.measured is None:
             # Volumes do not depend on classifiers and labels.
-            self.measured = measure_cohort(run.cohort, run.fold, self.recipe, self.seed)
-        seed = run.seed_of('pattern', run.index)
+            self.measured = measure_cohort(
+                run.cohort, run.fold, self.recipe, self.seed, run.workspace.device
+            )
         return fit_pattern_simulator(
-            run.cohort, run.fold, opponent, self.recipe, seed=seed, measured=self.measured
+            run.cohort,
+            run.fold,
+            opponent,
+            self.recipe,
+            seed=run.seed_of('pattern', run.index),
+            device=run.workspace.device,
+            measured=self.measured,
         ).simulator
 
     def train_again(self) -> dict[str, RetrainedNcc]:

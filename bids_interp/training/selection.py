@@ -17,7 +17,7 @@ from torch import nn
 
 from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
-from bids_interp.models.bundle.schema import Candidate
+from bids_interp.models.bundle.fold_metrics import Candidate
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold

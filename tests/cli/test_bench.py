@@ -101,7 +101,7 @@ def test_small_is_what_fits_into_an_evening():
         [*((name, 0) for name in SCENARIOS)]
         + [(name, seed) for name in ('S1', 'S3', 'S4', 'S9') for seed in (1, 2)]
     )
-    assert (small.cube, small.n_folds) == (48, 3)
+    assert (small.recipe['cube'], small.n_folds) == (48, 3)
     assert set(DEFAULT_METHODS) - set(small.methods) == {'ipmi2021'}
     assert small.judge is None
     assert make_benchmark(BenchRequest(judge_steps=7)).judge['classifier_steps'] == 7
@@ -120,7 +120,7 @@ def test_full_is_the_whole_grid():
     full = make_benchmark(BenchRequest(size='full'))
     assert len(full.units()) == 5 * len(SCENARIOS)
     assert full.methods == DEFAULT_METHODS
-    assert full.cube == 64
+    assert full.recipe['cube'] == 64
     paper = make_recipe(**full.paper)
     assert (paper.simulator.batch, paper.classifier.batch) == (40, 40)
 

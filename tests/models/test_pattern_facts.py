@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.models.bundle.schema import (
-    PatternMetrics,
-    SimulatorConfig,
-    SimulatorMetrics,
-    has_pattern,
-)
+from bids_interp.models.bundle.fold_metrics import PatternMetrics, SimulatorMetrics, has_pattern
+from bids_interp.models.bundle.schema import SimulatorConfig
 from bids_interp.models.explain.pattern_facts import pattern_facts
 from bids_interp.models.networks.pattern_simulator import PatternSimulator
 from bids_interp.spatial import Grid

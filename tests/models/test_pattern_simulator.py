@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from bids_interp.models.networks.pattern_simulator import PatternSimulator
 from bids_interp.models.networks.registry import load_weights
 from bids_interp.models.networks.simulator import build_simulator
-from bids_interp.spatial import Grid, source_velocity
+from bids_interp.spatial import Grid, VolumeFlow
 
 GRID = Grid((12, 14, 10), np.diag([4.0, 4.0, 4.0, 1.0]))
 MASK = np.zeros(GRID.shape, bool)
@@ -46,7 +46,7 @@ def personal(scores: tuple[float, float], spread: float = 0.2) -> PatternSimulat
 
 def test_common_pattern_is_the_flow_of_its_source_in_both_directions():
     simulator = common()
-    expected = source_velocity(simulator.source[0, 0].numpy(), GRID, MASK)
+    expected = VolumeFlow(GRID, MASK).velocity(simulator.source[0, 0].numpy())
     found = simulator(IMAGE.expand(2, -1, -1, -1, -1), torch.tensor([0.5, -1.0]))
     assert np.allclose(found[0], 0.5 * expected, atol=1e-6)
     assert np.allclose(found[1], -expected, atol=1e-6)
@@ -59,7 +59,7 @@ def test_contrasts_have_their_own_patterns():
     simulator.source.data.copy_(sources(1, 2))
     simulator.update()
     simulator.gain.copy_(torch.tensor([1.0, 2.0]))
-    expected = source_velocity(simulator.source[1, 0].numpy(), GRID, MASK)
+    expected = VolumeFlow(GRID, MASK).velocity(simulator.source[1, 0].numpy())
     assert np.allclose(simulator(IMAGE, INJECT, 1)[0], 2 * expected, atol=1e-6)
 
 

@@ -8,12 +8,11 @@ import torch
 
 from bids_interp.spatial import (
     Grid,
+    VolumeFlow,
     count_folded,
     divergence,
     exponential,
-    fit_source,
     log_jacobian,
-    source_velocity,
 )
 from bids_interp.spatial.volume_flow import CLOSE, padded_grid
 from tests.helpers.grids import GRIDS
@@ -30,7 +29,7 @@ def brain_and_change(grid: Grid, depth: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def flow_of(source: np.ndarray, grid: Grid, mask: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    velocity = torch.from_numpy(source_velocity(source, grid, mask))[None]
+    velocity = torch.from_numpy(VolumeFlow(grid, mask).velocity(source))[None]
     forward = exponential(velocity, grid)
     return forward, log_jacobian(forward, grid)[0, 0].numpy()
 
@@ -40,7 +39,7 @@ def test_flow_has_the_wanted_log_jacobian(name):
     """The sign, the axes and the units are right on any grid."""
     grid = GRIDS[name]
     mask, wanted = brain_and_change(grid, -0.3)
-    forward, found = flow_of(fit_source(wanted, grid, mask), grid, mask)
+    forward, found = flow_of(VolumeFlow(grid, mask).fit_source(wanted), grid, mask)
     error = np.sqrt(np.square((found - wanted)[mask]).mean())
     assert error < 1.5 * CLOSE * np.sqrt(np.square(wanted[mask]).mean())
     assert found[mask].min() < -0.25
@@ -50,7 +49,7 @@ def test_flow_has_the_wanted_log_jacobian(name):
 def test_velocity_has_no_rotation():
     grid = GRIDS['isotropic']
     mask, wanted = brain_and_change(grid, -0.3)
-    velocity = source_velocity(wanted, grid, mask)
+    velocity = VolumeFlow(grid, mask).velocity(wanted)
     slopes = [np.gradient(part, 2.0) for part in velocity]
     curl = np.stack([slopes[2][1] - slopes[1][2], slopes[0][2] - slopes[2][0]])
     inner = (slice(None), *[slice(2, -2)] * 3)
@@ -60,9 +59,9 @@ def test_velocity_has_no_rotation():
 def test_velocity_decays_outside_and_ignores_what_is_there():
     grid = GRIDS['isotropic']
     mask, wanted = brain_and_change(grid, -0.3)
-    velocity = source_velocity(wanted, grid, mask)
+    velocity = VolumeFlow(grid, mask).velocity(wanted)
     beyond = np.where(mask, wanted, 7.0).astype(np.float32)
-    assert np.array_equal(source_velocity(beyond, grid, mask), velocity)
+    assert np.array_equal(VolumeFlow(grid, mask).velocity(beyond), velocity)
     assert np.abs(velocity[:, 0]).max() < 0.25 * np.abs(velocity).max()
     flux = divergence(torch.from_numpy(velocity)[None], grid)[0, 0].numpy()
     # What leaves the brain is taken up around it.
@@ -80,7 +79,7 @@ def test_margin_is_as_wide_on_every_side():
 def test_change_that_would_fold_is_weakened():
     grid = GRIDS['isotropic']
     mask, wanted = brain_and_change(grid, -30.0)
-    source = fit_source(wanted, grid, mask)
+    source = VolumeFlow(grid, mask).fit_source(wanted)
     forward, found = flow_of(source, grid, mask)
     assert count_folded(forward, grid, torch.from_numpy(mask)[None, None]) == 0
     assert found[mask].min() < -0.2
@@ -89,7 +88,7 @@ def test_change_that_would_fold_is_weakened():
 def test_no_change_has_no_source():
     grid = GRIDS['isotropic']
     mask, wanted = brain_and_change(grid, 0.0)
-    assert not fit_source(wanted, grid, mask).any()
+    assert not VolumeFlow(grid, mask).fit_source(wanted).any()
 
 
 def test_divergence_of_an_expansion():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError, UsageError
-from bids_interp.models.bundle.schema import Candidate
+from bids_interp.models.bundle.fold_metrics import Candidate
 from bids_interp.models.target import Target
 from bids_interp.spatial import Grid
 from bids_interp.training.calibration import (

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bids_interp.evaluation.validity import image_scores, simulated_scores
-from bids_interp.models.bundle.schema import FoldMetrics, SimulatorMetrics
+from bids_interp.models.bundle.fold_metrics import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.training import fold as fit

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
-from bids_interp.models.bundle.schema import (
+from bids_interp.models.bundle.fold_metrics import (
     ContrastValidity,
     DirectionValidity,
     FoldMetrics,

@@ -15,12 +15,12 @@ from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.phantom.change.atrophy import AtrophyField
 from bids_interp.phantom.inject.warps import fade
 from bids_interp.spatial import Grid, refine_velocity, resample, smooth
-from bids_interp.training.morphometry import MorphometryRecipe, pooled_grid
+from bids_interp.training.morphometry import MorphometryRecipe, pooled_grid, pooled_mask
 from bids_interp.training.pattern.fit import PatternRecipe
 
 #: Scans in which the change of half the strength is measured, too.
 N_CHECKED = 6
-#: Strength of that change: its log-volumes are half of those of the whole change.
+#: Strength of that change, which halves the log-volumes of the whole change.
 HALF = 0.5
 
 
@@ -133,8 +133,7 @@ class _Meter:
     def __init__(self, grid: Grid, mask: np.ndarray, device: str) -> None:
         self.grid, self.device = grid, device
         self.volumes = VolumeMeasure(grid.shape, REGISTRATION).eval().to(device)
-        whole = torch.from_numpy(mask.astype(np.float32))[None, None]
-        self.coarse = (F.avg_pool3d(whole, 2) > 0.5)[0, 0]
+        self.coarse = pooled_mask(mask)[0, 0]
         self.fine = torch.from_numpy(mask)[::2, ::2, ::2]
 
     def measure(self, images: Iterable[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,12 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.options.participant import shared_options
 from bids_interp.cli.params import Command, Option, OptionGroup, flag, split_commas
+from bids_interp.cli.tools.brains import (
+    out_option,
+    preparation_options,
+    preparation_settings,
+)
 from bids_interp.errors import UsageError
 
 DESIGN = OptionGroup('Design of the benchmark')
@@ -26,7 +30,6 @@ def truth_callback(**given: Any) -> None:
     """Run the benchmark."""
     from bids_interp.bench.design import BenchRequest, make_benchmark
     from bids_interp.levels.bench import run_bench
-    from bids_interp.settings import Settings
 
     benchmark = make_benchmark(
         BenchRequest(
@@ -46,11 +49,7 @@ def truth_callback(**given: Any) -> None:
             check_sham=given['check_sham'],
         )
     )
-    settings = Settings(
-        given['bids_dir'],
-        given['out'] / 'derivatives',
-        **{str(option.name): given[str(option.name)] for option in _shared()},
-    )
+    settings = preparation_settings(given, given['bids_dir'], given['out'] / 'derivatives')
     words = ['bids_interp_tools', *sys.argv[1:]]
     click.get_current_context().exit(run_bench(settings, benchmark, words))
 
@@ -82,20 +81,6 @@ def read_recipe(text: str | None, option: str) -> dict[str, Any]:
     return found
 
 
-def _shared() -> list[Option]:
-    return shared_options(
-        'participant_label',
-        'session_label',
-        'skull_strip_t1w',
-        'fast',
-        'offline',
-        'device',
-        'nprocs',
-        'work_dir',
-        'use_plugin',
-    )
-
-
 def _list(name: str, text: str, default: str, **attrs: Any) -> Option:
     return Option(
         [name], group=DESIGN, is_list=True, help=text, show_default=default,
@@ -105,14 +90,7 @@ def _list(name: str, text: str, default: str, **attrs: Any) -> Option:
 
 def _design() -> list[Option]:
     return [
-        Option(
-            ['--out'],
-            group=DESIGN,
-            required=True,
-            type=click.Path(path_type=Path),
-            metavar='DIR',
-            help='Folder of the results.',
-        ),
+        out_option(DESIGN),
         Option(
             ['--size'],
             group=DESIGN,
@@ -209,7 +187,7 @@ bench.add_command(
             click.Argument(['bids_dir'], metavar='BIDS_DIR', type=click.Path(path_type=Path)),
             *_design(),
             *_training(),
-            *_shared(),
+            *preparation_options('family'),
         ],
         help='Compare all methods with a known ground truth: volume changes planted into the '
         'brains of BIDS_DIR.\n\nWrites DIR/table.tsv and DIR/table.html. To continue an '

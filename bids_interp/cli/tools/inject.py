@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bids_interp.cli.options.participant import shared_options
 from bids_interp.cli.params import Command, FileOrName, Option, OptionGroup, flag, path_option
+from bids_interp.cli.tools.brains import preparation_options, preparation_settings
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import UsageError
 
@@ -24,7 +24,6 @@ def inject_callback(**given: Any) -> None:
     """Write the changed dataset."""
     from bids_interp.levels.inject import run_inject
     from bids_interp.levels.inject_request import Injection
-    from bids_interp.settings import Settings
 
     planted, space, regions = _planted(
         given['scenario'],
@@ -34,11 +33,7 @@ def inject_callback(**given: Any) -> None:
         given['atlas_labels'],
         given['template'],
     )
-    settings = Settings(
-        given['bids_in'],
-        given['bids_out'],
-        **{str(option.name): given[str(option.name)] for option in _shared()},
-    )
+    settings = preparation_settings(given, given['bids_in'], given['bids_out'])
     names = ('severity', 'fraction', 'replicates', 'seed', 'overwrite')
     injection = Injection(
         scenario=planted, template=space, atlas=regions, **{name: given[name] for name in names}
@@ -79,19 +74,6 @@ def _planted(
 
 
 _ADVICE = 'See `bids_interp_tools inject --help`.'
-
-
-def _shared() -> list[Option]:
-    return shared_options(
-        'participant_label',
-        'session_label',
-        'skull_strip_t1w',
-        'fast',
-        'offline',
-        'nprocs',
-        'work_dir',
-        'use_plugin',
-    )
 
 
 def _change() -> list[Option]:
@@ -172,7 +154,7 @@ inject = Command(
         click.Argument(['bids_out'], metavar='BIDS_OUT', type=click.Path(path_type=Path)),
         *_change(),
         *_images(),
-        *_shared(),
+        *preparation_options('family', 'device'),
     ],
     help='Add a known volume change to the T1w images of BIDS_IN and write them to BIDS_OUT.\n\n'
     'Patients get the change, controls a sham warp of the same size. BIDS_OUT/derivatives/truth '

@@ -8,8 +8,12 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.options.participant import shared_options
 from bids_interp.cli.params import Command, Option, OptionGroup, split_commas
+from bids_interp.cli.tools.brains import (
+    out_option,
+    preparation_options,
+    preparation_settings,
+)
 
 CHANGE = OptionGroup('Change')
 STUDIES = OptionGroup('Studies')
@@ -19,7 +23,6 @@ def power_callback(**given: Any) -> None:
     """Measure the power."""
     from bids_interp.bench.power.studies import PowerDesign
     from bids_interp.levels.power import PowerRequest, run_power
-    from bids_interp.settings import Settings
 
     losses = sorted({0.0, *given['losses']})
     design = PowerDesign(
@@ -37,40 +40,14 @@ def power_callback(**given: Any) -> None:
         control=given['control'],
         spacing_mm=given['resolution'],
     )
-    settings = Settings(
-        given['bids_dir'],
-        given['out'] / 'derivatives',
-        **{str(option.name): given[str(option.name)] for option in _shared()},
-    )
+    settings = preparation_settings(given, given['bids_dir'], given['out'] / 'derivatives')
     words = ['bids_interp_tools', *sys.argv[1:]]
     click.get_current_context().exit(run_power(settings, request, words))
 
 
-def _shared() -> list[Option]:
-    return shared_options(
-        'participant_label',
-        'session_label',
-        'family',
-        'skull_strip_t1w',
-        'fast',
-        'offline',
-        'device',
-        'nprocs',
-        'work_dir',
-        'use_plugin',
-    )
-
-
 def _change() -> list[Option]:
     return [
-        Option(
-            ['--out'],
-            group=CHANGE,
-            required=True,
-            type=click.Path(path_type=Path),
-            metavar='DIR',
-            help='Folder of the results.',
-        ),
+        out_option(CHANGE),
         Option(
             ['--regions'],
             group=CHANGE,
@@ -149,7 +126,7 @@ power = Command(
         click.Argument(['bids_dir'], metavar='BIDS_DIR', type=click.Path(path_type=Path)),
         *_change(),
         *_studies(),
-        *_shared(),
+        *preparation_options(),
     ],
     help='Plant losses of volume into the controls of BIDS_DIR, draw many studies, and show how '
     'often the morphometric classifier finds the change and how well the map shows it. Run it '

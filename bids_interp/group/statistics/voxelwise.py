@@ -216,7 +216,7 @@ def max_t(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return t of one variable in every voxel, and p corrected by the largest |t| over voxels.
 
-    Without spread, the t values equal those of nilearn's ``permuted_ols``. Residuals of the model
+    Without spread, nilearn's ``permuted_ols`` gives the same t values. Residuals of the model
     without the variable are permuted within blocks (Freedman and Lane). Many permutations are
     computed in one matrix product, which takes a tenth of the time.
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from bids_interp.errors import ModelError
+from bids_interp.models.bundle.fold_metrics import FoldMetrics
 from bids_interp.models.bundle.reader import (
     CARD,
     IMAGES,
@@ -22,7 +23,7 @@ from bids_interp.models.bundle.reader import (
     mean_image_key,
     sha256_of,
 )
-from bids_interp.models.bundle.schema import CONFIG, BundleConfig, FoldConfig, FoldMetrics
+from bids_interp.models.bundle.schema import CONFIG, BundleConfig, FoldConfig
 
 
 @dataclass

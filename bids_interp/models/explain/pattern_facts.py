@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from bids_interp.bids.prediction import PatternFacts
-from bids_interp.constants import COMMON_SHARE, DIRECTION_SIGNS
+from bids_interp.constants import COMMON_SHARE, DIRECTIONS
+from bids_interp.models.bundle.fold_metrics import PatternMetrics, has_pattern
 from bids_interp.models.bundle.reader import ModelBundle
-from bids_interp.models.bundle.schema import PatternMetrics, has_pattern
 from bids_interp.models.networks.pattern_simulator import PatternSimulator
 
 
@@ -76,19 +76,17 @@ def _metrics_of(bundle: ModelBundle, index: int) -> PatternMetrics | None:
 def _mean_amounts(
     simulators: Sequence[PatternSimulator], image: torch.Tensor, number: int, contrast: int
 ) -> dict[str, list[float]]:
-    """Return the mean amounts of each subtype by direction; subtypes are those of the first fold.
+    """Return the mean amounts of each subtype by direction, in the order of the first fold.
 
-    Subtypes have no order, so those of the other folds are matched by their patterns.
+    Subtypes have no order, so the subtypes of the other folds are matched by their patterns.
     """
-    total = {direction: np.zeros(number) for direction in DIRECTION_SIGNS}
+    total = {direction: np.zeros(number) for direction in DIRECTIONS}
     reference = _directions(simulators[0], number, contrast)
     for simulator in simulators:
         alike = reference @ _directions(simulator, number, contrast).T
         order = linear_sum_assignment(-alike)[1]
-        for direction, sign in DIRECTION_SIGNS.items():
-            dose = image.new_tensor([sign])
-            amounts = simulator.amounts(image, dose, contrast)[0, :number]
-            total[direction] += amounts.cpu().numpy()[order] / len(simulators)
+        for direction, amounts in simulator.amounts_by_direction(image, contrast).items():
+            total[direction] += amounts[0, :number].cpu().numpy()[order] / len(simulators)
     return {direction: amounts.tolist() for direction, amounts in total.items()}
 
 

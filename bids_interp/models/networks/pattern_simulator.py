@@ -8,11 +8,45 @@ import numpy as np
 import torch
 from torch import nn
 
+from bids_interp.constants import DIRECTIONS
 from bids_interp.models.networks.morphometric import VolumeMeasure
-from bids_interp.spatial import Grid, source_velocity
+from bids_interp.spatial import Grid, VolumeFlow
 
 #: Registration that measures the volumes of scans and of the cohort.
 REGISTRATION = 'elastic'
+
+
+def pattern_log_likelihoods(
+    scores: torch.Tensor, size: torch.Tensor, spread: torch.Tensor, share: torch.Tensor
+) -> torch.Tensor:
+    """Return the log-likelihood (N, K) of each pattern relative to that of none, with its share.
+
+    In coordinates in which controls have unit covariance around zero, a person with pattern k has
+    the change s m_k plus the variation of controls, where the amount s is normal with mean 1.
+
+    Parameters
+    ----------
+    scores : torch.Tensor
+        (N, K) products of the person's change with m_k.
+    size, spread, share : torch.Tensor
+        (K,) squared length of m_k, variance of the amount, and share of the people.
+    """
+    precision = 1 + spread * size
+    quadratic = spread * (scores - size).square() / (2 * precision)
+    return scores - size / 2 + quadratic - precision.log() / 2 + share.log()
+
+
+def expected_amounts(
+    scores: torch.Tensor, size: torch.Tensor, spread: torch.Tensor
+) -> torch.Tensor:
+    """Return the expected amount (N, K) of each pattern, if it is the own one.
+
+    Parameters
+    ----------
+    scores, size, spread
+        See :func:`pattern_log_likelihoods`.
+    """
+    return (1 + spread * scores) / (1 + spread * size)
 
 
 class PatternSimulator(nn.Module):
@@ -83,10 +117,11 @@ class PatternSimulator(nn.Module):
 
     def update(self) -> None:
         """Compute the velocities of the sources."""
+        flow = VolumeFlow(self.grid, self.mask)
         for contrast, sources in enumerate(self.source.detach().cpu().numpy()):
             for number, source in enumerate(sources):
-                velocity = source_velocity(source, self.grid, self.mask)
-                self.velocity[contrast, number] = torch.from_numpy(velocity).to(self.velocity)
+                velocity = torch.from_numpy(flow.velocity(source))
+                self.velocity[contrast, number] = velocity.to(self.velocity)
 
     def amounts(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
         """Return how much (B, patterns) of each pattern is injected or removed at dose 1.
@@ -96,21 +131,25 @@ class PatternSimulator(nn.Module):
         image, dose, contrast
             See :meth:`forward`.
         """
+        amounts = self.amounts_by_direction(image, contrast)
+        return torch.where(dose[:, None] < 0, amounts['remove'], amounts['inject'])
+
+    def amounts_by_direction(
+        self, image: torch.Tensor, contrast: int = 0
+    ) -> dict[str, torch.Tensor]:
+        """Return :meth:`amounts` of both directions, for which the image is registered once."""
         count = self.source.shape[1]
         if self.volumes is None:
-            return dose.new_full((len(dose), count), 1 / count)
+            return dict.fromkeys(DIRECTIONS, image.new_full((len(image), count), 1 / count))
         offset, size, spread, share = self.mixture[:, contrast]
         maps = self.volumes.log_jacobian(image).flatten(1)
         scores = maps @ self.readout[contrast].flatten(1).T - offset
-        present = (1 + spread * scores) / (1 + spread * size)
-        # Log-likelihood of each pattern relative to that of none.
-        logs = scores - size / 2 + spread * (scores - size).square() / (2 + 2 * spread * size)
-        logs = logs - (1 + spread * size).log() / 2 + share.log()
-        own = logs.softmax(dim=1) * present.clamp_min(0)
+        logs = pattern_log_likelihoods(scores, size, spread, share)
+        own = logs.softmax(dim=1) * expected_amounts(scores, size, spread).clamp_min(0)
         nothing = logs.new_zeros(len(logs), 1)
         absent = 1 - torch.cat([logs, nothing], dim=1).softmax(dim=1)[:, :count]
         lacking = share * absent + torch.finfo(share.dtype).tiny
-        return torch.where(dose[:, None] < 0, own, lacking / lacking.sum(dim=1, keepdim=True))
+        return {'inject': lacking / lacking.sum(dim=1, keepdim=True), 'remove': own}
 
     def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
         """Return the velocity on the grid of the model.

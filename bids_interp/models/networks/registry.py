@@ -169,6 +169,11 @@ class Ensemble(nn.Module):
         return torch.stack([member(image) for member in self.members]).mean(dim=0)
 
 
+def joined(networks: list[nn.Module]) -> nn.Module:
+    """Return the only network, or the ensemble of several."""
+    return networks[0] if len(networks) == 1 else Ensemble(networks)
+
+
 def build_classifier(
     architecture: str, shape: tuple[int, int, int], members: int = 1, **arguments: Any
 ) -> nn.Module:
@@ -201,7 +206,7 @@ def build_classifier(
         raise ModelError(
             f'The arguments of classifier {architecture!r} are not valid: {error}.'
         ) from error
-    return Ensemble(made) if members > 1 else made[0]
+    return joined(made)
 
 
 def load_weights(network: nn.Module, path: Path, what: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.constants import COMMON_SHARE
-from bids_interp.models.bundle.schema import has_pattern
+from bids_interp.models.bundle.fold_metrics import has_pattern
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import BundleConfig

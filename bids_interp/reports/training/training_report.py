@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_interp.constants import SIGN
 from bids_interp.evaluation.verdict import is_above_chance
-from bids_interp.models.bundle.schema import has_pattern
+from bids_interp.models.bundle.fold_metrics import has_pattern
 from bids_interp.reports.scan.summary import Caution
 from bids_interp.reports.training.learning_curves import Curves, read_curves
 from bids_interp.reports.training.pattern_text import (

@@ -15,14 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from bids_interp.models.bundle.schema import FoldMetrics
+from bids_interp.models.bundle.fold_metrics import FoldMetrics
 from bids_interp.models.bundle.writer import TrainedFold
-from bids_interp.models.networks.registry import build_classifier
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.records import from_plain, to_plain
 from bids_interp.spatial import Grid
-from bids_interp.training.classifier import ClassifierRecipe, TrainedClassifier
+from bids_interp.training.classifier import ClassifierRecipe, TrainedClassifier, restored
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldResult
@@ -156,16 +155,8 @@ def load_classifiers(
     tensors, facts = _load(path)
 
     def network(prefix: str) -> nn.Module:
-        made = build_classifier(
-            recipe.architecture,
-            cohort.grid.shape,
-            **recipe.arguments,
-            outputs=cohort.target.n_outputs,
-        )
-        made.load_state_dict(
-            {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
-        )
-        return made.eval().requires_grad_(False)
+        weights = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+        return restored(recipe, cohort, weights)
 
     members = []
     for number in range(facts['n']):

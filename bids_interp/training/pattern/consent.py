@@ -10,8 +10,7 @@ from scipy.fft import irfftn, next_fast_len, rfftn
 from torch import nn
 
 from bids_interp.models.target import Contrast
-from bids_interp.spatial import Grid, warp
-from bids_interp.spatial.volume_flow import source_velocity
+from bids_interp.spatial import Grid, VolumeFlow, warp
 
 #: Share of a shifted piece that lies inside the brain.
 INSIDE = 0.8
@@ -87,13 +86,14 @@ def ask_consent(
         Responses in the order of the numbers. A piece that fits nowhere else has the standard score
         of an unknown response, 0.
     """
+    flow = VolumeFlow(grid, mask)
     responses, centres, spreads = [], [], []
     shape = [next_fast_len(2 * size) for size in grid.shape]
     slopes = rfftn(np.where(mask, gradient, 0), shape, axes=(1, 2, 3))
     room = rfftn(mask.astype(np.float32), shape)
     for number in range(1, int(pieces.max()) + 1):
         own = np.where(pieces == number, pattern, 0)
-        velocity = source_velocity(own, grid, mask)
+        velocity = flow.velocity(own)
         moved = rfftn(np.where(mask, velocity, 0), shape, axes=(1, 2, 3)).conj()
         everywhere = irfftn((slopes * moved).sum(axis=0), shape)
         responses.append(float(everywhere[0, 0, 0]))

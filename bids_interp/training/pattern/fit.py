@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from bids_interp.constants import COMMON_SHARE
 from bids_interp.evaluation.scores import ncc
-from bids_interp.models.bundle.schema import PatternMetrics
+from bids_interp.models.bundle.fold_metrics import PatternMetrics
 from bids_interp.models.networks.morphometric import VolumeMeasure
 from bids_interp.models.networks.pattern_simulator import REGISTRATION, PatternSimulator
-from bids_interp.models.networks.registry import Ensemble
-from bids_interp.spatial import Grid, divergence, fit_source, smooth
+from bids_interp.models.networks.registry import joined
+from bids_interp.spatial import Grid, VolumeFlow, divergence, smooth
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.dose import balanced_subset, scale_to_dose
@@ -34,8 +35,6 @@ DIAGONAL = 0.2
 BATCH = 8
 #: Standard deviation of the Gaussian that smooths the weights.
 WEIGHTS_MM = 4.0
-#: Smallest share of a map that differs between people, for it to be called personal.
-PERSONAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class PatternFit:
     @property
     def is_personal(self) -> bool:
         """True if what is removed differs enough between people to be called personal."""
-        return self.personal_share >= PERSONAL
+        return self.personal_share >= COMMON_SHARE
 
 
 def measure_cohort(
@@ -353,8 +352,7 @@ def fit_pattern_simulator(
         Result of :func:`measure_cohort` for the same images and fold.
     """
     found = measured or measure_cohort(cohort, fold, recipe, seed, device)
-    members = [member.to(device) for member in opponent.members]
-    network = members[0] if len(members) == 1 else Ensemble(members)
+    network = joined([member.to(device) for member in opponent.members])
     fits = [
         fit_pattern(
             cohort,
@@ -404,13 +402,14 @@ def build_pattern_simulator(
     The readouts are moved to the half resolution at which the simulator measures volumes.
     """
     grid, inside = cohort.grid, cohort.mask
+    flow = VolumeFlow(grid, inside)
     count = max(len(fit.patterns) for fit in fits)
     personal = any(fit.is_personal for fit in fits)
     simulator = PatternSimulator(grid, inside, len(fits), count, personal)
     for number, fit in enumerate(fits):
         for own, pattern in enumerate(fit.patterns):
             # The registration shows only a part of each change.
-            source = fit_source(pattern / measured.response.gain, grid, inside)
+            source = flow.fit_source(pattern / measured.response.gain)
             simulator.source.data[number, own] = torch.from_numpy(source)
         if personal:
             _set_mixture(simulator, number, fit, recipe, cohort.grid)

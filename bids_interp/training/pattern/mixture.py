@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from scipy.special import softmax
 from sklearn.cluster import KMeans
 from sklearn.model_selection import GroupKFold
+
+from bids_interp.models.networks.pattern_simulator import (
+    expected_amounts,
+    pattern_log_likelihoods,
+)
 
 #: Largest number of subtypes.
 MOST = 3
@@ -51,26 +58,21 @@ class Mixture:
 
     def log_likelihoods(self, points: np.ndarray) -> np.ndarray:
         """Return log-likelihoods (N, K) of points (N, P), relative to no change, with shares."""
-        scores, sizes, spreads = points @ self.centres.T, self.sizes, self.spreads
-        quadratic = spreads * np.square(scores - sizes) / (2 + 2 * spreads * sizes)
-        return (
-            scores
-            - sizes / 2
-            + quadratic
-            - np.log1p(spreads * sizes) / 2
-            + np.log(np.maximum(self.shares, 1e-12))
-        )
+        shares = torch.from_numpy(np.maximum(self.shares, 1e-12))
+        return pattern_log_likelihoods(*self._scores(points), shares).numpy()
 
     def memberships(self, points: np.ndarray) -> np.ndarray:
         """Return the probabilities (N, K) of the subtypes of patients at points (N, P)."""
-        logs = self.log_likelihoods(points)
-        found = np.exp(logs - logs.max(axis=1, keepdims=True))
-        return found / found.sum(axis=1, keepdims=True)
+        found: np.ndarray = softmax(self.log_likelihoods(points), axis=1)
+        return found
 
     def amounts(self, points: np.ndarray) -> np.ndarray:
         """Return the expected amounts (N, K) of each subtype's change, if it is the own one."""
-        scale = 1 + self.spreads * self.sizes
-        return (1 + self.spreads * (points @ self.centres.T)) / scale
+        return expected_amounts(*self._scores(points)).numpy()
+
+    def _scores(self, points: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        scores = torch.from_numpy(points.astype(np.float64) @ self.centres.T)
+        return scores, torch.from_numpy(self.sizes), torch.from_numpy(self.spreads)
 
     def likelihood(self, points: np.ndarray) -> np.ndarray:
         """Return the log-likelihood (N,) of each point, relative to no change."""

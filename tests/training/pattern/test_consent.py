@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bids_interp.models.target import Target
-from bids_interp.spatial import Grid, source_velocity, warp
+from bids_interp.spatial import Grid, VolumeFlow, warp
 from bids_interp.training.pattern.consent import ask_consent, velocity_gradient
 from bids_interp.training.pattern.pieces import divide_pattern
 
@@ -55,7 +55,7 @@ def test_gradient_is_the_change_of_the_score():
     """Against a finite difference, so that the sign of the pull-back is right."""
     network, data = Weighing(LEFT), images()
     gradient = velocity_gradient(network, data, CONTRAST, GRID)
-    velocity = source_velocity(PATTERN, GRID, MASK)
+    velocity = VolumeFlow(GRID, MASK).velocity(PATTERN)
     step = torch.from_numpy(0.05 * velocity)[None]
     with torch.no_grad():
         change = (network(warp(data, -step, GRID)) - network(warp(data, step, GRID))).mean() / 0.1

@@ -13,7 +13,7 @@ from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import image_scores, simulated_scores
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
-from bids_interp.spatial import Grid, exponential, fit_source, log_jacobian, source_velocity, warp
+from bids_interp.spatial import Grid, VolumeFlow, exponential, log_jacobian, warp
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.pattern.fit import (
@@ -31,6 +31,7 @@ POINTS = GRID.world_coordinates()
 MASK = np.linalg.norm(POINTS, axis=0) < 42
 TARGET = Target('binary', 'group', ('control', 'patient'))
 COUNT = 48
+FLOW = VolumeFlow(GRID, MASK)
 
 
 def blob(centre: tuple[float, ...], width: float = 6.0) -> np.ndarray:
@@ -52,7 +53,7 @@ def cohort() -> Cohort:
     """One image of each person; a structure of patients is half as large."""
     rng = np.random.default_rng(0)
     brain = torch.from_numpy(texture())[None, None]
-    planted = source_velocity(fit_source(CHANGE, GRID, MASK), GRID, MASK)
+    planted = FLOW.velocity(FLOW.fit_source(CHANGE))
     labels = np.arange(COUNT) % 2
     images = []
     for label in labels:

@@ -1,0 +1,172 @@
+"""Metrics of a fold: validity of its simulations, and its pattern, as recorded in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DirectionValidity:
+    """Effect of held-out simulations of one direction.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    validity : float
+        Share that crosses the midpoint of the classes.
+    effectiveness : float
+        Median shift in the requested direction, divided by the class gap.
+    """
+
+    n: int
+    validity: float
+    effectiveness: float
+
+
+@dataclass(frozen=True)
+class ContrastValidity:
+    """Effect of held-out simulations for one contrast; None for a direction without images."""
+
+    contrast: str
+    inject: DirectionValidity | None
+    remove: DirectionValidity | None
+
+    @property
+    def sides(self) -> list[DirectionValidity]:
+        """Directions that have images."""
+        return [side for side in (self.inject, self.remove) if side is not None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A weight of minimality that was tried, and its results.
+
+    Parameters
+    ----------
+    minimality : float
+        The weight.
+    split_half_ncc : float
+        Agreement of the maps of two halves of the training images.
+    validity : float
+        Mean validity on the validation split.
+    """
+
+    minimality: float
+    split_half_ncc: float
+    validity: float
+
+
+@dataclass(frozen=True)
+class PatternMetrics:
+    """Measurements of the pattern of a contrast.
+
+    Parameters
+    ----------
+    contrast : str
+        Name of the contrast.
+    consent : float
+        Standard score of the classifier's response to the whole pattern, relative to the same
+        pieces in other places.
+    pieces, kept : int
+        Number of pieces of the pattern, and of those that the classifier responds to.
+    subtypes : int
+        Number of subtypes; 0 without a pattern.
+    held_out_gains : sequence of float
+        Held-out log-likelihood per patient of 1, 2, ... subtypes.
+    stability : float
+        Smallest cosine of the direction of a subtype in two halves of the families.
+    shares : sequence of float
+        Shares of the subtypes.
+    personal_share : float
+        Root mean square deviation of the patients' amounts from their mean, relative to the root
+        mean square amount.
+    weights_ncc : float
+        Correlation of the pattern with the map of the classifier's weights.
+    response : float
+        Share of random known changes that the measured volumes show.
+    measured_dose : float
+        Dose at which the simulation has the measured difference between the classes, corrected for
+        ``response``. At dose 1 it has the class gap of the classifier.
+    """
+
+    contrast: str
+    consent: float
+    pieces: int
+    kept: int
+    subtypes: int
+    held_out_gains: Sequence[float]
+    stability: float
+    shares: Sequence[float]
+    personal_share: float
+    weights_ncc: float
+    response: float
+    measured_dose: float
+
+    @property
+    def found(self) -> bool:
+        """True if there is a pattern to which the classifier responds."""
+        return self.kept > 0
+
+
+@dataclass(frozen=True)
+class SimulatorMetrics:
+    """Measurements of the simulator of a fold.
+
+    Parameters
+    ----------
+    minimality : float, optional
+        Chosen weight; None for the published simulator.
+    selection : sequence of Candidate, optional
+        Weights that were tried.
+    audit_ncc : float, optional
+        Agreement of the map with that of a simulator trained without transformations.
+    patterns : sequence of PatternMetrics, optional
+        Measurements of the pattern of each contrast; None for a simulator with a free velocity.
+    validity : sequence of ContrastValidity
+        Effect of simulations on the validation split.
+    """
+
+    minimality: float | None = None
+    selection: Sequence[Candidate] | None = None
+    audit_ncc: float | None = None
+    patterns: Sequence[PatternMetrics] | None = None
+    validity: Sequence[ContrastValidity] = ()
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The chosen candidate, if several were tried."""
+        return next((c for c in self.selection or () if c.minimality == self.minimality), None)
+
+
+@dataclass(frozen=True)
+class FoldMetrics:
+    """Measurements of one fold.
+
+    Parameters
+    ----------
+    n_train, n_validation, n_test : int
+        Number of images in each split.
+    simulator : SimulatorMetrics, optional
+        Measurements of the simulator.
+    test_auc : float, optional
+        Area under the curve of the classifier on the test split, of two classes.
+    """
+
+    n_train: int
+    n_validation: int
+    n_test: int
+    simulator: SimulatorMetrics | None = None
+    test_auc: float | None = None
+
+
+def has_pattern(metrics: Mapping[str, Any]) -> bool:
+    """Return False if most fits of a model found no pattern that moves the classifier.
+
+    >>> has_pattern({'simulator': {'pattern': {'count': 5, 'found': 2}}}), has_pattern({})
+    (False, True)
+    """
+    pattern = (metrics.get('simulator') or {}).get('pattern')
+    return pattern is None or 2 * pattern['found'] >= pattern['count']
