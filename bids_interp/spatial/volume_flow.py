@@ -72,8 +72,10 @@ class VolumeFlow:
     def fit_source(self, wanted: np.ndarray) -> np.ndarray:
         """Find the source whose flow has a wanted log-Jacobian inside the brain.
 
-        The source is corrected by the difference that remains, a <- a + wanted - log det D exp(v),
-        until the difference is small or no longer falls.
+        The map is wanted halfway: it is log det D exp(v/2) - log det D exp(-v/2), the change from
+        the one end of the flow to the other, at the points of its middle. A contrast of two classes
+        is measured there, and exchanged classes then exchange the two directions. The source is
+        corrected by the difference that remains, until that is small or no longer falls.
 
         Parameters
         ----------
@@ -92,7 +94,7 @@ class VolumeFlow:
             return wanted
         source, best = wanted.copy(), (np.inf, wanted)
         for _ in range(ITERATIONS):
-            found = self._log_jacobian(source)
+            found = self._change_halfway(source)
             if found is None:
                 break
             residual = np.where(self.mask, wanted - found, 0)
@@ -106,6 +108,11 @@ class VolumeFlow:
         while any(self._log_jacobian(sign * source) is None for sign in (1, -1)):
             source = 0.8 * source
         return source.astype(np.float32)
+
+    def _change_halfway(self, source: np.ndarray) -> np.ndarray | None:
+        """Return the change (X, Y, Z) over the flow of a source at its middle; None if it folds."""
+        ahead, back = self._log_jacobian(source / 2), self._log_jacobian(-source / 2)
+        return None if ahead is None or back is None else ahead - back
 
     def _log_jacobian(self, source: np.ndarray) -> np.ndarray | None:
         """Return the log-Jacobian (X, Y, Z) of the flow of a source; None if it folds."""

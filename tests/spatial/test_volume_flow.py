@@ -34,16 +34,31 @@ def flow_of(source: np.ndarray, grid: Grid, mask: np.ndarray) -> tuple[torch.Ten
     return forward, log_jacobian(forward, grid)[0, 0].numpy()
 
 
+def change_halfway(source: np.ndarray, grid: Grid, mask: np.ndarray) -> np.ndarray:
+    """Change of volume from the start of the flow to its end, at the points of its middle."""
+    return flow_of(source / 2, grid, mask)[1] - flow_of(-source / 2, grid, mask)[1]
+
+
 @pytest.mark.parametrize('name', sorted(GRIDS))
 def test_flow_has_the_wanted_log_jacobian(name):
     """The sign, the axes and the units are right on any grid."""
     grid = GRIDS[name]
     mask, wanted = brain_and_change(grid, -0.3)
-    forward, found = flow_of(VolumeFlow(grid, mask).fit_source(wanted), grid, mask)
+    source = VolumeFlow(grid, mask).fit_source(wanted)
+    forward, _ = flow_of(source, grid, mask)
+    found = change_halfway(source, grid, mask)
     error = np.sqrt(np.square((found - wanted)[mask]).mean())
     assert error < 1.5 * CLOSE * np.sqrt(np.square(wanted[mask]).mean())
     assert found[mask].min() < -0.25
     assert count_folded(forward, grid) == 0
+
+
+def test_opposite_change_has_the_opposite_flow():
+    """So exchanged classes exchange the maps of injecting and removing."""
+    grid = GRIDS['isotropic']
+    mask, wanted = brain_and_change(grid, -0.6)
+    flow = VolumeFlow(grid, mask)
+    assert np.allclose(flow.fit_source(-wanted), -flow.fit_source(wanted), atol=1e-6)
 
 
 def test_velocity_has_no_rotation():
