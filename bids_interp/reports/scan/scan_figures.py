@@ -90,10 +90,12 @@ def _change_tasks(files: ScanFiles, positive: str) -> list[Callable[[], Path | N
     from bids_interp.reports.scan.grid_figure import draw_grid
     from bids_interp.reports.scan.region_changes import measure_regions, write_regions
     from bids_interp.reports.scan.saliency_figure import draw_saliency
+    from bids_interp.reports.scan.truth_figure import draw_truth
 
     changes = load_changes(files)
     tasks: list[Callable[[], Path | None]] = [
         lambda: write_regions(files, measure_regions(files)),
+        lambda: draw_truth(files, changes),
         lambda: draw_saliency(files, changes, positive),
     ]
     if changes is None:
