@@ -7,6 +7,7 @@ orientation of the voxel grid. A displacement ``u`` represents the map ``p -> p 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -239,19 +240,22 @@ def _smooth_axis(data: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
 
 def _smooth_short_axis(data: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
     """Smooth by a matrix product: on a CPU ten times faster than a convolution and its gradient."""
-    size = data.shape[2 + axis]
-    kernel = gaussian_kernel(sigma).to(data)
-    radius = kernel.numel() // 2
-    index = torch.arange(size, device=data.device)
-    offsets = index[:, None] - index[None]
-    matrix = torch.where(
-        offsets.abs() <= radius, kernel[(offsets + radius).clamp(0, 2 * radius)], 0
-    )
+    matrix = torch.from_numpy(_smoothing_matrix(data.shape[2 + axis], sigma)).to(data)
     if axis == 2:
         return data @ matrix
     if axis == 1:
         return matrix @ data
     return (matrix @ data.flatten(3)).view(data.shape)
+
+
+@lru_cache(maxsize=64)
+def _smoothing_matrix(size: int, sigma: float) -> np.ndarray:
+    """Matrix (size, size) of the smoothing of an axis; NumPy's, which holds in any Torch mode."""
+    kernel = gaussian_kernel(sigma).numpy()
+    radius = len(kernel) // 2
+    offsets = np.arange(size)[:, None] - np.arange(size)
+    near = kernel[(offsets + radius).clip(0, 2 * radius)]
+    return np.where(np.abs(offsets) <= radius, near, np.float32(0))
 
 
 def _antialias(data: torch.Tensor, source: Grid, target: Grid, scale: np.ndarray) -> torch.Tensor:
