@@ -45,6 +45,7 @@ from bids_interp.evaluation.scores import (
     permutation_p,
     sign_accuracy,
 )
+from bids_interp.evaluation.volume_share import volume_share
 from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
 from bids_interp.models.bundle.reader import ModelBundle
 from bids_interp.models.bundle.schema import (
@@ -62,13 +63,20 @@ from bids_interp.phantom.change.atrophy import AtrophyField, fit_atrophy
 from bids_interp.phantom.change.effects import EFFECTS
 from bids_interp.phantom.change.sham import draw_sham
 from bids_interp.phantom.heads.subject import subject_displacement, subject_truth
-from bids_interp.spatial import Grid, exponential, log_jacobian, refine_velocity, resample
-from bids_interp.training.classifier import ClassifierRecipe
+from bids_interp.spatial import (
+    Grid,
+    compose,
+    exponential,
+    log_jacobian,
+    refine_velocity,
+    resample,
+)
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import make_folds
 from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
+from bids_interp.training.morphometry import MorphometryRecipe
+from bids_interp.training.pattern.fit import PatternRecipe
 from bids_interp.training.recipe import TrainingRecipe
-from bids_interp.training.simulator import SimulatorRecipe
 
 TEMPLATE = 'MNI152NLin2009aSym'
 EFFECT = EFFECTS['hippocampus']
@@ -86,8 +94,8 @@ SEVERITY = (0.7, 1.3)
 FOLDS = 3
 SEED = 2021
 PREPROCESSING = Preprocessing()
-CLASSIFIER = ClassifierRecipe()
-SIMULATOR = SimulatorRecipe(capacity='condconv', template_steps=240, residual_steps=60)
+CLASSIFIER = MorphometryRecipe()
+SIMULATOR = PatternRecipe()
 RECIPE = TrainingRecipe(
     spacing_mm=4.0,
     n_folds=FOLDS,
@@ -112,6 +120,8 @@ class DemoCohort(NamedTuple):
 
     cohort: Cohort
     severity: np.ndarray
+    #: (N, 3, X, Y, Z) velocity of the anatomy of each image.
+    anatomy: np.ndarray
     #: (N, X, Y, Z) truth of injecting (controls) or removing (patients) at the image's severity.
     truth: np.ndarray
     plan: AtrophyField
@@ -186,6 +196,7 @@ def warp_brains(bases: list[Base]) -> DemoCohort:
     plan = AtrophyField(GRID, velocity, EFFECT.changes, EFFECT.absorb)
     room = brain_masks()[1]
     images, labels, families, severities, truths, keys = [], [], [], [], [], []
+    anatomies = []
     for family, base in enumerate(bases):
         data = torch.from_numpy(np.maximum(base.brain, 0))[None, None]
         count = PHANTOM_ANATOMIES if base.source is None else ANATOMIES
@@ -207,6 +218,7 @@ def warp_brains(bases: list[Base]) -> DemoCohort:
             labels.append(label)
             families.append(family)
             severities.append(severity)
+            anatomies.append(anatomy.astype(np.float16))
             keys.append(base_keys(base))
     cohort = Cohort(
         torch.stack(images),
@@ -219,7 +231,7 @@ def warp_brains(bases: list[Base]) -> DemoCohort:
         TARGET,
     )
     print(f'{len(bases)} brains, {len(cohort)} images', flush=True)
-    return DemoCohort(cohort, np.array(severities), np.stack(truths), plan)
+    return DemoCohort(cohort, np.array(severities), np.stack(anatomies), np.stack(truths), plan)
 
 
 def base_keys(base: Base) -> tuple[str, ...]:
@@ -326,10 +338,15 @@ def map_scores(bundle: ModelBundle, planted: DemoCohort, fold_of: np.ndarray) ->
     scores: dict[str, Any] = {}
     for label, direction in ((0, 'inject'), (1, 'remove')):
         maps, truths, families = [], [], []
+        motions, shares = [], []
         for index in np.flatnonzero(cohort.labels == label):
             simulation = simulate(bundle, cohort.images[index][None], (int(fold_of[index]),))
             velocity = torch.from_numpy(simulation.velocity[direction])[None]
-            maps.append(log_jacobian(exponential(velocity, GRID), GRID)[0, 0].numpy())
+            forward = exponential(velocity, GRID)
+            maps.append(log_jacobian(forward, GRID)[0, 0].numpy())
+            motions.append(motion_ncc(forward, planted, index, brain))
+            network = bundle.fold(int(fold_of[index])).classifier
+            shares += volume_share(network, cohort.images[index][None], velocity, GRID).tolist()
             truths.append(planted.truth[index])
             families.append(cohort.families[index])
         mean_map, mean_truth = np.mean(maps, axis=0), np.mean(truths, axis=0)
@@ -344,10 +361,23 @@ def map_scores(bundle: ModelBundle, planted: DemoCohort, fold_of: np.ndarray) ->
                 np.array(families),
                 SEED,
             ).to_dict(),
+            'displacement_ncc': float(np.mean(motions)),
+            'volume_share': float(np.nanmedian(shares)),
             'log_jacobian_range': [float(mean_map.min()), float(mean_map.max())],
             'truth_range': [float(mean_truth.min()), float(mean_truth.max())],
         }
     return scores
+
+
+def motion_ncc(forward: torch.Tensor, planted: DemoCohort, index: int, brain: np.ndarray) -> float:
+    """Return the NCC of a displacement with the planted one, in the anatomy of the image."""
+    anatomy = torch.from_numpy(planted.anatomy[index].astype(np.float32))[None]
+    sign = -planted.severity[index] if planted.cohort.labels[index] else 1.0
+    change = exponential(float(sign) * torch.from_numpy(planted.plan.velocity)[None], GRID)
+    there, back = exponential(-anatomy, GRID), exponential(anatomy, GRID)
+    truth = compose(compose(there, change, GRID), back, GRID)
+    inside = np.broadcast_to(brain, (3, *brain.shape))
+    return ncc(forward[0].numpy(), truth[0].numpy(), inside)
 
 
 def model_card(config: BundleConfig, n_brains: int, n_images: int) -> str:
@@ -357,7 +387,8 @@ def model_card(config: BundleConfig, n_brains: int, n_images: int) -> str:
     rows = '\n'.join(
         f'| {direction} | {row["n"]} | {row["group_ncc"]:.2f} | {row["group_sign_accuracy"]:.2f} | '
         f'{row["subject_ncc"]["value"]:.2f} ({row["subject_ncc"]["low"]:.2f} to '
-        f'{row["subject_ncc"]["high"]:.2f}) | {row["log_jacobian_range"][0]:.2f} to '
+        f'{row["subject_ncc"]["high"]:.2f}) | {row["displacement_ncc"]:.2f} | '
+        f'{row["volume_share"]:.2f} | {row["log_jacobian_range"][0]:.2f} to '
         f'{row["log_jacobian_range"][1]:.2f} | {row["truth_range"][0]:.2f} to '
         f'{row["truth_range"][1]:.2f} |'
         for direction, row in maps.items()
@@ -377,7 +408,8 @@ scan mean nothing for the person. Research use only, not for diagnosis.
 | Data | {n_brains} brains of OpenNeuro ds002748 (CC0) at 2 mm and the MNI152NLin2009aSym brain |
 | Images | {n_images}: smooth warps of these brains, half planted, half sham |
 | Grid | {GRID.shape[0]} x {GRID.shape[1]} x {GRID.shape[2]} voxels of 4 mm, {TEMPLATE} |
-| Networks | {FOLDS} folds of a small robust CNN and a {SIMULATOR.capacity} simulator |
+| Models | {FOLDS} folds of a {CLASSIFIER.architecture} classifier and a {SIMULATOR.capacity} \
+simulator |
 | Licence | {config.license} |
 
 ## Performance
@@ -388,15 +420,15 @@ Out of fold; intervals are 95 %, over brains. AUC {area['value']:.3f} ({area['lo
 Log-Jacobian maps of held-out images against the known truth, inside the brain:
 
 | direction | images | NCC, group mean | sign right where abs(truth) > 0.05 | NCC, single image | \
-range of the map | range of the truth |
-|---|---|---|---|---|---|---|
+NCC of displacements | volume share | range of the map | range of the truth |
+|---|---|---|---|---|---|---|---|---|
 {rows}
 
 ## Limits
 
-The maps are smoother and weaker than the truth. The classifier learns the pattern only as far as
-it needs it to separate the classes. Scanners, ages and diseases that the data do not contain were
-not tested. The planted change is symmetric; the networks are not.
+The map of a fold is the same for all scans, unless its simulator is personal. Scanners, ages and
+diseases that the data do not contain were not tested. The planted change is symmetric; the
+measurements are not.
 """
 
 
