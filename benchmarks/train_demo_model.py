@@ -45,7 +45,6 @@ from bids_interp.evaluation.scores import (
     permutation_p,
     sign_accuracy,
 )
-from bids_interp.evaluation.volume_share import volume_share
 from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
 from bids_interp.models.bundle.reader import ModelBundle
 from bids_interp.models.bundle.schema import (
@@ -56,6 +55,7 @@ from bids_interp.models.bundle.schema import (
 )
 from bids_interp.models.bundle.writer import save_bundle
 from bids_interp.models.explain.explainer import simulate
+from bids_interp.models.explain.volume_share import volume_share
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.phantom.change.anatomy import sample_anatomy
