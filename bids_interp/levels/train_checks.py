@@ -173,6 +173,28 @@ def check_class_sizes(labels: LabelTable, n_folds: int) -> None:
         )
 
 
+def smallest_p(labels: LabelTable, n_folds: int, seed: int = 0) -> float:
+    """Return the p value that a classifier without any error would get from these classes.
+
+    Labels are exchanged between the families of a fold. With few families there are few ways to do
+    so, and every p value is large.
+    """
+    import numpy as np
+
+    from bids_interp.evaluation.classification import discrimination
+    from bids_interp.training.cohort.folds import make_folds
+
+    families = np.array([image.family for image in labels.images])
+    classes = np.array([int(image.label) for image in labels.images])
+    folds = np.zeros(len(classes), int)
+    for number, fold in enumerate(make_folds(classes, families, n_folds, seed)):
+        folds[fold.test] = number
+    count = len(labels.target.classes)
+    scores = classes[:, None] if count == 2 else np.eye(count)[classes]
+    found = discrimination(scores, classes, folds, families, seed, draws=1)
+    return float(found['permutation_p'])
+
+
 def check_contrasts(labels: LabelTable, settings: Settings) -> None:
     """Refuse targets without two classes for the published method."""
     if settings.preset == 'ipmi2021' and labels.target.kind != 'binary':
@@ -197,7 +219,9 @@ def check_grid(settings: Settings, recipe: TrainingRecipe) -> None:
 
 
 def training_summary(labels: LabelTable, options: RecipeOptions, bundle: Path) -> str:
-    """Return a description of the training."""
+    """Return a description of the training, with a warning if nothing could be found."""
+    from bids_interp.evaluation.verdict import LEVEL
+
     target, recipe = labels.target, options.recipes[0]
     if target.kind == 'regression':
         distribution = f'{target.label}: mean {target.mean:.4g}, standard deviation {target.sd:.4g}'
@@ -219,6 +243,14 @@ def training_summary(labels: LabelTable, options: RecipeOptions, bundle: Path) -
             f'Classifiers: {", ".join(names)}; the best one on the validation splits is explained.'
         )
         lines += [f'{name} is not trained: {why}.' for name, why in options.left_out.items()]
+    if target.kind != 'regression':
+        p = smallest_p(labels, recipe.n_folds)
+        if p >= LEVEL:
+            lines.append(
+                f'With {families} families in {recipe.n_folds} folds, even a classifier without '
+                f'error would have p = {p:.2f} and no map would be a finding. Use more subjects or '
+                'fewer folds (--folds).'
+            )
     if labels.left_out:
         reasons = sorted(set(labels.left_out.values()))
         lines.append(f'{len(labels.left_out)} images are not used ({"; ".join(reasons)}).')

@@ -20,7 +20,9 @@ from bids_interp.levels.train_checks import (
     check_class_sizes,
     check_contrasts,
     check_grid,
+    smallest_p,
     training_recipes,
+    training_summary,
 )
 from bids_interp.models.target import Target
 from bids_interp.settings import Settings
@@ -91,6 +93,29 @@ def test_too_few_families(tmp_path: Path) -> None:
         check_class_sizes(a_table(BINARY, [0] * 9 + [1] * 2), 3)
     with pytest.raises(TrainingError, match=r'\bpatient\.'):
         check_class_sizes(a_table(BINARY, [0] * 9), 3)
+
+
+@pytest.mark.parametrize('target', [BINARY, Target('multiclass', 'group', ('a', 'b', 'c'))])
+def test_a_perfect_classifier_of_very_few_people_is_no_finding(
+    target: Target,
+) -> None:
+    """With one family per class and fold, each fold has two orders of its labels."""
+    kinds = len(target.classes)
+    few = a_table(target, list(range(kinds)) * 3)
+    many = a_table(target, list(range(kinds)) * 30)
+    if kinds == 2:
+        # Eight equally likely sets of labels, whose deviations are stretched.
+        assert 0.1 < smallest_p(few, 3) < 0.15
+    assert smallest_p(many, 3) < 0.01
+
+
+def test_the_summary_warns_where_no_map_can_be_a_finding(tmp_path: Path) -> None:
+    options = training_recipes(settings(tmp_path), 12, 'cpu')
+    warned = [
+        ' p = ' in training_summary(a_table(BINARY, [0, 1] * count), options, tmp_path)
+        for count in (6, 10)
+    ]
+    assert warned == [True, False]
 
 
 def candidates(chosen: Settings, n_families: int = 168, device: str = 'cpu') -> list[str]:
