@@ -150,8 +150,9 @@ def test_the_truth_of_a_control_is_the_mean_of_the_subtypes(two_subtypes, plante
     frontal = region_mask('frontal_ribbon', BOX) > 0
     controls = two_subtypes.cohort.labels == 0
     one = planted.truths[planted.cohort.labels == 0][:, INSIDE].mean()
-    assert two_subtypes.truths[controls][:, INSIDE].mean() == pytest.approx(one / 2, rel=0.15)
-    assert two_subtypes.truths[controls][:, frontal].mean() < -0.03
+    for truth in two_subtypes.truths[controls]:
+        assert truth[INSIDE].mean() == pytest.approx(one / 2, rel=0.25)
+        assert truth[frontal].mean() < -0.03
 
 
 def test_images_of_each_subtype_are_explained(two_subtypes):
