@@ -72,8 +72,9 @@ def test_other_grid(copied: Path):
 
 
 def test_weights_of_another_architecture(copied: Path):
-    edit(copied, classifier={'architecture': 'sfcn'})
-    with pytest.raises(ModelError, match='fold-0_classifier.safetensors'):
+    edit(copied, classifier={'architecture': 'sfcn'}, version='0.0.7')
+    # The file, and the version whose networks it fits.
+    with pytest.raises(ModelError, match=r'fold-0_classifier.safetensors.*\b0\.0\.7\b'):
         load_bundle(copied).fold(0)
 
 

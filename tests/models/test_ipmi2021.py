@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.condconv import CondConv3d
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
+from bids_interp.models.networks.registry import PaperClassifier
 from bids_interp.models.networks.simulator import build_simulator
 from bids_interp.spatial import Grid
 
@@ -40,26 +42,71 @@ def test_it_puts_out_a_displacement_in_mm(simulator: PaperSimulator, images) -> 
     torch.testing.assert_close(field, voxels * spacing)
 
 
-def test_the_published_channels() -> None:
-    # 64^3 to 4^3: 1024 features, squeezed to 512, the code beside them.
-    small = PaperSimulator(GRID, MASK)
-    assert [layer.kernels.shape[1:3] for layer in (small.enter, *small.downs)] == [
-        (16, 1),
-        (32, 16),
-        (64, 32),
-        (16, 64),
-        (16, 16),
+def test_the_published_stages_have_their_shapes() -> None:
+    """Channels and sizes of all stages on the published grid of 64 voxels."""
+    cube = Grid((64, 64, 64), np.eye(4), 'template')
+    network = PaperSimulator(cube, np.ones(cube.shape, bool)).eval()
+    seen: list[tuple[str, int, int]] = []
+    names = {module: name for name, module in network.named_modules()}
+
+    def note(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        seen.append((names[module], output.shape[1], output.shape[-1]))
+
+    for module in network.modules():
+        if isinstance(module, CondConv3d | nn.Linear) and 'routing' not in names[module]:
+            module.register_forward_hook(note)
+    with torch.no_grad():
+        network.displacement(torch.zeros(1, 1, 64, 64, 64), torch.ones(1, 1))
+    assert seen == [
+        ('enter', 16, 64),
+        ('downs.0', 32, 32),
+        ('downs.1', 64, 16),
+        ('downs.2', 16, 8),
+        ('downs.3', 16, 4),
+        ('squeeze', 512, 512),
+        ('expand', 1024, 1024),
+        ('bridge', 16, 4),
+        # Convolution before upsampling; the first stage upwards has none of its own.
+        ('ups.0', 64, 8),
+        ('ups.1', 32, 16),
+        ('ups.2', 16, 32),
+        ('leave', 3, 64),
     ]
-    assert [layer.kernels.shape[1:3] for layer in (*small.ups, small.leave)] == [
-        (16, 16),
-        (64, 16),
-        (32, 64),
-        (16, 32),
-        (3, 16),
-    ]
-    assert all(len(layer.kernels) == 3 for layer in (small.enter, *small.downs, *small.ups))
-    assert small.enter.dropout.p == 0.1
-    assert (small.squeeze.out_features, small.expand.in_features) == (512, 513)
+    assert [norm.num_features for norm in network.down_norms] == [16, 32, 64, 16]
+    assert [norm.num_features for norm in network.up_norms] == [16, 64, 32, 16]
+    # The authors' 2,729,666 without a layer of 1,049,600 that they never call.
+    assert sum(part.numel() for part in network.parameters()) == 2_729_666 - 1_049_600
+    classifier = PaperClassifier((64, 64, 64))
+    assert sum(part.numel() for part in classifier.parameters()) == 163_249
+
+
+def test_the_skip_at_full_resolution_is_added_to_upsampled_features(images) -> None:
+    """Without what comes from below, the output is that of the first convolution."""
+    torch.manual_seed(0)
+    network = PaperSimulator(GRID, MASK).eval()
+    nn.init.zeros_(network.ups[-1].kernels)
+    code = torch.ones(2, 1)
+    with torch.no_grad():
+        first = network.enter(images, code)
+        torch.testing.assert_close(network.displacement(images, code), network.leave(first, code))
+
+
+def test_dropout_falls_on_the_pooled_features_and_not_on_the_routing() -> None:
+    layer = CondConv3d(4, 2, 1, routing_dropout=0.999).train()
+    nn.init.ones_(layer.routing.weight)
+    nn.init.zeros_(layer.routing.bias)
+    torch.manual_seed(0)
+    weights = layer.routing_weights(torch.full((8, 4, 2, 2, 2), 3.0), torch.ones(8, 1))
+    # All features are dropped; the code alone is left.
+    torch.testing.assert_close(weights, torch.sigmoid(torch.ones(8, 3)))
+
+
+def test_weights_are_drawn_as_published() -> None:
+    """Xavier's range for all experts of a layer at once, which makes them small."""
+    torch.manual_seed(0)
+    kernels = PaperSimulator(GRID, MASK).downs[1].kernels
+    limit = (6 / (27 * 32 * (64 + 3))) ** 0.5
+    assert 0.95 * limit < float(kernels.detach().abs().max()) <= limit
 
 
 def test_removal_is_not_lost_behind_a_rectifier(simulator: PaperSimulator, images) -> None:

@@ -29,6 +29,7 @@ from bids_interp.models.networks.simulator import AnySimulator, Simulator, build
 from bids_interp.models.target import Target
 from bids_interp.records import to_plain
 from bids_interp.spatial import Grid
+from bids_interp.version import __version__
 
 #: File of the brain mask and the mean images.
 IMAGES = 'context.safetensors'
@@ -234,11 +235,17 @@ class ModelBundle:
             self._folds[key] = self._load_fold(index, device)
         return self._folds[key]
 
+    @property
+    def _networks(self) -> str:
+        """What the weights are loaded into, for messages."""
+        made = self.config.version
+        return f'the networks of bids_interp {__version__} (the model was made by {made})'
+
     def _load_fold(self, index: int, device: str) -> FoldModels:
         entry = self.config.folds[index]
         classifier = self._load_classifier(self.path / entry.classifier, device)
         simulator = build_simulator(self.grid, self.brain_mask, to_plain(self.config.simulator))
-        load_weights(simulator, self.path / entry.simulator, 'its configuration')
+        load_weights(simulator, self.path / entry.simulator, self._networks)
         simulator.to(device).eval().requires_grad_(False)
         weights = self.full_target.weights(device)[self.contrast]
         return FoldModels(
@@ -261,7 +268,7 @@ class ModelBundle:
         network = build_classifier(
             str(described.architecture), self.grid.shape, **(described.arguments or {})
         )
-        load_weights(network, path, 'its configuration')
+        load_weights(network, path, self._networks)
         return network.to(device).eval().requires_grad_(False)
 
     def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:

@@ -30,7 +30,7 @@ class CondConv3d(nn.Module):
     size, stride : int
         Kernel size and stride; the padding keeps the size at stride 1.
     routing_dropout : float
-        Dropout on the routing weights.
+        Dropout on the pooled features.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class CondConv3d(nn.Module):
 
     def routing_weights(self, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Return the weights (B, experts) for data (B, C, X, Y, Z) and code (B, codes)."""
-        pooled = data.mean(dim=(2, 3, 4))
-        return self.dropout(torch.sigmoid(self.routing(torch.cat([pooled, code], dim=1))))
+        pooled = self.dropout(data.mean(dim=(2, 3, 4)))
+        return torch.sigmoid(self.routing(torch.cat([pooled, code], dim=1)))
 
     def forward(self, data: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Convolve (B, C, X, Y, Z) under the code (B, codes)."""

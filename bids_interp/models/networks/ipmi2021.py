@@ -52,26 +52,33 @@ class PaperSimulator(nn.Module):
         convolution = partial(CondConv3d, codes=1, experts=3, routing_dropout=0.1)
         self.enter = convolution(1, CHANNELS[0])
         pairs = list(pairwise(CHANNELS))
-        self.norms = nn.ModuleList(nn.BatchNorm3d(before) for before, _ in pairs)
+        self.down_norms = nn.ModuleList(nn.BatchNorm3d(before) for before, _ in pairs)
         self.downs = nn.ModuleList(convolution(a, b) for a, b in pairs)
         features = CHANNELS[-1] * int(np.prod([size // MULTIPLE for size in grid.shape]))
         self.squeeze = nn.Linear(features, 512)
         self.expand = nn.Linear(513, features)
-        self.ups = nn.ModuleList(convolution(b, a) for a, b in reversed(pairs))
+        # The first stage upwards has no convolution behind the one of the bottleneck.
+        self.bridge = convolution(CHANNELS[-1], CHANNELS[-1])
+        self.ups = nn.ModuleList(convolution(a, b) for a, b in pairwise(CHANNELS[-2::-1]))
+        self.up_norms = nn.ModuleList(nn.BatchNorm3d(after) for after in CHANNELS[-2::-1])
         self.leave = convolution(CHANNELS[0], 3)
+        self.apply(_initialise)
 
     def displacement(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """Return the displacement (B, 3, X, Y, Z) in voxels for images and codes (B, 1)."""
         data = self.enter(image, code)
         skips = []
-        for norm, down in zip(self.norms, self.downs, strict=True):
+        for norm, down in zip(self.down_norms, self.downs, strict=True):
             skips.append(data)
             data = down(F.max_pool3d(F.leaky_relu(norm(data), SLOPE), 2), code)
         latent = F.relu(self.squeeze(data.flatten(1)))
-        data = data + self.expand(torch.cat([latent, code], dim=1)).view_as(data)
-        for up, skip in zip(self.ups, reversed(skips), strict=True):
-            data = F.interpolate(F.leaky_relu(data, SLOPE), scale_factor=2.0, mode='nearest')
-            data = up(data, code) + skip
+        expanded = self.expand(torch.cat([latent, code], dim=1)).view_as(data)
+        data = self.bridge(expanded, code) + data
+        for number, (norm, skip) in enumerate(zip(self.up_norms, reversed(skips), strict=True)):
+            if number:
+                data = self.ups[number - 1](data, code)
+            wide = F.interpolate(F.leaky_relu(norm(data), SLOPE), scale_factor=2.0, mode='nearest')
+            data = wide + skip
         return self.leave(data, code)
 
     def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
@@ -96,3 +103,12 @@ class PaperSimulator(nn.Module):
         code = torch.where(dose >= 0, 1.0, -1.0).to(image)[:, None]
         voxels = self.displacement(image, code).float()
         return to_mm(voxels, self.grid) * dose.abs().view(-1, 1, 1, 1, 1)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Draw the weights as published: Xavier's range of all experts at once, Kaiming's of layers."""
+    if isinstance(module, CondConv3d):
+        nn.init.xavier_uniform_(module.kernels)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.kaiming_uniform_(module.weight)
