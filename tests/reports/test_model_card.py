@@ -160,11 +160,14 @@ def test_regression_and_demonstration() -> None:
 
 
 def test_card_of_the_packaged_model() -> None:
-    """An older configuration, with other keys, gives a card as well."""
-    card = model_card(load_bundle(default_bundle_path()).config)
+    """The configuration of a demonstration has other keys, and gives a card as well."""
+    config = load_bundle(default_bundle_path()).config
+    card = model_card(config)
     assert '# demonstration-hippocampus' in card
-    assert re.search(r'AUC 0\.97 \(95 %.*0\.93 to 0\.99\)', card)
-    assert '(NCC) | 0.85 |' in card
+    area, maps = config.metrics['auc'], config.metrics['maps']
+    interval = f'{area["low"]:.2f} to {area["high"]:.2f}'
+    assert re.search(rf'AUC {area["value"]:.2f} \(95 %.*{interval}\)', card)
+    assert f'(NCC) | {maps["inject"]["group_ncc"]:.2f} |' in card
 
 
 PATTERN: dict[str, Any] = {
