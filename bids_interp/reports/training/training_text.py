@@ -48,6 +48,8 @@ _MAP_NAMES = {
     'effectiveness': 'Shift of the logit / class gap',
     'group_ncc': 'Group map against the ground truth (NCC)',
     'subject_ncc': 'Single maps against the ground truth (NCC)',
+    'displacement_ncc': 'Displacements against the ground truth (NCC)',
+    'volume_share': 'Volume share',
     'group_sign_accuracy': 'Correct sign where the truth is not zero',
     'log_jacobian_range': 'Range of the log-Jacobian',
     'truth_range': 'Range of the truth',
