@@ -105,18 +105,19 @@ class VolumeFlow:
                 break
             source = source + residual
         source = best[1]
-        while any(self._log_jacobian(sign * source) is None for sign in (1, -1)):
+        while any(self._log_jacobian(sign * self.velocity(source)) is None for sign in (1, -1)):
             source = 0.8 * source
         return source.astype(np.float32)
 
     def _change_halfway(self, source: np.ndarray) -> np.ndarray | None:
         """Return the change (X, Y, Z) over the flow of a source at its middle; None if it folds."""
-        ahead, back = self._log_jacobian(source / 2), self._log_jacobian(-source / 2)
+        half = self.velocity(source) / 2
+        ahead, back = self._log_jacobian(half), self._log_jacobian(-half)
         return None if ahead is None or back is None else ahead - back
 
-    def _log_jacobian(self, source: np.ndarray) -> np.ndarray | None:
-        """Return the log-Jacobian (X, Y, Z) of the flow of a source; None if it folds."""
-        forward = exponential(torch.from_numpy(self.velocity(source))[None], self.grid)
+    def _log_jacobian(self, velocity: np.ndarray) -> np.ndarray | None:
+        """Return the log-Jacobian (X, Y, Z) of the flow of a velocity; None if it folds."""
+        forward = exponential(torch.from_numpy(velocity)[None], self.grid)
         inside = torch.from_numpy(self.mask)[None, None]
         if not torch.isfinite(forward).all() or count_folded(forward, self.grid, inside):
             return None
