@@ -74,12 +74,11 @@ class PaperSimulator(nn.Module):
         latent = F.relu(self.squeeze(data.flatten(1)))
         expanded = self.expand(torch.cat([latent, code], dim=1)).view_as(data)
         data = self.bridge(expanded, code) + data
-        for number, (norm, skip) in enumerate(zip(self.up_norms, reversed(skips), strict=True)):
-            if number:
-                data = self.ups[number - 1](data, code)
+        convolutions = (*self.ups, self.leave)
+        for norm, skip, convolve in zip(self.up_norms, reversed(skips), convolutions, strict=True):
             wide = F.interpolate(F.leaky_relu(norm(data), SLOPE), scale_factor=2.0, mode='nearest')
-            data = wide + skip
-        return self.leave(data, code)
+            data = convolve(wide + skip, code)
+        return data
 
     def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
         """Return the pull-back displacement.
