@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_interp.bench.records import ScenarioRecord
 from bids_interp.constants import DIRECTIONS, SALIENCY_METHODS
-from bids_interp.reports.common.montage import Row, Tile, draw_rows, sides_of
+from bids_interp.reports.common.montage import Row, draw_rows, overlaid_tile
 from bids_interp.reports.common.palette import SALIENCY_COLOURS, SignedScale
 from bids_interp.reports.common.sections import data_uri
 from bids_interp.reports.common.volumes import (
@@ -114,9 +114,7 @@ class _Maps:
             for plane, count in counts.items():
                 axis = PLANES[plane]
                 for index in spread_slices(self.inside, plane, count, through[axis], TRIM):
-                    cut = own.over(picture.cut(plane, index), colours.cut(plane, index))
-                    text = f'{"xyz"[axis]} = {self.brain.position(plane, index):.0f}'
-                    tiles.append(Tile(cut, text, sides_of(plane)))
+                    tiles.append(overlaid_tile(picture, colours, plane, index, own))
             rows.append(Row(prefix + title_of(method), tiles))
         return rows
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_interp.bids.write.atomic import atomic
 from bids_interp.reports.common.palette import GROWS, INK, SHRINKS, SignedScale
+from bids_interp.reports.common.volumes import Volume
 
 #: Width of a figure in inches and pixels per inch: 1500 pixels.
 WIDTH = 10.0
@@ -57,6 +58,24 @@ def sides_of(plane: str) -> tuple[str, str]:
     (('L', 'R'), ('P', 'A'))
     """
     return ('P', 'A') if plane == 'sagittal' else ('L', 'R')
+
+
+def overlaid_tile(
+    background: Volume, colours: Volume, plane: str, index: int, scale: SignedScale
+) -> Tile:
+    """Return a slice of a map in colours over the brain, with its position.
+
+    Parameters
+    ----------
+    background, colours : Volume
+        Grey brain in 0..1, and the map on the same grid.
+    plane, index
+        Plane and number of the slice.
+    scale : SignedScale
+        Colours of the map.
+    """
+    picture = scale.over(background.cut(plane, index), colours.cut(plane, index))
+    return Tile(picture, background.slice_label(plane, index), sides_of(plane))
 
 
 def new_figure(width: float, height: float) -> Any:

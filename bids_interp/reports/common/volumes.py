@@ -38,6 +38,10 @@ class Volume:
         axis = PLANES[plane]
         return float(self.grid.affine[axis, 3] + self.grid.linear[axis, axis] * index)
 
+    def slice_label(self, plane: str, index: int) -> str:
+        """Return the text of a slice: its axis and position, as in ``z = -18``."""
+        return f'{"xyz"[PLANES[plane]]} = {self.position(plane, index):.0f}'
+
     def cut(self, plane: str, index: int) -> np.ndarray:
         """Return one slice as a picture, first row on top and first column on the left."""
         cut: list[slice | int] = [slice(None)] * 3

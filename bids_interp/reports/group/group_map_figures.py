@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bids_interp.reports.common.montage import Row, Tile, draw_rows, sides_of
+from bids_interp.reports.common.montage import Row, draw_rows, overlaid_tile
 from bids_interp.reports.common.palette import DIVERGING, SignedScale
 from bids_interp.reports.common.volumes import (
     PLANES,
@@ -70,9 +71,8 @@ def draw_mosaic(path: Path, mean: Volume, brain: np.ndarray, scale: SignedScale)
     for plane, count in SLICES.items():
         tiles = []
         for index in spread_slices(inside, plane, count, middle[PLANES[plane]]):
-            colours = scale.over(background.cut(plane, index), shown.cut(plane, index))
-            text = f'{"xyz"[PLANES[plane]]} = {shown.position(plane, index):.0f}'
-            tiles.append(Tile(np.repeat(np.repeat(colours, 2, 0), 2, 1), text, sides_of(plane)))
+            tile = overlaid_tile(background, shown, plane, index, scale)
+            tiles.append(replace(tile, picture=tile.picture.repeat(2, 0).repeat(2, 1)))
         rows.append(Row('', tiles))
     return draw_rows(rows, path, scale)
 

@@ -42,8 +42,7 @@ def slice_rows(
                 (Volume(values, volume.grid).cut(plane, index), level, colour)
                 for values, level, colour in outlines
             ]
-            text = f'{"xyz"[("sagittal", "coronal", "axial").index(plane)]} = '
-            text += f'{volume.position(plane, index):.0f} mm'
+            text = f'{volume.slice_label(plane, index)} mm'
             tiles.append(Tile(shown.cut(plane, index), text, sides_of(plane), lines))
         rows.append(Row('', tiles))
     return rows

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from bids_interp.bids.read.scan_files import ScanFiles
 from bids_interp.constants import DIRECTIONS
-from bids_interp.reports.common.montage import Row, Tile, draw_rows, sides_of
+from bids_interp.reports.common.montage import Row, Tile, draw_rows, overlaid_tile, sides_of
 from bids_interp.reports.common.palette import SignedScale
 from bids_interp.reports.common.volumes import (
     DISPLAY_SPACING,
@@ -110,9 +110,7 @@ def draw_log_jacobian(files: ScanFiles, changes: Changes, direction: str) -> Pat
     for plane, count in MAP_COUNTS.items():
         tiles = []
         for index in spread_slices(changes.inside, plane, count, middle[PLANES[plane]]):
-            colours = scale.over(background.cut(plane, index), values.cut(plane, index))
-            text = f'{"xyz"[PLANES[plane]]} = {brain.position(plane, index):.0f}'
-            tiles.append(Tile(colours, text, sides_of(plane)))
+            tiles.append(overlaid_tile(background, values, plane, index, scale))
         rows.append(Row('', tiles))
     return draw_rows(rows, files.figure(f'{direction}LogJacobian', '.png'), scale)
 
@@ -154,7 +152,7 @@ def draw_simulated(files: ScanFiles, changes: Changes) -> Path | None:
         if data is not None
     }
     index = changes.peak[PLANES['coronal']]
-    text = f'y = {changes.brain.position("coronal", index):.0f} mm'
+    text = f'{changes.brain.slice_label("coronal", index)} mm'
     whole = [
         Tile(Volume(data, changes.brain.grid).cut('coronal', index), text, sides_of('coronal'))
         for data in pictures.values()

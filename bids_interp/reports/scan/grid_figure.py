@@ -132,7 +132,7 @@ def _draw_plane(
     left, right = ('P', 'A') if plane == 'sagittal' else ('L', 'R')
     for mark, x in ((left, 0.01), (right, 0.97)):
         axes.text(x, 0.01, mark, transform=axes.transAxes, fontsize=7.5, color=INK)
-    text = f'{"xyz"[PLANES[plane]]} = {volume.position(plane, index):.0f} mm'
+    text = f'{volume.slice_label(plane, index)} mm'
     axes.text(0.01, 0.96, text, transform=axes.transAxes, fontsize=7.5, color=INK)
 
 

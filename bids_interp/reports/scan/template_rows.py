@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_interp.bids.read.scan_files import BRAIN, ScanFiles
 from bids_interp.constants import DIRECTIONS
-from bids_interp.reports.common.montage import Row, Tile, sides_of
+from bids_interp.reports.common.montage import Row, overlaid_tile
 from bids_interp.reports.common.palette import SignedScale
 from bids_interp.reports.common.volumes import (
     PLANES,
@@ -63,7 +63,5 @@ def map_row(shown: Changes, values: np.ndarray, scale: SignedScale, heading: str
         through = middle[PLANES[plane]]
         slices = spread_slices(shown.inside, plane, MAP_COUNTS[plane], through)
         for index in slices[slices.index(through) % 2 :: 2]:
-            cut = scale.over(background.cut(plane, index), colours.cut(plane, index))
-            text = f'{"xyz"[PLANES[plane]]} = {brain.position(plane, index):.0f}'
-            tiles.append(Tile(cut, text, sides_of(plane)))
+            tiles.append(overlaid_tile(background, colours, plane, index, scale))
     return Row(heading, tiles)
