@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from nipype.interfaces.base import (
@@ -21,9 +20,6 @@ from bids_interp.errors import ModelError
 from bids_interp.interfaces.bench import read_brains
 from bids_interp.interfaces.train import TrainFold, _FoldInputSpec
 from bids_interp.records import from_plain, to_plain
-
-if TYPE_CHECKING:
-    from bids_interp.spatial import Grid
 
 
 class _MeasureInputSpec(BaseInterfaceInputSpec):
@@ -51,17 +47,12 @@ class MeasureVolumes(SimpleInterface):
         from bids_interp.anatomical.templates import brain_template
         from bids_interp.bench.planted_cohort import load_ground_truth
         from bids_interp.bench.volume_regression import image_volumes
-        from bids_interp.constants import ANATOMY_MM
-        from bids_interp.spatial import Grid
         from bids_interp.training.cohort.storage import load_cohort
 
         inputs, regions = self.inputs, list(self.inputs.regions)
-        image = brain_template(inputs.template, offline=inputs.offline)
-        space = Grid.from_image(image, inputs.template)
-        grid = space.with_spacing(ANATOMY_MM)
-        template = _on_grid(np.asarray(image.dataobj), space, np.eye(4), grid)
+        template = brain_template(inputs.template, offline=inputs.offline)
         brains = np.stack(
-            [self._measure(brain, template, grid) for brain in read_brains(Path(inputs.brains))]
+            [self._measure(brain, template) for brain in read_brains(Path(inputs.brains))]
         )
         cohort = load_cohort(Path(inputs.cohort))
         (pull_backs,) = load_ground_truth(Path(inputs.ground_truth), 'pull_backs')
@@ -70,27 +61,21 @@ class MeasureVolumes(SimpleInterface):
         self._results['volumes'] = str(write_json(Path(runtime.cwd) / 'volumes.json', content))
         return runtime
 
-    def _measure(self, brain, template, grid):
+    def _measure(self, brain, template):
         """Log-volumes (R,) of the regions of a brain."""
-        from bids_interp.anatomical.deformation import register_log_jacobian
+        from bids_interp.anatomical.deformation import measure_anatomy
         from bids_interp.bench.volume_regression import brain_volumes
+        from bids_interp.spatial import Grid
 
-        inverse = np.linalg.inv(brain.native_to_template)
-        aligned = _on_grid(brain.data, brain.grid, inverse, grid)
-        measured = register_log_jacobian(
-            aligned, template, grid, threads=self.inputs.num_threads, seed=self.inputs.random_seed
+        aligned = Grid(brain.grid.shape, brain.native_to_template @ brain.grid.affine)
+        measured = measure_anatomy(
+            aligned.to_image(np.asarray(brain.data, np.float32)),
+            template,
+            threads=self.inputs.num_threads,
+            seed=self.inputs.random_seed,
         )
-        return brain_volumes(measured, list(self.inputs.regions), grid)
-
-
-def _on_grid(data: np.ndarray, source: Grid, matrix: np.ndarray, grid: Grid) -> np.ndarray:
-    """Resample a brain (X, Y, Z) with an affine from the world of `grid` to that of `source`."""
-    import torch
-
-    from bids_interp.spatial import resample
-
-    image = torch.from_numpy(np.ascontiguousarray(data, np.float32))[None, None]
-    return resample(image, source, grid, matrix, antialias=True)[0, 0].numpy().clip(0)
+        values = np.asarray(measured.dataobj, np.float32)
+        return brain_volumes(values, list(self.inputs.regions), Grid.from_image(measured))
 
 
 class _RegionMapsOutputSpec(TraitedSpec):
