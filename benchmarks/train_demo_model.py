@@ -37,6 +37,7 @@ from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.cubic_resampler import resample_to_template
 from bids_interp.anatomical.registration import register_brain
 from bids_interp.anatomical.templates import brain_template
+from bids_interp.bench.truth_scores import displacement_ncc
 from bids_interp.constants import DIRECTION_SIGNS as DIRECTIONS
 from bids_interp.evaluation.scores import (
     auc,
@@ -60,17 +61,11 @@ from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
 from bids_interp.phantom.change.anatomy import sample_anatomy
 from bids_interp.phantom.change.atrophy import AtrophyField, fit_atrophy
+from bids_interp.phantom.change.conjugate import conjugate_displacement
 from bids_interp.phantom.change.effects import EFFECTS
 from bids_interp.phantom.change.sham import draw_sham
 from bids_interp.phantom.heads.subject import subject_displacement, subject_truth
-from bids_interp.spatial import (
-    Grid,
-    compose,
-    exponential,
-    log_jacobian,
-    refine_velocity,
-    resample,
-)
+from bids_interp.spatial import Grid, exponential, log_jacobian, refine_velocity, resample
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import make_folds
 from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
@@ -372,12 +367,10 @@ def map_scores(bundle: ModelBundle, planted: DemoCohort, fold_of: np.ndarray) ->
 def motion_ncc(forward: torch.Tensor, planted: DemoCohort, index: int, brain: np.ndarray) -> float:
     """Return the NCC of a displacement with the planted one, in the anatomy of the image."""
     anatomy = torch.from_numpy(planted.anatomy[index].astype(np.float32))[None]
-    sign = -planted.severity[index] if planted.cohort.labels[index] else 1.0
-    change = exponential(float(sign) * torch.from_numpy(planted.plan.velocity)[None], GRID)
+    severity = -planted.severity[index] if planted.cohort.labels[index] else 1.0
     there, back = exponential(-anatomy, GRID), exponential(anatomy, GRID)
-    truth = compose(compose(there, change, GRID), back, GRID)
-    inside = np.broadcast_to(brain, (3, *brain.shape))
-    return ncc(forward[0].numpy(), truth[0].numpy(), inside)
+    truth = conjugate_displacement(there, back, planted.plan.displacement(severity), GRID)
+    return displacement_ncc(forward[0].numpy(), truth[0].numpy(), brain)
 
 
 def model_card(config: BundleConfig, n_brains: int, n_images: int) -> str:
