@@ -15,7 +15,7 @@ from bids_interp.cli.tools import command as tools
 from bids_interp.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / 'README.md', ROOT / 'CHANGES.md', *sorted((ROOT / 'docs').glob('*.md'))]
+DOCUMENTS = [ROOT / 'README.md', ROOT / 'CHANGES.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 
 in_every_document = pytest.mark.parametrize(
     'document', DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS]
