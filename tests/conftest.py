@@ -100,6 +100,14 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope='session')
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plugin file for ``--use-plugin``: steps run in this process, which has its imports."""
+    file = tmp_path_factory.mktemp('plugin') / 'plugin.yml'
+    file.write_text('plugin: Linear\n')
+    return file
+
+
+@pytest.fixture(scope='session')
 def validate_bids() -> Callable[[Path], str]:
     """Run the BIDS validator on a dataset: its text where it finds errors, else ''."""
     beside = Path(sys.executable).with_name('bids-validator-deno')

@@ -102,7 +102,7 @@ class Place:
 def place(tmp_path_factory) -> Iterator[Place]:
     # Changes are computed at 2 mm otherwise, which takes half a minute each.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planted_cohort, 'FIELD_MM', 4.0)
+        patch.setattr(planted_cohort, 'FIELD_MM', 6.0)
         yield _first_run(tmp_path_factory.mktemp('bench'))
 
 

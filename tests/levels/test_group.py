@@ -137,9 +137,11 @@ def test_the_output_is_a_valid_dataset(done, validate_bids, tmp_path: Path) -> N
     assert validate_bids(tmp_path) == ''
 
 
-def test_running_again_changes_nothing_and_takes_in_new_subjects(tmp_path: Path) -> None:
+def test_running_again_changes_nothing_and_takes_in_new_subjects(
+    tmp_path: Path, in_process: Path
+) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control'] * 2))
-    settings = settings_of(cohort, tmp_path / 'work')
+    settings = settings_of(cohort, tmp_path / 'work', use_plugin=in_process)
     folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
     assert run_group(settings) == 0
     first = {p.name: p.stat().st_mtime_ns for p in folder.glob('*.nii.gz')}
@@ -159,7 +161,7 @@ def test_running_again_changes_nothing_and_takes_in_new_subjects(tmp_path: Path)
     assert (rows['sub-05'], rows['sub-06']) == ('true', 'false')
 
 
-def test_models_at_chance_have_no_reliable_voxel(tmp_path: Path) -> None:
+def test_models_at_chance_have_no_reliable_voxel(tmp_path: Path, in_process: Path) -> None:
     """However well their maps agree; with the same maps a model above chance has some."""
     counts = {}
     for warranted in (True, False):
@@ -168,7 +170,7 @@ def test_models_at_chance_have_no_reliable_voxel(tmp_path: Path) -> None:
         for path in cohort.out.rglob('*_prediction.json'):
             content = json.loads(path.read_text())
             path.write_text(json.dumps({**content, 'ExplanationWarranted': warranted}))
-        assert run_group(settings_of(cohort, root / 'work')) == 0
+        assert run_group(settings_of(cohort, root / 'work', use_plugin=in_process)) == 0
         mask = next(cohort.out.rglob('space-*_desc-inject100_stat-reliable_mask.nii.gz'))
         counts[warranted] = int(np.asarray(nib.load(mask).dataobj).sum())
         report = next((cohort.out / 'group').rglob('report.html')).read_text()
@@ -177,12 +179,12 @@ def test_models_at_chance_have_no_reliable_voxel(tmp_path: Path) -> None:
     assert counts[False] == 0
 
 
-def test_maps_that_are_the_same_for_everybody(tmp_path: Path) -> None:
+def test_maps_that_are_the_same_for_everybody(tmp_path: Path, in_process: Path) -> None:
     """No statement about people: no interval, no map of their standard deviation, no test."""
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['a', 'b'] * 2, names=('inject100',)))
     for path in cohort.out.glob('sub-*/anat/*desc-inject100_logjacobian.nii.gz'):
         cohorts.save(path, cohorts.truth(), cohorts.grid().affine)
-    settings = settings_of(cohort, tmp_path / 'work')
+    settings = settings_of(cohort, tmp_path / 'work', use_plugin=in_process)
     with pytest.raises(UsageError) as caught:
         run_group(settings.replace(voxelwise=('age',)))
     assert (caught.value.exit_code, '--covariates' in caught.value.advice) == (2, True)
@@ -204,14 +206,16 @@ def test_maps_that_are_the_same_for_everybody(tmp_path: Path) -> None:
     assert page.index('id="about"') < page.index('class="big"')
 
 
-def test_a_damaged_map_ends_with_code_one_and_is_named(tmp_path: Path, capsys) -> None:
+def test_a_damaged_map_ends_with_code_one_and_is_named(
+    tmp_path: Path, capsys, in_process: Path
+) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['a', 'b', 'a'], names=('inject100',)))
     path = next(cohort.out.glob('sub-02/anat/*desc-inject100_logjacobian.nii.gz'))
     data = np.asarray(nib.load(path).dataobj).copy()
     data[10, 12, 10] = np.nan
     cohorts.save(path, data, cohorts.grid().affine)
     (cohort.bids / 'participants.tsv').unlink()
-    assert run_group(settings_of(cohort, tmp_path / 'work')) == 1
+    assert run_group(settings_of(cohort, tmp_path / 'work', use_plugin=in_process)) == 1
     assert re.search(r'\bsub-02: ', capsys.readouterr().out)
     folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
     row = read_table(folder / 'inclusion.tsv')[1]
@@ -220,17 +224,19 @@ def test_a_damaged_map_ends_with_code_one_and_is_named(tmp_path: Path, capsys) -
     assert path.name in (folder / 'report.html').read_text()
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path, capsys) -> None:
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys, in_process: Path) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
-    assert run_group(settings_of(cohort, tmp_path / 'work', dry_run=True)) == 0
+    assert (
+        run_group(settings_of(cohort, tmp_path / 'work', use_plugin=in_process, dry_run=True)) == 0
+    )
     assert re.search(r'\b2 .*\btiny\b', capsys.readouterr().out)
     assert not (cohort.out / 'group').exists()
 
 
-def test_one_subject_is_no_group(tmp_path: Path) -> None:
+def test_one_subject_is_no_group(tmp_path: Path, in_process: Path) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient']))
     cohorts.write_scan(cohort.out, 'other', ModelHash='another')
-    settings = settings_of(cohort, tmp_path / 'work')
+    settings = settings_of(cohort, tmp_path / 'work', use_plugin=in_process)
     with pytest.raises(InputDatasetError, match='^1 ') as caught:
         run_group(settings)
     assert 'sub-01' in str(caught.value) or 'sub-other' in str(caught.value)
@@ -243,18 +249,18 @@ def test_no_derivatives(tmp_path: Path) -> None:
         run_group(settings)
 
 
-def test_an_atlas_that_is_not_there(tmp_path: Path) -> None:
+def test_an_atlas_that_is_not_there(tmp_path: Path, in_process: Path) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
     from bids_interp.errors import TemplateError
 
     with pytest.raises(TemplateError, match='--atlas nowhere'):
-        run_group(settings_of(cohort, tmp_path / 'work', atlas='nowhere'))
+        run_group(settings_of(cohort, tmp_path / 'work', use_plugin=in_process, atlas='nowhere'))
 
 
-def test_null_models_need_the_model_itself(tmp_path: Path) -> None:
+def test_null_models_need_the_model_itself(tmp_path: Path, in_process: Path) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
     with pytest.raises(InputDatasetError, match=r'--null-models.*tiny \(abcdef123456\)'):
-        run_group(settings_of(cohort, tmp_path / 'work', null_models=('x',)))
+        run_group(settings_of(cohort, tmp_path / 'work', use_plugin=in_process, null_models=('x',)))
 
 
 @pytest.mark.parametrize(

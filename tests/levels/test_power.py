@@ -55,7 +55,7 @@ def prepared(settings, records, grid_file, run):
     ], []
 
 
-def test_the_tool_writes_its_results(bids, tmp_path: Path, monkeypatch):
+def test_the_tool_writes_its_results(bids, tmp_path: Path, in_process: Path, monkeypatch):
     monkeypatch.setattr(level, 'prepare_brains', prepared)
     design = PowerDesign((0.0, -0.3), (), repeats=2, folds=2)
     settings = Settings(
@@ -66,6 +66,7 @@ def test_the_tool_writes_its_results(bids, tmp_path: Path, monkeypatch):
         offline=True,
         nprocs=1,
         device='cpu',
+        use_plugin=in_process,
     )
     request = level.PowerRequest(design, spacing_mm=8.0)
     assert level.run_power(settings, request, ('tool',)) == 0

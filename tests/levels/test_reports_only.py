@@ -88,8 +88,13 @@ def test_derivatives_that_are_whole_make_all_reports(
     ids=['map', 'torn prediction', 'other prediction', 'table'],
 )
 def test_a_damaged_derivative_fails_its_image_alone(
-    settings: Settings, name: str, content: bytes | None, capsys: pytest.CaptureFixture[str]
+    settings: Settings,
+    in_process: Path,
+    name: str,
+    content: bytes | None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    settings = settings.replace(use_plugin=in_process)
     path = settings.output_dir / 'sub-01' / 'anat' / name
     path.write_bytes(path.read_bytes()[:300] if content is None else content)
     assert run_participant(settings) == 1
