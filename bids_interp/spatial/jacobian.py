@@ -27,7 +27,12 @@ def _determinant(columns: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _central(steps: torch.Tensor, axis: int) -> torch.Tensor:
-    """Return central differences along a voxel axis, one-sided at the two faces."""
+    """Return central differences along a voxel axis, one-sided at the two faces.
+
+    Along an axis of one voxel, as in a two-dimensional image, nothing changes.
+    """
+    if steps.shape[2 + axis] == 1:
+        return torch.zeros_like(steps)
     return torch.gradient(steps, dim=2 + axis)[0]
 
 
@@ -147,15 +152,15 @@ def digital_folding_volume(displacement: torch.Tensor, grid: Grid) -> float:
     """
     steps = to_voxels(displacement, grid)
     shape = steps.shape[2:]
-    inner = tuple(slice(1, size - 1) for size in shape)
+    inner = [slice(1, size - 1) if size > 1 else slice(None) for size in shape]
     volume = 0.0
     for corner in range(8):
         columns = []
         for axis in range(3):
             forward = bool(corner >> axis & 1)
-            here = [slice(1, size - 1) for size in shape]
-            there = list(here)
-            there[axis] = slice(2, shape[axis]) if forward else slice(0, shape[axis] - 2)
+            there = list(inner)
+            if shape[axis] > 1:
+                there[axis] = slice(2, shape[axis]) if forward else slice(0, shape[axis] - 2)
             difference = steps[:, :, *there] - steps[:, :, *inner]
             column = difference if forward else -difference
             unit = torch.zeros(1, 3, 1, 1, 1, dtype=steps.dtype, device=steps.device)

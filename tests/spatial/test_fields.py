@@ -224,6 +224,31 @@ def test_determinant_of_a_scaling():
     )
 
 
+@pytest.mark.parametrize('thin', range(3))
+def test_a_plane_has_the_warps_and_areas_of_two_dimensions(thin: int):
+    """A volume of one slice: known displacements move, scale and fold within the plane."""
+    shape = [24, 24, 24]
+    shape[thin] = 1
+    grid = centred(tuple(shape), np.diag([2.0, 3.0, 4.0]))
+    points = world(grid)
+    displacement = 0.1 * points
+    displacement[:, thin] = 0
+    determinant = jacobian_determinant(displacement, grid)
+    torch.testing.assert_close(determinant, torch.full((1, 1, *shape), 1.1**2), atol=2e-4, rtol=0)
+    assert digital_folding_volume(displacement, grid) == 0
+    along = (thin + 1) % 3
+    shift = torch.zeros_like(points)
+    shift[:, along] = float(grid.spacing[along])
+    image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0))
+    moved = warp(image, shift, grid).narrow(2 + along, 0, 23)
+    torch.testing.assert_close(moved, image.narrow(2 + along, 1, 23), atol=1e-5, rtol=0)
+    mirror = torch.zeros_like(points)
+    mirror[:, along] = -2 * points[:, along]
+    assert count_folded(mirror, grid) == 24 * 24
+    folded = digital_folding_volume(mirror, grid)
+    assert folded == pytest.approx(22 * 22 * grid.voxel_volume)
+
+
 def test_velocity_that_is_no_number_is_refused():
     grid = GRIDS['isotropic']
     with pytest.raises(ValueError, match='finite'):
