@@ -1,4 +1,4 @@
-"""Adam with one second moment for each tensor, by hand."""
+"""Adam with one second moment for each tensor by hand, and several Adams in turns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from bids_interp.training.loop.optimizers import SharedAdam
+from bids_interp.training.loop.optimizers import AlternatingAdam, SharedAdam
 
 
 def test_two_steps_by_hand() -> None:
@@ -71,3 +71,56 @@ def test_a_closure_is_evaluated_with_gradients() -> None:
 
     assert optimizer.step(closure).item() == 1.0
     assert tensor.item() == pytest.approx(0.9)
+
+
+#: Steps of four Adams, some of them in a row.
+TURNS = (0, 2, 0, 0, 3, 1, 1, 2)
+RATES = (0.1, 0.2, 0.05, 0.3)
+
+
+def alternate(
+    start: torch.Tensor, turns: tuple[int, ...], state: dict | None = None, steps: int = len(TURNS)
+) -> tuple[torch.Tensor, AlternatingAdam]:
+    tensor = start.clone().requires_grad_()
+    optimizer = AlternatingAdam([tensor], RATES, turns, weight_decay=0.5)
+    if state is not None:
+        optimizer.load_state_dict(state)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        # Another gradient for each Adam, so that moments which are mixed up would show.
+        tensor.grad = (turns[optimizer.count] + 1) * (tensor.detach() - 1.0)
+        optimizer.step()
+    return tensor.detach(), optimizer
+
+
+def test_each_adam_takes_its_own_steps_with_its_own_moments() -> None:
+    """As four Adams of PyTorch, whose weight decay is in the gradient."""
+    start = torch.tensor([0.0, 3.0])
+    tensor = start.clone().requires_grad_()
+    adams = [torch.optim.Adam([tensor], lr=rate, weight_decay=0.5) for rate in RATES]
+    for turn in TURNS:
+        tensor.grad = (turn + 1) * (tensor.detach() - 1.0)
+        adams[turn].step()
+    found, optimizer = alternate(start, TURNS)
+    assert torch.equal(found, tensor.detach())
+    steps = [float(next(iter(adam.state.values()))['step']) for adam in optimizer.adams]
+    assert steps == [3, 2, 2, 1]
+
+
+def test_coupled_weight_decay_by_hand() -> None:
+    """The first step of Adam has the size of the rate and the sign of gradient plus decay."""
+    tensor = torch.tensor([2.0, 2.0], requires_grad=True)
+    optimizer = AlternatingAdam([tensor], (0.1,), (0,), weight_decay=0.5)
+    tensor.grad = torch.tensor([-0.9, -1.1])
+    optimizer.step()
+    torch.testing.assert_close(tensor.detach(), torch.tensor([1.9, 2.1]))
+
+
+@pytest.mark.parametrize('kept', range(1, len(TURNS)))
+def test_a_checkpoint_keeps_all_adams_and_the_turn(kept: int) -> None:
+    start = torch.tensor([0.0, 3.0])
+    whole, _ = alternate(start, TURNS)
+    half, optimizer = alternate(start, TURNS, steps=kept)
+    state = copy.deepcopy(optimizer.state_dict())
+    again, _ = alternate(half, TURNS, state, len(TURNS) - kept)
+    assert torch.equal(again, whole)

@@ -1,8 +1,8 @@
-"""Optimizer with a shared second moment, which PyTorch lacks."""
+"""Optimizers that PyTorch lacks: a shared second moment, and several Adams in turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -66,3 +66,50 @@ class SharedAdam(torch.optim.Optimizer):
         mean = state['mean'] / (1 - slow ** state['step'])
         square = state['square'] / (1 - slower ** state['step'])
         parameter.sub_(rate * mean / (square.sqrt() + 1e-12))
+
+
+class AlternatingAdam(torch.optim.Optimizer):
+    """Several Adams over the same tensors, one of which takes each step.
+
+    Each of them keeps moments of its own, which only its own steps change. Weight decay is part of
+    the gradient.
+
+    Parameters
+    ----------
+    params : iterable
+        Tensors to update.
+    rates : sequence of float
+        Learning rate of each Adam.
+    turns : sequence of int
+        Index of the Adam that takes each step.
+    weight_decay : float
+        Weight of the tensors in their gradient.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[torch.nn.Parameter],
+        rates: Sequence[float],
+        turns: Sequence[int],
+        weight_decay: float = 0.0,
+    ) -> None:
+        shared = list(params)
+        super().__init__(shared, {})
+        self.adams = [torch.optim.Adam(shared, rate, weight_decay=weight_decay) for rate in rates]
+        self.turns, self.count = turns, 0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Let the Adam of this turn update every tensor."""
+        loss = self.adams[self.turns[self.count]].step(closure)
+        self.count += 1
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps and the states of all Adams."""
+        return {'count': self.count, 'adams': [adam.state_dict() for adam in self.adams]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.count = state_dict['count']
+        for adam, state in zip(self.adams, state_dict['adams'], strict=True):
+            adam.load_state_dict(state)
