@@ -12,7 +12,7 @@ from torch import nn
 
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.condconv import CondConv3d
-from bids_interp.models.networks.ipmi2021 import PaperSimulator
+from bids_interp.models.networks.ipmi2021 import PaperNetwork, PaperSimulator
 from bids_interp.models.networks.registry import PaperClassifier
 from bids_interp.models.networks.simulator import build_simulator
 from bids_interp.spatial import Grid
@@ -22,9 +22,9 @@ MASK = np.ones(GRID.shape, bool)
 
 
 @pytest.fixture(scope='module')
-def simulator() -> PaperSimulator:
+def simulator() -> PaperNetwork:
     torch.manual_seed(0)
-    return PaperSimulator(GRID, MASK).eval()
+    return PaperNetwork(GRID).eval()
 
 
 @pytest.fixture(scope='module')
@@ -32,12 +32,12 @@ def images() -> torch.Tensor:
     return torch.rand(2, 1, *GRID.shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_it_puts_out_a_displacement_in_mm(simulator: PaperSimulator, images) -> None:
+def test_it_puts_out_a_displacement_in_mm(simulator: PaperNetwork, images) -> None:
     with torch.no_grad():
         voxels = simulator.displacement(images, torch.ones(2, 1))
         field = simulator(images, torch.ones(2))
     assert field.shape == (2, 3, *GRID.shape)
-    assert simulator.field == 'displacement'
+    assert PaperSimulator.field == 'displacement'
     spacing = torch.tensor([4.0, 3.0, 2.0]).view(1, 3, 1, 1, 1)
     torch.testing.assert_close(field, voxels * spacing)
 
@@ -45,7 +45,7 @@ def test_it_puts_out_a_displacement_in_mm(simulator: PaperSimulator, images) -> 
 def test_the_published_stages_have_their_shapes() -> None:
     """Channels and sizes of all stages on the published grid of 64 voxels."""
     cube = Grid((64, 64, 64), np.eye(4), 'template')
-    network = PaperSimulator(cube, np.ones(cube.shape, bool)).eval()
+    network = PaperNetwork(cube).eval()
     seen: list[tuple[str, int, int]] = []
     names = {module: name for name, module in network.named_modules()}
 
@@ -83,7 +83,7 @@ def test_the_published_stages_have_their_shapes() -> None:
 def test_the_skip_at_full_resolution_is_added_to_upsampled_features(images) -> None:
     """Without what comes from below, the output is that of the first convolution."""
     torch.manual_seed(0)
-    network = PaperSimulator(GRID, MASK).eval()
+    network = PaperNetwork(GRID).eval()
     nn.init.zeros_(network.ups[-1].kernels)
     code = torch.ones(2, 1)
     with torch.no_grad():
@@ -104,12 +104,12 @@ def test_dropout_falls_on_the_pooled_features_and_not_on_the_routing() -> None:
 def test_weights_are_drawn_as_published() -> None:
     """Xavier's range for all experts of a layer at once, which makes them small."""
     torch.manual_seed(0)
-    kernels = PaperSimulator(GRID, MASK).downs[1].kernels
+    kernels = PaperNetwork(GRID).downs[1].kernels
     limit = (6 / (27 * 32 * (64 + 3))) ** 0.5
     assert 0.95 * limit < float(kernels.detach().abs().max()) <= limit
 
 
-def test_removal_is_not_lost_behind_a_rectifier(simulator: PaperSimulator, images) -> None:
+def test_removal_is_not_lost_behind_a_rectifier(simulator: PaperNetwork, images) -> None:
     """A code of -1 behind a ReLU would be 0: removing would be like having no direction."""
     with torch.no_grad():
         inject, remove, none = (
@@ -123,7 +123,7 @@ def test_removal_is_not_lost_behind_a_rectifier(simulator: PaperSimulator, image
 def test_the_latent_code_alone_tells_the_directions_apart(images) -> None:
     """Also where the routing of the kernels does not listen to it."""
     torch.manual_seed(0)
-    simulator = PaperSimulator(GRID, MASK).eval()
+    simulator = PaperNetwork(GRID).eval()
     for module in simulator.modules():
         if isinstance(module, CondConv3d):
             torch.nn.init.zeros_(module.routing.weight)
@@ -149,7 +149,7 @@ def test_the_sign_is_the_direction_and_the_size_the_dose(simulator, images) -> N
     assert not nothing.any()
 
 
-def test_images_of_a_batch_do_not_meet(simulator: PaperSimulator, images) -> None:
+def test_images_of_a_batch_do_not_meet(simulator: PaperNetwork, images) -> None:
     dose = torch.tensor([1.0, -1.0])
     with torch.no_grad():
         together = simulator(images, dose)
@@ -181,12 +181,65 @@ def test_all_kernels_equal_a_loop_over_samples(simulator, images, monkeypatch) -
 @pytest.mark.parametrize('shape', [(16, 16, 24), (40, 48, 42)])
 def test_sizes_are_multiples_of_16(shape: tuple[int, int, int]) -> None:
     with pytest.raises(ModelError, match=rf'\b16\b.*{re.escape(str(shape))}'):
-        PaperSimulator(Grid(shape, np.eye(4)), np.ones(shape, bool))
+        PaperNetwork(Grid(shape, np.eye(4)))
 
 
-def test_it_has_one_contrast(simulator: PaperSimulator, images) -> None:
-    with pytest.raises(ModelError, match='ipmi2021'):
-        simulator(images, torch.ones(2), 1)
+def test_each_contrast_has_a_network_of_its_own(images) -> None:
+    torch.manual_seed(0)
+    both = PaperSimulator(GRID, MASK, contrasts=2).eval()
+    both.silence(0)
+    with torch.no_grad():
+        assert not both(images, torch.ones(2)).any()
+        second = both(images, torch.ones(2), 1)
+        torch.testing.assert_close(second, both.networks[1](images, torch.ones(2)))
+    assert second.abs().max() > 0.01
+
+
+def flat(shape: tuple[int, int, int]) -> Grid:
+    return Grid(shape, np.diag([4.0, 3.0, 2.0, 1.0]), 'flat')
+
+
+@pytest.mark.parametrize('shape', [(32, 16, 1), (1, 32, 16), (32, 1, 16)])
+def test_a_two_dimensional_image_has_a_two_dimensional_network(shape) -> None:
+    """3 x 3 kernels, halved in the plane alone, and nothing leaves the plane."""
+    torch.manual_seed(0)
+    network = PaperNetwork(flat(shape)).eval()
+    thin = shape.index(1)
+    kernels = [part.kernels for part in network.modules() if isinstance(part, CondConv3d)]
+    assert {tuple(np.delete(kernel.shape[-3:], thin)) for kernel in kernels} == {(3, 3)}
+    assert {kernel.shape[-3:][thin] for kernel in kernels} == {1}
+    # Two stages of the plane are left of 32 x 16 voxels.
+    assert network.squeeze.in_features == 16 * 2
+    assert network.leave.after == 2
+    image = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        field = network(image, torch.tensor([1.0, -1.0]))
+        voxels = network.displacement(image, torch.tensor([[1.0], [-1.0]]))
+    assert field.shape == (2, 3, *shape)
+    assert not field[:, thin].any()
+    spacing = torch.tensor(np.delete([4.0, 3.0, 2.0], thin)).view(1, 2, 1, 1, 1).float()
+    plane = [axis for axis in range(3) if axis != thin]
+    torch.testing.assert_close(field[:, plane], voxels * spacing)
+
+
+def test_a_flat_kernel_is_a_convolution_of_the_plane() -> None:
+    """What a published 2-D convolution of the plane computes."""
+    torch.manual_seed(0)
+    layer = CondConv3d(3, 4, 1, size=(3, 3, 1)).eval()
+    data, code = torch.rand(2, 3, 8, 6, 1), torch.ones(2, 1)
+    weights = layer.routing_weights(data, code)
+    for sample, own, found in zip(data, weights, layer(data, code), strict=True):
+        kernel = torch.einsum('e,eoixyz->oixyz', own, layer.kernels)[..., 0]
+        wanted = F.conv2d(sample[None, ..., 0], kernel, layer.bias, padding=1)
+        torch.testing.assert_close(found[..., 0], wanted[0], atol=1e-5, rtol=1e-4)
+
+
+def test_the_published_classifier_of_a_plane() -> None:
+    classifier = PaperClassifier((64, 64, 1))
+    assert classifier.head[1:][1].in_features == 16 * 4 * 4
+    assert classifier.eval()(torch.rand(2, 1, 64, 64, 1)).shape == (2, 1)
+    kernels = {part.kernel_size for part in classifier.modules() if isinstance(part, nn.Conv3d)}
+    assert kernels == {(3, 3, 1)}
 
 
 def test_a_bundle_builds_it_by_its_name() -> None:

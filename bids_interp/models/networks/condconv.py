@@ -27,8 +27,10 @@ class CondConv3d(nn.Module):
         Length of the condition code.
     experts : int
         Number of expert kernels.
-    size, stride : int
-        Kernel size and stride; the padding keeps the size at stride 1.
+    size : int or tuple of int
+        Kernel size, of all axes or of each; the padding keeps the size at stride 1.
+    stride : int
+        Stride.
     routing_dropout : float
         Dropout on the pooled features.
     """
@@ -39,13 +41,15 @@ class CondConv3d(nn.Module):
         after: int,
         codes: int,
         experts: int = 3,
-        size: int = 3,
+        size: int | tuple[int, int, int] = 3,
         stride: int = 1,
         routing_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.stride, self.padding, self.after = stride, size // 2, after
-        self.kernels = nn.Parameter(torch.empty(experts, after, before, size, size, size))
+        sizes = (size,) * 3 if isinstance(size, int) else size
+        self.stride, self.after = stride, after
+        self.padding = tuple(side // 2 for side in sizes)
+        self.kernels = nn.Parameter(torch.empty(experts, after, before, *sizes))
         for kernel in self.kernels:
             nn.init.kaiming_uniform_(kernel, a=math.sqrt(5))
         self.bias = nn.Parameter(torch.zeros(after))

@@ -3,11 +3,13 @@
 It is a U-Net of conditional convolutions whose output is a free displacement. Two details that are
 not part of the method are corrected: a code of -1 is not lost behind a rectifier, and there is no
 loop over samples. The missing smoothness, the nearest-neighbour upsampling and the skip connection
-at full resolution are kept.
+at full resolution are kept. An axis of one voxel is neither convolved nor halved, so that the
+network of a two-dimensional image is the same one with 3 x 3 kernels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -27,58 +29,103 @@ MULTIPLE = 2 ** (len(CHANNELS) - 1)
 SLOPE = 0.1
 
 
-class PaperSimulator(nn.Module):
-    """Network from an image and a direction to a pull-back displacement.
+def along_axes(shape: Sequence[int], value: int) -> tuple[int, int, int]:
+    """Return a value for each axis of a grid; 1 for an axis of one voxel.
+
+    Examples
+    --------
+    >>> along_axes((64, 64, 1), 3)
+    (3, 3, 1)
+    """
+    first, second, third = (value if size > 1 else 1 for size in shape)
+    return first, second, third
+
+
+class PaperNetwork(nn.Module):
+    """Network from an image and a direction to a pull-back displacement, for one contrast.
 
     Parameters
     ----------
     grid : Grid
-        The model's grid; each size must be a multiple of 16.
-    mask : numpy.ndarray
-        Not used; the network sees only the image.
+        The model's grid; each size must be 1 or a multiple of 16.
     """
 
-    field = 'displacement'
-
-    def __init__(self, grid: Grid, mask: np.ndarray) -> None:
+    def __init__(self, grid: Grid) -> None:
         super().__init__()
-        del mask
-        if any(size % MULTIPLE for size in grid.shape):
+        multiples = along_axes(grid.shape, MULTIPLE)
+        if any(size % multiple for size, multiple in zip(grid.shape, multiples, strict=True)):
             raise ModelError(
                 f'The ipmi2021 simulator needs grid sizes that are multiples of {MULTIPLE}, not '
                 f'{grid.shape}.'
             )
-        self.grid = grid
-        convolution = partial(CondConv3d, codes=1, experts=3, routing_dropout=0.1)
+        self.grid, self.halves = grid, along_axes(grid.shape, 2)
+        #: Axes along which voxels move.
+        self.axes = [axis for axis, size in enumerate(grid.shape) if size > 1]
+        sizes = along_axes(grid.shape, 3)
+        convolution = partial(CondConv3d, codes=1, experts=3, size=sizes, routing_dropout=0.1)
         self.enter = convolution(1, CHANNELS[0])
         pairs = list(pairwise(CHANNELS))
         self.down_norms = nn.ModuleList(nn.BatchNorm3d(before) for before, _ in pairs)
         self.downs = nn.ModuleList(convolution(a, b) for a, b in pairs)
-        features = CHANNELS[-1] * int(np.prod([size // MULTIPLE for size in grid.shape]))
+        features = CHANNELS[-1] * int(np.prod(np.floor_divide(grid.shape, multiples)))
         self.squeeze = nn.Linear(features, 512)
         self.expand = nn.Linear(513, features)
         # The first stage upwards has no convolution behind the one of the bottleneck.
         self.bridge = convolution(CHANNELS[-1], CHANNELS[-1])
         self.ups = nn.ModuleList(convolution(a, b) for a, b in pairwise(CHANNELS[-2::-1]))
         self.up_norms = nn.ModuleList(nn.BatchNorm3d(after) for after in CHANNELS[-2::-1])
-        self.leave = convolution(CHANNELS[0], 3)
+        self.leave = convolution(CHANNELS[0], len(self.axes))
         self.apply(_initialise)
 
     def displacement(self, image: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Return the displacement (B, 3, X, Y, Z) in voxels for images and codes (B, 1)."""
+        """Return the displacement (B, axes, X, Y, Z) in voxels for images and codes (B, 1)."""
         data = self.enter(image, code)
         skips = []
         for norm, down in zip(self.down_norms, self.downs, strict=True):
             skips.append(data)
-            data = down(F.max_pool3d(F.leaky_relu(norm(data), SLOPE), 2), code)
+            data = down(F.max_pool3d(F.leaky_relu(norm(data), SLOPE), self.halves), code)
         latent = F.relu(self.squeeze(data.flatten(1)))
         expanded = self.expand(torch.cat([latent, code], dim=1)).view_as(data)
         data = self.bridge(expanded, code) + data
         convolutions = (*self.ups, self.leave)
         for norm, skip, convolve in zip(self.up_norms, reversed(skips), convolutions, strict=True):
-            wide = F.interpolate(F.leaky_relu(norm(data), SLOPE), scale_factor=2.0, mode='nearest')
+            wide = F.interpolate(F.leaky_relu(norm(data), SLOPE), skip.shape[2:], mode='nearest')
             data = convolve(wide + skip, code)
         return data
+
+    def forward(self, image: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
+        """Return the pull-back displacement; see :meth:`PaperSimulator.forward`."""
+        code = torch.where(dose >= 0, 1.0, -1.0).to(image)[:, None]
+        found = self.displacement(image, code).float()
+        voxels = found.new_zeros(len(found), 3, *found.shape[2:])
+        voxels[:, self.axes] = found
+        return to_mm(voxels, self.grid) * dose.abs().view(-1, 1, 1, 1, 1)
+
+
+class PaperSimulator(nn.Module):
+    """Simulator with a network for each contrast, whose code has only two directions.
+
+    Parameters
+    ----------
+    grid : Grid
+        The model's grid; each size must be 1 or a multiple of 16.
+    mask : numpy.ndarray
+        Not used; the network sees only the image.
+    contrasts : int
+        Number of contrasts.
+    """
+
+    field = 'displacement'
+
+    def __init__(self, grid: Grid, mask: np.ndarray, contrasts: int = 1) -> None:
+        super().__init__()
+        del mask
+        self.networks = nn.ModuleList(PaperNetwork(grid) for _ in range(contrasts))
+
+    def silence(self, contrast: int) -> None:
+        """Make all displacements of a contrast zero, where there is nothing to explain."""
+        for weights in self.networks[contrast].get_submodule('leave').parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, image: torch.Tensor, dose: torch.Tensor, contrast: int = 0) -> torch.Tensor:
         """Return the pull-back displacement.
@@ -90,18 +137,15 @@ class PaperSimulator(nn.Module):
         dose : torch.Tensor
             (B,) in [-1, 1]; the sign is the direction, the size scales the displacement.
         contrast : int
-            Always 0, because the method has one contrast.
+            Index of the contrast.
 
         Returns
         -------
         torch.Tensor
             (B, 3, X, Y, Z) mm along world axes.
         """
-        if contrast:
-            raise ModelError('The ipmi2021 simulator supports only one contrast.')
-        code = torch.where(dose >= 0, 1.0, -1.0).to(image)[:, None]
-        voxels = self.displacement(image, code).float()
-        return to_mm(voxels, self.grid) * dose.abs().view(-1, 1, 1, 1, 1)
+        displacement: torch.Tensor = self.networks[contrast](image, dose)
+        return displacement
 
 
 def _initialise(module: nn.Module) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bids_interp.errors import ModelError
+from bids_interp.models.networks.ipmi2021 import along_axes
 from bids_interp.models.networks.morphometric import MorphometricClassifier
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -77,21 +78,24 @@ class PaperClassifier(nn.Module):
     """The classifier of Liu et al., IPMI 2021: four stages, 1024 features, one hidden layer.
 
     Conv3d 1-16-32-64-16, each with batch normalisation, ReLU and pooling; the flattened features
-    (1024 for an input of 64^3) go through Dropout, Linear 64, ReLU and Linear.
+    (1024 for an input of 64^3) go through Dropout, Linear 64, ReLU and Linear. An axis of one voxel
+    is neither convolved nor pooled.
     """
 
     def __init__(self, shape: tuple[int, int, int], outputs: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         before, sizes = 1, list(shape)
+        kernel, halves = along_axes(shape, 3), along_axes(shape, 2)
         for after in (16, 32, 64, 16):
             layers += [
-                nn.Conv3d(before, after, 3, padding=1),
+                nn.Conv3d(before, after, kernel, padding='same'),
                 nn.BatchNorm3d(after),
                 nn.ReLU(),
-                nn.MaxPool3d(2),
+                nn.MaxPool3d(halves),
             ]
-            before, sizes = after, [size // 2 for size in sizes]
+            before = after
+            sizes = [size // half for size, half in zip(sizes, halves, strict=True)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.Flatten(),
