@@ -199,7 +199,8 @@ class PatternFacts:
         the personal share is below :data:`bids_interp.constants.COMMON_SHARE`.
     found : bool
         Whether the classifiers respond to a pattern, in most folds of the model and in one that
-        explains the scan; True for a free velocity.
+        explains the scan; of the published simulator, whether it was trained in these folds; True
+        for a free velocity.
     personal_share, stability, consent, weights_ncc, measured_dose : float, optional
         See :class:`bids_interp.models.bundle.fold_metrics.PatternMetrics`.
     subtypes : int, optional

@@ -69,15 +69,24 @@ def discrimination_score(outputs: np.ndarray, labels: np.ndarray, target: Target
     if target.kind == 'regression':
         varies = outputs.std() > 0 and np.std(labels) > 0
         return float(np.corrcoef(outputs[:, 0], labels)[0, 1]) if varies else 0.0
-    areas = []
-    for contrast in target.contrasts:
-        sides = [target.classes.index(name) for name in (contrast.negative, contrast.positive)]
-        chosen = np.isin(labels, sides)
-        # A class that is missing in a small split says nothing.
-        if len(np.unique(labels[chosen])) == len(sides):
-            scores = outputs[chosen] @ np.array(contrast.weights)
-            areas.append(auc(scores, labels[chosen] == sides[1]))
-    return float(np.mean(areas)) if areas else 0.5
+    areas = [contrast_auc(outputs, labels, target, n) for n in range(len(target.contrasts))]
+    known = [area for area in areas if area is not None]
+    return float(np.mean(known)) if known else 0.5
+
+
+def contrast_auc(
+    outputs: np.ndarray, labels: np.ndarray, target: Target, number: int
+) -> float | None:
+    """Area under the curve of the outputs (N, K) between the two classes of a contrast.
+
+    A class that is missing in a small split says nothing: the result is None.
+    """
+    contrast = target.contrasts[number]
+    sides = [target.classes.index(name) for name in (contrast.negative, contrast.positive)]
+    chosen = np.isin(labels, sides)
+    if len(np.unique(labels[chosen])) < len(sides):
+        return None
+    return auc(outputs[chosen] @ np.array(contrast.weights), labels[chosen] == sides[1])
 
 
 def choose_classifier(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bids_interp.models.bundle.fold_metrics import has_pattern
+from bids_interp.models.bundle.fold_metrics import has_pattern, is_explained
 
 #: Smallest p value at which a classifier is not above chance.
 LEVEL = 0.05
@@ -52,9 +52,19 @@ def verdict_sentence(metrics: Mapping[str, Any]) -> str:
             f' In {pattern["count"] - pattern["found"]} of {pattern["count"]} fits the classifier '
             'did not respond to the measured difference between the classes.'
         )
+    lacks_gate = not is_explained(metrics)
+    if lacks_gate:
+        gate = metrics['simulator']['gate']
+        numbers += (
+            f' {gate["count"] - gate["trained"]} of {gate["count"]} simulators were not trained, '
+            'because their classifiers do not separate the classes well enough (validation AUC '
+            f'below {gate["least_auc"]:g}).'
+        )
     if is_above_chance(metrics):
         return f'Above chance: {numbers}'
-    start = 'No pattern' if lacks_pattern and p < LEVEL else 'Not above chance'
+    start = 'Not above chance'
+    if p < LEVEL:
+        start = 'Nothing to explain' if lacks_gate else 'No pattern' if lacks_pattern else start
     return f'{start}: {numbers} No explanation is warranted.'
 
 

@@ -29,6 +29,7 @@ RELATED = 'a relative was used to train the models that explain it'
 #: Reasons for subjects and images without a complete explanation.
 ABSENT = 'not in the derivatives'
 UNEXPLAINED = 'not explained: processing failed or is not complete'
+UNTRAINED = 'nothing to explain: the simulator of its fold was not trained'
 NO_MAP = 'no map in template space (--output-spaces template)'
 STALE_MAPS = (
     'maps in template space and prediction were made with different models: '
@@ -376,9 +377,17 @@ def _held_out_folds(scan: GroupScan) -> set[int]:
 
 def _check_model(scan: GroupScan, model: tuple[str, str]) -> GroupScan:
     if scan.reason or scan.model == model:
-        return scan
+        return scan.left_out(UNTRAINED) if _has_empty_maps(scan) else scan
     what = 'another contrast or version of the model' if scan.model[0] == model[0] else 'the model'
     return scan.left_out(f'explained by {what} {scan.model[0]} ({scan.model[1]})')
+
+
+def _has_empty_maps(scan: GroupScan) -> bool:
+    """Return True if only this scan has nothing to explain, unlike most of the model."""
+    found = scan.prediction
+    if found is None or found.pattern is None or not found.warranted:
+        return False
+    return found.pattern.capacity == 'ipmi2021' and not found.pattern.found
 
 
 def _keep_most_frequent(scans: Sequence[GroupScan], name: str, reason: str) -> list[GroupScan]:

@@ -196,12 +196,11 @@ def smallest_p(labels: LabelTable, n_folds: int, seed: int = 0) -> float:
 
 
 def check_contrasts(labels: LabelTable, settings: Settings) -> None:
-    """Refuse targets without two classes for the published method."""
-    if settings.preset == 'ipmi2021' and labels.target.kind != 'binary':
-        raise UsageError(
-            '--preset ipmi2021 requires two classes: --positive and --negative.',
-            'Other presets also support several classes and numbers.',
-        )
+    """Refuse a number for the published method."""
+    from bids_interp.training.ipmi2021 import check_published_target
+
+    if settings.preset == 'ipmi2021':
+        check_published_target(labels.target.kind)
 
 
 def check_grid(settings: Settings, recipe: TrainingRecipe) -> None:

@@ -15,8 +15,14 @@ from bids_interp.evaluation.classification import out_of_fold_metrics
 from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
+from bids_interp.evaluation.verdict import verdict_sentence
 from bids_interp.models.bundle.fingerprint import salted
-from bids_interp.models.bundle.fold_metrics import PatternMetrics, SimulatorMetrics, has_pattern
+from bids_interp.models.bundle.fold_metrics import (
+    PatternMetrics,
+    SimulatorMetrics,
+    has_pattern,
+    is_explained,
+)
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.training.calibration import Calibration, probabilities
 from bids_interp.training.cohort.cohort import Cohort
@@ -105,14 +111,24 @@ def assemble(
     # Only the background is exactly 0; z-scores of dark voxels in the brain are negative.
     inside = cohort.images[:, 0].numpy()[:, cohort.mask] != 0
     metrics['mask'] = mask_metrics(oof, inside, parts, seed)
+    # A simulator that was not trained has a map of zeros, which would dilute the mean.
+    shown = _explained(cohort, results) or results
     maps = {
-        name: np.mean([result.maps[name] for result in results], axis=0) for name in results[0].maps
+        name: np.mean([result.maps[name] for result in shown], axis=0) for name in results[0].maps
     }
     metrics['simulator'] = simulator_metrics(cohort, results)
-    if not has_pattern(metrics):
+    if not (has_pattern(metrics) and is_explained(metrics)):
         # Without a pattern that the classifier uses, there is nothing to show.
         metrics['explanation_warranted'] = False
+        metrics['verdict'] = verdict_sentence(metrics)
     return Assembled(oof, fold_of, metrics, maps)
+
+
+def _explained(cohort: Cohort, results: Sequence[FoldResult]) -> list[FoldResult]:
+    """Return the folds with a trained simulator of the first contrast, whose maps are shown."""
+    first = cohort.target.contrasts[0].name
+    measured = [(result.trained.metrics.simulator, result) for result in results]
+    return [result for own, result in measured if own is None or own.explains(first)]
 
 
 def _calibration(trained: TrainedFold) -> Calibration:
@@ -138,7 +154,8 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
     dict
         ``fold_ncc``, mean NCC between the maps of two folds for each direction; ``validity`` and
         ``effectiveness``, means over folds, contrasts and directions; ``split_half_ncc`` and
-        ``audit_ncc``, means over the folds, if they were measured.
+        ``audit_ncc``, means over the folds, if they were measured; ``gate``, of published
+        simulators: their ``count``, those that were ``trained``, and ``least_auc``.
     """
     measured = [result.trained.metrics.simulator or SimulatorMetrics() for result in results]
     sides = [side for fold in measured for row in fold.validity for side in row.sides]
@@ -149,7 +166,7 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
             direction: _mean(
                 [
                     ncc(one.maps[direction], two.maps[direction], cohort.mask)
-                    for one, two in combinations(results, 2)
+                    for one, two in combinations(_explained(cohort, results), 2)
                 ]
             )
             for direction in DIRECTIONS
@@ -164,6 +181,14 @@ def simulator_metrics(cohort: Cohort, results: Sequence[FoldResult]) -> dict[str
     patterns = [row for fold in measured for row in fold.patterns or ()]
     if patterns:
         metrics['pattern'] = pattern_metrics(patterns)
+    gates = [row for fold in measured for row in fold.gates or ()]
+    if gates:
+        trained = sum(not gate.reason for gate in gates)
+        metrics['gate'] = {
+            'count': len(gates),
+            'trained': trained,
+            'least_auc': gates[0].least_auc,
+        }
     return metrics
 
 

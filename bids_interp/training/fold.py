@@ -15,7 +15,6 @@ from bids_interp.evaluation.scores import ncc
 from bids_interp.evaluation.validity import mean_log_jacobian, validity
 from bids_interp.models.bundle.fold_metrics import FoldMetrics, SimulatorMetrics
 from bids_interp.models.bundle.writer import TrainedFold
-from bids_interp.models.networks.ipmi2021 import PaperSimulator
 from bids_interp.models.networks.registry import joined
 from bids_interp.models.networks.simulator import AnySimulator, Simulator
 from bids_interp.training.calibration import class_gaps, fit_calibration
@@ -28,7 +27,12 @@ from bids_interp.training.classifier import (
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.dose import scale_to_dose
-from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask, check_published_grid
+from bids_interp.training.ipmi2021 import (
+    PaperRecipe,
+    check_published_grid,
+    check_published_target,
+    train_published_simulator,
+)
 from bids_interp.training.loop.engine import run_task
 from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry
@@ -63,6 +67,11 @@ class FoldWorkspace:
     device: str = 'cpu'
     n_devices: int = 1
     report: Callable[[str], None] | None = None
+
+    def say(self, line: str) -> None:
+        """Report a line of text."""
+        if self.report is not None:
+            self.report(line)
 
     def run(self, task: Any, folder: Path, name: str) -> None:
         """Train a task with checkpoints in a folder."""
@@ -166,11 +175,12 @@ def train_fold(
     Raises
     ------
     UsageError
-        If the published simulator does not fit the grid.
+        If the published method does not support the grid or the target.
     """
     if isinstance(recipe.simulator, PaperRecipe):
         # Checked first, before hours are spent on the classifier.
         check_published_grid(cohort.grid.shape)
+        check_published_target(cohort.target.kind)
     run = FoldRun(cohort, fold, index, workspace, seed, f'fold {index + 1}')
     if external is not None:
         members = [TrainedClassifier(external, external)]
@@ -201,7 +211,7 @@ def train_fold(
         len(fold.train),
         len(fold.validation),
         len(fold.test),
-        replace(measured, validity=moved),
+        replace(measured, validity=[row for row in moved if measured.explains(row.contrast)]),
     )
     calibration = fit_calibration(outputs, labels, target)
     intercept = list(calibration.intercept)
@@ -280,14 +290,8 @@ def _train_simulator(
         )
         return fitted.simulator, SimulatorMetrics(patterns=fitted.metrics), fitted.weights
     if isinstance(recipe, PaperRecipe):
-        published = PaperSimulator(run.cohort.grid, run.cohort.mask)
-        seed = run.seed_of('simulator', 'paper', run.index)
-        paper_task = PaperSimulatorTask(
-            run.cohort, run.fold.train, opponent, published, recipe, seed
-        )
         own = folder / f'paper-{recipe_digest(recipe)}'
-        run.workspace.run(paper_task, own, f'{run.name}, simulator')
-        return published, SimulatorMetrics(), None
+        return *train_published_simulator(run, recipe, opponent, judge, own), None
     own = folder / f'simulator-{recipe_digest(recipe)}'
     selection = select_recipe(
         run.cohort,

@@ -37,6 +37,20 @@ def roughness(velocity: torch.Tensor, grid: Grid) -> torch.Tensor:
     return total
 
 
+def mean_difference(steps: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference between neighbours of a displacement, averaged over the axes.
+
+    The published smoothness. An axis of one voxel does not count.
+
+    Parameters
+    ----------
+    steps : torch.Tensor
+        (B, 3, X, Y, Z) in voxels along i, j, k.
+    """
+    axes = [axis for axis, size in enumerate(steps.shape[2:]) if size > 1]
+    return torch.stack([steps[:, axes].diff(dim=2 + axis).abs().mean() for axis in axes]).mean()
+
+
 def minimality(displacement: torch.Tensor, grid: Grid, mask: torch.Tensor) -> torch.Tensor:
     """Mean absolute log-Jacobian inside the brain.
 

@@ -313,6 +313,20 @@ def test_verdict_without_a_pattern() -> None:
     assert lacking.split(':')[0] != plain.split(':')[0]
 
 
+def test_verdict_without_trained_simulators() -> None:
+    """A classifier above chance that is too weak for the published method."""
+    metrics = {'auc': {'value': 0.8, 'low': 0.7, 'high': 0.9}, 'permutation_p': 0.001}
+    gate = {'count': 5, 'least_auc': 0.85}
+    few = {'explanation_warranted': False, 'simulator': {'gate': {**gate, 'trained': 2}}}
+    most = {'simulator': {'gate': {**gate, 'trained': 3}}}
+    plain, lacking, found = (verdict_sentence({**metrics, **more}) for more in ({}, few, most))
+    assert plain == found
+    assert NUMBER.findall(lacking) == [*NUMBER.findall(plain), '3', '5', '0.85']
+    assert lacking.split(':')[0] != plain.split(':')[0]
+    chance = verdict_sentence({**metrics, **few, 'permutation_p': 0.3})
+    assert chance.split(':')[0] not in (lacking.split(':')[0], plain.split(':')[0])
+
+
 def test_a_class_without_images_has_no_recall() -> None:
     found = recalls(np.array([0, 1, 2, 2]), np.array([0, 0, 2, 0]), 3)
     np.testing.assert_allclose(found, [1 / 3, np.nan, 1])

@@ -21,6 +21,7 @@ from bids_interp.group.scans import (
     STALE_MAPS,
     TRAINED_WITH,
     UNEXPLAINED,
+    UNTRAINED,
     choose_summarised_model,
     find_scans,
     inclusion_row,
@@ -198,6 +199,18 @@ def test_a_brought_classifier_that_has_seen_the_scan(make_cohort, chosen) -> Non
     found = reasons(chosen(out))
     assert found['sub-seen'].startswith(TRAINED_WITH)
     assert found['sub-unseen'] == ''
+
+
+@pytest.mark.parametrize(('warranted', 'reason'), [(True, UNTRAINED), (False, '')])
+def test_empty_maps_do_not_dilute_those_of_others(make_cohort, chosen, warranted, reason) -> None:
+    """Of a fold whose published simulator was not trained, in a model that is explained."""
+    out = make_cohort().out
+    pattern = {'Capacity': 'ipmi2021', 'Personal': True, 'Found': False}
+    given = {'ExplanationWarranted': warranted, 'in_training': True, 'folds': (2,)}
+    cohorts.write_scan(out, 'empty', Pattern=pattern, **given)
+    cohorts.write_scan(out, 'full', Pattern={**pattern, 'Found': True}, **given)
+    found = reasons(chosen(out))
+    assert (found['sub-empty'], found['sub-full']) == (reason, '')
 
 
 def visits(scans) -> list[str]:

@@ -164,11 +164,14 @@ def test_candidates_share_all_but_classifier_and_simulator(tmp_path: Path) -> No
     assert replace(one, classifier=two.classifier, simulator=two.simulator) == two
 
 
-def test_the_published_method_has_two_classes(tmp_path: Path) -> None:
-    target = Target('multiclass', 'dx', ('CN', 'MCI', 'AD'))
+def test_the_published_method_has_classes(tmp_path: Path) -> None:
+    several = Target('multiclass', 'dx', ('CN', 'MCI', 'AD'))
+    published = settings(tmp_path, preset='ipmi2021')
+    check_contrasts(a_table(several, [0, 1, 2]), published)
+    number = a_table(Target('regression', 'age', (), 50.0, 10.0), [40.0, 50.0, 60.0])
     with pytest.raises(UsageError, match='--preset ipmi2021 .*--positive'):
-        check_contrasts(a_table(target, [0, 1, 2]), settings(tmp_path, preset='ipmi2021'))
-    check_contrasts(a_table(target, [0, 1, 2]), settings(tmp_path))
+        check_contrasts(number, published)
+    check_contrasts(number, settings(tmp_path))
 
 
 def test_the_published_method_needs_a_grid_that_it_can_halve(tmp_path: Path) -> None:

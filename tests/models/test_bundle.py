@@ -47,6 +47,33 @@ def test_loads_what_was_saved(tiny_bundle: ModelBundle):
     assert not any(p.requires_grad for p in again.fold(0).simulator.parameters())
 
 
+def gate(auc: float) -> dict[str, object]:
+    recognised = {'control': 9, 'patient': 7}
+    return {
+        'contrast': 'control-patient',
+        'auc': auc,
+        'least_auc': 0.85,
+        'recognised': recognised,
+    }
+
+
+@pytest.mark.parametrize(
+    ('areas', 'explains', 'folds'),
+    [((0.9, 0.8), [True, False], (0,)), ((0.8, 0.8), [False, False], (0, 1))],
+)
+def test_new_subjects_are_explained_by_trained_simulators(copied, areas, explains, folds):
+    """A training subject still has only the fold that held it out."""
+    config = json.loads((copied / 'config.json').read_text())
+    for fold, auc in zip(config['folds'], areas, strict=True):
+        fold['metrics']['simulator'] = {'gates': [gate(auc)]}
+    key = subject_keys('other voxels', 'dataset', '01')[0]
+    edit(copied, folds=config['folds'], subjects={salted(config['salt'], key): [1]})
+    bundle = load_bundle(copied)
+    assert [bundle.explains(index) for index in range(2)] == explains
+    assert bundle.membership('voxels', 'dataset', '99').folds == folds
+    assert bundle.membership('other voxels', 'dataset', '01').folds == (1,)
+
+
 @pytest.mark.parametrize('name', ['context.safetensors', 'fold-1_simulator.safetensors'])
 def test_damage_is_found_and_the_file_named(copied: Path, name: str):
     data = bytearray((copied / name).read_bytes())

@@ -55,6 +55,10 @@ class MadeUp:
     patterns: list[PatternMetrics | None]
     capacity: str = 'pattern'
     contrast: int = 0
+    untrained: tuple[int, ...] = ()
+
+    def explains(self, index: int) -> bool:
+        return index not in self.untrained
 
     def fold(self, index: int, device: str = 'cpu') -> SimpleNamespace:
         return SimpleNamespace(simulator=self.simulators[index])
@@ -139,3 +143,20 @@ def test_a_free_velocity_depends_on_the_scan_unless_it_is_a_template(capacity, d
     facts = pattern_facts(MadeUp([object()], [None], capacity), IMAGE, (0,))
     assert (facts.capacity, facts.personal, facts.found) == (capacity, depends, True)
     assert facts.personal_share is facts.removed is facts.consent is None
+
+
+@pytest.mark.parametrize(
+    ('trained', 'folds', 'found'), [(2, (0, 1, 2), True), (2, (2,), False), (1, (0,), False)]
+)
+def test_an_untrained_published_simulator_has_nothing_to_show(trained, folds, found):
+    """Most folds of the model decide, and those that explain the scan."""
+    bundle = MadeUp([object()] * 3, [None] * 3, 'ipmi2021', untrained=(2,))
+    gate = {'simulator': {'gate': {'count': 3, 'trained': trained, 'least_auc': 0.85}}}
+
+    class Gated(MadeUp):
+        @property
+        def config(self) -> SimpleNamespace:
+            return SimpleNamespace(**{**vars(bundle.config), 'metrics': gate})
+
+    facts = pattern_facts(Gated(**vars(bundle)), IMAGE, folds)
+    assert (facts.capacity, facts.found) == ('ipmi2021', found)

@@ -53,6 +53,8 @@ def change(out: Path, **fields: object) -> ScanFiles:
         (ONE, True, 'personal', ['0.78', 'same for everybody']),
         (COMMON, False, 'chance', []),
         (NOTHING, False, 'no-pattern', []),
+        (PatternFacts(capacity='ipmi2021', personal=True), True, 'simulated', []),
+        (PatternFacts(capacity='ipmi2021', personal=True, found=False), True, 'untrained', []),
     ],
 )
 def test_the_first_sentence_says_whether_the_map_is_about_this_scan(
@@ -65,7 +67,7 @@ def test_the_first_sentence_says_whether_the_map_is_about_this_scan(
     assert [word for word in words if word not in scope.text] == []
     assert page.ids.index('scope') < page.ids.index('summary')
     # Without a finding, no region is named in the summary.
-    is_finding = name not in ('chance', 'no-pattern')
+    is_finding = name not in ('chance', 'no-pattern', 'untrained')
     assert ('hippocampus' in page.find('summary').text) == is_finding
     assert ('maps-unwarranted' in page.ids) != is_finding
 

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from bids_interp.evaluation.verdict import verdict_sentence
+from bids_interp.models.bundle.fold_metrics import GateMetrics
 from bids_interp.models.bundle.reader import default_bundle_path, load_bundle
 from bids_interp.models.bundle.schema import BundleConfig
 from bids_interp.models.target import Target
 from bids_interp.records import from_plain
 from bids_interp.reports.common.sections import PAGE
 from bids_interp.reports.training.model_card import NO_LICENSE, model_card
-from bids_interp.reports.training.pattern_text import NO_PATTERN, NOT_WARRANTED, pattern_rows
+from bids_interp.reports.training.pattern_text import (
+    NO_PATTERN,
+    NOT_EXPLAINED,
+    NOT_WARRANTED,
+    gate_head,
+    pattern_rows,
+)
 from bids_interp.reports.training.training_text import (
     MEASURES,
     left_out_text,
@@ -136,6 +143,25 @@ def test_missing_keys_leave_lines_out() -> None:
     assert f'| {NO_LICENSE} |' in card
     for word in ('None', 'nan', 'Seed', 'AUC', 'chance', '√2', 'The maps', '| Folds'):
         assert word not in card.split('## Intended use')[0], word
+
+
+def test_untrained_published_simulators_are_said() -> None:
+    gates = [
+        {'contrast': 'hc-a|b', 'auc': area, 'least_auc': 0.85, 'recognised': {'hc': 9, 'a|b': 7}}
+        for area in (0.9, 0.6, 0.625)
+    ]
+    folds = [
+        {**FOLD, 'metrics': {**FOLD['metrics'], 'simulator': {'gates': [gate]}}} for gate in gates
+    ]
+    counted = {'simulator': {'gate': {'count': 3, 'trained': 1, 'least_auc': 0.85}}}
+    changed = {**counted, 'explanation_warranted': False}
+    given = CONFIG | {'folds': folds, 'metrics': CONFIG['metrics'] | changed}
+    test_markdown_is_whole(given)
+    card = card_of(given)
+    assert NOT_EXPLAINED in card
+    assert gate_head(counted) in card
+    reason = from_plain(GateMetrics, gates[2]).reason
+    assert f'| 2 | hc-a\\|b | 0.62 | 9 hc, 7 a\\|b | not trained: {reason} |' in card
 
 
 def test_not_above_chance_is_said() -> None:

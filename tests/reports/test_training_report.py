@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bids_interp.models.bundle.fold_metrics import FoldMetrics, GateMetrics, SimulatorMetrics
 from bids_interp.models.bundle.schema import (
     BundleConfig,
     ClassifierConfig,
+    FoldConfig,
     SimulatorConfig,
     TrainingFacts,
 )
@@ -175,6 +178,31 @@ def test_a_missing_pattern_is_said(tmp_path: Path, found: int, name: str | None)
     assert page.ids.index('pattern') < page.ids.index('maps')
     assert ('maps-unwarranted' in page.ids) == (name is not None)
     assert 'pattern' not in write(tmp_path).ids
+
+
+@pytest.mark.parametrize(('trained', 'is_missing'), [(0, True), (1, False)])
+def test_untrained_published_simulators_are_said(
+    tmp_path: Path, trained: int, is_missing: bool
+) -> None:
+    """With the AUC of each fold, and why its simulator was not trained."""
+    areas = [0.9 if index < trained else 0.625 for index in range(2)]
+    gates = [GateMetrics('control-depr', area, 0.85, {'control': 9, 'depr': 7}) for area in areas]
+    folds = [
+        FoldConfig(1.0, 1.0, FoldMetrics(4, 2, 2, SimulatorMetrics(gates=[gate])), '', '')
+        for gate in gates
+    ]
+    counted = {'count': 2, 'trained': trained, 'least_auc': 0.85}
+    given = metrics('binary', 0.01) | {'simulator': {'gate': counted}}
+    config = replace(CONFIG, folds=folds)
+    page = write(tmp_path, metrics=given, maps=given['simulator'], config=config)
+    assert ('untrained' in cautions(page)) is is_missing
+    assert ('maps-unwarranted' in page.ids) is is_missing
+    assert not {'chance', 'no-pattern'} & set(cautions(page))
+    assert '0.85' in page.find('gate').text
+    text = page.find('maps').text
+    assert text.count(gates[1].reason) == 2 - trained
+    assert '9 control, 7 depr' in text
+    assert 'gate' not in write(tmp_path).ids
 
 
 def test_useless_probabilities_are_named(tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ class TestRecipe:
         assert (paper.classifier.learning_rate, paper.classifier.batch) == (5e-4, 40)
         assert paper.classifier.augmentation is None
         assert (paper.simulator.margin, paper.simulator.smoothness) == (12.5, 4e-5)
+        assert (paper.simulator.hinge_rate, paper.simulator.cycle_rate) == (2e-4, 1e-4)
+        assert (paper.simulator.batch, paper.simulator.steps) == (40, 950)
+        assert (paper.simulator.weight_decay, paper.simulator.least_auc) == (1e-4, 0.85)
 
     def test_the_table_of_the_document(self, repository: Path) -> None:
         text = (repository / 'docs' / 'training.md').read_text()

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from bids_interp.spatial import warp
+from bids_interp.spatial import to_voxels, warp
 from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.cohort.augment import SIMULATOR_AUGMENTATION, Transformation
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
-from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask
+from bids_interp.training.ipmi2021 import PaperRecipe, PaperSimulatorTask, Turn
 from bids_interp.training.loop.engine import StepTask
-from bids_interp.training.losses import minimality
+from bids_interp.training.losses import mean_difference, minimality
 from bids_interp.training.simulator import Opponent, SimulatorTask, make_simulator
 from helpers.balls import CLASSIFIER, GRID, SIMULATOR, binary_cohort, several_cohort
 
@@ -184,34 +184,77 @@ class Mass(nn.Module):
         return -0.01 * image.sum(dim=(1, 2, 3, 4))[:, None]
 
 
-def published(cohort: Cohort, **changes: float) -> float:
-    """Loss of the published training on all images, each drawn as often as the others."""
-    recipe = PaperRecipe(**{'batch': 8, 'smoothness': 0.0, 'cycle': 0.0, **changes})
+@pytest.fixture
+def published(cohort: Cohort) -> PaperSimulatorTask:
+    """Published training, without smoothness, on a cohort whose images are all the first one."""
     same = replace(cohort, images=cohort.images[:1].expand_as(cohort.images))
-    opponent = Opponent((Mass(),), ((1.0,),))
-    return loss_of(PaperSimulatorTask(same, EVERYBODY, opponent, Shrinking(), recipe, 0))
+    recipe = PaperRecipe(batch=8, smoothness=0.0)
+    sides = {1.0: EVERYBODY, -1.0: EVERYBODY}
+    return PaperSimulatorTask(same, sides, Mass(), Shrinking(), recipe, 0)
 
 
-def test_the_published_hinge_falls_where_the_logit_goes_the_right_way(cohort: Cohort) -> None:
-    """The margin less the shift, of injecting and of removing."""
-    image = cohort.images[:1]
-    moved = []
-    for sign in (1.0, -1.0):
-        simulated = warp(image, Shrinking()(image, torch.tensor([sign])), GRID)
-        moved.append(sign * float(Mass()(simulated) - Mass()(image)))
-    assert min(moved) > 0.05
-    assert published(cohort, margin=12.5) == pytest.approx(25 - sum(moved), rel=1e-4)
-    assert published(cohort, margin=0.0) == 0.0
+def loss_of_turn(task: PaperSimulatorTask, sign: float, is_cycle: bool, **changes: float) -> float:
+    task.recipe = replace(task.recipe, **changes)
+    task.turns = [Turn(0, sign, False, is_cycle)]
+    return loss_of(task)
 
 
-def test_the_published_cycle_comes_back(cohort: Cohort) -> None:
-    image = cohort.images[:1]
-    wanted = 0.0
-    for sign in (1.0, -1.0):
-        there = warp(image, Shrinking()(image, torch.tensor([sign])), GRID)
-        back = warp(there, Shrinking()(image, torch.tensor([-sign])), GRID)
-        wanted += float((back - image).square().mean())
-    assert published(cohort, margin=0.0, cycle=0.5) == pytest.approx(0.5 * wanted, rel=1e-3)
+@pytest.mark.parametrize('sign', [1.0, -1.0])
+def test_the_published_hinge_falls_where_the_logit_goes_the_right_way(published, sign) -> None:
+    """The margin less the shift, of injecting and of removing; no cycle in it."""
+    image = published.cohort.images[:1]
+    simulated = warp(image, Shrinking()(image, torch.tensor([sign])), GRID)
+    moved = sign * float(Mass()(simulated) - Mass()(image))
+    assert moved > 0.05
+    assert loss_of_turn(published, sign, False) == pytest.approx(12.5 - moved, rel=1e-4)
+    assert loss_of_turn(published, sign, False, margin=0.0) == 0.0
+
+
+@pytest.mark.parametrize('sign', [1.0, -1.0])
+def test_the_published_cycle_comes_back(published, sign) -> None:
+    """Nothing else is in its step: neither hinge nor smoothness."""
+    image = published.cohort.images[:1]
+    there = warp(image, Shrinking()(image, torch.tensor([sign])), GRID)
+    back = warp(there, Shrinking()(image, torch.tensor([-sign])), GRID)
+    wanted = float((back - image).square().mean())
+    assert wanted > 1e-5
+    found = loss_of_turn(published, sign, True, smoothness=1.0)
+    assert found == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_published_smoothness_is_part_of_the_hinge(published) -> None:
+    image = published.cohort.images[:1]
+    field = to_voxels(Shrinking()(image, torch.ones(1)), GRID)
+    plain, weighted = (
+        loss_of_turn(published, 1.0, False, smoothness=weight) for weight in (0.0, 2.0)
+    )
+    assert weighted - plain == pytest.approx(2 * float(mean_difference(field)), rel=1e-4)
+
+
+def test_the_published_smoothness_by_hand() -> None:
+    """Mean over the axes, in voxels; an axis of one voxel does not count."""
+    ramp = torch.arange(6.0).view(1, 1, 6, 1, 1).expand(2, 3, 6, 4, 5)
+    # Each of three components grows by 1 along one of three axes.
+    assert float(mean_difference(-ramp)) == pytest.approx(1 / 3)
+    flat = ramp[..., :1].clone()
+    flat[:, 2] = 0
+    assert float(mean_difference(flat)) == pytest.approx(1 / 2)
+    flat = flat.transpose(2, 4)[:, [2, 1, 0]]
+    assert float(mean_difference(flat)) == pytest.approx(1 / 2)
+
+
+def test_the_logit_of_the_published_hinge_before_has_no_gradient(published) -> None:
+    """Else the hinge would also train what the classifier saw before."""
+    graded = []
+
+    class Watched(Mass):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            graded.append(torch.is_grad_enabled())
+            return super().forward(image)
+
+    published._frozen = [Watched()]
+    loss_of_turn(published, 1.0, False)
+    assert sorted(graded) == [False, True]
 
 
 def test_a_simulation_is_transformed_as_it_is(cohort: Cohort) -> None:

@@ -150,7 +150,7 @@ def _method() -> list[Option]:
         _number(
             '--simulator-steps',
             click.IntRange(1),
-            'Training steps of a simulator with a free velocity.',
+            'Training steps of a simulator with a free velocity; iterations of --preset ipmi2021.',
         ),
         _number('--batch-size', click.IntRange(2), 'Images per training step.'),
         Option(

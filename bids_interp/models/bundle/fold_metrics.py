@@ -112,6 +112,47 @@ class PatternMetrics:
 
 
 @dataclass(frozen=True)
+class GateMetrics:
+    """Condition for training the published simulator of a contrast.
+
+    Parameters
+    ----------
+    contrast : str
+        Name of the contrast.
+    auc : float
+        Area under the curve of the classifier on the validation split.
+    least_auc : float
+        Smallest area with which there is something to explain.
+    recognised : dict of int
+        Number of training images of each class that the classifier gets right. Only these are
+        simulated.
+    """
+
+    contrast: str
+    auc: float
+    least_auc: float
+    recognised: dict[str, int]
+
+    @property
+    def reason(self) -> str:
+        """Why there is nothing to explain; empty if the simulator is trained.
+
+        Examples
+        --------
+        >>> GateMetrics('a-b', 0.625, 0.85, {'a': 9, 'b': 7}).reason
+        'the validation AUC of its classifier is 0.62, below 0.85'
+        >>> GateMetrics('a-b', 0.9, 0.85, {'a': 9, 'b': 0}).reason
+        'its classifier recognises no training image of b'
+        """
+        if self.auc < self.least_auc:
+            return (
+                f'the validation AUC of its classifier is {self.auc:.2f}, below {self.least_auc:g}'
+            )
+        missing = ' and '.join(name for name, count in self.recognised.items() if not count)
+        return f'its classifier recognises no training image of {missing}' if missing else ''
+
+
+@dataclass(frozen=True)
 class SimulatorMetrics:
     """Measurements of the simulator of a fold.
 
@@ -125,20 +166,27 @@ class SimulatorMetrics:
         Agreement of the map with that of a simulator trained without transformations.
     patterns : sequence of PatternMetrics, optional
         Measurements of the pattern of each contrast; None for a simulator with a free velocity.
+    gates : sequence of GateMetrics, optional
+        Condition for training the published simulator of each contrast.
     validity : sequence of ContrastValidity
-        Effect of simulations on the validation split.
+        Effect of simulations on the validation split, for each contrast with a trained simulator.
     """
 
     minimality: float | None = None
     selection: Sequence[Candidate] | None = None
     audit_ncc: float | None = None
     patterns: Sequence[PatternMetrics] | None = None
+    gates: Sequence[GateMetrics] | None = None
     validity: Sequence[ContrastValidity] = ()
 
     @property
     def chosen(self) -> Candidate | None:
         """The chosen candidate, if several were tried."""
         return next((c for c in self.selection or () if c.minimality == self.minimality), None)
+
+    def explains(self, contrast: str) -> bool:
+        """Return False if the simulator of a contrast was not trained."""
+        return not any(gate.reason for gate in self.gates or () if gate.contrast == contrast)
 
 
 @dataclass(frozen=True)
@@ -168,5 +216,18 @@ def has_pattern(metrics: Mapping[str, Any]) -> bool:
     >>> has_pattern({'simulator': {'pattern': {'count': 5, 'found': 2}}}), has_pattern({})
     (False, True)
     """
-    pattern = (metrics.get('simulator') or {}).get('pattern')
-    return pattern is None or 2 * pattern['found'] >= pattern['count']
+    return _in_most(metrics, 'pattern', 'found')
+
+
+def is_explained(metrics: Mapping[str, Any]) -> bool:
+    """Return False if most published simulators were not trained, as nothing is to be explained.
+
+    >>> is_explained({'simulator': {'gate': {'count': 5, 'trained': 2}}}), is_explained({})
+    (False, True)
+    """
+    return _in_most(metrics, 'gate', 'trained')
+
+
+def _in_most(metrics: Mapping[str, Any], key: str, part: str) -> bool:
+    counted = (metrics.get('simulator') or {}).get(key)
+    return counted is None or 2 * counted[part] >= counted['count']

@@ -189,6 +189,11 @@ class ModelBundle:
         """Number of folds."""
         return len(self.config.folds)
 
+    def explains(self, index: int) -> bool:
+        """Return False if the simulator of a fold was not trained for this contrast."""
+        measured = self.config.folds[index].metrics.simulator
+        return measured is None or measured.explains(self.contrast_name)
+
     @property
     def warranted(self) -> bool:
         """True if the out-of-fold performance is above chance, which warrants explanations."""
@@ -274,6 +279,9 @@ class ModelBundle:
     def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:
         """Return the folds that may explain a subject.
 
+        A subject that no fold was trained with is explained by the folds that have a trained
+        simulator, if there are any.
+
         Parameters
         ----------
         fingerprint : str
@@ -291,7 +299,9 @@ class ModelBundle:
                 return Membership(True, tuple(listed[digest]))
         # Training subjects of a given classifier, from its card; no simulator was trained on them.
         is_listed = not set(digests).isdisjoint(self.config.classifier_subjects or ())
-        return Membership(is_listed, tuple(range(self.n_folds)), held_out=not is_listed)
+        everyone = tuple(range(self.n_folds))
+        folds = tuple(filter(self.explains, everyone)) or everyone
+        return Membership(is_listed, folds, held_out=not is_listed)
 
 
 def _of_contrast(value: float | Sequence[float], contrast: int) -> float:

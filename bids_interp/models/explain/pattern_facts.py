@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from bids_interp.bids.prediction import PatternFacts
 from bids_interp.constants import COMMON_SHARE, DIRECTIONS
-from bids_interp.models.bundle.fold_metrics import PatternMetrics, has_pattern
+from bids_interp.models.bundle.fold_metrics import PatternMetrics, has_pattern, is_explained
 from bids_interp.models.bundle.reader import ModelBundle
 from bids_interp.models.networks.pattern_simulator import PatternSimulator
 
@@ -39,7 +39,11 @@ def pattern_facts(
     measured = [_metrics_of(bundle, index) for index in folds]
     known = [row for row in measured if row is not None]
     if not fitted or len(known) != len(fitted):
-        return PatternFacts(capacity=capacity, personal=capacity not in ('template', 'pattern'))
+        return PatternFacts(
+            capacity=capacity,
+            personal=capacity not in ('template', 'pattern'),
+            found=is_explained(bundle.config.metrics) and any(map(bundle.explains, folds)),
+        )
     pairs = [(one, row) for one, row in zip(fitted, known, strict=True) if row.found]
     if not pairs:
         return PatternFacts(capacity=capacity, personal=False, found=False)

@@ -11,8 +11,9 @@ from bids_interp.bids.prediction import PatternFacts, Prediction
 class MapScope(NamedTuple):
     """Identifier, which the page contains, and sentences.
 
-    The names are ``no-pattern``, ``chance``, ``common``, ``personal`` and ``simulated`` (computed
-    from the scan by a simulator with a free velocity, whose personal share is unknown).
+    The names are ``no-pattern``, ``untrained``, ``chance``, ``common``, ``personal`` and
+    ``simulated`` (computed from the scan by a simulator with a free velocity, whose personal share
+    is unknown).
     """
 
     name: str
@@ -21,12 +22,18 @@ class MapScope(NamedTuple):
     @property
     def is_finding(self) -> bool:
         """True if the maps may be interpreted."""
-        return self.name not in ('no-pattern', 'chance')
+        return self.name not in ('no-pattern', 'untrained', 'chance')
 
 
 def scope_of(prediction: Prediction) -> MapScope | None:
     """Return the scope of the maps of a scan; None if it was not recorded."""
     pattern, target = prediction.pattern, prediction.target
+    if pattern is not None and not pattern.found and pattern.capacity == 'ipmi2021':
+        return MapScope(
+            'untrained',
+            'This classifier does not separate the classes well enough for the published method, '
+            'so there is nothing to explain. The maps below explain nothing.',
+        )
     if pattern is not None and not pattern.found:
         return MapScope(
             'no-pattern',

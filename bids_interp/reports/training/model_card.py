@@ -29,6 +29,8 @@ def model_card(config: BundleConfig) -> str:
 
     from bids_interp.reports.common.sections import PAGE
     from bids_interp.reports.training.pattern_text import (
+        gate_head,
+        gate_rows,
         pattern_head,
         pattern_rows,
         unwarranted_text,
@@ -66,6 +68,8 @@ def model_card(config: BundleConfig) -> str:
         warning=unwarranted_text(metrics),
         pattern=pattern_head(metrics),
         patterns=pattern_rows(config),
+        gate=gate_head(metrics),
+        gates=gate_rows(config),
         rows=metric_rows(metrics),
         choices=choice_rows(metrics),
         confounds=merit_rows(metrics)[1:],

@@ -1,4 +1,4 @@
-"""Pattern text: what differs, who has it, and whether the classifier responds to it."""
+"""Pattern text: what differs, who has it, and whether there is anything to explain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.constants import COMMON_SHARE
-from bids_interp.models.bundle.fold_metrics import has_pattern
+from bids_interp.models.bundle.fold_metrics import has_pattern, is_explained
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle.schema import BundleConfig
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 NO_PATTERN = (
     'The classifiers do not respond to the measured difference between the classes, so there is no '
     'pattern. Maps made with this model explain nothing, and the reports of subjects say so.'
+)
+NOT_EXPLAINED = (
+    'The classifiers do not separate the classes well enough for the published method, so there is '
+    'nothing to explain, and most simulators were not trained. Maps made with this model explain '
+    'nothing, and the reports of subjects say so.'
 )
 NOT_WARRANTED = (
     'The classifiers are not above chance. Their maps explain nothing, and the reports of subjects '
@@ -33,6 +38,8 @@ def unwarranted_text(metrics: Mapping[str, Any]) -> str:
     """Return why maps explain nothing; empty if they are warranted or were not judged."""
     if not has_pattern(metrics):
         return NO_PATTERN
+    if not is_explained(metrics):
+        return NOT_EXPLAINED
     return NOT_WARRANTED if metrics.get('explanation_warranted') is False else ''
 
 
@@ -68,6 +75,42 @@ def pattern_rows(config: BundleConfig) -> list[dict[str, str]]:
                     'consent (z)': f'{row.consent:.1f}',
                     'pieces kept': f'{row.kept} of {row.pieces}',
                     **(found if row.found else dict.fromkeys(found, 'n/a')),
+                }
+            )
+    return rows
+
+
+def gate_head(metrics: Mapping[str, Any]) -> str:
+    """Return how many published simulators were trained; empty for other simulators."""
+    gate = (metrics.get('simulator') or {}).get('gate')
+    if gate is None:
+        return ''
+    text = (
+        f'{gate["trained"]} of {gate["count"]} simulators were trained: the validation AUC of the '
+        f'classifier must be at least {gate["least_auc"]:g}.'
+    )
+    if gate['trained'] == gate['count']:
+        return text
+    return (
+        f'{text} Otherwise there is nothing to explain, and the simulator changes nothing. Scans '
+        'that only such a fold may explain get empty maps, and their reports say why.'
+    )
+
+
+def gate_rows(config: BundleConfig) -> list[dict[str, str]]:
+    """Return the validation AUC of each fold and contrast, and what became of its simulator."""
+    rows = []
+    for index, fold in enumerate(config.folds):
+        simulator = fold.metrics.simulator
+        for gate in (simulator.gates if simulator else None) or ():
+            counts = ', '.join(f'{count} {name}' for name, count in gate.recognised.items())
+            rows.append(
+                {
+                    'fold': str(index),
+                    'contrast': gate.contrast,
+                    'validation AUC': f'{gate.auc:.2f}',
+                    'recognised training images': counts,
+                    'simulator': f'not trained: {gate.reason}' if gate.reason else 'trained',
                 }
             )
     return rows

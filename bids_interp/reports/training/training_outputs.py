@@ -242,7 +242,7 @@ def fold_metrics_row(index: int, result: FoldResult) -> dict[str, Any]:
     }
     if metrics.test_auc is not None:
         row['test AUC'] = round(metrics.test_auc, 3)
-    if metrics.simulator is None:
+    if metrics.simulator is None or not metrics.simulator.validity:
         return row
     first = metrics.simulator.validity[0]
     for direction, side in (('inject', first.inject), ('remove', first.remove)):

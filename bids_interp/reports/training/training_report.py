@@ -12,10 +12,12 @@ import numpy as np
 
 from bids_interp.constants import SIGN
 from bids_interp.evaluation.verdict import is_above_chance
-from bids_interp.models.bundle.fold_metrics import has_pattern
+from bids_interp.models.bundle.fold_metrics import has_pattern, is_explained
 from bids_interp.reports.scan.summary import Caution
 from bids_interp.reports.training.learning_curves import Curves, read_curves
 from bids_interp.reports.training.pattern_text import (
+    gate_head,
+    gate_rows,
     pattern_head,
     pattern_rows,
     unwarranted_text,
@@ -140,6 +142,7 @@ def _model_fields(
         'details': model_details(config),
         'cautions': _cautions(metrics, confounds),
         'pattern': {'head': pattern_head(metrics), 'table': _table(pattern_rows(config))},
+        'gate': {'head': gate_head(metrics), 'table': _table(gate_rows(config))},
         'unwarranted': unwarranted_text(metrics),
         'choices': choice_rows(metrics),
         'measure': 'r' if config.target.kind == 'regression' else 'AUC',
@@ -170,7 +173,8 @@ def _cautions(metrics: Mapping[str, Any], confounds: list[dict[str, Any]]) -> li
     """Limitations of these metrics."""
     cautions = []
     if unwarranted_text(metrics):
-        name = 'chance' if has_pattern(metrics) else 'no-pattern'
+        name = 'untrained' if not is_explained(metrics) else 'chance'
+        name = name if has_pattern(metrics) else 'no-pattern'
         cautions.append(Caution(name, unwarranted_text(metrics)))
     merit, chance = ('r', 0.0) if 'pearson_r' in metrics else ('AUC', 0.5)
     for row in confounds:

@@ -55,6 +55,8 @@ _MAP_NAMES = {
     'truth_range': 'Range of the truth',
     'audit_ncc': 'Audit map against anatomical map (NCC)',
     'fold_ncc': 'Agreement of the maps of two folds (NCC)',
+    'gate': 'Simulators',
+    'least_auc': 'smallest validation AUC',
     'n_folded': 'Folded voxels',
     'n': 'Images',
     'inject': 'injected',
