@@ -356,8 +356,8 @@ def reading_notes(setup: Mapping[str, Any], recipes: Sequence[Mapping[str, Any]]
         paper = known['ipmi2021']
         notes.append(
             f'ipmi2021: its own classifier, {_described(paper["classifier"])}; simulator '
-            f'{paper["simulator"]["steps"]} steps of '
-            f'{paper["simulator"]["batch"]} (published: batches of 40).'
+            f'{paper["simulator"]["steps"]} iterations with batches of '
+            f'{paper["simulator"]["batch"]} (published: 950, batches of 40).'
         )
     if 'sfcn' in known:
         judge = _described(known['sfcn']['classifier'])
