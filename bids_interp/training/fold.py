@@ -31,8 +31,8 @@ from bids_interp.training.ipmi2021 import (
     PaperRecipe,
     check_published_grid,
     check_published_target,
-    train_published_simulator,
 )
+from bids_interp.training.ipmi2021_gate import train_published_simulator
 from bids_interp.training.loop.engine import run_task
 from bids_interp.training.loop.randomness import derived_seed
 from bids_interp.training.morphometry import MorphometryRecipe, fit_morphometry

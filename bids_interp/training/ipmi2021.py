@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from bids_interp.errors import UsageError
-from bids_interp.evaluation.classifier_choice import contrast_auc
-from bids_interp.models.bundle.fold_metrics import GateMetrics, SimulatorMetrics
-from bids_interp.models.networks.ipmi2021 import MULTIPLE, PaperSimulator, along_axes
-from bids_interp.models.networks.registry import joined
+from bids_interp.models.networks.ipmi2021 import MULTIPLE, along_axes
 from bids_interp.spatial import to_voxels, warp
-from bids_interp.training.classifier import predict_outputs
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.loop.engine import StepTask
 from bids_interp.training.loop.optimizers import AlternatingAdam
 from bids_interp.training.loop.randomness import derived_seed, step_generators
 from bids_interp.training.losses import mean_difference
-from bids_interp.training.simulator import Opponent
-
-if TYPE_CHECKING:
-    from bids_interp.training.fold import FoldRun
 
 #: First iteration with steps of the cycle loss, counted from 0.
 FIRST_CYCLE = 4
@@ -145,37 +136,6 @@ def check_published_target(kind: str) -> None:
         )
 
 
-def recognised_images(
-    cohort: Cohort, images: np.ndarray, outputs: np.ndarray, number: int
-) -> dict[float, np.ndarray]:
-    """Return the images that a classifier gets right, by the direction of their simulation.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Cohort with the labels.
-    images : numpy.ndarray
-        (N,) indices to select from.
-    outputs : numpy.ndarray
-        (N, K) outputs of the classifier for them.
-    number : int
-        Index of the contrast.
-
-    Returns
-    -------
-    dict
-        Images predicted as the negative class, for injection (1), and as the positive class, for
-        removal (-1).
-    """
-    contrast = cohort.target.contrasts[number]
-    scores, labels = outputs @ np.array(contrast.weights), cohort.labels[images]
-    sides = {}
-    for sign, name in ((1.0, contrast.negative), (-1.0, contrast.positive)):
-        is_own = labels == cohort.target.classes.index(name)
-        sides[sign] = images[is_own & (sign * scores < 0)]
-    return sides
-
-
 class PaperSimulatorTask(StepTask):
     """Training of the published network of a contrast against a frozen classifier.
 
@@ -184,7 +144,8 @@ class PaperSimulatorTask(StepTask):
     cohort : Cohort
         Cohort with the images.
     sides : mapping
-        Images of each direction, see :func:`recognised_images`; neither side is empty.
+        Images of each direction, none of which is empty, see
+        :func:`bids_interp.training.ipmi2021_gate.recognised_images`.
     classifier : torch.nn.Module
         Frozen classifier in evaluation mode.
     simulator : torch.nn.Module
@@ -273,51 +234,3 @@ class PaperSimulatorTask(StepTask):
     def _displacement(self, images: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
         with self.mixed_precision():
             return self.simulator(images, dose).float()
-
-
-def train_published_simulator(
-    run: FoldRun, recipe: PaperRecipe, opponent: Opponent, judge: nn.Module, folder: Path
-) -> tuple[PaperSimulator, SimulatorMetrics]:
-    """Train the network of each contrast with which the classifier does well enough.
-
-    Where it does not, the displacement is zero, and the metrics say why.
-
-    Parameters
-    ----------
-    run : FoldRun
-        Training of a fold.
-    recipe : PaperRecipe
-        Settings.
-    opponent : Opponent
-        Frozen classifiers, whose mean output is explained.
-    judge : torch.nn.Module
-        Classifier for the validation split.
-    folder : pathlib.Path
-        Folder of the checkpoints.
-    """
-    cohort, fold = run.cohort, run.fold
-    classifier = joined(list(opponent.members)).to(run.workspace.device)
-    outputs = predict_outputs(classifier, cohort.images[fold.train])
-    held_out = predict_outputs(judge, cohort.images[fold.validation])
-    labels = cohort.labels[fold.validation]
-    torch.manual_seed(run.seed_of('simulator', 'paper', run.index))
-    simulator = PaperSimulator(cohort.grid, cohort.mask, len(cohort.target.contrasts))
-    gates = []
-    for number, contrast in enumerate(cohort.target.contrasts):
-        sides = recognised_images(cohort, fold.train, outputs, number)
-        gate = GateMetrics(
-            contrast.name,
-            contrast_auc(held_out, labels, cohort.target, number) or 0.0,
-            recipe.least_auc,
-            {contrast.negative: len(sides[1.0]), contrast.positive: len(sides[-1.0])},
-        )
-        gates.append(gate)
-        network, name = simulator.networks[number], f'{run.name}, simulator {contrast.name}'
-        if gate.reason:
-            simulator.silence(number)
-            run.workspace.say(f'{name}: not trained, because {gate.reason}')
-            continue
-        seed = run.seed_of('simulator', 'paper', run.index, number)
-        task = PaperSimulatorTask(cohort, sides, classifier, network, recipe, seed, number)
-        run.workspace.run(task, folder / f'paper-{number}', name)
-    return simulator, SimulatorMetrics(gates=gates)

@@ -35,8 +35,8 @@ from bids_interp.training.ipmi2021 import (
     PaperSimulatorTask,
     Turn,
     plan_turns,
-    recognised_images,
 )
+from bids_interp.training.ipmi2021_gate import recognised_images
 from bids_interp.training.loop.engine import LAST, run_task
 from bids_interp.training.recipe import TrainingRecipe
 from helpers.balls import (
