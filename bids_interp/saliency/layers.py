@@ -84,12 +84,13 @@ def feature_layers(network: nn.Module, image: torch.Tensor) -> list[nn.Module]:
     number = Counter(layer for layer, _ in calls)
     # Layers that are called twice are ambiguous.
     once = [call for call in calls if number[call[0]] == 1]
-    found = [_feature_layer(once, set(member.modules())) for member in members]
+    axes = [axis for axis, size in enumerate(image.shape) if axis > 1 and size > 1]
+    found = [_feature_layer(once, set(member.modules()), axes) for member in members]
     return [layer for layer in found if layer is not None] if all(found) else []
 
 
-def _feature_layer(calls: list[Call], member: set[nn.Module]) -> nn.Module | None:
-    """Find the last convolution with several voxels per axis, or its normalisation and activation.
+def _feature_layer(calls: list[Call], member: set[nn.Module], axes: list[int]) -> nn.Module | None:
+    """Find the last convolution with several voxels along `axes`, or what follows it directly.
 
     Before an instance normalisation, the mean gradient is zero by construction, and so is the map.
     """
@@ -99,10 +100,15 @@ def _feature_layer(calls: list[Call], member: set[nn.Module]) -> nn.Module | Non
     for layer, shape in calls:
         if layer not in member:
             continue
-        if isinstance(layer, _CONVOLUTIONS) and min(shape[2:], default=1) > 1:
+        if isinstance(layer, _CONVOLUTIONS) and _is_map(shape, axes):
             chosen, size, following = layer, shape, True
         elif following and shape == size and isinstance(layer, _AFTER_CONVOLUTION):
             chosen = layer
         else:
             following = False
     return chosen
+
+
+def _is_map(shape: tuple[int, ...], axes: list[int]) -> bool:
+    """Return True if an output has several voxels along each axis along which the image has."""
+    return bool(axes) and len(shape) > max(axes) and all(shape[axis] > 1 for axis in axes)

@@ -227,8 +227,11 @@ def smooth_voxels(data: torch.Tensor, sigma: float) -> torch.Tensor:
 def _smooth_axis(data: torch.Tensor, axis: int, sigma: float) -> torch.Tensor:
     """Smooth (B, C, X, Y, Z) along one voxel axis by a Gaussian of ``sigma`` voxels.
 
-    A matrix product: on a CPU two to ten times faster than a convolution and its gradient.
+    A matrix product: on a CPU two to ten times faster than a convolution and its gradient. Along an
+    axis of one voxel, as in a two-dimensional image, there is nothing to average.
     """
+    if data.shape[2 + axis] == 1:
+        return data
     matrix = torch.from_numpy(_smoothing_matrix(data.shape[2 + axis], sigma)).to(data)
     if axis == 2:
         return data @ matrix

@@ -21,8 +21,11 @@ CLOSE = 0.01
 
 
 def padded_grid(grid: Grid) -> tuple[Grid, tuple[slice, slice, slice]]:
-    """Return the grid with a margin on all sides, and the slices of the original in it."""
-    pads = np.ceil(MARGIN_MM / grid.spacing).astype(int)
+    """Return the grid with a margin on all sides, and the slices of the original in it.
+
+    An axis of one voxel, as in a two-dimensional image, gets no margin.
+    """
+    pads = np.where(np.array(grid.shape) > 1, np.ceil(MARGIN_MM / grid.spacing), 0).astype(int)
     inner = [slice(int(p), int(p) + size) for p, size in zip(pads, grid.shape, strict=True)]
     wide = grid.crop(-pads, np.array(grid.shape) + pads)
     return wide, (inner[0], inner[1], inner[2])

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from bids_interp.models.networks.morphometric import (
     REGISTRATION,
     MorphometricClassifier,
     VolumeMeasure,
     half_shape,
+    halved,
 )
 from bids_interp.spatial import Grid, smooth
 from bids_interp.training.classifier import TrainedClassifier
@@ -136,11 +136,12 @@ class _Fits:
 
 def pooled_mask(mask: np.ndarray) -> torch.Tensor:
     """Return the half-resolution voxels (1, 1, X/2, Y/2, Z/2) of which most lie in a mask."""
-    return F.avg_pool3d(torch.from_numpy(mask.astype(np.float32))[None, None], 2) > 0.5
+    return halved(torch.from_numpy(mask.astype(np.float32))[None, None]) > 0.5
 
 
 def pooled_grid(grid: Grid) -> Grid:
-    """Return the grid after average pooling over two voxels along each axis."""
-    affine = grid.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    affine[:3, 3] = (grid.affine @ np.array([0.5, 0.5, 0.5, 1.0]))[:3]
+    """Return the grid of what :func:`bids_interp.models.networks.morphometric.halved` returns."""
+    size = np.minimum(2, grid.shape)
+    affine = grid.affine @ np.diag([*size, 1.0])
+    affine[:3, 3] = (grid.affine @ np.array([*(size - 1) / 2, 1.0]))[:3]
     return Grid(half_shape(grid.shape), affine, grid.space)

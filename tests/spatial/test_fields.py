@@ -267,3 +267,12 @@ def test_a_warp_and_an_affine_are_resampled_at_once(name: str):
     at_once = resample(image, grid, target, between, displacement=pull_back)
     in_turn = warp(resample(image, grid, target, between), pull_back, target)
     assert (at_once - in_turn).abs().max() < 0.05
+
+
+def test_smoothing_keeps_an_axis_of_one_voxel() -> None:
+    grid = Grid((9, 8, 1), np.diag([2.0, 2.0, 2.0, 1.0]))
+    data = torch.rand(1, 1, 9, 8, 1)
+    thick = smooth(data.expand(-1, -1, -1, -1, 31), 3.0, Grid((9, 8, 31), grid.affine))
+    torch.testing.assert_close(
+        smooth(data, 3.0, grid)[..., 0], thick[..., 15], atol=1e-5, rtol=1e-4
+    )

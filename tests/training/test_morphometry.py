@@ -15,7 +15,7 @@ from torch import nn
 
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
-from bids_interp.models.networks.morphometric import MorphometricClassifier, half_shape
+from bids_interp.models.networks.morphometric import MorphometricClassifier, half_shape, halved
 from bids_interp.models.networks.registry import build_classifier
 from bids_interp.spatial import Grid
 from bids_interp.training import morphometry, sparse
@@ -187,3 +187,14 @@ def test_its_weights_are_all_that_a_model_needs(tmp_path: Path) -> None:
     images = cohort.images[fold.test]
     assert torch.equal(again(images), network(images))
     assert network(images).std() > 0
+
+
+def test_one_slice_is_halved_in_its_plane_only() -> None:
+    grid = Grid((4, 4, 1), np.diag([2.0, 2.0, 3.0, 1.0]))
+    pooled = pooled_grid(grid)
+    assert pooled.shape == half_shape(grid.shape) == (2, 2, 1)
+    np.testing.assert_allclose(
+        pooled.affine, [[4, 0, 0, 1], [0, 4, 0, 1], [0, 0, 3, 0], [0, 0, 0, 1]]
+    )
+    data = torch.arange(16.0).view(1, 1, 4, 4, 1)
+    assert halved(data).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]

@@ -90,7 +90,7 @@ class VolumeMeasure(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return log relative volumes (B, 1, X/2, Y/2, Z/2) of images (B, 1, X, Y, Z)."""
-        return F.avg_pool3d(self.log_jacobian(image), 2)
+        return halved(self.log_jacobian(image))
 
     def log_jacobian(self, image: torch.Tensor) -> torch.Tensor:
         """Return log relative volumes (B, 1, X, Y, Z) at the resolution of the images."""
@@ -103,7 +103,7 @@ class VolumeMeasure(nn.Module):
         """Return the displacement (B, 3, X, Y, Z) from the mean image to images, in voxel steps."""
         sigma, steps = self.settings.local_sigma, self.settings.steps
         moving, fixed = local_contrast(image, sigma), local_contrast(self.mean, sigma)
-        coarse, target = (F.avg_pool3d(part, 2, ceil_mode=True) for part in (moving, fixed))
+        coarse, target = (halved(part, ceil_mode=True) for part in (moving, fixed))
         displacement = moving.new_zeros(len(image), 3, *coarse.shape[2:])
         displacement = _grow(displacement, coarse, target, steps[0], self.settings)
         # Voxels of half the resolution are twice as long.
@@ -154,15 +154,22 @@ def _slope(image: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts, dim=1)
 
 
+def halved(data: torch.Tensor, *, ceil_mode: bool = False) -> torch.Tensor:
+    """Average pairs of voxels of (B, C, X, Y, Z) along each axis of more than one voxel."""
+    size = [min(2, count) for count in data.shape[2:]]
+    return F.avg_pool3d(data, size, ceil_mode=ceil_mode)
+
+
 def half_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the size of the maps of :class:`VolumeMeasure`.
 
     Examples
     --------
-    >>> half_shape((48, 57, 47))
-    (24, 28, 23)
+    >>> half_shape((48, 57, 47)), half_shape((64, 64, 1))
+    ((24, 28, 23), (32, 32, 1))
     """
-    return shape[0] // 2, shape[1] // 2, shape[2] // 2
+    x, y, z = (count // min(2, count) for count in shape)
+    return x, y, z
 
 
 class MorphometricClassifier(nn.Module):

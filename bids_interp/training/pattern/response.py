@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.stats import linregress
 
-from bids_interp.models.networks.morphometric import VolumeMeasure
+from bids_interp.models.networks.morphometric import VolumeMeasure, halved
 from bids_interp.phantom.change.smooth_noise import draw_smooth_change
 from bids_interp.spatial import (
     Grid,
@@ -102,7 +101,7 @@ def measure_response(
             change = sample(flow_log_jacobian(velocity, grid), places, padding='border')
             drawn.append(grain)
             measured.append(respond(volumes, image, velocity, grid)[0, 0].cpu())
-            true.append(F.avg_pool3d(change, 2)[0, 0].cpu())
+            true.append(halved(change)[0, 0].cpu())
     found, wanted = torch.stack(measured), torch.stack(true)
     grains = {}
     for grain in GRAINS_MM:
@@ -143,7 +142,7 @@ def inner_mask(mask: np.ndarray) -> torch.Tensor:
     >>> inner_mask(mask).ravel().tolist()
     [True, False]
     """
-    return -F.max_pool3d(-torch.from_numpy(mask.astype(np.float32))[None, None], 2)[0, 0] > 0.5
+    return halved(torch.from_numpy(mask.astype(np.float32))[None, None])[0, 0] == 1
 
 
 def slope_and_correlation(
