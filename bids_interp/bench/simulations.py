@@ -159,7 +159,7 @@ def explain_image(
     simulator: nn.Module,
     own: ScaledClassifier,
     other: ScaledClassifier | None,
-    anatomy: CohortAnatomy,
+    anatomy: CohortAnatomy | None,
     index: int,
     label: int,
     truth: np.ndarray,
@@ -175,8 +175,8 @@ def explain_image(
         Network in evaluation mode.
     own, other : ScaledClassifier
         Classifier that the simulator was trained against, and one of another family.
-    anatomy : CohortAnatomy
-        Regions and volume judge.
+    anatomy : CohortAnatomy or None
+        Regions and volume judge; None for images that are no brains.
     index, label : int
         Index and class of the image.
     truth : numpy.ndarray
@@ -252,9 +252,22 @@ def _transfer(
 
 
 def _anatomical(
-    anatomy: CohortAnatomy, index: int, label: int, log_j: np.ndarray, truth: np.ndarray, grid: Grid
+    anatomy: CohortAnatomy | None,
+    index: int,
+    label: int,
+    log_j: np.ndarray,
+    truth: np.ndarray,
+    grid: Grid,
 ) -> _Volumes:
     """Metrics of the volumes of regions."""
+    if anatomy is None:
+        unknown = float('nan')
+        return {
+            'volume_right_way': unknown,
+            'volume_crosses': unknown,
+            'roi_error_percent': unknown,
+            'realism': unknown,
+        }
     sign = 1.0 if label == 0 else -1.0
     regions = anatomy.of(index, grid)
     before, after = region_volumes(regions, grid), region_volumes(regions, grid, log_j)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,8 @@ from bids_interp.errors import ModelError
 from bids_interp.records import to_plain
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from bids_interp.bench.simulations import ScaledClassifier
     from bids_interp.training.cohort.cohort import Cohort
     from bids_interp.training.cohort.folds import Fold
-    from bids_interp.training.fold import FoldResult
 
 
 class _ExplainInputSpec(BaseInterfaceInputSpec):
@@ -97,6 +92,7 @@ class SimulateFold(_Explain):
         from bids_interp.bench.method_maps import LOG_JACOBIAN, FoldMaps
         from bids_interp.bench.planted_cohort import load_ground_truth
         from bids_interp.bench.simulations import CohortAnatomy, JudgedRegions, explain_image
+        from bids_interp.bench.trained_networks import load_networks, scaled_classifier
         from bids_interp.training.cohort.storage import load_cohort, load_result
 
         inputs = self.inputs
@@ -140,38 +136,6 @@ class SimulateFold(_Explain):
         return runtime
 
 
-def load_networks(
-    result: FoldResult, recipe: dict[str, Any], cohort: Cohort
-) -> tuple[nn.Module, nn.Module | None]:
-    """Return the frozen classifier and simulator (or None) of a fold."""
-    from bids_interp.models.networks.simulator import build_simulator
-    from bids_interp.training.classifier import restored
-    from bids_interp.training.recipe import make_recipe
-
-    made = make_recipe(**recipe)
-    classifier = restored(made.classifier, cohort, result.trained.classifier, made.members)
-    if not result.trained.simulator:
-        return classifier, None
-    simulator = build_simulator(cohort.grid, cohort.mask, made.simulator.network_arguments())
-    simulator.load_state_dict(result.trained.simulator)
-    return classifier, simulator.eval().requires_grad_(False)
-
-
-def scaled_classifier(
-    network: nn.Module, cohort: Cohort, fold: Fold, result: FoldResult
-) -> ScaledClassifier:
-    """Return a classifier with its midpoint and class gap on the validation split."""
-    from bids_interp.bench.simulations import ScaledClassifier
-    from bids_interp.evaluation.validity import class_centre
-    from bids_interp.training.classifier import predict_outputs
-
-    outputs = predict_outputs(network, cohort.images[fold.validation])[:, 0]
-    centre = class_centre(outputs, cohort.labels[fold.validation], cohort.target, 0)
-    gap = result.trained.class_gap
-    first = gap[0] if isinstance(gap, Sequence) else gap
-    return ScaledClassifier(network, cohort.images, centre, first)
-
-
 class _SaliencyInputSpec(_ExplainInputSpec):
     method = traits.Str(mandatory=True, desc='saliency method')
     result = File(exists=True, mandatory=True, desc='output of TrainFold')
@@ -205,6 +169,7 @@ class SaliencyFold(_Explain):
 
     def _explain(self, cohort: Cohort, fold: Fold, images: np.ndarray) -> np.ndarray:
         """Maps (N, V) of our classifier."""
+        from bids_interp.bench.trained_networks import load_networks
         from bids_interp.saliency.maps import saliency_values
         from bids_interp.training.cohort.storage import load_result
 

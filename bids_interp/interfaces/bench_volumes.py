@@ -100,8 +100,8 @@ class RegressRegion(TrainFold):
 
     def _run_interface(self, runtime):
         from bids_interp.bench.planted_cohort import explained_images
+        from bids_interp.bench.trained_networks import load_networks
         from bids_interp.bench.volume_regression import mean_growth, regression_cohort
-        from bids_interp.interfaces.bench_explain import load_networks
         from bids_interp.training.fold import train_fold
 
         inputs, arguments = self.inputs, self.fold_arguments()

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bids_interp.cli.params import Command, Option, OptionGroup, flag, split_commas
+from bids_interp.cli.tools.blobs import blobs_command
 from bids_interp.cli.tools.brains import (
     out_option,
     preparation_options,
@@ -195,3 +196,4 @@ bench.add_command(
         short_help='Compare all methods with a known ground truth.',
     )
 )
+bench.add_command(blobs_command(read_recipe))

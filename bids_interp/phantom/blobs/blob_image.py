@@ -26,8 +26,11 @@ CHANGE = -0.4
 AFFECTED = (1, 2)
 #: Intensity of an affected blob at severity 1 in the variant `intensity`.
 DIMMED = 0.75
-SIZE, SPACING_MM = 64, 2.0
-_RADIUS_MM, _BODY_MM, _EDGE_MM = 13.0, 58.0, 2.0
+#: Default number of voxels along each axis, and the field of view.
+SIZE, EXTENT_MM = 64, 128.0
+#: Radius of the body.
+BODY_MM = 58.0
+_RADIUS_MM, _EDGE_MM = 13.0, 2.0
 _PLACES = ((-26.0, 26.0), (26.0, -26.0), (26.0, 26.0), (-26.0, -26.0))
 _DEPTHS = (20.0, -20.0)
 _BODY, _BLOB, _NOISE = 0.4, 1.0, 0.04
@@ -67,16 +70,17 @@ class Blobs:
     small: tuple[int, ...]
 
 
-def blob_grid(dim: int) -> Grid:
+def blob_grid(dim: int, size: int = SIZE) -> Grid:
     """Return the grid of the blobs; two-dimensional blobs have three equal slices."""
-    count = SIZE if dim == 3 else 3
-    affine = np.diag([SPACING_MM] * 3 + [1.0])
-    shape = (SIZE, SIZE, count)
-    affine[:3, 3] = -SPACING_MM * (np.array(shape) - 1) / 2
+    count = size if dim == 3 else 3
+    spacing = EXTENT_MM / size
+    affine = np.diag([spacing] * 3 + [1.0])
+    shape = (size, size, count)
+    affine[:3, 3] = -spacing * (np.array(shape) - 1) / 2
     return Grid(shape, affine, 'blobs')
 
 
-def design_blobs(dim: int, variant: str, strongest: float = 1.0) -> BlobDesign:
+def design_blobs(dim: int, variant: str, strongest: float = 1.0, size: int = SIZE) -> BlobDesign:
     """Compute the shrinkage of the affected blobs.
 
     Parameters
@@ -87,6 +91,8 @@ def design_blobs(dim: int, variant: str, strongest: float = 1.0) -> BlobDesign:
         One of `VARIANTS`.
     strongest : float
         Severity up to which no voxel may fold.
+    size : int
+        Number of voxels along each axis.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def design_blobs(dim: int, variant: str, strongest: float = 1.0) -> BlobDesign:
         raise UsageError(f'Blobs have 2 or 3 dimensions, not {dim}.', 'Give --dim 2 or 3.')
     if variant not in VARIANTS:
         raise UsageError(f'There is no variant {variant!r}.', f'Variants: {", ".join(VARIANTS)}.')
-    grid = blob_grid(dim)
+    grid = blob_grid(dim, size)
     depths = _DEPTHS if dim == 3 else (0.0,)
     centres = np.array([(x, y, z) for z in depths for x, y in _PLACES])
     if variant not in ('plain', 'xor'):
@@ -107,7 +113,7 @@ def design_blobs(dim: int, variant: str, strongest: float = 1.0) -> BlobDesign:
         f'blob{number}': _profile(points, centre, _RADIUS_MM, 0.0)
         for number, centre in enumerate(centres, start=1)
     }
-    body = _profile(points, np.zeros(3), _BODY_MM, 0.0) * (1 - sum(balls.values()))
+    body = _profile(points, np.zeros(3), BODY_MM, 0.0) * (1 - sum(balls.values()))
     masks = {**balls, 'body': body}
 
     def fit(numbers: tuple[int, ...]) -> np.ndarray:
@@ -178,7 +184,7 @@ def draw_blobs(made: BlobDesign, rng: np.random.Generator, patient: bool, severi
         }
     points = (grid.world_coordinates() + pull_back[0].numpy()) * keep
     dimmed = 1 - (1 - DIMMED) * severity if made.variant == 'intensity' else 1.0
-    image = _BODY * _profile(points, np.zeros(3), _BODY_MM, _EDGE_MM)
+    image = _BODY * _profile(points, np.zeros(3), BODY_MM, _EDGE_MM)
     labels = np.zeros(grid.shape, np.uint8)
     for number, centre in enumerate(made.centres, start=1):
         ball = _profile(points, centre, _RADIUS_MM * sizes[number - 1], _EDGE_MM)

@@ -1,0 +1,1 @@
+"""Blob benchmark: the synthetic experiment of the paper, with the truth of every image."""
