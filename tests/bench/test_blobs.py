@@ -25,6 +25,7 @@ from bids_interp.bench.blobs.blob_results import BlobRecord, finished_units, sav
 from bids_interp.bench.blobs.blob_scores import BlobMaps, BlobReference, map_scores
 from bids_interp.bench.method_maps import LOG_JACOBIAN, SIZE
 from bids_interp.bench.records import Score
+from bids_interp.cli.tools.blobs import blobs_command
 from bids_interp.cli.tools.command import tools
 from bids_interp.errors import UsageError
 from bids_interp.levels.blobs import run_blobs
@@ -203,6 +204,13 @@ def test_records_of_another_design_do_not_count(tmp_path: Path) -> None:
     assert blob_results.load_pictures(tmp_path, unit)['image'].shape == (2, 2, 1)
     # Nothing is left to compute, so nothing is.
     assert run_blobs(tmp_path, benchmark, nprocs=1, device='cpu') == 0
+
+
+def test_wrong_options_are_usage_errors(tmp_path: Path) -> None:
+    command = blobs_command(lambda text, option: {})
+    for words in (['--dims', '4'], ['--seeds', '-1'], ['--nprocs', '0'], ['--size', 'huge']):
+        assert CliRunner().invoke(command, ['--out', str(tmp_path), *words]).exit_code == 2
+    assert CliRunner().invoke(command, []).exit_code == 2
 
 
 @pytest.mark.slow
