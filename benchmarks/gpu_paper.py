@@ -65,7 +65,7 @@ def main() -> None:
     print(machine())
     if options.device.startswith('cuda'):
         print(torch.cuda.get_device_name(options.device))
-    experiments = [blobs(64, 32) if options.is_tiny else blobs(400, 64)]
+    experiments = [blobs(32, 32) if options.is_tiny else blobs(400, 64)]
     if options.planted is not None:
         experiments.append(planted(options.planted))
     for one in experiments:
