@@ -1,7 +1,9 @@
-"""NIfTI images in memory: one affine in sform and qform, distances in mm."""
+"""NIfTI images: files read to their end, one affine in sform and qform, distances in mm."""
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -9,6 +11,7 @@ import numpy as np
 
 #: NIfTI codes: what the world coordinates of an image mean.
 SCANNER_CODE, TEMPLATE_CODE = 1, 4
+GZIP = b'\x1f\x8b'  # first bytes of a gzip file
 
 
 def make_image(data: np.ndarray, affine: np.ndarray, code: int = SCANNER_CODE) -> nib.Nifti1Image:
@@ -51,3 +54,50 @@ def is_stamped(image: Any, code: int) -> bool:
     if qcode == 0:
         return bool(scode == code)
     return scode == qcode == code and np.allclose(qform, sform, atol=1e-3)
+
+
+def read_nifti(path: Path) -> tuple[nib.Nifti1Image, bool]:
+    """Load a NIfTI file to its last byte, compressed or not, whatever its name says.
+
+    Nibabel stops at the last voxel, before the checksum of gzip. Here the whole stream is read, so
+    that a flipped bit is an error. Bytes behind the last gzip member are ignored.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI-1 or NIfTI-2 file.
+
+    Returns
+    -------
+    image : Nifti1Image
+        The image.
+    is_compressed : bool
+        Whether the content is compressed by gzip.
+
+    Raises
+    ------
+    OSError, EOFError, zlib.error
+        If the file cannot be read, is truncated or damaged.
+    nibabel.filebasedimages.ImageFileError
+        If it is not a NIfTI file.
+    """
+    content = path.read_bytes()
+    is_compressed = content.startswith(GZIP)
+    if is_compressed:
+        content = _unzipped(content)
+    for image_class in (nib.Nifti1Image, nib.Nifti2Image):
+        if image_class.header_class.may_contain_header(content):
+            return image_class.from_bytes(content), is_compressed
+    raise nib.filebasedimages.ImageFileError('it has no NIfTI header')
+
+
+def _unzipped(content: bytes) -> bytes:
+    """Return the content of all gzip members, each with its checksum tested."""
+    parts = []
+    while content.startswith(GZIP):
+        member = zlib.decompressobj(wbits=31)
+        parts.append(member.decompress(content))
+        if not member.eof:
+            raise EOFError('the gzip stream ends too early')
+        content = member.unused_data
+    return b''.join(parts)

@@ -10,10 +10,12 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.anatomical.headers import trusted_affine
+from bids_interp.anatomical.nan_background import fill_nan_background
 from bids_interp.errors import ImageError
-from bids_interp.nifti import make_image
+from bids_interp.nifti import make_image, read_nifti
 
 VOXEL_RANGE = (0.2, 5.0)  # mm
+THICK_SLICE = 8.0  # mm, along one axis at most
 EXTENT_RANGE = (80.0, 600.0)  # mm, field of view along each axis
 SATURATED = 0.001  # share of voxels at the top of an integer type
 NEGATIVE = 0.02  # share of negative voxels in a magnitude image that causes a warning
@@ -76,13 +78,14 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
         If the file cannot be read or cannot be a T1w image.
     """
     path = Path(path)
-    img = _open(path)
-    report = ConformReport(source=path.name, data_type=str(img.get_data_dtype()))
+    report = ConformReport(source=path.name)
+    img = open_scan(path, report.warnings)
+    report.data_type = str(img.get_data_dtype())
     shape = _spatial_shape(img, path, report)
     affine, code, warnings = trusted_affine(img, path)
     report.warnings += warnings
     _check_geometry(shape, affine, img, path, report)
-    data = _read(img, path, report).reshape(shape)
+    data = read_voxels(img, path, report.warnings).reshape(shape)
     _check_values(data, path, report)
     report.orientation = ''.join(nib.aff2axcodes(affine))
     report.oblique_degrees = round(float(np.degrees(nib.affines.obliquity(affine).max())), 2)
@@ -93,17 +96,25 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
     return out, report
 
 
-def _open(path: Path) -> nib.Nifti1Image:
+def open_scan(path: Path, warnings: list[str]) -> nib.Nifti1Image:
+    """Open a NIfTI file of plain numbers, and add its oddities to the warnings.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, damaged or not a NIfTI file.
+    """
     if not path.is_file():
         raise ImageError(f'{path} does not exist.', 'Fetch it (datalad get) or exclude it.')
     try:
-        img = nib.load(path)
+        img, is_compressed = read_nifti(path)
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         raise ImageError(f'{path} is not a readable NIfTI file: {error}.') from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _damaged(path, error) from error
-    if not isinstance(img, nib.Nifti1Image):
-        raise ImageError(f'{path} is not a NIfTI file.', 'Convert it to NIfTI.')
+    if is_compressed != (path.suffix.lower() == '.gz'):
+        state = 'compressed' if is_compressed else 'not compressed'
+        warnings.append(f'The file is {state}, unlike its name; it was read nevertheless.')
     if img.get_data_dtype().kind not in 'iuf':
         raise ImageError(
             f'{path} contains {img.get_data_dtype()} values, not plain numbers.',
@@ -147,10 +158,16 @@ def _check_geometry(
 ) -> None:
     spacing = nib.affines.voxel_sizes(affine)
     size = ' x '.join(f'{v:.3g}' for v in spacing)
-    if spacing.min() < VOXEL_RANGE[0] or spacing.max() > VOXEL_RANGE[1]:
+    in_plane, thickest = sorted(spacing)[1:]
+    if spacing.min() < VOXEL_RANGE[0] or in_plane > VOXEL_RANGE[1] or thickest > THICK_SLICE:
         raise ImageError(
-            f'{path} has voxels of {size} mm, not {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]} mm.',
+            f'{path} has voxels of {size} mm, not {VOXEL_RANGE[0]} to {VOXEL_RANGE[1]} mm '
+            f'(slices: up to {THICK_SLICE} mm).',
             'Correct the voxel size in the header (the unit must be mm), or exclude this file.',
+        )
+    if thickest > VOXEL_RANGE[1]:
+        report.warnings.append(
+            f'The slices are {thickest:.3g} mm thick; maps cannot show anything thinner.'
         )
     extent = spacing * np.asarray(shape)
     if extent.min() < EXTENT_RANGE[0] or extent.max() > EXTENT_RANGE[1]:
@@ -167,7 +184,14 @@ def _check_geometry(
         )
 
 
-def _read(img: nib.Nifti1Image, path: Path, report: ConformReport) -> np.ndarray:
+def read_voxels(img: nib.Nifti1Image, path: Path, warnings: list[str]) -> np.ndarray:
+    """Return the scaled voxels as float32, with NaN outside of the brain as background.
+
+    Raises
+    ------
+    ImageError
+        If the file is damaged, or its values cannot be those of a scan.
+    """
     slope, inter = img.dataobj.slope, img.dataobj.inter
     if slope < 0:
         raise ImageError(
@@ -179,9 +203,12 @@ def _read(img: nib.Nifti1Image, path: Path, report: ConformReport) -> np.ndarray
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _damaged(path, error) from error
     if raw.dtype.kind in 'iu':
-        _check_overflow(raw, path, report)
+        _check_overflow(raw, path, warnings)
     with np.errstate(over='ignore', invalid='ignore'):
         data = (raw.astype(np.float64) * slope + inter).astype(np.float32)
+    data, filled, _ = fill_nan_background(data)
+    if filled:
+        warnings.append(f'{filled} voxel(s) are NaN; they were taken for background.')
     bad = int(data.size - np.isfinite(data).sum())
     if bad:
         cause = (
@@ -190,13 +217,13 @@ def _read(img: nib.Nifti1Image, path: Path, report: ConformReport) -> np.ndarray
             else 'as stored'
         )
         raise ImageError(
-            f'{path} has {bad} voxel(s) with NaN or infinite values ({cause}).',
+            f'{path} has {bad} voxel(s) with NaN inside the head or infinite values ({cause}).',
             'Replace them (fslmaths IN -nan OUT) or correct scl_slope in the header.',
         )
     return data
 
 
-def _check_overflow(raw: np.ndarray, path: Path, report: ConformReport) -> None:
+def _check_overflow(raw: np.ndarray, path: Path, warnings: list[str]) -> None:
     """Refuse values that overflowed a signed type; warn of values clipped at its limit."""
     info = np.iinfo(raw.dtype)
     low, high = int(raw.min()), int(raw.max())
@@ -206,7 +233,7 @@ def _check_overflow(raw: np.ndarray, path: Path, report: ConformReport) -> None:
             'Convert it again from the original data with a wider data type.',
         )
     if high == info.max and raw.dtype.itemsize > 1 and (raw == high).mean() > SATURATED:
-        report.warnings.append(f'Values are clipped at {high}, the largest {raw.dtype}.')
+        warnings.append(f'Values are clipped at {high}, the largest {raw.dtype}.')
 
 
 def _check_values(data: np.ndarray, path: Path, report: ConformReport) -> None:

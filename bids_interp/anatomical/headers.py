@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,9 @@ from bids_interp.errors import ImageError
 ROTATION_TOLERANCE = 1.0  # degrees
 SPACING_TOLERANCE = 0.02  # relative
 ORIGIN_TOLERANCE = 2.0  # mm
-SHEAR_TOLERANCE = 1e-3  # cosine between two axes
+# Cosines between two axes: below the first, rounding of float32; above the second (half a degree),
+# not rounding any more.
+EXACT_SHEAR, SHEAR_TOLERANCE = 1e-3, float(np.sin(np.radians(0.5)))
 NO_AFFINE = (
     'Convert the original DICOM files again (dcm2niix), '
     'or set the sform if you know which side is left.'
@@ -20,7 +23,9 @@ NO_AFFINE = (
 
 
 def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, list[str]]:
-    """Return the affine of an image: the sform if it is valid, otherwise the qform.
+    """Return the affine of an image: the sform, unless it is invalid or pixdim confirms the qform.
+
+    A shear below half a degree is rounding; the nearest affine without shear is returned.
 
     Parameters
     ----------
@@ -55,15 +60,17 @@ def trusted_affine(img: nib.Nifti1Image, path: Path) -> tuple[np.ndarray, int, l
         warnings.append(f'The qform is {qform_word}; the sform was used.')
     if sform is not None and qform is not None:
         difference = disagreement(sform, qform)
+        loses = not _has_pixdim(sform, img) and _has_pixdim(qform, img)
         if difference:
+            used = 'qform, which has the voxel size of the header,' if loses else 'sform'
             warnings.append(
-                f'qform and sform disagree ({difference}); the sform was used. '
+                f'qform and sform disagree ({difference}); the {used} was used. '
                 'Check left and right in the report.'
             )
+        sform = None if loses else sform
     affine = np.asarray(qform if sform is None else sform, dtype=np.float64)
     code = int(img.header['qform_code' if sform is None else 'sform_code'])
-    _check_shear(affine, path)
-    return affine, code, warnings
+    return _without_shear(affine, img.shape[:3], path, warnings), code, warnings
 
 
 def disagreement(first: np.ndarray, second: np.ndarray) -> str:
@@ -105,11 +112,32 @@ def _form(img: nib.Nifti1Image, which: str) -> tuple[np.ndarray | None, str]:
     return affine, 'valid'
 
 
-def _check_shear(affine: np.ndarray, path: Path) -> None:
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    cosines = np.abs(axes.T @ axes - np.eye(3))
-    if cosines.max() > SHEAR_TOLERANCE:
+def _has_pixdim(affine: np.ndarray, img: nib.Nifti1Image) -> bool:
+    """Return whether an affine has the voxel size of the header, or the header has none."""
+    pixdim = np.asarray(img.header['pixdim'][1:4], dtype=float)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.any(pixdim <= 0) or np.all(np.abs(spacing / pixdim - 1) <= SPACING_TOLERANCE))
+
+
+def _without_shear(
+    affine: np.ndarray, shape: Sequence[int], path: Path, warnings: list[str]
+) -> np.ndarray:
+    """Return the nearest affine with right angles, which keeps voxel sizes and image centre."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / spacing
+    shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if shear <= EXACT_SHEAR:
+        return affine
+    degrees = np.degrees(np.arcsin(min(shear, 1.0)))
+    if shear > SHEAR_TOLERANCE:
         raise ImageError(
-            f'The axes of {path} are not at right angles (cosine {cosines.max():.3f}).',
+            f'The axes of {path} are not at right angles (off by {degrees:.3f} degrees).',
             'Resample it to an orthogonal grid, or provide the original image of the scanner.',
         )
+    warnings.append(f'A shear of {degrees:.2f} degrees in the header was taken for rounding.')
+    left, _, right = np.linalg.svd(axes)
+    centre = (np.asarray(shape) - 1) / 2
+    upright = affine.copy()
+    upright[:3, :3] = left @ right * spacing
+    upright[:3, 3] += (affine - upright)[:3, :3] @ centre
+    return upright

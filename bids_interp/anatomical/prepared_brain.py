@@ -14,7 +14,7 @@ from bids_interp.anatomical.brain_masks import brain_mask_of, brain_parts, volum
 from bids_interp.anatomical.strip_evidence import stripped_evidence
 from bids_interp.anatomical.templates import strip_template
 from bids_interp.errors import ImageError
-from bids_interp.nifti import image_like
+from bids_interp.nifti import image_like, read_nifti
 
 #: Origin of the mask of a skull-stripped input, as written to the sidecar.
 NOT_BACKGROUND = 'voxels that are not background'
@@ -164,7 +164,7 @@ def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
     """
     advice = 'Provide the mask of this image, or omit --derivatives.'
     try:
-        mask = nib.as_closest_canonical(nib.load(path))
+        mask = nib.as_closest_canonical(read_nifti(path)[0])
         data = np.asarray(mask.dataobj)
     except Exception as error:  # nibabel, zlib and the system raise different ones
         raise ImageError(f'The brain mask {path} cannot be read: {error}.', advice) from error

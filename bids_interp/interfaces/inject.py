@@ -120,14 +120,14 @@ def load_scan(path: str) -> tuple[np.ndarray, Grid, np.dtype]:
 
     The data type is that of the file for integers without scaling, else float32.
     """
-    import nibabel as nib
-
+    from bids_interp.anatomical.conform import open_scan, read_voxels
     from bids_interp.anatomical.headers import trusted_affine
     from bids_interp.spatial import Grid
 
-    image = nib.load(path)
+    # The conformed image has the same warnings in its report.
+    image = open_scan(Path(path), [])
     affine, _, _ = trusted_affine(image, Path(path))
-    data = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+    data = read_voxels(image, Path(path), []).reshape(image.shape[:3])
     is_plain = image.get_data_dtype().kind in 'iu' and image.dataobj.slope == 1
     dtype = image.get_data_dtype() if is_plain and image.dataobj.inter == 0 else np.float32
     return data, Grid(image.shape[:3], affine, 'T1w'), np.dtype(dtype)

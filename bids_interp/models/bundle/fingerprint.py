@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+
+from bids_interp.nifti import read_nifti
 
 
 def image_fingerprint(path: Path | str) -> str:
@@ -14,7 +15,7 @@ def image_fingerprint(path: Path | str) -> str:
 
     It does not depend on compression, file name and header, so copies of a scan have the same one.
     """
-    image = nib.load(path)
+    image, _ = read_nifti(Path(path))
     voxels = np.asarray(image.dataobj.get_unscaled())
     digest = hashlib.sha256(repr((voxels.shape, voxels.dtype.str)).encode())
     digest.update(np.ascontiguousarray(voxels).data)
