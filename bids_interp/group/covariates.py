@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.group.scans import GroupScan
 from bids_interp.settings import Settings
+
+logger = logging.getLogger('bids_interp')
 
 #: Default covariates.
 USUAL = ('age', 'sex', 'gender', 'site', 'scanner')
@@ -115,12 +118,7 @@ def read_group_variables(
         return GroupVariables()
     tables = ParticipantTables(settings)
     subjects = sorted({scan.subject for scan in scans})
-    if not any(subject in tables for subject in subjects):
-        raise InputDatasetError(
-            f'{path} lists none of the {len(subjects)} subjects of the derivatives '
-            f'(for example sub-{subjects[0]}).',
-            'Give the original dataset as the first argument, or a table with --labels FILE.tsv.',
-        )
+    _check_subjects(tables, subjects)
     for option, columns in (
         ('--group-by', (settings.group_by,)),
         ('--covariates', settings.covariates),
@@ -173,6 +171,19 @@ def read_group_variables(
         families=read_families(tables, subjects, settings.family),
         **(classes if is_target else {}),
     )
+
+
+def _check_subjects(tables: ParticipantTables, subjects: Sequence[str]) -> None:
+    """Refuse a table without any of the subjects; warn of rows under another spelling."""
+    hint = tables.hint(subjects)
+    if not any(subject in tables for subject in subjects):
+        raise InputDatasetError(
+            f'{tables.path} lists none of the {len(subjects)} subjects of the derivatives '
+            f'(for example sub-{subjects[0]}). {hint}'.rstrip(),
+            'Give the original dataset as the first argument, or a table with --labels FILE.tsv.',
+        )
+    if hint:
+        logger.warning('%s: %s', tables.path, hint)
 
 
 def _values(tables: ParticipantTables, scans: Sequence[GroupScan], column: str) -> dict[str, str]:

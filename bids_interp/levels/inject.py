@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.anatomical.templates import with_head_template
-from bids_interp.bids.read.query import T1wRecord, collect, dataset_key, read_description
+from bids_interp.bids.read.description import dataset_key, read_description
+from bids_interp.bids.read.participants import look_alike
+from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.bids.write.atomic import write_tsv
 from bids_interp.bids.write.injected import (
     TRUTH,
@@ -74,6 +76,8 @@ def run_inject(settings: Settings, injection: Injection) -> int:
     )
     source = read_description(settings.bids_dir)
     people = read_participant_table(settings.bids_dir)
+    if hint := look_alike(people.rows, families):
+        logger.warning('%s: %s', settings.bids_dir / 'participants.tsv', hint)
     record = injection_record(settings, injection, records, dataset_key(source))
     work_dir = _check_work_dir(settings)
     outdated = check_injected_output(

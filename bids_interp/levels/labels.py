@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.models.target import Target
 from bids_interp.settings import Settings
+
+logger = logging.getLogger('bids_interp')
 
 SHOWN = 20
 
@@ -93,7 +96,8 @@ def read_labels(settings: Settings, records: Sequence[T1wRecord]) -> LabelTable:
     found = {record.prefix: tables.values(record, label) for record in records}
     _refuse_contradictions(found, label, tables.path)
     values = {prefix: several[0] for prefix, several in found.items() if several}
-    _refuse_missing([p for p in found if p not in values], settings, tables.path)
+    missing = [record for record in records if record.prefix not in values]
+    _refuse_missing(missing, settings, tables)
     target = _target(settings, list(values.values()), tables.path)
     numbers, left_out = _numbers(target, values, tables.path)
     left_out |= {p: f'no value of {label}' for p in found if p not in values}
@@ -131,13 +135,21 @@ def _refuse_contradictions(found: Mapping[str, list[str]], label: str, path: Pat
         )
 
 
-def _refuse_missing(missing: Sequence[str], settings: Settings, path: Path) -> None:
-    if missing and not settings.allow_unlabelled:
+def _refuse_missing(
+    missing: Sequence[T1wRecord], settings: Settings, tables: ParticipantTables
+) -> None:
+    if not missing:
+        return
+    hint = tables.hint(record.subject for record in missing)
+    if not settings.allow_unlabelled:
         raise InputDatasetError(
-            f'{path} has no value of {settings.label} for\n{_listed(missing)}\n',
+            f'{tables.path} has no value of {settings.label} for\n'
+            f'{_listed([record.prefix for record in missing])}\n{hint}',
             'Complete the table, select participants with --participant-label, or skip these '
             'images with --allow-unlabelled.',
         )
+    if hint:
+        logger.warning('%s: %s', tables.path, hint)
 
 
 def _target(settings: Settings, values: list[str], path: Path) -> Target:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_interp.bids.read.description import read_description
 from bids_interp.bids.read.prepared import PreparedFiles, find_prepared, prepared_with
-from bids_interp.bids.read.query import T1wRecord, read_description
+from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.execution.resources import available_cpus

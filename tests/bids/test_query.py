@@ -230,7 +230,7 @@ def test_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(InputDatasetError, match=re.escape(str(root))) as caught:
         collect(Settings(root, '/out'))
     assert 'sub-<label>' in caught.value.message
-    for text, said in (('{', 'line 1 column 2'), ('[]', 'JSON'), ('{"Name": "x"}', 'BIDSVersion')):
+    for text, said in (('{', 'line 1 column 2'), ('[]', 'JSON'), ('{"BIDSVersion": "1"}', 'Name')):
         (root / 'dataset_description.json').write_text(text)
         with pytest.raises(InputDatasetError, match=said):
             collect(Settings(root, '/out'))

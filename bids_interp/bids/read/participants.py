@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_interp.bids.read.query import T1wRecord
+from bids_interp.bids.read.tsv import Row, read_rows
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.settings import Settings
 
@@ -19,8 +20,6 @@ from bids_interp.settings import Settings
 MISSING = ('', 'n/a', 'na', 'nan')
 # Columns whose values are categories, even if they are written as numbers.
 CATEGORIES = ('sex', 'gender', 'handedness', 'site', 'scanner', 'center', 'centre')
-
-Row = dict[str, str]
 
 
 class ParticipantTables:
@@ -40,12 +39,7 @@ class ParticipantTables:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.path = settings.labels or settings.bids_dir / 'participants.tsv'
-        self.rows = read_rows(self.path)
-        if not self.rows or 'participant_id' not in self.rows[0]:
-            raise InputDatasetError(
-                f'{self.path} has no rows or no column participant_id.',
-                'Provide a tab-separated table with one row per participant.',
-            )
+        self.rows = read_participants(self.path)
         self.columns = list(self.rows[0])
         self._by_subject: dict[str, list[Row]] = {}
         for row in self.rows:
@@ -60,6 +54,10 @@ class ParticipantTables:
 
     def __contains__(self, subject: str) -> bool:
         return subject in self._by_subject
+
+    def hint(self, subjects: Iterable[str]) -> str:
+        """Return a hint if a subject has a row under another spelling; empty otherwise."""
+        return look_alike(self._by_subject, subjects)
 
     def check_column(self, column: str, option: str) -> None:
         """Raise a UsageError if no table has the column."""
@@ -167,28 +165,64 @@ def is_category(column: str) -> bool:
     return column.lower() in CATEGORIES
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a tab-separated table.
+def read_participants(path: Path) -> list[Row]:
+    """Read the rows of a table of participants.
 
     Raises
     ------
     InputDatasetError
-        If the file is missing or cannot be read as a table.
+        If the file is missing, cannot be read, or has no rows or no column participant_id.
     """
     if not path.is_file():
         raise InputDatasetError(
             f'{path} does not exist, so the labels of the participants are missing.',
             'Add participants.tsv to the dataset, or pass a table with --labels FILE.tsv.',
         )
-    try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            reader = csv.DictReader(stream, delimiter='\t')
-            return [
-                {str(key).strip(): (value or '').strip() for key, value in row.items() if key}
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputDatasetError(f'{path} cannot be read as a table: {error}.') from error
+    rows = read_rows(path)
+    if not rows or 'participant_id' not in rows[0]:
+        columns = f' (columns: {", ".join(rows[0])})' if rows else ''
+        raise InputDatasetError(
+            f'{path} has no rows or no column participant_id{columns}.',
+            'Provide a tab-separated table with one row per participant.',
+        )
+    return rows
+
+
+def look_alike(rows: Iterable[str], subjects: Iterable[str]) -> str:
+    """Return a hint if a table has a row for a subject under another spelling.
+
+    Parameters
+    ----------
+    rows : iterable of str
+        Labels in the table.
+    subjects : iterable of str
+        Labels of the dataset, without ``sub-``.
+
+    Returns
+    -------
+    str
+        A sentence about the first such subject; empty if there is none.
+
+    Examples
+    --------
+    >>> look_alike(['1', '02'], ['01', '02'])
+    "The row '1' looks like sub-01: write sub-01."
+    >>> look_alike(['01'], ['01', '03'])
+    ''
+    """
+    known = list(rows)
+    spelled = {_plain(row): row for row in known}
+    for subject in subjects:
+        row = spelled.get(_plain(subject))
+        if row is not None and subject not in known:
+            return f'The row {row!r} looks like sub-{subject}: write sub-{subject}.'
+    return ''
+
+
+def _plain(label: str) -> str:
+    """Return a label without quotation marks, prefix, case, leading zeros and decimals."""
+    bare = label.strip('"\' ').lower().removeprefix('sub-')
+    return re.sub(r'\.0+$', '', bare).lstrip('0')
 
 
 def _distinct(rows: list[Row], column: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -10,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.entities import SOURCE_ENTITIES
+from bids_interp.bids.read.description import dataset_key, read_description
 from bids_interp.bids.read.filters import load_filters
 from bids_interp.bids.read.precomputed import find_precomputed
-from bids_interp.container import bind_advice
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
     from bids.layout import BIDSFile, BIDSLayout
+
+logger = logging.getLogger('bids_interp')
 
 DEFAULT_FILTER = {'datatype': 'anat', 'suffix': 'T1w', 'extension': ['.nii', '.nii.gz']}
 SHOWN = 20
@@ -65,49 +68,6 @@ class T1wRecord:
         'sub-01_ses-a_run-1'
         """
         return '_'.join(f'{key}-{value}' for key, value in self.entities.items())
-
-
-def read_description(bids_dir: Path) -> dict[str, Any]:
-    """Read ``dataset_description.json`` of a dataset.
-
-    Raises
-    ------
-    InputDatasetError
-        If the folder or the file is missing, or the description is not valid.
-    """
-    if not bids_dir.is_dir():
-        raise InputDatasetError(
-            f'The input dataset {bids_dir} is not a folder.', bind_advice(bids_dir) or None
-        )
-    path = bids_dir / 'dataset_description.json'
-    if not path.is_file():
-        raise InputDatasetError(
-            f'{bids_dir} is not a BIDS dataset: it has no dataset_description.json.',
-            'Give the root of a BIDS dataset as the first argument. The file needs at least '
-            '{"Name": "...", "BIDSVersion": "1.10.0"}. ' + bind_advice(bids_dir),
-        )
-    try:
-        description = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError) as error:
-        raise InputDatasetError(f'{path} cannot be read as JSON: {error}.') from error
-    if not isinstance(description, dict):
-        raise InputDatasetError(f'{path} must contain a JSON object.')
-    if not isinstance(description.get('Name'), str) or 'BIDSVersion' not in description:
-        raise InputDatasetError(
-            f'{path} lacks the required Name or BIDSVersion.', 'Add both to the file.'
-        )
-    return description
-
-
-def dataset_key(description: dict[str, Any]) -> str:
-    """Return the DOI of a dataset, or else its name.
-
-    Examples
-    --------
-    >>> dataset_key({'Name': 'study', 'DatasetDOI': 'doi:10.1/x'})
-    'doi:10.1/x'
-    """
-    return str(description.get('DatasetDOI') or description.get('Name') or '')
 
 
 def list_subjects(bids_dir: Path) -> list[str]:
@@ -159,6 +119,8 @@ def collect(settings: Settings) -> list[T1wRecord]:
         If the filter file or a derivatives folder is invalid.
     """
     description = read_description(settings.bids_dir)
+    if 'BIDSVersion' not in description:
+        logger.warning('%s/dataset_description.json lacks BIDSVersion.', settings.bids_dir)
     missing = missing_subjects(settings)
     wanted = [label for label in settings.participant_label if label not in missing]
     filters = load_filters(settings.bids_filter_file)

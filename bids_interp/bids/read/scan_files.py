@@ -16,7 +16,8 @@ from bids_interp.bids.prediction import (
     Prediction,
     read_prediction,
 )
-from bids_interp.errors import ImageError
+from bids_interp.bids.read.tsv import read_cells
+from bids_interp.errors import ImageError, InputDatasetError
 
 BRAIN = 'desc-brain_T1w.nii.gz'
 MASK = 'desc-brain_mask.nii.gz'
@@ -262,10 +263,9 @@ def read_sidecar(path: Path | None) -> dict[str, Any]:
 def _cells(path: Path) -> list[list[str]]:
     """Read the cells of a TSV file, including the header."""
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    return [line.split('\t') for line in lines if line.strip()]
+        return read_cells(path)
+    except InputDatasetError as error:
+        raise ImageError(error.message, REMEDY) from error
 
 
 def load_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:

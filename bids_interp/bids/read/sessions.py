@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bids_interp.bids.read.participants import Row, is_missing, read_rows
+from bids_interp.bids.read.participants import is_missing
 from bids_interp.bids.read.scan_files import parse_number
+from bids_interp.bids.read.tsv import Row, read_rows
 from bids_interp.errors import InputDatasetError
 
 

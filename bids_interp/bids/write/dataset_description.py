@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_interp.bids.read.tsv import read_text
 from bids_interp.bids.write import provenance
 from bids_interp.bids.write.atomic import write_json, write_text
-from bids_interp.errors import OutputError
+from bids_interp.errors import InputDatasetError, OutputError
 
 BIDS_VERSION = '1.10.0'
 DESCRIPTION = 'dataset_description.json'
@@ -98,8 +99,8 @@ def check_output(out_dir: str | Path) -> None:
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path))
+    except (InputDatasetError, ValueError) as error:
         raise OutputError(f'{path} cannot be read: {error}.', 'Repair or remove it.') from error
     if not isinstance(content, dict):
         raise OutputError(f'{path} does not contain a JSON object.', 'Repair or remove it.')
@@ -181,8 +182,8 @@ def _description(
 def _input_description(root: Path) -> dict[str, Any]:
     # Faults of the input's description are reported when the input is read.
     try:
-        content = json.loads((root / DESCRIPTION).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        content = json.loads(read_text(root / DESCRIPTION))
+    except (InputDatasetError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bids_interp.bids.read.participants import read_participants
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
 from bids_interp.bids.write.dataset_description import BIDS_VERSION, DESCRIPTION
 from bids_interp.bids.write.folders import check_writable, is_inside
-from bids_interp.errors import InputDatasetError, OutputError
+from bids_interp.errors import OutputError
 from bids_interp.version import __version__
 
 GENERATOR = 'bids_interp inject'
@@ -132,22 +132,16 @@ def read_participant_table(bids_dir: Path) -> ParticipantTable:
     Raises
     ------
     InputDatasetError
-        If the table cannot be read or has no column participant_id.
+        If the table cannot be read, has no rows or no column participant_id.
     """
     path = bids_dir / 'participants.tsv'
     if not path.is_file():
         return ParticipantTable()
-    try:
-        with path.open(encoding='utf-8-sig', newline='') as stream:
-            table = csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE)
-            columns, rows = list(table.fieldnames or ()), list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputDatasetError(f'{path} cannot be read: {error}.') from error
-    if 'participant_id' not in columns:
-        raise InputDatasetError(f'{path} has no column participant_id.', 'Repair the table.')
-    people = {str(row['participant_id']).removeprefix('sub-'): row for row in rows}
+    rows = read_participants(path)
+    columns = [name for name in rows[0] if name != 'participant_id']
+    people = {row['participant_id'].removeprefix('sub-'): row for row in rows}
     dictionary = _read_json(bids_dir / 'participants.json')
-    return ParticipantTable(columns[1:], people, dictionary if isinstance(dictionary, dict) else {})
+    return ParticipantTable(columns, people, dictionary if isinstance(dictionary, dict) else {})
 
 
 def write_participant_table(
