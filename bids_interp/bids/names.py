@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +115,14 @@ def sidecar_name(path: str | Path) -> Path:
     """
     path = Path(path)
     return path.with_name(path.name.split('.')[0] + '.json')
+
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths whose names do not begin with a dot, such as ``._*`` of macOS.
+
+    Examples
+    --------
+    >>> [path.name for path in visible([Path('._a.nii'), Path('a.nii'), Path('.DS_Store')])]
+    ['a.nii']
+    """
+    return [path for path in paths if not path.name.startswith('.')]

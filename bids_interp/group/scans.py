@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bids_interp.bids.names import visible
 from bids_interp.bids.prediction import Prediction, read_prediction
 from bids_interp.bids.read.scan_files import is_made_with
 from bids_interp.bids.read.sessions import natural_key, order_sessions
@@ -179,7 +180,8 @@ def find_scans(
         subject = folder.name.removeprefix('sub-')
         if not folder.is_dir() or (wanted and subject not in wanted):
             continue
-        found = [*folder.glob(f'anat/*{PREDICTION}'), *folder.glob(f'*/anat/*{PREDICTION}')]
+        places = (f'anat/*{PREDICTION}', f'*/anat/*{PREDICTION}')
+        found = visible(path for place in places for path in folder.glob(place))
         found.sort(key=lambda path: natural_key(path.name))
         read = [_read_scan(path, subject) for path in found]
         scans += [scan for scan in read if not visits or scan.session in visits]

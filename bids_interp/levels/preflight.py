@@ -7,10 +7,10 @@ import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_interp.bids.read.query import T1wRecord, list_subjects, missing_subjects
+from bids_interp.bids.read.anat_files import Ignored, anat_files, lesion_masks, list_subjects
+from bids_interp.bids.read.query import T1wRecord, anat_records, missing_subjects
 from bids_interp.bids.read.validation import validate_dataset
 from bids_interp.errors import ImageError
 from bids_interp.execution.outcome import EXCLUDED, Outcome
@@ -101,6 +101,7 @@ def preflight(
             return PreflightRow(record.prefix, record, None, model, (record.problem,), notes)
         if settings.derivatives and not (record.derivative_t1w or record.derivative_mask):
             notes += ('the --derivatives folders contain no files of this image',)
+        notes += _lesion_notes(record, settings)
         try:
             summary = inspect_image(record, settings.skull_strip_t1w)
         except ImageError as error:
@@ -124,22 +125,31 @@ def _without_image(records: Sequence[T1wRecord], settings: Settings) -> list[Pre
     missing = missing_subjects(settings)
     requested = settings.participant_label or tuple(list_subjects(settings.bids_dir))
     found = {record.subject for record in records}
+    ignored = Ignored(settings.bids_dir)
     rows = []
     for label in requested:
         folder = settings.bids_dir / f'sub-{label}'
         if label in missing:
             problem = f'{settings.bids_dir} has no participant {label}. Check --participant-label.'
-        elif label not in found and not _has_t1w(folder):
+        elif label not in found and not anat_records(ignored, label):
             problem = f'{folder} has no T1w image (anat/sub-{label}[_...]_T1w.nii[.gz]).'
+            other = [path.name for path in anat_files(settings.bids_dir, label)]
+            problem += f' Other images: {", ".join(other)}.' if other else ''
         else:
             continue  # has a row, or was deselected by session or filter
         rows.append(PreflightRow(f'sub-{label}', problems=(problem,)))
     return rows
 
 
-def _has_t1w(folder: Path) -> bool:
-    patterns = ('anat/*_T1w.nii', 'ses-*/anat/*_T1w.nii')
-    return any(True for p in patterns for end in ('', '.gz') for _ in folder.glob(p + end))
+def _lesion_notes(record: T1wRecord, settings: Settings) -> tuple[str, ...]:
+    """Return notes about lesion masks, which nothing uses."""
+    inside = record.path.parent.relative_to(settings.bids_dir)
+    roots = [settings.bids_dir, *(folder for _, folder in settings.derivatives)]
+    masks = [mask for root in roots for mask in lesion_masks(root / inside)]
+    return tuple(
+        f'the lesion mask {mask} is ignored: the registration uses the whole brain'
+        for mask in masks
+    )
 
 
 def bytes_needed(shape: Sequence[int], settings: Settings) -> tuple[int, int]:

@@ -142,7 +142,9 @@ def test_a_filter_chooses_one_of_two_with_the_same_name(
     assert (record.path.name, record.problem) == ('sub-10_T1w.nii', '')
 
 
-def test_only_requested_subjects_are_indexed(dataset: Path, monkeypatch) -> None:
+def test_only_requested_subjects_are_indexed(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import bids.layout
 
     layouts = []
@@ -153,7 +155,9 @@ def test_only_requested_subjects_are_indexed(dataset: Path, monkeypatch) -> None
         return layouts[-1]
 
     monkeypatch.setattr(bids.layout, 'BIDSLayout', spy)
-    assert found(dataset, participant_label=('sub-02',)) == ['sub-02']
+    path = write_filter(tmp_path, {'t1w': {'run': None}})
+    chosen = {'bids_filter_file': path, 'participant_label': ('sub-02',)}
+    assert found(dataset, **chosen) == ['sub-02']
     assert layouts[0].get_subjects() == ['02']
     # A label that starts like another is another.
     assert found(dataset, participant_label=('1', '10')) == ['sub-10_ce-gad']

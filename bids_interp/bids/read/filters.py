@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.entities import SOURCE_ENTITIES
 from bids_interp.errors import UsageError
 
 # Queries for other apps, such as fMRIPrep: one file can serve several apps.
 OTHER_QUERIES = ('bold', 'sbref', 'fmap', 'flair', 't2w', 'roi', 'dwi', 'asl', 'm0scan', 'pet')
-FILTER_KEYS = (
-    *SOURCE_ENTITIES.values(),
-    'suffix',
-    'datatype',
-    'extension',
-    'space',
-    'desc',
-    'modality',
-)
+
+
+@cache
+def filter_keys() -> dict[str, str]:
+    """Return the pybids entity of each key of a filter: every entity, also by its short name.
+
+    Examples
+    --------
+    >>> filter_keys()['acquisition'], filter_keys()['acq'], filter_keys()['suffix']
+    ('acquisition', 'acquisition', 'suffix')
+    """
+    keys: dict[str, str] = {}
+    for config in ('bids.json', 'derivatives.json'):
+        text = files('bids.layout').joinpath('config', config).read_text(encoding='utf-8')
+        for entity in json.loads(text)['entities']:
+            short = re.search(r'([a-z]+)-', entity['pattern'])
+            keys |= {short[1]: entity['name']} if short else {}
+            keys[entity['name']] = entity['name']
+    return keys
 
 
 def load_filters(path: Path | None) -> dict[str, Any]:
-    """Read the filter of T1w images from a ``--bids-filter-file``.
+    """Read the filter of T1w images from a ``--bids-filter-file``, by pybids entities.
 
     ``null`` selects images without the entity, ``"*"`` images with any value of it.
 
@@ -50,9 +62,10 @@ def load_filters(path: Path | None) -> dict[str, Any]:
             chosen = query
         elif name.lower() not in OTHER_QUERIES:
             raise UsageError(f'{path}: unknown query {name!r}; this app uses "t1w".')
+    known = filter_keys()
     for key in chosen:
-        if key not in FILTER_KEYS:
-            close = get_close_matches(key, FILTER_KEYS, n=1, cutoff=0.3)
+        if key not in known:
+            close = get_close_matches(key, known, n=1, cutoff=0.3)
             hint = f' Did you mean {close[0]!r}?' if close else ''
             raise UsageError(f'{path}: unknown entity {key!r} in the query "t1w".{hint}')
-    return chosen
+    return {known[key]: value for key, value in chosen.items()}

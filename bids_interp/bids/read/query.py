@@ -1,28 +1,31 @@
-"""Query of the T1w images of a BIDS dataset; only the requested subjects are indexed."""
+"""Query of the T1w images of a BIDS dataset."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bids_interp.bids.entities import SOURCE_ENTITIES
+from bids_interp.bids.read.anat_files import (
+    SUFFIXES,
+    Ignored,
+    anat_files,
+    list_subjects,
+    suffix_of,
+)
 from bids_interp.bids.read.description import dataset_key, read_description
 from bids_interp.bids.read.filters import load_filters
 from bids_interp.bids.read.precomputed import find_precomputed
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
 
-if TYPE_CHECKING:
-    from bids.layout import BIDSFile, BIDSLayout
-
 logger = logging.getLogger('bids_interp')
 
-DEFAULT_FILTER = {'datatype': 'anat', 'suffix': 'T1w', 'extension': ['.nii', '.nii.gz']}
 SHOWN = 20
 
 _LABEL = re.compile(r'[a-zA-Z0-9+]+')
@@ -69,10 +72,10 @@ class T1wRecord:
         """
         return '_'.join(f'{key}-{value}' for key, value in self.entities.items())
 
-
-def list_subjects(bids_dir: Path) -> list[str]:
-    """Return the labels of all ``sub-`` folders of a dataset, sorted."""
-    return sorted(p.name[4:] for p in bids_dir.glob('sub-*') if p.is_dir() and len(p.name) > 4)
+    @property
+    def suffix(self) -> str:
+        """Return the BIDS suffix of the image."""
+        return suffix_of(self.path)
 
 
 def missing_subjects(settings: Settings) -> list[str]:
@@ -125,133 +128,113 @@ def collect(settings: Settings) -> list[T1wRecord]:
     wanted = [label for label in settings.participant_label if label not in missing]
     filters = load_filters(settings.bids_filter_file)
     key = dataset_key(description)
-    layout = _index(settings, wanted)
-    everything = _find(layout, DEFAULT_FILTER, wanted)
+    ignored = Ignored(settings.bids_dir)
+    everything = [
+        record
+        for subject in wanted or list_subjects(settings.bids_dir)
+        for record in anat_records(ignored, subject, filters, key)
+    ]
     if not everything:
         where = f'of sub-{", sub-".join(wanted)}' if wanted else ''
         raise InputDatasetError(
             f'{settings.bids_dir} has no T1w image {where}'.rstrip() + '.',
             'Expected names: sub-<label>/[ses-<label>/]anat/*_T1w.nii[.gz].',
         )
-    chosen = everything
-    if settings.session_label:
-        chosen = [f for f in chosen if f.entities.get('session') in settings.session_label]
-        if not chosen:
-            sessions = sorted({str(f.entities.get('session', '(none)')) for f in everything})
-            raise NothingToDoError(
-                f'No T1w image has the session {", ".join(settings.session_label)}. '
-                f'Available: {_shorten(sessions)}.',
-                'Check --session-label.',
-            )
-    if filters:
-        kept = {f.path for f in _find(layout, {**DEFAULT_FILTER, **filters}, wanted)}
-        chosen = [f for f in chosen if f.path in kept]
-        if not chosen:
-            raise NothingToDoError(
-                f'The filter {json.dumps(filters)} of {settings.bids_filter_file} matches none of '
-                f'the {len(everything)} T1w images.',
-                'Check the values of --bids-filter-file; null means "without this entity".',
-            )
-    records = [_record(f, key) for f in chosen]
-    siblings = [_record(f, key) for f in everything]
-    records = find_precomputed(_refuse_shared(records), siblings, settings.derivatives)
+    chosen = _of_sessions(everything, settings.session_label)
+    if filters or settings.bids_database_dir:
+        chosen = _filtered(chosen, filters, settings, wanted)
+    records = find_precomputed(_refuse_shared(chosen), everything, settings.derivatives)
     return sorted(records, key=lambda record: str(record.path))
 
 
-def _index(settings: Settings, wanted: list[str]) -> BIDSLayout:
-    """Return a pybids layout of the anatomical files of the wanted subjects."""
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+def anat_records(
+    ignored: Ignored, subject: str, filters: Mapping[str, Any] | None = None, key: str = ''
+) -> list[T1wRecord]:
+    """Return the images of a participant that a filter may select.
 
-    # A stored index also serves later runs with other participants, so it covers all of them.
-    only = [] if settings.bids_database_dir else wanted
-    indexer = BIDSLayoutIndexer(
-        validate=False, index_metadata=False, ignore=_ignore_patterns(settings.bids_dir, only)
-    )
-    database = settings.bids_database_dir
-    options: dict[str, Any] = {
-        'validate': False,
-        'indexer': indexer,
-        'database_path': database,
-        'config': ['bids', 'derivatives'],  # a filter may choose by desc-
-    }
-    layout = BIDSLayout(settings.bids_dir, **options)
-    if database is not None and _is_stale(layout, settings.bids_dir, wanted):
-        layout = BIDSLayout(settings.bids_dir, **options, reset_database=True)
-    return layout
+    Unless the filter names ``part`` or ``suffix``, these are the magnitude images with the suffix
+    T1w, or UNIT1 in a session without T1w.
 
-
-def _is_stale(layout: BIDSLayout, bids_dir: Path, wanted: list[str]) -> bool:
-    """Return whether a stored index is of another dataset or lacks images of these subjects."""
-    if Path(str(layout.root)).resolve() != bids_dir.resolve():
-        return True
-    if 'desc' not in layout.get_entities():
-        return True  # written by an earlier version
-    indexed = {f.filename for f in layout.get(suffix='T1w', **_subject_query(wanted))}
-    subjects = wanted or list_subjects(bids_dir)
-    present = {
-        path.name
-        for label in subjects
-        for pattern in ('anat/*_T1w.nii*', 'ses-*/anat/*_T1w.nii*')
-        for path in (bids_dir / f'sub-{label}').glob(pattern)
-    }
-    return present != {name for name in indexed if '.nii' in name}
-
-
-def _ignore_patterns(bids_dir: Path, wanted: Iterable[str]) -> list[re.Pattern[str]]:
-    """Return patterns of paths (below the root, with leading slash) that are not indexed."""
-    labels = [re.escape(label) for label in wanted]
-    patterns = [
-        re.compile(r'^/(?!sub-|dataset_description\.json)'),
-        re.compile(r'/\.'),
-        re.compile(r'^/sub-[^/]+/(ses-[^/]+/)?(?!ses-|anat)[a-z]+(/|$)'),
-    ]
-    if labels:
-        patterns.append(re.compile(rf'^/sub-(?!(?:{"|".join(labels)})(?:/|$))'))
-    return patterns
-
-
-def _subject_query(wanted: list[str]) -> dict[str, Any]:
-    return {'subject': wanted} if wanted else {}
-
-
-def _find(layout: BIDSLayout, filters: dict[str, Any], wanted: list[str]) -> list[Any]:
-    from bids.layout import Query
-
-    special = {None: Query.NONE, '*': Query.ANY}
-    query: dict[str, Any] = {}
-    for key, value in filters.items():
-        values = [special.get(v, v) for v in (value if isinstance(value, list) else [value])]
-        query[key] = values if isinstance(value, list) else values[0]
-    asked = query.pop('subject', None)
-    found = layout.get(**_subject_query(wanted), **query)
-    if asked is None:
-        return found
-    labels = [str(s).removeprefix('sub-') for s in (asked if isinstance(asked, list) else [asked])]
-    return [f for f in found if f.entities['subject'] in labels]
-
-
-def _record(found: BIDSFile, key: str) -> T1wRecord:
-    """Return the record of a pybids file, with the labels as written in its name.
-
-    pybids cuts a label at the first invalid character, so that several images could look alike.
-    Here the label is kept whole and reported as a problem.
+    Parameters
+    ----------
+    ignored : Ignored
+        Files that the dataset ignores.
+    subject : str
+        Label without ``sub-``.
+    filters : mapping, optional
+        Filter by pybids entity.
+    key : str
+        Key of the dataset.
     """
-    path = Path(found.path)
-    stem = path.name.split('.')[0]
+    named = filters or {}
+    paths = ignored.kept(anat_files(ignored.root, subject))
+    records = [_record(path, key) for path in paths]
+    if 'part' not in named:
+        records = [r for r in records if r.entities.get('part', 'mag') == 'mag']
+    if 'suffix' in named:
+        return records
+    with_t1w = {record.session for record in records if record.suffix == SUFFIXES[0]}
+    usual = {True: SUFFIXES[:1], False: SUFFIXES}
+    return [r for r in records if r.suffix in usual[r.session in with_t1w]]
+
+
+def _of_sessions(records: list[T1wRecord], sessions: Sequence[str]) -> list[T1wRecord]:
+    """Return the images of the requested sessions; all without a request."""
+    chosen = [r for r in records if not sessions or r.session in sessions]
+    if not chosen:
+        found = sorted({record.session or '(none)' for record in records})
+        raise NothingToDoError(
+            f'No T1w image has the session {", ".join(sessions)}. Available: {_shorten(found)}.',
+            'Check --session-label.',
+        )
+    return chosen
+
+
+def _filtered(
+    records: list[T1wRecord], filters: dict[str, Any], settings: Settings, wanted: Sequence[str]
+) -> list[T1wRecord]:
+    """Return the images that the filter selects; those in misnamed folders stay, to be refused."""
+    from bids_interp.bids.read.index import find, open_index
+
+    layout = open_index(settings, wanted)
+    if not filters:
+        return records
+    kept = {settings.bids_dir / path for path in find(layout, filters)}
+    chosen = [r for r in records if r.path in kept or _misnamed(_folders(r.path).values())]
+    if not any(record.path in kept for record in chosen):
+        raise NothingToDoError(
+            f'The filter {json.dumps(filters)} of {settings.bids_filter_file} matches none of '
+            f'the {len(records)} images.',
+            'Check the values of --bids-filter-file; null means "without this entity".',
+        )
+    return chosen
+
+
+def _misnamed(labels: Iterable[str]) -> list[str]:
+    """Return the labels that BIDS does not allow."""
+    return [label for label in labels if not _LABEL.fullmatch(label)]
+
+
+def _record(path: Path, key: str) -> T1wRecord:
+    """Return the record of an image, with the labels as written in its name and folders.
+
+    Labels that BIDS does not allow are kept whole and reported as a problem.
+    """
+    stem = path.name.split('.nii')[0]
     pairs = (part.partition('-') for part in stem.split('_'))
-    written = {short: label for short, _, label in pairs if label}
+    written = {short: label for short, dash, label in pairs if dash}
     folders = _folders(path)
     labels = {**written, **folders}
     labels = {short: labels[short] for short in SOURCE_ENTITIES if short in labels}
-    wrong = [label for label in labels.values() if not _LABEL.fullmatch(label)]
+    wrong = _misnamed(labels.values())
     absent = [f'{s}-{label}' for s, label in folders.items() if f'_{s}-{label}_' not in f'_{stem}_']
     # Workflows and files are named by these entities, so they must be safe in any case.
     entities = {short: re.sub(r'[^\w+-]', '_', label) for short, label in labels.items()}
     problem = ''
     if wrong:
         problem = (
-            f'{path}: the label {wrong[0]} may contain only letters and digits (BIDS). '
-            'Rename it in folders, files and tables.'
+            f'{path}: the label {wrong[0] or "(empty)"} may contain only letters and digits '
+            '(BIDS). Rename it in folders, files and tables.'
         )
     elif absent:
         problem = (
@@ -274,8 +257,8 @@ def _folders(path: Path) -> dict[str, str]:
     """
     labels: dict[str, str] = {}
     for folder in path.parents:
-        short, _, label = folder.name.partition('-')
-        if short in ('sub', 'ses') and label:
+        short, dash, label = folder.name.partition('-')
+        if short in ('sub', 'ses') and dash:
             labels[short] = label
         if short == 'sub':
             break

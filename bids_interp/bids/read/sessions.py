@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from bids_interp.bids.read.anat_files import SUFFIXES, suffix_of
 from bids_interp.bids.read.participants import is_missing
 from bids_interp.bids.read.scan_files import parse_number
 from bids_interp.bids.read.tsv import Row, read_rows
@@ -71,7 +72,7 @@ def _scanned(folder: Path, prefix: str) -> float | None:
     times = [
         _time(row.get('acq_time'))
         for row in _rows(folder / f'{prefix}_scans.tsv')
-        if '_T1w.' in row.get('filename', '')
+        if suffix_of(Path(row.get('filename', ''))) in SUFFIXES
     ]
     return min((time for time in times if time is not None), default=None)
 

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bids_interp.bids.read.anat_files import IMAGES, SUFFIXES, suffix_of
+
 logger = logging.getLogger('bids_interp')
 
 PROGRAMS = ('bids-validator-deno', 'bids-validator')
@@ -63,7 +65,7 @@ def validate_dataset(bids_dir: Path) -> dict[str, list[str]]:
     others: list[str] = []
     for location, message in issues:
         name = location.rsplit('/', 1)[-1]
-        if '_T1w.nii' in name:
+        if suffix_of(Path(name)) in SUFFIXES and name.endswith(IMAGES):
             found.setdefault(name, []).append(f'BIDS validator: {message}')
         else:
             others.append(f'{location or bids_dir}: {message}')

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bids_interp.bids.names import visible
 from bids_interp.bids.read.participants import read_participants
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
@@ -245,8 +246,8 @@ def inherited_sidecar(bids_dir: Path, record: T1wRecord) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for folder in reversed(folders):
         fitting = []
-        for path in folder.glob('*T1w.json'):
-            parts = path.name.removesuffix('T1w.json').strip('_').split('_')
+        for path in visible(folder.glob(f'*{record.suffix}.json')):
+            parts = path.name.removesuffix(f'{record.suffix}.json').strip('_').split('_')
             pairs = [part.split('-', 1) for part in parts if '-' in part]
             if all(record.entities.get(pair[0]) == pair[1] for pair in pairs):
                 fitting.append((len(pairs), path))

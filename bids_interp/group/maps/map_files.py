@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_interp.bids.names import sidecar_name
+from bids_interp.bids.names import sidecar_name, visible
 from bids_interp.bids.write.atomic import Cell, write_json, write_tsv
 from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.sidecars import SIGN, Column
@@ -64,7 +64,8 @@ def fold_agreement(
         return summary.agreement, 'subjects explained by different folds'
     direction = summary.name[:-3]
     folder = training_folds(analysis.output_dir, analysis.model)
-    paths = sorted(folder.glob(f'*desc-{direction}fold*_logjacobian.nii.gz')) if folder else []
+    found = folder.glob(f'*desc-{direction}fold*_logjacobian.nii.gz') if folder else []
+    paths = sorted(visible(found))
     if len(paths) < 2:
         return None, 'not available: each map is the mean over the same folds'
     from nilearn.image import resample_img

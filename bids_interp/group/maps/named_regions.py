@@ -240,7 +240,7 @@ def _from_templateflow(name: str, space: str, offline: bool) -> tuple[Path, Path
     found = [
         path
         for resolution in ('01', '1', '02', '2')
-        for path in sorted(folder.glob(f'*res-{resolution}_atlas-{name}_*dseg.nii.gz'))
+        for path in sorted(folder.glob(f'tpl-*res-{resolution}_atlas-{name}_*dseg.nii.gz'))
         if path.stat().st_size
     ]
     if not found and not offline:

@@ -31,7 +31,7 @@ def choose_bundle(settings: Settings, environ: Mapping[str, str] = os.environ) -
     if settings.model is not None:
         return settings.model
     models = settings.output_dir / 'models'
-    trained = sorted(path.parent for path in models.glob('*/config.json'))
+    trained = sorted(path.parent for path in models.glob('[!.]*/config.json'))
     if len(trained) > 1:
         names = ', '.join(path.name for path in trained)
         raise ModelError(f'{models} contains several models: {names}.', 'Choose one with --model.')
