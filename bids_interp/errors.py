@@ -114,6 +114,16 @@ class WorkerLostError(BidsInterpError):
     )
 
 
+class AntsError(BidsInterpError):
+    """ANTs that cannot run, whatever the image."""
+
+    exit_code = 1
+    default_advice = (
+        'This is not a fault of the image. Set TMPDIR to a folder with free space whose path has '
+        'only letters, digits, hyphens and underscores, and run the same command again.'
+    )
+
+
 class SchedulerError(BidsInterpError):
     """Scheduler that cannot be reached or refuses the jobs."""
 

@@ -9,7 +9,6 @@ threads.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from bids_interp.anatomical.ants_process import captured, check_ended, scratch_folder
 from bids_interp.anatomical.itk import FLIP, itk_text, lps_parameters_to_ras
+from bids_interp.errors import AntsError
 
 THREADS_VARIABLE = 'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'
 
@@ -71,6 +72,7 @@ def to_ants(img: nib.Nifti1Image) -> Any:
     )
 
 
+@captured()
 def at_spacing(img: nib.Nifti1Image, mm: float) -> Any:
     """Return an ANTs image with cubic voxels of ``mm``, smoothed along axes that get coarser."""
     import ants
@@ -116,13 +118,15 @@ def run_registration(
     Raises
     ------
     RuntimeError
-        If ANTs fails.
+        If the registration fails.
+    AntsError
+        If ANTs cannot run.
     """
     from ants.internal import get_lib_fn, get_pointer_string, process_arguments
 
     fixed, moving = fixed.clone('float'), moving.clone('float')
     pair = (get_pointer_string(fixed), get_pointer_string(moving))
-    with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
+    with scratch_folder() as folder:
         prefix = f'{folder}/t'
         args = ['--dimensionality', '3', '-r', initial or f'[{pair[0]},{pair[1]},1]']
         args += ['--output', prefix, '--random-seed', str(1 + abs(int(seed)) % 2**31)]
@@ -134,10 +138,12 @@ def run_registration(
             moving_mask = moving_mask.clone('unsigned char')
             args += ['-x', f'[NA,{get_pointer_string(moving_mask)}]']
         args += ['--float', '1', '--collapse-output-transforms', '1']
-        code = get_lib_fn('antsRegistration')(process_arguments(args))
+        with captured() as messages:
+            code = get_lib_fn('antsRegistration')(process_arguments(args))
+        check_ended(code, messages.text)
         affine = Path(f'{prefix}0GenericAffine.mat')
-        if code != 0 or not affine.exists():
-            raise RuntimeError(f'antsRegistration ended with code {code}')
+        if not affine.exists():
+            raise AntsError(f'antsRegistration did not write {affine}.')
         warp, inverse = f'{prefix}1Warp.nii.gz', f'{prefix}1InverseWarp.nii.gz'
         if Path(warp).exists():
             yield [warp, str(affine)], [str(affine), inverse]

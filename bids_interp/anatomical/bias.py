@@ -7,11 +7,13 @@ import numpy as np
 from scipy import ndimage
 
 from bids_interp.anatomical import ants_tools
+from bids_interp.anatomical.ants_process import captured
 from bids_interp.nifti import image_like
 
 FIT_MM = 5.0  # the field is much smoother than this, and the fit takes only seconds
 
 
+@captured()
 def correct_bias(
     img: nib.Nifti1Image, *, mask: nib.Nifti1Image | None = None, threads: int = 1
 ) -> nib.Nifti1Image:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -12,6 +10,7 @@ import numpy as np
 
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.alignment import Scene, align, deform, warped_mask
+from bids_interp.anatomical.ants_process import captured, scratch_folder
 from bids_interp.anatomical.mask_border import MaskSettings, refine
 from bids_interp.anatomical.templates import StripTemplate
 from bids_interp.errors import ImageError
@@ -79,8 +78,8 @@ def extract_brain(
         If no brain of plausible volume is found.
     """
     ants_tools.load_ants(threads)
-    with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
-        scene = Scene.from_images(img, template.head, template.mask, seed, Path(folder))
+    with captured(), scratch_folder() as folder:
+        scene = Scene.from_images(img, template.head, template.mask, seed, folder)
         try:
             prior = _prior(img, scene, template.source == 'synthetic', fast)
         except RuntimeError as error:

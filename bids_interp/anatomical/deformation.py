@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import torch
 
 from bids_interp.anatomical import ants_tools
+from bids_interp.anatomical.ants_process import scratch_folder
 from bids_interp.anatomical.brain_masks import brain_mask_of
 from bids_interp.anatomical.itk import itk_text
 from bids_interp.constants import ANATOMY_MM
@@ -89,8 +87,8 @@ def register_log_jacobian(
         ants_tools.to_ants(grid.to_image(np.asarray(data, np.float32)))
         for data in (template, image)
     )
-    with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
-        start = Path(folder) / 'identity.txt'
+    with scratch_folder() as folder:
+        start = folder / 'identity.txt'
         start.write_text(itk_text(np.eye(4)))
         try:
             with ants_tools.run_registration(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -12,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_interp.anatomical import ants_tools
+from bids_interp.anatomical.ants_process import captured, scratch_folder
 from bids_interp.errors import ImageError
 
 WORK_MM = 2.0
@@ -133,10 +132,10 @@ def _attempt(
 ) -> AffineResult | None:
     import ants
 
-    with tempfile.TemporaryDirectory(prefix='bids_interp-') as folder:
+    with captured(), scratch_folder() as folder:
         initial = None
         if pitch != 0:
-            initial = ants_tools.pitched_start(fixed, moving, pitch, Path(folder))
+            initial = ants_tools.pitched_start(fixed, moving, pitch, folder)
         try:
             with ants_tools.run_registration(fixed, moving, stages, seed=seed, initial=initial) as (
                 forward,
