@@ -11,6 +11,7 @@ import numpy as np
 
 from bids_interp.anatomical.headers import trusted_affine
 from bids_interp.anatomical.nan_background import fill_nan_background
+from bids_interp.anatomical.noise_background import suppress_noise_background
 from bids_interp.errors import ImageError
 from bids_interp.nifti import make_image, read_nifti
 
@@ -87,6 +88,12 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
     _check_geometry(shape, affine, img, path, report)
     data = read_voxels(img, path, report.warnings).reshape(shape)
     _check_values(data, path, report)
+    data, share = suppress_noise_background(data, nib.affines.voxel_sizes(affine))
+    if share:
+        report.warnings.append(
+            f'The background is noise, as in a uniform image (UNIT1) of MP2RAGE; '
+            f'{100 * share:.0f} % of the voxels were set to a dark value.'
+        )
     report.orientation = ''.join(nib.aff2axcodes(affine))
     report.oblique_degrees = round(float(np.degrees(nib.affines.obliquity(affine).max())), 2)
     out = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
