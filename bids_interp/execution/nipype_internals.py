@@ -7,7 +7,9 @@ nipype to the minor version that was tested.
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,7 +17,10 @@ from multiprocessing.process import BaseProcess
 from traceback import walk_tb
 from typing import Any
 
+from nipype.pipeline.engine import nodes as nipype_nodes
+from nipype.pipeline.engine import utils as nipype_utils
 from nipype.pipeline.engine.utils import load_resultfile
+from nipype.pipeline.plugins import base as nipype_base
 from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
 
@@ -30,6 +35,20 @@ __all__ = [
 ]
 
 logger = logging.getLogger('bids_interp')
+
+
+def find_in_folder(pattern: str) -> list[str]:
+    """Return the files of a pattern whose folder is an ordinary path, also with brackets.
+
+    nipype looks for the files of a node with ``glob`` and the path of the work directory. In
+    ``123[7].srv``, where job arrays of Torque work, it finds none, and the next run fails.
+    """
+    folder, name = os.path.split(pattern)
+    return glob.glob(os.path.join(glob.escape(folder), name))
+
+
+for module in (nipype_nodes, nipype_utils, nipype_base):
+    module.glob = find_in_folder
 
 
 class Hooks(ABC):

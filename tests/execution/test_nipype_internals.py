@@ -21,6 +21,7 @@ from bids_interp.execution.nipype_internals import (
     DistributedPlugin,
     ProcessPlugin,
     failure,
+    find_in_folder,
     pool_processes,
     raised_on_reading_results,
     run_node,
@@ -46,6 +47,23 @@ def add_one(value):
 def fail(value):
     """Raise an error."""
     raise ValueError(f'no {value}')
+
+
+@pytest.mark.parametrize('name', ['plain', '123[7].srv', 'a b\'"é'])
+def test_finished_work_is_kept_in_any_folder(tmp_path: Path, name: str) -> None:
+    def mtime(value: int) -> int:
+        workflow = pe.Workflow('odd_wf', base_dir=tmp_path / name)
+        node = pe.Node(niu.Function(function=add_one), name='node')
+        node.inputs.value = value
+        workflow.add_nodes([node])
+        workflow.run()
+        (found,) = find_in_folder(f'{tmp_path}/{name}/odd_wf/node/result_*.pklz')
+        assert len(find_in_folder(f'{tmp_path}/{name}/odd_wf/node/_0x*.json')) == 1
+        return Path(found).stat().st_mtime_ns
+
+    first = mtime(1)
+    assert mtime(1) == first
+    assert mtime(2) != first
 
 
 class Here:
