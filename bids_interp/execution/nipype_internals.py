@@ -22,7 +22,8 @@ from nipype.pipeline.engine import utils as nipype_utils
 from nipype.pipeline.engine.utils import load_resultfile
 from nipype.pipeline.plugins import base as nipype_base
 from nipype.pipeline.plugins.base import DistributedPluginBase
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin, run_node
+from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+from nipype.pipeline.plugins.multiproc import run_node as run_nipype_node
 
 __all__ = [
     'DistributedPlugin',
@@ -49,6 +50,15 @@ def find_in_folder(pattern: str) -> list[str]:
 
 for module in (nipype_nodes, nipype_utils, nipype_base):
     module.glob = find_in_folder
+
+
+def run_node(node: Any, updatehash: bool, task: int) -> dict[str, Any]:
+    """Run a node in a worker, and return its result or its traceback.
+
+    The worker finds this function here, so that it also searches folders as above.
+    """
+    result: dict[str, Any] = run_nipype_node(node, updatehash, task)
+    return result
 
 
 class Hooks(ABC):

@@ -17,6 +17,7 @@ from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
 import bids_interp
+from bids_interp.execution import nipype_internals
 from bids_interp.execution.nipype_internals import (
     DistributedPlugin,
     ProcessPlugin,
@@ -24,6 +25,7 @@ from bids_interp.execution.nipype_internals import (
     find_in_folder,
     pool_processes,
     raised_on_reading_results,
+    run_nipype_node,
     run_node,
     traceback_of,
 )
@@ -161,7 +163,8 @@ def test_a_run_ends_in_order_when_no_crash_file_can_be_written(
 
 
 def test_a_failure_is_what_nipype_expects(tmp_path: Path) -> None:
-    assert list(inspect.signature(run_node).parameters) == ['node', 'updatehash', 'taskid']
+    assert run_node.__module__ == nipype_internals.__name__  # imported by every worker
+    assert list(inspect.signature(run_nipype_node).parameters) == ['node', 'updatehash', 'taskid']
     node = pe.Node(niu.Function(function=fail), name='alone', base_dir=str(tmp_path))
     node.inputs.value = 5
     theirs, ours = run_node(node, False, 7), failure(7, ValueError('no 5'))
