@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from bids_interp.bids.write.dataset_description import check_output
 from bids_interp.bids.write.folders import check_writable, is_inside
 from bids_interp.container import container
 from bids_interp.errors import OutputError, UsageError
+from bids_interp.execution.manifest import damage
+from bids_interp.execution.resources import available_cpus
 from bids_interp.execution.run import walk_nodes
 from bids_interp.settings import Settings
 
@@ -114,7 +117,7 @@ def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
 
 
 def forget_damaged(workflow: Workflow) -> None:
-    """Delete the results of finished steps that can no longer be read, so that they are repeated.
+    """Delete the results of finished steps whose files have changed, so that they are repeated.
 
     Scratch disks are purged file by file, and a machine may stop while a file is written. nipype
     reads results in the main process, where a damaged one would stop the run of all images.
@@ -124,12 +127,20 @@ def forget_damaged(workflow: Workflow) -> None:
     workflow : nipype.Workflow
         Workflow with a ``base_dir``.
     """
-    for names, node in walk_nodes(workflow):
-        folder = Path(workflow.base_dir, workflow.name, *names)
+    steps = [
+        (Path(workflow.base_dir, workflow.name, *names), node)
+        for names, node in walk_nodes(workflow)
+        if not node.interface.always_run
+    ]
+    finished = [(folder, node) for folder, node in steps if _is_finished(folder)]
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        damages = list(pool.map(_damage_of_files, [folder for folder, _ in finished]))
+    for (folder, node), changed in zip(finished, damages, strict=True):
         result = folder / f'result_{node.name}.pklz'
-        if not node.interface.always_run and _is_finished(folder) and _is_damaged(result):
-            logger.warning('%s is damaged or incomplete; the step is repeated.', folder)
-            result.unlink(missing_ok=True)
+        problem = changed or _damage_of_result(result)
+        if problem and result.exists():
+            logger.warning('%s is damaged: %s. The step is repeated.', folder, problem)
+            result.unlink()
 
 
 def _is_finished(folder: Path) -> bool:
@@ -141,17 +152,28 @@ def _is_finished(folder: Path) -> bool:
     return any(name.startswith('_0x') and not name.endswith('_unfinished.json') for name in names)
 
 
-def _is_damaged(result: Path) -> bool:
-    """Tell whether a result, or a file that it names, cannot be read."""
+def _damage_of_files(folder: Path) -> str:
+    try:
+        return damage(folder)
+    except OSError as error:
+        return _unless_unavailable(error, 'a file')
+
+
+def _damage_of_result(result: Path) -> str:
+    """Return why a result, or a file that it names, cannot be read; empty if it can."""
     from nipype.pipeline.engine.utils import load_resultfile
 
-    if not result.exists():
-        return False
     try:
         load_resultfile(result)
     except MemoryError:
-        return False
+        return ''
     except Exception as error:  # noqa: BLE001 - unpickling raises anything
-        # An unavailable disk or missing rights do not mean that the file is damaged.
-        return not isinstance(error, OSError) or error.errno in (None, errno.ENOENT)
-    return False
+        return _unless_unavailable(error, result.name)
+    return ''
+
+
+def _unless_unavailable(error: Exception, what: str) -> str:
+    """Return a problem; none for an unavailable disk or missing rights, which damage nothing."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+        return ''
+    return f'{what} cannot be read'

@@ -20,7 +20,7 @@ from nipype.interfaces.base import (
 
 from bids_interp.bids.explain_files import stem_of
 from bids_interp.bids.names import sidecar_name
-from bids_interp.bids.write.atomic import copy_file, is_no_map, write_json
+from bids_interp.bids.write.atomic import check_copy, copy_file, is_no_map, write_json
 from bids_interp.bids.write.nifti import copy_nifti
 from bids_interp.bids.write.scan_outputs import ALL_KEYS, KEYS_OF_FILE, OutputPlan, sink_inputs
 
@@ -48,6 +48,8 @@ class DerivativesSink(SimpleInterface):
     ------
     ValueError
         If the files of an input, or their order, differ from the plan.
+    OutputError
+        If a file is damaged; the earlier output is kept.
     """
 
     input_spec = _SinkInputSpec
@@ -92,11 +94,17 @@ class DerivativesSink(SimpleInterface):
         for key, name in output['runtime_fields']:
             value = self._value(name)
             if isinstance(value, str) and value.endswith('.json'):
-                value = json.loads(Path(value).read_text(encoding='utf-8'))
+                value = _read_json(value, Path(self.inputs.out_dir) / output['name'])
             if key == KEYS_OF_FILE:
                 value = value[output['label']]
             collected |= value if key in (ALL_KEYS, KEYS_OF_FILE) else {key: value}
         return collected
+
+
+def _read_json(file: str | Path, path: Path) -> Any:
+    """Read a JSON file whose content goes to ``path``."""
+    check_copy(file, Path(file), path)
+    return json.loads(Path(file).read_text(encoding='utf-8'))
 
 
 def _as_list(value: Any) -> list[str]:
@@ -146,8 +154,7 @@ def write_derivative(
     """
     path = Path(out_dir) / output['name']
     if path.suffix == '.json':
-        content = json.loads(Path(file).read_text(encoding='utf-8'))
-        return write_json(path, {**metadata, **content})
+        return write_json(path, {**metadata, **_read_json(file, path)})
     write_json(sidecar_name(path), metadata)
     if path.name.endswith('.nii.gz'):
         return copy_nifti(file, path, template=output['template'], dtype=output['dtype'])

@@ -26,6 +26,8 @@ from bids_interp.errors import UsageError, WorkerLostError
 from bids_interp.execution import execute as engines
 from bids_interp.execution import outcome as judging
 from bids_interp.execution.execute import configure_nipype, execute
+from bids_interp.execution.manifest import MANIFEST
+from bids_interp.execution.manifest import damage as damage_of_step
 from bids_interp.execution.outcome import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, RunOutcome
 from bids_interp.execution.plugins.multiproc import WatchedMultiProcPlugin
 from bids_interp.execution.plugins.plugin_file import read_plugin_file
@@ -180,17 +182,37 @@ def test_done_once_is_not_done_again(job: Run, log: Callable[[], str]) -> None:
         assert cached(text, f'sub-{label}') == (2, 2)
 
 
+def put(path: Path, data: bytes) -> None:
+    """Replace a file, which may be a link to an input."""
+    path.unlink()
+    path.write_bytes(data)
+
+
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
+    put(path, path.read_bytes()[:-20])
 
 
 def empty(path: Path) -> None:
-    path.write_bytes(b'')
+    put(path, b'')
+
+
+def flip(path: Path) -> None:
+    """Change one bit; the size stays."""
+    data = bytearray(path.read_bytes())
+    data[0] ^= 1
+    put(path, bytes(data))
 
 
 @pytest.mark.parametrize(
     ('damage', 'name'),
-    [(Path.unlink, 'kept.txt'), (cut, 'result_keep.pklz'), (empty, 'result_keep.pklz')],
+    [
+        (Path.unlink, 'kept.txt'),
+        (cut, 'result_keep.pklz'),
+        (empty, 'result_keep.pklz'),
+        (empty, 'kept.txt'),
+        (flip, 'kept.txt'),
+        (Path.unlink, MANIFEST),
+    ],
 )
 def test_a_damaged_step_is_repeated(
     job: Run, log: Callable[[], str], damage: Callable[[Path], None], name: str
@@ -205,6 +227,19 @@ def test_a_damaged_step_is_repeated(
     assert f' {step} ' in warning
     assert cached(text, 'sub-a') == (3, 4)
     assert cached(text, 'sub-b') == (4, 4)
+    assert damage_of_step(step) == ''
+
+
+def test_steps_of_every_plugin_are_recorded(
+    job: Run, tmp_path: Path, log: Callable[[], str]
+) -> None:
+    file = tmp_path / 'plugin.yml'
+    file.write_text('plugin: Linear\n')
+    job = replace(job, settings=job.settings.replace(use_plugin=file))
+    assert run(job, a=add_one).exit_code == 0
+    log()
+    assert run(job, a=add_one).exit_code == 0
+    assert 'WARNING' not in log()
 
 
 def test_a_work_directory_that_was_moved_is_whole(job: Run, log: Callable[[], str]) -> None:
@@ -393,10 +428,3 @@ def test_bad_plugin_files(tmp_path: Path, text: str | None, said: str) -> None:
         file.write_text(text)
     with pytest.raises(UsageError, match=said):
         read_plugin_file(file)
-
-
-def test_a_plugin_file_is_used(job: Run, tmp_path: Path) -> None:
-    file = tmp_path / 'plugin.yml'
-    file.write_text('plugin: Linear\n')
-    job = replace(job, settings=job.settings.replace(use_plugin=file))
-    assert run(job, a=add_one).exit_code == 0

@@ -13,6 +13,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.engine import utils as nipype_utils
 
 from bids_interp.errors import OutputError, UsageError
+from bids_interp.execution.manifest import write_manifest
 from bids_interp.execution.run_folders import (
     MARKER,
     check_folders,
@@ -143,5 +144,6 @@ def test_only_damaged_results_are_forgotten(
     folder.mkdir(parents=True)
     (folder / hashes).touch()
     (folder / 'result_step.pklz').touch()
+    write_manifest(folder)
     forget_damaged(workflow)
     assert (folder / 'result_step.pklz').exists() is kept

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from bids_interp.bids.explain_files import realised_files
 from bids_interp.bids.write.scan_outputs import PlannedOutput
+from bids_interp.errors import OutputError
 from bids_interp.interfaces.sink import DerivativesSink
 
 PLAN = {
@@ -90,6 +93,51 @@ def test_fewer_files_than_planned_are_an_error(tmp_path, sink):
     sink.inputs.maps = sink.inputs.maps[:1]
     with pytest.raises(ValueError, match=r'\bmaps\b.*\b1\b.*\b2\b'):
         sink.run(cwd=str(tmp_path))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def corrupt(path):
+    """Change one voxel behind the checksum's back."""
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 255  # the checksum of gzip
+    path.write_bytes(data)
+
+
+def empty(path):
+    path.write_bytes(b'')
+
+
+@pytest.mark.parametrize('damage', [cut, corrupt, empty])
+@pytest.mark.parametrize('stamped', [True, False])
+def test_a_damaged_map_never_replaces_a_good_one(tmp_path, sink, damage, stamped):
+    good = tmp_path / 'out' / 'sub-01' / 'anat' / 'sub-01_desc-b_T1w.nii.gz'
+    sink.run(cwd=str(tmp_path))
+    before = good.read_bytes()
+    source = Path(sink.inputs.maps[1])
+    if stamped:  # copied as it is, without a change of the header
+        source.write_bytes(before)
+    damage(source)
+    with pytest.raises(OutputError, match=re.escape(str(source))):
+        sink.run(cwd=str(tmp_path))
+    assert good.read_bytes() == before
+    assert sorted(good.parent.glob('.*')) == []
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [('answer.json', '{"Logit": '), ('facts.json', ''), ('matrix.txt', '#Insight Tr')],
+)
+def test_a_damaged_text_never_replaces_a_good_one(tmp_path, sink, name, content):
+    sink.run(cwd=str(tmp_path))
+    out = tmp_path / 'out'
+    before = {path: path.read_bytes() for path in out.rglob('*.*')}
+    (tmp_path / name).write_text(content)
+    with pytest.raises(OutputError, match=re.escape(str(tmp_path / name))):
+        sink.run(cwd=str(tmp_path))
+    assert {path: path.read_bytes() for path in out.rglob('*.*')} == before
 
 
 def test_something_that_is_not_connected_is_an_error(tmp_path, sink):

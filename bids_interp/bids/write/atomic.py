@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_interp.bids.write.read_back import damage_of
 from bids_interp.errors import OutputError
 
 #: Value of a table cell; None is written as ``n/a``.
@@ -162,10 +163,33 @@ def _cell(value: Any) -> str:
 
 
 def copy_file(source: str | Path, path: str | Path) -> Path:
-    """Copy a file atomically, with default permissions; return the new path."""
+    """Copy a file atomically, with default permissions; return the new path.
+
+    Raises
+    ------
+    OutputError
+        If the copy cannot be read to its end; an earlier file at ``path`` is kept.
+    """
     with atomic(path) as temporary:
         shutil.copyfile(source, temporary)
+        check_copy(source, temporary, path)
     return Path(path)
+
+
+def check_copy(source: str | Path, written: Path, path: str | Path) -> None:
+    """Read a copy to its end before it replaces the file at ``path``.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged.
+    """
+    problem = damage_of(written)
+    if problem:
+        raise OutputError(
+            f'{path} was not written, because {source} is damaged: {problem}.',
+            'Run the same command again: damaged steps are repeated.',
+        )
 
 
 def no_map(path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from bids_interp.bids.write.atomic import atomic, copy_file
+from bids_interp.bids.write.atomic import atomic, check_copy, copy_file
 from bids_interp.nifti import SCANNER_CODE, TEMPLATE_CODE, is_stamped, make_image
 
 #: NIfTI code of vector data (5-D, three components in the fifth dimension).
@@ -79,17 +79,31 @@ def copy_nifti(source: str | Path, path: str | Path, *, template: bool, dtype: A
     -------
     pathlib.Path
         The file written.
+
+    Raises
+    ------
+    OutputError
+        If the image or its copy is damaged; an earlier file at ``path`` is kept.
     """
-    image = nib.Nifti1Image.from_filename(source)
+    try:
+        image = nib.Nifti1Image.from_filename(source)
+    except Exception:
+        check_copy(source, Path(source), path)  # names the file
+        raise
     has_dtype = dtype is None or image.get_data_dtype() == dtype
     if Path(source).suffix == '.gz' and has_dtype and is_stamped(image, _code(template)):
         return copy_file(source, path)
+    check_copy(source, Path(source), path)
     # Scaled integers lose their scale here, so floats are kept as floats.
     kept = np.dtype(np.float32 if dtype is None else dtype)
     data = image.get_fdata(dtype=np.float32)
     if np.issubdtype(kept, np.integer):
         data = np.rint(data)
-    return save_image(make_image(data.astype(kept), image.affine, _code(template)), path)
+    made = make_image(data.astype(kept), image.affine, _code(template))
+    with atomic(path) as temporary:
+        made.to_filename(temporary)
+        check_copy(source, temporary, path)
+    return Path(path)
 
 
 def _code(template: bool) -> int:

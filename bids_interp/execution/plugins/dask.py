@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bids_interp.errors import SchedulerError, WorkerLostError
-from bids_interp.execution.nipype_internals import DistributedPlugin, failure, run_node
+from bids_interp.execution.manifest import run_recorded
+from bids_interp.execution.nipype_internals import DistributedPlugin, failure
 from bids_interp.execution.plugins.plugin_file import (
     JOB_CLUSTERS,
     check_dask,
@@ -119,7 +120,7 @@ class DaskPlugin(DistributedPlugin):
         self._names[task] = node.fullname
         if not self._futures:
             self._seen = time.monotonic()
-        self._futures[task] = self.client.submit(run_node, node, updatehash, task, pure=False)
+        self._futures[task] = self.client.submit(run_recorded, node, updatehash, task, pure=False)
 
     def result(self, task: int) -> dict[str, Any] | None:
         """Return the result of a node, or None while it waits or runs."""

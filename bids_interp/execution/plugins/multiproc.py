@@ -21,11 +21,11 @@ from typing import IO, Any
 
 from bids_interp.errors import WorkerLostError
 from bids_interp.execution.log import quieten_nipype
+from bids_interp.execution.manifest import run_recorded
 from bids_interp.execution.nipype_internals import (
     ProcessPlugin,
     failure,
     pool_processes,
-    run_node,
 )
 
 logger = logging.getLogger('bids_interp')
@@ -83,7 +83,7 @@ def run_watched(node: Any, updatehash: bool, taskid: int, pids: str) -> dict[str
     """
     path = Path(pids, str(taskid))
     path.write_text(str(os.getpid()))
-    result = run_node(node, updatehash, taskid)
+    result = run_recorded(node, updatehash, taskid)
     path.unlink(missing_ok=True)
     return result
 

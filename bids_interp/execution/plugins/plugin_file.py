@@ -257,4 +257,6 @@ def make_plugin(
         )
     from nipype.pipeline.plugins import LinearPlugin
 
-    return LinearPlugin(plugin_args=arguments)
+    from bids_interp.execution.manifest import recording
+
+    return LinearPlugin(plugin_args={**arguments, 'status_callback': recording(status_callback)})
