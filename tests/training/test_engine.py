@@ -21,7 +21,7 @@ from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.ipmi2021 import PaperSimulatorTask
 from bids_interp.training.loop import checkpoints, engine
 from bids_interp.training.loop import fold_progress as progress
-from bids_interp.training.loop.checkpoints import AtomicCheckpointIO
+from bids_interp.training.loop.checkpoints import AtomicCheckpointIO, checkpoint_before
 from bids_interp.training.loop.engine import LAST, IndivisibleError, StepTask, run_task
 from bids_interp.training.loop.fold_progress import ProgressLines
 from helpers.balls import CLASSIFIER, binary_cohort, folds_of
@@ -182,7 +182,61 @@ def test_a_checkpoint_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
     for step in (1, 2):
         AtomicCheckpointIO().save_checkpoint({'step': torch.tensor(step)}, path)
     assert torch.load(path, weights_only=True)['step'] == 2
-    assert [file.name for file in tmp_path.iterdir()] == [LAST]
+    before = checkpoint_before(path)
+    assert torch.load(before, weights_only=True)['step'] == 1
+    assert sorted(tmp_path.iterdir()) == sorted([path, before])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b'')
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+def other(path: Path) -> None:
+    torch.save({'no': 'state'}, path)
+
+
+@pytest.mark.parametrize('damage', [cut, empty, flip, other])
+@pytest.mark.parametrize(('n_damaged', 'resumed'), [(1, 15), (2, 0)])
+def test_a_training_survives_damaged_checkpoints(
+    cohort: Cohort, fold: Fold, whole, tmp_path: Path, damage, n_damaged: int, resumed: int, caplog
+) -> None:
+    class Killed(Exception):
+        pass
+
+    class Doomed(ClassifierTask):
+        def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
+            if self.global_step == 22:
+                raise Killed
+            return super().training_step(batch, batch_index)
+
+    class Noting(ClassifierTask):
+        first = -1
+
+        def training_step(self, batch: Any, batch_index: int) -> torch.Tensor:
+            self.first = self.global_step if self.first < 0 else self.first
+            return super().training_step(batch, batch_index)
+
+    with pytest.raises(Killed):
+        run_task(Doomed(cohort, fold, RECIPE, SEED), tmp_path, checkpoint_every=5)
+    damaged = [tmp_path / LAST, checkpoint_before(tmp_path / LAST)][:n_damaged]
+    for path in damaged:
+        damage(path)
+    again = Noting(cohort, fold, RECIPE, SEED)
+    with caplog.at_level(logging.WARNING, 'bids_interp'):
+        run_task(again, tmp_path, checkpoint_every=100)
+    assert again.first == resumed
+    assert [record.args[0] for record in caplog.records] == damaged
+    assert_same(again.network.state_dict(), whole)
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(

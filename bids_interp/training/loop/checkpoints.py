@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
 
+logger = logging.getLogger('bids_interp')
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint writer that replaces a file only when the new one is complete."""
+    """Checkpoint writer that replaces a file only when the new one is complete.
+
+    The checkpoint before is kept, see :func:`usable_checkpoint`.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -22,9 +31,61 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, partial, storage_options)
             with open(partial, 'rb') as stream:
                 os.fsync(stream.fileno())
+            if os.path.exists(path):
+                os.replace(path, checkpoint_before(path))
             os.replace(partial, path)
         finally:
             Path(partial).unlink(missing_ok=True)
+
+
+def checkpoint_before(path: Path | str) -> Path:
+    """Return the path of the checkpoint that preceded another.
+
+    Examples
+    --------
+    >>> checkpoint_before('fold-0/last.ckpt').as_posix()
+    'fold-0/last.before.ckpt'
+    """
+    return Path(path).with_suffix('.before.ckpt')
+
+
+def usable_checkpoint(last: Path) -> Path | None:
+    """Return the last checkpoint that can be read, or None to start again.
+
+    Damaged ones are deleted, so that none of them takes the place of a good one later.
+
+    Parameters
+    ----------
+    last : pathlib.Path
+        Path of the last checkpoint.
+    """
+    for path in (last, checkpoint_before(last)):
+        if not path.exists():
+            continue
+        problem = _damage_of(path)
+        if not problem:
+            return path
+        logger.warning(
+            '%s is damaged (%s) and was deleted. The training continues from the checkpoint '
+            'before, or starts this stage again.',
+            path,
+            problem,
+        )
+        path.unlink()
+    return None
+
+
+def _damage_of(path: Path) -> str:
+    """Return why a checkpoint cannot be used; empty if it can."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            return f'the checksum of {damaged} is wrong'
+        torch.load(path, map_location='cpu', weights_only=True)['state_dict']
+    except Exception as error:  # noqa: BLE001 - unpickling raises anything
+        return ' '.join(str(error).split()) or type(error).__name__
+    return ''
 
 
 class WholeSteps(Callback):

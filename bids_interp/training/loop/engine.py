@@ -19,7 +19,12 @@ from torch.utils.data import DataLoader
 
 from bids_interp.errors import TrainingError
 from bids_interp.training.cohort.cohort import Cohort
-from bids_interp.training.loop.checkpoints import AtomicCheckpointIO, FinalCheckpoint, WholeSteps
+from bids_interp.training.loop.checkpoints import (
+    AtomicCheckpointIO,
+    FinalCheckpoint,
+    WholeSteps,
+    usable_checkpoint,
+)
 from bids_interp.training.loop.fold_progress import ProgressLines
 from bids_interp.training.loop.optimizers import SharedAdam
 
@@ -256,7 +261,7 @@ def _fit(
             log_every_n_steps=25,
         )
         steps = DataLoader(_Steps(task.max_steps * passes), batch_size=None)
-        trainer.fit(task, steps, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        trainer.fit(task, steps, ckpt_path=usable_checkpoint(last), weights_only=True)
     if n_devices > 1:
         # The training processes have ended; their result is in the last checkpoint.
         kept = torch.load(last, map_location='cpu', weights_only=True)
