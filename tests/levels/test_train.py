@@ -19,8 +19,9 @@ from bids_interp.bids.names import output_name, sidecar_name
 from bids_interp.bids.read.prepared import FINGERPRINT, PREPARED_WITH, prepared_with
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.cli import app as main
+from bids_interp.models.bundle.contents import verify_bundle
 from bids_interp.models.bundle.fingerprint import image_fingerprint
-from bids_interp.models.bundle.reader import load_bundle, verify_bundle
+from bids_interp.models.bundle.reader import load_bundle
 from bids_interp.settings import Settings
 
 pytestmark = pytest.mark.slow

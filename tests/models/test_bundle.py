@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
 
+from bids_interp.cli.tools.command import tools
 from bids_interp.errors import ModelError
+from bids_interp.models.bundle.contents import sha256_of, verify_bundle
 from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
-from bids_interp.models.bundle.reader import (
-    ModelBundle,
-    default_bundle_path,
-    load_bundle,
-    verify_bundle,
-)
+from bids_interp.models.bundle.reader import ModelBundle, default_bundle_path, load_bundle
 from bids_interp.models.bundle.schema import ClassifierConfig, GivenClassifier
 from bids_interp.models.bundle.writer import save_bundle
+from bids_interp.models.external import loader
 from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
@@ -82,6 +83,114 @@ def test_damage_is_found_and_the_file_named(copied: Path, name: str):
     assert name in verify_bundle(copied)[0]
     with pytest.raises(ModelError, match=name):
         load_bundle(copied)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['fold-1_classifier.safetensors', 'fold-0_simulator.safetensors', 'context.safetensors'],
+)
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_weights_that_are_not_finite(copied: Path, name: str, value: float):
+    weights = load_file(copied / name)
+    key = next(key for key, one in weights.items() if one.is_floating_point())
+    weights[key].view(-1)[0] = value
+    save_file(weights, copied / name)
+    assert_refused(rehashed(copied, name), name)
+
+
+def rehashed(path: Path, name: str) -> Path:
+    config = json.loads((path / 'config.json').read_text())
+    edit(path, files={**config['files'], name: sha256_of(path / name)})
+    return path
+
+
+def assert_refused(path: Path, named: str) -> None:
+    """Opening and verifying agree, and both name the file."""
+    assert named in ' '.join(verify_bundle(path))
+    with pytest.raises(ModelError, match=re.escape(named)) as caught:
+        load_bundle(path)
+    assert caught.value.exit_code == 5
+    said = CliRunner().invoke(tools, ['model', 'verify', str(path)])
+    assert said.exit_code == 5
+    assert named in said.output
+
+
+def test_a_given_classifier_that_is_not_finite(
+    tiny_bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch
+):
+    network = torch.nn.Linear(1, 1)
+    network.weight.data.fill_(float('nan'))
+    monkeypatch.setattr(loader, 'load_external', lambda *given: network)
+    config = tiny_bundle.config
+    card = ClassifierCard('x', 'logit', config.grid, Preprocessing(), 'dx', ('a', 'b'))
+    given = ClassifierConfig(external=GivenClassifier('export'), card=card)
+    bundle = ModelBundle(tiny_bundle.path, replace(config, classifier=given))
+    with pytest.raises(ModelError, match=config.folds[0].classifier):
+        bundle.fold(0)
+
+
+def test_a_good_bundle_is_never_replaced_by_a_damaged_one(copied: Path, tiny_bundle: ModelBundle):
+    means = np.full(tiny_bundle.grid.shape, np.nan)
+    before = sorted(copied.parent.rglob('*'))
+    with pytest.raises(ModelError):
+        save_bundle(
+            copied, tiny_bundle.config, [], tiny_bundle.brain_mask, means, '', overwrite=True
+        )
+    assert sorted(copied.parent.rglob('*')) == before
+    assert verify_bundle(copied) == []
+
+
+def test_a_file_that_is_no_safetensors(copied: Path):
+    name = 'fold-0_classifier.safetensors'
+    (copied / name).write_bytes(b'\x80\x04pickle')
+    assert_refused(rehashed(copied, name), name)
+
+
+def test_a_context_without_a_mask(copied: Path):
+    save_file({'mean_image': torch.zeros(2)}, copied / 'context.safetensors')
+    assert_refused(rehashed(copied, 'context.safetensors'), 'brain_mask')
+
+
+@pytest.mark.parametrize('files', [{}, {'README.md': ''}])
+def test_files_without_a_hash(copied: Path, files: dict[str, str]):
+    edit(copied, files={name: sha256_of(copied / name) for name in files})
+    for name in ('context.safetensors', 'fold-1_simulator.safetensors'):
+        assert_refused(copied, name)
+
+
+@pytest.mark.parametrize('what', ['classifier', 'simulator'])
+@pytest.mark.parametrize('absolute', [True, False])
+def test_a_fold_outside_the_folder(copied: Path, what: str, absolute: bool):
+    """Even with the right hash."""
+    config = json.loads((copied / 'config.json').read_text())
+    inside = copied / config['folds'][0][what]
+    outside = shutil.copy(inside, copied.parent / 'outside.safetensors')
+    name = str(outside) if absolute else '../outside.safetensors'
+    config['folds'][0][what] = name
+    edit(copied, folds=config['folds'], files={**config['files'], name: sha256_of(inside)})
+    assert_refused(copied, name)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('temperature', float('nan')),
+        ('temperature', 0.0),
+        ('temperature', []),
+        ('class_gap', [1.0, float('inf')]),
+        ('intercept', float('nan')),
+    ],
+)
+def test_a_calibration_that_is_not_possible(copied: Path, key: str, value: object):
+    config = json.loads((copied / 'config.json').read_text())
+    config['folds'][1][key] = value
+    edit(copied, folds=config['folds'])
+    assert_refused(copied, f'folds[1].{key}')
+
+
+def test_a_subject_of_a_fold_that_does_not_exist(copied: Path):
+    edit(copied, subjects={'ab': [1, 2]})
+    assert_refused(copied, 'subjects')
 
 
 def test_missing_file(copied: Path):

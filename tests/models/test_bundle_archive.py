@@ -18,7 +18,8 @@ from bids_interp.cli.tools.command import tools
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle import archive as bundle_archive
 from bids_interp.models.bundle.archive import export_bundle, import_bundle
-from bids_interp.models.bundle.reader import load_bundle, verify_bundle
+from bids_interp.models.bundle.contents import verify_bundle
+from bids_interp.models.bundle.reader import load_bundle
 
 
 @pytest.fixture(scope='module')

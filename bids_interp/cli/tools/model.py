@@ -74,8 +74,9 @@ def _classifier(config: ClassifierConfig) -> str:
 @model.command(short_help='Check that the files of a model are intact.')
 @click.argument('directory', metavar='DIR', type=click.Path())
 def verify(directory: str) -> None:
-    """Check every file of the model in DIR against its SHA-256, and load the model."""
-    from bids_interp.models.bundle.reader import load_bundle, verify_bundle
+    """Check SHA-256 and numbers of every file of the model in DIR, and load the model."""
+    from bids_interp.models.bundle.contents import verify_bundle
+    from bids_interp.models.bundle.reader import load_bundle
 
     problems = verify_bundle(directory)
     for problem in problems:

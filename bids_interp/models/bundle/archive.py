@@ -8,17 +8,13 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import ModelError
-from bids_interp.models.bundle.reader import (
-    CONFIG,
-    ModelBundle,
-    load_bundle,
-    sha256_of,
-    verify_bundle,
-)
+from bids_interp.models.bundle.contents import is_plain_name, sha256_of, verify_bundle
+from bids_interp.models.bundle.reader import ModelBundle, load_bundle
+from bids_interp.models.bundle.schema import CONFIG
 
 #: Fixed time and mode of all entries, so that an archive is reproducible.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -53,7 +49,7 @@ def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool
     if archive.exists() and not overwrite:
         raise ModelError(f'{archive} already exists.', 'Choose another name, or use --overwrite.')
     bundle = load_bundle(directory)
-    names = [CONFIG, *sorted(_checked_names(bundle.config.files, directory))]
+    names = [CONFIG, *sorted(bundle.config.files)]
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_name(f'.{archive.name}.{os.getpid()}.partial')
     try:
@@ -159,8 +155,7 @@ def _checked_names(files: Any, where: Path) -> list[str]:
     if not isinstance(files, dict):
         raise ModelError(f'{where}: {CONFIG} does not list any files.')
     for name in files:
-        plain = name == PurePosixPath(name).name and not name.startswith('.')
-        if not plain or name in ('', CONFIG) or set(name) & set('\\:\0'):
+        if not is_plain_name(name):
             raise ModelError(f'{where}: {name!r} is not a valid file name in a bundle.')
     return list(files)
 

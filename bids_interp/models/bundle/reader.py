@@ -6,7 +6,6 @@ ever unpickled. ``config.json`` lists every file with its SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from torch import nn
 
 from bids_interp.bids.prediction import ExplainedTarget, Membership
 from bids_interp.errors import ModelError
+from bids_interp.models.bundle.contents import IMAGES, sha256_of, verify_bundle
 from bids_interp.models.bundle.fingerprint import salted, subject_keys
 from bids_interp.models.bundle.schema import CONFIG, BundleConfig, read_config
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
@@ -30,10 +30,6 @@ from bids_interp.models.target import Target
 from bids_interp.records import to_plain
 from bids_interp.spatial import Grid
 from bids_interp.version import __version__
-
-#: File of the brain mask and the mean images.
-IMAGES = 'context.safetensors'
-CARD = 'README.md'
 
 
 @dataclass
@@ -93,12 +89,6 @@ def mean_image_key(number: int) -> str:
     ('mean_image', 'mean_image_1')
     """
     return f'mean_image_{number}' if number else 'mean_image'
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
-    with path.open('rb') as stream:
-        return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 @dataclass
@@ -269,12 +259,15 @@ class ModelBundle:
             from bids_interp.models.external.loader import ExternalSource, load_external
 
             source = ExternalSource(**{'location': str(path), **to_plain(described.external)})
-            return load_external(source, described.card, self.allow_code).to(device)
-        network = build_classifier(
+            network = load_external(source, described.card, self.allow_code)
+            if not all(bool(torch.isfinite(one).all()) for one in network.state_dict().values()):
+                raise ModelError(f'{path} contains NaN or infinity.')
+            return network.to(device)
+        built = build_classifier(
             str(described.architecture), self.grid.shape, **(described.arguments or {})
         )
-        load_weights(network, path, self._networks)
-        return network.to(device).eval().requires_grad_(False)
+        load_weights(built, path, self._networks)
+        return built.to(device).eval().requires_grad_(False)
 
     def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:
         """Return the folds that may explain a subject.
@@ -313,25 +306,10 @@ def default_bundle_path() -> Path:
     return Path(str(files('bids_interp'))) / 'data' / 'demo_model'
 
 
-def verify_bundle(path: Path | str) -> list[str]:
-    """Return the problems with the files of a bundle; none if it is intact."""
-    path = Path(path)
-    problems = []
-    for name, digest in read_config(path).files.items():
-        file = path / name
-        if not file.is_file():
-            problems.append(f'{file} is missing.')
-        elif sha256_of(file) != digest:
-            problems.append(
-                f'{file} is damaged or was changed: its SHA-256 differs from the record.'
-            )
-    return problems
-
-
 def load_bundle(
     path: Path | str, contrast: str | None = None, *, allow_code: bool = False
 ) -> ModelBundle:
-    """Open a bundle and check the hashes of all its files.
+    """Open a bundle and check its contents, see :func:`verify_bundle`.
 
     Parameters
     ----------

@@ -14,15 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from bids_interp.errors import ModelError
+from bids_interp.models.bundle.contents import CARD, IMAGES, sha256_of
 from bids_interp.models.bundle.fold_metrics import FoldMetrics
-from bids_interp.models.bundle.reader import (
-    CARD,
-    IMAGES,
-    ModelBundle,
-    load_bundle,
-    mean_image_key,
-    sha256_of,
-)
+from bids_interp.models.bundle.reader import ModelBundle, load_bundle, mean_image_key
 from bids_interp.models.bundle.schema import CONFIG, BundleConfig, FoldConfig
 
 
@@ -118,7 +112,7 @@ def save_bundle(
     Raises
     ------
     ModelError
-        If ``path`` exists and ``overwrite`` is false.
+        If ``path`` exists and ``overwrite`` is false, or the weights are not finite.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -143,6 +137,7 @@ def save_bundle(
         files = {file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()}
         config = replace(config, folds=written, files=files)
         (scratch / CONFIG).write_text(config.to_json())
+        load_bundle(scratch)  # an earlier bundle is replaced only by an intact one
         if path.exists():
             shutil.rmtree(path)
         os.replace(scratch, path)

@@ -12,7 +12,6 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-
 logger = logging.getLogger('bids_interp')
 
 
