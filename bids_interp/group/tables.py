@@ -14,6 +14,7 @@ from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.errors import InputDatasetError
 from bids_interp.group.analysis import GroupAnalysis, file_label
 from bids_interp.group.covariates import covariate_column, missing_rows
+from bids_interp.group.file_inclusion import file_cells
 from bids_interp.group.maps.descriptive import MapSummary
 from bids_interp.group.maps.map_files import (
     CLUSTER_COLUMNS,
@@ -57,16 +58,11 @@ def write_group_tables(
         Rows for the report: ``inclusion``, ``missing`` and ``response``.
     """
     folder, common = analysis.folder, analysis.common()
-    failed: dict[str, list[str]] = {}
-    for summary in summaries:
-        for prefix, problem in summary['failed'].items():
-            failed.setdefault(prefix, []).append(f'without {summary["name"]}: {problem}')
     inclusion = []
     for scan in analysis.scans:
         row = inclusion_row(scan, analysis.columns.of_group(scan) if scan.prediction else None)
-        if scan.prefix in failed:
-            row['reason'] = '; '.join(failed[scan.prefix])
-            row['included'] = len(failed[scan.prefix]) < len(summaries)
+        if not scan.reason:
+            row |= file_cells(scan, analysis.included, summaries)
         inclusion.append(row)
     write_table(folder / 'inclusion.tsv', inclusion, INCLUSION_COLUMNS, common)
     about = {

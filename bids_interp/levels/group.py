@@ -203,7 +203,7 @@ def group_summary(analysis: GroupAnalysis) -> str:
 
 
 def _compute(analysis: GroupAnalysis, run: Run) -> int:
-    """Run the workflow; return 1 if a step failed or a map could not be read, else 0."""
+    """Run the workflow; return 1 if a step failed or a map is damaged or lost, else 0."""
     configure_nipype(run)
     from bids_interp.group.maps.map_files import remove_stale
     from bids_interp.group.maps.map_reader import find_masked_grid, map_names
@@ -234,7 +234,23 @@ def _compute(analysis: GroupAnalysis, run: Run) -> int:
         logger.error('The group level failed%s', outcome.failure)
         return 1
     click.echo(f'Report: {analysis.folder / "report.html"}')
-    return int(_has_damaged(base_dir))
+    is_lost = _has_lost(analysis.included)
+    return int(_has_damaged(base_dir) or is_lost)
+
+
+def _has_lost(scans: Sequence[GroupScan]) -> bool:
+    """Log the images that lack a map which the participant level had written."""
+    from bids_interp.group.file_inclusion import lost_maps
+
+    lost = {scan.prefix: names for scan in scans if (names := lost_maps(scan))}
+    for prefix, names in lost.items():
+        logger.error(
+            '%s: no map %s in template space, although its prediction lists it. Run the '
+            'participant level of this subject again.',
+            prefix,
+            ', '.join(names),
+        )
+    return bool(lost)
 
 
 def _has_damaged(base_dir: Path) -> bool:

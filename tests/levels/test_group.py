@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +16,8 @@ import pytest
 from bids_interp.bids.read.scan_files import read_table
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.evaluation.scores import ncc
+from bids_interp.group.file_inclusion import lost_maps
+from bids_interp.group.scans import GroupScan
 from bids_interp.levels import group as grouping
 from bids_interp.levels.group import run_group
 from bids_interp.settings import Settings
@@ -222,6 +226,36 @@ def test_a_damaged_map_ends_with_code_one_and_is_named(
     assert row['included'] == 'false'
     assert path.name in row['reason']
     assert path.name in (folder / 'report.html').read_text()
+
+
+def test_a_lost_map_ends_with_code_one_and_every_file_is_accounted_for(
+    tmp_path: Path, capsys, in_process: Path
+) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['a', 'b', 'a']))
+    next(cohort.out.glob('sub-02/anat/*desc-remove100_logjacobian.nii.gz')).unlink()
+    next(cohort.out.glob('sub-03/anat/*desc-anatomy_logjacobian.nii.gz')).unlink()
+    (cohort.bids / 'participants.tsv').unlink()
+    assert run_group(settings_of(cohort, tmp_path / 'work', use_plugin=in_process)) == 1
+    assert re.search(r'\bsub-02: .*\bremove100\b', capsys.readouterr().out)
+    folder = cohort.out / 'group' / f'{cohorts.MODEL}-{cohorts.DIGEST}'
+    rows = read_table(folder / 'inclusion.tsv')
+    assert [row['included'] for row in rows] == ['true'] * 3
+    assert [row['maps'] for row in rows] == [
+        'inject100 remove100',
+        'inject100',
+        'inject100 remove100',
+    ]
+    assert [row['missing'] for row in rows] == ['n/a', 'remove100', 'anatomy']
+    assert [row['reason'] for row in rows][::2] == ['n/a', 'n/a']
+    assert 'remove100' in rows[1]['reason']
+
+
+def test_maps_are_lost_only_if_the_prediction_lists_them() -> None:
+    listed = SimpleNamespace(simulated={'inject100': 0, 'inject050': 0})
+    scan = GroupScan('sub-01', '01', '', Path(), listed)  # type: ignore[arg-type]
+    assert lost_maps(scan) == []  # no output in template space was requested
+    assert lost_maps(replace(scan, maps={'inject100': Path()})) == ['inject050']
+    assert lost_maps(replace(scan, maps={'inject100': Path(), 'inject050': Path()})) == []
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys, in_process: Path) -> None:

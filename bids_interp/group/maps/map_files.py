@@ -260,6 +260,11 @@ INCLUSION_COLUMNS: dict[str, Column] = {
     **IMAGE_COLUMNS,
     'included': {'Description': 'Whether the maps of the image are included in the summaries.'},
     'reason': {'Description': 'Reason for exclusion, or a remark about an included image.'},
+    'maps': {'Description': 'Directions and doses whose map of the image is used.'},
+    'missing': {
+        'Description': 'Files that other images have, or that the prediction of the image lists, '
+        'but that are missing: directions and doses, the anatomy map, the simulated field.'
+    },
     'in_training_set': {'Description': 'Whether the model was trained with the subject.'},
     'folds': {
         'Description': 'Folds that explain the image; none of them was trained with it, unless the '
