@@ -123,9 +123,28 @@ def read_record(
         If the file cannot be read; the message names the file and the key.
     """
     try:
-        return from_plain(kind, json.loads(path.read_text('utf-8')), open_ended=open_ended)
+        return from_plain(kind, parse_json(path.read_text('utf-8')), open_ended=open_ended)
     except (OSError, ValueError) as problem:
         raise error(f'{path} cannot be read: {problem}.', advice) from problem
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the content of a JSON text of any origin.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or is nested so deeply that Python gives up.
+
+    Examples
+    --------
+    >>> parse_json('{"a": [1]}')
+    {'a': [1]}
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError('it is nested too deeply') from error
 
 
 def _key_of(item: Field[Any]) -> str:

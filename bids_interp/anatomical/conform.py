@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from bids_interp.anatomical.claimed_size import check_claims
 from bids_interp.anatomical.headers import trusted_affine
 from bids_interp.anatomical.nan_background import fill_nan_background
 from bids_interp.anatomical.noise_background import suppress_noise_background
@@ -58,13 +59,17 @@ class ConformReport:
         }
 
 
-def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
+def conform(
+    path: str | Path, memory_gb: float | None = None
+) -> tuple[nib.Nifti1Image, ConformReport]:
     """Load, check and reorient one T1w image without resampling.
 
     Parameters
     ----------
     path : str or Path
         NIfTI file.
+    memory_gb : float, optional
+        Memory in GB that may be used.
 
     Returns
     -------
@@ -80,7 +85,7 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
     """
     path = Path(path)
     report = ConformReport(source=path.name)
-    img = open_scan(path, report.warnings)
+    img = open_scan(path, report.warnings, memory_gb)
     report.data_type = str(img.get_data_dtype())
     shape = _spatial_shape(img, path, report)
     affine, code, warnings = trusted_affine(img, path)
@@ -103,7 +108,7 @@ def conform(path: str | Path) -> tuple[nib.Nifti1Image, ConformReport]:
     return out, report
 
 
-def open_scan(path: Path, warnings: list[str]) -> nib.Nifti1Image:
+def open_scan(path: Path, warnings: list[str], memory_gb: float | None = None) -> nib.Nifti1Image:
     """Open a NIfTI file of plain numbers, and add its oddities to the warnings.
 
     Raises
@@ -113,6 +118,7 @@ def open_scan(path: Path, warnings: list[str]) -> nib.Nifti1Image:
     """
     if not path.is_file():
         raise ImageError(f'{path} does not exist.', 'Fetch it (datalad get) or exclude it.')
+    check_claims(path, memory_gb)
     try:
         img, is_compressed = read_nifti(path)
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:

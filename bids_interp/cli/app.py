@@ -12,9 +12,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from bids_interp.cli.faults import check_current_folder, faults_reported
 from bids_interp.cli.options.participant import all_options
 from bids_interp.cli.params import Command, Option
-from bids_interp.errors import BidsInterpError, UsageError
+from bids_interp.errors import UsageError
 from bids_interp.settings import LEVELS, Settings, parse_toml
 from bids_interp.version import __version__
 
@@ -34,25 +35,18 @@ EPILOG = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name='bids_interp')
+    with faults_reported():
+        check_current_folder()
+        command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name='bids_interp')
 
 
 def _run(ctx: click.Context, /, **values: Any) -> None:
     """Run the level with the settings."""
-    try:
+    logs = Path(ctx.params['output_dir'], 'logs')
+    with faults_reported(logs):
         settings = read_settings(ctx)
         code = _runner(settings.analysis_level)(settings)
-    except BidsInterpError as error:
-        report_error(error)
-        code = error.exit_code
     ctx.exit(code)
-
-
-def report_error(error: BidsInterpError) -> None:
-    """Write an error and its remedy to the standard error output."""
-    click.echo(f'Error: {error.message}', err=True)
-    if error.advice:
-        click.echo(f'       {error.advice}', err=True)
 
 
 def _runner(level: str) -> Callable[[Settings], int]:

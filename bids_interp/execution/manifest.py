@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
 
 from bids_interp.bids.write.atomic import write_json
+from bids_interp.records import parse_json
 
 MANIFEST = '_files.json'
 
@@ -60,7 +60,7 @@ def damage(folder: Path) -> str:
     '_files.json is missing or damaged'
     """
     try:
-        recorded = dict(json.loads((folder / MANIFEST).read_text(encoding='utf-8')))
+        recorded = dict(parse_json((folder / MANIFEST).read_text(encoding='utf-8')))
     except (FileNotFoundError, ValueError, TypeError):
         return f'{MANIFEST} is missing or damaged'
     for name, described in recorded.items():

@@ -106,7 +106,8 @@ def prepare_caches(work_dir: Path, environ: MutableMapping[str, str] = os.enviro
     environ.setdefault('TEMPLATEFLOW_AUTOUPDATE', '0')
     environ.setdefault('MPLBACKEND', 'Agg')
     home = Path(environ.get('HOME') or '/nonexistent')
-    is_own_home = home.is_dir() and os.access(home, os.W_OK | os.X_OK) and home != Path('/')
+    is_usable = os.path.isdir(home) and os.access(home, os.R_OK | os.W_OK | os.X_OK)
+    is_own_home = is_usable and home != Path('/')
     if is_own_home and container(environ) is None:
         return
     caches = {

@@ -32,7 +32,9 @@ class ImageSummary:
     notes: tuple[str, ...] = ()
 
 
-def inspect_image(record: T1wRecord, skull_strip: str) -> ImageSummary:
+def inspect_image(
+    record: T1wRecord, skull_strip: str, memory_gb: float | None = None
+) -> ImageSummary:
     """Check an image as the anatomical workflow does, and return its summary.
 
     Parameters
@@ -41,21 +43,25 @@ def inspect_image(record: T1wRecord, skull_strip: str) -> ImageSummary:
         The image.
     skull_strip : {'auto', 'force', 'skip'}
         Brain extraction, as in the settings.
+    memory_gb : float, optional
+        Memory in GB that may be used.
 
     Raises
     ------
     ImageError
         If the image, or the preprocessed image that replaces it, cannot be used.
     """
+    from bids_interp.anatomical.claimed_size import check_claims
     from bids_interp.anatomical.conform import conform
     from bids_interp.anatomical.strip_evidence import stripped_evidence
 
     notes = []
-    image, report = conform(record.path)
+    image, report = conform(record.path, memory_gb)
     if record.derivative_t1w is not None:
-        image, report = conform(record.derivative_t1w)
+        image, report = conform(record.derivative_t1w, memory_gb)
         notes.append(f'uses {record.derivative_t1w}')
     if record.derivative_mask is not None and skull_strip != 'force':
+        check_claims(record.derivative_mask, memory_gb)
         brain = 'given'
         notes.append(f'uses {record.derivative_mask}')
     elif skull_strip == 'auto':

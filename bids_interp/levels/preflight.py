@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -14,13 +15,19 @@ from bids_interp.bids.read.query import T1wRecord, anat_records, missing_subject
 from bids_interp.bids.read.validation import validate_dataset
 from bids_interp.errors import ImageError
 from bids_interp.execution.outcome import EXCLUDED, Outcome
+from bids_interp.execution.resources import available_memory_gb
 from bids_interp.levels.image_check import ImageSummary, inspect_image
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle.reader import ModelBundle
 
+logger = logging.getLogger('bids_interp')
+
 NARROW, WIDE = 80, 120
+#: Longest prefix of outputs: file names have at most 255 bytes, and endings and names of temporary
+#: files need the rest.
+MAX_PREFIX = 140
 # Compressed bytes of the outputs, measured on real scans: per native voxel (an image, or a pair of
 # simulated image and map), and per image or pair in template space at 1 mm.
 NATIVE_IMAGE, NATIVE_PAIR = 3.0, 3.0
@@ -94,6 +101,7 @@ def preflight(
     """
     model = '' if bundle is None else bundle.name + (' (demo)' if bundle.demonstration else '')
     remarks = {} if settings.skip_bids_validation else validate_dataset(settings.bids_dir)
+    memory_gb = settings.mem_gb or available_memory_gb()
 
     def check(record: T1wRecord) -> PreflightRow:
         notes = tuple(remarks.get(record.path.name, ()))
@@ -103,9 +111,12 @@ def preflight(
             notes += ('the --derivatives folders contain no files of this image',)
         notes += _lesion_notes(record, settings)
         try:
-            summary = inspect_image(record, settings.skull_strip_t1w)
-        except ImageError as error:
-            return PreflightRow(record.prefix, record, None, model, (str(error),), notes)
+            _check_name(record)
+            summary = inspect_image(record, settings.skull_strip_t1w, memory_gb)
+        except Exception as error:
+            logger.debug('%s', record.path, exc_info=error)
+            problem = _problem_of(record, error)
+            return PreflightRow(record.prefix, record, None, model, (problem,), notes)
         need = bytes_needed(summary.shape, settings)
         notes = (*summary.notes, *notes)
         return PreflightRow(record.prefix, record, summary, model, (), notes, *need)
@@ -113,6 +124,23 @@ def preflight(
     with ThreadPoolExecutor(max(1, n_threads)) as pool:
         rows = list(pool.map(check, records))
     return [*rows, *_without_image(records, settings)]
+
+
+def _check_name(record: T1wRecord) -> None:
+    size = len(record.prefix.encode())
+    if size > MAX_PREFIX:
+        raise ImageError(
+            f'{record.path}: its entities are {size} characters long, so that the names of its '
+            f'outputs would be too long for the disk; at most {MAX_PREFIX} are possible.',
+            'Shorten the labels in folders, files and tables.',
+        )
+
+
+def _problem_of(record: T1wRecord, error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return str(error)
+    what = ' '.join(f'{type(error).__name__}: {error}'.split())
+    return f'{record.path} cannot be read ({what}). {ImageError.default_advice}'
 
 
 def excluded_outcomes(rows: Sequence[PreflightRow]) -> list[Outcome]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.phantom.truth import IGNORED
+from bids_interp.records import parse_json
 from bids_interp.spatial import Grid
 
 #: Name of the generator of phantom datasets.
@@ -51,7 +52,7 @@ def check_free(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise OutputError(f'{out} is not empty.', 'Choose another folder or use --overwrite.')
     try:
-        description = json.loads((out / 'dataset_description.json').read_text('utf-8'))
+        description = parse_json((out / 'dataset_description.json').read_text('utf-8'))
         ours = description['GeneratedBy'][0]['Name'] == GENERATOR
     except (OSError, ValueError, LookupError, TypeError):
         ours = False

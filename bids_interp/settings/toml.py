@@ -48,7 +48,7 @@ def read_toml(text: str, names: Collection[str], source: str) -> dict[str, Any]:
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f'{source} is not valid TOML: {error}.') from error
     for key in values:
         if key not in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,19 @@ def test_caches_go_to_the_work_directory_only_without_a_home(tmp_path: Path) -> 
         for name in ('MPLCONFIGDIR', 'XDG_CACHE_HOME', 'NIPYPE_CONFIG_DIR', 'TEMPLATEFLOW_HOME'):
             assert Path(environ[name]).is_dir()
             assert tmp_path / 'work' in Path(environ[name]).parents
+
+
+def test_a_home_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``Path.is_dir`` raises an error if a folder above may not be entered."""
+
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(resources.Path, 'is_dir', refuse)
+    monkeypatch.setattr(resources.os, 'access', lambda path, mode: not mode & os.R_OK)
+    home = {'HOME': str(tmp_path)}
+    resources.prepare_caches(tmp_path / 'work', home)
+    assert 'MPLCONFIGDIR' in home
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 from bids_interp.bids.read import validation
 from bids_interp.bids.read.query import collect
+from bids_interp.levels import preflight as preflights
 from bids_interp.levels.preflight import preflight, render_table
 from bids_interp.settings import Settings
 from helpers import skeletons
@@ -49,6 +51,40 @@ def without_forms(path: Path, img: nib.Nifti1Image) -> None:
     nib.save(img, path)
 
 
+def claiming(**fields: object) -> Callable:
+    """A header that claims something, before the voxels of a good image."""
+
+    def write(path: Path, img: nib.Nifti1Image) -> None:
+        content = bytearray(img.to_bytes())
+        header = nib.Nifti1Header(bytes(content[:348]), check=False)
+        for name, value in fields.items():
+            header[name] = value
+        content[:348] = header.binaryblock
+        path.write_bytes(gzip.compress(bytes(content)))
+
+    return write
+
+
+def with_few_bytes(path: Path, img: nib.Nifti1Image) -> None:
+    """98 bytes that claim 24 GB."""
+    header = img.header.copy()
+    header.set_data_shape((600, 600, 740))
+    header.set_data_dtype(np.float64)
+    path.write_bytes(gzip.compress(bytes(header.binaryblock[:348])))
+
+
+def bomb(path: Path, img: nib.Nifti1Image) -> None:
+    """A small file that really holds much more than the memory allows."""
+    header = img.header.copy()
+    header.set_data_shape((620, 620, 620))
+    header['magic'], header['vox_offset'] = b'n+1', 352
+    header['pixdim'][1:4] = 0.3
+    packer = zlib.compressobj(1, wbits=31)
+    parts = [packer.compress(header.binaryblock + b'0' * 4)]
+    parts += [packer.compress(bytes(2**20)) for _ in range(460)]
+    path.write_bytes(b''.join([*parts, packer.flush()]))
+
+
 def with_voxels_of(size: float) -> Callable:
     def write(path: Path, img: nib.Nifti1Image) -> None:
         nib.save(nib.Nifti1Image(np.asarray(img.dataobj), np.diag([size, size, size, 1])), path)
@@ -70,6 +106,16 @@ BAD = {
     'noforms': without_forms,
     'huge': with_voxels_of(40.0),
     'mikro': with_voxels_of(0.004),
+    'offsetinf': claiming(vox_offset=np.inf),
+    'offset1e30': claiming(vox_offset=1e30),
+    'offsetneg': claiming(vox_offset=-1e9),
+    'claims': claiming(dim=[3, 3000, 3000, 3000, 1, 1, 1, 1]),
+    'negative': claiming(dim=[3, -5, -5, -5, 1, 1, 1, 1]),
+    'toomany': claiming(dim=[3, 90, 100, 90, 1, 1, 1, 1]),
+    'ndim': claiming(dim=[9, 45, 50, 45, 1, 1, 1, 1]),
+    'type': claiming(datatype=12345),
+    'fewbytes': with_few_bytes,
+    'bomb': bomb,
 }
 
 
@@ -83,7 +129,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory):
         anat.mkdir(parents=True)
         write(anat / f'sub-{label}_T1w.nii.gz', img)
     (root / 'sub-none' / 'func').mkdir(parents=True)
-    settings = Settings(root, '/out', skip_bids_validation=True)
+    settings = Settings(root, '/out', skip_bids_validation=True, mem_gb=2.0)
     found = preflight(collect(settings), settings, BUNDLE, n_threads=2)
     return {row.name: row for row in found}
 
@@ -95,6 +141,52 @@ def test_bad_images_are_named_with_a_remedy(rows, label: str) -> None:
     assert len(row.problems) == 1
     assert f'sub-{label}_T1w.nii.gz' in row.problems[0]
     assert row.problems[0].count('.') >= 2  # what is wrong, and what to do
+
+
+def test_the_memory_option_bounds_what_is_read(rows) -> None:
+    assert '--mem' in rows['sub-bomb'].problems[0]
+
+
+def test_claims_of_a_given_mask_are_checked(tmp_path: Path) -> None:
+    root = skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz')
+    anat = tmp_path / 'prep' / 'sub-01' / 'anat'
+    anat.mkdir(parents=True)
+    with_few_bytes(anat / 'sub-01_desc-brain_mask.nii.gz', skeletons.make_image())
+    settings = Settings(
+        root, '/out', derivatives=(('prep', tmp_path / 'prep'),), skip_bids_validation=True
+    )
+    (row,) = preflight(collect(settings), settings, BUNDLE)
+    assert 'sub-01_desc-brain_mask.nii.gz' in row.problems[0]
+
+
+@pytest.mark.parametrize(
+    'error', [MemoryError(), OverflowError('x'), KeyError('y'), RecursionError()]
+)
+def test_any_error_is_the_row_of_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    root = skeletons.make_dataset(tmp_path, 'sub-01_T1w.nii.gz', 'sub-02_T1w.nii.gz')
+    real = preflights.inspect_image
+
+    def inspect(record, *given):
+        if record.subject == '01':
+            raise error
+        return real(record, *given)
+
+    monkeypatch.setattr(preflights, 'inspect_image', inspect)
+    settings = Settings(root, '/out', skip_bids_validation=True)
+    first, second = preflight(collect(settings), settings, BUNDLE)
+    assert type(error).__name__ in first.problems[0]
+    assert 'sub-01_T1w.nii.gz' in first.problems[0]
+    assert second.usable
+
+
+@pytest.mark.parametrize(('length', 'usable'), [(101, True), (102, False)])
+def test_names_that_are_too_long_for_outputs(tmp_path: Path, length: int, usable: bool) -> None:
+    root = skeletons.make_dataset(tmp_path, f'sub-{"a" * length}_acq-{"b" * 30}_T1w.nii.gz')
+    settings = Settings(root, '/out', skip_bids_validation=True)
+    (row,) = preflight(collect(settings), settings, BUNDLE)
+    assert row.usable is usable
 
 
 def test_the_good_image_goes_on(rows) -> None:

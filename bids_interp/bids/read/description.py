@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from bids_interp.bids.read.tsv import read_text
 from bids_interp.container import bind_advice
 from bids_interp.errors import InputDatasetError
+from bids_interp.records import parse_json
 
 
 def read_description(bids_dir: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def read_description(bids_dir: Path) -> dict[str, Any]:
             '{"Name": "...", "BIDSVersion": "1.10.0"}. ' + bind_advice(bids_dir),
         )
     try:
-        description = json.loads(read_text(path))
+        description = parse_json(read_text(path))
     except ValueError as error:
         raise InputDatasetError(f'{path} cannot be read as JSON: {error}.') from error
     if not isinstance(description, dict):

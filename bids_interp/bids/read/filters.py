@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import UsageError
+from bids_interp.records import parse_json
 
 # Queries for other apps, such as fMRIPrep: one file can serve several apps.
 OTHER_QUERIES = ('bold', 'sbref', 'fmap', 'flair', 't2w', 'roi', 'dwi', 'asl', 'm0scan', 'pet')
@@ -48,7 +49,7 @@ def load_filters(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        queries = json.loads(path.read_text(encoding='utf-8-sig'))
+        queries = parse_json(path.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError) as error:
         raise UsageError(f'--bids-filter-file {path} cannot be read: {error}.') from error
     if not isinstance(queries, dict) or not all(isinstance(q, dict) for q in queries.values()):

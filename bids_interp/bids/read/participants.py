@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.bids.read.tsv import Row, read_rows
 from bids_interp.errors import InputDatasetError, UsageError
+from bids_interp.records import parse_json
 from bids_interp.settings import Settings
 
 # BIDS writes n/a; spreadsheets leave na and nan. A level named "none" is a value.
@@ -73,7 +73,7 @@ class ParticipantTables:
     def has_levels(self, column: str) -> bool:
         """Return whether the data dictionary of the table defines levels for a column."""
         try:
-            content = json.loads(self.path.with_suffix('.json').read_text(encoding='utf-8-sig'))
+            content = parse_json(self.path.with_suffix('.json').read_text(encoding='utf-8-sig'))
         except (OSError, ValueError):
             return False
         entry = content.get(column) if isinstance(content, dict) else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bids_interp.bids.names import output_name, sidecar_name
 from bids_interp.bids.read.query import T1wRecord
+from bids_interp.records import parse_json
 from bids_interp.settings import NATIVE_SPACE, Settings
 from bids_interp.version import __version__
 
@@ -87,7 +87,7 @@ def find_prepared(
     if not all(path.is_file() for path in (t1w, mask, transform, *side)):
         return None
     try:
-        facts, registration = (json.loads(path.read_text(encoding='utf-8')) for path in side)
+        facts, registration = (parse_json(path.read_text(encoding='utf-8')) for path in side)
     except (OSError, ValueError):
         return None
     is_same = (

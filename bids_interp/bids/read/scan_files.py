@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from bids_interp.bids.prediction import (
 )
 from bids_interp.bids.read.tsv import read_cells
 from bids_interp.errors import ImageError, InputDatasetError
+from bids_interp.records import parse_json
 
 BRAIN = 'desc-brain_T1w.nii.gz'
 MASK = 'desc-brain_mask.nii.gz'
@@ -235,7 +235,7 @@ def load_json(path: Path) -> dict[str, Any]:
         If the file cannot be read or is not a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = parse_json(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     if not isinstance(content, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.bids.read.anat_files import IMAGES, SUFFIXES, suffix_of
+from bids_interp.records import parse_json
 
 logger = logging.getLogger('bids_interp')
 
@@ -57,7 +57,7 @@ def validate_dataset(bids_dir: Path) -> dict[str, list[str]]:
             timeout=SECONDS,
             check=False,
         )
-        issues = _issues(json.loads(done.stdout))
+        issues = _issues(parse_json(done.stdout))
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         logger.warning('%s failed (%s); the run continues without it.', program, error)
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from bids_interp.bids.read.tsv import read_text
 from bids_interp.bids.write import provenance
 from bids_interp.bids.write.atomic import write_json, write_text
 from bids_interp.errors import InputDatasetError, OutputError
+from bids_interp.records import parse_json
 
 BIDS_VERSION = '1.10.0'
 DESCRIPTION = 'dataset_description.json'
@@ -99,7 +99,7 @@ def check_output(out_dir: str | Path) -> None:
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except (InputDatasetError, ValueError) as error:
         raise OutputError(f'{path} cannot be read: {error}.', 'Repair or remove it.') from error
     if not isinstance(content, dict):
@@ -182,7 +182,7 @@ def _description(
 def _input_description(root: Path) -> dict[str, Any]:
     # Faults of the input's description are reported when the input is read.
     try:
-        content = json.loads(read_text(root / DESCRIPTION))
+        content = parse_json(read_text(root / DESCRIPTION))
     except (InputDatasetError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -16,6 +16,7 @@ from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
 from bids_interp.bids.write.dataset_description import BIDS_VERSION, DESCRIPTION
 from bids_interp.bids.write.folders import check_writable, is_inside
 from bids_interp.errors import OutputError
+from bids_interp.records import parse_json
 from bids_interp.version import __version__
 
 GENERATOR = 'bids_interp inject'
@@ -114,7 +115,7 @@ def _is_injected(out: Path) -> bool:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding='utf-8-sig'))
+        return parse_json(path.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError):
         return {}
 

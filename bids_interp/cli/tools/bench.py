@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from bids_interp.cli.tools.brains import (
     preparation_settings,
 )
 from bids_interp.errors import UsageError
+from bids_interp.records import parse_json
 
 DESIGN = OptionGroup('Design of the benchmark')
 TRAINING = OptionGroup('Training')
@@ -72,7 +72,7 @@ def read_recipe(text: str | None, option: str) -> dict[str, Any]:
         return {}
     try:
         is_file = not text.lstrip().startswith('{')
-        found = json.loads(Path(text).read_text(encoding='utf-8') if is_file else text)
+        found = parse_json(Path(text).read_text(encoding='utf-8') if is_file else text)
     except (OSError, ValueError) as error:
         raise UsageError(
             f'{option} {text!r} cannot be read: {error}.', 'Give JSON or a file with it.'

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.app import report_error
-from bids_interp.errors import BidsInterpError
+from bids_interp.cli.faults import check_current_folder, faults_reported
 from bids_interp.version import __version__
 
 # Module and attribute, and help text, of each subcommand.
@@ -67,12 +66,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, self.tools[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; print an error of the package and exit with its code."""
-        try:
+        """Run a command; print an error and exit with its code."""
+        with faults_reported():
             return super().invoke(ctx)
-        except BidsInterpError as error:
-            report_error(error)
-            ctx.exit(error.exit_code)
 
 
 @click.group(
@@ -90,4 +86,6 @@ def tools() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    tools.main(args=list(sys.argv[1:] if argv is None else argv), prog_name='bids_interp_tools')
+    with faults_reported():
+        check_current_folder()
+        tools.main(args=list(sys.argv[1:] if argv is None else argv), prog_name='bids_interp_tools')

@@ -72,7 +72,7 @@ def read_plugin_file(path: Path) -> tuple[str, dict[str, Any]]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f'--use-plugin {path} cannot be read: {error}.') from error
     if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
         raise UsageError(f'--use-plugin {path} needs a line such as "plugin: Dask".', _ADVICE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from bids_interp.errors import ModelError
 from bids_interp.models.bundle.contents import is_plain_name, sha256_of, verify_bundle
 from bids_interp.models.bundle.reader import ModelBundle, load_bundle
 from bids_interp.models.bundle.schema import CONFIG
+from bids_interp.records import parse_json
 
 #: Fixed time and mode of all entries, so that an archive is reproducible.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -143,7 +143,7 @@ def _check_entries(source: zipfile.ZipFile, archive: Path) -> None:
     for name, entry in entries.items():
         if entry.is_dir() or entry.external_attr >> 28 not in _PLAIN:
             raise ModelError(f'{archive}: {name!r} is not a plain file.')
-    config = json.loads(source.read(CONFIG))
+    config = parse_json(source.read(CONFIG))
     files = config.get('files') if isinstance(config, dict) else None
     for name in sorted({CONFIG, *_checked_names(files, archive)} ^ set(entries)):
         what = f'is not listed in {CONFIG}' if name in entries else 'is missing'

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_interp.errors import ModelError, UsageError
+from bids_interp.records import parse_json
 from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE, Settings
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def check_contrast(out_dir: Path, bundle: ModelBundle) -> None:
         If it contains one.
     """
     try:
-        described = json.loads((out_dir / 'dataset_description.json').read_text(encoding='utf-8'))
+        described = parse_json((out_dir / 'dataset_description.json').read_text(encoding='utf-8'))
         makers = described.get('GeneratedBy') or []
     except (OSError, ValueError, AttributeError):
         return  # no description yet; an unreadable one is refused elsewhere

@@ -62,9 +62,9 @@ def _problems_of_config(file: Path, config: BundleConfig) -> Iterator[str]:
             yield f'{file}: files has no SHA-256 of {name!r}.'
     for index, fold in enumerate(config.folds):
         yield from (f'{file}: folds[{index}].{what}.' for what in _problems_of_fold(fold))
-    strangers = {fold for folds in config.subjects.values() for fold in folds}
-    for fold in sorted(strangers - set(range(len(config.folds)))):
-        yield f'{file}: subjects names the fold {fold}, which does not exist.'
+    strangers = {number for numbers in config.subjects.values() for number in numbers}
+    for number in sorted(strangers - set(range(len(config.folds)))):
+        yield f'{file}: subjects names the fold {number}, which does not exist.'
 
 
 def _problems_of_fold(fold: FoldConfig) -> Iterator[str]:

@@ -13,7 +13,7 @@ from bids_interp.models.bundle.fold_metrics import FoldMetrics
 from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.preprocessing import Preprocessing
 from bids_interp.models.target import Target
-from bids_interp.records import RecordError, from_plain, to_plain
+from bids_interp.records import RecordError, from_plain, parse_json, to_plain
 from bids_interp.spatial import Grid
 
 FORMAT = 1
@@ -279,7 +279,7 @@ def read_config(path: Path) -> BundleConfig:
     if not file.is_file():
         raise ModelError(f'{path} is not a model bundle: {CONFIG} is missing.')
     try:
-        plain = json.loads(file.read_text(encoding='utf-8'))
+        plain = parse_json(file.read_text(encoding='utf-8'))
     except (ValueError, OSError) as error:
         raise ModelError(f'{file} cannot be read: {error}.') from error
     found = plain.get('format') if isinstance(plain, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ import numpy as np
 from bids_interp.errors import ModelError
 from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing
 from bids_interp.models.target import Target
+from bids_interp.records import parse_json
 from bids_interp.spatial import Grid
 
 #: Kind of target for each kind of output.
@@ -150,7 +150,7 @@ class ClassifierCard:
         """
         path = Path(path)
         try:
-            plain = json.loads(path.read_text(encoding='utf-8'))
+            plain = parse_json(path.read_text(encoding='utf-8'))
         except (OSError, ValueError) as error:
             raise ModelError(f'The card {path} cannot be read: {error}.', ADVICE) from error
         try:

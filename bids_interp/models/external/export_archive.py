@@ -25,6 +25,7 @@ import torch
 from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
 from bids_interp.errors import ModelError
+from bids_interp.records import parse_json
 
 EXPORT_ADVICE = (
     'Export it with model.eval(), torch.export.export(model, (torch.rand(2, 1, X, Y, Z),), '
@@ -123,11 +124,11 @@ def _copy_plain_parts(data: bytes) -> bytes:
         raise _refused(
             'it contains compiled code, which would be run', 'Export the program itself.'
         )
-    program = json.loads(reader.read_bytes(_MODEL))
+    program = parse_json(reader.read_bytes(_MODEL))
     clean = io.BytesIO()
     with PT2ArchiveWriter(clean) as writer:
         for folder, (config_name, prefix) in _PAYLOADS.items():
-            config = json.loads(reader.read_bytes(config_name))
+            config = parse_json(reader.read_bytes(config_name))
             for record in _plain_records(config, prefix):
                 writer.write_bytes(folder + record, reader.read_bytes(folder + record))
             writer.write_string(config_name, json.dumps(_screened(config)))
@@ -156,7 +157,7 @@ def _plain_program(program: dict[str, Any]) -> dict[str, Any]:
     """Return graph, signature and versions, without metadata, guards and submodule calls."""
     module = program['graph_module']
     outer = module['module_call_graph'][0]['signature']
-    if not _takes_one_tensor(outer['in_spec']) or json.loads(outer['out_spec'])[1] != _ONE_TENSOR:
+    if not _takes_one_tensor(outer['in_spec']) or parse_json(outer['out_spec'])[1] != _ONE_TENSOR:
         raise _refused('it does not map one tensor to one tensor')
     kinds = {kind for item in module['signature']['input_specs'] for kind in item}
     if not kinds <= {'user_input', 'parameter', 'buffer', 'tensor_constant'}:
@@ -187,7 +188,7 @@ def _plain_program(program: dict[str, Any]) -> dict[str, Any]:
 
 def _takes_one_tensor(spec: str) -> bool:
     """Return True if a call's tree is ((tensor,), {}) with plain tuples and dictionaries."""
-    top = json.loads(spec)[1]
+    top = parse_json(spec)[1]
     positional, named = top['children_spec']
     return (
         top['type'] == positional['type'] == 'builtins.tuple'

@@ -1,0 +1,82 @@
+"""Claimed size of an image: what its header says, checked before anything is allocated."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from bids_interp.errors import ImageError
+
+#: Largest number of voxels: a whole head in voxels of 0.35 mm.
+MAX_VOXELS = 2**28
+#: Largest header with its extensions, in bytes.
+MAX_OFFSET = 2**26
+#: DEFLATE compresses at most 1032 to 1.
+MAX_RATIO = 1032
+#: Memory that checks need for each voxel: the values as stored, as float64 and as float32.
+BYTES_PER_VOXEL = 20
+_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+
+
+def check_claims(path: Path, memory_gb: float | None = None) -> None:
+    """Refuse an image whose header claims more than a T1w image, the file or the memory can hold.
+
+    A file without a NIfTI header is left to the reader.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        NIfTI file.
+    memory_gb : float, optional
+        Memory in GB that may be used.
+
+    Raises
+    ------
+    ImageError
+        If a claim is impossible.
+    """
+    header = _read_header(path)
+    if header is None:
+        return
+    offset = float(header['vox_offset'])
+    if not 0 <= offset <= MAX_OFFSET:
+        raise ImageError(f'{path} is damaged: its voxels would begin at byte {offset:g}.')
+    shape = [max(0, int(size)) for size in header['dim'][1 : 1 + max(0, int(header['dim'][0]))]]
+    voxels = math.prod(shape[:3])
+    if voxels > MAX_VOXELS:
+        raise ImageError(
+            f'{path} claims {voxels:.3g} voxels; a T1w image has at most {MAX_VOXELS:.3g}.'
+        )
+    needed = voxels * BYTES_PER_VOXEL / 1e9
+    if memory_gb is not None and needed > memory_gb:
+        raise ImageError(
+            f'{path} needs {needed:.1f} GB to be read, but only {memory_gb:.1f} GB may be used.',
+            'Raise --mem, or exclude this file.',
+        )
+    claimed = offset + math.prod(shape) * abs(int(header['bitpix'])) / 8
+    held = path.stat().st_size * (MAX_RATIO if path.suffix == '.gz' else 1)
+    if claimed > held:
+        raise ImageError(
+            f'{path} is truncated: its header claims {claimed:.3g} bytes, but the file can hold at '
+            f'most {held:.3g}.',
+            'Copy or fetch the file again, and compare its size with the original.',
+        )
+
+
+def _read_header(path: Path) -> nib.Nifti1Header | None:
+    """Read the header without its extensions; None if there is none."""
+    try:
+        with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as stream:
+            start = stream.read(max(_HEADERS))
+    except (OSError, EOFError, zlib.error):
+        return None
+    for size, kind in _HEADERS.items():
+        for order in '<>':
+            if len(start) >= size and np.frombuffer(start[:4], f'{order}i4')[0] == size:
+                return kind(start[:size], order, check=False)
+    return None
