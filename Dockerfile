@@ -86,6 +86,7 @@ ENV PATH=/usr/local/bin:/opt/venv/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONNOUSERSITE=1 \
+    PYTHONSAFEPATH=1 \
     TEMPLATEFLOW_HOME=/opt/templateflow \
     TEMPLATEFLOW_AUTOUPDATE=0 \
     NVIDIA_VISIBLE_DEVICES=all \

@@ -91,6 +91,10 @@ def test_top_level_rooms_are_linked_into_the_package(repository: Path, room: str
     assert (repository / 'bids_interp' / room).readlink() == Path('..', room)
 
 
+def test_the_image_imports_nothing_from_the_current_folder(repository: Path) -> None:
+    assert 'PYTHONSAFEPATH=1' in (repository / 'Dockerfile').read_text()
+
+
 def test_every_import_is_a_declared_dependency(
     repository: Path, setup_cfg: configparser.ConfigParser
 ) -> None:

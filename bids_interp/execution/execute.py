@@ -118,6 +118,8 @@ def configure_nipype(run: Run) -> None:
     os.environ.setdefault('OMP_NUM_THREADS', str(run.omp_nthreads))
     # Threads that wait actively slow down a busy machine.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # Workers must not import modules from the current folder, which may hold anything.
+    os.environ['PYTHONSAFEPATH'] = '1'
     from nipype import config
 
     config.update_config({

@@ -271,6 +271,7 @@ def test_jobs_of_all_schedulers_are_encrypted_and_run_one_node_at_a_time(
     assert words[words.index('--protocol') + 1] == 'tls://'
     assert words[words.index('--tls-key') + 1] == certificate['key']
     assert 'export DASK_DISTRIBUTED__WORKER__DAEMON=False\n' in script
+    assert 'export PYTHONSAFEPATH=1\n' in script
     assert words[words.index({'slurm': '-p'}.get(kind, '-q')) + 1] == 'long'
 
 

@@ -56,6 +56,29 @@ if __name__ == '__main__':
 """
 
 
+# A run in the current folder.
+SAFE_MAIN = """
+from pathlib import Path
+from types import SimpleNamespace
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from bids_interp.execution.execute import configure_nipype
+from bids_interp.execution.plugins.multiproc import WatchedMultiProcPlugin
+from bids_interp.settings import Settings
+
+def one():
+    return 1
+
+if __name__ == '__main__':
+    settings = Settings('/bids', '/out')
+    configure_nipype(SimpleNamespace(settings=settings, omp_nthreads=1))
+    work = str(Path('work').absolute())
+    workflow = pe.Workflow('small_wf', base_dir=work)
+    workflow.add_nodes([pe.Node(niu.Function(function=one), name='a')])
+    workflow.run(WatchedMultiProcPlugin({'n_procs': 1, 'memory_gb': 8, 'scratch': work}))
+"""
+
+
 def add_one(value):
     """Return the next number."""
     return value + 1
@@ -307,6 +330,21 @@ def test_a_run_leaves_the_folder_of_another_alone(tmp_path: Path) -> None:
     two.close()
     one.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_modules_of_the_current_folder_are_not_run(tmp_path: Path) -> None:
+    """``grp`` is imported by the fork server, from the folder of the data if that came first."""
+    script, here = tmp_path / 'scripts' / 'main.py', tmp_path / 'here'
+    (here / 'work').mkdir(parents=True)
+    script.parent.mkdir()
+    script.write_text(SAFE_MAIN)
+    for name in ('grp', 'nibabel', 'torch'):
+        (here / f'{name}.py').write_text(f'open({str(here / "ran")!r}, "w")')
+    done = subprocess.run(
+        [sys.executable, script], cwd=here, timeout=300, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (here / 'ran').exists()
 
 
 def test_a_killed_worker_fails_its_image_only(job: Run) -> None:

@@ -257,6 +257,8 @@ def test_without_a_container_the_program_itself_runs(jobs: ClusterJobs, fake) ->
     assert words[:5] == [
         str(jobs.bids_dir), str(jobs.output_dir), 'participant', '--participant-label', 'A3'
     ]  # fmt: skip
+    # The current folder may hold modules of any name.
+    assert 'export PYTHONSAFEPATH=1' in (jobs.jobs_dir / 'participant.sbatch').read_text()
 
 
 @pytest.mark.parametrize(
