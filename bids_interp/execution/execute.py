@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.execution.log import nipype_level, quieten_nipype
-from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome, read_error
+from bids_interp.execution.open_folder import OpenFolder
+from bids_interp.execution.outcome import DONE, FAILED, Outcome, RunOutcome, read_error
 from bids_interp.execution.resources import count_nodes_per_gpu
 from bids_interp.execution.run import Run, workflow_name
 from bids_interp.execution.run_folders import forget_damaged
@@ -40,7 +41,9 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOu
         {workflow_name(record.prefix): record.prefix for record in records},
         count_nodes(workflow),
     )
+    output = OpenFolder(run.settings.output_dir)
     interrupted, engine_error = _run_graph(run, workflow, progress)
+    moved = output.moved()
     outcomes = []
     for record in records:
         crashes = run.log_dir(record.subject)
@@ -49,6 +52,8 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOu
             outcome.problem = engine_error
         report = run.settings.output_dir / f'{record.prefix}.html'
         outcome.report = report if report.is_file() else None
+        if moved and outcome.status == DONE:
+            outcome.status, outcome.problem = FAILED, moved
         outcomes.append(outcome)
     return RunOutcome(outcomes, interrupted)
 
@@ -59,9 +64,13 @@ def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:
 
     total = sum(count_nodes(workflow).values())
     progress = Progress({workflow.name: workflow.name.removesuffix('_wf')}, {workflow.name: total})
+    output = OpenFolder(run.settings.output_dir)
     interrupted, engine_error = _run_graph(run, workflow, progress)
     outcome = progress.outcome(workflow.name, crash_dir)
-    if interrupted:
+    moved = output.moved()
+    if moved and outcome.status == DONE:
+        outcome.status, outcome.problem = FAILED, moved
+    elif interrupted:
         outcome.problem = 'It was interrupted.'
     elif outcome.status == FAILED and not outcome.step and engine_error:
         outcome.problem = engine_error

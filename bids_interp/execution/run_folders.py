@@ -17,6 +17,7 @@ from bids_interp.errors import OutputError, UsageError
 from bids_interp.execution.manifest import damage
 from bids_interp.execution.resources import available_cpus
 from bids_interp.execution.run import walk_nodes
+from bids_interp.execution.subject_locks import holder_of
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,11 +104,22 @@ def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
     """Create and mark the work directory, and empty it if requested.
 
     A folder with other files is used, but not marked, so that it is never emptied.
+
+    Raises
+    ------
+    OutputError
+        If it must be emptied, but another run works in it.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     if not is_ours(work_dir):
         return
     if clean:
+        holder = holder_of(work_dir)
+        if holder:
+            raise OutputError(
+                f'--clean-workdir: {work_dir} is used by {holder}; nothing was deleted.',
+                'Wait until that run has ended, or choose another --work-dir.',
+            )
         for path in work_dir.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -21,6 +21,7 @@ from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, Run, start_run
 from bids_interp.execution.run_files import save_settings, write_graph
 from bids_interp.execution.run_folders import check_folders, choose_work_dir, prepare_work_dir
+from bids_interp.execution.subject_locks import SubjectLocks
 from bids_interp.levels.image_reports import is_done, rebuild_report, report_failures
 from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.models.bundle.choice import check_contrast, open_model
@@ -53,9 +54,15 @@ def run_participant(settings: Settings) -> int:
         result = RunOutcome([*(Outcome(record.prefix) for record in records), *excluded])
         click.echo(f'Dry run: {len(records)} images would be processed; nothing was written.')
         return result.exit_code
-    result = _compute(run, bundle, records, excluded)
-    if not (settings.reports_only or settings.boilerplate_only):
-        report_failures(run, result, {row.name for row in rows if row.record is not None})
+    with SubjectLocks(run, [record.subject for record in records]) as locks:
+        free = [record for record in records if record.subject not in locks.busy]
+        busy = {r.prefix: locks.busy[r.subject] for r in records if r.subject in locks.busy}
+        result = _compute(run, bundle, free, excluded)
+        result.outcomes += [Outcome(name, FAILED, problem) for name, problem in busy.items()]
+        if not (settings.reports_only or settings.boilerplate_only):
+            # The reports of busy images belong to the other run.
+            own = {row.name for row in rows if row.record is not None and row.name not in busy}
+            report_failures(run, result, own)
     order = {row.name: index for index, row in enumerate(rows)}
     result.outcomes.sort(key=lambda outcome: order[outcome.name])
     logger.info('Total time: %.0f s.', time.monotonic() - started)

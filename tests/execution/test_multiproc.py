@@ -112,6 +112,15 @@ def fill_disk(value):
     raise OSError(28, 'No space left on device')
 
 
+def move_folder(path, recreated):
+    """Move a folder away, and perhaps put another one in its place."""
+    from pathlib import Path
+
+    Path(path).rename(f'{path}-moved')
+    if recreated:
+        Path(path).mkdir()
+
+
 def read_text(path):
     """Return what a file holds."""
     from pathlib import Path
@@ -345,6 +354,22 @@ def test_modules_of_the_current_folder_are_not_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert not (here / 'ran').exists()
+
+
+@pytest.mark.parametrize('recreated', [True, False])
+def test_an_output_directory_that_moves_is_noticed(job: Run, recreated: bool) -> None:
+    file = job.work_dir.with_name('plugin.yml')
+    file.write_text('plugin: Linear\n')
+    job = replace(job, settings=job.settings.replace(use_plugin=file))
+    out = job.settings.output_dir
+    out.mkdir()
+    workflow, records = make(job, a=add_one)
+    move = pe.Node(niu.Function(function=move_folder), name='move')
+    move.inputs.path, move.inputs.recreated = str(out), recreated
+    workflow.get_node(workflow_name('sub-a')).add_nodes([move])
+    result = execute(job, workflow, records)
+    assert result.exit_code == 1
+    assert f'{out} ' in result.outcomes[0].problem
 
 
 def test_a_killed_worker_fails_its_image_only(job: Run) -> None:

@@ -260,7 +260,8 @@ def make_job_cluster(kind: str, arguments: Mapping[str, Any], security: Any) -> 
         *given.get('worker_extra_args', []), '--nthreads', '1', '--dashboard-address', PAGES,
     ]  # fmt: skip
     given['job_script_prologue'] = [
-        'export DASK_DISTRIBUTED__WORKER__DAEMON=False', 'export PYTHONSAFEPATH=1', *given.get('job_script_prologue', []),
+        'export DASK_DISTRIBUTED__WORKER__DAEMON=False', 'export PYTHONSAFEPATH=1',
+        *given.get('job_script_prologue', []),
     ]  # fmt: skip
     given['scheduler_options'] = {'dashboard_address': PAGES, **given.get('scheduler_options', {})}
     make = getattr(dask_jobqueue, JOB_CLUSTERS[kind][0])

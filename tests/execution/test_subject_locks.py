@@ -1,0 +1,116 @@
+"""Two runs at once never work on one subject in the same folders."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from bids_interp.errors import OutputError
+from bids_interp.execution import subject_locks
+from bids_interp.execution.run import Run
+from bids_interp.execution.run_folders import prepare_work_dir
+from bids_interp.execution.subject_locks import SubjectLocks, holder_of
+from bids_interp.settings import Settings
+
+HOLD = """
+import fcntl, sys
+streams = [open(path, 'a+') for path in sys.argv[1:]]
+for stream in streams:
+    fcntl.flock(stream, fcntl.LOCK_EX)
+print('held', flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    settings = Settings(tmp_path / 'bids', tmp_path / 'out')
+    return Run(settings, tmp_path / 'work', 'cpu', 1, 1, 4.0, 'run-1')
+
+
+def locks_of(run: Run) -> list[Path]:
+    return [*run.settings.output_dir.rglob('.lock'), *run.work_dir.glob('.lock-*')]
+
+
+def test_who_holds_a_subject_is_said(run: Run) -> None:
+    second = replace(run, uuid='run-2')
+    with SubjectLocks(run, ['01', '02', '01']) as one:
+        assert one.busy == {}
+        with SubjectLocks(second, ['02', '03']) as two:
+            assert list(two.busy) == ['02']
+            assert 'run-1' in two.busy['02']
+            assert list(SubjectLocks(run, ['03']).busy) == ['03']
+    with SubjectLocks(second, ['01', '02', '03']) as three:
+        assert three.busy == {}
+
+
+@pytest.mark.parametrize('shared', ['output', 'work'])
+def test_either_folder_is_enough(run: Run, tmp_path: Path, shared: str) -> None:
+    other = replace(run, work_dir=tmp_path / 'other')
+    if shared == 'work':
+        other = replace(run, settings=run.settings.replace(output_dir=tmp_path / 'other'))
+    with SubjectLocks(run, ['01']), SubjectLocks(other, ['01']) as second:
+        assert list(second.busy) == ['01']
+
+
+def test_a_killed_run_holds_nothing(run: Run) -> None:
+    with SubjectLocks(run, ['01']):
+        paths = locks_of(run)
+    assert len(paths) == 2
+    assert locks_of(run) == []
+    holder = subprocess.Popen(
+        [sys.executable, '-c', HOLD, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b'held\n'
+    assert list(SubjectLocks(run, ['01']).busy) == ['01']
+    holder.kill()
+    holder.communicate()
+    assert locks_of(run) == paths
+    with SubjectLocks(run, ['01']) as again:
+        assert again.busy == {}
+    assert locks_of(run) == []
+
+
+def test_a_lock_that_its_holder_deletes_at_that_moment(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that was opened is locked, but another one has its name."""
+    real, deleted = fcntl.flock, []
+
+    def lock(stream: IO[str], flags: int) -> None:
+        if not deleted:
+            deleted.append(Path(stream.name))
+            deleted[0].unlink()
+        real(stream, flags)
+
+    monkeypatch.setattr(subject_locks.fcntl, 'flock', lock)
+    with SubjectLocks(run, ['01']), SubjectLocks(run, ['01']) as second:
+        assert list(second.busy) == ['01']
+
+
+def test_a_disk_without_locks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stream: object, flags: int) -> None:
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(subject_locks.fcntl, 'flock', refuse)
+    with SubjectLocks(run, ['01']), SubjectLocks(run, ['01']) as second:
+        assert second.busy == {}
+    assert fcntl.flock is refuse
+
+
+def test_a_work_directory_in_use_is_not_emptied(run: Run) -> None:
+    prepare_work_dir(run.work_dir, clean=False)
+    with SubjectLocks(run, ['01']):
+        assert 'run-1' in holder_of(run.work_dir)
+        with pytest.raises(OutputError, match='run-1'):
+            prepare_work_dir(run.work_dir, clean=True)
+    assert holder_of(run.work_dir) == ''
+    prepare_work_dir(run.work_dir, clean=True)
