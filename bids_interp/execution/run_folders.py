@@ -6,13 +6,14 @@ import errno
 import logging
 import os
 import shutil
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_interp.bids.write.dataset_description import check_output
 from bids_interp.bids.write.folders import check_writable, is_inside
-from bids_interp.container import container
+from bids_interp.container import container, in_container
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.execution.manifest import damage
 from bids_interp.execution.resources import available_cpus
@@ -59,7 +60,7 @@ def check_folders(settings: Settings, work_dir: Path) -> None:
     ------
     OutputError
         If the output or work directory overlaps with the input, contains another dataset, or is
-        not writable.
+        not writable, or other users can write into the work directory.
     UsageError
         If ``--clean-workdir`` would empty a folder that is not a work directory.
     """
@@ -85,6 +86,7 @@ def check_folders(settings: Settings, work_dir: Path) -> None:
             f'{output} is both output and work directory.', 'Choose another --work-dir.'
         )
     check_output(output)
+    check_private(work_dir, create=not settings.dry_run)
     for folder, what in ((output, 'output directory'), (work_dir, 'work directory')):
         check_writable(folder, what, create=not settings.dry_run)
     if settings.clean_workdir and work_dir.is_dir() and not is_ours(work_dir):
@@ -93,6 +95,47 @@ def check_folders(settings: Settings, work_dir: Path) -> None:
             f'{MARKER}); nothing was deleted.',
             'Empty it yourself, or choose another --work-dir.',
         )
+
+
+def check_private(work_dir: Path, *, create: bool = True) -> None:
+    """Check that only its owner can write into a work directory, and create it if needed.
+
+    nipype keeps results as pickles, and reading a pickle can run any code in it.
+
+    Parameters
+    ----------
+    work_dir : Path
+        Work directory. An empty or marked one is closed to other users.
+    create : bool
+        Create it; otherwise only check an existing one.
+
+    Raises
+    ------
+    OutputError
+        If it belongs to somebody else, or has files that other users may have written.
+    """
+    try:
+        if create:
+            work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = work_dir.stat()
+    except OSError:
+        return  # it does not exist, or cannot: other checks say so
+    is_docker_root = os.geteuid() == 0 and in_container()  # the container protects the host
+    if status.st_uid != os.geteuid() and not is_docker_root:
+        raise OutputError(
+            f'The work directory {work_dir} belongs to another user (id {status.st_uid}), who could '
+            'make this run execute any program.',
+            'Choose a folder of your own with --work-dir.',
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and any(work_dir.iterdir()):
+        raise OutputError(
+            f'Other users can write into the work directory {work_dir}, and could make this run '
+            'execute any program.',
+            'Choose an empty folder with --work-dir. If all files in it are yours, close it with '
+            f'`chmod go-w {work_dir}`.',
+        )
+    if create and status.st_uid == os.geteuid() and is_ours(work_dir):
+        work_dir.chmod(0o700)
 
 
 def _is_derivative(output: Path, bids: Path) -> bool:

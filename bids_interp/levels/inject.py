@@ -31,7 +31,7 @@ from bids_interp.execution.outcome import DONE, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin
 from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, start_run
-from bids_interp.execution.run_folders import choose_work_dir, prepare_work_dir
+from bids_interp.execution.run_folders import check_private, choose_work_dir, prepare_work_dir
 from bids_interp.levels.inject_request import Injection, fit_injection, injection_record
 from bids_interp.settings import Settings
 
@@ -109,6 +109,7 @@ def _check_work_dir(settings: Settings) -> Path:
                 f'The work directory {work_dir} is inside the dataset {folder}.',
                 'Choose another folder with --work-dir.',
             )
+    check_private(work_dir)
     return work_dir
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nipype.interfaces import utility as niu
@@ -13,10 +14,12 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.engine import utils as nipype_utils
 
 from bids_interp.errors import OutputError, UsageError
+from bids_interp.execution import run_folders
 from bids_interp.execution.manifest import write_manifest
 from bids_interp.execution.run_folders import (
     MARKER,
     check_folders,
+    check_private,
     choose_work_dir,
     forget_damaged,
     is_ours,
@@ -67,6 +70,67 @@ def test_a_foreign_dataset_is_not_written_into(bids: Path, tmp_path: Path) -> No
     other = skeletons.make_dataset(tmp_path / 'other', 'sub-01_T1w.nii.gz', empty=True)
     with pytest.raises(OutputError, match=r'other/dataset_description\.json'):
         check_folders(Settings(bids, other), tmp_path / 'work')
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_only_its_owner_can_enter_a_new_work_directory(bids: Path, tmp_path: Path) -> None:
+    work = tmp_path / 'new' / 'work'
+    check_folders(Settings(bids, tmp_path / 'out'), work)
+    assert mode_of(work) == 0o700
+    # An empty folder is taken over, as it is made by hand or by a job script.
+    work.chmod(0o777)
+    check_folders(Settings(bids, tmp_path / 'out'), work)
+    assert mode_of(work) == 0o700
+    prepare_work_dir(work, clean=False)
+    work.chmod(0o755)
+    check_folders(Settings(bids, tmp_path / 'out'), work)
+    assert mode_of(work) == 0o700
+
+
+@pytest.mark.parametrize(('mode', 'refused'), [(0o777, 0o002), (0o775, 0o020), (0o755, 0)])
+@pytest.mark.parametrize('marked', [True, False])
+def test_results_that_others_may_have_written_are_refused(
+    bids: Path, tmp_path: Path, mode: int, refused: int, marked: bool
+) -> None:
+    """Reading them could run any code."""
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / (MARKER if marked else 'thesis.tex')).touch()
+    work.chmod(mode)
+    settings = Settings(bids, tmp_path / 'out')
+    if refused:
+        with pytest.raises(OutputError, match=re.escape(str(work))) as caught:
+            check_folders(settings, work)
+        assert caught.value.exit_code == 2
+        assert mode_of(work) == mode
+    else:
+        check_folders(settings, work)
+        assert mode_of(work) == (0o700 if marked else mode)
+
+
+@pytest.mark.parametrize(('user', 'contained'), [(1000, True), (0, False), (0, True)])
+def test_a_work_directory_of_somebody_else_is_refused(
+    bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, contained: bool
+) -> None:
+    work = tmp_path / 'work'
+    work.mkdir()
+    real = os.stat(work)
+    monkeypatch.setattr(
+        run_folders.Path,
+        'stat',
+        lambda self, **given: SimpleNamespace(st_uid=4321, st_mode=real.st_mode),
+    )
+    monkeypatch.setattr(run_folders.os, 'geteuid', lambda: user)
+    monkeypatch.setattr(run_folders, 'in_container', lambda: contained)
+    if user == 0 and contained:  # as in `docker run` without --user
+        check_private(work)
+        return
+    with pytest.raises(OutputError, match='4321') as caught:
+        check_private(work)
+    assert '--work-dir' in caught.value.advice
 
 
 def test_a_dry_run_makes_nothing(bids: Path, tmp_path: Path) -> None:
