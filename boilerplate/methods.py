@@ -132,6 +132,7 @@ def write_citation(folder: str | Path, markdown: str) -> list[Path]:
     """
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">'
         f'<title>Methods</title></head>\n<body>\n{render_html(markdown)}\n</body></html>\n'
     )
     contents = {

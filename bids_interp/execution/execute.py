@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from bids_interp.bids.read.query import T1wRecord
+from bids_interp.execution.crash_files import hide_paths
 from bids_interp.execution.log import nipype_level, quieten_nipype
 from bids_interp.execution.open_folder import OpenFolder
 from bids_interp.execution.outcome import DONE, FAILED, Outcome, RunOutcome, read_error
@@ -48,6 +49,7 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOu
     for record in records:
         crashes = run.log_dir(record.subject)
         outcome = progress.outcome(workflow_name(record.prefix), crashes)
+        outcome.crash_file = _hide(run, crashes, outcome.crash_file)
         if outcome.status == FAILED and not outcome.step and engine_error and not interrupted:
             outcome.problem = engine_error
         report = run.settings.output_dir / f'{record.prefix}.html'
@@ -67,6 +69,7 @@ def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:
     output = OpenFolder(run.settings.output_dir)
     interrupted, engine_error = _run_graph(run, workflow, progress)
     outcome = progress.outcome(workflow.name, crash_dir)
+    outcome.crash_file = _hide(run, crash_dir, outcome.crash_file)
     moved = output.moved()
     if moved and outcome.status == DONE:
         outcome.status, outcome.problem = FAILED, moved
@@ -75,6 +78,12 @@ def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:
     elif outcome.status == FAILED and not outcome.step and engine_error:
         outcome.problem = engine_error
     return outcome
+
+
+def _hide(run: Run, folder: Path, crash_file: Path | None) -> Path | None:
+    """Remove paths from all crash files in a folder; return the new path of one of them."""
+    hidden = {path: hide_paths(run, path) for path in folder.glob('crash-*.txt')}
+    return hidden.get(crash_file, crash_file) if crash_file else None
 
 
 def _run_graph(run: Run, workflow: Workflow, progress: Progress) -> tuple[bool, str]:

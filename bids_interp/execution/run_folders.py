@@ -123,8 +123,8 @@ def check_private(work_dir: Path, *, create: bool = True) -> None:
     is_docker_root = os.geteuid() == 0 and in_container()  # the container protects the host
     if status.st_uid != os.geteuid() and not is_docker_root:
         raise OutputError(
-            f'The work directory {work_dir} belongs to another user (id {status.st_uid}), who could '
-            'make this run execute any program.',
+            f'The work directory {work_dir} belongs to another user (id {status.st_uid}), who '
+            'could make this run execute any program.',
             'Choose a folder of your own with --work-dir.',
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and any(work_dir.iterdir()):

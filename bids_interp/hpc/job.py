@@ -177,6 +177,9 @@ def check_jobs(jobs: ClusterJobs) -> None:
                 f'The name {name!r} contains characters that schedulers do not allow.',
                 'Check its spelling.',
             )
+    for label in jobs.participants:
+        if not label.isprintable():
+            raise UsageError(f'The label {label!r} has a line break.', 'Rename the folder.')
     for line in (*jobs.scheduler_options, *jobs.setup, jobs.node_scratch or ''):
         if '\n' in line:
             raise UsageError(f'{line!r} has a line break.', 'Repeat the option for each line.')

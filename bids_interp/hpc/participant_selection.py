@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.errors import NothingToDoError
 from bids_interp.levels.image_reports import is_done
 from bids_interp.settings import Settings
+
+logger = logging.getLogger('bids_interp')
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def select_participants(settings: Settings, *, only_missing: bool = False) -> Pa
     InputDatasetError
         If the dataset cannot be used.
     """
-    records = collect(settings)
+    records = [record for record in collect(settings) if _is_one_line(record)]
     everybody = {record.subject for record in records}
     done: set[str] = set()
     if only_missing:
@@ -59,3 +62,10 @@ def select_participants(settings: Settings, *, only_missing: bool = False) -> Pa
         )
     kept = tuple(record for record in records if record.subject not in done)
     return ParticipantSelection(kept, left, tuple(sorted(done)))
+
+
+def _is_one_line(record: T1wRecord) -> bool:
+    """Tell whether a list of participants can hold the label; warn if it cannot."""
+    if not record.subject.isprintable():
+        logger.warning('No job is made for %r: %s', record.path.name, record.problem)
+    return record.subject.isprintable()

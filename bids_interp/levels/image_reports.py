@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Collection
 
+from bids_interp.execution.crash_files import without_paths
 from bids_interp.execution.outcome import EXCLUDED, FAILED, Outcome, RunOutcome, read_error
 from bids_interp.execution.run import Run
 from bids_interp.settings import Settings
@@ -33,7 +34,10 @@ def rebuild_report(run: Run, prefix: str) -> Outcome:
     outcome = Outcome(prefix)
     try:
         draw_figures(out, prefix, on_error=errors.append)
-        listed = [{'node': 'report', 'message': _message(one), 'advice': ''} for one in errors]
+        listed = [
+            {'node': 'report', 'message': without_paths(_message(one), run), 'advice': ''}
+            for one in errors
+        ]
         outcome.report = build_report(out, prefix, errors=listed, run_uuid=run.uuid)
     except Exception as error:  # noqa: BLE001 - the other images go on
         errors.append(error)
@@ -68,7 +72,9 @@ def report_failures(run: Run, result: RunOutcome, names: Collection[str]) -> Non
 
     out = run.settings.output_dir
     for outcome in broken:
-        error = {'node': outcome.step or 'input', 'message': outcome.problem}
+        # Reports are passed on, so they do not show folders of this machine.
+        problem = without_paths(outcome.problem, run)
+        error = {'node': outcome.step or 'input', 'message': problem}
         if outcome.crash_file is not None:
             error['file'] = str(outcome.crash_file.relative_to(out))
             error['traceback'] = outcome.crash_file.read_text(errors='replace')
@@ -76,7 +82,7 @@ def report_failures(run: Run, result: RunOutcome, names: Collection[str]) -> Non
             # Shows what was finished before the error.
             draw_figures(out, outcome.name)
             outcome.report = build_report(out, outcome.name, errors=[error], run_uuid=run.uuid)
-        except Exception as problem:
+        except Exception as failure:
             # A missing report must not change the exit code.
-            logger.error('The report of %s could not be written: %s', outcome.name, problem)
-            logger.debug('', exc_info=problem)
+            logger.error('The report of %s could not be written: %s', outcome.name, failure)
+            logger.debug('', exc_info=failure)

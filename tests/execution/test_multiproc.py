@@ -388,6 +388,8 @@ def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Run) -> None:
     assert failed.problem == '2.nii.gz is broken. Mend it.'
     assert failed.crash_file is not None
     assert failed.crash_file.parent == job.settings.output_dir / 'sub-a' / 'log' / 'run'
+    assert re.fullmatch(r'crash-\d+-\d+-step-.*\.txt', failed.crash_file.name)
+    assert str(job.work_dir) not in failed.crash_file.read_text()
     assert other.status == DONE
     assert full.problem == FULL_DISK
     assert result.exit_code == 1

@@ -126,6 +126,13 @@ def run_and_end(jobs: ClusterJobs, fake, **env: str):
     return process.returncode, output
 
 
+@pytest.mark.parametrize('label', ['01\n02', '01\r', '01\u2028'])
+def test_a_label_is_one_line_of_the_list(jobs: ClusterJobs, label: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        replace(jobs, participants=('01', label))
+    assert repr(label) in caught.value.message
+
+
 @pytest.mark.parametrize('scheduler', SCHEDULERS)
 def test_scripts_of_all_engines_are_valid_shell(jobs: ClusterJobs, scheduler: str) -> None:
     for engine in ENGINES:

@@ -32,3 +32,12 @@ def test_a_participant_is_finished_with_its_last_image(tmp_path: Path) -> None:
     finish(settings.output_dir, 'sub-01_ses-b')
     with pytest.raises(NothingToDoError):
         select_participants(settings, only_missing=True)
+
+
+def test_a_label_with_a_line_break_gets_no_job(tmp_path: Path) -> None:
+    """It would be two lines of the list; the others go on."""
+    bids = skeletons.make_dataset(tmp_path / 'bids', *NAMES, empty=True)
+    anat = bids / 'sub-07\n08' / 'anat'
+    anat.mkdir(parents=True)
+    (anat / 'sub-07\n08_T1w.nii.gz').touch()
+    assert select_participants(Settings(bids, tmp_path / 'out')).participants == ('01', '02')

@@ -90,13 +90,17 @@ def html_environment(folder: Path) -> Any:
     """Return the environment of the page templates: text is escaped, undefined names are errors."""
     import jinja2
 
-    return jinja2.Environment(
+    from bids_interp.reports.common.content_policy import content_policy
+
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals['content_policy'] = content_policy
+    return environment
 
 
 def _title(files: ScanFiles) -> str:
