@@ -13,7 +13,7 @@ from typing import IO
 
 from bids_interp.execution.run import Run
 
-#: Name of a lock in the work directory, by the label of the subject.
+#: Name of a lock, by the label of the subject.
 _NAME = '.lock-sub-{}'
 #: Errors of a lock that another process holds; any other means a disk without locks.
 _BUSY = (errno.EACCES, errno.EAGAIN)
@@ -41,8 +41,9 @@ class SubjectLocks(ExitStack):
         super().__init__()
         self.busy: dict[str, str] = {}
         for subject in sorted(set(subjects)):
-            for path in (run.log_dir(subject).parent / '.lock', lock_path(run.work_dir, subject)):
-                self._take(subject, path, run.uuid)
+            # Not in the folder of the subject, which would look like a dataset without description.
+            for folder in (run.settings.output_dir / 'logs', run.work_dir):
+                self._take(subject, lock_path(folder, subject), run.uuid)
 
     def _take(self, subject: str, path: Path, uuid: str) -> None:
         if subject in self.busy:
@@ -62,15 +63,15 @@ class SubjectLocks(ExitStack):
         stream.flush()
 
 
-def lock_path(work_dir: Path, subject: str) -> Path:
-    """Return the lock of a subject in a work directory.
+def lock_path(folder: Path, subject: str) -> Path:
+    """Return the lock of a subject in a folder.
 
     Examples
     --------
     >>> lock_path(Path('work'), '01').as_posix()
     'work/.lock-sub-01'
     """
-    return work_dir / _NAME.format(subject)
+    return folder / _NAME.format(subject)
 
 
 def holder_of(work_dir: Path) -> str:

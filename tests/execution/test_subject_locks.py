@@ -36,7 +36,8 @@ def run(tmp_path: Path) -> Run:
 
 
 def locks_of(run: Run) -> list[Path]:
-    return [*run.settings.output_dir.rglob('.lock'), *run.work_dir.glob('.lock-*')]
+    folders = (run.settings.output_dir / 'logs', run.work_dir)
+    return [path for folder in folders for path in folder.glob('.lock-*')]
 
 
 def test_who_holds_a_subject_is_said(run: Run) -> None:
@@ -65,6 +66,7 @@ def test_a_killed_run_holds_nothing(run: Run) -> None:
         paths = locks_of(run)
     assert len(paths) == 2
     assert locks_of(run) == []
+    assert not list(run.settings.output_dir.glob('sub-*'))
     holder = subprocess.Popen(
         [sys.executable, '-c', HOLD, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
