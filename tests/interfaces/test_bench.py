@@ -21,7 +21,6 @@ from bids_interp.bench.planted_cohort import (
     save_ground_truth,
 )
 from bids_interp.bench.records import ScenarioDesign
-from bids_interp.interfaces import bench_explain
 from bids_interp.interfaces.bench import read_brains
 from bids_interp.interfaces.bench_explain import BaselineFold, SaliencyFold
 from bids_interp.interfaces.bench_scores import ScoreScenario, classifier_metrics
@@ -123,7 +122,9 @@ class Linear(nn.Sequential):
 def network(monkeypatch, tmp_path: Path) -> str:
     """A classifier without layers, instead of a trained one."""
     monkeypatch.setattr('bids_interp.training.cohort.storage.load_result', lambda path: path.stem)
-    monkeypatch.setattr(bench_explain, 'load_networks', lambda *given: (Linear().eval(), None))
+    monkeypatch.setattr(
+        'bids_interp.bench.trained_networks.load_networks', lambda *given: (Linear().eval(), None)
+    )
     (tmp_path / 'ours.safetensors').touch()
     return str(tmp_path / 'ours.safetensors')
 
