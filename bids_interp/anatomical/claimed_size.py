@@ -12,8 +12,8 @@ import numpy as np
 
 from bids_interp.errors import ImageError
 
-#: Largest number of voxels: a whole head in voxels of 0.35 mm.
-MAX_VOXELS = 2**28
+#: Largest number of voxels: a cube of 200 mm in voxels of 0.2 mm.
+MAX_VOXELS = 2**30
 #: Largest header with its extensions, in bytes.
 MAX_OFFSET = 2**26
 #: DEFLATE compresses at most 1032 to 1.

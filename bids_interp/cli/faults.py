@@ -46,7 +46,9 @@ def faults_reported(folder: Path | None = None) -> Iterator[None]:
     except BidsInterpError as error:
         report_error(error)
         sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:
+        if isinstance(error, BrokenPipeError):
+            raise  # the reader has seen enough; click ends quietly
         what = ' '.join(f'{type(error).__name__}: {error}'.split())
         click.echo(f'Error: {what} (details: {_write_crash(error, folder)})', err=True)
         sys.exit(exit_code_of(error))
@@ -64,13 +66,14 @@ def exit_code_of(error: Exception) -> int:
 
 
 def check_current_folder() -> None:
-    """Refuse a current folder that was deleted.
+    """Refuse a current folder that was deleted, and never run the modules in it.
 
     Raises
     ------
     UsageError
         If there is none.
     """
+    os.environ['PYTHONSAFEPATH'] = '1'  # for every process that this one starts
     try:
         os.getcwd()
     except OSError as error:

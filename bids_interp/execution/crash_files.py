@@ -33,11 +33,12 @@ def without_paths(text: str, run: Run) -> str:
         Path(__file__).parents[2]: 'PACKAGE',
         Path(sys.prefix): 'PYTHON',
         Path(sys.base_prefix): 'PYTHON',
+        home_folder(): '',
     }
     # A folder comes before those that contain it.
     for folder in sorted(named, key=lambda path: -len(str(path))):
         if folder != folder.parent:
-            text = re.sub(rf'{re.escape(str(folder))}(?![\w-])', named[folder], text)
+            text = re.sub(rf'(?<![\w./-]){re.escape(str(folder))}(?![\w-])', named[folder], text)
     return _FOLDERS.sub('.../', text)
 
 
@@ -57,6 +58,14 @@ def hide_paths(run: Run, crash_file: Path) -> Path:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
         return crash_file
+
+
+def home_folder() -> Path:
+    """Return the home folder; the root folder if there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path('/')
 
 
 def login_name() -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import stat
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,10 @@ from bids_interp.bids.write.dataset_description import check_output
 from bids_interp.bids.write.folders import check_writable, is_inside
 from bids_interp.container import container, in_container
 from bids_interp.errors import OutputError, UsageError
+from bids_interp.execution.locks import WORK_LOCK, holder_of, share_work_dir
 from bids_interp.execution.manifest import damage
 from bids_interp.execution.resources import available_cpus
 from bids_interp.execution.run import walk_nodes
-from bids_interp.execution.subject_locks import holder_of
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
@@ -121,13 +122,22 @@ def check_private(work_dir: Path, *, create: bool = True) -> None:
     except OSError:
         return  # it does not exist, or cannot: other checks say so
     is_docker_root = os.geteuid() == 0 and in_container()  # the container protects the host
-    if status.st_uid != os.geteuid() and not is_docker_root:
+    is_foreign = status.st_uid != os.geteuid() and not is_docker_root
+    is_open = bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) and any(work_dir.iterdir())
+    if (is_foreign or is_open) and not _keeps_modes(work_dir):
+        logger.warning(
+            'The disk of %s keeps no owners and modes of files. Nobody else should write there, '
+            'because files in it can run any program.',
+            work_dir,
+        )
+        return
+    if is_foreign:
         raise OutputError(
             f'The work directory {work_dir} belongs to another user (id {status.st_uid}), who '
             'could make this run execute any program.',
             'Choose a folder of your own with --work-dir.',
         )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and any(work_dir.iterdir()):
+    if is_open:
         raise OutputError(
             f'Other users can write into the work directory {work_dir}, and could make this run '
             'execute any program.',
@@ -138,13 +148,24 @@ def check_private(work_dir: Path, *, create: bool = True) -> None:
         work_dir.chmod(0o700)
 
 
+def _keeps_modes(folder: Path) -> bool:
+    """Return False if a new file cannot be closed to others, as on FAT, CIFS and Windows drives."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix='.mode-') as stream:
+            os.chmod(stream.name, 0o600)
+            status = os.stat(stream.name)
+    except OSError:
+        return True  # a read-only disk: other checks say so
+    return stat.S_IMODE(status.st_mode) == 0o600 and status.st_uid == os.geteuid()
+
+
 def _is_derivative(output: Path, bids: Path) -> bool:
     derivatives = bids.resolve() / 'derivatives'
     return derivatives in output.resolve().parents
 
 
 def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
-    """Create and mark the work directory, and empty it if requested.
+    """Create, mark and hold the work directory, and empty it if requested.
 
     A folder with other files is used, but not marked, so that it is never emptied.
 
@@ -155,6 +176,7 @@ def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     if not is_ours(work_dir):
+        share_work_dir(work_dir)
         return
     if clean:
         holder = holder_of(work_dir)
@@ -166,9 +188,10 @@ def prepare_work_dir(work_dir: Path, *, clean: bool) -> None:
         for path in work_dir.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            else:
+            elif path.name != WORK_LOCK:
                 path.unlink()
     (work_dir / MARKER).write_text(_NOTE)
+    share_work_dir(work_dir)
 
 
 def forget_damaged(workflow: Workflow) -> None:

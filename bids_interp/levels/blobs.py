@@ -15,7 +15,6 @@ from bids_interp.bench.blobs.blob_design import BlobBenchmark, BlobUnit
 from bids_interp.device import resolve_device
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.resources import available_cpus
-from bids_interp.version import __version__
 
 logger = logging.getLogger('bids_interp')
 
@@ -37,7 +36,7 @@ def run_blobs(
     benchmark : BlobBenchmark
         Design.
     nprocs : int, optional
-        Number of units at a time; by default the number of available CPUs.
+        Number of units at a time; by default the number of available CPUs, or 1 on a GPU.
     device : str
         ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
     command : sequence of str
@@ -50,9 +49,11 @@ def run_blobs(
     start_logging(0)
     (out / 'logs').mkdir(parents=True, exist_ok=True)
     add_log_file(out / 'logs' / f'{time.strftime("%Y%m%d-%H%M%S")}.log')
-    missing = [unit for unit in benchmark.units if unit not in finished_units(out, benchmark)]
+    finished = finished_units(out, benchmark)
+    missing = [unit for unit in benchmark.units if unit not in finished]
     logger.info('%d of %d units must be computed; %s', len(missing), len(benchmark.units), out)
-    _compute(out, benchmark, missing, nprocs or available_cpus(), resolve_device(device))
+    chosen = resolve_device(device)
+    _compute(out, benchmark, missing, nprocs or default_nprocs(chosen), chosen)
     found = finished_units(out, benchmark)
     failed = [unit.name for unit in benchmark.units if unit not in found]
     if found:
@@ -60,7 +61,6 @@ def run_blobs(
             'command': ' '.join(command),
             'n': benchmark.n,
             'size': benchmark.size,
-            'version': __version__,
             'missing': failed,
         }
         records = [found[unit] for unit in benchmark.units if unit in found]
@@ -68,6 +68,11 @@ def run_blobs(
         click.echo(f'Table: {out / "table.tsv"}\nText:  {text}')
     logger.info('Total time: %.0f s.', time.monotonic() - started)
     return 1 if failed else 0
+
+
+def default_nprocs(device: str) -> int:
+    """Return the number of units at a time: one for each CPU, or one on a GPU."""
+    return available_cpus() if device == 'cpu' else 1
 
 
 def _compute(

@@ -14,6 +14,7 @@ from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.bids.write.folders import check_space
 from bids_interp.execution.execute import configure_nipype, execute
+from bids_interp.execution.locks import SubjectLocks
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
@@ -21,7 +22,6 @@ from bids_interp.execution.resources import available_cpus, prepare_caches
 from bids_interp.execution.run import MAX_THREADS, Run, start_run
 from bids_interp.execution.run_files import save_settings, write_graph
 from bids_interp.execution.run_folders import check_folders, choose_work_dir, prepare_work_dir
-from bids_interp.execution.subject_locks import SubjectLocks
 from bids_interp.levels.image_reports import is_done, rebuild_report, report_failures
 from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.models.bundle.choice import check_contrast, open_model
@@ -54,7 +54,9 @@ def run_participant(settings: Settings) -> int:
         result = RunOutcome([*(Outcome(record.prefix) for record in records), *excluded])
         click.echo(f'Dry run: {len(records)} images would be processed; nothing was written.')
         return result.exit_code
-    with SubjectLocks(run, [record.subject for record in records]) as locks:
+    # A text takes no work from another run.
+    locked = [] if settings.boilerplate_only else [record.subject for record in records]
+    with SubjectLocks(run, locked) as locks:
         free = [record for record in records if record.subject not in locks.busy]
         busy = {r.prefix: locks.busy[r.subject] for r in records if r.subject in locks.busy}
         result = _compute(run, bundle, free, excluded)

@@ -320,3 +320,20 @@ def test_the_first_folder_with_files_wins(dataset: Path, tmp_path: Path) -> None
 def test_a_missing_derivatives_folder(dataset: Path) -> None:
     with pytest.raises(UsageError, match='prep=/nowhere'):
         collect(Settings(dataset, '/out', derivatives=(('prep', '/nowhere'),)))
+
+
+def test_other_images_are_no_rivals_if_a_filter_names_the_suffix(tmp_path: Path) -> None:
+    names = ['sub-01_T1w.nii', 'sub-01_T2w.nii', 'sub-01_FLAIR.nii']
+    bids = skeletons.make_dataset(tmp_path / 'bids', *names)
+    tool = tmp_path / 'tool'
+    anat = tool / 'sub-01' / 'anat'
+    anat.mkdir(parents=True)
+    (tool / 'dataset_description.json').write_text('{"Name": "t", "BIDSVersion": "1.9.0"}')
+    for name in ('sub-01_desc-preproc_T1w.nii', 'sub-01_desc-brain_mask.nii'):
+        (anat / name).write_bytes(b'')
+    query = tmp_path / 'filter.json'
+    query.write_text('{"t1w": {"datatype": "anat", "suffix": "T1w"}}')
+    plain = Settings(bids, tmp_path / 'out', derivatives=(('tool', tool),))
+    for settings in (plain, plain.replace(bids_filter_file=query)):
+        (record,) = collect(settings)
+        assert record.derivative_t1w == anat / 'sub-01_desc-preproc_T1w.nii'

@@ -125,3 +125,10 @@ def test_files_that_are_nested_too_deeply(
         app.main(words[:3])
     assert end.value.code == 4
     assert str(description) in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_fault(tmp_path: Path) -> None:
+    """As in `bids_interp_tools model show MODEL | head`."""
+    with pytest.raises(BrokenPipeError), faults_reported(tmp_path):
+        raise BrokenPipeError
+    assert not list(tmp_path.iterdir())

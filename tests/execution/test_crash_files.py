@@ -69,3 +69,16 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(crash_files.getpass, 'getuser', nobody)
     assert crash_files.login_name() == f'UID{os.getuid()}'
+
+
+def test_a_short_folder_is_not_a_part_of_another(tmp_path: Path) -> None:
+    """In a container the dataset may be /data, which is also a name inside the package."""
+    run = Run(Settings(Path('/data'), Path('/out')), Path('/work-dir'), 'cpu', 1, 1, 4.0, 'run')
+    package = Path(crash_files.__file__).parents[2]
+    text = without_paths(f'{package}/data/x.json /data/a.nii', run)
+    assert text == 'PACKAGE/data/x.json BIDS_DIR/a.nii'
+
+
+def test_a_home_folder_with_spaces_is_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', '/home/jane doe')
+    assert 'jane' not in without_paths('cannot read /home/jane doe/my data/sub-01.nii', run)

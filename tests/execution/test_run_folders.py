@@ -15,6 +15,7 @@ from nipype.pipeline.engine import utils as nipype_utils
 
 from bids_interp.errors import OutputError, UsageError
 from bids_interp.execution import run_folders
+from bids_interp.execution.locks import WORK_LOCK
 from bids_interp.execution.manifest import write_manifest
 from bids_interp.execution.run_folders import (
     MARKER,
@@ -118,6 +119,7 @@ def test_a_work_directory_of_somebody_else_is_refused(
     work = tmp_path / 'work'
     work.mkdir()
     real = os.stat(work)
+    monkeypatch.setattr(run_folders, '_keeps_modes', lambda folder: True)
     monkeypatch.setattr(
         run_folders.Path,
         'stat',
@@ -152,7 +154,7 @@ def test_cleaning(bids: Path, tmp_path: Path) -> None:
     prepare_work_dir(work, clean=False)
     assert (work / 'node' / 'file').exists()
     prepare_work_dir(work, clean=True)
-    assert [path.name for path in work.iterdir()] == [MARKER]
+    assert sorted(path.name for path in work.iterdir()) == sorted([MARKER, WORK_LOCK])
 
 
 def test_what_is_not_ours_is_never_deleted(bids: Path, tmp_path: Path) -> None:
@@ -211,3 +213,22 @@ def test_only_damaged_results_are_forgotten(
     write_manifest(folder)
     forget_damaged(workflow)
     assert (folder / 'result_step.pklz').exists() is kept
+
+
+def test_a_disk_without_modes_is_used_with_a_warning(
+    bids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As drives of Windows: what is closed stays open."""
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / MARKER).touch()
+    work.chmod(0o777)
+    settings = Settings(bids, tmp_path / 'out')
+    with pytest.raises(OutputError):
+        check_folders(settings, work)
+    real = os.chmod
+    monkeypatch.setattr(os, 'chmod', lambda path, mode, **named: real(path, 0o777, **named))
+    with caplog.at_level('WARNING', 'bids_interp'):
+        check_folders(settings, work)
+    assert any(str(work) in record.getMessage() for record in caplog.records)
+    assert sorted(path.name for path in work.iterdir()) == [MARKER]

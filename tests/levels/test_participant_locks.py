@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from bids_interp.bids.read.query import T1wRecord
+from bids_interp.execution.locks import SubjectLocks
 from bids_interp.execution.outcome import Outcome, RunOutcome
 from bids_interp.execution.run import Run
-from bids_interp.execution.subject_locks import SubjectLocks
 from bids_interp.levels import participant
 from bids_interp.levels.preflight import PreflightRow
 from bids_interp.settings import Settings

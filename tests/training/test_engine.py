@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -21,7 +22,11 @@ from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.ipmi2021 import PaperSimulatorTask
 from bids_interp.training.loop import checkpoints, engine
 from bids_interp.training.loop import fold_progress as progress
-from bids_interp.training.loop.checkpoints import AtomicCheckpointIO, checkpoint_before
+from bids_interp.training.loop.checkpoints import (
+    AtomicCheckpointIO,
+    checkpoint_before,
+    usable_checkpoint,
+)
 from bids_interp.training.loop.engine import LAST, IndivisibleError, StepTask, run_task
 from bids_interp.training.loop.fold_progress import ProgressLines
 from helpers.balls import CLASSIFIER, binary_cohort, folds_of
@@ -359,3 +364,24 @@ def test_bfloat16_is_left_where_a_convolution_would_see_too_little(
 @pytest.mark.skipif(platform.machine() != 'x86_64', reason='the name of an x86 instruction set')
 def test_torch_reports_bfloat16_under_the_name_that_is_read() -> None:
     assert isinstance(torch.cpu.get_capabilities()['avx512_bf16'], bool)
+
+
+@pytest.mark.parametrize('problem', [OSError(errno.ESTALE, 'Stale file handle'), MemoryError()])
+def test_a_disk_that_is_away_damages_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    last = tmp_path / LAST
+    for path in (last, checkpoint_before(last)):
+        torch.save({'state_dict': {}}, path)
+
+    def away(*_: object) -> None:
+        raise problem
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.zipfile, 'ZipFile', away)
+        with pytest.raises(type(problem)):
+            usable_checkpoint(last)
+    assert usable_checkpoint(last) == last
+    last.write_bytes(b'torn')
+    assert usable_checkpoint(last) == checkpoint_before(last)
+    assert last.with_suffix('.damaged').read_bytes() == b'torn'

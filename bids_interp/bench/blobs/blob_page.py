@@ -79,7 +79,7 @@ def write_blob_results(out: Path, records: Sequence[BlobRecord], setup: Mapping[
     records : sequence of BlobRecord
         Finished units.
     setup : mapping
-        ``command``, ``n``, ``size`` (by dimension), ``version``, ``missing`` and ``tested``.
+        ``command``, ``n``, ``size`` (by dimension) and ``missing``.
 
     Returns
     -------

@@ -299,7 +299,4 @@ def _baseline(method: str, blobs: BlobCohort, fold: Fold, seed: int) -> BlobMaps
     known = np.concatenate([fold.train, fold.validation])
     images = blobs.images[known, 0].numpy()
     flat = contrast_map(images.reshape(len(known), -1), blobs.labels[known])
-    # The pattern is injected into controls and removed from patients.
-    signs = np.where(blobs.labels[fold.test] == 0, 1.0, -1.0)
-    maps = signs[:, None, None, None] * flat.reshape(shape)
-    return BlobMaps(method, SIZE, maps.astype(np.float32))
+    return BlobMaps(method, SIZE, np.repeat(flat.reshape(1, *shape), count, 0).astype(np.float32))

@@ -30,7 +30,7 @@ def filter_keys() -> dict[str, str]:
     for config in ('bids.json', 'derivatives.json'):
         text = files('bids.layout').joinpath('config', config).read_text(encoding='utf-8')
         for entity in json.loads(text)['entities']:
-            short = re.search(r'([a-z]+)-', entity['pattern'])
+            short = re.search(r'\]\+([a-z]+)-', entity['pattern'])
             keys |= {short[1]: entity['name']} if short else {}
             keys[entity['name']] = entity['name']
     return keys

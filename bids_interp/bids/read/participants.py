@@ -207,12 +207,12 @@ def look_alike(rows: Iterable[str], subjects: Iterable[str]) -> str:
     --------
     >>> look_alike(['1', '02'], ['01', '02'])
     "The row '1' looks like sub-01: write sub-01."
-    >>> look_alike(['01'], ['01', '03'])
+    >>> look_alike(['01', '10', ''], ['01', '10', '010', '0'])
     ''
     """
-    known = list(rows)
-    spelled = {_plain(row): row for row in known}
-    for subject in subjects:
+    known, labels = list(rows), list(subjects)
+    spelled = {_plain(row): row for row in known if _plain(row) and row not in labels}
+    for subject in labels:
         row = spelled.get(_plain(subject))
         if row is not None and subject not in known:
             return f'The row {row!r} looks like sub-{subject}: write sub-{subject}.'

@@ -143,7 +143,10 @@ def collect(settings: Settings) -> list[T1wRecord]:
     chosen = _of_sessions(everything, settings.session_label)
     if filters or settings.bids_database_dir:
         chosen = _filtered(chosen, filters, settings, wanted)
-    records = find_precomputed(_refuse_shared(chosen), everything, settings.derivatives)
+    # Other kinds of images are no rivals for what has been derived from one.
+    kinds = {record.suffix for record in chosen}
+    siblings = [record for record in everything if record.suffix in kinds]
+    records = find_precomputed(_refuse_shared(chosen), siblings, settings.derivatives)
     return sorted(records, key=lambda record: str(record.path))
 
 

@@ -139,7 +139,7 @@ def _resources() -> list[Option]:
             group=RESOURCES,
             type=click.IntRange(1),
             metavar='NUMBER',
-            show_default='all CPUs available to this job',
+            show_default='all CPUs available to this job, 1 on a GPU',
             help='Number of variants at a time, each on one CPU.',
         ),
         Option(

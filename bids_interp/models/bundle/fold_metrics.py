@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,15 +140,15 @@ class GateMetrics:
 
         Examples
         --------
-        >>> GateMetrics('a-b', 0.625, 0.85, {'a': 9, 'b': 7}).reason
-        'the validation AUC of its classifier is 0.62, below 0.85'
+        >>> GateMetrics('a-b', 0.8499, 0.85, {'a': 9, 'b': 7}).reason
+        'the validation AUC of its classifier is 0.849, below 0.85'
         >>> GateMetrics('a-b', 0.9, 0.85, {'a': 9, 'b': 0}).reason
         'its classifier recognises no training image of b'
         """
         if self.auc < self.least_auc:
-            return (
-                f'the validation AUC of its classifier is {self.auc:.2f}, below {self.least_auc:g}'
-            )
+            # Rounded down: 0.8499 is not 0.85.
+            area = math.floor(1000 * self.auc) / 1000
+            return f'the validation AUC of its classifier is {area:.3f}, below {self.least_auc:g}'
         missing = ' and '.join(name for name, count in self.recognised.items() if not count)
         return f'its classifier recognises no training image of {missing}' if missing else ''
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import zipfile
@@ -13,6 +14,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
 logger = logging.getLogger('bids_interp')
+
+#: Errors of a disk or a process, which say nothing about a file.
+_UNAVAILABLE = {
+    getattr(errno, name)
+    for name in ('EACCES', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM', 'EPERM', 'ESTALE', 'ETIMEDOUT')
+}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -51,12 +58,17 @@ def checkpoint_before(path: Path | str) -> Path:
 def usable_checkpoint(last: Path) -> Path | None:
     """Return the last checkpoint that can be read, or None to start again.
 
-    Damaged ones are deleted, so that none of them takes the place of a good one later.
+    Damaged ones are renamed, so that none of them takes the place of a good one later.
 
     Parameters
     ----------
     last : pathlib.Path
         Path of the last checkpoint.
+
+    Raises
+    ------
+    OSError, MemoryError
+        If the disk or the memory is the problem, not the file.
     """
     for path in (last, checkpoint_before(last)):
         if not path.exists():
@@ -64,13 +76,15 @@ def usable_checkpoint(last: Path) -> Path | None:
         problem = _damage_of(path)
         if not problem:
             return path
+        damaged = path.with_suffix('.damaged')
         logger.warning(
-            '%s is damaged (%s) and was deleted. The training continues from the checkpoint '
+            '%s is damaged (%s) and is now %s. The training continues from the checkpoint '
             'before, or starts this stage again.',
             path,
             problem,
+            damaged.name,
         )
-        path.unlink()
+        path.replace(damaged)
     return None
 
 
@@ -82,7 +96,11 @@ def _damage_of(path: Path) -> str:
         if damaged is not None:
             return f'the checksum of {damaged} is wrong'
         torch.load(path, map_location='cpu', weights_only=True)['state_dict']
-    except Exception as error:  # noqa: BLE001 - unpickling raises anything
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _UNAVAILABLE:
+            raise
         return ' '.join(str(error).split()) or type(error).__name__
     return ''
 

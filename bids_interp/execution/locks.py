@@ -1,10 +1,12 @@
-"""Locks of subjects: two runs never work on one subject in the same folders at the same time."""
+"""Locks: two runs never work on one subject at once, nor does one empty the folder of another."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
+import resource
 import socket
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -13,16 +15,25 @@ from typing import IO
 
 from bids_interp.execution.run import Run
 
+logger = logging.getLogger('bids_interp')
+
 #: Name of a lock, by the label of the subject.
 _NAME = '.lock-sub-{}'
+#: Name of the lock of a work directory.
+WORK_LOCK = '.lock'
 #: Errors of a lock that another process holds; any other means a disk without locks.
 _BUSY = (errno.EACCES, errno.EAGAIN)
+#: Files that a run opens besides its locks.
+_OTHER_FILES = 512
+#: Locks of work directories that this process holds until it ends.
+_HELD: dict[Path, IO[str]] = {}
 
 
 class SubjectLocks(ExitStack):
     """Locks that this process holds until it ends, in the output and in the work directory.
 
-    The system releases them if the process is killed. On a disk without locks nothing is held.
+    The system releases them if the process is killed. On a disk without locks nothing is held, nor
+    is what cannot be opened: the lock that another user left, or more files than are allowed.
 
     Parameters
     ----------
@@ -40,7 +51,9 @@ class SubjectLocks(ExitStack):
     def __init__(self, run: Run, subjects: Iterable[str]) -> None:
         super().__init__()
         self.busy: dict[str, str] = {}
-        for subject in sorted(set(subjects)):
+        labels = sorted(set(subjects))
+        _allow_files(2 * len(labels) + _OTHER_FILES)
+        for subject in labels:
             # Not in the folder of the subject, which would look like a dataset without description.
             for folder in (run.settings.output_dir / 'logs', run.work_dir):
                 self._take(subject, lock_path(folder, subject), run.uuid)
@@ -49,7 +62,11 @@ class SubjectLocks(ExitStack):
         if subject in self.busy:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream, is_locked = _open_locked(path)
+        try:
+            stream, is_locked = _open_locked(path)
+        except OSError as error:
+            logger.warning('%s cannot be locked: %s.', path, error.strerror)
+            return
         self.enter_context(stream)
         if not is_locked:
             self.busy[subject] = (
@@ -58,9 +75,7 @@ class SubjectLocks(ExitStack):
             )
             return
         self.callback(path.unlink, missing_ok=True)
-        stream.truncate(0)
-        stream.write(f'process {os.getpid()} on {socket.gethostname()}, run {uuid}')
-        stream.flush()
+        _sign(stream, f', run {uuid}')
 
 
 def lock_path(folder: Path, subject: str) -> Path:
@@ -74,13 +89,34 @@ def lock_path(folder: Path, subject: str) -> Path:
     return folder / _NAME.format(subject)
 
 
+def share_work_dir(work_dir: Path) -> None:
+    """Hold a work directory, together with other runs, until this process ends."""
+    try:
+        stream = _work_lock(work_dir)
+    except OSError as error:
+        logger.warning('%s cannot be locked: %s.', work_dir, error.strerror)
+        return
+    if _lock(stream, fcntl.LOCK_SH):
+        _sign(stream)
+
+
 def holder_of(work_dir: Path) -> str:
-    """Return who works in a work directory; empty if nobody holds a lock."""
-    for path in sorted(work_dir.glob(_NAME.format('*'))):
-        with path.open('a+', encoding='utf-8') as stream:
-            if not _lock(stream):
-                return _holder(stream)
-    return ''
+    """Return who else works in a work directory; empty if nobody does.
+
+    Then this process holds it alone until :func:`share_work_dir`.
+    """
+    if not (work_dir / WORK_LOCK).exists():
+        return ''
+    stream = _work_lock(work_dir)
+    return '' if _lock(stream) else _holder(stream)
+
+
+def _work_lock(work_dir: Path) -> IO[str]:
+    """Return the lock of a work directory, open until this process ends."""
+    place = work_dir.resolve()
+    if place not in _HELD:
+        _HELD[place] = (place / WORK_LOCK).open('a+', encoding='utf-8')
+    return _HELD[place]
 
 
 def _open_locked(path: Path) -> tuple[IO[str], bool]:
@@ -95,10 +131,25 @@ def _open_locked(path: Path) -> tuple[IO[str], bool]:
         stream.close()
 
 
-def _lock(stream: IO[str]) -> bool:
+def _allow_files(count: int) -> None:
+    """Raise the number of files that this process may open, as far as it is allowed to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _sign(stream: IO[str], more: str = '') -> None:
+    """Write into a lock who holds it."""
+    stream.truncate(0)
+    stream.write(f'process {os.getpid()} on {socket.gethostname()}{more}')
+    stream.flush()
+
+
+def _lock(stream: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     """Lock a file; return False only if another process holds it."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, kind | fcntl.LOCK_NB)
     except OSError as error:
         return error.errno not in _BUSY
     return True

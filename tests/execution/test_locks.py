@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,10 +14,10 @@ from typing import IO
 import pytest
 
 from bids_interp.errors import OutputError
-from bids_interp.execution import subject_locks
+from bids_interp.execution import locks
+from bids_interp.execution.locks import SubjectLocks, holder_of
 from bids_interp.execution.run import Run
 from bids_interp.execution.run_folders import prepare_work_dir
-from bids_interp.execution.subject_locks import SubjectLocks, holder_of
 from bids_interp.settings import Settings
 
 HOLD = """
@@ -93,7 +94,7 @@ def test_a_lock_that_its_holder_deletes_at_that_moment(
             deleted[0].unlink()
         real(stream, flags)
 
-    monkeypatch.setattr(subject_locks.fcntl, 'flock', lock)
+    monkeypatch.setattr(locks.fcntl, 'flock', lock)
     with SubjectLocks(run, ['01']), SubjectLocks(run, ['01']) as second:
         assert list(second.busy) == ['01']
 
@@ -102,7 +103,7 @@ def test_a_disk_without_locks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     def refuse(stream: object, flags: int) -> None:
         raise OSError(errno.ENOLCK, 'No locks available')
 
-    monkeypatch.setattr(subject_locks.fcntl, 'flock', refuse)
+    monkeypatch.setattr(locks.fcntl, 'flock', refuse)
     with SubjectLocks(run, ['01']), SubjectLocks(run, ['01']) as second:
         assert second.busy == {}
     assert fcntl.flock is refuse
@@ -110,9 +111,44 @@ def test_a_disk_without_locks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_work_directory_in_use_is_not_emptied(run: Run) -> None:
     prepare_work_dir(run.work_dir, clean=False)
-    with SubjectLocks(run, ['01']):
-        assert 'run-1' in holder_of(run.work_dir)
-        with pytest.raises(OutputError, match='run-1'):
+    kept = run.work_dir / 'last.ckpt'
+    kept.touch()
+    # As another process holds it: with a file that it opened itself.
+    with (run.work_dir / locks.WORK_LOCK).open('a+') as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert f'process {os.getpid()}' in holder_of(run.work_dir)
+        with pytest.raises(OutputError, match=f'process {os.getpid()}'):
             prepare_work_dir(run.work_dir, clean=True)
-    assert holder_of(run.work_dir) == ''
+        assert kept.exists()
+        prepare_work_dir(run.work_dir, clean=False)
     prepare_work_dir(run.work_dir, clean=True)
+    assert not kept.exists()
+    # It is held again, together with others, but not alone.
+    with (run.work_dir / locks.WORK_LOCK).open('a+') as other:
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_many_subjects_may_have_more_locks_than_open_files(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(locks.resource, 'getrlimit', lambda _: (1024, 4096))
+    monkeypatch.setattr(locks.resource, 'setrlimit', lambda _, limits: asked.append(limits))
+    with SubjectLocks(run, ['01']):
+        assert asked == []
+    with SubjectLocks(run, [f'{number:03d}' for number in range(300)]) as many:
+        assert asked == [(2 * 300 + locks._OTHER_FILES, 4096)]
+        assert many.busy == {}
+
+
+def test_a_lock_that_cannot_be_opened_stops_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EMFILE, 'Too many open files')
+
+    monkeypatch.setattr(locks, '_open_locked', refuse)
+    with SubjectLocks(run, ['01', '02']) as held:
+        assert held.busy == {}
