@@ -12,6 +12,8 @@ import numpy as np
 #: NIfTI codes: what the world coordinates of an image mean.
 SCANNER_CODE, TEMPLATE_CODE = 1, 4
 GZIP = b'\x1f\x8b'  # first bytes of a gzip file
+#: Bytes that are unzipped at a time; a file may have thousands of members.
+CHUNK = 2**20
 
 
 def make_image(data: np.ndarray, affine: np.ndarray, code: int = SCANNER_CODE) -> nib.Nifti1Image:
@@ -93,11 +95,13 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Image, bool]:
 
 def _unzipped(content: bytes) -> bytes:
     """Return the content of all gzip members, each with its checksum tested."""
-    parts = []
-    while content.startswith(GZIP):
+    parts, start, view = [], 0, memoryview(content)
+    while content.startswith(GZIP, start):
         member = zlib.decompressobj(wbits=31)
-        parts.append(member.decompress(content))
-        if not member.eof:
-            raise EOFError('the gzip stream ends too early')
-        content = member.unused_data
+        while not member.eof:
+            chunk = view[start : start + CHUNK]
+            if not chunk:
+                raise EOFError('the gzip stream ends too early')
+            parts.append(member.decompress(chunk))
+            start += len(chunk) - len(member.unused_data)
     return b''.join(parts)

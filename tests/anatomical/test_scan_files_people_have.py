@@ -154,3 +154,18 @@ def test_thick_slices_have_a_warning(tmp_path: Path, spacing: tuple, n_warnings:
         nib.save(nib.Nifti1Image(data, np.diag([*wrong, 1])), path)
         with pytest.raises(ImageError, match=r'scan\.nii has voxels'):
             conform(path)
+
+
+def test_many_gzip_members_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As bgzip writes them, with members that end within and at the pieces that are read."""
+    monkeypatch.setattr('bids_interp.nifti.CHUNK', 64)
+    content = nib.Nifti1Image(np.arange(27, dtype=np.int16).reshape(3, 3, 3), np.eye(4)).to_bytes()
+    packed = b''.join(gzip.compress(content[i : i + 50]) for i in range(0, len(content), 50))
+    path = tmp_path / 'a.nii.gz'
+    path.write_bytes(packed)
+    image, is_compressed = read_nifti(path)
+    assert is_compressed
+    assert np.asarray(image.dataobj).sum() == 27 * 13
+    path.write_bytes(packed[:-3])
+    with pytest.raises(EOFError):
+        read_nifti(path)

@@ -123,7 +123,9 @@ def save_bundle(
     try:
         images = {'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8))}
         for number, mean in enumerate(mean_image.reshape(-1, *brain_mask.shape)):
-            images[mean_image_key(number)] = torch.from_numpy(mean.astype(np.float16))
+            fits = np.abs(mean).max() < np.finfo(np.float16).max
+            kept = mean.astype(np.float16 if fits else np.float32)
+            images[mean_image_key(number)] = torch.from_numpy(kept)
         save_file(images, scratch / IMAGES)
         given = ''
         if classifier_file is not None:
