@@ -166,8 +166,8 @@ def make_blob_benchmark(
     made = BlobBenchmark(
         tuple(
             BlobUnit(variant, dim, seed)
-            for dim in dimensions or DIMENSIONS
             for seed in seeds or (0, 1, 2)
+            for dim in dimensions or DIMENSIONS
             for variant in variants or VARIANTS
         ),
         count,
