@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -167,8 +168,11 @@ def test_a_checkout_runs_its_own_code_in_every_worker(source: Path, method: str)
         "        print('\\n'.join(pool.map(locate, sys.argv[2:])))\n"
     )
     names = ['bids_interp', 'bids_interp.workflows.participant', 'bids_interp.boilerplate.methods']
+    # A level that ran in this process before has set it for its workers.
+    environ = {name: value for name, value in os.environ.items() if name != 'PYTHONSAFEPATH'}
     done = subprocess.run(
         [sys.executable, str(script), method, *names],
+        env=environ,
         cwd=source,
         capture_output=True,
         text=True,
