@@ -325,9 +325,7 @@ def _subtype_areas(found: MethodMaps, reference: GroundTruth, weights: np.ndarra
         *((values, means) if found.signed else (np.abs(values), np.abs(means)))
     )
     families = reference.families[found.images[own]]
-    return np.array(
-        [subtype_auc(ratings, subtypes[found.images[own]], part[families]) for part in weights]
-    )
+    return subtype_auc(ratings, subtypes[found.images[own]], weights[:, families])
 
 
 class _Agreement(NamedTuple):

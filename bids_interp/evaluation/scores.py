@@ -60,6 +60,38 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(roc_auc_score(labels, scores))
 
 
+def weighted_auc(scores: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the curve for many weightings of the same scores, such as bootstrap draws.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        (N,) scores.
+    is_positive : numpy.ndarray
+        (N,) bool.
+    weights : numpy.ndarray
+        (D, N) weights.
+
+    Returns
+    -------
+    numpy.ndarray
+        (D,) share of the pairs in which the positive one has the larger score, ties counted by
+        half; NaN where a class has no weight.
+
+    Examples
+    --------
+    >>> weights = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 2.0], [0.0, 0.0, 1.0]])
+    >>> weighted_auc(np.array([0.0, 2.0, 1.0]), np.array([False, False, True]), weights)
+    array([0.5, 1. , nan])
+    """
+    difference = scores[is_positive][:, None] - scores[~is_positive]
+    wins = 0.5 * (np.sign(difference) + 1)
+    ours, others = weights[:, is_positive], weights[:, ~is_positive]
+    total = ours.sum(axis=1) * others.sum(axis=1)
+    won = ((ours @ wins) * others).sum(axis=1)
+    return np.divide(won, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Value with its interval."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+
+from bids_interp.evaluation.scores import weighted_auc
 
 
 def between_subject_ncc(maps: np.ndarray, families: np.ndarray) -> float:
@@ -49,7 +50,7 @@ def subtype_scores(maps: np.ndarray, truths: np.ndarray) -> np.ndarray:
 
 def subtype_auc(
     scores: np.ndarray, subtypes: np.ndarray, weights: np.ndarray | None = None
-) -> float:
+) -> np.ndarray:
     """Return the AUC with which maps name the subtype of their own person.
 
     Parameters
@@ -59,24 +60,19 @@ def subtype_auc(
     subtypes : numpy.ndarray
         (N,) true subtype of each person.
     weights : numpy.ndarray, optional
-        (N,) weight of each person.
+        (D, N) weights of the people, such as draws of a bootstrap; by default each counts once.
 
     Returns
     -------
-    float
-        Mean over the subtypes of the AUC of one against the rest; 0.5 if all maps are alike, NaN if
-        a subtype is missing.
+    numpy.ndarray
+        (D,) mean over the subtypes of the AUC of one against the rest; 0.5 if all maps are alike,
+        NaN if a subtype is missing.
     """
-    used = np.ones(len(subtypes), bool) if weights is None else weights > 0
-    kept = None if weights is None else weights[used]
-    scores, subtypes = scores[used], subtypes[used]
-    present = range(scores.shape[1])
-    if len(np.unique(subtypes)) < len(present):
-        return float('nan')
+    drawn = np.ones((1, len(subtypes))) if weights is None else weights
     # Equal maps give scores that are equal up to rounding.
     rounded = np.round(scores, 6)
-    areas = [roc_auc_score(subtypes == k, rounded[:, k], sample_weight=kept) for k in present]
-    return float(np.mean(areas))
+    areas = [weighted_auc(rounded[:, k], subtypes == k, drawn) for k in range(scores.shape[1])]
+    return np.asarray(np.mean(areas, axis=0))
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

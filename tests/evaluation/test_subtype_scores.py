@@ -50,7 +50,7 @@ def test_weights_are_copies_and_a_missing_subtype_has_no_area() -> None:
     scores = np.stack([some, -some], axis=1)
     weights = np.array([1.0, 2.0, 1.0, 0.0])
     copies = np.repeat(np.arange(4), weights.astype(int))
-    assert subtype_auc(scores, subtypes, weights) == pytest.approx(
+    assert subtype_auc(scores, subtypes, weights[None]) == pytest.approx(
         subtype_auc(scores[copies], subtypes[copies])
     )
-    assert np.isnan(subtype_auc(scores, subtypes, np.array([1.0, 1.0, 0.0, 0.0])))
+    assert np.isnan(subtype_auc(scores, subtypes, np.array([[1.0, 1.0, 0.0, 0.0]])))

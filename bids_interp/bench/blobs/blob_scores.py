@@ -224,5 +224,5 @@ def _type_auc(found: BlobMaps, reference: BlobReference) -> Estimate:
     ratings = subtype_scores(
         *((np.abs(values), np.abs(means)) if found.kind == SIZE else (values, means))
     )
-    drawn = np.array([subtype_auc(ratings, own, row[patients]) for row in reference.weights])
+    drawn = subtype_auc(ratings, own, reference.weights[:, patients])
     return bootstrap_interval(drawn[0], drawn[1:])

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
-from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from bids_interp.bench.baselines import contrast_map
@@ -36,7 +35,7 @@ from bids_interp.bench.simulations import explain_image
 from bids_interp.bench.trained_networks import load_networks, scaled_classifier
 from bids_interp.constants import DIRECTIONS, SALIENCY_METHODS
 from bids_interp.errors import ModelError
-from bids_interp.evaluation.scores import Estimate
+from bids_interp.evaluation.scores import Estimate, weighted_auc
 from bids_interp.models.bundle.fold_metrics import FoldMetrics
 from bids_interp.saliency.captum_methods import SaliencyUnsupported
 from bids_interp.saliency.maps import saliency_values
@@ -199,13 +198,9 @@ def _add_classifier(
     result: UnitResult, method: str, trained: _Trained, fold: Fold, reference: BlobReference
 ) -> None:
     """Add the area under the curve of the tested images, and why a simulator changes nothing."""
-    outputs, labels = trained.result.test_outputs[:, 0], reference.labels
-    drawn = [
-        roc_auc_score(labels, outputs, sample_weight=row)
-        for row in reference.weights
-        if row[labels == 0].any() and row[labels == 1].any()
-    ]
-    result.add(method, 'auc', BOTH, bootstrap_interval(drawn[0], np.array(drawn[1:])), method)
+    logits = trained.result.test_outputs[:, 0]
+    drawn = weighted_auc(logits, reference.labels == 1, reference.weights)
+    result.add(method, 'auc', BOTH, bootstrap_interval(drawn[0], drawn[1:]), method)
     reason = _why_nothing(trained.result.trained.metrics)
     if reason:
         result.notes[method] = reason
