@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from bids_interp.bench.blobs import blob_results, blob_unit
-from bids_interp.bench.blobs.blob_cohort import BlobTruth, draw_cohort
+from bids_interp.bench.blobs.blob_cohort import BlobCohort, BlobTruth, draw_cohort
 from bids_interp.bench.blobs.blob_design import (
     FEWEST,
     OURS,
@@ -127,13 +128,14 @@ def test_either_of_two_truths_is_right_in_each_type() -> None:
     assert wrong['type_auc', 'remove'].value == 0
 
 
-def test_fewer_images_of_each_type() -> None:
-    reference, truths = planted(1)
-    kept, fewer = reference.some(2)
-    assert kept.tolist() == [0, 1, 4, 5, 7, 8]
-    scores = map_scores(BlobMaps('m', SIZE, truths[kept, 0]), fewer)
-    assert scores['ncc_group', 'both'].value == pytest.approx(1)
-    assert fewer.weights.shape == (41, 6)
+def test_the_first_images_of_each_type_and_class() -> None:
+    truth = BlobTruth(
+        np.zeros((6, 0, 1, 1, 1)), np.array(['-', '-', '1', '-', '1', '1']), np.zeros(6)
+    )
+    blobs = BlobCohort(torch.zeros(6), np.array([0, 1, 1, 0, 1, 1]), truth, None, None)  # type: ignore[arg-type]
+    images = np.array([5, 4, 3, 2, 1, 0])
+    assert blobs.first_of_each_type(images, 1).tolist() == [1, 3, 5]
+    assert blobs.first_of_each_type(images, 2).tolist() == [0, 1, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

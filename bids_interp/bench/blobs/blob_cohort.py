@@ -69,6 +69,12 @@ class BlobCohort:
     grid: Grid
     mask: np.ndarray
 
+    def first_of_each_type(self, images: np.ndarray, count: int) -> np.ndarray:
+        """Return the first images of each type and class, at most a number of each, sorted."""
+        types = np.char.add(self.truth.types[images], np.where(self.labels[images] == 1, 'p', 'c'))
+        kept = [images[types == name][:count] for name in np.unique(types)]
+        return np.sort(np.concatenate(kept))
+
     def cohort(self, preprocessing: Preprocessing) -> Cohort:
         """Return the images with the intensities that a method expects."""
         images = torch.cat([preprocessing.normalise(image) for image in self.images.split(1)])

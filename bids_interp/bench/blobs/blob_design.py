@@ -23,6 +23,8 @@ METHODS: dict[str, str] = {
 }
 #: Methods with a simulation of each image.
 SIMULATORS = (OURS, PAPER)
+#: Distance in mm between the cubes of occlusion.
+STRIDE_MM = 16.0
 #: The first of this many folds is tested.
 N_FOLDS = 4
 #: Fewest images, so that each class has test images of each type.
@@ -38,8 +40,8 @@ class BlobSize(NamedTuple):
     size: Mapping[int, int]
     #: Changed arguments of the published recipe.
     paper: Mapping[int, Mapping[str, Any]]
-    #: Tested images of each type with saliency maps, which take seconds each.
-    salient: Mapping[int, int]
+    #: Tested images of each type that are explained; maps take seconds each.
+    explained: Mapping[int, int]
 
 
 SIZES = {
@@ -51,7 +53,7 @@ SIZES = {
             2: {'classifier_steps': 300, 'simulator_steps': 40, 'batch': 16},
             3: {'classifier_steps': 150, 'simulator_steps': 10, 'batch': 4},
         },
-        {2: 10, 3: 3},
+        {2: 10, 3: 6},
     ),
     'full': BlobSize(400, {2: 64, 3: 64}, {2: {}, 3: {}}, {2: 25, 3: 25}),
 }
@@ -88,7 +90,7 @@ class BlobBenchmark:
         Images of each unit.
     size : mapping
         Voxels along each axis, by dimension.
-    paper, salient : mapping
+    paper, explained : mapping
         See :class:`BlobSize`.
     draws : int
         Bootstrap draws.
@@ -100,7 +102,7 @@ class BlobBenchmark:
     n: int
     size: Mapping[int, int]
     paper: Mapping[int, Mapping[str, Any]]
-    salient: Mapping[int, int]
+    explained: Mapping[int, int]
     draws: int = 1000
     methods: tuple[str, ...] = tuple(METHODS)
 
@@ -113,7 +115,7 @@ class BlobBenchmark:
     def digest(self, dim: int) -> str:
         """Digest of all that determines the scores of a dimension, besides variant and seed."""
         recipes = [make_recipe(**self.recipe(method, dim)) for method in SIMULATORS]
-        parts = (__version__, self.n, self.size[dim], self.salient[dim], recipes, self.draws)
+        parts = (__version__, self.n, self.size[dim], self.explained[dim], recipes, self.draws)
         return recipe_digest((*parts, self.methods))
 
 
@@ -173,7 +175,7 @@ def make_blob_benchmark(
         count,
         preset.size,
         {dim: {**preset.paper[dim], **(paper or {})} for dim in DIMENSIONS},
-        preset.salient,
+        preset.explained,
         draws,
         methods or tuple(METHODS),
     )

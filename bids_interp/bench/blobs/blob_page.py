@@ -33,7 +33,8 @@ COLUMNS = {
     'metric': 'Metric',
     'direction': 'Direction of the simulations',
     'value': 'Value',
-    'low': 'Lower end of the 95 % bootstrap interval over the tested images',
+    'low': 'Lower end of the 95 % bootstrap interval over the explained images (AUC: over all '
+    'tested images)',
     'high': 'Upper end of that interval',
 }
 #: Columns of the text: metric, direction, heading, digits.

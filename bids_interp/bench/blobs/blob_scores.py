@@ -80,25 +80,18 @@ class BlobReference:
         seed: int,
     ) -> BlobReference:
         """Draw the weights of the bootstrap."""
-        count = len(labels)
-        weights = np.concatenate([np.ones((1, count)), draw_weights(count, draws, seed)])
-        return cls(truth, labels, mask, spacing, weights)
-
-    def some(self, count: int) -> tuple[np.ndarray, BlobReference]:
-        """Return the indices of the first images of each type, and what they are compared with."""
-        kept = np.sort(
-            np.concatenate([part[:count] for side in DIRECTIONS for part in self.types_of(side)])
-        )
-        truth = BlobTruth(*(part[kept] for part in vars(self.truth).values()))
-        weights = draw_weights(len(kept), len(self.weights) - 1, 0)
-        weights = np.concatenate([np.ones((1, len(kept))), weights])
-        return kept, BlobReference(truth, self.labels[kept], self.mask, self.spacing, weights)
+        return cls(truth, labels, mask, spacing, bootstrap_weights(len(labels), draws, seed))
 
     def types_of(self, direction: str) -> list[np.ndarray]:
         """Return the indices of the images of each type that go in a direction."""
         own = self.labels == DIRECTIONS.index(direction)
         types = self.truth.types
         return [np.flatnonzero(own & (types == name)) for name in np.unique(types[own])]
+
+
+def bootstrap_weights(count: int, draws: int, seed: int) -> np.ndarray:
+    """Return the weights (1 + draws, count) of images; the first row counts each once."""
+    return np.concatenate([np.ones((1, count)), draw_weights(count, draws, seed)])
 
 
 def map_scores(found: BlobMaps, reference: BlobReference) -> dict[tuple[str, str], Estimate]:

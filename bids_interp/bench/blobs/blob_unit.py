@@ -18,6 +18,7 @@ from bids_interp.bench.blobs.blob_design import (
     PAPER,
     RANDOM,
     SIMULATORS,
+    STRIDE_MM,
     BlobBenchmark,
     BlobUnit,
 )
@@ -26,6 +27,7 @@ from bids_interp.bench.blobs.blob_scores import (
     SMOOTHING_MM,
     BlobMaps,
     BlobReference,
+    bootstrap_weights,
     map_scores,
 )
 from bids_interp.bench.group_ncc import bootstrap_interval, family_mean
@@ -113,16 +115,17 @@ def run_unit(
     """
     blobs = draw_cohort(unit.variant, unit.dim, benchmark.n, benchmark.size[unit.dim], unit.seed)
     fold = make_folds(blobs.labels, np.arange(benchmark.n), N_FOLDS, unit.seed)[0]
+    images = blobs.first_of_each_type(fold.test, benchmark.explained[unit.dim])
     reference = BlobReference.of(
-        _tested(blobs.truth, fold),
-        blobs.labels[fold.test],
+        _chosen(blobs.truth, images),
+        blobs.labels[images],
         blobs.mask,
         blobs.grid.spacing,
         benchmark.draws,
         unit.seed,
     )
     result = UnitResult()
-    _add_example(result, blobs, fold, reference)
+    _add_example(result, blobs, images, reference)
     explains = {PAPER, *SALIENCY_METHODS}
     needed = [
         name
@@ -133,42 +136,40 @@ def run_unit(
     for method in needed:
         space = FoldWorkspace(directory / method, device, 1, report)
         trained[method] = _train(method, unit, benchmark, blobs, fold, space)
-        _add_classifier(result, method, trained[method], fold, reference)
-    chosen, fewer = reference.some(benchmark.salient[unit.dim])
+        _add_classifier(result, method, trained[method], fold, benchmark.draws)
     for method in benchmark.methods:
-        compared = reference
         if method in SIMULATORS:
-            found = _simulate(method, trained[method], fold, reference, result)
+            found = _simulate(method, trained[method], fold, images, reference, result)
         elif method in SALIENCY_METHODS:
-            explained = _explain(method, trained[PAPER], fold, chosen, unit.seed)
+            explained = _explain(method, trained[PAPER], fold, images, unit.seed)
             if isinstance(explained, str):
                 result.notes[method] = explained
                 continue
-            found, compared = explained, fewer
+            found = explained
         else:
-            found = _baseline(method, blobs, fold, unit.seed)
+            found = _baseline(method, blobs, fold, len(images), unit.seed)
         classifier = PAPER if method in SALIENCY_METHODS else method if method in trained else ''
-        for (metric, direction), estimate in map_scores(found, compared).items():
+        for (metric, direction), estimate in map_scores(found, reference).items():
             result.add(method, metric, direction, estimate, classifier)
-        result.pictures[f'{method}.map'] = found.values[_example(compared)]
+        result.pictures[f'{method}.map'] = found.values[_example(reference)]
     return result
 
 
-def _tested(truth: BlobTruth, fold: Fold) -> BlobTruth:
-    """Truth of the tested images."""
-    return BlobTruth(truth.truths[fold.test], truth.types[fold.test], truth.lookalikes[fold.test])
+def _chosen(truth: BlobTruth, images: np.ndarray) -> BlobTruth:
+    """Truth of the explained images."""
+    return BlobTruth(truth.truths[images], truth.types[images], truth.lookalikes[images])
 
 
 def _example(reference: BlobReference) -> int:
-    """Index of the tested image that the figure shows: the first control."""
+    """Index of the explained image that the figure shows: the first control."""
     return int(np.flatnonzero(reference.labels == 0)[0])
 
 
 def _add_example(
-    result: UnitResult, blobs: BlobCohort, fold: Fold, reference: BlobReference
+    result: UnitResult, blobs: BlobCohort, images: np.ndarray, reference: BlobReference
 ) -> None:
     number = _example(reference)
-    result.pictures['image'] = blobs.images[fold.test[number], 0].numpy()
+    result.pictures['image'] = blobs.images[images[number], 0].numpy()
     truths = reference.truth.truths[number]
     if len(truths):
         result.pictures['truth.map'] = truths[0]
@@ -195,11 +196,12 @@ def _train(
 
 
 def _add_classifier(
-    result: UnitResult, method: str, trained: _Trained, fold: Fold, reference: BlobReference
+    result: UnitResult, method: str, trained: _Trained, fold: Fold, draws: int
 ) -> None:
     """Add the area under the curve of the tested images, and why a simulator changes nothing."""
     logits = trained.result.test_outputs[:, 0]
-    drawn = weighted_auc(logits, reference.labels == 1, reference.weights)
+    patients = trained.cohort.labels[fold.test] == 1
+    drawn = weighted_auc(logits, patients, bootstrap_weights(len(patients), draws, 0))
     result.add(method, 'auc', BOTH, bootstrap_interval(drawn[0], drawn[1:]), method)
     reason = _why_nothing(trained.result.trained.metrics)
     if reason:
@@ -219,14 +221,19 @@ def _why_nothing(metrics: FoldMetrics) -> str:
 
 
 def _simulate(
-    method: str, trained: _Trained, fold: Fold, reference: BlobReference, result: UnitResult
+    method: str,
+    trained: _Trained,
+    fold: Fold,
+    images: np.ndarray,
+    reference: BlobReference,
+    result: UnitResult,
 ) -> BlobMaps:
-    """Simulate every tested image at dose 1, and add the means of its metrics."""
+    """Simulate images at dose 1, and add the means of their metrics."""
     cohort = trained.cohort
     own = scaled_classifier(trained.classifier, cohort, fold, trained.result)
     nothing = np.zeros(cohort.grid.shape, np.float32)
     maps, rows = [], []
-    for image in fold.test:
+    for image in images:
         label = int(cohort.labels[image])
         log_j, row = explain_image(
             trained.simulator, own, None, None, int(image), label, nothing, cohort.grid, cohort.mask
@@ -235,7 +242,7 @@ def _simulate(
         rows.append(row)
     _add_means(method, rows, reference, result)
     number = _example(reference)
-    result.pictures[f'{method}.simulated'] = _injected(trained, int(fold.test[number]))
+    result.pictures[f'{method}.simulated'] = _injected(trained, int(images[number]))
     return BlobMaps(method, LOG_JACOBIAN, np.stack(maps).astype(np.float32))
 
 
@@ -261,20 +268,21 @@ def _injected(trained: _Trained, index: int) -> np.ndarray:
 
 
 def _explain(
-    method: str, trained: _Trained, fold: Fold, chosen: np.ndarray, seed: int
+    method: str, trained: _Trained, fold: Fold, images: np.ndarray, seed: int
 ) -> BlobMaps | str:
-    """Return saliency maps of some tested images, or why the method does not apply."""
+    """Return saliency maps of images, or why the method does not apply."""
     cohort = trained.cohort
     controls = fold.train[cohort.labels[fold.train] == 0]
     try:
         values = saliency_values(
             method,
             trained.classifier,
-            cohort.images[fold.test[chosen]],
+            cohort.images[images],
             cohort.grid,
             cohort.mask,
             cohort.images[controls].mean(dim=0, keepdim=True),
             seed,
+            stride_mm=STRIDE_MM,
         )
     except SaliencyUnsupported as error:
         return error.message
@@ -283,9 +291,9 @@ def _explain(
     return BlobMaps(method, SIZE, maps)
 
 
-def _baseline(method: str, blobs: BlobCohort, fold: Fold, seed: int) -> BlobMaps:
+def _baseline(method: str, blobs: BlobCohort, fold: Fold, count: int, seed: int) -> BlobMaps:
     """Return the difference of the class means, or noise."""
-    count, shape = len(fold.test), blobs.grid.shape
+    shape = blobs.grid.shape
     if method == RANDOM:
         rng = np.random.default_rng(derived_seed(seed, RANDOM))
         sigma = SMOOTHING_MM / blobs.grid.spacing
