@@ -20,7 +20,7 @@ import numpy as np
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain_extraction import Extraction, extract_brain
-from bids_interp.anatomical.conform import conform
+from bids_interp.anatomical.raw.conform import conform
 from bids_interp.anatomical.templates import strip_template
 from bids_interp.constants import EMBEDDED_TEMPLATE
 

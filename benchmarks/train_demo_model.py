@@ -33,8 +33,8 @@ import torch
 from scipy.ndimage import binary_dilation
 
 import bids_interp
-from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.cubic_resampler import resample_to_template
+from bids_interp.anatomical.raw.conform import conform
 from bids_interp.anatomical.registration import register_brain
 from bids_interp.anatomical.templates import brain_template
 from bids_interp.bench.truth_scores import displacement_ncc

@@ -22,8 +22,8 @@ FALLBACKS = ('/tmp', '/var/tmp', '/dev/shm')  # noqa: S108 - a new folder is mad
 SHOWN = 10
 
 _PLAIN_PATH = re.compile(r'[a-zA-Z0-9_./+-]+')
-#: Exceptions of ITK's filters, metrics and optimisers; those of readers and parsers are not of an
-#: image.
+#: Exceptions that an image can cause: those of ITK's filters, metrics and optimisers, not those of
+#: its readers and parsers.
 _OF_AN_IMAGE = re.compile(r'^File: .*/Modules/(?!IO/)', re.MULTILINE)
 # Standard output and error belong to the process: one thread at a time may redirect them.
 _streams = threading.RLock()

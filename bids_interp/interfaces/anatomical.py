@@ -60,7 +60,7 @@ class Conform(_NodeInterface):
     output_spec = _ConformOutputSpec
 
     def _run_interface(self, runtime):
-        from bids_interp.anatomical.conform import conform
+        from bids_interp.anatomical.raw.conform import conform
         from bids_interp.bids.read.prepared import FINGERPRINT
         from bids_interp.models.bundle.fingerprint import image_fingerprint
 

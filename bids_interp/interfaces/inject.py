@@ -120,8 +120,8 @@ def load_scan(path: str) -> tuple[np.ndarray, Grid, np.dtype]:
 
     The data type is that of the file for integers without scaling, else float32.
     """
-    from bids_interp.anatomical.conform import open_scan, read_voxels
-    from bids_interp.anatomical.headers import trusted_affine
+    from bids_interp.anatomical.raw.conform import open_scan, read_voxels
+    from bids_interp.anatomical.raw.headers import trusted_affine
     from bids_interp.spatial import Grid
 
     # The conformed image has the same warnings in its report.

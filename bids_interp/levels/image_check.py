@@ -51,8 +51,8 @@ def inspect_image(
     ImageError
         If the image, or the preprocessed image that replaces it, cannot be used.
     """
-    from bids_interp.anatomical.claimed_size import check_claims
-    from bids_interp.anatomical.conform import conform
+    from bids_interp.anatomical.raw.claimed_size import check_claims
+    from bids_interp.anatomical.raw.conform import conform
     from bids_interp.anatomical.strip_evidence import stripped_evidence
 
     notes = []

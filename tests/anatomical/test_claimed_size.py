@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical.claimed_size import BYTES_PER_VOXEL, check_claims
+from bids_interp.anatomical.raw.claimed_size import BYTES_PER_VOXEL, check_claims
 from bids_interp.errors import ImageError
 
 SHAPE = (40, 50, 60)

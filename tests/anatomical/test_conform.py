@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical.conform import conform
+from bids_interp.anatomical.raw.conform import conform
 from bids_interp.bids.write.nifti import save_image
 from bids_interp.errors import ImageError, OutputError
 

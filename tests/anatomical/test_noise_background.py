@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical.conform import conform
-from bids_interp.anatomical.noise_background import suppress_noise_background
+from bids_interp.anatomical.raw.conform import conform
+from bids_interp.anatomical.raw.noise_background import suppress_noise_background
 from bids_interp.anatomical.strip_evidence import stripped_evidence
 
 SPACING = (3.0, 4.0, 3.0)

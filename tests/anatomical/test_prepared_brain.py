@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bids_interp.anatomical.bias import correct_bias
-from bids_interp.anatomical.conform import conform
 from bids_interp.anatomical.mask_border import MaskSettings, refine
 from bids_interp.anatomical.prepared_brain import (
     NOT_BACKGROUND,
@@ -15,6 +14,7 @@ from bids_interp.anatomical.prepared_brain import (
     load_mask,
     prepare_brain,
 )
+from bids_interp.anatomical.raw.conform import conform
 from bids_interp.errors import ImageError
 from helpers import shapes
 

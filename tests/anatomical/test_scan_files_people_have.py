@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_interp.anatomical.conform import conform
-from bids_interp.anatomical.headers import trusted_affine
-from bids_interp.anatomical.nan_background import fill_nan_background
+from bids_interp.anatomical.raw.conform import conform
+from bids_interp.anatomical.raw.headers import trusted_affine
+from bids_interp.anatomical.raw.nan_background import fill_nan_background
 from bids_interp.errors import ImageError
 from bids_interp.interfaces.inject import load_scan
 from bids_interp.models.bundle.fingerprint import image_fingerprint

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from bids_interp.spatial.mask import main_components
+
 #: Local standard deviation of noise, as a share of the range of intensities. Uniform noise over the
 #: whole range has 0.29, boundaries between tissues less than 0.2 as a rule.
 NOISE_SHARE = 0.2
@@ -45,7 +47,7 @@ def suppress_noise_background(
     faces = [np.take(scaled, place, axis) for axis in range(3) for place in ((0, 1), (-2, -1))]
     if np.mean([_is_noise(face).mean() for face in faces]) < FACE_SHARE:
         return data, 0.0
-    head = _largest(ndimage.binary_opening(~_is_noise(scaled)))
+    head = main_components(ndimage.binary_opening(~_is_noise(scaled)), 1.0)
     if not HEAD_LITRES[0] <= head.sum() * np.prod(spacing) / 1e6 <= HEAD_LITRES[1]:
         return data, 0.0
     head = ndimage.binary_fill_holes(_closed(ndimage.binary_dilation(head), spacing))
@@ -57,14 +59,6 @@ def _is_noise(scaled: np.ndarray) -> np.ndarray:
     mean = ndimage.uniform_filter(scaled, 3)
     variance = ndimage.uniform_filter(scaled**2, 3) - mean**2
     return np.asarray(variance > NOISE_SHARE**2)
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """Return the largest connected part of a mask."""
-    parts, n_parts = ndimage.label(mask)
-    if n_parts < 2:
-        return mask
-    return parts == 1 + np.argmax(ndimage.sum_labels(mask, parts, range(1, n_parts + 1)))
 
 
 def _closed(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

@@ -9,10 +9,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bids_interp.anatomical.claimed_size import check_claims
-from bids_interp.anatomical.headers import trusted_affine
-from bids_interp.anatomical.nan_background import fill_nan_background
-from bids_interp.anatomical.noise_background import suppress_noise_background
+from bids_interp.anatomical.raw.claimed_size import check_claims
+from bids_interp.anatomical.raw.headers import trusted_affine
+from bids_interp.anatomical.raw.nan_background import fill_nan_background
+from bids_interp.anatomical.raw.noise_background import suppress_noise_background
 from bids_interp.errors import ImageError
 from bids_interp.nifti import make_image, read_nifti
 
@@ -203,7 +203,7 @@ def read_voxels(img: nib.Nifti1Image, path: Path, warnings: list[str]) -> np.nda
     Raises
     ------
     ImageError
-        If the file is damaged, or its values cannot be those of a scan.
+        If the file is damaged, or its values are not those of a scan.
     """
     slope, inter = img.dataobj.slope, img.dataobj.inter
     if slope < 0:

@@ -1,0 +1,1 @@
+"""Raw scan: the claims of its header, its axes, its values and its background."""
