@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -132,3 +133,25 @@ class SchedulerError(BidsInterpError):
         'Change the options in the --use-plugin file to values that the cluster allows, and run '
         'the same command again; finished work is kept.'
     )
+
+
+def one_line(error: BaseException) -> str:
+    """Return kind and message of an error in one line.
+
+    Examples
+    --------
+    >>> one_line(ValueError('first    second'))
+    'ValueError: first second'
+    """
+    return ' '.join(f'{type(error).__name__}: {error}'.split())
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Return True for an error of the disk or of rights, which does not mean a damaged file.
+
+    Examples
+    --------
+    >>> is_unavailable(OSError(errno.ESTALE, 'stale')), is_unavailable(EOFError())
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.version import __version__
+
+if TYPE_CHECKING:
+    from bids_interp.training.recipe import TrainingRecipe
 
 #: Methods other than saliency maps.
 OTHER_METHODS = {
@@ -235,14 +238,14 @@ def make_benchmark(request: BenchRequest) -> Benchmark:
     """
     from bids_interp.phantom.inject.scenarios import SCENARIOS, STRENGTHS
 
-    _check_names([request.size], SIZES, 'size')
+    check_names([request.size], SIZES, 'size')
     size = SIZES[request.size]
     methods = tuple(dict.fromkeys(request.methods)) or size.methods
     if 'all' in methods:
         methods = METHODS
-    _check_names(request.scenarios, SCENARIOS, 'scenario')
-    _check_names(methods, METHODS, 'method')
-    _check_names([request.strength], STRENGTHS, 'strength')
+    check_names(request.scenarios, SCENARIOS, 'scenario')
+    check_names(methods, METHODS, 'method')
+    check_names([request.strength], STRENGTHS, 'strength')
     _check_numbers(request)
     spacing = size.spacing_mm if request.spacing_mm is None else request.spacing_mm
     cube = cube_of(spacing)
@@ -271,7 +274,14 @@ def make_benchmark(request: BenchRequest) -> Benchmark:
     )
 
 
-def _check_names(names: Sequence[str], valid: Collection[str], kind: str) -> None:
+def check_names(names: Sequence[str], valid: Collection[str], kind: str) -> None:
+    """Refuse an unknown name, with suggestions.
+
+    Raises
+    ------
+    UsageError
+        If a name is unknown.
+    """
     for name in names:
         if name in valid:
             continue
@@ -319,7 +329,20 @@ def _check_numbers(request: BenchRequest) -> None:
 def _recipe(
     arguments: dict[str, Any], spacing_mm: float, cube: int, n_folds: int | None
 ) -> dict[str, Any]:
-    """Return arguments of make_recipe on the grid of the benchmark, after a check.
+    """Return arguments of make_recipe on the grid of the benchmark, after a check."""
+    complete = {**arguments, 'spacing_mm': spacing_mm, 'cube': cube}
+    if n_folds is not None:
+        complete['n_folds'] = n_folds
+    return {**complete, 'n_folds': checked_recipe(complete, arguments).n_folds}
+
+
+def checked_recipe(complete: Mapping[str, Any], given: Mapping[str, Any]) -> TrainingRecipe:
+    """Return the recipe of arguments of make_recipe.
+
+    Parameters
+    ----------
+    complete, given : mapping
+        All arguments, and those that the message shows.
 
     Raises
     ------
@@ -328,14 +351,10 @@ def _recipe(
     """
     from bids_interp.training.recipe import make_recipe
 
-    complete = {**arguments, 'spacing_mm': spacing_mm, 'cube': cube}
-    if n_folds is not None:
-        complete['n_folds'] = n_folds
     try:
-        made = make_recipe(**complete)
+        return make_recipe(**complete)
     except TypeError as error:
         raise UsageError(
-            f'The recipe {json.dumps(arguments)} cannot be used: {error}.',
+            f'The recipe {json.dumps(dict(given))} cannot be used: {error}.',
             'Give arguments such as {"preset": "fast", "simulator_steps": 160}.',
         ) from error
-    return {**complete, 'n_folds': made.n_folds}

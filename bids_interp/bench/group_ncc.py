@@ -21,6 +21,12 @@ def draw_weights(n_families: int, draws: int, seed: int) -> np.ndarray:
     return np.stack([np.bincount(row, minlength=n_families) for row in drawn]).astype(np.float64)
 
 
+def bootstrap_weights(n_families: int, draws: int, seed: int) -> np.ndarray:
+    """Return weights (1 + draws, families); the first row counts each family once."""
+    everybody = np.ones((1, n_families))
+    return np.concatenate([everybody, draw_weights(n_families, draws, seed)])
+
+
 class GroupAgreement:
     """NCC of the mean map of weighted families with their mean truth.
 

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from bids_interp.bench.group_ncc import (
     GroupAgreement,
     bootstrap_interval,
+    bootstrap_weights,
     centred_interval,
-    draw_weights,
     family_mean,
 )
 from bids_interp.bench.method_maps import LOG_JACOBIAN, OURS, MethodMaps
@@ -160,8 +160,7 @@ def score_scenario(
     """
     scores = ScenarioScores()
     n_families = int(reference.families.max()) + 1
-    everybody = np.ones((1, n_families))
-    weights = np.concatenate([everybody, draw_weights(n_families, draws, seed)])
+    weights = bootstrap_weights(n_families, draws, seed)
     compared: dict[str, dict[str, np.ndarray]] = {}
     for method, found in maps.items():
         above_chance = (warranted or {}).get(method, True)

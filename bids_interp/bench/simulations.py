@@ -176,7 +176,7 @@ def explain_image(
     own, other : ScaledClassifier
         Classifier that the simulator was trained against, and one of another family.
     anatomy : CohortAnatomy or None
-        Regions and volume judge; None for images that are no brains.
+        Regions and volume judge; None if the images are not brains.
     index, label : int
         Index and class of the image.
     truth : numpy.ndarray

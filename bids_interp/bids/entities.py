@@ -21,7 +21,9 @@ SOURCE_ENTITIES = {
     'chunk': 'chunk',
 }
 
-_PAIR = re.compile(r'^([a-z]+)-([a-zA-Z0-9+]+)$')
+#: Label that BIDS allows.
+LABEL = re.compile(r'[a-zA-Z0-9+]+')
+_PAIR = re.compile(rf'^([a-z]+)-({LABEL.pattern})$')
 
 
 def source_entities(path: str | Path) -> dict[str, str]:

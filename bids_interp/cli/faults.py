@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from bids_interp.errors import BidsInterpError, UsageError
+from bids_interp.errors import BidsInterpError, UsageError, one_line
 from bids_interp.version import __version__
 
 #: Errors of a path that the user gave, which a repetition cannot fix.
@@ -49,8 +49,7 @@ def faults_reported(folder: Path | None = None) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, BrokenPipeError):
             raise  # the reader has seen enough; click ends quietly
-        what = ' '.join(f'{type(error).__name__}: {error}'.split())
-        click.echo(f'Error: {what} (details: {_write_crash(error, folder)})', err=True)
+        click.echo(f'Error: {one_line(error)} (details: {_write_crash(error, folder)})', err=True)
         sys.exit(exit_code_of(error))
 
 
@@ -66,14 +65,13 @@ def exit_code_of(error: Exception) -> int:
 
 
 def check_current_folder() -> None:
-    """Refuse a current folder that was deleted, and never run the modules in it.
+    """Refuse a current folder that was deleted.
 
     Raises
     ------
     UsageError
         If there is none.
     """
-    os.environ['PYTHONSAFEPATH'] = '1'  # for every process that this one starts
     try:
         os.getcwd()
     except OSError as error:

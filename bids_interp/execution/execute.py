@@ -16,7 +16,7 @@ from bids_interp.execution.crash_files import hide_paths
 from bids_interp.execution.log import nipype_level, quieten_nipype
 from bids_interp.execution.open_folder import OpenFolder
 from bids_interp.execution.outcome import DONE, FAILED, Outcome, RunOutcome, read_error
-from bids_interp.execution.resources import count_nodes_per_gpu
+from bids_interp.execution.resources import count_nodes_per_gpu, keep_out_current_folder
 from bids_interp.execution.run import Run, workflow_name
 from bids_interp.execution.run_folders import forget_damaged
 
@@ -136,8 +136,7 @@ def configure_nipype(run: Run) -> None:
     os.environ.setdefault('OMP_NUM_THREADS', str(run.omp_nthreads))
     # Threads that wait actively slow down a busy machine.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    # Workers must not import modules from the current folder, which may hold anything.
-    os.environ['PYTHONSAFEPATH'] = '1'
+    keep_out_current_folder()
     from nipype import config
 
     config.update_config({

@@ -137,6 +137,11 @@ def _prepare_temporary(work_dir: Path, environ: MutableMapping[str, str]) -> Non
         environ['TMPDIR'] = str(path)
 
 
+def keep_out_current_folder(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Keep new Python processes from importing modules of the current folder, which may be any."""
+    environ['PYTHONSAFEPATH'] = '1'
+
+
 def count_nodes_per_gpu(device: str) -> int:
     """Return the number of nodes that may use the GPU at once: one, or none without a GPU.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from bids_interp.bids.write.dataset_description import check_output
 from bids_interp.bids.write.folders import check_writable, is_inside
 from bids_interp.container import container, in_container
-from bids_interp.errors import OutputError, UsageError
+from bids_interp.errors import OutputError, UsageError, is_unavailable
 from bids_interp.execution.locks import WORK_LOCK, holder_of, share_work_dir
 from bids_interp.execution.manifest import damage
 from bids_interp.execution.resources import available_cpus
@@ -252,6 +251,4 @@ def _damage_of_result(result: Path) -> str:
 
 def _unless_unavailable(error: Exception, what: str) -> str:
     """Return a problem; none for an unavailable disk or missing rights, which damage nothing."""
-    if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-        return ''
-    return f'{what} cannot be read'
+    return '' if is_unavailable(error) else f'{what} cannot be read'

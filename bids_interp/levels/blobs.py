@@ -13,8 +13,9 @@ import click
 
 from bids_interp.bench.blobs.blob_design import BlobBenchmark, BlobUnit
 from bids_interp.device import resolve_device
+from bids_interp.errors import one_line
 from bids_interp.execution.log import add_log_file, start_logging
-from bids_interp.execution.resources import available_cpus
+from bids_interp.execution.resources import available_cpus, keep_out_current_folder
 
 logger = logging.getLogger('bids_interp')
 
@@ -79,6 +80,7 @@ def _compute(
     out: Path, benchmark: BlobBenchmark, units: Sequence[BlobUnit], nprocs: int, device: str
 ) -> None:
     """Compute units side by side; one that fails is logged, and the others go on."""
+    keep_out_current_folder()
     workers = max(1, min(nprocs, len(units)))
     with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
         pending = {pool.submit(_compute_one, out, benchmark, unit, device): unit for unit in units}
@@ -87,7 +89,7 @@ def _compute(
             if error is None:
                 logger.info('%s  %d/%d  %.0f s', unit.name, number, len(units), done.result())
             else:
-                logger.error('%s failed: %s: %s', unit.name, type(error).__name__, error)
+                logger.error('%s failed: %s', unit.name, one_line(error))
 
 
 def _compute_one(out: Path, benchmark: BlobBenchmark, unit: BlobUnit, device: str) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bids_interp.bids.read.anat_files import Ignored, anat_files, lesion_masks, list_subjects
 from bids_interp.bids.read.query import T1wRecord, anat_records, missing_subjects
 from bids_interp.bids.read.validation import validate_dataset
-from bids_interp.errors import ImageError
+from bids_interp.errors import ImageError, one_line
 from bids_interp.execution.outcome import EXCLUDED, Outcome
 from bids_interp.execution.resources import available_memory_gb
 from bids_interp.levels.image_check import ImageSummary, inspect_image
@@ -139,8 +139,7 @@ def _check_name(record: T1wRecord) -> None:
 def _problem_of(record: T1wRecord, error: Exception) -> str:
     if isinstance(error, ImageError):
         return str(error)
-    what = ' '.join(f'{type(error).__name__}: {error}'.split())
-    return f'{record.path} cannot be read ({what}). {ImageError.default_advice}'
+    return f'{record.path} cannot be read ({one_line(error)}). {ImageError.default_advice}'
 
 
 def excluded_outcomes(rows: Sequence[PreflightRow]) -> list[Outcome]:

@@ -15,7 +15,7 @@ from bids_interp.spatial.fields import (
     warp,
 )
 from bids_interp.spatial.flows import FIELD_KINDS, flow, forward_map, invert, pull_back
-from bids_interp.spatial.grid import Grid
+from bids_interp.spatial.grid import Grid, along_axes
 from bids_interp.spatial.jacobian import (
     count_folded,
     digital_folding_volume,
@@ -35,6 +35,7 @@ __all__ = [
     'Grid',
     'SplineEvaluator',
     'VolumeFlow',
+    'along_axes',
     'compose',
     'count_folded',
     'count_squarings',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,3 +132,15 @@ class Grid:
     def from_dict(cls, plain: dict[str, Any]) -> Grid:
         """Return the grid described by :meth:`to_dict`."""
         return cls(tuple(plain['shape']), np.array(plain['affine']), plain.get('space', ''))
+
+
+def along_axes(shape: Sequence[int], value: int) -> tuple[int, int, int]:
+    """Return a value for each axis of a grid; 1 for an axis of one voxel.
+
+    Examples
+    --------
+    >>> along_axes((64, 64, 1), 3)
+    (3, 3, 1)
+    """
+    first, second, third = (value if size > 1 else 1 for size in shape)
+    return first, second, third

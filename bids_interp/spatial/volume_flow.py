@@ -25,7 +25,8 @@ def padded_grid(grid: Grid) -> tuple[Grid, tuple[slice, slice, slice]]:
 
     An axis of one voxel, as in a two-dimensional image, gets no margin.
     """
-    pads = np.where(np.array(grid.shape) > 1, np.ceil(MARGIN_MM / grid.spacing), 0).astype(int)
+    widths = np.ceil(MARGIN_MM / grid.spacing).astype(int)
+    pads = np.where(np.array(grid.shape) > 1, widths, 0)
     inner = [slice(int(p), int(p) + size) for p, size in zip(pads, grid.shape, strict=True)]
     wide = grid.crop(-pads, np.array(grid.shape) + pads)
     return wide, (inner[0], inner[1], inner[2])

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from bids_interp.errors import UsageError
-from bids_interp.models.networks.ipmi2021 import MULTIPLE, along_axes
-from bids_interp.spatial import to_voxels, warp
+from bids_interp.models.networks.ipmi2021 import MULTIPLE
+from bids_interp.spatial import along_axes, to_voxels, warp
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.loop.engine import StepTask
 from bids_interp.training.loop.optimizers import AlternatingAdam
@@ -199,7 +199,7 @@ class PaperSimulatorTask(StepTask):
         return self.check_finite((self._cycle if turn.is_cycle else self._hinge)(images, dose))
 
     def _chosen(self, turn: Turn) -> np.ndarray:
-        """Return the images of a turn: the next ones of a shuffled order, or those of a new one."""
+        """Return the images of a turn: the next in a fixed order, or the first in a random one."""
         drawn = (turn.iteration,) if turn.is_random else ()
         rng = np.random.default_rng(derived_seed(self.seed, 'batch', turn.sign, *drawn))
         order = rng.permutation(self.sides[turn.sign])

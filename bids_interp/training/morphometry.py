@@ -17,7 +17,7 @@ from bids_interp.models.networks.morphometric import (
     half_shape,
     halved,
 )
-from bids_interp.spatial import Grid, smooth
+from bids_interp.spatial import Grid, along_axes, smooth
 from bids_interp.training.classifier import TrainedClassifier
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
@@ -141,7 +141,7 @@ def pooled_mask(mask: np.ndarray) -> torch.Tensor:
 
 def pooled_grid(grid: Grid) -> Grid:
     """Return the grid of what :func:`bids_interp.models.networks.morphometric.halved` returns."""
-    size = np.minimum(2, grid.shape)
+    size = np.array(along_axes(grid.shape, 2))
     affine = grid.affine @ np.diag([*size, 1.0])
     affine[:3, 3] = (grid.affine @ np.array([*(size - 1) / 2, 1.0]))[:3]
     return Grid(half_shape(grid.shape), affine, grid.space)

@@ -15,7 +15,6 @@ from bids_interp.bench.blobs import blob_results, blob_unit
 from bids_interp.bench.blobs.blob_cohort import BlobCohort, BlobTruth, draw_cohort
 from bids_interp.bench.blobs.blob_design import (
     FEWEST,
-    OURS,
     PAPER,
     BlobUnit,
     make_blob_benchmark,
@@ -24,9 +23,9 @@ from bids_interp.bench.blobs.blob_figure import draw_blobs_figure
 from bids_interp.bench.blobs.blob_page import OWN_METRICS, write_blob_results
 from bids_interp.bench.blobs.blob_results import BlobRecord, finished_units, save_unit
 from bids_interp.bench.blobs.blob_scores import BlobMaps, BlobReference, map_scores
-from bids_interp.bench.method_maps import LOG_JACOBIAN, SIZE
+from bids_interp.bench.method_maps import LOG_JACOBIAN, OURS, SIZE
 from bids_interp.bench.records import Score
-from bids_interp.cli.tools.blobs import blobs_command
+from bids_interp.cli.tools.blobs import blobs
 from bids_interp.cli.tools.command import tools
 from bids_interp.errors import UsageError
 from bids_interp.levels.blobs import run_blobs
@@ -209,10 +208,9 @@ def test_records_of_another_design_do_not_count(tmp_path: Path) -> None:
 
 
 def test_wrong_options_are_usage_errors(tmp_path: Path) -> None:
-    command = blobs_command(lambda text, option: {})
     for words in (['--dims', '4'], ['--seeds', '-1'], ['--nprocs', '0'], ['--size', 'huge']):
-        assert CliRunner().invoke(command, ['--out', str(tmp_path), *words]).exit_code == 2
-    assert CliRunner().invoke(command, []).exit_code == 2
+        assert CliRunner().invoke(blobs, ['--out', str(tmp_path), *words]).exit_code == 2
+    assert CliRunner().invoke(blobs, []).exit_code == 2
 
 
 @pytest.mark.slow

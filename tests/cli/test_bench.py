@@ -12,7 +12,7 @@ from bids_interp.bench.design import (
     BenchRequest,
     make_benchmark,
 )
-from bids_interp.cli.tools.bench import read_recipe
+from bids_interp.cli.tools.bench_options import read_recipe
 from bids_interp.cli.tools.command import tools
 from bids_interp.errors import InputDatasetError, UsageError
 from bids_interp.levels import bench as benching

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from bids_interp.bench.design import check_names, checked_recipe
+from bids_interp.bench.method_maps import OURS
 from bids_interp.constants import SALIENCY_METHODS
 from bids_interp.errors import UsageError
 from bids_interp.phantom.blobs.blob_image import VARIANTS
 from bids_interp.training.recipe import make_recipe, recipe_digest
 from bids_interp.version import __version__
 
-OURS, PAPER, DIFFERENCE, RANDOM = 'ours', 'ipmi2021', 'difference', 'random'
+PAPER, DIFFERENCE, RANDOM = 'ipmi2021', 'difference', 'random'
 #: Saliency methods explain the published classifier, as in the paper.
 METHODS: dict[str, str] = {
     OURS: 'our simulator and classifier',
@@ -153,12 +155,8 @@ def make_blob_benchmark(
         If there are too few images, or a name or an argument of the recipe is unknown.
     """
     preset = SIZES[size]
-    for name in variants:
-        if name not in VARIANTS:
-            raise UsageError(f'Blobs have no variant {name!r}.', f'Available: {list(VARIANTS)}.')
-    for name in methods:
-        if name not in METHODS:
-            raise UsageError(f'There is no method {name!r}.', f'Available: {list(METHODS)}.')
+    check_names(variants, VARIANTS, 'variant')
+    check_names(methods, METHODS, 'method')
     count = preset.n if n is None else n
     if count < FEWEST:
         raise UsageError(
@@ -179,11 +177,5 @@ def make_blob_benchmark(
         draws,
         methods or tuple(METHODS),
     )
-    try:
-        make_recipe(**made.recipe(PAPER, 2))
-    except TypeError as error:
-        raise UsageError(
-            f'The recipe of ipmi2021 cannot be used: {error}.',
-            'Give arguments such as {"simulator_steps": 100}.',
-        ) from error
+    checked_recipe(made.recipe(PAPER, 2), paper or {})
     return made

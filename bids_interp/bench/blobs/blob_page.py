@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bids_interp.bench.blobs.blob_design import METHODS, OURS, PAPER, BlobUnit
+from bids_interp.bench.blobs.blob_design import METHODS, PAPER, BlobUnit
 from bids_interp.bench.blobs.blob_figure import draw_blobs_figure, row_title
 from bids_interp.bench.blobs.blob_results import BlobRecord, load_pictures
 from bids_interp.bench.blobs.blob_scores import BOTH
 from bids_interp.bench.goals import METRICS
+from bids_interp.bench.method_maps import OURS
 from bids_interp.bids.write.atomic import write_json, write_text, write_tsv
 from bids_interp.phantom.blobs.blob_image import MEANING
 

@@ -12,7 +12,7 @@ from bids_interp.bench.blobs.blob_cohort import BlobTruth
 from bids_interp.bench.group_ncc import (
     GroupAgreement,
     bootstrap_interval,
-    draw_weights,
+    bootstrap_weights,
     family_mean,
 )
 from bids_interp.bench.method_maps import LOG_JACOBIAN, SIZE
@@ -87,11 +87,6 @@ class BlobReference:
         own = self.labels == DIRECTIONS.index(direction)
         types = self.truth.types
         return [np.flatnonzero(own & (types == name)) for name in np.unique(types[own])]
-
-
-def bootstrap_weights(count: int, draws: int, seed: int) -> np.ndarray:
-    """Return the weights (1 + draws, count) of images; the first row counts each once."""
-    return np.concatenate([np.ones((1, count)), draw_weights(count, draws, seed)])
 
 
 def map_scores(found: BlobMaps, reference: BlobReference) -> dict[tuple[str, str], Estimate]:

@@ -27,10 +27,9 @@ from bids_interp.bench.blobs.blob_scores import (
     SMOOTHING_MM,
     BlobMaps,
     BlobReference,
-    bootstrap_weights,
     map_scores,
 )
-from bids_interp.bench.group_ncc import bootstrap_interval, family_mean
+from bids_interp.bench.group_ncc import bootstrap_interval, bootstrap_weights, family_mean
 from bids_interp.bench.method_maps import LOG_JACOBIAN, SIGNED, SIZE
 from bids_interp.bench.records import EXPLAINED, ImageScores, Score
 from bids_interp.bench.simulations import explain_image

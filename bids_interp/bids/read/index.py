@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_interp.bids.read.anat_files import anat_files, list_subjects
+from bids_interp.bids.entities import LABEL
+from bids_interp.bids.read.anat_files import IMAGES, anat_files, list_subjects
 from bids_interp.settings import Settings
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
 
 #: Files that a filter selects from, unless it names these entities itself.
-DEFAULT_FILTER: dict[str, Any] = {'datatype': 'anat', 'extension': ['.nii', '.nii.gz']}
+DEFAULT_FILTER: dict[str, Any] = {'datatype': 'anat', 'extension': list(IMAGES)}
 
 #: Files of the index: only these levels, so that no link can make it endless.
 _INDEXED = r'/(dataset_description\.json|sub-[^/]*(/ses-[^/]*)?(/anat(/[^./][^/]*)?)?)'
-_LABEL = re.compile(r'[a-zA-Z0-9+]+')
 
 
 def open_index(settings: Settings, wanted: Sequence[str]) -> BIDSLayout:
@@ -74,7 +74,7 @@ def _is_stale(layout: BIDSLayout, bids_dir: Path, wanted: Sequence[str]) -> bool
         return True
     if 'desc' not in layout.get_entities():
         return True  # written by an earlier version
-    subjects = [s for s in wanted or list_subjects(bids_dir) if _LABEL.fullmatch(s)]
+    subjects = [s for s in wanted or list_subjects(bids_dir) if LABEL.fullmatch(s)]
     files = layout.get(**DEFAULT_FILTER, subject=subjects)
     present = {path.name for subject in subjects for path in anat_files(bids_dir, subject)}
     return present != {file.filename for file in files}

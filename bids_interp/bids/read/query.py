@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.entities import SOURCE_ENTITIES
+from bids_interp.bids.entities import LABEL, SOURCE_ENTITIES
 from bids_interp.bids.read.anat_files import (
     SUFFIXES,
     Ignored,
@@ -27,8 +27,6 @@ from bids_interp.settings import Settings
 logger = logging.getLogger('bids_interp')
 
 SHOWN = 20
-
-_LABEL = re.compile(r'[a-zA-Z0-9+]+')
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def collect(settings: Settings) -> list[T1wRecord]:
     chosen = _of_sessions(everything, settings.session_label)
     if filters or settings.bids_database_dir:
         chosen = _filtered(chosen, filters, settings, wanted)
-    # Other kinds of images are no rivals for what has been derived from one.
+    # A derivative of a T1w image also fits the entities of the T2w image beside it.
     kinds = {record.suffix for record in chosen}
     siblings = [record for record in everything if record.suffix in kinds]
     records = find_precomputed(_refuse_shared(chosen), siblings, settings.derivatives)
@@ -215,7 +213,7 @@ def _filtered(
 
 def _misnamed(labels: Iterable[str]) -> list[str]:
     """Return the labels that BIDS does not allow."""
-    return [label for label in labels if not _LABEL.fullmatch(label)]
+    return [label for label in labels if not LABEL.fullmatch(label)]
 
 
 def _record(path: Path, key: str) -> T1wRecord:

@@ -8,17 +8,15 @@ from typing import Any
 
 import click
 
-from bids_interp.cli.params import Command, Option, OptionGroup, flag, split_commas
-from bids_interp.cli.tools.blobs import blobs_command
+from bids_interp.cli.params import Command, Option, OptionGroup, flag
+from bids_interp.cli.tools.bench_options import DESIGN, names_option, read_recipe
+from bids_interp.cli.tools.blobs import blobs
 from bids_interp.cli.tools.brains import (
     out_option,
     preparation_options,
     preparation_settings,
 )
-from bids_interp.errors import UsageError
-from bids_interp.records import parse_json
 
-DESIGN = OptionGroup('Design of the benchmark')
 TRAINING = OptionGroup('Training')
 
 
@@ -55,40 +53,6 @@ def truth_callback(**given: Any) -> None:
     click.get_current_context().exit(run_bench(settings, benchmark, words))
 
 
-def read_recipe(text: str | None, option: str) -> dict[str, Any]:
-    """Return the arguments of a recipe from JSON, or from a JSON file.
-
-    Raises
-    ------
-    UsageError
-        If it is not a JSON object.
-
-    Examples
-    --------
-    >>> read_recipe('{"batch": 4}', '--recipe')
-    {'batch': 4}
-    """
-    if text is None:
-        return {}
-    try:
-        is_file = not text.lstrip().startswith('{')
-        found = parse_json(Path(text).read_text(encoding='utf-8') if is_file else text)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f'{option} {text!r} cannot be read: {error}.', 'Give JSON or a file with it.'
-        ) from error
-    if not isinstance(found, dict):
-        raise UsageError(f'{option} is not a JSON object.', 'Such as {"simulator_steps": 160}.')
-    return found
-
-
-def _list(name: str, text: str, default: str, **attrs: Any) -> Option:
-    return Option(
-        [name], group=DESIGN, is_list=True, help=text, show_default=default,
-        **{'metavar': 'NAME...', 'callback': split_commas, **attrs},
-    )  # fmt: skip
-
-
 def _design() -> list[Option]:
     return [
         out_option(DESIGN),
@@ -100,14 +64,16 @@ def _design() -> list[Option]:
             help='small: all scenarios with seed 0, some with seeds 0 to 2, 4 mm. full: all '
             'scenarios and methods with 5 seeds, 3 mm.',
         ),
-        _list('--scenarios', 'Scenarios to run, from S1 to S11 (S10a and S10b).', 'set by --size'),
-        _list(
+        names_option(
+            '--scenarios', 'Scenarios to run, from S1 to S11 (S10a and S10b).', 'set by --size'
+        ),
+        names_option(
             '--methods',
             'Methods to compare: all, or some of ours, otherseed, ipmi2021, difference, tbm, '
             'exact, oracle and the saliency methods of bids_interp.',
             'set by --size',
         ),
-        _list(
+        names_option(
             '--seeds',
             'Random seeds; each scenario is repeated with each.',
             'set by --size',
@@ -196,4 +162,4 @@ bench.add_command(
         short_help='Compare all methods with a known ground truth.',
     )
 )
-bench.add_command(blobs_command(read_recipe))
+bench.add_command(blobs)

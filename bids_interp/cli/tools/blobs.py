@@ -3,77 +3,45 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from bids_interp.cli.params import Command, Option, OptionGroup, split_commas
+from bids_interp.cli.params import Command, Option, OptionGroup
+from bids_interp.cli.tools.bench_options import DESIGN, names_option, read_recipe
+from bids_interp.cli.tools.brains import out_option
 
-DESIGN = OptionGroup('Design of the benchmark')
 RESOURCES = OptionGroup('Resources')
 
 
-def blobs_command(read_recipe: Callable[[str | None, str], dict[str, Any]]) -> Command:
-    """Return the command.
+def blobs_callback(**given: Any) -> None:
+    """Run the benchmark."""
+    from bids_interp.bench.blobs.blob_design import make_blob_benchmark
+    from bids_interp.levels.blobs import run_blobs
 
-    Parameters
-    ----------
-    read_recipe : callable
-        Reader of a recipe and of the name of its option, shared with ``bench truth``.
-    """
-
-    def callback(**given: Any) -> None:
-        """Run the benchmark."""
-        from bids_interp.bench.blobs.blob_design import make_blob_benchmark
-        from bids_interp.levels.blobs import run_blobs
-
-        benchmark = make_blob_benchmark(
-            given['size'],
-            variants=given['variants'],
-            dimensions=given['dims'],
-            seeds=given['seeds'],
-            n=given['n'],
-            draws=given['draws'],
-            methods=given['methods'],
-            paper=read_recipe(given['paper_recipe'], '--paper-recipe'),
-        )
-        code = run_blobs(
-            given['out'],
-            benchmark,
-            nprocs=given['nprocs'],
-            device=given['device'],
-            command=['bids_interp_tools', *sys.argv[1:]],
-        )
-        click.get_current_context().exit(code)
-
-    return Command(
-        'blobs',
-        callback=callback,
-        params=[*_design(), *_resources()],
-        help='Compare all methods on made-up images of look-alike blobs, some of which are smaller '
-        'in one group, as in the paper. No data are needed.\n\nWrites DIR/table.tsv, DIR/paper.md '
-        'and DIR/figure.png. To continue an interrupted run, run the same command again.',
-        short_help='Compare all methods on made-up images of blobs.',
+    benchmark = make_blob_benchmark(
+        given['size'],
+        variants=given['variants'],
+        dimensions=given['dims'],
+        seeds=given['seeds'],
+        n=given['n'],
+        draws=given['draws'],
+        methods=given['methods'],
+        paper=read_recipe(given['paper_recipe'], '--paper-recipe'),
     )
-
-
-def _names(name: str, metavar: str, text: str, **more: Any) -> Option:
-    settings: dict[str, Any] = {'is_list': True, 'default': (), 'callback': split_commas, **more}
-    return Option([name], group=DESIGN, metavar=metavar, help=text, **settings)
+    code = run_blobs(
+        given['out'],
+        benchmark,
+        nprocs=given['nprocs'],
+        device=given['device'],
+        command=['bids_interp_tools', *sys.argv[1:]],
+    )
+    click.get_current_context().exit(code)
 
 
 def _design() -> list[Option]:
     return [
-        Option(
-            ['--out'],
-            group=DESIGN,
-            required=True,
-            type=click.Path(path_type=Path),
-            metavar='DIR',
-            help='Folder of the results.',
-        ),
+        out_option(DESIGN),
         Option(
             ['--size'],
             group=DESIGN,
@@ -82,31 +50,28 @@ def _design() -> list[Option]:
             help='small: 160 images, 64 x 64 and 32 x 32 x 32 voxels, few steps of the published '
             'training. full: 400 images, 64 x 64 and 64 x 64 x 64 voxels, all published steps.',
         ),
-        _names(
+        names_option(
             '--variants',
-            'NAME...',
             'plain, xor, intensity, null; see bids_interp_tools phantom --help.',
-            show_default='all',
+            'all',
         ),
-        _names(
+        names_option(
             '--dims',
-            'NUMBER...',
             'Dimensions of the images.',
+            '2 3',
             callback=None,
             type=click.IntRange(2, 3),
-            show_default='2 3',
+            metavar='NUMBER...',
         ),
-        _names(
+        names_option(
             '--seeds',
-            'NUMBER...',
             'Random seeds of images, split and trainings.',
+            '0 1 2',
             callback=None,
             type=click.IntRange(0),
-            show_default='0 1 2',
+            metavar='NUMBER...',
         ),
-        _names(
-            '--methods', 'NAME...', 'Methods, such as ours, ipmi2021, gradcam.', show_default='all'
-        ),
+        names_option('--methods', 'Methods, such as ours, ipmi2021, gradcam.', 'all'),
         Option(
             ['--n'],
             group=DESIGN,
@@ -150,3 +115,14 @@ def _resources() -> list[Option]:
             help='auto, cpu, cuda or cuda:N.',
         ),
     ]
+
+
+blobs = Command(
+    'blobs',
+    callback=blobs_callback,
+    params=[*_design(), *_resources()],
+    help='Compare all methods on made-up images of look-alike blobs, some of which are smaller '
+    'in one group, as in the paper. No data are needed.\n\nWrites DIR/table.tsv, DIR/paper.md '
+    'and DIR/figure.png. To continue an interrupted run, run the same command again.',
+    short_help='Compare all methods on made-up images of blobs.',
+)

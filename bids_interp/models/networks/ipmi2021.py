@@ -9,7 +9,6 @@ network of a two-dimensional image is the same one with 3 x 3 kernels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -20,25 +19,13 @@ from torch import nn
 
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.condconv import CondConv3d
-from bids_interp.spatial import Grid, to_mm
+from bids_interp.spatial import Grid, along_axes, to_mm
 
 #: Channels of the stages, from the full resolution to a sixteenth.
 CHANNELS = (16, 32, 64, 16, 16)
 #: Each stage after the first halves the grid.
 MULTIPLE = 2 ** (len(CHANNELS) - 1)
 SLOPE = 0.1
-
-
-def along_axes(shape: Sequence[int], value: int) -> tuple[int, int, int]:
-    """Return a value for each axis of a grid; 1 for an axis of one voxel.
-
-    Examples
-    --------
-    >>> along_axes((64, 64, 1), 3)
-    (3, 3, 1)
-    """
-    first, second, third = (value if size > 1 else 1 for size in shape)
-    return first, second, third
 
 
 class PaperNetwork(nn.Module):

@@ -12,7 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bids_interp.spatial import sample, smooth_voxels, voxel_coordinates, voxel_determinant
+from bids_interp.spatial import (
+    along_axes,
+    sample,
+    smooth_voxels,
+    voxel_coordinates,
+    voxel_determinant,
+)
 
 #: Added to the local standard deviation, in units of the input; flat regions stay flat.
 FLAT = 0.05
@@ -156,8 +162,7 @@ def _slope(image: torch.Tensor) -> torch.Tensor:
 
 def halved(data: torch.Tensor, *, ceil_mode: bool = False) -> torch.Tensor:
     """Average pairs of voxels of (B, C, X, Y, Z) along each axis of more than one voxel."""
-    size = [min(2, count) for count in data.shape[2:]]
-    return F.avg_pool3d(data, size, ceil_mode=ceil_mode)
+    return F.avg_pool3d(data, along_axes(data.shape[2:], 2), ceil_mode=ceil_mode)
 
 
 def half_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -168,7 +173,7 @@ def half_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     >>> half_shape((48, 57, 47)), half_shape((64, 64, 1))
     ((24, 28, 23), (32, 32, 1))
     """
-    x, y, z = (count // min(2, count) for count in shape)
+    x, y, z = (size // half for size, half in zip(shape, along_axes(shape, 2), strict=True))
     return x, y, z
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bids_interp.errors import ModelError
-from bids_interp.models.networks.ipmi2021 import along_axes
 from bids_interp.models.networks.morphometric import MorphometricClassifier
+from bids_interp.spatial import along_axes
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     'instance': lambda channels: nn.InstanceNorm3d(channels, affine=True),

@@ -13,13 +13,9 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-logger = logging.getLogger('bids_interp')
+from bids_interp.errors import is_unavailable
 
-#: Errors of a disk or a process, which say nothing about a file.
-_UNAVAILABLE = {
-    getattr(errno, name)
-    for name in ('EACCES', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM', 'EPERM', 'ESTALE', 'ETIMEDOUT')
-}
+logger = logging.getLogger('bids_interp')
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -99,7 +95,8 @@ def _damage_of(path: Path) -> str:
     except MemoryError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _UNAVAILABLE:
+        # Damaged offsets of an archive lead to places that no file has: EINVAL.
+        if is_unavailable(error) and getattr(error, 'errno', None) != errno.EINVAL:
             raise
         return ' '.join(str(error).split()) or type(error).__name__
     return ''
