@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -150,7 +151,7 @@ def test_a_running_cluster_is_used(tmp_path: Path, certificate: dict[str, str], 
 def test_a_scheduler_with_tls_refuses_who_has_no_certificate(
     tmp_path: Path, certificate: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distributed import LocalCluster
+    from distributed import Client, LocalCluster
 
     monkeypatch.setattr(dask_plugin, 'CONNECT_SECONDS', 2)
     other = tmp_path / 'other'
@@ -162,6 +163,8 @@ def test_a_scheduler_with_tls_refuses_who_has_no_certificate(
         for tls in (False, write_credentials(other)):
             with pytest.raises(SchedulerError):
                 make(tmp_path, scheduler=address, tls=tls)
+        clients = [thing for thing in gc.get_objects() if isinstance(thing, Client)]
+        assert {client.status for client in clients} == {'closed'}
         make(tmp_path, scheduler=address, tls=certificate).close()
 
 

@@ -88,7 +88,6 @@ class DaskPlugin(DistributedPlugin):
 
     def _connect(self, arguments: Mapping[str, Any]) -> None:
         import dask
-        from distributed import Client
 
         self._open.enter_context(dask.config.set(SETTINGS))
         security = self._security(arguments)
@@ -101,9 +100,7 @@ class DaskPlugin(DistributedPlugin):
             self.n_jobs = submit_jobs(self.cluster, self.n_jobs)
         else:
             self.cluster = self._open.enter_context(_local_cluster(arguments, security))
-        self.client = self._open.enter_context(
-            Client(self.cluster, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
-        )
+        self.client = self._open.enter_context(_connected_client(self.cluster, security))
 
     def _security(self, arguments: Mapping[str, Any]) -> Any:
         if not uses_tls(arguments):
@@ -211,6 +208,25 @@ def write_credentials(folder: Path) -> dict[str, str]:
         path.touch(mode=0o600)
         path.write_text(texts[name])
     return {name: str(path) for name, path in files.items()}
+
+
+def _connected_client(cluster: Any, security: Any) -> Any:
+    """Return a client of a cluster; one that cannot connect is closed here.
+
+    Otherwise the garbage collector would close it, at any moment: while distributed holds the lock
+    of its event loops, for which closing waits without end.
+    """
+    from distributed import Client
+
+    client = Client.__new__(Client)
+    try:
+        Client.__init__(
+            client, cluster, security=security, timeout=CONNECT_SECONDS, set_as_default=False
+        )
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 def _local_cluster(arguments: Mapping[str, Any], security: Any) -> Any:
