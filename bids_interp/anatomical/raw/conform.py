@@ -157,7 +157,9 @@ def _spatial_shape(img: nib.Nifti1Image, path: Path, report: ConformReport) -> t
         )
     if len(shape) < 3 or min(shape) < 2:
         raise ImageError(
-            f'{path} is not a volume (shape {shape}).', 'Exclude localisers and single slices.'
+            f'{path} is not a volume (shape {shape}).',
+            'Exclude localisers and single slices. `bids_interp_tools bench blobs` trains on '
+            'synthetic images of one slice.',
         )
     return tuple(int(n) for n in shape)
 
