@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,9 @@ def viewer_uri(mean: Volume, brain: np.ndarray, limit: float) -> str:
         title='mean log-Jacobian',
         width_view=940,
     )
-    page = base64.b64encode(view.get_standalone().encode('utf-8')).decode()
+    # Its icon would be fetched from the network.
+    text = re.sub(r'<link rel="icon"[^>]*>', '', view.get_standalone())
+    page = base64.b64encode(text.encode('utf-8')).decode()
     return f'data:text/html;charset=utf-8;base64,{page}'
 
 
