@@ -1,9 +1,11 @@
-"""Result pages: writes the results of a benchmark into docs/accuracy.md or docs/paper.md.
+"""Result pages: writes the results of a benchmark into its page under docs.
 
     bids_interp_tools bench truth BIDS_DIR --out OUT --size small --nprocs 2
     python benchmarks/result_page.py accuracy OUT --machine 'name, cores, memory'
     bids_interp_tools bench blobs --out OUT --size small
     python benchmarks/result_page.py paper OUT --machine 'name, cores, memory'
+    python benchmarks/real_labels.py OUT WORK --models age sex depression
+    python benchmarks/result_page.py real-labels OUT --machine 'name, cores, memory'
 
 Uses the text and the picture in OUT. The text of the page before the line ``<!-- results -->`` is
 written by hand and kept.
@@ -19,7 +21,11 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent.parent / 'docs'
 MARK = '<!-- results -->'
 #: Text and picture in the output of the benchmark of each page.
-RESULTS = {'accuracy': ('table.md', 'figures/summary.png'), 'paper': ('paper.md', 'figure.png')}
+RESULTS = {
+    'accuracy': ('table.md', 'figures/summary.png'),
+    'paper': ('paper.md', 'figure.png'),
+    'real-labels': ('real_labels.md', 'real_labels.png'),
+}
 
 
 def main() -> None:
