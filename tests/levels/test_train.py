@@ -14,20 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from bids_interp.anatomical.templates import with_head_template
-from bids_interp.bids.names import output_name, sidecar_name
-from bids_interp.bids.read.prepared import FINGERPRINT, PREPARED_WITH, prepared_with
-from bids_interp.bids.write.dataset_description import prepare_output
+from bids_interp.bids.names import sidecar_name
 from bids_interp.cli import app as main
 from bids_interp.models.bundle.contents import verify_bundle
 from bids_interp.models.bundle.fingerprint import image_fingerprint
 from bids_interp.models.bundle.reader import load_bundle
-from bids_interp.settings import Settings
+from helpers.labelled_brains import TEMPLATE, brain, labels, make_dataset, prepare, template_brain
 
 pytestmark = pytest.mark.slow
 
-TEMPLATE = 'MNI152NLin2009aSym'
 COUNT = 12
+SUBJECTS = labels(COUNT)
 PATTERN_OPTIONS = (
     *('--label', 'group', '--positive', 'patient', '--preset', 'fast', '--folds', '2'),
     *('--nprocs', '1', '--omp-nthreads', '1', '--device', 'cpu', '--offline'),
@@ -59,82 +56,15 @@ class Place:
         return end.value.code or 0
 
 
-def subjects() -> list[str]:
-    return [f'{number:02d}' for number in range(1, COUNT + 1)]
-
-
 @pytest.fixture(scope='module')
 def template() -> tuple[np.ndarray, np.ndarray]:
-    """Brain of the model's template at 4 mm, and its affine."""
-    from bids_interp.anatomical.templates import brain_template
-
-    image = brain_template(TEMPLATE)
-    affine = image.affine @ np.diag([4, 4, 4, 1.0])
-    return np.asarray(image.dataobj)[::4, ::4, ::4], affine
-
-
-def brain(template: np.ndarray, seed: int, is_patient: bool) -> np.ndarray:
-    """A noisy copy; patients have a dark hole where a structure should be."""
-    rng = np.random.default_rng(seed)
-    scale = template / template.max()
-    data = 1000 * scale * (1 + rng.normal(0, 0.03, template.shape))
-    if is_patient:
-        middle = [size // 2 for size in template.shape]
-        data[tuple(slice(m - 4, m + 4) for m in middle)] *= 0.3
-    return np.clip(data, 0, 3000).astype(np.int16)
-
-
-def make_dataset(root: Path, template: tuple[np.ndarray, np.ndarray]) -> None:
-    data, affine = template
-    rows = ['participant_id\tgroup\tsex']
-    for index, label in enumerate(subjects()):
-        is_patient = index % 2 == 1
-        folder = root / f'sub-{label}' / 'anat'
-        folder.mkdir(parents=True)
-        image = nib.Nifti1Image(brain(data, index, is_patient), affine)
-        image.set_qform(affine, 1)
-        image.set_sform(affine, 1)
-        image.header.set_xyzt_units('mm')
-        nib.save(image, folder / f'sub-{label}_T1w.nii.gz')
-        group = 'patient' if is_patient else 'control'
-        rows.append(f'sub-{label}\t{group}\t{"FM"[index // 2 % 2]}')
-    (root / 'participants.tsv').write_text('\n'.join(rows) + '\n')
-    description = {'Name': 'Made-up brains', 'BIDSVersion': '1.10.0', 'DatasetType': 'raw'}
-    (root / 'dataset_description.json').write_text(json.dumps(description))
-    (root / 'README').write_text('Brains of a template with noise; made by the tests.\n')
-
-
-def prepare(bids: Path, out: Path) -> None:
-    """Leave what an earlier run of the participant level would have left."""
-    settings = Settings(bids, out)
-    prepare_output(out, {'raw': bids})
-    for label in subjects():
-        source = bids / f'sub-{label}' / 'anat' / f'sub-{label}_T1w.nii.gz'
-        image = nib.load(source)
-        t1w, mask = (out / output_name(source, kind) for kind in ('preproc', 'mask'))
-        ends = {'from': 'T1w', 'to': TEMPLATE}
-        transform = out / output_name(source, 'transform', **ends)
-        t1w.parent.mkdir(parents=True)
-        data = image.get_fdata(dtype=np.float32)
-        nib.save(nib.Nifti1Image(data, image.affine), t1w)
-        nib.save(nib.Nifti1Image((data > 0).astype(np.uint8), image.affine), mask)
-        transform.write_text('# of an earlier run\n')
-        sidecar_name(t1w).write_text(
-            json.dumps(
-                {
-                    PREPARED_WITH: prepared_with(with_head_template(settings)),
-                    'Conformation': {FINGERPRINT: image_fingerprint(source)},
-                }
-            )
-        )
-        registration = {'Registration': {'native_to_template': np.eye(4).tolist()}}
-        sidecar_name(transform).write_text(json.dumps(registration))
+    return template_brain()
 
 
 @pytest.fixture(scope='module')
 def bids(template, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('train') / 'bids'
-    make_dataset(root, template)
+    make_dataset(root, template, SUBJECTS)
     return root
 
 
@@ -144,7 +74,7 @@ def new_place(bids: Path):
 
     def make(name: str) -> Place:
         place = Place(bids, bids.with_name(name))
-        prepare(bids, place.out)
+        prepare(bids, place.out, SUBJECTS)
         return place
 
     return make
@@ -184,7 +114,7 @@ def test_the_bundle_is_whole(first: Place) -> None:
 def test_training_subjects_are_explained_by_their_test_fold_alone(first: Place) -> None:
     bundle = load_bundle(first.out / 'models' / 'group')
     rows = table(first.out / 'training' / 'group' / 'folds.tsv')
-    assert [row['participant_id'] for row in rows] == [f'sub-{label}' for label in subjects()]
+    assert [row['participant_id'] for row in rows] == [f'sub-{label}' for label in SUBJECTS]
     assert {row['fold'] for row in rows} == {'0', '1'}
     for row in rows:
         label = row['participant_id'].removeprefix('sub-')
@@ -313,8 +243,8 @@ def test_too_many_folds_are_found_before_anything_is_computed(bids: Path, capsys
 
 def test_scans_that_cannot_be_used_are_left_out_and_named(template, tmp_path: Path, capsys) -> None:
     place = Place(tmp_path / 'bids', tmp_path / 'out')
-    make_dataset(place.bids, template)
-    prepare(place.bids, place.out)
+    make_dataset(place.bids, template, SUBJECTS)
+    prepare(place.bids, place.out, SUBJECTS)
     scan = place.bids / 'sub-99' / 'anat' / 'sub-99_T1w.nii.gz'
     scan.parent.mkdir(parents=True)
     scan.write_bytes((place.bids / 'sub-01/anat/sub-01_T1w.nii.gz').read_bytes()[:5000])

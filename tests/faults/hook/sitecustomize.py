@@ -1,0 +1,106 @@
+"""One fault inside of a process of the program, where the environment asks for it.
+
+Python imports this module in every process whose ``PYTHONPATH`` has its folder. It listens to
+Python's audit events, so that nothing of the program is replaced.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from typing import Any
+
+VARIABLE = 'BIDS_INTERP_FAULT'
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_SIGNALS = {'KILL': signal.SIGKILL, 'TERM': signal.SIGTERM}
+
+
+class Fault:
+    """Fault at the first event that matches.
+
+    Parameters
+    ----------
+    event : {'write', 'replace'}
+        A file is opened to write into it, or replaces another.
+    path : str
+        Pattern of the file's path.
+    action : str
+        ``KILL main``, ``TERM main``, ``KILL worker``, ``TERM worker``; a name of :mod:`errno`;
+        ``move FOLDER``, ``remove FOLDER`` or ``fill FOLDER``.
+    mark : str
+        File that exists once the fault has happened.
+    main : int
+        Process id of the program.
+    """
+
+    def __init__(self, event: str, path: str, action: str, mark: str, main: int) -> None:
+        self.event, self.path, self.action = event, re.compile(path), action
+        self.mark, self.main = mark, main
+        self.is_done = False
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        """Listen to an audit event."""
+        if self.is_done:
+            return
+        if event == 'open' and self.event == 'write':
+            path, _, flags = args
+            if not (flags or 0) & _WRITING:
+                return
+        elif event == 'os.rename' and self.event == 'replace':
+            path = args[1]
+        else:
+            return
+        if isinstance(path, str | os.PathLike) and self.path.search(os.fspath(path)):
+            self._happen()
+
+    def _happen(self) -> None:
+        self.is_done = True
+        try:
+            os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return  # another process was faster
+        verb, _, whom = self.action.partition(' ')
+        if verb in _SIGNALS:
+            os.kill(self.main if whom == 'main' else os.getpid(), _SIGNALS[verb])
+            if self.main != os.getpid():
+                time.sleep(60)  # until the main process, or its death, ends this one
+        elif verb == 'move':
+            os.rename(whom, f'{whom}-moved')
+        elif verb == 'remove':
+            shutil.rmtree(whom)
+        elif verb == 'fill':
+            fill(whom)
+        else:
+            number = getattr(errno, verb)
+            raise OSError(number, os.strerror(number))
+
+
+def fill(folder: str) -> None:
+    """Leave no free byte on the disk of a folder."""
+    with open(os.path.join(folder, 'filler'), 'wb', buffering=0) as stream:
+        for size in (1 << 16, 1 << 10, 1):
+            try:
+                while True:
+                    stream.write(bytes(size))
+            except OSError:
+                continue
+
+
+def install() -> None:
+    """Make the fault that the environment describes happen in this process, or its children."""
+    described = os.environ.get(VARIABLE)
+    if not described:
+        return
+    fault = json.loads(described)
+    fault.setdefault('main', os.getpid())
+    os.environ[VARIABLE] = json.dumps(fault)
+    sys.addaudithook(Fault(**fault))
+
+
+install()
