@@ -29,7 +29,7 @@ CONSTRAINTS := $(if $(filter-out latest,$(DEPENDENCIES)),-c requirements/$(DEPEN
 READY := $(VENV)/.ready-$(TORCH)-$(DEPENDENCIES)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-minimum coverage lint mutants image test-container test-slurm benchmark docs clean
+.PHONY: help venv demo test test-minimum coverage lint mutants test-faults image test-container test-slurm benchmark docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -79,6 +79,9 @@ coverage: $(READY)  ## every test, with the share of statements that they run, b
 
 mutants: $(READY)  ## one-line changes that the tests must notice; writes docs/mutants.md
 	$(BIN)/python tests/mutants.py
+
+test-faults: $(READY)  ## every fault of tests/faults; writes docs/reliability.md
+	BIDS_INTERP_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 image:  ## the container image, by Docker or Buildah (see docs/containers.md)
 	$(PYTHON) tests/helpers/image.py $(IMAGE) $(IMAGE_ARGS)

@@ -59,11 +59,14 @@ class Place:
         Analysis level.
     options : tuple of str
         Options of the command.
+    out_name : str
+        Name of the output folder.
     """
 
     root: Path
     level: str
     options: tuple[str, ...]
+    out_name: str = 'out'
 
     @property
     def bids(self) -> Path:
@@ -73,7 +76,7 @@ class Place:
     @property
     def out(self) -> Path:
         """Output dataset."""
-        return self.root / 'out'
+        return self.root / self.out_name
 
     @property
     def work(self) -> Path:
@@ -95,7 +98,7 @@ class Place:
         return replace(self, root=root)
 
     def environ(self, trigger: Trigger | None, more: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables of a run with a fault."""
+        """Return the variables of a run, which may have a fault."""
         found = {**os.environ, **more}
         path = [str(HOOK), str(HERE.parents[1]), *os.environ.get('PYTHONPATH', '').split(':')]
         found['PYTHONPATH'] = ':'.join(part for part in path if part)
@@ -181,11 +184,13 @@ class Program:
             code = self._fork(place.words(*more), environ, log)
         return Ended(code, log.read_text(errors='replace'))
 
-    def start(self, place: Place, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
+    def start(
+        self, place: Place, *more: str, trigger: Trigger | None = None
+    ) -> tuple[subprocess.Popen[bytes], Path]:
         """Start the program anew without waiting for it; return it and its output."""
         self.runs += 1
         log = place.root / f'log-{self.runs}.txt'
-        return self._start(place, (), more, place.environ(None, {}), log), log
+        return self._start(place, (), more, place.environ(trigger, {}), log), log
 
     @staticmethod
     def _start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -37,8 +38,9 @@ def participant(root: Path, template: nib.Nifti1Image, model: Path) -> Place:
         nib.save(image, folder / f'sub-{label}_T1w.nii.gz')
     description = {'Name': 'Two brains', 'BIDSVersion': '1.10.0', 'DatasetType': 'raw'}
     (root / 'bids' / 'dataset_description.json').write_text(json.dumps(description))
+    shutil.copytree(model, root / 'model')
     options = (
-        *('--model', str(model), '--omp-nthreads', '1', '--nprocs', '2', '--offline'),
+        *('--model', str(root / 'model'), '--omp-nthreads', '1', '--nprocs', '2', '--offline'),
         *('--skip-bids-validation', '--output-spaces', 'T1w', *_linear(root)),
     )
     return Place(root, 'participant', options)

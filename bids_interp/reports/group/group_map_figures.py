@@ -122,8 +122,21 @@ def viewer_uri(mean: Volume, brain: np.ndarray, limit: float) -> str:
     )
     # Its icon would be fetched from the network.
     text = re.sub(r'<link rel="icon"[^>]*>', '', view.get_standalone())
-    page = base64.b64encode(text.encode('utf-8')).decode()
+    page = base64.b64encode(_without_random_id(text).encode('utf-8')).decode()
     return f'data:text/html;charset=utf-8;base64,{page}'
+
+
+def _without_random_id(page: str) -> str:
+    """Replace the random name of nilearn's viewer, so that equal runs write equal reports.
+
+    Examples
+    --------
+    >>> _without_random_id(f'<div id="div_viewer-{"0f" * 16}"> f({"0f" * 16})')
+    '<div id="div_viewer-map"> f(map)'
+    """
+    for name in set(re.findall('div_viewer-([0-9a-f]{32})', page)):
+        page = page.replace(name, 'map')
+    return page
 
 
 def draw_maps(

@@ -6,12 +6,12 @@ Python's audit events, so that nothing of the program is replaced.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from typing import Any
@@ -31,8 +31,9 @@ class Fault:
     path : str
         Pattern of the file's path.
     action : str
-        ``KILL main``, ``TERM main``, ``KILL worker``, ``TERM worker``; a name of :mod:`errno`;
-        ``move FOLDER``, ``remove FOLDER`` or ``fill FOLDER``.
+        ``KILL main``, ``TERM main``, ``KILL worker``, ``TERM worker``, ``MEMORY``; ``move``,
+        ``remove``, ``fill`` or ``readonly`` with a folder; ``wait`` with a file; or ``snapshot``
+        with a folder, which happens each time.
     mark : str
         File that exists once the fault has happened.
     main : int
@@ -42,7 +43,7 @@ class Fault:
     def __init__(self, event: str, path: str, action: str, mark: str, main: int) -> None:
         self.event, self.path, self.action = event, re.compile(path), action
         self.mark, self.main = mark, main
-        self.is_done = False
+        self.is_done, self.count = False, 0
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         """Listen to an audit event."""
@@ -61,11 +62,16 @@ class Fault:
 
     def _happen(self) -> None:
         self.is_done = True
+        verb, _, whom = self.action.partition(' ')
+        if verb == 'snapshot':
+            self.count += 1
+            subprocess.run(['cp', '-al', whom, f'{whom}-{self.count:04d}'], check=True)
+            self.is_done = False
+            return
         try:
             os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return  # another process was faster
-        verb, _, whom = self.action.partition(' ')
         if verb in _SIGNALS:
             os.kill(self.main if whom == 'main' else os.getpid(), _SIGNALS[verb])
             if self.main != os.getpid():
@@ -76,9 +82,13 @@ class Fault:
             shutil.rmtree(whom)
         elif verb == 'fill':
             fill(whom)
+        elif verb == 'readonly':
+            subprocess.run(['mount', '-o', 'remount,ro', whom], check=True)
+        elif verb == 'wait':
+            while not os.path.exists(whom):
+                time.sleep(0.1)
         else:
-            number = getattr(errno, verb)
-            raise OSError(number, os.strerror(number))
+            raise MemoryError
 
 
 def fill(folder: str) -> None:

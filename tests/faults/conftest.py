@@ -1,0 +1,150 @@
+"""Undisturbed runs, the program, and the page about all faults.
+
+``make test-faults`` runs every row and writes docs/reliability.md; other commands run a few.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from faults import page, scenes
+from faults.harness import Place, Program
+from faults.table import Row
+
+ALL = os.environ.get('BIDS_INTERP_FAULTS') == '1'
+
+
+@pytest.fixture
+def every_row() -> None:
+    """Skip a test that only ``make test-faults`` runs."""
+    if not ALL:
+        pytest.skip('`make test-faults` runs all faults')
+
+
+@pytest.fixture(scope='session')
+def program() -> Iterator[Program]:
+    """The program."""
+    made = Program()
+    yield made
+    made.close()
+
+
+class Scenes:
+    """Places of each level, before any run and after one that nothing has disturbed.
+
+    Parameters
+    ----------
+    kept : Path
+        Folder of the undisturbed runs.
+    root : Path
+        Folder of all copies.
+    program : Program
+        The program.
+    makers : dict of str to function
+        Function that makes the place of a level in a folder.
+    """
+
+    def __init__(
+        self,
+        kept: Path,
+        root: Path,
+        program: Program,
+        makers: Mapping[str, Callable[[Path], Place]],
+    ) -> None:
+        self._kept, self._root, self._program, self._makers = kept, root, program, makers
+        self._clean: dict[str, Place] = {}
+        self._count = 0
+
+    def before(self, level: str, *, work: bool = False) -> Place:
+        """Return a new place of a level, with the work directory of a finished run or none."""
+        clean = self.clean(level)
+        place = replace(clean, root=self._kept / f'{level}-before').copy(self._new())
+        if work:
+            shutil.copytree(clean.work, place.work, symlinks=True)
+        return place
+
+    def after(self, level: str) -> Place:
+        """Return a copy of the place of a finished run."""
+        return self.clean(level).copy(self._new())
+
+    def clean(self, level: str) -> Place:
+        """Return the place of the undisturbed run, which nobody may change."""
+        if level not in self._clean:
+            self._clean[level] = self._load(level) or self._run(level)
+        return self._clean[level]
+
+    def _load(self, level: str) -> Place | None:
+        """Return a place that an earlier session has kept, if any."""
+        options = self._kept / f'{level}.json'
+        if not options.exists():
+            return None
+        return Place(self._kept / level, level, tuple(json.loads(options.read_text())))
+
+    def _run(self, level: str) -> Place:
+        place = self._makers[level](self._kept / f'{level}-before')
+        done = place.copy(self._kept / level)
+        ended = self._program.run(done)
+        assert ended.code == 0, ended.words[-4000:]
+        (self._kept / f'{level}.json').write_text(json.dumps(place.options))
+        return done
+
+    def _new(self) -> Path:
+        self._count += 1
+        return self._root / f'place-{self._count}'
+
+
+@pytest.fixture(scope='session')
+def scene(
+    tmp_path_factory: pytest.TempPathFactory,
+    program: Program,
+    request: pytest.FixtureRequest,
+) -> Iterator[Scenes]:
+    """Places of each level."""
+
+    def participant(root: Path) -> Place:
+        bundle = request.getfixturevalue('tiny_bundle')
+        template = request.getfixturevalue('template_brain')
+        return scenes.participant(root, template, bundle.path)
+
+    root = tmp_path_factory.mktemp('faults')
+    kept = Path(os.environ.get('BIDS_INTERP_FAULTS_SCENES', root / 'scenes'))
+    makers = {'participant': participant, 'group': scenes.group, 'train': scenes.train}
+    yield Scenes(kept, root, program, makers)
+    if not ALL:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+#: Outcomes of rows, and the tests that failed or were skipped.
+_OUTCOMES: list[page.Outcome] = []
+_OTHERS: dict[str, list[str]] = {'failed': [], 'skipped': []}
+_STARTED = time.monotonic()
+
+
+@pytest.fixture(scope='session')
+def record() -> Callable[[str, Row, int], None]:
+    """Collect the outcomes of rows that passed."""
+
+    def keep(level: str, row: Row, code: int) -> None:
+        _OUTCOMES.append(page.Outcome(level, row, code))
+
+    return keep
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the tests of faults that failed or were skipped."""
+    if report.outcome in _OTHERS and '/faults/' in report.nodeid:
+        _OTHERS[report.outcome].append(report.nodeid.split('::')[1])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the page."""
+    if ALL and not session.config.option.keyword:
+        page.write(_OUTCOMES, _OTHERS, time.monotonic() - _STARTED)

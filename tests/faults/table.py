@@ -1,0 +1,341 @@
+"""The faults: what happens where, what the user sees, and the exit code.
+
+Nothing is ever lost: after each fault, a run without it must end with exit code 0 and leave the
+same derivatives, bit for bit, as a run that nothing has disturbed.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+
+#: Exit code of a process that SIGKILL has ended.
+KILLED = -signal.SIGKILL
+START = r'/{}/_0x\w+_unfinished\.json$'
+
+INTERRUPTED = r'Run the same command again'
+LOST = r'The process that ran \S+ was killed'
+FULL = r'(?i)disk (or the quota )?is full'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault.
+
+    Parameters
+    ----------
+    fault : str
+        What happens.
+    where : str
+        Step or file.
+    seen : str
+        Pattern of what the user sees; empty if nothing needs to be said.
+    code : int
+        Exit code of the run with the fault.
+    """
+
+    fault: str
+    where: str
+    seen: str = ''
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The same fault in one step after the other; each run continues what the one before left.
+
+    Parameters
+    ----------
+    level : str
+        Analysis level.
+    fault : str
+        Words of the table, and the action of the trigger.
+    action : str
+        Action of the trigger.
+    steps : tuple of str
+        Steps at whose start the fault happens.
+    seen : str
+        Pattern of what the user sees.
+    code : int
+        Exit code.
+    parallel : bool
+        Steps run in processes of their own.
+    """
+
+    level: str
+    fault: str
+    action: str
+    steps: tuple[str, ...]
+    seen: str
+    code: int
+    parallel: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the test."""
+        how = 'parallel' if self.parallel else 'serial'
+        return f'{self.level}-{self.action}-{how}'.replace(' ', '-')
+
+    def row(self, step: str) -> Row:
+        """Return the row of a step."""
+        return Row(self.fault, step, self.seen, self.code)
+
+
+STEPS = {
+    'participant': (
+        'conform',
+        'prepare_brain',
+        'register_brain',
+        'ds_brain',
+        'ds_registration',
+        'prepare_input',
+        'measure_anatomy',
+        'classify',
+        'simulate',
+        'counterfactual',
+        'realise_native',
+        'ds_explain',
+        'figures',
+        'report',
+    ),
+    'group': (
+        'describe_inject100',
+        'describe_remove100',
+        'merge_maps',
+        'write_tables',
+        'score_expression',
+        'report',
+    ),
+    'train': (
+        'take_prepared',
+        'training_input',
+        'gather_cohort',
+        'train_fold_0',
+        'train_fold_1',
+        'merge_results',
+        'assemble_model',
+    ),
+}
+
+#: Steps that never run in a worker, because they only join lists.
+_IN_MAIN = ('merge_maps', 'merge_results')
+
+
+def _chains() -> list[Chain]:
+    found = []
+    for level, steps in STEPS.items():
+        workers = tuple(step for step in steps if step not in _IN_MAIN)
+        kill = ('SIGKILL of the program', 'KILL main', steps, '', KILLED)
+        term = ('SIGTERM of the program', 'TERM main', steps, INTERRUPTED, 1)
+        lost = ('SIGKILL of a worker, as for lack of memory', 'KILL worker', workers, LOST, 1)
+        ended = ('SIGTERM of a worker', 'TERM worker', workers, 'runs again', 0)
+        found += [
+            Chain(level, *kill),
+            Chain(level, *term),
+            Chain(level, *lost, parallel=True),
+            Chain(level, *ended, parallel=True),
+        ]
+    with_workers = {'participant': ('simulate', 'ds_explain'), 'group': ('report',)}
+    for level, steps in with_workers.items():
+        found.append(
+            Chain(
+                level, 'SIGKILL of the program while workers compute', 'KILL main', steps, '',
+                KILLED, parallel=True,
+            )
+        )  # fmt: skip
+        found.append(
+            Chain(
+                level, 'SIGTERM of the program while workers compute', 'TERM main', steps,
+                INTERRUPTED, 1, parallel=True,
+            )
+        )  # fmt: skip
+    return found
+
+
+CHAINS = _chains()
+#: Chains of `make test`.
+QUICK_CHAINS = (
+    Chain(
+        'group', 'SIGKILL of the program', 'KILL main', ('describe_inject100', 'report'), '', KILLED
+    ),
+)
+
+#: Files of the output before which the program is killed, one after the other.
+WRITES = {
+    'participant': (
+        r'out/dataset_description\.json$',
+        r'out/README\.md$',
+        r'out/logs/CITATION\.md$',
+        r'/bids_interp\.toml$',
+        r'_desc-preproc_T1w\.json$',
+        r'_desc-preproc_T1w\.nii\.gz$',
+        r'_desc-brain_mask\.nii\.gz$',
+        r'_xfm\.txt$',
+        r'_velocity\.nii\.gz$',
+        r'_prediction\.json$',
+        r'_stats\.tsv$',
+        r'_logjacobian\.nii\.gz$',
+        r'\.svg$',
+        r'\.html$',
+        r'work/.*/_files\.json$',
+    ),
+    'group': (r'\.tsv$', r'_logjacobian\.nii\.gz$', r'report\.html$'),
+    'train': (
+        r'context\.safetensors$',
+        r'folds\.tsv$',
+        r'last\.ckpt$',
+        r'\.nii\.gz$',
+        r'report\.html$',
+        r'models/group$',
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Files that are damaged in one go, in every way, and then one run.
+
+    Parameters
+    ----------
+    level : str
+        Analysis level.
+    folder : str
+        Folder of the place.
+    patterns : tuple of str
+        One file is taken of each pattern.
+    seen : str
+        Pattern of what the user sees about each damaged file; empty if it is just written again.
+    """
+
+    level: str
+    folder: str
+    patterns: tuple[str, ...]
+    seen: str = ''
+
+
+WAYS = ('truncated', 'emptied', 'bit flipped')
+
+DAMAGES = (
+    Damage(
+        'participant',
+        'out',
+        (
+            '**/sub-01_desc-preproc_T1w.nii.gz',
+            '**/sub-01_desc-preproc_T1w.json',
+            '**/sub-01_desc-brain_mask.nii.gz',
+            '**/sub-01_from-T1w_to-*_xfm.txt',
+            '**/sub-01_desc-inject100_T1w.nii.gz',
+            '**/sub-01_desc-inject100_logjacobian.nii.gz',
+            '**/sub-01_*desc-inject_velocity.nii.gz',
+            '**/sub-01_desc-explain_prediction.json',
+            '**/sub-01_desc-doseresponse_stats.tsv',
+            '**/figures/sub-01_*.svg',
+            'sub-01.html',
+            'README.md',
+            'dataset_description.json',
+        ),
+    ),
+    Damage(
+        'participant',
+        'work',
+        (
+            '**/sub_01_wf/**/conform/result_conform.pklz',
+            '**/sub_01_wf/**/classify/_inputs.pklz',
+            '**/sub_01_wf/**/simulate/_node.pklz',
+            '**/sub_01_wf/**/classify/_0x*.json',
+            '**/sub_01_wf/**/prepare_input/_files.json',
+            '**/sub_01_wf/**/realise_native/*.nii.gz',
+            '**/sub_01_wf/**/counterfactual/*.tsv',
+            '**/sub_01_wf/**/classify/*.json',
+        ),
+    ),
+    Damage('train', 'out', ('models/group/*_simulator.safetensors', 'training/group/*.nii.gz',
+                            'training/group/folds.tsv', 'training/group/report.html')),
+    Damage('group', 'out', ('group/*/regions_subjects.tsv', 'group/*/*_logjacobian.nii.gz',
+                            'group/*/report.html')),
+)  # fmt: skip
+
+#: Files of a bundle; a damaged one ends the run before it computes anything.
+BUNDLE = (
+    'config.json',
+    'context.safetensors',
+    'fold-0_classifier.safetensors',
+    'fold-1_simulator.safetensors',
+    'README.md',
+)
+
+#: Steps of a subject at which a disk gets full: at the start, in the middle, at the end.
+STAGES = ('conform', 'simulate', 'report')
+DISKS = ('out', 'work', 'tmp')
+
+
+def full_disk(disk: str, step: str) -> Row:
+    """Return the row of a disk that is full from the start of a step."""
+    if disk == 'tmp':  # none of these steps needs temporary files
+        return Row('the disk of TMPDIR is full', step)
+    name = 'OUTPUT_DIR' if disk == 'out' else 'the work directory'
+    return Row(f'the disk of {name} is full', step, FULL, 1)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Fault of a folder in the middle of a run."""
+
+    name: str
+    row: Row
+    action: str
+    step: str = 'simulate'
+
+
+FOLDERS = (
+    Folder('out', Row('OUTPUT_DIR becomes read-only', 'simulate', 'Read-only', 1), 'readonly'),
+    Folder('out', Row('OUTPUT_DIR is removed', 'simulate', '{}', 1), 'remove'),
+    Folder('out', Row('OUTPUT_DIR is renamed', 'simulate', '{}', 1), 'move'),
+    Folder('work', Row('the work directory is removed', 'simulate', 'again', 1), 'remove'),
+    Folder('work', Row('the work directory becomes read-only', 'simulate', 'Read-only', 1),
+           'readonly'),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Around:
+    """An odd environment, in which everything works or an error says what to do.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    prefix : tuple of str
+        Words before the command.
+    variables : dict of str to str
+        Variables.
+    options : tuple of str
+        Further options of the command.
+    """
+
+    row: Row
+    prefix: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+
+def _shell(text: str) -> tuple[str, ...]:
+    return 'sh', '-c', f'{text}; exec "$@"', 'sh'
+
+
+ENVIRONMENTS = (
+    Around(Row('locale C without UTF-8', 'environment'), (),
+           {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}),
+    Around(Row('umask 077', 'environment'), _shell('umask 077')),
+    Around(Row('64 open files (`ulimit -n 64`)', 'environment'),
+           ('prlimit', '--nofile=64:64')),
+    Around(Row('/dev/shm of 4 kB', 'environment'),
+           ('unshare', '-m', *_shell('mount -t tmpfs -o size=4k tmpfs /dev/shm'))),
+    Around(Row('/dev/shm is read-only', 'environment'),
+           ('unshare', '-m', *_shell('mount -t tmpfs -o ro tmpfs /dev/shm'))),
+    Around(Row('HOME is not set', 'environment'), ('env', '-u', 'HOME')),
+    Around(Row('HOME does not exist', 'environment'), (), {'HOME': '/nowhere'}),
+    Around(Row('user id without a name', 'environment'),
+           ('unshare', '--user', '--map-user=54321', 'env', '-u', 'HOME', '-u', 'USER',
+            '-u', 'LOGNAME')),
+)  # fmt: skip
