@@ -131,6 +131,29 @@ def test_a_damaged_description_is_named(tmp_path, text):
         dataset.check_output(tmp_path)
 
 
+@pytest.mark.parametrize('text', ['', '{', '[]', '{"Name": "x'])
+def test_our_own_damaged_description_is_written_again(tmp_path, raw, text):
+    out = tmp_path / 'out'
+    path = dataset.prepare_output(out, {'raw': raw}, Model())
+    whole = path.read_bytes()
+    (out / 'sub-01').mkdir()
+    path.write_text(text)
+    dataset.check_output(out)
+    dataset.prepare_output(out, {'raw': raw}, Model())
+    assert path.read_bytes() == whole
+    path.write_text(text)
+    (out / 'README.md').write_text('# Derivatives of another program\n')
+    with pytest.raises(OutputError):
+        dataset.check_output(out)
+
+
+def test_an_empty_readme_is_written_again(tmp_path, raw):
+    dataset.prepare_output(tmp_path, {'raw': raw})
+    (tmp_path / 'README.md').write_text('')
+    dataset.prepare_output(tmp_path, {'raw': raw})
+    assert (tmp_path / 'README.md').read_text() == dataset.README
+
+
 def test_subjects_of_unknown_origin_are_left_alone(tmp_path):
     (tmp_path / 'sub-01').mkdir()
     with pytest.raises(OutputError, match=r'dataset_description\.json'):

@@ -191,6 +191,9 @@ WRITES = {
 }
 
 
+WAYS = ('truncated', 'emptied', 'bit flipped')
+
+
 @dataclass(frozen=True)
 class Damage:
     """Files that are damaged in one go, in every way, and then one run.
@@ -203,17 +206,15 @@ class Damage:
         Folder of the place.
     patterns : tuple of str
         One file is taken of each pattern.
-    seen : str
-        Pattern of what the user sees about each damaged file; empty if it is just written again.
+    ways : tuple of str
+        How files are damaged.
     """
 
     level: str
     folder: str
     patterns: tuple[str, ...]
-    seen: str = ''
+    ways: tuple[str, ...] = WAYS
 
-
-WAYS = ('truncated', 'emptied', 'bit flipped')
 
 DAMAGES = (
     Damage(
@@ -232,9 +233,10 @@ DAMAGES = (
             '**/figures/sub-01_*.svg',
             'sub-01.html',
             'README.md',
-            'dataset_description.json',
         ),
     ),
+    # A flipped bit that leaves valid JSON is not noticed: each run adds to this file.
+    Damage('participant', 'out', ('dataset_description.json',), ('truncated', 'emptied')),
     Damage(
         'participant',
         'work',

@@ -160,8 +160,14 @@ def damaged(path: Path, way: str) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize('way', table.WAYS)
-@pytest.mark.parametrize('damage', table.DAMAGES, ids=lambda one: f'{one.level}-{one.folder}')
+@pytest.mark.parametrize(
+    ('damage', 'way'),
+    [
+        pytest.param(one, way, id=f'{one.level}-{one.folder}-{len(one.patterns)}-{way}')
+        for one in table.DAMAGES
+        for way in one.ways
+    ],
+)
 def test_damaged_files(
     damage: Damage, way: str, scene, program, record, check_rerun, every_row
 ) -> None:

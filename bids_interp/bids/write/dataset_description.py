@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from bids_interp.bids.write import provenance
 from bids_interp.bids.write.atomic import write_json, write_text
 from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.records import parse_json
+
+logger = logging.getLogger('bids_interp')
 
 BIDS_VERSION = '1.10.0'
 DESCRIPTION = 'dataset_description.json'
@@ -72,7 +76,7 @@ def check_output(out_dir: str | Path) -> None:
     ------
     OutputError
         If it is a file, or contains a raw dataset, derivatives of another program, subjects
-        without a dataset description, or an unreadable description.
+        without a dataset description, or an unreadable description of another program.
     """
     out_dir = Path(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
@@ -87,7 +91,9 @@ def check_output(out_dir: str | Path) -> None:
                 'Give an empty directory or the output directory of an earlier run.',
             )
         return
-    existing = _read_description(path)
+    existing = _read_own_description(path)
+    if existing is None:
+        return
     names = [entry.get('Name') for entry in existing.get('GeneratedBy') or []]
     if existing.get('DatasetType') != 'derivative' or provenance.SOFTWARE not in names:
         raise OutputError(
@@ -95,6 +101,23 @@ def check_output(out_dir: str | Path) -> None:
             'bids_interp does not write into it.',
             f'Give another directory, for example {out_dir / "derivatives" / "bids_interp"}.',
         )
+
+
+def _read_own_description(path: Path) -> dict[str, Any] | None:
+    """Return a description; None if it is damaged and the README is ours, so that it is replaced.
+
+    Raises
+    ------
+    OutputError
+        If it is damaged and may be that of another program.
+    """
+    try:
+        return _read_description(path)
+    except OutputError as error:
+        if not (_has_own_readme(path.parent) and os.access(path, os.R_OK)):
+            raise
+        logger.warning('%s It is written again.', error.message)
+        return None
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -140,7 +163,7 @@ def prepare_output(
     check_output(out_dir)
     out_dir = Path(out_dir)
     path = out_dir / DESCRIPTION
-    existing = _read_description(path) if path.exists() else {}
+    existing = (_read_own_description(path) if path.exists() else None) or {}
     write_json(path, _description(out_dir, roots, bundle, existing))
     _write_bidsignore(out_dir / '.bidsignore')
     _write_readme(out_dir / 'README.md')
@@ -203,7 +226,13 @@ def _write_bidsignore(path: Path) -> None:
     write_text(path, '\n'.join(lines) + '\n')
 
 
+def _has_own_readme(out_dir: Path) -> bool:
+    try:
+        return (out_dir / 'README.md').read_text(encoding='utf-8').startswith(_README_TITLE)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def _write_readme(path: Path) -> None:
-    if path.exists() and not path.read_text(encoding='utf-8').startswith(_README_TITLE):
-        return
-    write_text(path, README)
+    if not path.exists() or path.stat().st_size == 0 or _has_own_readme(path.parent):
+        write_text(path, README)
