@@ -100,6 +100,26 @@ def be_killed(value):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def be_ended(value):
+    """End by SIGTERM, as a watch on memory ends processes."""
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def be_ended_once(value):
+    """End by SIGTERM at the first attempt."""
+    import os
+    import signal
+    from pathlib import Path
+
+    if not Path('../ended').exists():
+        Path('../ended').touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+    return value
+
+
 def fail(value):
     """Raise an error of ours."""
     from bids_interp.errors import ImageError
@@ -393,6 +413,14 @@ def test_an_error_is_told_in_one_line_and_the_others_go_on(job: Run) -> None:
     assert other.status == DONE
     assert full.problem == FULL_DISK
     assert result.exit_code == 1
+
+
+def test_a_worker_that_is_ended_runs_again_once(job: Run) -> None:
+    result = run(job, a=be_ended_once, b=wait)
+    assert [outcome.status for outcome in result.outcomes] == [DONE, DONE]
+    ended, other = run(job, c=be_ended, d=add_one).outcomes
+    assert (ended.status, other.status) == (FAILED, DONE)
+    assert WorkerLostError.default_advice in ended.problem
 
 
 def test_stop_on_first_crash(job: Run) -> None:

@@ -92,7 +92,9 @@ class WatchedMultiProcPlugin(ProcessPlugin):
     """MultiProc plugin of nipype that does not wait forever for a killed worker.
 
     When the system kills a worker (usually for lack of memory), its task fails with
-    :class:`~bids_interp.errors.WorkerLostError`; the other tasks of the pool run again.
+    :class:`~bids_interp.errors.WorkerLostError`; the other tasks of the pool run again. The pool
+    ends its workers by SIGTERM, so if this signal comes from outside, the task is not known: all of
+    them run again once.
 
     Parameters
     ----------
@@ -112,6 +114,7 @@ class WatchedMultiProcPlugin(ProcessPlugin):
         self._jobs: dict[int, tuple[Any, bool]] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._lost: set[int] = set()
+        self._repeated: set[int] = set()
         self.pool = self._new_pool()
 
     def _new_pool(self) -> ProcessPoolExecutor:
@@ -156,7 +159,11 @@ class WatchedMultiProcPlugin(ProcessPlugin):
         """Fail the tasks whose worker was killed; run the other tasks of the pool again."""
         time.sleep(0.2)  # until the pool has failed all its tasks
         lost, self._lost = sorted(self._lost), set()
-        killed = [task for task in lost if self._was_killed(task)] or lost
+        killed = {task for task in lost if self._was_killed(task)}
+        if not killed:
+            # One of them was ended by SIGTERM, which may have been sent by a watch on memory.
+            killed = self._repeated.intersection(lost)
+            self._repeated.update(lost)
         for task in lost:
             node, updatehash = self._jobs[task]
             (self._pids / str(task)).unlink(missing_ok=True)
