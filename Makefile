@@ -81,6 +81,7 @@ mutants: $(READY)  ## one-line changes that the tests must notice; writes docs/m
 	$(BIN)/python tests/mutants.py
 
 test-faults: $(READY)  ## every fault of tests/faults; writes docs/reliability.md
+	@rm -f build/faults.json
 	BIDS_INTERP_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
 image:  ## the container image, by Docker or Buildah (see docs/containers.md)

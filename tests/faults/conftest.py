@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -122,29 +121,45 @@ def scene(
         shutil.rmtree(root, ignore_errors=True)
 
 
-#: Outcomes of rows, and the tests that failed or were skipped.
-_OUTCOMES: list[page.Outcome] = []
+#: Tests that passed, with their rows and seconds; kept, so that a run can be continued.
+KEPT = page.PAGE.parents[1] / 'build' / 'faults.json'
+_PASSED: dict[str, page.Passed] = {}
 _OTHERS: dict[str, list[str]] = {'failed': [], 'skipped': []}
-_STARTED = time.monotonic()
 
 
-@pytest.fixture(scope='session')
-def record() -> Callable[[str, Row, int], None]:
-    """Collect the outcomes of rows that passed."""
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[[str, Row, int], None]:
+    """Keep the rows of a test that passes."""
+    passed = _PASSED[request.node.name] = page.Passed([], 0.0)
 
     def keep(level: str, row: Row, code: int) -> None:
-        _OUTCOMES.append(page.Outcome(level, row, code))
+        passed.outcomes.append(page.Outcome(level, row, code))
 
     return keep
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests that have passed before, if a run is continued."""
+    if os.environ.get('BIDS_INTERP_FAULTS_CONTINUE') == '1' and KEPT.exists():
+        _PASSED.update(page.load(KEPT))
+        items[:] = [item for item in items if item.name not in _PASSED]
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note the tests of faults that failed or were skipped."""
+    """Note what became of a test."""
+    name = report.nodeid.split('::')[-1]
+    if name in _PASSED and report.when == 'call':
+        if report.passed:
+            _PASSED[name].seconds = report.duration
+            if ALL:
+                page.save(_PASSED, KEPT)
+        else:
+            del _PASSED[name]
     if report.outcome in _OTHERS and '/faults/' in report.nodeid:
-        _OTHERS[report.outcome].append(report.nodeid.split('::')[1])
+        _OTHERS[report.outcome].append(name)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the page."""
     if ALL and not session.config.option.keyword:
-        page.write(_OUTCOMES, _OTHERS, time.monotonic() - _STARTED)
+        page.write(_PASSED.values(), _OTHERS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from faults.table import Row
@@ -45,18 +46,61 @@ class Outcome:
     code: int
 
 
-def write(outcomes: Sequence[Outcome], others: Mapping[str, Sequence[str]], seconds: float) -> None:
-    """Write the page."""
-    machine = f'{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}'
-    numbers = {'count': len(outcomes), 'minutes': seconds / 60}
-    words = [
-        f'{len(names)} tests were {kind}' + (f' ({", ".join(names)})' if names else '')
-        for kind, names in others.items()
-    ]
-    words[0] = words[0].replace('were ', '')
-    numbers['others'] = ', '.join(words)
+@dataclass
+class Passed:
+    """A test that passed.
+
+    Parameters
+    ----------
+    outcomes : list of Outcome
+        Its rows.
+    seconds : float
+        Its time.
+    """
+
+    outcomes: list[Outcome]
+    seconds: float
+
+
+def save(passed: Mapping[str, Passed], path: Path) -> None:
+    """Save the tests that passed, by name."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({name: asdict(test) for name, test in passed.items()}))
+
+
+def load(path: Path) -> dict[str, Passed]:
+    """Load the tests that passed, by name."""
+    return {
+        name: Passed(
+            [Outcome(o['level'], Row(**o['row']), o['code']) for o in test['outcomes']],
+            test['seconds'],
+        )
+        for name, test in json.loads(path.read_text()).items()
+    }
+
+
+def write(passed: Iterable[Passed], others: Mapping[str, Sequence[str]]) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    passed : iterable of Passed
+        Tests that passed.
+    others : dict of str to list of str
+        Names of the tests that failed or were skipped.
+    """
+    tests = list(passed)
+    outcomes = [outcome for test in tests for outcome in test.outcomes]
     lines = [_line(outcome) for outcome in outcomes]
-    PAGE.write_text(HEAD.format(**numbers, machine=machine) + ''.join(lines), encoding='utf-8')
+    left = [f'{len(names)} {kind} ({", ".join(names)})' for kind, names in others.items() if names]
+    numbers = {
+        'count': len(outcomes),
+        'minutes': sum(test.seconds for test in tests) / 60,
+        'others': ', '.join(left) or 'no test failed or was skipped',
+        'machine': f'{platform.machine()}, {os.cpu_count()} cores, Python '
+        f'{platform.python_version()}',
+    }
+    PAGE.write_text(HEAD.format(**numbers) + ''.join(lines), encoding='utf-8')
 
 
 def _line(outcome: Outcome) -> str:

@@ -41,44 +41,70 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Chain:
-    """The same fault in one step after the other; each run continues what the one before left.
+class Signal:
+    """A signal at the start of a step.
 
     Parameters
     ----------
-    level : str
-        Analysis level.
     fault : str
-        Words of the table, and the action of the trigger.
+        Words of the table.
     action : str
         Action of the trigger.
-    steps : tuple of str
-        Steps at whose start the fault happens.
     seen : str
         Pattern of what the user sees.
     code : int
         Exit code.
     parallel : bool
-        Steps run in processes of their own.
+        Steps run in processes of their own, as by default.
     """
 
-    level: str
     fault: str
     action: str
-    steps: tuple[str, ...]
     seen: str
     code: int
     parallel: bool = False
 
-    @property
-    def name(self) -> str:
-        """Name of the test."""
-        how = 'parallel' if self.parallel else 'serial'
-        return f'{self.level}-{self.action}-{how}'.replace(' ', '-')
-
     def row(self, step: str) -> Row:
         """Return the row of a step."""
         return Row(self.fault, step, self.seen, self.code)
+
+
+KILL = Signal('SIGKILL of the program', 'KILL main', '', KILLED)
+TERM = Signal('SIGTERM of the program', 'TERM main', INTERRUPTED, 1)
+KILL_WORKER = Signal(
+    'SIGKILL of a worker, as for lack of memory', 'KILL worker', LOST, 1, parallel=True
+)
+TERM_WORKER = Signal('SIGTERM of a worker', 'TERM worker', 'runs again', 0, parallel=True)
+KILL_BOTH = Signal(
+    'SIGKILL of the program while a worker computes', 'KILL main', '', KILLED, parallel=True
+)
+TERM_BOTH = Signal(
+    'SIGTERM of the program while a worker computes', 'TERM main', INTERRUPTED, 1, parallel=True
+)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Signals in one step after the other; each run continues what the one before left.
+
+    Parameters
+    ----------
+    level : str
+        Analysis level.
+    signals : tuple of Signal
+        Signals, each in every step.
+    steps : tuple of str
+        Steps at whose start the signals arrive.
+    """
+
+    level: str
+    signals: tuple[Signal, ...]
+    steps: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the test."""
+        return f'{self.level}-{self.steps[0]}-{len(self.signals)}'
 
 
 STEPS = {
@@ -118,47 +144,15 @@ STEPS = {
 }
 
 #: Steps that never run in a worker, because they only join lists.
-_IN_MAIN = ('merge_maps', 'merge_results')
-
-
-def _chains() -> list[Chain]:
-    found = []
-    for level, steps in STEPS.items():
-        workers = tuple(step for step in steps if step not in _IN_MAIN)
-        kill = ('SIGKILL of the program', 'KILL main', steps, '', KILLED)
-        term = ('SIGTERM of the program', 'TERM main', steps, INTERRUPTED, 1)
-        lost = ('SIGKILL of a worker, as for lack of memory', 'KILL worker', workers, LOST, 1)
-        ended = ('SIGTERM of a worker', 'TERM worker', workers, 'runs again', 0)
-        found += [
-            Chain(level, *kill),
-            Chain(level, *term),
-            Chain(level, *lost, parallel=True),
-            Chain(level, *ended, parallel=True),
-        ]
-    with_workers = {'participant': ('simulate', 'ds_explain'), 'group': ('report',)}
-    for level, steps in with_workers.items():
-        found.append(
-            Chain(
-                level, 'SIGKILL of the program while workers compute', 'KILL main', steps, '',
-                KILLED, parallel=True,
-            )
-        )  # fmt: skip
-        found.append(
-            Chain(
-                level, 'SIGTERM of the program while workers compute', 'TERM main', steps,
-                INTERRUPTED, 1, parallel=True,
-            )
-        )  # fmt: skip
-    return found
-
-
-CHAINS = _chains()
-#: Chains of `make test`.
-QUICK_CHAINS = (
-    Chain(
-        'group', 'SIGKILL of the program', 'KILL main', ('describe_inject100', 'report'), '', KILLED
-    ),
+IN_MAIN = ('merge_maps', 'merge_results')
+CHAINS = (
+    *(Chain(level, (KILL, TERM, KILL_WORKER), steps) for level, steps in STEPS.items()),
+    Chain('participant', (TERM_WORKER, KILL_BOTH, TERM_BOTH), ('simulate', 'ds_explain')),
+    Chain('group', (TERM_WORKER, KILL_BOTH, TERM_BOTH), ('describe_inject100',)),
+    Chain('train', (TERM_WORKER, KILL_BOTH, TERM_BOTH), ('train_fold_0',)),
 )
+#: Chains of `make test`.
+QUICK_CHAINS = (Chain('group', (KILL,), ('describe_inject100', 'report')),)
 
 #: Files of the output before which the program is killed, one after the other.
 WRITES = {
