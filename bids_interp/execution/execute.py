@@ -15,7 +15,7 @@ from bids_interp.bids.read.query import T1wRecord
 from bids_interp.execution.crash_files import hide_paths
 from bids_interp.execution.log import nipype_level, quieten_nipype
 from bids_interp.execution.open_folder import OpenFolder
-from bids_interp.execution.outcome import DONE, FAILED, Outcome, RunOutcome, read_error
+from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome, read_error
 from bids_interp.execution.resources import count_nodes_per_gpu, keep_out_current_folder
 from bids_interp.execution.run import Run, workflow_name
 from bids_interp.execution.run_folders import forget_damaged
@@ -42,9 +42,9 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOu
         {workflow_name(record.prefix): record.prefix for record in records},
         count_nodes(workflow),
     )
-    output = OpenFolder(run.settings.output_dir)
+    folders = _open_folders(run)
     interrupted, engine_error = _run_graph(run, workflow, progress)
-    moved = output.moved()
+    moved = [folder.moved() for folder in folders]
     outcomes = []
     for record in records:
         crashes = run.log_dir(record.subject)
@@ -54,8 +54,7 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOu
             outcome.problem = engine_error
         report = run.settings.output_dir / f'{record.prefix}.html'
         outcome.report = report if report.is_file() else None
-        if moved and outcome.status == DONE:
-            outcome.status, outcome.problem = FAILED, moved
+        _explain_by_moves(outcome, *moved)
         outcomes.append(outcome)
     return RunOutcome(outcomes, interrupted)
 
@@ -66,18 +65,33 @@ def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:
 
     total = sum(count_nodes(workflow).values())
     progress = Progress({workflow.name: workflow.name.removesuffix('_wf')}, {workflow.name: total})
-    output = OpenFolder(run.settings.output_dir)
+    folders = _open_folders(run)
     interrupted, engine_error = _run_graph(run, workflow, progress)
+    moved = [folder.moved() for folder in folders]
     outcome = progress.outcome(workflow.name, crash_dir)
     outcome.crash_file = _hide(run, crash_dir, outcome.crash_file)
-    moved = output.moved()
-    if moved and outcome.status == DONE:
-        outcome.status, outcome.problem = FAILED, moved
-    elif interrupted:
+    if interrupted:
         outcome.problem = 'It was interrupted.'
     elif outcome.status == FAILED and not outcome.step and engine_error:
         outcome.problem = engine_error
+    _explain_by_moves(outcome, *moved)
     return outcome
+
+
+def _open_folders(run: Run) -> tuple[OpenFolder, OpenFolder]:
+    """Hold the output and the work directory open."""
+    return OpenFolder(run.settings.output_dir), OpenFolder(run.work_dir)
+
+
+def _explain_by_moves(outcome: Outcome, of_output: str, of_work: str) -> None:
+    """Name a folder that was moved during the run as the reason of a failure.
+
+    Outputs in two folders are a failure, even if all steps are done.
+    """
+    if of_output:
+        outcome.status, outcome.problem = FAILED, of_output
+    elif of_work and outcome.status == FAILED:
+        outcome.problem = of_work
 
 
 def _hide(run: Run, folder: Path, crash_file: Path | None) -> Path | None:

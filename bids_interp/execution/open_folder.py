@@ -33,6 +33,6 @@ class OpenFolder:
             if os.path.samestat(own, os.stat(self.path)):
                 return ''
         return (
-            f'{self.path} was moved or replaced during the run, so that files may be in two '
-            'folders. Move them together, or run the same command again.'
+            f'{self.path} was moved, replaced or removed during the run, so that files may be in '
+            'two folders. Run the same command again.'
         )

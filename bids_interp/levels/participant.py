@@ -11,7 +11,7 @@ import click
 
 from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.read.query import T1wRecord, collect
-from bids_interp.bids.write.dataset_description import prepare_output
+from bids_interp.bids.write.dataset_description import DESCRIPTION, prepare_output
 from bids_interp.bids.write.folders import check_space
 from bids_interp.execution.execute import configure_nipype, execute
 from bids_interp.execution.locks import SubjectLocks
@@ -140,7 +140,10 @@ def _compute(
         return RunOutcome([*outcomes, *excluded])
     add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
     save_settings(run, [record.subject for record in records])
-    return _run_workflow(run, bundle, records, excluded) if records else RunOutcome(excluded)
+    result = _run_workflow(run, bundle, records, excluded) if records else RunOutcome(excluded)
+    if not (settings.output_dir / DESCRIPTION).exists():  # the folder was moved during the run
+        prepare_output(settings.output_dir, roots, bundle)
+    return result
 
 
 def _run_workflow(

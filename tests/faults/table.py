@@ -287,7 +287,7 @@ FOLDERS = (
     Folder('out', Row('OUTPUT_DIR becomes read-only', 'simulate', 'Read-only', 1), 'readonly'),
     Folder('out', Row('OUTPUT_DIR is removed', 'simulate', '{}', 1), 'remove'),
     Folder('out', Row('OUTPUT_DIR is renamed', 'simulate', '{}', 1), 'move'),
-    Folder('work', Row('the work directory is removed', 'simulate', 'again', 1), 'remove'),
+    Folder('work', Row('the work directory is removed', 'simulate', '{}', 1), 'remove'),
     Folder('work', Row('the work directory becomes read-only', 'simulate', 'Read-only', 1),
            'readonly'),
 )  # fmt: skip

@@ -259,6 +259,7 @@ def test_a_damaged_map_of_a_group(way: str, scene, program, record, check_rerun,
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
     """Mount a file system in memory, which holds what the folder held."""
+    folder.mkdir(exist_ok=True)
     kept = folder.rename(folder.with_name(f'{folder.name}-kept'))
     folder.mkdir()
     size = ['mount', '-t', 'tmpfs', '-o', f'size={megabytes}M', 'tmpfs', str(folder)]
@@ -283,7 +284,6 @@ def test_a_full_disk(disk: str, step: str, scene, program, record, check_rerun, 
     place = one_subject(scene.before('participant', work=True))
     forget(place, step)
     folder = place.root / disk
-    folder.mkdir(exist_ok=True)
     row = table.full_disk(disk, step)
     trigger = Trigger('write', table.START.format(step), f'fill {folder}')
     with small_disk(folder, 200):
