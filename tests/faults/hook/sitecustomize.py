@@ -6,6 +6,7 @@ Python's audit events, so that nothing of the program is replaced.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 VARIABLE = 'BIDS_INTERP_FAULT'
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_CHANGES = ('open', 'os.rename', 'os.mkdir', 'os.remove', 'os.rmdir')
 _SIGNALS = {'KILL': signal.SIGKILL, 'TERM': signal.SIGTERM}
 
 
@@ -43,10 +45,12 @@ class Fault:
     def __init__(self, event: str, path: str, action: str, mark: str, main: int) -> None:
         self.event, self.path, self.action = event, re.compile(path), action
         self.mark, self.main = mark, main
-        self.is_done, self.count = False, 0
+        self.is_done, self.count, self.readonly = False, 0, ''
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         """Listen to an audit event."""
+        if self.readonly:
+            self._refuse(event, args)
         if self.is_done:
             return
         if event == 'open' and self.event == 'write':
@@ -59,6 +63,14 @@ class Fault:
             return
         if isinstance(path, str | os.PathLike) and self.path.search(os.fspath(path)):
             self._happen()
+
+    def _refuse(self, event: str, args: tuple[Any, ...]) -> None:
+        """Refuse to write into a folder, as a disk does that an error has made read-only."""
+        if event not in _CHANGES or (event == 'open' and not (args[2] or 0) & _WRITING):
+            return
+        for path in args[:2]:
+            if isinstance(path, str | os.PathLike) and os.fspath(path).startswith(self.readonly):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(path))
 
     def _happen(self) -> None:
         self.is_done = True
@@ -83,7 +95,7 @@ class Fault:
         elif verb == 'fill':
             fill(whom)
         elif verb == 'readonly':
-            subprocess.run(['mount', '-o', 'remount,ro', whom], check=True)
+            self.readonly = f'{whom}/'
         elif verb == 'wait':
             while not os.path.exists(whom):
                 time.sleep(0.1)
