@@ -13,6 +13,7 @@ from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.bids.write.dataset_description import DESCRIPTION, prepare_output
 from bids_interp.bids.write.folders import check_space
+from bids_interp.bids.write.temporaries import LEFT_HOURS, remove_temporaries
 from bids_interp.execution.execute import configure_nipype, execute
 from bids_interp.execution.locks import SubjectLocks
 from bids_interp.execution.log import add_log_file, start_logging
@@ -57,6 +58,8 @@ def run_participant(settings: Settings) -> int:
     # A text takes no work from another run.
     locked = [] if settings.boilerplate_only else [record.subject for record in records]
     with SubjectLocks(run, locked) as locks:
+        for subject in set(locked).difference(locks.busy):
+            remove_temporaries(settings.output_dir / f'sub-{subject}', hours=LEFT_HOURS)
         free = [record for record in records if record.subject not in locks.busy]
         busy = {r.prefix: locks.busy[r.subject] for r in records if r.subject in locks.busy}
         result = _compute(run, bundle, free, excluded)

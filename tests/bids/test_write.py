@@ -6,13 +6,22 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
+import time
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from bids_interp.bids.write import atomic as write
+from bids_interp.bids.write import temporaries
 from bids_interp.bids.write.nifti import copy_nifti, write_nifti
+from bids_interp.bids.write.temporaries import (
+    LEFT_HOURS,
+    new_folder,
+    remove_temporaries,
+    temporary_name,
+)
 from bids_interp.errors import OutputError
 
 OBLIQUE = nib.affines.from_matvec(
@@ -177,3 +186,76 @@ def test_tables_use_the_words_of_bids(tmp_path):
     assert write.write_tsv(tmp_path / 'e.tsv', [], ['a', 'b']).read_text() == 'a\tb\n'
     with pytest.raises(ValueError, match='columns'):
         write.write_tsv(tmp_path / 'e.tsv', [])
+
+
+def age(path, hours):
+    then = time.time() - 3600 * hours
+    os.utime(path, (then, then))
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path):
+    folder = tmp_path / 'sub-01' / 'anat'
+    folder.mkdir(parents=True)
+    left, new = (temporary_name(folder / 'a.nii.gz') for _ in range(2))
+    left_folder = temporary_name(tmp_path / 'model')
+    left_folder.mkdir()
+    for path in (left, new, left_folder / 'x', folder / 'a.nii.gz', folder / '.bidsignore'):
+        path.touch()
+        age(path, LEFT_HOURS + 1)
+    age(new, LEFT_HOURS - 1)
+    age(left_folder, LEFT_HOURS + 1)
+    remove_temporaries(tmp_path, deep=False, hours=LEFT_HOURS)
+    assert left.exists()
+    assert not left_folder.exists()
+    remove_temporaries(tmp_path, hours=LEFT_HOURS)
+    assert sorted(folder.iterdir()) == sorted([new, folder / 'a.nii.gz', folder / '.bidsignore'])
+
+
+def make_folder(path, text):
+    with new_folder(path) as scratch:
+        (scratch / 'a').write_text(text)
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    path = tmp_path / 'model'
+    make_folder(path, 'one')
+    make_folder(path, 'two')
+    assert (path / 'a').read_text() == 'two'
+    with pytest.raises(RuntimeError), new_folder(path) as scratch:
+        (scratch / 'a').write_text('half')
+        raise RuntimeError('power cut')
+    assert (path / 'a').read_text() == 'two'
+    assert leftovers(tmp_path) == []
+
+
+def test_an_earlier_folder_is_never_seen_in_part(tmp_path, monkeypatch):
+    path = tmp_path / 'model'
+    make_folder(path, 'one')
+    seen = []
+    remove = shutil.rmtree
+
+    def watched(folder, **given):
+        seen.append((folder == path, path.exists() and (path / 'a').read_text()))
+        remove(folder, **given)
+
+    monkeypatch.setattr(temporaries.shutil, 'rmtree', watched)
+    make_folder(path, 'two')
+    assert seen
+    assert set(seen) == {(False, 'two')}
+
+
+def test_an_earlier_folder_stays_if_it_cannot_be_replaced(tmp_path, monkeypatch):
+    path = tmp_path / 'model'
+    make_folder(path, 'one')
+    rename = temporaries.Path.rename
+
+    def fail(self, target):
+        if target == path and not (self / 'a').read_text() == 'one':
+            raise OSError(errno.EIO, 'Input/output error')
+        return rename(self, target)
+
+    monkeypatch.setattr(temporaries.Path, 'rename', fail)
+    with pytest.raises(OSError, match='Input/output error'):
+        make_folder(path, 'two')
+    assert (path / 'a').read_text() == 'one'
+    assert leftovers(tmp_path) == []

@@ -141,6 +141,12 @@ class Place:
         names = (path.relative_to(self.out).as_posix() for path in self.out.rglob('*'))
         return [name for name in names if _TEMPORARY.search(name)]
 
+    def age_leftovers(self) -> None:
+        """Make the temporary files of a killed run as old as those that the next day finds."""
+        yesterday = time.time() - 86400
+        for name in self.leftovers():
+            os.utime(self.out / name, (yesterday, yesterday))
+
 
 class Program:
     """The program, run as a user does, or in forks of a process that has imported it."""

@@ -52,6 +52,7 @@ def check_rerun(scene, program) -> Callable[..., None]:
     """Run the command without a fault, and compare all derivatives with an undisturbed run."""
 
     def rerun(place: Place, *folders: str) -> None:
+        place.age_leftovers()
         ended = program.run(place)
         assert ended.code == 0, ended.words[-3000:]
         clean = scene.clean(place.level).derivatives(*folders)

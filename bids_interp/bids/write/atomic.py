@@ -7,7 +7,6 @@ import filecmp
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.write.read_back import damage_of
+from bids_interp.bids.write.temporaries import temporary_name
 from bids_interp.errors import OutputError
 
 #: Value of a table cell; None is written as ``n/a``.
@@ -46,7 +46,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         If the disk is full or the folder is not writable.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{uuid.uuid4().hex}_{path.name}')
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

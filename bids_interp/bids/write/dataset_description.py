@@ -11,6 +11,7 @@ from typing import Any
 from bids_interp.bids.read.tsv import read_text
 from bids_interp.bids.write import provenance
 from bids_interp.bids.write.atomic import write_json, write_text
+from bids_interp.bids.write.temporaries import LEFT_HOURS, remove_temporaries
 from bids_interp.errors import InputDatasetError, OutputError
 from bids_interp.records import parse_json
 
@@ -36,6 +37,9 @@ IGNORED = (
     'training',
     'group',
 )
+
+#: Folders of all subjects together.
+SHARED_FOLDERS = ('group', 'logs', 'models', 'training')
 
 _README_TITLE = '# Derivatives of bids_interp'
 README = (
@@ -165,6 +169,9 @@ def prepare_output(
     path = out_dir / DESCRIPTION
     existing = (_read_own_description(path) if path.exists() else None) or {}
     write_json(path, _description(out_dir, roots, bundle, existing))
+    remove_temporaries(out_dir, deep=False, hours=LEFT_HOURS)
+    for folder in SHARED_FOLDERS:
+        remove_temporaries(out_dir / folder, hours=LEFT_HOURS)
     _write_bidsignore(out_dir / '.bidsignore')
     _write_readme(out_dir / 'README.md')
     return path

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+from bids_interp.bids.write.temporaries import new_folder
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.contents import is_plain_name, sha256_of, verify_bundle
 from bids_interp.models.bundle.reader import ModelBundle, load_bundle
@@ -96,31 +96,25 @@ def import_bundle(
             'Choose another folder, or use --overwrite to replace a model bundle.',
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent))
-    scratch.chmod(0o755)
     try:
-        with zipfile.ZipFile(archive) as source:
-            _check_entries(source, archive)
-            # zipfile writes plain files of at most the declared size, and checks their CRC.
-            source.extractall(scratch)
-            for entry in source.infolist():
-                if (scratch / entry.filename).stat().st_size != entry.file_size:
-                    raise ModelError(
-                        f'{archive}: {entry.filename!r} does not have its declared size.'
-                    )
-        problems = [problem.replace(f'{scratch}/', '') for problem in verify_bundle(scratch)]
-        if problems:
-            raise ModelError(f'{archive}: {" ".join(problems)}', 'Download the file again.')
-        load_bundle(scratch)
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.replace(scratch, directory)
+        with new_folder(directory) as scratch:
+            with zipfile.ZipFile(archive) as source:
+                _check_entries(source, archive)
+                # zipfile writes plain files of at most the declared size, and checks their CRC.
+                source.extractall(scratch)
+                for entry in source.infolist():
+                    if (scratch / entry.filename).stat().st_size != entry.file_size:
+                        raise ModelError(
+                            f'{archive}: {entry.filename!r} does not have its declared size.'
+                        )
+            problems = [problem.replace(f'{scratch}/', '') for problem in verify_bundle(scratch)]
+            if problems:
+                raise ModelError(f'{archive}: {" ".join(problems)}', 'Download the file again.')
+            load_bundle(scratch)
     except _DAMAGE as error:
         raise ModelError(
             f'{archive} cannot be read: {error}.', 'Download the file again.'
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return load_bundle(directory)
 
 

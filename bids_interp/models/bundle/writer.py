@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from bids_interp.bids.write.temporaries import new_folder
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.contents import CARD, IMAGES, sha256_of
 from bids_interp.models.bundle.fold_metrics import FoldMetrics
@@ -118,9 +117,7 @@ def save_bundle(
     if path.exists() and not overwrite:
         raise ModelError(f'{path} already exists.', 'Choose another folder, or use --overwrite.')
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
-    scratch.chmod(0o755)
-    try:
+    with new_folder(path) as scratch:
         images = {'brain_mask': torch.from_numpy(brain_mask.astype(np.uint8))}
         for number, mean in enumerate(mean_image.reshape(-1, *brain_mask.shape)):
             fits = np.abs(mean).max() < np.finfo(np.float16).max
@@ -140,9 +137,4 @@ def save_bundle(
         config = replace(config, folds=written, files=files)
         (scratch / CONFIG).write_text(config.to_json())
         load_bundle(scratch)  # an earlier bundle is replaced only by an intact one
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(scratch, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return load_bundle(path)
