@@ -39,12 +39,12 @@ def program() -> Iterator[Program]:
 class Scenes:
     """Places of each level, before any run and after one that nothing has disturbed.
 
+    All places have the same path, one after the other: steps that write into the output know it.
+
     Parameters
     ----------
-    kept : Path
-        Folder of the undisturbed runs.
     root : Path
-        Folder of all copies.
+        Folder of the undisturbed runs and of the place.
     program : Program
         The program.
     makers : dict of str to function
@@ -52,52 +52,48 @@ class Scenes:
     """
 
     def __init__(
-        self,
-        kept: Path,
-        root: Path,
-        program: Program,
-        makers: Mapping[str, Callable[[Path], Place]],
+        self, root: Path, program: Program, makers: Mapping[str, Callable[[Path], Place]]
     ) -> None:
-        self._kept, self._root, self._program, self._makers = kept, root, program, makers
+        self._root, self._program, self._makers = root, program, makers
         self._clean: dict[str, Place] = {}
-        self._count = 0
 
     def before(self, level: str, *, work: bool = False) -> Place:
-        """Return a new place of a level, with the work directory of a finished run or none."""
+        """Return the place of a level, with the work directory of a finished run or none."""
         clean = self.clean(level)
-        place = replace(clean, root=self._kept / f'{level}-before').copy(self._new())
+        place = replace(clean, root=self._root / f'{level}-before').copy(self._new())
         if work:
             shutil.copytree(clean.work, place.work, symlinks=True)
         return place
 
     def after(self, level: str) -> Place:
-        """Return a copy of the place of a finished run."""
+        """Return the place of a finished run."""
         return self.clean(level).copy(self._new())
 
     def clean(self, level: str) -> Place:
-        """Return the place of the undisturbed run, which nobody may change."""
+        """Return a copy of the undisturbed run, which nobody may change."""
         if level not in self._clean:
             self._clean[level] = self._load(level) or self._run(level)
         return self._clean[level]
 
     def _load(self, level: str) -> Place | None:
-        """Return a place that an earlier session has kept, if any."""
-        options = self._kept / f'{level}.json'
+        """Return what an earlier session has kept, if any."""
+        options = self._root / f'{level}.json'
         if not options.exists():
             return None
-        return Place(self._kept / level, level, tuple(json.loads(options.read_text())))
+        return Place(self._root / level, level, tuple(json.loads(options.read_text())))
 
     def _run(self, level: str) -> Place:
-        place = self._makers[level](self._kept / f'{level}-before')
-        done = place.copy(self._kept / level)
-        ended = self._program.run(done)
+        place = self._makers[level](self._root / f'{level}-before').copy(self._new())
+        ended = self._program.run(place)
         assert ended.code == 0, ended.words[-4000:]
-        (self._kept / f'{level}.json').write_text(json.dumps(place.options))
+        done = place.copy(self._root / level)
+        (self._root / f'{level}.json').write_text(json.dumps(place.options))
         return done
 
     def _new(self) -> Path:
-        self._count += 1
-        return self._root / f'place-{self._count}'
+        place = self._root / 'place'
+        shutil.rmtree(place, ignore_errors=True)
+        return place
 
 
 @pytest.fixture(scope='session')
@@ -113,11 +109,11 @@ def scene(
         template = request.getfixturevalue('template_brain')
         return scenes.participant(root, template, bundle.path)
 
-    root = tmp_path_factory.mktemp('faults')
-    kept = Path(os.environ.get('BIDS_INTERP_FAULTS_SCENES', root / 'scenes'))
+    kept = os.environ.get('BIDS_INTERP_FAULTS_SCENES')
+    root = Path(kept) if kept else tmp_path_factory.mktemp('faults')
     makers = {'participant': participant, 'group': scenes.group, 'train': scenes.train}
-    yield Scenes(kept, root, program, makers)
-    if not ALL:
+    yield Scenes(root, program, makers)
+    if not kept:
         shutil.rmtree(root, ignore_errors=True)
 
 

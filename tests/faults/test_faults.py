@@ -396,7 +396,9 @@ def test_an_odd_environment(around: Around, scene, program, record, every_row) -
 def test_the_same_to_the_bit(scene, program, record, every_row) -> None:
     """Another folder, two processes instead of one, and the subjects in another order."""
     place = in_processes(scene.before('participant'))
-    place = replace(place, root=place.root.rename(place.root.with_name('another [place]')))
+    another = place.root.with_name('another [place]')
+    shutil.rmtree(another, ignore_errors=True)
+    place = replace(place, root=place.root.rename(another))
     ended = program.run(place, '--participant-label', '02', '01')
     row = Row('another folder, 2 processes instead of 1, other order', 'all steps')
     check(place, row, ended)
