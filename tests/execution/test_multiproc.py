@@ -392,6 +392,21 @@ def test_an_output_directory_that_moves_is_noticed(job: Run, recreated: bool) ->
     assert f'{out} ' in result.outcomes[0].problem
 
 
+@pytest.mark.parametrize('name', ['out', 'work'])
+def test_a_failure_in_a_folder_that_moves_names_the_folder(job: Run, name: str) -> None:
+    file = job.work_dir.with_name('plugin.yml')
+    file.write_text('plugin: Linear\n')
+    job = replace(job, settings=job.settings.replace(use_plugin=file))
+    folder = job.work_dir.with_name(name)
+    folder.mkdir(exist_ok=True)
+    workflow, records = make(job, a=add_one, b=fail)
+    move = pe.Node(niu.Function(function=move_folder), name='move')
+    move.inputs.path, move.inputs.recreated = str(folder), True
+    workflow.get_node(workflow_name('sub-a')).add_nodes([move])
+    result = execute(job, workflow, records)
+    assert f'{folder} ' in result.outcomes[1].problem
+
+
 def test_a_killed_worker_fails_its_image_only(job: Run) -> None:
     result = run(job, a=be_killed, b=wait)
     killed, other = result.outcomes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             del _PASSED[name]
     if report.outcome in _OTHERS and '/faults/' in report.nodeid:
         _OTHERS[report.outcome].append(name)
+        if ALL and report.failed:  # the others may take half an hour
+            sys.stderr.write(f'\n{report.longreprtext}\n')
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
