@@ -83,30 +83,6 @@ TERM_BOTH = Signal(
 )
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Signals in one step after the other; each run continues what the one before left.
-
-    Parameters
-    ----------
-    level : str
-        Analysis level.
-    signals : tuple of Signal
-        Signals, each in every step.
-    steps : tuple of str
-        Steps at whose start the signals arrive.
-    """
-
-    level: str
-    signals: tuple[Signal, ...]
-    steps: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the test."""
-        return f'{self.level}-{self.steps[0]}-{len(self.signals)}'
-
-
 STEPS = {
     'participant': (
         'conform',
@@ -145,14 +121,40 @@ STEPS = {
 
 #: Steps that never run in a worker, because they only join lists.
 IN_MAIN = ('merge_maps', 'merge_results')
-CHAINS = (
-    *(Chain(level, (KILL, TERM, KILL_WORKER), steps) for level, steps in STEPS.items()),
-    Chain('participant', (TERM_WORKER, KILL_BOTH, TERM_BOTH), ('simulate', 'ds_explain')),
-    Chain('group', (TERM_WORKER, KILL_BOTH, TERM_BOTH), ('describe_inject100',)),
-    Chain('train', (TERM_WORKER, KILL_BOTH, TERM_BOTH), ('train_fold_0',)),
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step at whose start signals arrive, one in each of several runs.
+
+    Parameters
+    ----------
+    level, name : str
+        Analysis level, and name of the step.
+    signals : tuple of Signal
+        Signals; each run continues what the one before left.
+    """
+
+    level: str
+    name: str
+    signals: tuple[Signal, ...]
+
+
+_ALONE = (KILL, TERM)
+_WITH_WORKERS = (TERM_WORKER, KILL_BOTH, TERM_BOTH)
+SIGNALS = (
+    *(
+        Step(level, name, _ALONE if name in IN_MAIN else (*_ALONE, KILL_WORKER))
+        for level, names in STEPS.items()
+        for name in names
+    ),
+    Step('participant', 'simulate', _WITH_WORKERS),
+    Step('participant', 'ds_explain', _WITH_WORKERS),
+    Step('group', 'describe_inject100', _WITH_WORKERS),
+    Step('train', 'train_fold_0', _WITH_WORKERS),
 )
-#: Chains of `make test`.
-QUICK_CHAINS = (Chain('group', (KILL,), ('describe_inject100', 'report')),)
+#: Signals of `make test`.
+QUICK_SIGNALS = (Step('group', 'describe_inject100', (KILL,)), Step('group', 'report', (KILL,)))
 
 #: Files of the output before which the program is killed, one after the other.
 WRITES = {

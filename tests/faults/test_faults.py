@@ -16,7 +16,7 @@ import pytest
 
 from faults import table
 from faults.harness import Ended, Place, Trigger, wait_for_end
-from faults.table import Around, Chain, Damage, Folder, Row
+from faults.table import Around, Damage, Folder, Row, Step
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -76,35 +76,38 @@ def forget(place: Place, step: str) -> None:
             shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize('chain', table.CHAINS, ids=lambda chain: chain.name)
-def test_signals(chain: Chain, scene, program, record, check_rerun, every_row) -> None:
-    break_steps(chain, scene, program, record, check_rerun)
+def name_of(step: Step) -> str:
+    """Return the name of a test."""
+    return f'{step.level}-{step.name}-{step.signals[0].action}'.replace(' ', '-')
 
 
-@pytest.mark.parametrize('chain', table.QUICK_CHAINS, ids=lambda chain: chain.name)
-def test_some_signals(chain: Chain, scene, program, record, check_rerun) -> None:
-    break_steps(chain, scene, program, record, check_rerun)
+@pytest.mark.parametrize('step', table.SIGNALS, ids=name_of)
+def test_signals(step: Step, scene, program, record, check_rerun, every_row) -> None:
+    send_signals(step, scene, program, record, check_rerun)
 
 
-def break_steps(chain: Chain, scene, program, record, check_rerun) -> None:
-    """Make a fault happen in each step of a chain."""
-    place = one_subject(scene.before(chain.level, work=True))
-    codes = {}
-    for step in chain.steps:
-        for sent in chain.signals:
-            if sent.parallel and step in table.IN_MAIN:
-                continue
-            forget(place, step)
-            trigger = Trigger('write', table.START.format(step), sent.action)
-            where = in_processes(place) if sent.parallel else place
-            ended = program.run(where, trigger=trigger)
-            assert place.happened(), (step, sent, ended.words[-3000:])
-            row = sent.row(step)
-            check(place, row, ended)
-            codes[row] = ended.code
+@pytest.mark.parametrize('step', table.QUICK_SIGNALS, ids=name_of)
+def test_some_signals(step: Step, scene, program, record, check_rerun) -> None:
+    send_signals(step, scene, program, record, check_rerun)
+
+
+def send_signals(step: Step, scene, program, record, check_rerun) -> None:
+    """Send each signal at the start of a step, and run the command again in the end."""
+    place = one_subject(scene.before(step.level, work=True))
+    forget(place, step.name)
+    rows = []
+    for sent in step.signals:
+        trigger = Trigger('write', table.START.format(step.name), sent.action)
+        where = in_processes(place) if sent.parallel else place
+        ended = program.run(where, trigger=trigger)
+        assert place.happened(), (sent, ended.words[-3000:])
+        rows.append((sent.row(step.name), ended))
+        check(place, *rows[-1])
+        if ended.code == 0:
+            forget(place, step.name)
     check_rerun(place, *own_folders(place))
-    for row, code in codes.items():
-        record(chain.level, row, code)
+    for row, ended in rows:
+        record(step.level, row, ended.code)
 
 
 @pytest.mark.parametrize('level', table.WRITES)
