@@ -162,8 +162,25 @@ def read_error(traceback: str | Iterable[str]) -> str:
     return lines[-1] if lines else 'unknown error'
 
 
+def without_message(folder: Path) -> str:
+    """Return the problem of a step whose crash file is missing or empty.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of its crash file.
+    """
+    if _is_full(folder):
+        return FULL_DISK
+    return 'The step stopped without an error message (it was probably killed).'
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL
+
+
 def _no_result(folder: Path) -> str:
-    if folder.is_dir() and shutil.disk_usage(folder).free < NEARLY_FULL:
+    if _is_full(folder):
         return FULL_DISK
     return f'The step wrote no result to {folder}. Run the same command again.'
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.execution.nipype_internals import traceback_of
-from bids_interp.execution.outcome import FAILED, Outcome, read_error
+from bids_interp.execution.outcome import FAILED, Outcome, read_error, without_message
 from bids_interp.execution.run import walk_nodes
 
 logger = logging.getLogger('bids_interp')
@@ -99,7 +99,7 @@ class Progress:
         if traceback:
             failed.problem = read_error(traceback)
         elif not failed.problem:
-            failed.problem = 'The step stopped without an error message (it was probably killed).'
+            failed.problem = without_message(crash_dir)
         return failed
 
 
