@@ -87,12 +87,16 @@ def write(passed: Iterable[Passed], others: Mapping[str, Sequence[str]]) -> None
     passed : iterable of Passed
         Tests that passed.
     others : dict of str to list of str
-        Names of the tests that failed or were skipped.
+        Names of the tests that failed, were skipped or were not run.
     """
     tests = list(passed)
     outcomes = [outcome for test in tests for outcome in test.outcomes]
     lines = [_line(outcome) for outcome in outcomes]
-    left = [f'{len(names)} {kind} ({", ".join(names)})' for kind, names in others.items() if names]
+    left = [
+        f'{len(names)} tests {kind} ({", ".join(f"`{name}`" for name in names)})'
+        for kind, names in others.items()
+        if names
+    ]
     numbers = {
         'count': len(outcomes),
         'minutes': sum(test.seconds for test in tests) / 60,
