@@ -11,7 +11,7 @@ import click
 
 from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.read.query import T1wRecord, collect
-from bids_interp.bids.write.dataset_description import DESCRIPTION, prepare_output
+from bids_interp.bids.write.dataset_description import DESCRIPTION, describe_output, prepare_output
 from bids_interp.bids.write.folders import check_space
 from bids_interp.bids.write.temporaries import LEFT_HOURS, remove_temporaries
 from bids_interp.execution.execute import configure_nipype, execute
@@ -145,7 +145,7 @@ def _compute(
     save_settings(run, [record.subject for record in records])
     result = _run_workflow(run, bundle, records, excluded) if records else RunOutcome(excluded)
     if not (settings.output_dir / DESCRIPTION).exists():  # the folder was moved during the run
-        prepare_output(settings.output_dir, roots, bundle)
+        describe_output(settings.output_dir, roots, bundle)
     return result
 
 

@@ -160,6 +160,12 @@ def test_subjects_of_unknown_origin_are_left_alone(tmp_path):
         dataset.check_output(tmp_path)
 
 
+def test_subjects_of_a_folder_that_was_moved_get_a_description(tmp_path, raw):
+    (tmp_path / 'out' / 'sub-01').mkdir(parents=True)
+    dataset.describe_output(tmp_path / 'out', {'raw': raw}, Model())
+    dataset.check_output(tmp_path / 'out')
+
+
 def test_a_file_is_no_output_directory(tmp_path):
     (tmp_path / 'out').write_text('')
     with pytest.raises(OutputError, match=re.escape(str(tmp_path / 'out'))):

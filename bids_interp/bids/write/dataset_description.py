@@ -165,6 +165,18 @@ def prepare_output(
         If the directory contains another dataset or is not writable.
     """
     check_output(out_dir)
+    return describe_output(out_dir, roots, bundle)
+
+
+def describe_output(
+    out_dir: str | Path,
+    roots: Mapping[str, str | Path],
+    bundle: provenance.ModelIdentity | None = None,
+) -> Path:
+    """Do the same as :func:`prepare_output`, also for subjects without a dataset description.
+
+    They are ours if the folder was moved in the middle of a run, which then made it again.
+    """
     out_dir = Path(out_dir)
     path = out_dir / DESCRIPTION
     existing = (_read_own_description(path) if path.exists() else None) or {}
