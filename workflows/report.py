@@ -68,7 +68,7 @@ def init_report_wf(
         report.inputs.crash_dir = str(crash_dir)
     workflow.connect([
         (inputnode, figures, [(name, name) for name in WRITTEN]),
-        (figures, report, [('out_files', 'figures')]),
+        (figures, report, [('figures', 'figures')]),
         (report, outputnode, [('out_report', 'out_report')]),
     ])  # fmt: skip
     return workflow

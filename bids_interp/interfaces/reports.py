@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -29,7 +30,18 @@ class _FiguresInputSpec(BaseInterfaceInputSpec):
 
 class _FiguresOutputSpec(TraitedSpec):
     # Names instead of files, because a removed figure must not break a cached node.
-    out_files = traits.List(traits.Str, desc='figures, in sub-<label>/figures')
+    figures = traits.Dict(
+        traits.Str, traits.Str, desc='SHA-256 of each figure in sub-<label>/figures, by its path'
+    )
+
+
+def _digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file; empty if it is missing."""
+    try:
+        with open(path, 'rb') as stream:
+            return hashlib.file_digest(stream, 'sha256').hexdigest()
+    except FileNotFoundError:
+        return ''
 
 
 class Figures(SimpleInterface):
@@ -42,14 +54,14 @@ class Figures(SimpleInterface):
         from bids_interp.reports import draw_figures
 
         figures = draw_figures(self.inputs.out_dir, self.inputs.prefix)
-        self._results['out_files'] = [str(path) for path in figures]
+        self._results['figures'] = {str(path): _digest(path) for path in figures}
         return runtime
 
 
 class _ReportInputSpec(BaseInterfaceInputSpec):
     out_dir = traits.Str(mandatory=True, desc='root of the derivatives')
     prefix = traits.Str(mandatory=True, desc='source entities of the image, without suffix')
-    figures = traits.List(traits.Str, desc='figures')
+    figures = traits.Dict(traits.Str, traits.Str, desc='SHA-256 of each figure, by its path')
     crash_dir = traits.Str(desc='folder of crash files to show')
     run_uuid = traits.Str('', usedefault=True, desc='identifier of the run')
 
@@ -59,7 +71,7 @@ class _ReportOutputSpec(TraitedSpec):
 
 
 class Report(SimpleInterface):
-    """Write the report of one T1w image; missing figures are drawn again."""
+    """Write the report of one T1w image; missing or damaged figures are drawn again."""
 
     input_spec = _ReportInputSpec
     output_spec = _ReportOutputSpec
@@ -69,8 +81,8 @@ class Report(SimpleInterface):
         from bids_interp.reports import build_report, draw_figures
         from bids_interp.reports.common.crashes import read_crashes
 
-        figures = self.inputs.figures if isdefined(self.inputs.figures) else []
-        if not all(Path(figure).is_file() for figure in figures):
+        figures = self.inputs.figures if isdefined(self.inputs.figures) else {}
+        if any(_digest(path) != digest for path, digest in figures.items()):
             draw_figures(self.inputs.out_dir, self.inputs.prefix)
         folder = self.inputs.crash_dir
         errors = read_crashes(folder) if isdefined(folder) and Path(folder).is_dir() else []

@@ -34,6 +34,11 @@ def test_workflow_draws_and_writes(derivatives: Path, tmp_path: Path) -> None:
     report_wf.run()
     assert files.figure('dose', '.svg').exists()
     assert 'uuid-8' in files.report.read_text(encoding='utf-8')
+    whole = files.figure('dose', '.svg').read_bytes()
+    for damaged in (b'', whole.replace(b'a', b'b', 1)):
+        files.figure('dose', '.svg').write_bytes(damaged)
+        report_wf.run()  # the figures are cached
+        assert files.figure('dose', '.svg').read_bytes() == whole
 
 
 def test_report_node_shows_the_crashes_of_its_folder(tmp_path: Path) -> None:
