@@ -17,9 +17,9 @@ HEAD = """# Reliability
 `make test-faults` runs the program on small datasets, makes one fault happen, and looks at what is
 left: no half-written file is visible, no traceback is shown, and no process is left. Then it runs
 the same command again without the fault. A row passes if this run ends with exit code 0 and all
-derivatives are the same, bit for bit, as those of a run that nothing has disturbed. They are compared
-without a second run where the first one stops before it writes (a damaged model) or ends with all of
-them (odd environments). The command writes this page. `make test` runs a few of the rows.
+derivatives are the same, bit for bit, as those of a run that nothing has disturbed. There is no
+second run where the first one stops before it writes (a damaged model) or ends with all derivatives
+(odd environments). The command writes this page. `make test` runs a few of the rows.
 
 {count} rows passed, {others}, in {minutes:.0f} minutes ({machine}).
 
