@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,13 @@ import numpy as np
 #: NIfTI codes: what the world coordinates of an image mean.
 SCANNER_CODE, TEMPLATE_CODE = 1, 4
 GZIP = b'\x1f\x8b'  # first bytes of a gzip file
-#: Bytes that are unzipped at a time; a file may have thousands of members.
-CHUNK = 2**20
+#: Bytes that are unzipped at a time: a file may have thousands of members, and these become at most
+#: a thousand times as many.
+CHUNK = 2**16
+#: Bytes behind the last voxel that are read and ignored.
+TRAILER = 2**24
+#: Size of the largest header, that of NIfTI-2.
+LARGEST_HEADER = 540
 
 
 def make_image(data: np.ndarray, affine: np.ndarray, code: int = SCANNER_CODE) -> nib.Nifti1Image:
@@ -78,8 +85,9 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Image, bool]:
 
     Raises
     ------
-    OSError, EOFError, zlib.error
-        If the file cannot be read, is truncated or damaged.
+    OSError, EOFError, zlib.error, ValueError
+        If the file cannot be read, is truncated or damaged, or holds much more than its header
+        claims.
     nibabel.filebasedimages.ImageFileError
         If it is not a NIfTI file.
     """
@@ -87,21 +95,59 @@ def read_nifti(path: Path) -> tuple[nib.Nifti1Image, bool]:
     is_compressed = content.startswith(GZIP)
     if is_compressed:
         content = _unzipped(content)
-    for image_class in (nib.Nifti1Image, nib.Nifti2Image):
-        if image_class.header_class.may_contain_header(content):
-            return image_class.from_bytes(content), is_compressed
+    header = read_header(content)
+    image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return image_class.from_bytes(content), is_compressed
+
+
+def read_header(start: bytes) -> nib.Nifti1Header:
+    """Return the header at the start of a NIfTI file, unchecked.
+
+    Raises
+    ------
+    nibabel.filebasedimages.ImageFileError
+        If there is none.
+    """
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        if kind.may_contain_header(start):
+            return kind(start[: kind.template_dtype.itemsize], check=False)
     raise nib.filebasedimages.ImageFileError('it has no NIfTI header')
 
 
+def claimed_bytes(header: nib.Nifti1Header) -> float:
+    """Return the size in bytes that a file needs to hold the voxels that its header claims."""
+    bits = math.prod(claimed_shape(header)) * abs(int(header['bitpix']))
+    return float(header['vox_offset']) + bits / 8
+
+
+def claimed_shape(header: nib.Nifti1Header) -> list[int]:
+    """Return the size of the image that a header claims; negative sizes are 0."""
+    n_axes = max(0, int(header['dim'][0]))
+    return [max(0, int(size)) for size in header['dim'][1 : 1 + n_axes]]
+
+
 def _unzipped(content: bytes) -> bytes:
-    """Return the content of all gzip members, each with its checksum tested."""
-    parts, start, view = [], 0, memoryview(content)
+    """Return the content of all gzip members, but not much more than the header claims."""
+    parts: list[bytes] = []
+    size, limit = 0, math.inf
+    for part in _inflated(content):
+        parts.append(part)
+        size += len(part)
+        if size >= LARGEST_HEADER and limit == math.inf:
+            limit = claimed_bytes(read_header(b''.join(parts))) + TRAILER
+        if not size <= limit:
+            raise ValueError('the gzip stream holds more than the header claims')
+    return b''.join(parts)
+
+
+def _inflated(content: bytes) -> Iterator[bytes]:
+    """Yield the content of all gzip members in parts; test the checksum of each member."""
+    start, view = 0, memoryview(content)
     while content.startswith(GZIP, start):
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
             chunk = view[start : start + CHUNK]
             if not chunk:
                 raise EOFError('the gzip stream ends too early')
-            parts.append(member.decompress(chunk))
+            yield member.decompress(chunk)
             start += len(chunk) - len(member.unused_data)
-    return b''.join(parts)

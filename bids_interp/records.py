@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
@@ -134,7 +135,8 @@ def parse_json(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        If it is not JSON, or is nested so deeply that Python gives up.
+        If it is not JSON, is nested so deeply that Python gives up, or contains halves of
+        characters (lone surrogates), which no file and no terminal can hold.
 
     Examples
     --------
@@ -142,9 +144,11 @@ def parse_json(text: str | bytes) -> Any:
     {'a': [1]}
     """
     try:
-        return json.loads(text)
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError('it is nested too deeply') from error
+    return content
 
 
 def _key_of(item: Field[Any]) -> str:
@@ -204,6 +208,8 @@ def _value(kind: Any, plain: Any, key_path: str) -> Any:
     fits = isinstance(plain, _SIMPLE.get(kind, ()))
     if not fits or (isinstance(plain, bool) and kind is not bool):
         raise RecordError(key_path, f'{_named(kind)} is required, not {_shown(plain)}')
+    if kind is float and abs(plain) > sys.float_info.max and isinstance(plain, int):
+        raise RecordError(key_path, f'{_shown(plain)} is too large')
     return plain
 
 
@@ -253,7 +259,7 @@ def _own(kind: Any, plain: Any, key_path: str) -> Any:
         raise RecordError(_inside(key_path, error.args[0]), 'the key is missing') from error
     except BidsInterpError as error:
         raise RecordError(key_path, error.message.rstrip('.')) from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RecordError(key_path, str(error).rstrip('.')) from error
 
 

@@ -165,10 +165,11 @@ def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
     advice = 'Provide the mask of this image, or omit --derivatives.'
     try:
         mask = nib.as_closest_canonical(read_nifti(path)[0])
-        data = np.asarray(mask.dataobj)
+        data = np.asarray(mask.dataobj, dtype=np.float32)
     except Exception as error:  # nibabel, zlib and the system raise different ones
         raise ImageError(f'The brain mask {path} cannot be read: {error}.', advice) from error
-    if mask.shape[:3] != img.shape or not np.allclose(mask.affine, img.affine, atol=1e-2):
+    is_volume = mask.shape[:3] == img.shape and data.size == np.prod(img.shape)
+    if not is_volume or not np.allclose(mask.affine, img.affine, atol=1e-2):
         raise ImageError(
             f'The brain mask {path} (shape {mask.shape}) is not on the grid of its T1w image '
             f'(shape {img.shape}).',

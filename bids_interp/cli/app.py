@@ -86,7 +86,14 @@ def read_settings(ctx: click.Context) -> Settings:
         chosen['mem_gb'] = memory[0]
     folders = {name: ctx.params[name] for name in ('bids_dir', 'output_dir', 'analysis_level')}
     saved = _read_config(Path(config_file).expanduser(), level) if config_file else {}
-    return Settings(**{**saved, **chosen, **folders})
+    try:
+        return Settings(**{**saved, **chosen, **folders})
+    except UsageError as error:
+        if not saved:
+            raise
+        raise UsageError(
+            f'{error.message} (With the settings of {config_file}.)', error.advice
+        ) from error
 
 
 def _refuse_other_levels(given: dict[Option, Any], level: str) -> None:

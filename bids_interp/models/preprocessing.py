@@ -37,6 +37,11 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
             raise ModelError(f'Unknown intensity normalisation {self.normalisation!r}.')
+        if not (0 <= self.percentile <= 100 and 0 < self.ceiling < np.inf):
+            raise ModelError(
+                'The percentile must be between 0 and 100, and the ceiling positive, not '
+                f'{self.percentile} and {self.ceiling}.'
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain types for JSON."""

@@ -59,6 +59,10 @@ class Target:
     sd: float = 1.0
 
     def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in (self.label, *self.classes)):
+            raise ModelError('The label and the classes of a target must be texts.')
+        if len(set(self.classes)) < len(self.classes):
+            raise ModelError(f'A target cannot have a class twice ({self.classes}).')
         fits = {
             'binary': len(self.classes) == 2,
             'multiclass': len(self.classes) > 2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +19,9 @@ LEVELS = ('participant', 'group', 'train')
 SKULL_STRIP = ('auto', 'force', 'skip')
 NATIVE_SPACE = 'T1w'
 TEMPLATE_SPACE = 'template'
+
+#: Name of a template or space, with a cohort or resolution after a colon.
+_SPACE = re.compile(r'[\w+-]+(:[\w+-]+)*', re.ASCII)
 
 _PATHS = (
     'bids_dir',
@@ -145,15 +150,13 @@ class Settings(TrainChoices, GroupChoices):
         for name in _PATHS:
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, Path(value).expanduser().absolute())
+                object.__setattr__(self, name, _path(name, value))
         for name in _LISTS:
             value = getattr(self, name)
             if isinstance(value, (str, bytes)) or not hasattr(value, '__iter__'):
                 raise UsageError(f'The setting {name} must be a list, not {value!r}.')
             object.__setattr__(self, name, tuple(value))
-        named = self.derivatives.items() if isinstance(self.derivatives, dict) else self.derivatives
-        paths = tuple((str(name), Path(path).expanduser().absolute()) for name, path in named)
-        object.__setattr__(self, 'derivatives', paths)
+        object.__setattr__(self, 'derivatives', _named_paths(self.derivatives))
         _strip_prefix(self, 'participant_label', 'sub-')
         _strip_prefix(self, 'session_label', 'ses-')
         _check(self)
@@ -198,6 +201,26 @@ def parse_toml(text: str, source: str = 'the settings') -> dict[str, Any]:
     return read_toml(text, [field.name for field in fields(Settings)], source)
 
 
+def _path(name: str, value: Any) -> Path:
+    """Return an absolute path; ``~`` is the home folder."""
+    if isinstance(value, str | Path) and '\0' not in str(value):
+        try:
+            return Path(value).expanduser().absolute()
+        except RuntimeError as error:
+            raise UsageError(f'{name}: {value} cannot be found: {error}') from error
+    raise UsageError(f'The setting {name} must be a path, not {value!r}.')
+
+
+def _named_paths(value: Any) -> tuple[tuple[str, Path], ...]:
+    """Return names and absolute paths from a mapping or from pairs."""
+    pairs = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(pairs, list | tuple) or any(
+        isinstance(pair, str) or len(pair) != 2 for pair in pairs
+    ):
+        raise UsageError(f'The setting derivatives must be names with paths, not {value!r}.')
+    return tuple((str(name), _path('derivatives', path)) for name, path in pairs)
+
+
 def _strip_prefix(settings: Settings, name: str, prefix: str) -> None:
     labels = (str(label).removeprefix(prefix) for label in getattr(settings, name))
     object.__setattr__(settings, name, tuple(dict.fromkeys(labels)))
@@ -230,6 +253,13 @@ def _check(settings: Settings) -> None:
                 raise UsageError(f'{option} {label!r} may contain only letters and digits.')
     if not settings.output_spaces:
         raise UsageError('--output-spaces requires at least one space.')
+    for option, spaces in (
+        ('--output-spaces', settings.output_spaces),
+        ('--template', (settings.template,) if settings.template else ()),
+    ):
+        for space in spaces:
+            if not _SPACE.fullmatch(str(space)):
+                raise UsageError(f'{option} {space!r} is not the name of a space.')
     if not settings.doses:
         raise UsageError('--dose requires at least one number.')
     for dose in settings.doses:
@@ -251,7 +281,7 @@ def _check(settings: Settings) -> None:
         raise UsageError(f'--device cuda:N requires a number, not {settings.device!r}.')
     for name in ('nprocs', 'omp_nthreads', 'mem_gb'):
         value = getattr(settings, name)
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError(f'--{name.replace("_", "-")} must be positive, not {value}.')
     if not 0 <= settings.random_seed < 2**32:
         raise UsageError(f'--random-seed must be in [0, 2^32), not {settings.random_seed}.')

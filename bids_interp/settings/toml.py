@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import UsageError
+
+#: A key such as ``a.b.c`` of 64 parts; :mod:`tomllib` needs minutes for some thousands.
+_LONG_KEY = re.compile(r'(\.[^.=\n]{1,64}){64}')
 
 
 def write_toml(values: Mapping[str, Any], derivatives: Collection[tuple[str, Path]]) -> str:
@@ -46,9 +50,11 @@ def read_toml(text: str, names: Collection[str], source: str) -> dict[str, Any]:
     UsageError
         If the text is not TOML, or a key is not a setting.
     """
+    if _LONG_KEY.search(text):
+        raise UsageError(f'{source} has a key of too many parts.')
     try:
         values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f'{source} is not valid TOML: {error}.') from error
     for key in values:
         if key not in names:

@@ -131,7 +131,7 @@ class Grid:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Grid:
         """Return the grid described by :meth:`to_dict`."""
-        return cls(tuple(plain['shape']), np.array(plain['affine']), plain.get('space', ''))
+        return cls(tuple(plain['shape']), np.array(plain['affine']), str(plain.get('space', '')))
 
 
 def along_axes(shape: Sequence[int], value: int) -> tuple[int, int, int]:

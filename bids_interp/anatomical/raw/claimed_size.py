@@ -8,9 +8,15 @@ import zlib
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 
 from bids_interp.errors import ImageError
+from bids_interp.nifti import (
+    GZIP,
+    LARGEST_HEADER,
+    claimed_bytes,
+    claimed_shape,
+    read_header,
+)
 
 #: Largest number of voxels: a cube of 200 mm in voxels of 0.2 mm.
 MAX_VOXELS = 2**30
@@ -20,7 +26,6 @@ MAX_OFFSET = 2**26
 MAX_RATIO = 1032
 #: Memory that checks need for each voxel: the values as stored, as float64 and as float32.
 BYTES_PER_VOXEL = 20
-_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
 def check_claims(path: Path, memory_gb: float | None = None) -> None:
@@ -40,14 +45,13 @@ def check_claims(path: Path, memory_gb: float | None = None) -> None:
     ImageError
         If a claim is impossible.
     """
-    header = _read_header(path)
+    header, is_compressed = _read_header(path)
     if header is None:
         return
     offset = float(header['vox_offset'])
     if not 0 <= offset <= MAX_OFFSET:
         raise ImageError(f'{path} is damaged: its voxels would begin at byte {offset:g}.')
-    shape = [max(0, int(size)) for size in header['dim'][1 : 1 + max(0, int(header['dim'][0]))]]
-    voxels = math.prod(shape[:3])
+    voxels = math.prod(claimed_shape(header)[:3])
     if voxels > MAX_VOXELS:
         raise ImageError(
             f'{path} claims {voxels:.3g} voxels; a T1w image has at most {MAX_VOXELS:.3g}.'
@@ -58,8 +62,8 @@ def check_claims(path: Path, memory_gb: float | None = None) -> None:
             f'{path} needs {needed:.1f} GB to be read, but only {memory_gb:.1f} GB may be used.',
             'Raise --mem, or exclude this file.',
         )
-    claimed = offset + math.prod(shape) * abs(int(header['bitpix'])) / 8
-    held = path.stat().st_size * (MAX_RATIO if path.suffix == '.gz' else 1)
+    claimed = claimed_bytes(header)
+    held = path.stat().st_size * (MAX_RATIO if is_compressed else 1)
     if claimed > held:
         raise ImageError(
             f'{path} is truncated: its header claims {claimed:.3g} bytes, but the file can hold at '
@@ -68,15 +72,13 @@ def check_claims(path: Path, memory_gb: float | None = None) -> None:
         )
 
 
-def _read_header(path: Path) -> nib.Nifti1Header | None:
-    """Read the header without its extensions; None if there is none."""
+def _read_header(path: Path) -> tuple[nib.Nifti1Header | None, bool]:
+    """Read the header, or None if there is none; tell whether the content is compressed."""
+    is_compressed = False
     try:
-        with gzip.open(path) if path.suffix == '.gz' else path.open('rb') as stream:
-            start = stream.read(max(_HEADERS))
-    except (OSError, EOFError, zlib.error):
-        return None
-    for size, kind in _HEADERS.items():
-        for order in '<>':
-            if len(start) >= size and np.frombuffer(start[:4], f'{order}i4')[0] == size:
-                return kind(start[:size], order, check=False)
-    return None
+        with path.open('rb') as stream:
+            is_compressed = stream.read(len(GZIP)) == GZIP
+        with gzip.open(path) if is_compressed else path.open('rb') as stream:
+            return read_header(stream.read(LARGEST_HEADER)), is_compressed
+    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError):
+        return None, is_compressed

@@ -69,4 +69,17 @@ def load_filters(path: Path | None) -> dict[str, Any]:
             close = get_close_matches(key, known, n=1, cutoff=0.3)
             hint = f' Did you mean {close[0]!r}?' if close else ''
             raise UsageError(f'{path}: unknown entity {key!r} in the query "t1w".{hint}')
+        values = chosen[key] if isinstance(chosen[key], list) else [chosen[key]]
+        if not all(map(_is_plain, values)):
+            raise UsageError(
+                f'{path}: {key!r} in the query "t1w" must be a value or a list of values.',
+                'For example {"t1w": {"run": [1, 2]}}.',
+            )
     return {known[key]: value for key, value in chosen.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Return True for a text, a number of an index (64 bits), true, false or null."""
+    if isinstance(value, int | float):
+        return abs(value) < 2**63
+    return value is None or isinstance(value, str)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from bids_interp.errors import InputDatasetError
 
 Row = dict[str, str]
+
+#: Cells that short rows may lack. A row of one cell in a table of many columns would grow.
+MAX_LACKING = 10**7
 
 _UTF_16 = (b'\xff\xfe', b'\xfe\xff')
 _SAVE_AGAIN = 'Save it as UTF-8, for example with `iconv -f {} -t UTF-8`.'
@@ -58,10 +62,11 @@ def read_rows(path: Path) -> list[Row]:
     Raises
     ------
     InputDatasetError
-        If the file cannot be read, names a column twice, or a row is longer than the header.
+        If the file cannot be read, names a column twice, a row is longer than the header, or rows
+        lack millions of cells.
     """
     header, *lines = read_cells(path) or [[]]
-    twice = {name for name in header if name and header.count(name) > 1}
+    twice = {name for name, count in Counter(header).items() if name and count > 1}
     if twice:
         raise InputDatasetError(
             f'{path} has more than one column {", ".join(sorted(twice))}.', 'Rename all but one.'
@@ -73,5 +78,11 @@ def read_rows(path: Path) -> list[Row]:
                 f'{len(header)} columns.',
                 'Remove tabs from the text of its cells.',
             )
+    lacking = sum(max(0, len(header) - len(cells)) for cells in lines)
+    if lacking > MAX_LACKING:
+        raise InputDatasetError(
+            f'{path} has {len(header)} columns, but its rows lack {lacking} cells.',
+            'Check that the table is complete and separated by tabs.',
+        )
     padded = ([*cells, *[''] * len(header)] for cells in lines)
     return [{k: v for k, v in zip(header, cells, strict=False) if k} for cells in padded]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -42,6 +43,17 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     }),
 }  # fmt: skip
 
+#: Types of the arguments that are no mappings.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ('n_procs', 'n_gpu_procs', 'n_workers', 'max_jobs', 'maxtasksperchild'), (int,)
+    ),
+    **dict.fromkeys(('memory_gb', 'worker_timeout'), (int, float)),
+    **dict.fromkeys(('scheduler', 'mp_context'), (str,)),
+    'memory_limit': (int, float, str),
+    'raise_insufficient': (bool,),
+}
+
 _REFUSED = {
     'LegacyMultiProc': 'it waits forever for a killed worker; use MultiProc',
     'DAGMan': 'it does not wait for its jobs',
@@ -72,7 +84,7 @@ def read_plugin_file(path: Path) -> tuple[str, dict[str, Any]]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f'--use-plugin {path} cannot be read: {error}.') from error
     if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
         raise UsageError(f'--use-plugin {path} needs a line such as "plugin: Dask".', _ADVICE)
@@ -96,7 +108,23 @@ def read_plugin_file(path: Path) -> tuple[str, dict[str, Any]]:
             f'It supports {", ".join(sorted(ARGUMENTS[name])) or "none"}.',
             _ADVICE,
         )
-    return name, {key: value for key, value in arguments.items() if value is not None}
+    given = {key: value for key, value in arguments.items() if value is not None}
+    for key, value in given.items():
+        _check_value(path, key, value)
+    return name, given
+
+
+def _check_value(path: Path, key: str, value: Any) -> None:
+    kinds = _KINDS.get(key)
+    is_bool = isinstance(value, bool) and bool not in (kinds or ())
+    if kinds and (not isinstance(value, kinds) or is_bool):
+        raise UsageError(
+            f'--use-plugin {path}: {key} must be {" or ".join(kind.__name__ for kind in kinds)}, '
+            f'not {type(value).__name__}.',
+            _ADVICE,
+        )
+    if isinstance(value, int | float) and not is_bool and not 0 <= value < math.inf:
+        raise UsageError(f'--use-plugin {path}: {key} must not be {value}.', _ADVICE)
 
 
 def check_plugin(path: Path | None) -> None:
@@ -111,7 +139,10 @@ def check_plugin(path: Path | None) -> None:
         return
     name, arguments = read_plugin_file(path)
     if name == 'Dask':
-        check_dask(arguments)
+        try:
+            check_dask(arguments)
+        except UsageError as error:
+            raise UsageError(f'--use-plugin {path}: {error.message}', error.advice) from error
 
 
 def choose_device(settings: Settings) -> str:
@@ -185,7 +216,7 @@ def _check_tls(arguments: Mapping[str, Any]) -> None:
             f'tls must be true, false, or the PEM files {", ".join(TLS_FILES)}.', _ADVICE
         )
     for name, path in tls.items():
-        if not os.access(path, os.R_OK):
+        if not isinstance(path, str) or not os.access(path, os.R_OK):
             raise UsageError(f'The file {path} (tls: {name}) cannot be read.', _ADVICE)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from bids_interp.bids.write.temporaries import new_folder
 from bids_interp.errors import ModelError
-from bids_interp.models.bundle.contents import is_plain_name, sha256_of, verify_bundle
+from bids_interp.models.bundle.contents import is_plain_name, sha256_of
 from bids_interp.models.bundle.reader import ModelBundle, load_bundle
 from bids_interp.models.bundle.schema import CONFIG
 from bids_interp.records import parse_json
@@ -22,6 +20,8 @@ MODE = 0o644
 #: Largest accepted configuration and largest accepted bundle (bytes).
 MAX_CONFIG = 64 * 2**20
 MAX_TOTAL = 16 * 2**30
+#: Largest accepted ratio of the bundle to its archive; weights hardly compress.
+MAX_RATIO = 20
 #: Accepted file types of entries (bits of ``st_mode``): unspecified, or a regular file.
 _PLAIN = (0, 0o10)
 #: Exceptions of a damaged archive; a password gives a RuntimeError, an odd name a ValueError.
@@ -107,10 +107,11 @@ def import_bundle(
                         raise ModelError(
                             f'{archive}: {entry.filename!r} does not have its declared size.'
                         )
-            problems = [problem.replace(f'{scratch}/', '') for problem in verify_bundle(scratch)]
-            if problems:
-                raise ModelError(f'{archive}: {" ".join(problems)}', 'Download the file again.')
-            load_bundle(scratch)
+            try:
+                load_bundle(scratch)
+            except ModelError as error:
+                message = error.message.replace(f'{scratch}/', '')
+                raise ModelError(f'{archive}: {message}', 'Download the file again.') from error
     except _DAMAGE as error:
         raise ModelError(
             f'{archive} cannot be read: {error}.', 'Download the file again.'
@@ -132,6 +133,12 @@ def _check_entries(source: zipfile.ZipFile, archive: Path) -> None:
         raise ModelError(f'{archive} contains a file twice.')
     if sum(entry.file_size for entry in entries.values()) > MAX_TOTAL:
         raise ModelError(f'{archive} is larger than {MAX_TOTAL // 2**30} GiB when unpacked.')
+    limit = MAX_RATIO * archive.stat().st_size
+    if sum(entry.file_size for entry in entries.values()) > max(limit, MAX_CONFIG):
+        raise ModelError(f'{archive} holds much more than a bundle of its size can hold.')
+    for name, entry in entries.items():
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ModelError(f'{archive}: {name!r} is compressed by an unusual method.')
     if entries[CONFIG].file_size > MAX_CONFIG:
         raise ModelError(f'The {CONFIG} in {archive} is larger than {MAX_CONFIG // 2**20} MiB.')
     for name, entry in entries.items():

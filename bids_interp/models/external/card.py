@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import nibabel as nib
@@ -49,6 +49,10 @@ OPTIONAL = (
     'training_subjects',
     'voxel_size',
 )
+#: Largest number of voxels of an input: a cube of 512.
+MAX_VOXELS = 2**27
+#: Largest number; those beyond float32 become infinite in the network.
+MAX_NUMBER = 3e38
 ADVICE = 'The page "Your own classifier" of the documentation lists all keys of a card.'
 
 
@@ -114,6 +118,8 @@ class ClassifierCard:
             raise _problem('classes', _CLASS_RULE)
         if not (np.isfinite(self.target_mean) and 0 < self.target_sd < np.inf):
             raise _problem('target_sd', 'a mean and a positive standard deviation are required')
+        if self.golden and not _stays_below(self.golden):
+            raise _problem('golden', f'{self.golden!r} is not a file beside the card')
         for subject in self.training_subjects:
             if '/' not in subject.strip('/'):
                 raise _problem('training_subjects', f'{subject!r} is not "dataset/participant"')
@@ -219,9 +225,15 @@ def _problem(key: str, what: str, typed: str = '', valid: Iterable[str] = ()) ->
     return ModelError(f'Key {key!r} of the classifier card: {what}.', advice)
 
 
+def _stays_below(name: str) -> bool:
+    """Return True if a path leads to a file in the folder or below."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and '..' not in path.parts
+
+
 def _check_types(values: dict[str, Any]) -> None:
     for key in {'target_mean', 'target_sd'} & set(values):
-        if type(values[key]) not in (int, float):
+        if type(values[key]) not in (int, float) or abs(values[key]) > MAX_NUMBER:
             raise _problem(key, 'a number is required')
     if not isinstance(values.get('softmaxed', False), bool):
         raise _problem('softmaxed', 'true or false is required')
@@ -239,7 +251,7 @@ def _texts(plain: dict[str, Any], key: str) -> tuple[str, ...]:
 def _numbers(plain: dict[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
         values = np.array(plain[key], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise _problem(key, 'numbers are required') from error
     if values.shape != shape or not np.isfinite(values).all():
         raise _problem(key, f'an array of {shape} finite numbers is required')
@@ -250,6 +262,8 @@ def _grid(plain: dict[str, Any]) -> Grid:
     sizes = _numbers(plain, 'input_shape', (3,))
     if (sizes < 1).any() or (sizes != np.round(sizes)).any():
         raise _problem('input_shape', 'three positive whole numbers are required')
+    if sizes.prod() > MAX_VOXELS:
+        raise _problem('input_shape', f'at most {MAX_VOXELS} voxels are possible')
     if ('affine' in plain) == ('origin' in plain):
         raise _problem('origin', 'either "affine", or "origin" with "voxel_size", is required')
     affine = _numbers(plain, 'affine', (4, 4)) if 'affine' in plain else _affine(plain)
@@ -302,4 +316,7 @@ def _preprocessing(plain: Any) -> Preprocessing:
             NORMALISATIONS,
         )
     numbers = {key: float(_numbers(plain, key, ())) for key in set(plain) - {'normalisation'}}
-    return Preprocessing(plain['normalisation'], **numbers)
+    try:
+        return Preprocessing(plain['normalisation'], **numbers)
+    except ModelError as error:
+        raise _problem('preprocessing', error.message.rstrip('.')) from error

@@ -18,6 +18,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import re
 from typing import Any
 
@@ -54,6 +55,8 @@ _ON_NUMBERS = {
     'torch': {'sym_float', 'sym_int', 'sym_ite', 'sym_max', 'sym_min', 'sym_not', 'sym_sum'},
     'math': {'ceil', 'floor', 'trunc'},
 }
+#: Length of the text of a symbolic size, and powers in it.
+_LONGEST, _MOST_POWERS = 1000, 4
 #: Functions allowed in the text of a symbolic size.
 _SYMBOLIC = {
     *('Symbol', 'Integer', 'Float', 'Rational', 'Add', 'Mul', 'Pow', 'Max', 'Min', 'Mod'),
@@ -100,12 +103,17 @@ def load_program(data: bytes, name: str) -> torch.export.ExportedProgram:
             f'{name} is not an archive of torch.export, or is damaged: {_first_line(error)}.',
             f'Archives of torch before 2.9 must be exported again. {EXPORT_ADVICE}',
         ) from error
+    # It logs a traceback, which the error below repeats in one line.
+    logger = logging.getLogger('torch.export')
+    logger.disabled = True
     try:
         return torch.export.load(io.BytesIO(clean))
     except Exception as error:  # the loader of torch raises many types
         raise ModelError(
             f'torch {torch.__version__} cannot load {name}: {_first_line(error)}.', EXPORT_ADVICE
         ) from error
+    finally:
+        logger.disabled = False
 
 
 def _first_line(error: BaseException) -> str:
@@ -251,13 +259,20 @@ def _screened_text(text: str, key: str) -> str:
 
 
 def _is_arithmetic(text: str) -> bool:
-    """Return True if the text of a symbolic size has only arithmetic and allowed functions."""
+    """Return True if the text of a symbolic size has only arithmetic and allowed functions.
+
+    It is evaluated later, so powers and shifts, which make huge numbers, are bounded.
+    """
+    if len(text) > _LONGEST:
+        return False
     try:
         parts = list(ast.walk(ast.parse(text, mode='eval')))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
+    names = {id(value) for part in parts if isinstance(part, ast.Call) for value in part.args}
+    powers = 0
     for part in parts:
-        if not isinstance(part, _PARTS):
+        if not isinstance(part, _PARTS) or isinstance(part, ast.LShift):
             return False
         if isinstance(part, ast.Call) and not (
             isinstance(part.func, ast.Name) and part.func.id in _SYMBOLIC
@@ -265,7 +280,28 @@ def _is_arithmetic(text: str) -> bool:
             return False
         if isinstance(part, ast.Constant) and not (
             isinstance(part.value, bool | int | float)
-            or (isinstance(part.value, str) and _IDENTIFIER.fullmatch(part.value))
+            or (id(part) in names and _is_identifier(part.value))
         ):
             return False
-    return True
+        is_power = isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow)
+        is_call = isinstance(part, ast.Call) and getattr(part.func, 'id', '') == 'Pow'
+        if is_power or is_call:
+            powers += 1
+            exponent = part.right if isinstance(part, ast.BinOp) else part.args[-1]
+            if not _is_small(exponent):
+                return False
+    return powers <= _MOST_POWERS
+
+
+def _is_identifier(value: object) -> bool:
+    return isinstance(value, str) and bool(_IDENTIFIER.fullmatch(value))
+
+
+def _is_small(exponent: ast.expr) -> bool:
+    """Return True for a whole number up to 8, also as ``Integer(2)`` or ``-1``."""
+    if isinstance(exponent, ast.UnaryOp):
+        exponent = exponent.operand
+    if isinstance(exponent, ast.Call) and len(exponent.args) == 1:
+        exponent = exponent.args[0]
+    value = exponent.value if isinstance(exponent, ast.Constant) else None
+    return isinstance(value, int) and abs(value) <= 8

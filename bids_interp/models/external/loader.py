@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.external.checks import check_classifier
 from bids_interp.models.external.export_archive import EXPORT_ADVICE, load_program
 from bids_interp.models.external.network import ExternalClassifier
-from bids_interp.models.networks.registry import build_classifier, load_weights
+from bids_interp.models.networks.registry import build_classifier, load_network
 
 __all__ = ['ExternalSource', 'check_classifier', 'load_external', 'source_of']
 
@@ -175,9 +176,8 @@ def _load_registry(source: ExternalSource, card: ClassifierCard) -> nn.Module:
             'Add "architecture" and "arguments" to the card, or export the model to .pt2.',
         )
     arguments = {'outputs': card.n_outputs, **(source.arguments or card.arguments)}
-    network = build_classifier(architecture, card.network_shape, **arguments)
-    load_weights(network, Path(source.location), f'architecture {architecture!r}')
-    return network
+    build = partial(build_classifier, architecture, **{'shape': card.network_shape, **arguments})
+    return load_network(build, Path(source.location), f'architecture {architecture!r}')
 
 
 def _load_module(source: ExternalSource, card: ClassifierCard) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,13 @@ from torch import nn
 from bids_interp.errors import ModelError
 from bids_interp.models.networks.morphometric import MorphometricClassifier
 from bids_interp.spatial import along_axes
+
+Network = TypeVar('Network', bound=nn.Module)
+
+#: Largest number of networks in an ensemble.
+MAX_MEMBERS = 1000
+#: Errors of a network whose arguments are not valid.
+_INVALID = (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError)
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     'instance': lambda channels: nn.InstanceNorm3d(channels, affine=True),
@@ -204,13 +211,45 @@ def build_classifier(
             f'Unknown classifier architecture {architecture!r}.',
             f'Choose one of {", ".join(sorted(CLASSIFIERS))}.',
         )
+    if not isinstance(members, int) or not 0 < members <= MAX_MEMBERS:
+        raise ModelError(f'A classifier has 1 to {MAX_MEMBERS} members, not {members!r}.')
     try:
         made = [CLASSIFIERS[architecture](shape=tuple(shape), **arguments) for _ in range(members)]
-    except (TypeError, KeyError) as error:
+    except _INVALID as error:
         raise ModelError(
             f'The arguments of classifier {architecture!r} are not valid: {error}.'
         ) from error
     return joined(made)
+
+
+def load_network(build: Callable[[], Network], path: Path, what: str) -> Network:
+    """Build a network and load its weights; refuse one that is much larger than their file.
+
+    Parameters
+    ----------
+    build : callable
+        Function without parameters that makes the network.
+    path : Path
+        ``.safetensors`` file.
+    what : str
+        Description of the network for messages.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read or does not match the network.
+    """
+    with torch.device('meta'):  # nothing is allocated
+        needed = sum(value.numel() for value in build().state_dict().values())
+    try:
+        held = path.stat().st_size
+    except OSError as error:
+        raise ModelError(f'{path} cannot be read: {error}.') from error
+    if needed > held:
+        raise ModelError(f'{path} does not match {what}: {needed} numbers do not fit into it.')
+    network = build()
+    load_weights(network, path, what)
+    return network
 
 
 def load_weights(network: nn.Module, path: Path, what: str) -> None:

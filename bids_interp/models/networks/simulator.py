@@ -20,6 +20,10 @@ from bids_interp.spatial import Grid, SplineEvaluator, smooth
 
 #: The velocity ends within this distance from the faces of the grid.
 BORDER_MM = 8.0
+#: Largest standard deviation of the Gaussian that smooths the velocity.
+MAX_SMOOTHING_MM = 200.0
+#: Largest number of expert kernels.
+MAX_EXPERTS = 100
 
 
 def border_window(grid: Grid) -> np.ndarray:
@@ -144,6 +148,12 @@ class Simulator(nn.Module):
             raise ModelError(
                 f'Unknown simulator capacity {capacity!r}.', f'Choose one of {FREE_CAPACITIES}.'
             )
+        if not 0 <= smoothing_mm <= MAX_SMOOTHING_MM:
+            raise ModelError(
+                f'The smoothing must be 0 to {MAX_SMOOTHING_MM:g} mm, not {smoothing_mm}.'
+            )
+        if not 1 <= experts <= MAX_EXPERTS:
+            raise ModelError(f'1 to {MAX_EXPERTS} experts are possible, not {experts}.')
         self.grid, self.lattice = grid, grid.half()
         self.capacity, self.smoothing_mm, self.contrasts = capacity, smoothing_mm, contrasts
         self.evaluate_spline = SplineEvaluator(self.lattice, grid)
@@ -246,5 +256,5 @@ def build_simulator(grid: Grid, mask: np.ndarray, arguments: dict[str, Any]) -> 
             del arguments['capacity']
             return kind(grid, mask, **arguments)
         return Simulator(grid, mask, **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f'The arguments of the simulator are not valid: {error}.') from error

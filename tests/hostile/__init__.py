@@ -1,0 +1,1 @@
+"""Hostile inputs, made from code, and the fuzzers that start from them."""
