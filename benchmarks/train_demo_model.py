@@ -46,13 +46,14 @@ from bids_interp.evaluation.scores import (
     permutation_p,
     sign_accuracy,
 )
-from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.bundle.fingerprint import image_fingerprint, scan_sketch, subject_keys
 from bids_interp.models.bundle.reader import ModelBundle
 from bids_interp.models.bundle.schema import (
     BundleConfig,
     ClassifierConfig,
     SimulatorConfig,
     TrainingFacts,
+    TrainingScan,
 )
 from bids_interp.models.bundle.writer import save_bundle
 from bids_interp.models.explain.explainer import simulate
@@ -236,6 +237,22 @@ def base_keys(base: Base) -> tuple[str, ...]:
     return subject_keys(image_fingerprint(base.source), DATASET, base.participant)
 
 
+def training_scans(
+    bases: list[Base], planted: DemoCohort, fold_of: np.ndarray, mean: np.ndarray
+) -> tuple[TrainingScan, ...]:
+    """Return the sketch of every scan, not of its warps, with the fold that held it out."""
+    cohort, fine = planted.cohort, working_grid()
+    scans = []
+    for family, base in enumerate(bases):
+        if base.source is not None:
+            data = torch.from_numpy(np.maximum(base.brain, 0))[None, None]
+            image = resample(data, fine, GRID, antialias=True).clamp_min(0)
+            image = PREPROCESSING.normalise(image * torch.from_numpy(cohort.mask))[0, 0].numpy()
+            fold = int(fold_of[np.flatnonzero(cohort.families == family)[0]])
+            scans.append(TrainingScan(scan_sketch(image, mean, cohort.mask), (fold,)))
+    return tuple(sorted(scans, key=lambda scan: scan.sketch))
+
+
 def run_fold(cohort: Cohort, fold: Any, index: int, work_dir: Path) -> FoldResult:
     """Train one fold (in a process of its own)."""
     torch.set_num_threads(1)
@@ -263,7 +280,7 @@ def write_bundle(
         logits[fold.test], fold_of[fold.test] = result.test_outputs[:, 0], index
     metrics = classifier_metrics(logits, fold_of, cohort)
     controls = cohort.images[torch.from_numpy(cohort.labels == 0)]
-    salt = hashlib.sha256(b'bids_interp demonstration').hexdigest()[:16]
+    mean = controls.mean(dim=0)[0].numpy()
     config = BundleConfig(
         name='demonstration-hippocampus',
         demonstration=True,
@@ -284,18 +301,12 @@ def write_bundle(
             classifier=asdict(CLASSIFIER),
             simulator=asdict(SIMULATOR),
         ),
-        salt=salt,
-        subjects={
-            salted(salt, key): [int(fold_of[np.flatnonzero(cohort.families == family)[0]])]
-            for family, base in enumerate(bases)
-            for key in base_keys(base)
-        },
+        training_scans=training_scans(bases, planted, fold_of, mean),
         metrics=metrics,
         folds=[],
         files={},
     )
     trained = [result.trained for result in results]
-    mean = controls.mean(dim=0)[0].numpy()
 
     def save(card: str) -> ModelBundle:
         return save_bundle(

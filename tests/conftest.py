@@ -183,7 +183,6 @@ def tiny_bundle(
         preprocessing=Preprocessing(),
         classifier=ClassifierConfig(**classifier),
         simulator=SimulatorConfig(**simulator),
-        salt='a grain',
         metrics={'auc': 0.5, 'explanation_warranted': True},
         folds=[],
         files={},

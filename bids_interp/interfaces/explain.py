@@ -74,11 +74,14 @@ class PrepareInput(ModelInterface):
         from bids_interp.models.explain.explainer import prepare_input
 
         bundle = self.open_model()
-        membership = bundle.membership(
-            image_fingerprint(self.inputs.t1w), self.inputs.dataset_key, self.inputs.participant
-        )
         brain, native = load_image(self.inputs.brain, 'T1w')
         image = prepare_input(brain, native, load_matrix(self.inputs.native_to_template), bundle)
+        membership = bundle.membership(
+            image,
+            image_fingerprint(self.inputs.t1w),
+            self.inputs.dataset_key,
+            self.inputs.participant,
+        )
         self._results['model_input'] = self.path(runtime, 'model_input.nii.gz')
         write_nifti(
             self._results['model_input'], image[0, 0].numpy(), bundle.grid.affine, template=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,13 +15,14 @@ from bids_interp.evaluation.confounds import covariate_metrics, mask_metrics
 from bids_interp.evaluation.out_of_fold import OutOfFold
 from bids_interp.evaluation.scores import auc, ncc
 from bids_interp.evaluation.verdict import verdict_sentence
-from bids_interp.models.bundle.fingerprint import salted
+from bids_interp.models.bundle.fingerprint import scan_sketch
 from bids_interp.models.bundle.fold_metrics import (
     PatternMetrics,
     SimulatorMetrics,
     has_pattern,
     is_explained,
 )
+from bids_interp.models.bundle.schema import TrainingScan
 from bids_interp.models.bundle.writer import TrainedFold
 from bids_interp.training.calibration import Calibration, probabilities
 from bids_interp.training.cohort.cohort import Cohort
@@ -218,16 +218,23 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def subject_folds(cohort: Cohort, fold_of: np.ndarray, salt: str) -> dict[str, Sequence[int]]:
-    """Map the salted keys of all training subjects to the folds that may explain them."""
-    folds: dict[str, Sequence[int]] = {}
-    for index, keys in enumerate(cohort.keys):
-        for key in keys:
-            folds[salted(salt, key)] = [int(fold_of[index])]
-    return folds
+def training_scans(
+    cohort: Cohort, fold_of: np.ndarray, mean: np.ndarray
+) -> tuple[TrainingScan, ...]:
+    """Return the sketches of all training scans with the folds that may explain them.
 
-
-def make_salt(cohort: Cohort, seed: int) -> str:
-    """Derive the salt of a bundle from the cohort, so that equal trainings give equal files."""
-    digest = hashlib.sha256(repr((sorted(cohort.keys), seed)).encode())
-    return digest.hexdigest()[:16]
+    Parameters
+    ----------
+    cohort : Cohort
+        Training images.
+    fold_of : numpy.ndarray
+        (N,) fold that held each image out.
+    mean : numpy.ndarray
+        (X, Y, Z) mean image of the model.
+    """
+    scans = [
+        TrainingScan(scan_sketch(image[0].numpy(), mean, cohort.mask), (int(fold),))
+        for image, fold in zip(cohort.images, fold_of, strict=True)
+    ]
+    # The order of the cohort is that of the labels.
+    return tuple(sorted(scans, key=lambda scan: scan.sketch))

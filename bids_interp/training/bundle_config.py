@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from bids_interp.models.bundle.fingerprint import salted
 from bids_interp.models.bundle.schema import (
     BundleConfig,
-    ClassifierConfig,
     ModelFacts,
     TrainingFacts,
 )
 from bids_interp.models.explain.realism import intensity_statistics
-from bids_interp.training.assemble import Assembled, make_salt, subject_folds
+from bids_interp.training.assemble import Assembled, training_scans
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.version import __version__
 
@@ -40,7 +38,6 @@ def bundle_config(
     seed : int
         Random seed of the training.
     """
-    salt = make_salt(cohort, seed)
     simulator = facts.simulator
     if len(cohort.target.contrasts) > 1:
         simulator = replace(simulator, contrasts=len(cohort.target.contrasts))
@@ -57,9 +54,7 @@ def bundle_config(
         simulator=simulator,
         training=_training_facts(cohort, facts.training, seed),
         training_intensities=intensity_statistics(cohort.images, cohort.grid, cohort.mask),
-        salt=salt,
-        subjects=subject_folds(cohort, assembled.fold_of, salt),
-        classifier_subjects=card_subjects(facts.classifier, salt),
+        training_scans=training_scans(cohort, assembled.fold_of, reference_images(cohort)[0]),
         metrics=assembled.metrics,
         folds=[],
         files={},
@@ -83,13 +78,6 @@ def _training_facts(cohort: Cohort, facts: TrainingFacts, seed: int) -> Training
             'python': platform.python_version(),
         },
     )
-
-
-def card_subjects(classifier: ClassifierConfig, salt: str) -> list[str] | None:
-    """Return the salted identities of the training subjects that a classifier card names."""
-    if classifier.card is None or not classifier.card.training_subjects:
-        return None
-    return [salted(salt, f'subject:{subject}') for subject in classifier.card.training_subjects]
 
 
 def classifier_file(source: Mapping[str, Any] | None) -> Path | None:

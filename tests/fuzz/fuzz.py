@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the readers, from the seeds of the hostile corpus.
 
     python tests/fuzz/fuzz.py --seconds 1800 --folder FOLDER
-    python tests/fuzz/fuzz.py --target table --seconds 200 --folder FOLDER
+    python tests/fuzz/fuzz.py --targets table card --seconds 200 --folder FOLDER
 
 The first command fuzzes each target in a process of its own and prints a table. The corpus stays in
 FOLDER, so that a later run goes on from it. An input that raises anything but the documented error
@@ -24,11 +24,13 @@ import sys
 import tempfile
 import traceback
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
+BUNDLE = ROOT / 'bids_interp' / 'data' / 'demo_model'
 #: File that each target is written to, and its largest size in bytes.
 TARGETS = {
     'image': ('sub-01_T1w.nii', 9000),
@@ -42,6 +44,8 @@ TARGETS = {
     'bundle': ('config.json', 12_000),
     'archive': ('model.zip', 40_000),
 }
+#: Module of the hostile corpus that has the seeds; ``texts`` by default.
+MODULES = {'image': 'images', 'table': 'tables', 'bundle': 'bundles', 'archive': 'bundles'}
 #: Packages whose branches count as coverage.
 MEASURED = ['bids_interp', 'nibabel', 'tomllib', 'yaml', 'zipfile']
 
@@ -51,23 +55,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seconds', type=int, default=600, help='time of all targets together')
     parser.add_argument('--folder', type=Path, required=True, help='corpus and findings')
-    parser.add_argument('--target', choices=TARGETS, help='only this target')
+    parser.add_argument('--targets', choices=TARGETS, nargs='+', default=list(TARGETS))
+    parser.add_argument('--here', action='store_true', help='fuzz one target in this process')
     given = parser.parse_args()
-    if given.target:
-        fuzz(given.target, given.folder / given.target, given.seconds)
+    if given.here:
+        fuzz(given.targets[0], given.folder / given.targets[0], given.seconds)
     else:
-        fuzz_all(given.folder, given.seconds)
+        fuzz_all(given.folder, given.seconds, given.targets)
 
 
-def fuzz_all(folder: Path, seconds: int) -> None:
+def fuzz_all(folder: Path, seconds: int, targets: list[str]) -> None:
     """Fuzz every target in a process of its own and print what was found."""
-    share = max(1, seconds // len(TARGETS))
+    share = max(1, seconds // len(targets))
     print(f'Machine: {platform.machine()}, {os.cpu_count()} cores, Python '
           f'{platform.python_version()}; {share} s for each target, one process.\n')  # fmt: skip
     print('| target | executions | coverage | features | corpus | findings |\n' + '|---' * 6 + '|')
     n_findings = 0
-    for target in TARGETS:
-        command = [sys.executable, __file__, '--target', target]
+    for target in targets:
+        command = [sys.executable, __file__, '--here', '--targets', target]
         command += ['--seconds', str(share), '--folder', str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         (folder / f'{target}.log').write_text(done.stdout + done.stderr)
@@ -86,7 +91,6 @@ def fuzz(target: str, folder: Path, seconds: int) -> None:
 
     with atheris.instrument_imports(include=MEASURED):
         from bids_interp.errors import BidsInterpError
-        from bids_interp.models.bundle.reader import default_bundle_path
         from hostile.case import READERS, Bases
 
         with contextlib.suppress(BidsInterpError):
@@ -95,12 +99,12 @@ def fuzz(target: str, folder: Path, seconds: int) -> None:
     corpus, findings = folder / 'corpus', folder / 'findings'
     for made in (corpus, findings):
         made.mkdir(parents=True, exist_ok=True)
-    write_seeds(target, corpus, Bases(default_bundle_path()), largest)
+    write_seeds(target, corpus, Bases(BUNDLE), largest)
     warnings.simplefilter('ignore')
     logging.disable(logging.CRITICAL)
     place = Path(tempfile.mkdtemp(dir='/dev/shm' if Path('/dev/shm').is_dir() else None))
     if target == 'bundle':
-        shutil.copytree(default_bundle_path(), place, dirs_exist_ok=True)
+        shutil.copytree(BUNDLE, place, dirs_exist_ok=True)
     reader = READERS[target]
 
     def read(data: bytes) -> None:
@@ -138,11 +142,12 @@ def _forget_imports(place: Path) -> None:
 
 def write_seeds(target: str, corpus: Path, bases: object, largest: int) -> None:
     """Write the hostile inputs of a target, and good ones, as seeds."""
-    from hostile.corpus import CASES
     from hostile.seeds import good_inputs
 
+    cases = import_module(f'hostile.{MODULES.get(target, "texts")}').CASES
+
     contents = list(good_inputs(target, bases))
-    for case in CASES.values():
+    for case in cases:
         if case.reader == target:
             with tempfile.TemporaryDirectory() as folder:
                 path = case.make(Path(folder), bases)

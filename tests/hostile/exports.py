@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.export.pt2_archive import PT2ArchiveWriter
 
-from hostile.case import Bases, Case
+from hostile.case import Case
 from hostile.texts import BROKEN
 
 MODEL = 'models/model.json'

@@ -84,6 +84,16 @@ def _with(value: float) -> Content:
     return _values(change)
 
 
+def _one_voxel(data: np.ndarray) -> np.ndarray:
+    return (np.arange(data.size) == 9.0).reshape(data.shape) * 1.0
+
+
+def _typed(code: int, bits: int, *shape: int) -> Content:
+    """Claim another type of voxels, in a shape that the file still holds."""
+    dim = [len(shape), *shape, *[1] * (7 - len(shape))]
+    return header(dim=dim, datatype=code, bitpix=bits)
+
+
 def _inserted(place: int, content: bytes) -> Content:
     return lambda image: image[:place] + content + image[place + len(content) :]
 
@@ -195,7 +205,7 @@ _HEADERS: dict[str, Content] = {
     'only NaN.nii': _values(lambda data: np.full_like(data, np.nan)),
     'minus infinity.nii': _with(-np.inf),
     'beyond float32.nii': _with(1e300),
-    'one bright voxel.nii': _values(lambda data: (np.arange(data.size) == 9.0).reshape(data.shape) * 1.0),
+    'one bright voxel.nii': _values(_one_voxel),
     'half of the header.nii': lambda image: image[:200],
     'header without voxels.nii': lambda image: image[:352],
     'header and one byte.nii': lambda image: image[:353],
@@ -237,7 +247,7 @@ CASES = [
     _file('magic of a pair.nii', header(magic=b'ni1'), refused=False),
     _file('infinite slope.nii', header(scl_slope=np.inf, scl_inter=0), refused=False),
     _file('size of the header is that of NIfTI-2.nii', header(sizeof_hdr=540), refused=False),
-    _file('size of the header in another order.nii', _inserted(0, struct.pack('>i', 348)), refused=False),
+    _file('size of the header swapped.nii', _inserted(0, struct.pack('>i', 348)), refused=False),
     _file('an odd unit.nii', header(xyzt_units=255), refused=False),
     _file('a description of any bytes.nii', header(descrip=b'\xff<script>' * 7), refused=False),
     _file('many empty members.nii.gz', _many_members, refused=False),
@@ -246,9 +256,9 @@ CASES = [
     _special('a pipe', os.mkfifo),
     _special('a link to a device', lambda path: path.symlink_to('/dev/zero')),
     _special('a link to itself', lambda path: path.symlink_to(path)),
-    _file('a mask of four axes.nii', header(dim=[4, 45, 50, 45, 2, 1, 1, 1], datatype=2, bitpix=8), 'mask'),
-    _file('a mask of colours.nii', header(dim=[3, 45, 50, 15, 1, 1, 1, 1], datatype=128, bitpix=24), 'mask'),
-    _file('a mask of complex numbers.nii', header(dim=[3, 45, 50, 11, 1, 1, 1, 1], datatype=32, bitpix=64), 'mask'),
+    _file('a mask of four axes.nii', _typed(2, 8, 45, 50, 45, 2), 'mask'),
+    _file('a mask of colours.nii', _typed(128, 24, 45, 50, 15), 'mask'),
+    _file('a mask of complex numbers.nii', _typed(32, 64, 45, 50, 11), 'mask'),
     _file('a mask with a bomb.nii', _bomb, 'mask'),
     _file('a mask of NaN.nii', _values(lambda data: np.full_like(data, np.nan)), 'mask'),
     _file('a mask without affine.nii', header(srow_x=[np.nan] * 4), 'mask'),

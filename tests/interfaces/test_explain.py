@@ -86,15 +86,17 @@ def test_a_subject_of_the_training_set_is_explained_by_the_other_folds(
     known = tmp_path / 'known'
     shutil.copytree(tiny_bundle.path, known)
     config = json.loads((known / 'config.json').read_text())
-    fingerprint = image_fingerprint(make_subject('oblique').brain)
-    key = subject_keys(fingerprint, 'another name', 'x')[0]
-    config['subjects'] = {salted(config['salt'], key): [1]}
+    image = nib.load(prepare(tiny_bundle).model_input).get_fdata(dtype=np.float32)
+    sketch = tiny_bundle.sketch(torch.from_numpy(image)[None, None])
+    config['training_scans'] = [{'sketch': sketch, 'folds': [1]}]
     (known / 'config.json').write_text(json.dumps(config))
     membership = json.loads(Path(prepare(load_bundle(known)).membership).read_text())
     assert membership == {'InTrainingSet': True, 'FoldsUsed': [1], 'HeldOut': True}
-    # A classifier that was brought along has seen it in all its folds.
-    config['classifier_subjects'] = list(config['subjects'])
-    config['subjects'] = {}
+    # A bundle of version 0.1.0; a classifier that was brought along has seen it in all its folds.
+    del config['training_scans']
+    fingerprint = image_fingerprint(make_subject('oblique').brain)
+    key = subject_keys(fingerprint, 'another name', 'x')[0]
+    config |= {'salt': 'a grain', 'classifier_subjects': [salted('a grain', key)]}
     (known / 'config.json').write_text(json.dumps(config))
     membership = json.loads(Path(prepare(load_bundle(known)).membership).read_text())
     assert membership == {'InTrainingSet': True, 'FoldsUsed': [0, 1], 'HeldOut': False}

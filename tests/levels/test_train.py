@@ -17,8 +17,9 @@ import torch
 from bids_interp.bids.names import sidecar_name
 from bids_interp.cli import app as main
 from bids_interp.models.bundle.contents import verify_bundle
-from bids_interp.models.bundle.fingerprint import image_fingerprint
-from bids_interp.models.bundle.reader import load_bundle
+from bids_interp.models.bundle.reader import ModelBundle, load_bundle
+from bids_interp.models.explain.explainer import prepare_input
+from bids_interp.spatial import Grid
 from helpers.labelled_brains import TEMPLATE, brain, labels, make_dataset, prepare, template_brain
 
 pytestmark = pytest.mark.slow
@@ -111,26 +112,30 @@ def test_the_bundle_is_whole(first: Place) -> None:
     assert 'group' in (path / 'README.md').read_text()
 
 
-def test_training_subjects_are_explained_by_their_test_fold_alone(first: Place) -> None:
+def test_training_subjects_are_explained_by_their_test_fold_alone(first: Place, template) -> None:
     bundle = load_bundle(first.out / 'models' / 'group')
     rows = table(first.out / 'training' / 'group' / 'folds.tsv')
     assert [row['participant_id'] for row in rows] == [f'sub-{label}' for label in SUBJECTS]
     assert {row['fold'] for row in rows} == {'0', '1'}
     for row in rows:
         label = row['participant_id'].removeprefix('sub-')
-        scan = first.bids / f'sub-{label}' / 'anat' / f'sub-{label}_T1w.nii.gz'
-        # Known by its voxels, and by its name.
-        for seen in (
-            bundle.membership(image_fingerprint(scan), 'elsewhere', 'renamed'),
-            bundle.membership('other voxels', 'Made-up brains', label),
-        ):
-            assert seen.in_training
-            assert seen.folds == (int(row['fold']),)
+        scan = nib.load(first.bids / f'sub-{label}' / 'anat' / f'sub-{label}_T1w.nii.gz')
+        # Known by its likeness, whatever its name and the type of its voxels.
+        seen = bundle.membership(model_input(scan, bundle), 'other voxels', 'elsewhere', 'renamed')
+        assert seen.in_training
+        assert seen.folds == (int(row['fold']),)
         assert row['label'] == ('patient' if int(label) % 2 == 0 else 'control')
         assert row['fold'] not in row['validation_of'].split(',')
-    stranger = bundle.membership('other voxels', 'Made-up brains', '99')
-    assert (stranger.in_training, stranger.folds) == (False, (0, 1))
-    assert not any(label in json.dumps(bundle.config.subjects) for label in ('sub-', 'Made-up'))
+    for is_patient in (False, True):
+        data, affine = template
+        new = nib.Nifti1Image(brain(data, 99, is_patient), affine)
+        stranger = bundle.membership(model_input(new, bundle), 'other', 'Made-up brains', '01')
+        assert (stranger.in_training, stranger.folds) == (False, (0, 1))
+
+
+def model_input(scan: nib.Nifti1Image, bundle: ModelBundle) -> torch.Tensor:
+    grid = Grid.from_image(scan, 'T1w')
+    return prepare_input(scan.get_fdata(dtype=np.float32), grid, np.eye(4), bundle)
 
 
 def test_tables_maps_and_report(first: Place) -> None:

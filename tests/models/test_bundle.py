@@ -16,10 +16,18 @@ from safetensors.torch import load_file, save_file
 from bids_interp.cli.tools.command import tools
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.contents import sha256_of, verify_bundle
-from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
+from bids_interp.models.bundle.fingerprint import (
+    BITS,
+    image_fingerprint,
+    salted,
+    scan_sketch,
+    sketch_distance,
+    subject_keys,
+)
+from bids_interp.models.bundle.fold_metrics import FoldMetrics
 from bids_interp.models.bundle.reader import ModelBundle, default_bundle_path, load_bundle
 from bids_interp.models.bundle.schema import ClassifierConfig, GivenClassifier
-from bids_interp.models.bundle.writer import save_bundle
+from bids_interp.models.bundle.writer import TrainedFold, save_bundle
 from bids_interp.models.external import loader
 from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.preprocessing import Preprocessing
@@ -35,6 +43,14 @@ def edit(path: Path, **changes: object) -> None:
     config = json.loads((path / 'config.json').read_text())
     config.update(changes)
     (path / 'config.json').write_text(json.dumps(config))
+
+
+def a_brain(bundle: ModelBundle, seed: int, noise: float = 0.0) -> torch.Tensor:
+    """A classifier input of a person, measured with noise."""
+    person, session = (np.random.default_rng([seed, place]) for place in (0, 1))
+    shape = bundle.grid.shape
+    image = bundle.mean_image[0, 0].numpy() + 0.1 * person.normal(size=shape)
+    return torch.tensor(image + noise * session.normal(size=shape), dtype=torch.float32)[None, None]
 
 
 def test_loads_what_was_saved(tiny_bundle: ModelBundle):
@@ -67,12 +83,13 @@ def test_new_subjects_are_explained_by_trained_simulators(copied, areas, explain
     config = json.loads((copied / 'config.json').read_text())
     for fold, auc in zip(config['folds'], areas, strict=True):
         fold['metrics']['simulator'] = {'gates': [gate(auc)]}
-    key = subject_keys('other voxels', 'dataset', '01')[0]
-    edit(copied, folds=config['folds'], subjects={salted(config['salt'], key): [1]})
+    new, known = a_brain(load_bundle(copied), 1), a_brain(load_bundle(copied), 2)
+    scan = {'sketch': load_bundle(copied).sketch(known), 'folds': [1]}
+    edit(copied, folds=config['folds'], training_scans=[scan])
     bundle = load_bundle(copied)
     assert [bundle.explains(index) for index in range(2)] == explains
-    assert bundle.membership('voxels', 'dataset', '99').folds == folds
-    assert bundle.membership('other voxels', 'dataset', '01').folds == (1,)
+    assert bundle.membership(new, 'voxels', 'dataset', '99').folds == folds
+    assert bundle.membership(known, 'voxels', 'dataset', '01').folds == (1,)
 
 
 @pytest.mark.parametrize('name', ['context.safetensors', 'fold-1_simulator.safetensors'])
@@ -188,9 +205,13 @@ def test_a_calibration_that_is_not_possible(copied: Path, key: str, value: objec
     assert_refused(copied, f'folds[1].{key}')
 
 
-def test_a_subject_of_a_fold_that_does_not_exist(copied: Path):
-    edit(copied, subjects={'ab': [1, 2]})
-    assert_refused(copied, 'subjects')
+@pytest.mark.parametrize(
+    'known',
+    [{'subjects': {'ab': [1, 2]}}, {'training_scans': [{'sketch': 'ab' * 32, 'folds': [2]}]}],
+)
+def test_a_subject_of_a_fold_that_does_not_exist(copied: Path, known: dict[str, object]):
+    edit(copied, **known)
+    assert_refused(copied, next(iter(known)))
 
 
 def test_missing_file(copied: Path):
@@ -247,9 +268,10 @@ SEVERAL = Target('multiclass', 'dx', ('CN', 'MCI', 'AD'))
 
 
 def with_means(bundle: ModelBundle, path: Path, target: Target, means: np.ndarray) -> Path:
-    """Bundle of no folds for another target."""
+    """Bundle without networks for another target."""
     config = replace(bundle.config, target=target)
-    return save_bundle(path, config, [], bundle.brain_mask, means, '').path
+    folds = [TrainedFold({}, {}, 1.0, 1.0, FoldMetrics(1, 1, 1))]
+    return save_bundle(path, config, folds, bundle.brain_mask, means, '').path
 
 
 @pytest.mark.parametrize(
@@ -288,18 +310,76 @@ def test_the_packaged_model_has_the_mean_image_of_its_negative_class():
     assert bundle.mean_image_name == f'mean image of the class {bundle.target.negative}'
 
 
-def test_membership(tiny_bundle: ModelBundle):
-    salt = tiny_bundle.config.salt
+def test_membership_of_a_bundle_of_version_0_1_0(copied: Path):
     image_key, subject_key = subject_keys('abc', 'ds1', '01')
-    subjects = {salted(salt, image_key): [1], salted(salt, subject_key): [1]}
-    config = replace(tiny_bundle.config, subjects=subjects)
-    bundle = ModelBundle(tiny_bundle.path, config)
-    assert bundle.membership('abc', 'elsewhere', '99') == bundle.membership('x', 'ds1', '01')
-    assert bundle.membership('abc', 'elsewhere', '99').folds == (1,)
-    new = bundle.membership('x', 'ds1', '02')
+    subjects = {salted('a grain', image_key): [1], salted('a grain', subject_key): [1]}
+    edit(copied, salt='a grain', subjects=subjects)
+    bundle = load_bundle(copied)
+    image = bundle.mean_image
+    by_voxels = bundle.membership(image, 'abc', 'elsewhere', '99')
+    assert by_voxels == bundle.membership(image, 'x', 'ds1', '01')
+    assert by_voxels.folds == (1,)
+    new = bundle.membership(image, 'x', 'ds1', '02')
     assert not new.in_training
     assert new.folds == (0, 1)
-    assert 'abc' not in json.dumps(subjects)
+
+
+@pytest.mark.parametrize(('noise', 'known'), [(0.0, True), (0.03, True), (1.0, False)])
+def test_a_training_scan_is_recognised_by_its_likeness(copied: Path, noise: float, known: bool):
+    """Until noise hides the person; and whatever labels and voxels are said to be."""
+    bundle = load_bundle(copied)
+    scans = [
+        {'sketch': bundle.sketch(a_brain(bundle, seed)), 'folds': [seed % 2]} for seed in range(8)
+    ]
+    edit(copied, training_scans=scans)
+    bundle = load_bundle(copied)
+    for seed in range(8):
+        found = bundle.membership(a_brain(bundle, seed, noise), 'x', 'ds', '01')
+        assert found.in_training == known
+        assert found.folds == ((seed % 2,) if known else (0, 1))
+    strangers = [bundle.membership(a_brain(bundle, seed), 'x', 'ds', '01') for seed in range(8, 40)]
+    assert not any(stranger.in_training for stranger in strangers)
+
+
+def test_scans_of_one_person_in_two_folds_leave_none(copied: Path):
+    sketch = load_bundle(copied).sketch(a_brain(load_bundle(copied), 3))
+    edit(copied, training_scans=[{'sketch': sketch, 'folds': [fold]} for fold in (0, 1)])
+    bundle = load_bundle(copied)
+    assert bundle.membership(a_brain(bundle, 3), 'x', 'ds', '01').folds == ()
+
+
+def test_a_sketch_measures_the_angle():
+    rng = np.random.default_rng(0)
+    shape, mask = (12, 14, 10), np.ones((12, 14, 10), bool)
+    mask[:2] = False
+    mean, first, second = rng.normal(size=(3, *shape))
+    start = scan_sketch(mean + first, mean, mask)
+    for degrees in (0, 30, 60, 90, 180):
+        turned = np.cos(np.radians(degrees)) * first + np.sin(np.radians(degrees)) * second
+        turned[~mask] = 99  # outside of the brain
+        distance = sketch_distance(start, scan_sketch(mean + 3 * turned + 5, mean, mask))
+        assert distance == pytest.approx(degrees / 180, abs=0.09)
+    assert len(bytes.fromhex(start)) * 8 == BITS
+
+
+@pytest.mark.parametrize('sketch', ['', 'zz' * 32, 'ab' * 31, 'AB' * 32])
+def test_a_sketch_that_is_none(copied: Path, sketch: str):
+    edit(copied, training_scans=[{'sketch': sketch, 'folds': [0]}])
+    with pytest.raises(ModelError, match=r'training_scans\[0\]'):
+        load_bundle(copied)
+
+
+def test_labels_cannot_be_found_by_trying_all_of_them():
+    """As they could in version 0.1.0: in the packaged model by all that is known of its data."""
+    text = (default_bundle_path() / 'config.json').read_text()
+    config = json.loads(text)
+    assert not {'salt', 'subjects', 'classifier_subjects'} & set(config)
+    salts = ['', *(value for value in config.values() if isinstance(value, str))]
+    for dataset in ('ds002748', 'doi:10.18112/openneuro.ds002748.v1.0.5', config['name']):
+        for label in (f'{number:02d}' for number in range(1, 100)):
+            for key in subject_keys('', dataset, label):
+                digests = [salted(salt, key) for salt in salts]
+                assert not any(digest in text or digest[:16] in text for digest in digests)
 
 
 def test_fingerprint_sees_voxels_only(tmp_path: Path):
@@ -314,29 +394,19 @@ def test_fingerprint_sees_voxels_only(tmp_path: Path):
     assert a != c
 
 
-def test_whom_a_given_classifier_was_trained_with_is_recognised(tiny_bundle):
-    from bids_interp.training.bundle_config import card_subjects
-
+def test_whom_a_given_classifier_was_trained_with_is_recognised(tiny_bundle: ModelBundle):
     config = tiny_bundle.config
     card = ClassifierCard(
         'x', 'logit', config.grid, Preprocessing(), 'dx', ('a', 'b'),
         training_subjects=('doi:10.1/x/07',),
     )  # fmt: skip
     given = ClassifierConfig(external=GivenClassifier('export'), card=card)
-    known = card_subjects(given, config.salt)
-    bundle = ModelBundle(tiny_bundle.path, replace(config, classifier_subjects=known))
-    known = bundle.membership('0' * 64, 'doi:10.1/x', '07')
+    bundle = ModelBundle(tiny_bundle.path, replace(config, classifier=given))
+    known = bundle.membership(bundle.mean_image, '0' * 64, 'doi:10.1/x', '07')
     # The simulators have not seen it, so every fold may explain it; but it is no new subject.
     assert known.in_training
     assert known.folds == tuple(range(bundle.n_folds))
-    assert not bundle.membership('0' * 64, 'doi:10.1/x', '08').in_training
-    assert card_subjects(ClassifierConfig('robust'), 'salt') is None
-
-
-def test_identities_are_salted():
-    """The same subject of two bundles cannot be recognised from one in the other."""
-    assert salted('a grain', 'subject:ds1/01') != salted('another', 'subject:ds1/01')
-    assert salted('a grain', 'subject:ds1/01') == salted('a grain', 'subject:ds1/01')
+    assert not bundle.membership(bundle.mean_image, '0' * 64, 'doi:10.1/x', '08').in_training
 
 
 def test_each_contrast_has_its_own_calibration_and_gap(copied: Path):

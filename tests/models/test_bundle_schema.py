@@ -113,7 +113,6 @@ def _drop(name: str) -> Callable[[Plain], None]:
 @pytest.mark.parametrize(
     ('change', 'place'),
     [
-        (_drop('salt'), 'salt'),
         (_drop('folds'), 'folds'),
         (_drop('files'), 'files'),
         (_drop('metrics'), 'metrics'),

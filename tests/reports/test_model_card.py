@@ -40,7 +40,6 @@ MINIMAL: dict[str, Any] = {
     'preprocessing': {},
     'classifier': {'architecture': 'robust'},
     'simulator': {},
-    'salt': '',
     'metrics': {},
     'folds': [],
     'files': {},

@@ -81,7 +81,6 @@ CONFIG = BundleConfig(
     classifier=ClassifierConfig('robust'),
     simulator=SimulatorConfig(),
     training=TrainingFacts(seed=0, preset='fast', dataset='ds0 & more', n_images=N),
-    salt='',
     metrics={},
     folds=[],
     files={},

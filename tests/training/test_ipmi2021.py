@@ -383,7 +383,7 @@ def test_a_model_of_images_of_two_dimensions(tmp_path: Path) -> None:
     assert bundle.config.metrics['simulator']['gate']['trained'] == 1
     assert bundle.config.metrics['simulator']['effectiveness'] > 0
     assert bundle.warranted
-    assert bundle.membership('unknown', 'data', 'someone').folds == (0,)
+    assert bundle.membership(bundle.mean_image, 'unknown', 'data', 'x').folds == (0,)
     reason = results[1].trained.metrics.simulator.gates[0].reason
     assert reason in report.read_text()
     assert reason in (saved / 'README.md').read_text()

@@ -13,12 +13,13 @@ from torch import nn
 from bids_interp.errors import UsageError
 from bids_interp.evaluation.scores import auc
 from bids_interp.evaluation.validity import image_scores, simulated_scores
+from bids_interp.models.bundle.fingerprint import scan_sketch
 from bids_interp.models.networks.registry import Ensemble, build_classifier
 from bids_interp.models.networks.simulator import Simulator
 from bids_interp.reports.training.training_outputs import FinishedTraining
 from bids_interp.training import fold as fit
 from bids_interp.training import selection
-from bids_interp.training.assemble import assemble, make_salt, subject_folds
+from bids_interp.training.assemble import assemble, training_scans
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
 from bids_interp.training.fold import FoldResult, FoldWorkspace, train_fold
@@ -215,13 +216,14 @@ def test_who_was_scanned_goes_along(pair) -> None:
 def test_every_subject_is_known_by_the_fold_that_has_not_seen_it(pair) -> None:
     cohort, folds, results = pair
     made = assemble(cohort, folds, results, covariates={}, site=None, seed=0)
-    salt = make_salt(cohort, 0)
-    known = subject_folds(cohort, made.fold_of, salt)
+    mean = cohort.images[:, 0].mean(dim=0).numpy()
+    known = training_scans(cohort, made.fold_of, mean)
     assert len(known) == len(cohort)
-    assert sorted(fold for own in known.values() for fold in own) == sorted(made.fold_of)
-    # Neither names nor fingerprints can be read from it; another salt gives other hashes.
-    assert not any('image' in key for key in known)
-    assert not known.keys() & subject_folds(cohort, made.fold_of, 'other').keys()
+    folds_of = {scan.sketch: scan.folds for scan in known}
+    for image, fold in zip(cohort.images, made.fold_of, strict=True):
+        assert folds_of[scan_sketch(image[0].numpy(), mean, cohort.mask)] == (fold,)
+    # Their order does not tell the order of the participants.
+    assert [scan.sketch for scan in known] == sorted(folds_of)
 
 
 def test_a_given_classifier_trains_only_simulators(pair, tmp_path: Path) -> None:

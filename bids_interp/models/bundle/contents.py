@@ -11,11 +11,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from bids_interp.models.bundle.schema import CONFIG, BundleConfig, FoldConfig, read_config
+from bids_interp.models.target import Target
 
 #: File of the brain mask and the mean images.
 IMAGES = 'context.safetensors'
 CARD = 'README.md'
 WEIGHTS = '.safetensors'
+#: Longest name of a file in bytes.
+MAX_NAME = 255
+#: Types of numbers in the files of a bundle.
+NUMBERS = {
+    *(torch.float16, torch.float32, torch.float64, torch.bool),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
 
 
 def sha256_of(path: Path) -> str:
@@ -33,7 +41,8 @@ def is_plain_name(name: str) -> bool:
     (True, False, False)
     """
     plain = name == PurePosixPath(name).name and not name.startswith('.')
-    return plain and name not in ('', CONFIG) and not set(name) & set('\\:\0')
+    is_short = len(name.encode()) <= MAX_NAME and name.isprintable()
+    return plain and is_short and name not in ('', CONFIG) and not set(name) & set('\\:')
 
 
 def needed_files(config: BundleConfig) -> list[str]:
@@ -60,20 +69,34 @@ def _problems_of_config(file: Path, config: BundleConfig) -> Iterator[str]:
     for name in needed_files(config):
         if name not in config.files:
             yield f'{file}: files has no SHA-256 of {name!r}.'
+    if not config.folds:
+        yield f'{file}: folds is empty.'
     for index, fold in enumerate(config.folds):
-        yield from (f'{file}: folds[{index}].{what}.' for what in _problems_of_fold(fold))
-    strangers = {number for numbers in config.subjects.values() for number in numbers}
-    for number in sorted(strangers - set(range(len(config.folds)))):
-        yield f'{file}: subjects names the fold {number}, which does not exist.'
+        problems = _problems_of_fold(fold, config.target)
+        yield from (f'{file}: folds[{index}].{what}.' for what in problems)
+    named = {
+        'training_scans': [scan.folds for scan in config.training_scans or ()],
+        'subjects': (config.subjects or {}).values(),
+    }
+    for key, folds in named.items():
+        strangers = {number for numbers in folds for number in numbers}
+        for number in sorted(strangers - set(range(len(config.folds)))):
+            yield f'{file}: {key} names the fold {number}, which does not exist.'
 
 
-def _problems_of_fold(fold: FoldConfig) -> Iterator[str]:
-    numbers = {'temperature': fold.temperature, 'class_gap': fold.class_gap}
-    for name, value in {**numbers, 'intercept': fold.intercept or 0.0}.items():
+def _problems_of_fold(fold: FoldConfig, target: Target) -> Iterator[str]:
+    counts = {
+        'temperature': (fold.temperature, len(target.contrasts)),
+        'class_gap': (fold.class_gap, len(target.contrasts)),
+        'intercept': (fold.intercept or 0.0, target.n_outputs),
+    }
+    for name, (value, count) in counts.items():
         values = value if isinstance(value, Sequence) else [value]
-        if not all(math.isfinite(one) for one in values):
+        if isinstance(value, Sequence) and len(values) != count:
+            yield f'{name} has {len(values)} values, not {count}'
+        elif not all(math.isfinite(one) for one in values):
             yield f'{name} is not finite'
-        elif name == 'temperature' and min(values, default=0) <= 0:
+        elif name == 'temperature' and min(values) <= 0:
             yield 'temperature is not positive'
 
 
@@ -95,7 +118,11 @@ def _problems_of_weights(file: Path) -> Iterator[str]:
     try:
         with safe_open(file, framework='pt') as stream:
             for name in stream.keys():  # noqa: SIM118 - it is not a mapping
-                if not torch.isfinite(stream.get_tensor(name)).all():
+                values = stream.get_tensor(name)
+                if values.dtype not in NUMBERS:
+                    yield f'{file} contains numbers of the type {values.dtype} ({name}).'
+                    return
+                if not torch.isfinite(values).all():
                     yield f'{file} contains NaN or infinity ({name}).'
                     return
             absent = {'brain_mask', 'mean_image'} - set(stream.keys())

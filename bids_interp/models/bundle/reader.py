@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,12 +19,18 @@ from scipy.special import expit
 from torch import nn
 
 from bids_interp.bids.prediction import ExplainedTarget, Membership
-from bids_interp.errors import ModelError
+from bids_interp.errors import ModelError, UsageError
 from bids_interp.models.bundle.contents import IMAGES, sha256_of, verify_bundle
-from bids_interp.models.bundle.fingerprint import salted, subject_keys
+from bids_interp.models.bundle.fingerprint import (
+    TOLERANCE,
+    salted,
+    scan_sketch,
+    sketch_distance,
+    subject_keys,
+)
 from bids_interp.models.bundle.schema import CONFIG, BundleConfig, read_config
 from bids_interp.models.networks.ipmi2021 import PaperSimulator
-from bids_interp.models.networks.registry import build_classifier, load_weights
+from bids_interp.models.networks.registry import build_classifier, load_network
 from bids_interp.models.networks.simulator import AnySimulator, Simulator, build_simulator
 from bids_interp.models.target import Target
 from bids_interp.records import to_plain
@@ -190,13 +196,14 @@ class ModelBundle:
         return self.config.warranted
 
     @cached_property
-    def _images(self) -> dict[str, torch.Tensor]:
+    def images(self) -> dict[str, torch.Tensor]:
+        """Brain mask and mean images (X, Y, Z) on the grid of the model, by name."""
         return load_file(self.path / IMAGES)
 
     @cached_property
     def brain_mask(self) -> np.ndarray:
         """The model's brain mask on its grid, (X, Y, Z) bool."""
-        return self._images['brain_mask'].numpy().astype(bool)
+        return self.images['brain_mask'].numpy().astype(bool)
 
     @cached_property
     def _mean_class(self) -> int:
@@ -206,7 +213,7 @@ class ModelBundle:
             return 0
         number = target.classes.index(target.contrasts[self.contrast].negative)
         # Older bundles with several classes have only the mean image of the first one.
-        return number if mean_image_key(number) in self._images else 0
+        return number if mean_image_key(number) in self.images else 0
 
     @cached_property
     def mean_image(self) -> torch.Tensor:
@@ -214,7 +221,7 @@ class ModelBundle:
 
         :attr:`mean_image_name` names its images, normally the negative class of the contrast.
         """
-        return self._images[mean_image_key(self._mean_class)].float()[None, None]
+        return self.images[mean_image_key(self._mean_class)].float()[None, None]
 
     @property
     def mean_image_name(self) -> str:
@@ -224,10 +231,24 @@ class ModelBundle:
         return f'mean image of the class {self.full_target.classes[self._mean_class]}'
 
     def fold(self, index: int, device: str = 'cpu') -> FoldModels:
-        """Return the networks of a fold on a device."""
+        """Return the networks of a fold on a device.
+
+        Raises
+        ------
+        ModelError
+            If they cannot be made as the configuration describes them.
+        UsageError
+            If the classifier is code, and running it is not permitted.
+        """
         key = (index, device)
         if key not in self._folds:
-            self._folds[key] = self._load_fold(index, device)
+            try:
+                self._folds[key] = self._load_fold(index, device)
+            except (ModelError, UsageError) as error:
+                if str(self.path) in error.message:
+                    raise
+                message = f'{self.path / CONFIG}: {error.message}'
+                raise type(error)(message, error.advice) from error
         return self._folds[key]
 
     @property
@@ -239,8 +260,11 @@ class ModelBundle:
     def _load_fold(self, index: int, device: str) -> FoldModels:
         entry = self.config.folds[index]
         classifier = self._load_classifier(self.path / entry.classifier, device)
-        simulator = build_simulator(self.grid, self.brain_mask, to_plain(self.config.simulator))
-        load_weights(simulator, self.path / entry.simulator, self._networks)
+        simulator = load_network(
+            partial(build_simulator, self.grid, self.brain_mask, to_plain(self.config.simulator)),
+            self.path / entry.simulator,
+            self._networks,
+        )
         simulator.to(device).eval().requires_grad_(False)
         weights = self.full_target.weights(device)[self.contrast]
         return FoldModels(
@@ -263,13 +287,19 @@ class ModelBundle:
             if not all(bool(torch.isfinite(one).all()) for one in network.state_dict().values()):
                 raise ModelError(f'{path} contains NaN or infinity.')
             return network.to(device)
-        built = build_classifier(
-            str(described.architecture), self.grid.shape, **(described.arguments or {})
-        )
-        load_weights(built, path, self._networks)
+        arguments = {'shape': self.grid.shape, **(described.arguments or {})}
+        build = partial(build_classifier, str(described.architecture), **arguments)
+        built = load_network(build, path, self._networks)
         return built.to(device).eval().requires_grad_(False)
 
-    def membership(self, fingerprint: str, dataset_key: str, participant: str) -> Membership:
+    def sketch(self, image: torch.Tensor) -> str:
+        """Return the sketch of a classifier input (1, 1, X, Y, Z)."""
+        mean = self.images[mean_image_key(0)].float().numpy()
+        return scan_sketch(image[0, 0].numpy(force=True), mean, self.brain_mask)
+
+    def membership(
+        self, image: torch.Tensor, fingerprint: str, dataset_key: str, participant: str
+    ) -> Membership:
         """Return the folds that may explain a subject.
 
         A subject that no fold was trained with is explained by the folds that have a trained
@@ -277,6 +307,8 @@ class ModelBundle:
 
         Parameters
         ----------
+        image : torch.Tensor
+            Classifier input (1, 1, X, Y, Z), by whose likeness training scans are recognised.
         fingerprint : str
             Result of :func:`bids_interp.models.bundle.fingerprint.image_fingerprint`.
         dataset_key : str
@@ -284,17 +316,31 @@ class ModelBundle:
         participant : str
             Label without ``sub-``.
         """
-        listed = self.config.subjects
-        keys = subject_keys(fingerprint, dataset_key, participant)
-        digests = [salted(self.config.salt, key) for key in keys]
-        for digest in digests:
-            if digest in listed:
-                return Membership(True, tuple(listed[digest]))
+        sketch = self.sketch(image) if self.config.training_scans else ''
+        found = [
+            set(scan.folds)
+            for scan in self.config.training_scans or ()
+            if sketch_distance(sketch, scan.sketch) <= TOLERANCE
+        ]
+        digests = self._legacy_digests(fingerprint, dataset_key, participant)
+        listed = self.config.subjects or {}
+        found += [set(listed[digest]) for digest in digests if digest in listed]
+        if found:
+            return Membership(True, tuple(sorted(set.intersection(*found))))
         # Training subjects of a given classifier, from its card; no simulator was trained on them.
-        is_listed = not set(digests).isdisjoint(self.config.classifier_subjects or ())
+        card = self.config.classifier.card
+        is_listed = card is not None and f'{dataset_key}/{participant}' in card.training_subjects
+        is_listed |= not set(digests).isdisjoint(self.config.classifier_subjects or ())
         everyone = tuple(range(self.n_folds))
         folds = tuple(filter(self.explains, everyone)) or everyone
         return Membership(is_listed, folds, held_out=not is_listed)
+
+    def _legacy_digests(self, fingerprint: str, dataset_key: str, participant: str) -> list[str]:
+        """Return the salted identities of a subject, for a bundle of version 0.1.0."""
+        if self.config.salt is None:
+            return []
+        keys = subject_keys(fingerprint, dataset_key, participant)
+        return [salted(self.config.salt, key) for key in keys]
 
 
 def _of_contrast(value: float | Sequence[float], contrast: int) -> float:
@@ -332,9 +378,10 @@ def load_bundle(
         raise ModelError(' '.join(problems))
     bundle = ModelBundle(path, config, allow_code=allow_code)
     bundle.contrast = bundle.full_target.index_of(contrast)
-    if bundle.brain_mask.shape != bundle.grid.shape:
-        raise ModelError(
-            f'{path / IMAGES} has the grid {bundle.brain_mask.shape}, '
-            f'but {CONFIG} has {bundle.grid.shape}.'
-        )
+    for name, image in bundle.images.items():
+        if tuple(image.shape) != bundle.grid.shape:
+            raise ModelError(
+                f'{path / IMAGES} has the grid {tuple(image.shape)} ({name}), '
+                f'but {CONFIG} has {bundle.grid.shape}.'
+            )
     return bundle

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bids_interp.errors import ModelError
+from bids_interp.models.bundle.fingerprint import BITS
 from bids_interp.models.bundle.fold_metrics import FoldMetrics
 from bids_interp.models.external.card import ClassifierCard
 from bids_interp.models.preprocessing import Preprocessing
@@ -17,6 +19,8 @@ from bids_interp.records import RecordError, from_plain, parse_json, to_plain
 from bids_interp.spatial import Grid
 
 FORMAT = 1
+#: Name that is safe in a path.
+PLAIN_NAME = re.compile(r'\w[\w.+-]{0,99}', re.ASCII)
 CONFIG = 'config.json'
 
 
@@ -187,6 +191,26 @@ class FoldConfig:
     intercept: float | Sequence[float] | None = None
 
 
+@dataclass(frozen=True)
+class TrainingScan:
+    """Scan that the model was trained with.
+
+    Parameters
+    ----------
+    sketch : str
+        Result of :func:`bids_interp.models.bundle.fingerprint.scan_sketch`.
+    folds : sequence of int
+        Folds that may explain it.
+    """
+
+    sketch: str
+    folds: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(rf'[0-9a-f]{{{BITS // 4}}}', self.sketch):
+            raise ModelError(f'A sketch has {BITS // 4} hexadecimal digits.')
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleConfig:
     """Content of ``config.json``.
@@ -217,12 +241,14 @@ class BundleConfig:
         Data and settings of the training.
     training_intensities : IntensityStatistics, optional
         Intensities of the training images.
-    salt : str
-        Salt of the identities in ``subjects``.
-    subjects : dict
-        Folds that may explain each training subject, by its salted identity.
+    training_scans : sequence of TrainingScan, optional
+        Sketches of the training scans, in no order that tells anything.
+    salt : str, optional
+        Salt of the identities in ``subjects``; bundles of version 0.1.0 only.
+    subjects : dict, optional
+        Folds that may explain each training subject, by its salted identity; likewise.
     classifier_subjects : sequence of str, optional
-        Salted identities of the training subjects of a given classifier.
+        Salted identities of the training subjects of a given classifier; likewise.
     metrics : dict
         Out-of-fold measurements of
         :func:`bids_interp.evaluation.classification.out_of_fold_metrics`, and ``covariates``,
@@ -248,12 +274,26 @@ class BundleConfig:
     simulator: SimulatorConfig
     training: TrainingFacts | None = None
     training_intensities: IntensityStatistics | None = None
-    salt: str
-    subjects: dict[str, Sequence[int]] = field(default_factory=dict)
+    training_scans: Sequence[TrainingScan] | None = None
+    salt: str | None = None
+    subjects: dict[str, Sequence[int]] | None = None
     classifier_subjects: Sequence[str] | None = None
     metrics: dict[str, Any]
     folds: Sequence[FoldConfig]
     files: dict[str, str]
+
+    def __post_init__(self) -> None:
+        # Folders and files of the outputs are named by them.
+        for key, name in (
+            ('name', self.name),
+            ('template', self.template),
+            ('grid.space', self.grid.space),
+        ):
+            if not PLAIN_NAME.fullmatch(name):
+                raise ModelError(
+                    f'{key} {name!r} may contain only letters, digits, dots, hyphens and '
+                    'underscores.'
+                )
 
     @property
     def warranted(self) -> bool:
