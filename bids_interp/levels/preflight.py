@@ -205,7 +205,7 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
     heads: tuple[str, ...] = (
         'subject', 'session', 'T1w image', 'voxels (mm)', 'axes', 'brain', 'model', 'run'
     )  # fmt: skip
-    lines: list[tuple[str, ...]] = [_cells(row) for row in rows]
+    lines = [tuple(map(printable, _cells(row))) for row in rows]
     if all(line[1] in ('', '-') for line in lines):
         heads = (heads[0], *heads[2:])
         lines = [(line[0], *line[2:]) for line in lines]
@@ -222,7 +222,7 @@ def render_table(rows: Sequence[PreflightRow], width: int | None = None) -> str:
         text.append(_join(line, sizes))
         for mark, remark in (*(('!', p) for p in row.problems), *(('-', n) for n in row.notes)):
             text += textwrap.wrap(
-                remark,
+                printable(remark),
                 width,
                 initial_indent=f'    {mark} ',
                 subsequent_indent='      ',
@@ -243,6 +243,17 @@ def _cells(row: PreflightRow) -> tuple[str, ...]:
         shown = (size, summary.orientation, summary.brain)
     record = row.record
     return record.subject, record.session or '-', record.path.name, *shown, row.model, state
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters, which a terminal would obey, are spelled out.
+
+    Examples
+    --------
+    >>> print(printable('sub-' + chr(10)))
+    sub-\n
+    """
+    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _join(cells: Sequence[str], sizes: Sequence[int]) -> str:
