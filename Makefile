@@ -29,7 +29,7 @@ CONSTRAINTS := $(if $(filter-out latest,$(DEPENDENCIES)),-c requirements/$(DEPEN
 READY := $(VENV)/.ready-$(TORCH)-$(DEPENDENCIES)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-minimum coverage lint mutants test-faults image test-container test-slurm benchmark docs clean
+.PHONY: help venv demo test test-minimum coverage lint mutants test-faults fuzz audit image test-container test-slurm benchmark docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -83,6 +83,18 @@ mutants: $(READY)  ## one-line changes that the tests must notice; writes docs/m
 test-faults: $(READY)  ## every fault of tests/faults; writes docs/reliability.md
 	@rm -f build/faults.json
 	BIDS_INTERP_FAULTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+# Time for all targets together; the corpus stays in FUZZ_DIR, and a later run goes on from it.
+FUZZ_SECONDS ?= 1800
+FUZZ_DIR ?= build/fuzz
+
+fuzz: $(READY)  ## coverage-guided fuzzing of the readers (see docs/hostile-inputs.md)
+	$(PIP) -c requirements/lock.txt -e '.[fuzz]' --no-build-isolation
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) --folder $(FUZZ_DIR)
+
+audit: $(READY)  ## known vulnerabilities of the pinned versions; needs a network
+	$(PIP) -c requirements/lock.txt -e '.[audit]' --no-build-isolation
+	$(BIN)/pip-audit --requirement requirements/lock.txt --no-deps --disable-pip
 
 image:  ## the container image, by Docker or Buildah (see docs/containers.md)
 	$(PYTHON) tests/helpers/image.py $(IMAGE) $(IMAGE_ARGS)

@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from helpers.scripts import load_script
+
 
 @pytest.fixture(scope='module')
 def setup_cfg(repository: Path) -> configparser.ConfigParser:
@@ -97,3 +99,15 @@ def test_the_cited_paper_is_in_the_bibliography(repository: Path) -> None:
     (authors,) = re.findall(r'author = {(.*)}', entry)
     names = [f'{author["family-names"]}, {author["given-names"]}' for author in paper['authors']]
     assert authors.split(' and ') == names
+
+
+def test_licences_of_all_dependencies_are_listed(
+    repository: Path, setup_cfg: configparser.ConfigParser
+) -> None:
+    licences = load_script(repository / '.ci' / 'licences.py')
+    lines = setup_cfg['options']['install_requires'].split()
+    lines += setup_cfg['options.extras_require']['dask'].split()
+    names = {canonicalize_name(Requirement(line).name) for line in lines}
+    page = (repository / 'docs' / 'licences.md').read_text()
+    assert licences.names_in(page) == names == set(licences.required())
+    assert 'see the package' not in page

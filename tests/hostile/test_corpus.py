@@ -8,7 +8,8 @@ import pytest
 
 from bids_interp.errors import BidsInterpError
 from hostile.case import READERS, SECONDS, Bases, limited
-from hostile.corpus import CASES
+from hostile.corpus import CASES, KINDS, document_rows
+from hostile.test_names import LABELS
 
 
 @pytest.fixture(scope='session')
@@ -41,6 +42,10 @@ def test_a_hostile_input(name: str, bases: Bases, tmp_path: Path) -> None:
     assert str(error).encode()  # it can be printed
 
 
-def test_the_corpus_is_large() -> None:
+def test_the_corpus_is_large_and_documented(repository: Path) -> None:
     assert len(CASES) >= 120
-    assert {case.reader for case in CASES.values()} == set(READERS)
+    assert {case.reader for case in CASES.values()} == set(READERS) == set(KINDS)
+    page = (repository / 'docs' / 'hostile-inputs.md').read_text()
+    assert '\n'.join(document_rows()) in page
+    assert f'makes {len(CASES)} hostile inputs' in page
+    assert f'A further {len(LABELS)} labels' in page
