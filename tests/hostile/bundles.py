@@ -283,7 +283,6 @@ _ARCHIVES: dict[str, Callable[[Files], bytes]] = {
     'of another program': lambda files: _zip({'word/document.xml': b'<x/>'}),
     'with a long name': _changed(_with('x' * 300, b'')),
     'with a name of a terminal sequence': _changed(_with('\x1b[2J', b'')),
-    'with code': _changed(_with('__init__.py', b'import os'), _code(location='os:system')),
     'with a grid of infinity': _changed(_set('grid/shape', [float('inf')] * 3)),
     'with weights of a pickle': _changed(_with(CLASSIFIER, b'\x80\x04.')),
 }
@@ -299,6 +298,12 @@ CASES = [
     _archive('with a date that is none', _patched(_ENTRY, 12, b'\xff\xff\xff\xff'), refused=False),
     _archive(
         'with an extra field beyond the end', _patched(_ENTRY, 30, b'\xff\xff'), refused=False
+    ),
+    # Only --allow-code runs it.
+    _archive(
+        'with code',
+        _changed(_with('__init__.py', b'import os'), _code(location='os:system')),
+        refused=False,
     ),
     _linked('with a link to a device', '/dev/zero'),
     _linked('with a link to a file of the system', '/etc/passwd'),

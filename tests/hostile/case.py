@@ -196,7 +196,7 @@ READERS = {
 
 @dataclass
 class Watch:
-    """What a reader did: seconds, and events that it must not cause."""
+    """What a reader did: seconds of a processor, and events that it must not cause."""
 
     folder: Path
     seconds: float = 0.0
@@ -246,10 +246,10 @@ def limited(folder: Path) -> Iterator[Watch]:
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, before[1]))
     watch = Watch(folder)
     _watch.append(watch)
-    start = time.monotonic()
+    start = time.process_time()
     try:
         yield watch
     finally:
-        watch.seconds = time.monotonic() - start
+        watch.seconds = time.process_time() - start
         _watch.pop()
         resource.setrlimit(resource.RLIMIT_AS, before)
