@@ -283,14 +283,21 @@ def _is_arithmetic(text: str) -> bool:
             or (id(part) in names and _is_identifier(part.value))
         ):
             return False
-        is_power = isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow)
-        is_call = isinstance(part, ast.Call) and getattr(part.func, 'id', '') == 'Pow'
-        if is_power or is_call:
+        exponent = _exponent(part)
+        if exponent is not None:
             powers += 1
-            exponent = part.right if isinstance(part, ast.BinOp) else part.args[-1]
             if not _is_small(exponent):
                 return False
     return powers <= _MOST_POWERS
+
+
+def _exponent(part: ast.AST) -> ast.expr | None:
+    """Return the exponent of a power; None for anything else."""
+    if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Pow):
+        return part.right
+    if isinstance(part, ast.Call) and getattr(part.func, 'id', '') == 'Pow' and part.args:
+        return part.args[-1]
+    return None
 
 
 def _is_identifier(value: object) -> bool:
