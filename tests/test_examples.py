@@ -45,6 +45,22 @@ def test_the_export_fits_its_card(example: ModuleType, tmp_path: Path):
     torch.testing.assert_close(_accepted(tmp_path)(images), network(images))
 
 
+def test_an_age_network(repository: Path, tmp_path: Path):
+    """The published form on a small grid; the expected age lies between the first and last bin."""
+    sfcn = load_script(repository / 'examples' / 'export_sfcn_age.py')
+    card = {**sfcn.CARD, 'input_shape': [32, 40, 32], 'voxel_size': [5, 5, 5]}
+    torch.manual_seed(0)
+    network = sfcn.ExpectedAge(sfcn.SFCN((4, 4, 8, 8, 8, 4)))
+    sfcn.export(network, card, tmp_path)
+    images = torch.rand(2, 1, 32, 40, 32)
+    ages = network.eval()(images)
+    assert ((ages > 42) & (ages < 82)).all()
+    torch.testing.assert_close(_accepted(tmp_path)(images), (ages - 62.7) / 7.5)
+    # The crop of FSL's image of 182 x 218 x 182 voxels, whose first voxel lies at (90, -126, -72).
+    affine = ClassifierCard.from_dict(sfcn.CARD).grid.affine
+    assert (affine @ [-11, -13, -11, 1]).tolist() == [90, -126, -72, 1]
+
+
 def test_the_grid_of_the_example_holds_the_brain(example: ModuleType, template_brain):
     grid = ClassifierCard.from_dict(example.CARD).grid
     voxels = (template_brain.get_fdata() > 0).nonzero()

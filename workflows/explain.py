@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 INPUTS = [
     't1w',
+    't1w_preproc',
     'brain',
     'brain_mask',
     'native_to_template',
@@ -106,6 +107,8 @@ def init_explain_wf(
     ------
     t1w
         The source image, used only for its fingerprint.
+    t1w_preproc
+        Preprocessed T1w image, for models that take the whole head.
     brain
         Preprocessed T1w image, 0 outside the brain mask.
     brain_mask
@@ -192,7 +195,7 @@ def _add_input(
         mem_gb=1.0,
         n_procs=model['num_threads'],
     )
-    fields = [(field, field) for field in ('t1w', 'brain', 'native_to_template')]
+    fields = [(field, field) for field in ('t1w', 't1w_preproc', 'brain', 'native_to_template')]
     workflow.connect([
         (workflow.get_node('inputnode'), prepare_input, fields),
         (prepare_input, workflow.get_node('outputnode'), MODEL_INPUT),

@@ -169,7 +169,7 @@ def _init_prepared_input_wf(
         name='take_prepared',
         mem_gb=0.5,
     )
-    fields = [('brain', 'brain'), ('native_to_template', 'native_to_template')]
+    fields = [(name, name) for name in ('brain', 't1w_preproc', 'native_to_template')]
     workflow.connect([(take_prepared, training_input, fields)])
     return workflow
 
@@ -191,6 +191,7 @@ def _init_new_input_wf(
         (inputnode, anatomical_wf, [(field, f'inputnode.{field}') for field in ANATOMICAL_INPUTS]),
         (anatomical_wf, training_input, [
             ('outputnode.brain', 'brain'),
+            ('outputnode.t1w_preproc', 't1w_preproc'),
             ('outputnode.native_to_template', 'native_to_template'),
         ]),
         (anatomical_wf, ds_anatomical, [

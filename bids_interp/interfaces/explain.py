@@ -38,6 +38,7 @@ from bids_interp.interfaces.model_inputs import (
     NetworkInputSpec,
     load_fields,
     load_image,
+    load_input,
     load_matrix,
 )
 from bids_interp.records import read_record, to_plain
@@ -55,6 +56,7 @@ class _PrepareInputInputSpec(ModelInputSpec):
     dataset_key = traits.Str(mandatory=True, desc='DOI or name of the input dataset')
     participant = traits.Str(mandatory=True, desc='label without sub-')
     brain = File(exists=True, mandatory=True, desc='native brain, zero outside')
+    t1w_preproc = File(exists=True, mandatory=True, desc='the same image with the head')
     native_to_template = File(exists=True, mandatory=True, desc='JSON: 4 x 4, RAS+ mm')
 
 
@@ -74,7 +76,8 @@ class PrepareInput(ModelInterface):
         from bids_interp.models.explain.explainer import prepare_input
 
         bundle = self.open_model()
-        brain, native = load_image(self.inputs.brain, 'T1w')
+        inputs, skull = self.inputs, bundle.config.preprocessing.skull
+        brain, native = load_input(inputs.brain, inputs.t1w_preproc, skull, inputs.t1w)
         image = prepare_input(brain, native, load_matrix(self.inputs.native_to_template), bundle)
         membership = bundle.membership(
             image,

@@ -98,6 +98,32 @@ def load_image(path: str, space: str = '') -> tuple[np.ndarray, Grid]:
     return data, Grid.from_image(image, space)
 
 
+def load_input(brain: str, head: str, skull: bool, source: str) -> tuple[np.ndarray, Grid]:
+    """Return the image that a model takes, with its grid: the brain, or the whole head.
+
+    Parameters
+    ----------
+    brain, head : str
+        Native images on one grid: zero outside the brain, and with the head.
+    skull : bool
+        The model was trained with the skull on.
+    source : str
+        File name for messages.
+
+    Raises
+    ------
+    ImageError
+        If the model takes heads, but the image is skull-stripped.
+    """
+    if not skull:
+        return load_image(brain, 'T1w')
+    from bids_interp.models.preprocessing import check_head
+
+    image, grid = load_image(head, 'T1w')
+    check_head(image, load_image(brain)[0], source)
+    return image, grid
+
+
 def load_velocity(path: str) -> tuple[np.ndarray, Grid]:
     """Return a velocity (3, X, Y, Z) in mm along world axes from a 5-D image, and its grid."""
     data, grid = load_image(path)

@@ -31,6 +31,7 @@ class _TakePreparedInputSpec(BaseInterfaceInputSpec):
 
 
 class _TakePreparedOutputSpec(TraitedSpec):
+    t1w_preproc = File(exists=True, desc='native image with the head')
     brain = File(exists=True, desc='native brain, 0 outside')
     native_to_template = File(exists=True, desc='JSON: 4 x 4, world RAS mm')
 
@@ -50,12 +51,14 @@ class TakePrepared(SimpleInterface):
         write_nifti(brain, data * (inside > 0), grid.affine, template=False)
         transform = json.loads(Path(self.inputs.transform).read_text(encoding='utf-8'))
         matrix = write_json(Path(runtime.cwd) / 'matrix.json', transform['Registration'])
+        self._results['t1w_preproc'] = self.inputs.t1w
         self._results.update(brain=str(brain), native_to_template=str(matrix))
         return runtime
 
 
 class _TrainingInputInputSpec(BaseInterfaceInputSpec):
     brain = File(exists=True, mandatory=True, desc='native brain, zero outside')
+    t1w_preproc = File(exists=True, mandatory=True, desc='the same image with the head')
     native_to_template = File(exists=True, mandatory=True, desc='JSON: 4 x 4, RAS+ mm')
     input_space = File(exists=True, mandatory=True, desc='grid, mask and intensities of the model')
     out_file = traits.Str(mandatory=True, desc='output file (.safetensors)')
@@ -74,12 +77,13 @@ class TrainingInput(SimpleInterface):
     _always_run = True
 
     def _run_interface(self, runtime):
-        from bids_interp.interfaces.model_inputs import load_image, load_matrix
+        from bids_interp.interfaces.model_inputs import load_input, load_matrix
         from bids_interp.models.preprocessing import to_model_grid
         from bids_interp.training.cohort.storage import load_input_space, save_input
 
         grid, mask, preprocessing = load_input_space(Path(self.inputs.input_space))
-        brain, native = load_image(self.inputs.brain, 'T1w')
+        head = self.inputs.t1w_preproc
+        brain, native = load_input(self.inputs.brain, head, preprocessing.skull, head)
         matrix = load_matrix(self.inputs.native_to_template)
         image = to_model_grid(brain, native, matrix, grid, mask, preprocessing)
         save_input(Path(self.inputs.out_file), image)

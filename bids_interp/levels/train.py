@@ -19,15 +19,18 @@ from bids_interp.execution.plugins.plugin_file import check_plugin, choose_devic
 from bids_interp.execution.resources import prepare_caches
 from bids_interp.execution.run import Run, start_run
 from bids_interp.execution.run_folders import check_folders, choose_work_dir, prepare_work_dir
+from bids_interp.levels.given_classifier import (
+    apply_card_target,
+    check_given_on_scans,
+    given_classifier,
+)
 from bids_interp.levels.labels import LabelledImage, LabelTable, read_labels
 from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.levels.train_checks import (
-    apply_card_target,
     bundle_path,
     check_class_sizes,
     check_contrasts,
     check_grid,
-    given_classifier,
     training_recipes,
     training_summary,
 )
@@ -101,6 +104,7 @@ def run_train(settings: Settings) -> int:
     for name, reason in options.left_out.items():
         logger.info('Classifier %s is not trained: %s.', name, reason)
     training = prepare_training(settings, labels, usable, options, classifier, bundle, run)
+    check_given_on_scans(settings, training.inputs)
     _train(settings, training, run)
     _report(training, settings)
     return 1 if code else 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_interp.errors import ModelError, TrainingError, UsageError
+from bids_interp.errors import ModelError, TrainingError
 from bids_interp.levels.labels import LabelTable
 from bids_interp.settings import Settings
 from bids_interp.settings.train import AUTO
@@ -105,51 +105,6 @@ def _recipe_options(settings: Settings, architecture: str | None) -> dict[str, A
         'batch': settings.batch_size,
     }
     return {name: value for name, value in arguments.items() if value is not None}
-
-
-def given_classifier(settings: Settings) -> dict[str, Any] | None:
-    """Check the user's own classifier and return its source; None if one is trained."""
-    if not settings.given_classifier:
-        return None
-    from bids_interp.models.external.card import ClassifierCard
-    from bids_interp.models.external.loader import check_classifier, load_external, source_of
-
-    card_file = settings.classifier_card or Path()
-    card = ClassifierCard.read(card_file)
-    file = None if settings.classifier_module else settings.classifier
-    source = source_of(file, settings.classifier_module, settings.allow_code)
-    network = load_external(source, card, settings.allow_code)
-    check_classifier(network, card, card.golden_file(card_file))
-    logger.info('Classifier %s (%s) passed its checks.', card.name, source.location)
-    return {**asdict(source), 'location': str(source.location)}
-
-
-def apply_card_target(labels: LabelTable, settings: Settings) -> LabelTable:
-    """Return the labels with the target on the card of a given classifier.
-
-    Raises
-    ------
-    UsageError
-        If the classifier has another target than the labels.
-    """
-    if not settings.given_classifier:
-        return labels
-    from bids_interp.models.external.card import ClassifierCard
-
-    target = ClassifierCard.read(settings.classifier_card or Path()).target
-    own = labels.target
-    if (own.kind, own.classes) != (target.kind, target.classes):
-        named = ' '.join(target.classes)
-        options = {'multiclass': f'--classes {named}', 'regression': '--regression'}
-        if target.kind == 'binary':
-            options['binary'] = '--negative {} --positive {}'.format(*target.classes)
-        raise UsageError(
-            f'{settings.classifier_card} describes a {target.kind} classifier '
-            f'({named or target.label}), but the labels are {own.kind} '
-            f'({" ".join(own.classes) or own.label}).',
-            f'Use the options that match the card: {options[target.kind]}.',
-        )
-    return replace(labels, target=replace(target, label=own.label))
 
 
 def check_class_sizes(labels: LabelTable, n_folds: int) -> None:

@@ -23,7 +23,7 @@ from bids_interp.interfaces.explain import (
     Remeasure,
     Simulate,
 )
-from bids_interp.interfaces.model_inputs import load_image, load_velocity
+from bids_interp.interfaces.model_inputs import load_image, load_input, load_velocity
 from bids_interp.models.bundle.fingerprint import image_fingerprint, salted, subject_keys
 from bids_interp.models.bundle.reader import load_bundle
 from bids_interp.models.explain.explainer import simulate
@@ -50,6 +50,7 @@ def prepare(tmp_path, make_subject):
             dataset_key='doi:10.1/x',
             participant='01',
             brain=str(subject.brain),
+            t1w_preproc=str(subject.brain),
             native_to_template=str(subject.native_to_template),
         )
         return node.run(cwd=str(tmp_path)).outputs
@@ -67,6 +68,19 @@ def network(prepare, tiny_bundle):
         'model_input': prepared.model_input,
         'membership': prepared.membership,
     }
+
+
+def test_the_whole_head_is_taken_for_a_model_of_heads(tmp_path, make_subject):
+    brain = make_subject('oblique').brain
+    image = nib.load(brain)
+    inside = image.get_fdata() > 0
+    head = nib.Nifti1Image(np.where(inside, image.get_fdata(), 300.0), image.affine)
+    nib.save(head, tmp_path / 'head.nii.gz')
+    files = str(brain), str(tmp_path / 'head.nii.gz')
+    assert (load_input(*files, skull=False, source='x')[0][~inside] == 0).all()
+    assert (load_input(*files, skull=True, source='x')[0][~inside] == 300).all()
+    with pytest.raises(ImageError, match=r'sub-07_T1w\.nii'):
+        load_input(str(brain), str(brain), skull=True, source='sub-07_T1w.nii')
 
 
 def test_the_input_of_the_classifier_lies_on_the_grid_of_the_model(prepare, tiny_bundle):

@@ -12,10 +12,10 @@ import pytest
 
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import ModelError, TrainingError, UsageError
+from bids_interp.levels.given_classifier import apply_card_target
 from bids_interp.levels.labels import LabelledImage, LabelTable
 from bids_interp.levels.train_checks import (
     FAMILIES_FOR_NETWORK,
-    apply_card_target,
     bundle_path,
     check_class_sizes,
     check_contrasts,

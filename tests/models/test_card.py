@@ -43,6 +43,11 @@ def test_an_affine_instead_of_an_origin(tmp_path: Path):
         {'output': 'regression', 'classes': [], 'target_mean': 55.5, 'target_sd': 12},
         {'axis_order': 'ZYX', 'golden': 'golden.npz', 'training_subjects': ['ds000001/01']},
         {'architecture': 'sfcn', 'arguments': {'channels': [4, 4]}},
+        {'skull': True, 'preprocessing': {'normalisation': 'mean', 'voxels': 'all'}},
+        {
+            'preprocessing': {'normalisation': 'histogram', 'landmarks': list(range(13))},
+            'golden_scan': {'file': 'sub-01_T1w.nii.gz', 'output': [0.5], 'tolerance': 0.1},
+        },
     ],
 )
 def test_a_card_survives_json(changes: dict):
@@ -50,6 +55,7 @@ def test_a_card_survives_json(changes: dict):
     again = ClassifierCard.from_dict(json.loads(json.dumps(card.to_dict())))
     assert again.grid.matches(card.grid)
     assert again.to_dict() == card.to_dict()
+    assert (again.preprocessing, again.golden_scan) == (card.preprocessing, card.golden_scan)
     for name in ('output', 'classes', 'softmaxed', 'training_subjects', 'arguments', 'target'):
         assert getattr(again, name) == getattr(card, name)
 
@@ -97,6 +103,17 @@ def test_the_golden_sample_lies_beside_the_card():
         (
             {'preprocessing': {'normalisation': 'zscore', 'ceil': 1}},
             "'preprocessing.ceil'.*'ceiling'",
+        ),
+        ({'preprocessing': {'normalisation': 'histogram'}}, 'preprocessing.*landmarks'),
+        (
+            {'preprocessing': {'normalisation': 'percentile', 'ceiling': 'high'}},
+            "'preprocessing.ceiling'",
+        ),
+        ({'skull': 'yes'}, "'skull'"),
+        ({'golden_scan': {'file': 'scan.nii', 'output': [1.0]}}, "'golden_scan.tolerance'"),
+        (
+            {'golden_scan': {'file': 'scan.nii', 'output': [1, 2], 'tolerance': 1}},
+            "'golden_scan.output'",
         ),
         ({'preprocessing': 'zscore'}, "'preprocessing'.*normalisation"),
         ({'training_subjects': ['01']}, 'dataset/participant'),

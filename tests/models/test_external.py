@@ -14,7 +14,7 @@ from torch import nn
 
 from bids_interp.errors import ModelError, UsageError
 from bids_interp.models.external.card import ClassifierCard
-from bids_interp.models.external.checks import Check, CheckError
+from bids_interp.models.external.checks import Check, CheckError, check_scans
 from bids_interp.models.external.loader import (
     ExternalSource,
     check_classifier,
@@ -313,6 +313,58 @@ def test_outputs_of_another_kind_than_the_card_says(tail, changes: dict, message
         inner = nn.Sequential(inner, _Times(50.0))
     with pytest.raises(CheckError, match=message) as caught:
         check_classifier(ExternalClassifier(inner, card), card)
+    assert caught.value.check is Check.KIND
+
+
+class _Small(nn.Module):
+    """Logits near 0.5 for every image of ordinary brightness, with a skip of the intensity."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return 0.5 + 1e-3 * image.mean((2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ('network', 'changes', 'refused'),
+    [
+        (_Small(), {}, False),
+        (_Small(), {'output': 'probability'}, True),
+        (nn.Sequential(_Small(), nn.Sigmoid()), {}, True),
+        (nn.Sequential(_Small(), nn.Sigmoid()), {'output': 'probability'}, False),
+        # A sigmoid for each class: between 0 and 1, but the sum is not 1.
+        (
+            nn.Sequential(nn.AdaptiveAvgPool3d((1, 1, 2)), nn.Flatten(), nn.Sigmoid()),
+            {'output': 'multiclass'},
+            True,
+        ),
+        (nn.Sequential(_Small(), nn.Sigmoid()), {'output': 'regression', 'classes': []}, False),
+    ],
+)
+def test_probabilities_are_told_from_logits(network: nn.Module, changes: dict, refused: bool):
+    """All these outputs lie between 0 and 1 for the two blobs."""
+    card = card_with(**changes)
+    given = ExternalClassifier(network.eval(), card)
+    if not refused:
+        check_classifier(given, card)
+        return
+    with pytest.raises(CheckError) as caught:
+        check_classifier(given, card)
+    assert caught.value.check is Check.KIND
+
+
+def test_the_kind_of_output_is_checked_on_scans(images: torch.Tensor):
+    """The logits leave 0 to 1 only for brighter images than the blobs."""
+    card = card_with(output='probability')
+    clamped = nn.Sequential(_Small(), nn.Hardtanh(0.0, 1.0))
+    check_scans(ExternalClassifier(clamped, card), card, images)
+    with pytest.raises(CheckError) as caught:
+        check_scans(ExternalClassifier(_Small(), card), card, 3000 * images)
+    assert caught.value.check is Check.KIND
+    with pytest.raises(CheckError) as caught:
+        check_scans(ExternalClassifier(_Small(), card_with()), card_with(), torch.nan * images)
+    assert caught.value.check is Check.FINITE
+    ended = ExternalClassifier(nn.Sequential(_Small(), nn.Sigmoid()), card_with())
+    with pytest.raises(CheckError) as caught:
+        check_scans(ended, card_with(), images)
     assert caught.value.check is Check.KIND
 
 

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,8 @@ REFUSED: dict[str, tuple[Callable[[Records, Path], Records], str]] = {
     'size': (_text(_as_size, "__import__('os').mkdir('{trace}')"), '__import__'),
     'size by attribute': (_text(_as_size, "Symbol.mro('{trace}')"), r'Symbol\.mro'),
     'size by builtin': (_text(_as_size, 'breakpoint()'), 'breakpoint'),
+    'size without end': (_text(_as_size, '9**9**9'), '9'),
+    'size by calls without end': (_text(_as_size, 'Pow(9, Pow(9, 9))'), 'Pow'),
     'name': (_text(_as_name, 'x\n    __import__("os").mkdir("{trace}")'), '__import__'),
     'argument': (_text(_as_argument, 'x=__import__("os").mkdir("{trace}")'), '__import__'),
     'option': (_text(_as_option, '")+__import__("os")'), '__import__'),
@@ -159,6 +163,32 @@ REFUSED: dict[str, tuple[Callable[[Records, Path], Records], str]] = {
         r'weight_/\.\./\.\./x',
     ),
 }
+
+
+def _rewritten(records: Records, compression: int) -> bytes:
+    """The same archive, written by Python; one weight grows by zeros that are easily compressed."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(packed(records))) as source,
+        zipfile.ZipFile(buffer, 'w', compression) as target,
+    ):
+        for name in source.namelist():
+            grown = bytes(10_000_000) if name.endswith('/weight_0') else b''
+            target.writestr(name, source.read(name) + grown)
+    return buffer.getvalue()
+
+
+def test_a_small_archive_with_large_records(records: Records):
+    """The reader of torch ends the process if such a record does not fit into the memory."""
+    compressed = _rewritten(records, zipfile.ZIP_DEFLATED)
+    assert len(compressed) < 200_000
+    with pytest.raises(ModelError, match='compressed'):
+        load_program(compressed, 'theirs.pt2')
+    stored = bytearray(_rewritten(records, zipfile.ZIP_STORED))
+    size = struct.pack('<I', 10_000_000 + 432)  # of weight_0, twice in each of its two headers
+    assert stored.count(2 * size) == 2
+    with pytest.raises(ModelError, match='larger than the file'):
+        load_program(bytes(stored).replace(2 * size, 2 * struct.pack('<I', 2**31)), 'theirs.pt2')
 
 
 @pytest.mark.parametrize('attack', REFUSED)

@@ -54,6 +54,16 @@ def test_common_pattern_is_the_flow_of_its_source_in_both_directions():
     assert np.allclose(simulator(IMAGE, INJECT)[0], 3 * expected, atol=1e-5)
 
 
+def test_the_skull_does_not_matter_for_the_amounts():
+    simulator = personal((0.0, 0.0))
+    simulator.readout.data.normal_(generator=torch.Generator().manual_seed(1))
+    simulator.volumes.mean.copy_(IMAGE.roll(1, 2) * torch.from_numpy(MASK))
+    brain = IMAGE * torch.from_numpy(MASK)
+    amounts = simulator.amounts(brain, REMOVE)
+    torch.testing.assert_close(simulator.amounts(IMAGE, REMOVE), amounts)
+    assert not torch.allclose(simulator.amounts(0 * IMAGE, REMOVE), amounts)
+
+
 def test_contrasts_have_their_own_patterns():
     simulator = PatternSimulator(GRID, MASK, contrasts=2)
     simulator.source.data.copy_(sources(1, 2))
@@ -102,7 +112,7 @@ def test_volumes_of_the_scan_are_weighed():
     simulator.volumes.mean.copy_(IMAGE.flip(2))
     weights = torch.rand(1, 2, *GRID.shape, generator=torch.Generator().manual_seed(1))
     simulator.readout.data.copy_(weights)
-    maps = simulator.volumes.log_jacobian(IMAGE)
+    maps = simulator.volumes.log_jacobian(IMAGE * torch.from_numpy(MASK))
     expected = (maps[0] * weights[0]).sum(dim=(1, 2, 3))
     simulator.mixture.data[0, 0] = expected - torch.tensor([16.0, 0.0])
     assert float(simulator.amounts(IMAGE, REMOVE)[0, 0]) == pytest.approx(1, abs=0.02)

@@ -153,7 +153,10 @@ class Explanation:
 def prepare_input(
     brain: np.ndarray, native: Grid, native_to_template: np.ndarray, bundle: ModelBundle
 ) -> torch.Tensor:
-    """Return the classifier input (1, 1, X, Y, Z) of a brain; see :func:`to_model_grid`."""
+    """Return the classifier input (1, 1, X, Y, Z) of a brain, or a head if the model takes heads.
+
+    See :func:`bids_interp.models.preprocessing.to_model_grid`.
+    """
     return to_model_grid(
         brain,
         native,
@@ -338,7 +341,8 @@ def explain(
     Parameters
     ----------
     brain : nibabel.Nifti1Image
-        T1w intensities, 0 or NaN outside the brain, in any orientation.
+        T1w intensities, 0 or NaN outside the brain, in any orientation. The whole head for a model
+        that was trained with the skull on.
     model : ModelBundle
         Model opened by :func:`bids_interp.load_model`.
     direction : {'inject', 'remove'}

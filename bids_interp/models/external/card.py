@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from bids_interp.errors import ModelError
 from bids_interp.models.preprocessing import NORMALISATIONS, Preprocessing
 from bids_interp.models.target import Target
-from bids_interp.records import parse_json
+from bids_interp.records import RecordError, from_plain, parse_json, to_plain
 from bids_interp.spatial import Grid
 
 #: Kind of target for each kind of output.
@@ -41,8 +41,10 @@ OPTIONAL = (
     'axis_order',
     'classes',
     'golden',
+    'golden_scan',
     'orientation',
     'origin',
+    'skull',
     'softmaxed',
     'target_mean',
     'target_sd',
@@ -53,7 +55,28 @@ OPTIONAL = (
 MAX_VOXELS = 2**27
 #: Largest number; those beyond float32 become infinite in the network.
 MAX_NUMBER = 3e38
+#: Keys that are not taken over as they are.
+_PARSED = ('preprocessing', 'classes', 'golden_scan')
 ADVICE = 'The page "Your own classifier" of the documentation lists all keys of a card.'
+
+
+@dataclass(frozen=True)
+class GoldenScan:
+    """A scan and the output of the network for it, recorded in its training environment.
+
+    Parameters
+    ----------
+    file : str
+        NIfTI image, relative to the card: a T1w scan of a head, or a skull-stripped brain.
+    output : sequence of float
+        Outputs of the network itself, one per class for a ``multiclass`` output.
+    tolerance : float
+        Largest accepted difference, which must allow for another brain mask and registration.
+    """
+
+    file: str
+    output: Sequence[float]
+    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -88,6 +111,8 @@ class ClassifierCard:
         Arguments of the architecture.
     golden : str
         File with ``input`` and ``output`` of the network, relative to the card.
+    golden_scan : GoldenScan, optional
+        Scan with the output of the network.
     """
 
     name: str
@@ -104,6 +129,7 @@ class ClassifierCard:
     architecture: str = ''
     arguments: dict[str, Any] = field(default_factory=dict)
     golden: str = ''
+    golden_scan: GoldenScan | None = None
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
@@ -120,6 +146,12 @@ class ClassifierCard:
             raise _problem('target_sd', 'a mean and a positive standard deviation are required')
         if self.golden and not _stays_below(self.golden):
             raise _problem('golden', f'{self.golden!r} is not a file beside the card')
+        if self.golden_scan is not None:
+            if not _stays_below(self.golden_scan.file):
+                what = f'{self.golden_scan.file!r} is not a file beside the card'
+                raise _problem('golden_scan.file', what)
+            if len(self.golden_scan.output) != self.n_outputs:
+                raise _problem('golden_scan.output', f'{self.n_outputs} number(s) are required')
         for subject in self.training_subjects:
             if '/' not in subject.strip('/'):
                 raise _problem('training_subjects', f'{subject!r} is not "dataset/participant"')
@@ -187,7 +219,7 @@ class ClassifierCard:
         direct = {
             item.name: plain[item.name]
             for item in fields(cls)
-            if item.name in plain and item.name not in ('preprocessing', 'classes')
+            if item.name in plain and item.name not in _PARSED
         }
         _check_types(direct)
         direct['training_subjects'] = tuple(
@@ -195,8 +227,9 @@ class ClassifierCard:
         )
         return cls(
             grid=_grid(plain),
-            preprocessing=_preprocessing(plain['preprocessing']),
+            preprocessing=_preprocessing(plain['preprocessing'], plain.get('skull', False)),
             classes=_texts(plain, 'classes'),
+            golden_scan=_golden_scan(plain.get('golden_scan')),
             **direct,
         )
 
@@ -208,13 +241,15 @@ class ClassifierCard:
             'input_shape': list(self.grid.shape),
             'affine': self.grid.affine.tolist(),
             'template': self.grid.space,
-            'preprocessing': asdict(self.preprocessing),
+            'preprocessing': _without_defaults(self.preprocessing),
             'label': self.label,
         }
+        if self.preprocessing.skull:
+            plain['skull'] = plain['preprocessing'].pop('skull')
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name in OPTIONAL and value not in ((), {}, '', item.default):
-                plain[item.name] = list(value) if isinstance(value, tuple) else value
+                plain[item.name] = list(value) if isinstance(value, tuple) else to_plain(value)
         return plain
 
 
@@ -300,23 +335,37 @@ def _affine(plain: dict[str, Any]) -> np.ndarray:
     return affine
 
 
-def _preprocessing(plain: Any) -> Preprocessing:
-    valid = {item.name for item in fields(Preprocessing)}
+def _preprocessing(plain: Any, skull: Any) -> Preprocessing:
+    valid = {item.name for item in fields(Preprocessing)} - {'skull'}
     if not isinstance(plain, dict) or 'normalisation' not in plain:
         raise _problem('preprocessing', 'an object with the key "normalisation" is required')
+    if not isinstance(skull, bool):
+        raise _problem('skull', 'true or false is required')
     for key in plain:
         if key not in valid:
             raise _problem(f'preprocessing.{key}', 'unknown key', key, valid)
-    if plain['normalisation'] not in NORMALISATIONS:
-        given = plain['normalisation']
-        raise _problem(
-            'preprocessing.normalisation',
-            f'{given!r} is not supported',
-            str(given),
-            NORMALISATIONS,
-        )
-    numbers = {key: float(_numbers(plain, key, ())) for key in set(plain) - {'normalisation'}}
+    given = plain['normalisation']
+    if given not in NORMALISATIONS:
+        what = f'{given!r} is not supported'
+        raise _problem('preprocessing.normalisation', what, str(given), NORMALISATIONS)
     try:
-        return Preprocessing(plain['normalisation'], **numbers)
-    except ModelError as error:
-        raise _problem('preprocessing', error.message.rstrip('.')) from error
+        return from_plain(Preprocessing, {**plain, 'skull': skull})
+    except RecordError as error:
+        key = f'preprocessing.{error.key_path}'.rstrip('.')
+        raise _problem(key, error.problem) from error
+
+
+def _without_defaults(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return the normalisation, and what differs from the defaults."""
+    default = Preprocessing().to_dict()
+    own = preprocessing.to_dict().items()
+    return {key: value for key, value in own if key == 'normalisation' or value != default[key]}
+
+
+def _golden_scan(plain: Any) -> GoldenScan | None:
+    if plain is None:
+        return None
+    try:
+        return from_plain(GoldenScan, plain)
+    except RecordError as error:
+        raise _problem(f'golden_scan.{error.key_path}'.rstrip('.'), error.problem) from error

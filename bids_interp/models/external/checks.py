@@ -13,12 +13,18 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from bids_interp.errors import ModelError
-from bids_interp.models.external.card import ClassifierCard
+from bids_interp.models.external.card import ClassifierCard, GoldenScan
 from bids_interp.models.external.network import ExternalClassifier
 
 #: Absolute and relative tolerance of outputs that should be equal.
 TOLERANCE = 1e-4
 GOLDEN_TOLERANCE = 1e-3
+#: Steps of the search for an image whose output is not a probability.
+PROBES = 24
+
+
+#: Largest absolute intensity of a probe.
+_FAR = 1e6
 
 
 class Check(StrEnum):
@@ -50,8 +56,13 @@ class CheckError(ModelError):
         return type(self), (self.message, self.advice, self.check)
 
 
-def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | None = None) -> None:
-    """Check on two brain-like blobs and the golden sample that a classifier can be explained.
+def check_classifier(
+    network: nn.Module,
+    card: ClassifierCard,
+    golden: Path | None = None,
+    brain: torch.Tensor | None = None,
+) -> None:
+    """Check on brain-like images and the golden sample that a classifier can be explained.
 
     Parameters
     ----------
@@ -62,6 +73,8 @@ def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | No
     golden : pathlib.Path, optional
         A ``.safetensors`` or ``.npz`` file with the arrays ``input`` and ``output`` of the network
         itself, recorded in its training environment.
+    brain : torch.Tensor, optional
+        (N, 1, X, Y, Z) inputs made from real images, which are checked beside two blobs.
 
     Raises
     ------
@@ -70,8 +83,10 @@ def check_classifier(network: nn.Module, card: ClassifierCard, golden: Path | No
     ModelError
         If the golden sample cannot be read.
     """
-    first = next(network.parameters(), torch.zeros(1))
-    images = _blobs(card).to(first.device)
+    images = _blobs(card)
+    if brain is not None:
+        images = torch.cat([images, brain])
+    images = images.to(_device(network))
     with torch.no_grad():
         together = _answer(network, images, card)
         again = _answer(network, images, card)
@@ -141,29 +156,157 @@ def _answer(network: nn.Module, images: torch.Tensor, card: ClassifierCard) -> t
     return logits
 
 
+def check_scans(network: nn.Module, card: ClassifierCard, scans: torch.Tensor) -> None:
+    """Check on inputs made from real scans that the output is of the kind that the card declares.
+
+    Parameters
+    ----------
+    network, card
+        See :func:`check_classifier`.
+    scans : torch.Tensor
+        (N, 1, X, Y, Z) inputs.
+
+    Raises
+    ------
+    CheckError
+        If an output is not finite, or of another kind.
+    """
+    scans = scans.to(_device(network))
+    with torch.no_grad():
+        logits = torch.cat([_answer(network, scan, card) for scan in scans.split(4)])
+    if not torch.isfinite(logits).all():
+        raise _failed(card, Check.FINITE, 'it returns NaN or infinity for a scan', '')
+    _check_kind(network, scans, card)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters(), torch.zeros(1)).device
+
+
 def _check_kind(network: nn.Module, images: torch.Tensor, card: ClassifierCard) -> None:
     """Check that the output of the network itself is of the kind that the card declares."""
-    if not isinstance(network, ExternalClassifier):
+    if not isinstance(network, ExternalClassifier) or card.output == 'regression':
         return
     with torch.no_grad():
-        output = network.raw(images)
-    within = bool(((output >= 0) & (output <= 1)).all())
-    sums = bool(torch.allclose(output.sum(dim=1), torch.ones(len(output)).to(output), atol=1e-3))
-    if card.output == 'probability' and not within:
+        output = torch.cat([network.raw(part) for part in images.split(4)])
+    sums = output.sum(dim=1)
+    softmaxed = len(sums) > 0 and bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-3))
+    left = _leaves(network, images) if _are_probabilities(output) else True
+    within = left is False
+    if card.output == 'probability' and left:
         raise _failed(card, Check.KIND, 'it returns values outside 0 to 1', 'Set "logit".')
-    if card.softmaxed and not (within and sums):
+    if card.softmaxed and (left or not softmaxed):
         raise _failed(
             card,
             Check.KIND,
             'its outputs are not probabilities that sum to one',
             'Remove "softmaxed" from the card.',
         )
-    if card.output == 'multiclass' and not card.softmaxed and within and sums:
+    if card.output == 'logit' and within:
         raise _failed(
             card,
             Check.KIND,
-            'its outputs are probabilities that sum to one',
-            'Set "softmaxed": true in the card.',
+            'its outputs are probabilities, between 0 and 1 for every image',
+            'Export the network without its sigmoid, or set "probability".',
+        )
+    if card.output == 'multiclass' and not card.softmaxed and within:
+        what, advice = 'probabilities that sum to one', 'Set "softmaxed": true in the card.'
+        if not (softmaxed and card.n_outputs > 1):
+            what = 'probabilities of each class, between 0 and 1 for every image'
+            advice = 'Export the network without its sigmoid.'
+        raise _failed(card, Check.KIND, f'its outputs are {what}', advice)
+
+
+def _are_probabilities(output: torch.Tensor) -> bool:
+    """Return True if no output lies outside 0 to 1; one that is not a number proves nothing."""
+    return not bool(((output < -TOLERANCE) | (output > 1 + TOLERANCE)).any())
+
+
+def _leaves(network: ExternalClassifier, images: torch.Tensor) -> bool | None:
+    """Search for an image whose output lies outside 0 to 1.
+
+    The outputs of a sigmoid never leave this interval, but logits of a few images may lie in it by
+    chance. Each step changes the image along the gradient by as much as would change a linear
+    output by at least 1, at first up, then down.
+
+    Parameters
+    ----------
+    network : ExternalClassifier
+        Network.
+    images : torch.Tensor
+        (N, 1, X, Y, Z) inputs; the search starts from the first and from the last one.
+
+    Returns
+    -------
+    bool or None
+        True if there is one. None if no output has a gradient, which has a check of its own.
+    """
+    followed = False
+    for image in images[:1], images[-1:]:
+        for sign in (1.0, -1.0):
+            probe = image.clone()
+            for step in range(1, PROBES + 1):
+                probe.requires_grad_(True)
+                output = network.raw(probe).float()
+                if not _are_probabilities(output):
+                    return True
+                gradient = _gradient(output, probe)
+                if gradient is None:
+                    break
+                followed = True
+                reach = sign * step / gradient.square().sum()
+                probe = (probe + reach * gradient).detach().clamp(-_FAR, _FAR)
+    return False if followed else None
+
+
+def _gradient(output: torch.Tensor, probe: torch.Tensor) -> torch.Tensor | None:
+    """Return the gradient of the first output, or None if there is none to follow."""
+    try:
+        (gradient,) = torch.autograd.grad(output[0, 0], probe)
+    except RuntimeError:
+        return None
+    size = gradient.square().sum()
+    return gradient if bool(torch.isfinite(size) & (size > 0)) else None
+
+
+def check_golden_output(
+    network: ExternalClassifier,
+    card: ClassifierCard,
+    golden: GoldenScan,
+    scan: Path,
+    image: torch.Tensor,
+) -> None:
+    """Compare the output of the network for a scan with the recorded one.
+
+    Parameters
+    ----------
+    network : ExternalClassifier
+        Network.
+    card : ClassifierCard
+        Description of input and output.
+    golden : GoldenScan
+        Recorded output and tolerance.
+    scan : pathlib.Path
+        File name for messages.
+    image : torch.Tensor
+        (1, 1, X, Y, Z) input made from the scan.
+
+    Raises
+    ------
+    CheckError
+        If the difference is larger than the tolerance.
+    """
+    with torch.no_grad():
+        output = network.raw(image.to(_device(network)))[0].cpu().float()
+    recorded = torch.tensor(golden.output, dtype=torch.float32)
+    if not bool(((output - recorded).abs() <= golden.tolerance).all()):
+        raise _failed(
+            card,
+            Check.GOLDEN,
+            f'{scan} has {recorded.tolist()} within {golden.tolerance:g}, but from this scan the '
+            f'output is {output.tolist()}',
+            'Compare normalisation, grid, orientation, axis_order, template and skull of the card '
+            'with the preparation of the training images.',
         )
 
 
@@ -195,12 +338,11 @@ def _check_gradient(network: nn.Module, images: torch.Tensor, card: ClassifierCa
 def _check_golden(network: nn.Module, card: ClassifierCard, path: Path) -> None:
     arrays = _read_arrays(path)
     inner = network.network if isinstance(network, ExternalClassifier) else network
-    first = next(network.parameters(), torch.zeros(1))
     image = torch.from_numpy(np.ascontiguousarray(arrays['input'], dtype=np.float32))
     recorded = torch.from_numpy(np.array(arrays['output'], dtype=np.float32)).flatten()
     try:
         with torch.no_grad():
-            output = inner(image.to(first.device)).cpu().float().flatten()
+            output = inner(image.to(_device(network))).cpu().float().flatten()
     except Exception as error:  # a network may raise anything
         raise _failed(
             card,

@@ -142,7 +142,9 @@ class PatternSimulator(nn.Module):
         if self.volumes is None:
             return dict.fromkeys(DIRECTIONS, image.new_full((len(image), count), 1 / count))
         offset, size, spread, share = self.mixture[:, contrast]
-        maps = self.volumes.log_jacobian(image).flatten(1)
+        # Volumes are those of the brain, also if the classifier takes whole heads.
+        brain = image * torch.from_numpy(self.mask).to(image)
+        maps = self.volumes.log_jacobian(brain).flatten(1)
         scores = maps @ self.readout[contrast].flatten(1).T - offset
         logs = pattern_log_likelihoods(scores, size, spread, share)
         own = logs.softmax(dim=1) * expected_amounts(scores, size, spread).clamp_min(0)

@@ -80,6 +80,13 @@ class Cohort:
                 'Check the label column and the class names in the options.',
             )
 
+    @property
+    def brains(self) -> torch.Tensor:
+        """Images (N, 1, X, Y, Z) within the brain mask; the same unless they show the skull."""
+        if not self.preprocessing.skull:
+            return self.images
+        return self.images * torch.from_numpy(self.mask)
+
     def standardised(self) -> np.ndarray:
         """Return the labels (N,) of a regression, standardised."""
         return (self.labels - self.target.mean) / self.target.sd

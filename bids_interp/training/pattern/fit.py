@@ -120,19 +120,17 @@ def measure_cohort(
     cohort: Cohort, fold: Fold, recipe: PatternRecipe, seed: int, device: str = 'cpu'
 ) -> Measurement:
     """Measure the volumes of the training and validation images of a fold."""
-    images = np.concatenate([fold.train, fold.validation])
+    images, brains = np.concatenate([fold.train, fold.validation]), cohort.brains
     volumes = VolumeMeasure(cohort.grid.shape, REGISTRATION).eval()
-    volumes.mean.copy_(cohort.images[fold.train].mean(dim=0, keepdim=True))
+    volumes.mean.copy_(brains[fold.train].mean(dim=0, keepdim=True))
     volumes.to(device)
     maps = []
     with torch.no_grad():
-        for part in cohort.images[images].split(BATCH):
+        for part in brains[images].split(BATCH):
             found = volumes.log_jacobian(part.to(device))
             smoothed = smooth(found, recipe.smoothing_mm, cohort.grid)[:, 0]
             maps.append(smoothed.cpu().numpy()[:, cohort.mask])
-    response = measure_response(
-        volumes, cohort.images[fold.train], cohort.grid, cohort.mask, seed, device
-    )
+    response = measure_response(volumes, brains[fold.train], cohort.grid, cohort.mask, seed, device)
     return Measurement(volumes.cpu(), images, np.concatenate(maps), response)
 
 
