@@ -10,11 +10,12 @@ import numpy as np
 
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain_extraction import BRAIN_LITRES, extract_brain
-from bids_interp.anatomical.brain_masks import brain_mask_of, brain_parts, volume_litres
+from bids_interp.anatomical.brain_masks import brain_mask_of, volume_litres
+from bids_interp.anatomical.given_mask import load_mask
 from bids_interp.anatomical.strip_evidence import stripped_evidence
 from bids_interp.anatomical.templates import strip_template
 from bids_interp.errors import ImageError
-from bids_interp.nifti import image_like, read_nifti
+from bids_interp.nifti import image_like
 
 #: Origin of the mask of a skull-stripped input, as written to the sidecar.
 NOT_BACKGROUND = 'voxels that are not background'
@@ -85,7 +86,7 @@ def prepare_brain(
     options : BrainOptions
         Options of the extraction.
     given_mask : Path, optional
-        Brain mask of another tool on the same grid; used unless extraction is forced.
+        Brain mask of another tool in the same world; used unless extraction is forced.
     corrected : bool
         The image is already bias-corrected, so N4 is skipped.
     name : str
@@ -152,34 +153,3 @@ def nonzero_mask(img: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
             'Use --skull-strip-t1w auto or force.',
         )
     return mask
-
-
-def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Load a brain mask of another tool and check that it is on the image's grid.
-
-    Raises
-    ------
-    ImageError
-        If it cannot be read, is empty or is on another grid.
-    """
-    advice = 'Provide the mask of this image, or omit --derivatives.'
-    try:
-        mask = nib.as_closest_canonical(read_nifti(path)[0])
-        data = np.asarray(mask.dataobj, dtype=np.float32)
-    except Exception as error:  # nibabel, zlib and the system raise different ones
-        raise ImageError(f'The brain mask {path} cannot be read: {error}.', advice) from error
-    is_volume = mask.shape[:3] == img.shape and data.size == np.prod(img.shape)
-    if not is_volume or not np.allclose(mask.affine, img.affine, atol=1e-2):
-        raise ImageError(
-            f'The brain mask {path} (shape {mask.shape}) is not on the grid of its T1w image '
-            f'(shape {img.shape}).',
-            advice,
-        )
-    inside = brain_parts(data.reshape(img.shape) > 0.5)
-    out = image_like(inside, img)
-    litres = volume_litres(out)
-    if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
-        raise ImageError(
-            f'The brain mask {path} has an implausible volume of {litres:.2f} litres.', advice
-        )
-    return out

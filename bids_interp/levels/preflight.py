@@ -109,6 +109,7 @@ def preflight(
             return PreflightRow(record.prefix, record, None, model, (record.problem,), notes)
         if settings.derivatives and not (record.derivative_t1w or record.derivative_mask):
             notes += ('the --derivatives folders contain no files of this image',)
+        notes += record.derivative_notes
         notes += _lesion_notes(record, settings)
         try:
             _check_name(record)

@@ -73,8 +73,12 @@ class Preprocessing:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON."""
-        return {**asdict(self), 'landmarks': list(self.landmarks)}
+        """Return plain types for JSON; of the later fields, only what differs from the default."""
+        plain = {**asdict(self), 'landmarks': list(self.landmarks)}
+        for name, usual in (('voxels', 'brain'), ('landmarks', []), ('skull', False)):
+            if plain[name] == usual:
+                del plain[name]
+        return plain
 
     def normalise(self, image: torch.Tensor) -> torch.Tensor:
         """Normalise the intensities of one brain, or head, of any shape.

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from bids_interp.anatomical.bias import correct_bias
+from bids_interp.anatomical.given_mask import load_mask
 from bids_interp.anatomical.mask_border import MaskSettings, refine
 from bids_interp.anatomical.prepared_brain import (
     NOT_BACKGROUND,
     BrainOptions,
-    load_mask,
     prepare_brain,
 )
 from bids_interp.anatomical.raw.conform import conform
@@ -102,7 +102,7 @@ def test_a_mask_that_does_not_fit_is_refused_by_name(head, tmp_path, fault):
     path = tmp_path / 'sub-01_desc-brain_mask.nii.gz'
     affine = img.affine.copy()
     if fault == 'grid':
-        affine[0, 3] += 6
+        affine[0, 3] += 60
     values = np.zeros_like(mask) if fault == 'empty' else mask
     nib.save(nib.Nifti1Image(values.astype(np.uint8), affine), path)
     if fault == 'damaged':

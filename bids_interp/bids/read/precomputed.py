@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_interp.bids.read.tools import find_tool_mask
 from bids_interp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ def find_precomputed(
     siblings: Sequence[T1wRecord],
     derivatives: Sequence[tuple[str, Path]],
 ) -> list[T1wRecord]:
-    """Add to each record its native ``desc-preproc_T1w`` and ``desc-brain_mask``.
+    """Add to each record its native ``desc-preproc_T1w`` and ``desc-brain_mask``, or another mask.
 
     A file belongs to an image if the image has all entities of the file. A file that fits several
-    images is their average and is not used.
+    images is their average and is not used. Without them, the brain of one of the tools in
+    :data:`bids_interp.bids.read.tools.TOOLS` is used.
 
     Parameters
     ----------
@@ -46,14 +48,21 @@ def find_precomputed(
     completed = []
     for record in records:
         found: dict[str, Path] = {}
+        notes: tuple[str, ...] = ()
         for _, folder in derivatives:
             if not found:
                 found = _of_record(record, siblings, folder)
+            if 'derivative_mask' not in found:
+                mask = find_tool_mask(record, siblings, folder)
+                notes += mask.notes
+                if mask.path is not None:
+                    found['derivative_mask'] = mask.path
         completed.append(
             replace(
                 record,
                 derivative_t1w=found.get('derivative_t1w'),
                 derivative_mask=found.get('derivative_mask'),
+                derivative_notes=notes,
             )
         )
     return completed

@@ -44,7 +44,9 @@ class T1wRecord:
     dataset_key : str
         DOI or name of the dataset, by which model bundles identify their training data.
     derivative_t1w, derivative_mask : Path, optional
-        Precomputed native T1w image and brain mask of this image.
+        Precomputed native T1w image, and a brain mask in the same world, of this image.
+    derivative_notes : tuple of str
+        What the derivatives of other tools lack for this image.
     problem : str
         Reason why the image is refused, such as a name clash with another image; empty if valid.
     """
@@ -56,6 +58,7 @@ class T1wRecord:
     dataset_key: str = ''
     derivative_t1w: Path | None = None
     derivative_mask: Path | None = None
+    derivative_notes: tuple[str, ...] = ()
     problem: str = ''
 
     @property

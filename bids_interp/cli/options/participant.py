@@ -108,8 +108,9 @@ def dataset_options() -> list[Option]:
             type=NamedFolder(),
             metavar='[NAME=]PATH...',
             show_default='none',
-            help='Derivatives of fMRIPrep or sMRIPrep. Their preprocessed T1w images and brain '
-            'masks are used where they exist.',
+            help='Derivatives of fMRIPrep or sMRIPrep, whose preprocessed T1w images and brain '
+            'masks are used where they exist, or brains found by FreeSurfer, FastSurfer, SynthSeg, '
+            'SynthStrip, HD-BET, CAT12 or SPM.',
         ),
     ]
 

@@ -241,7 +241,7 @@ class ClassifierCard:
             'input_shape': list(self.grid.shape),
             'affine': self.grid.affine.tolist(),
             'template': self.grid.space,
-            'preprocessing': _without_defaults(self.preprocessing),
+            'preprocessing': self.preprocessing.to_dict(),
             'label': self.label,
         }
         if self.preprocessing.skull:
@@ -353,13 +353,6 @@ def _preprocessing(plain: Any, skull: Any) -> Preprocessing:
     except RecordError as error:
         key = f'preprocessing.{error.key_path}'.rstrip('.')
         raise _problem(key, error.problem) from error
-
-
-def _without_defaults(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return the normalisation, and what differs from the defaults."""
-    default = Preprocessing().to_dict()
-    own = preprocessing.to_dict().items()
-    return {key: value for key, value in own if key == 'normalisation' or value != default[key]}
 
 
 def _golden_scan(plain: Any) -> GoldenScan | None:
