@@ -113,6 +113,28 @@ def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> ni
     return make_image(data, head.affine, TEMPLATE_CODE)
 
 
+def coarse_brain(name: str, *, offline: bool = True) -> nib.Nifti1Image:
+    """Return the brain of a template, at 2 mm if there is a choice: float32, 0 outside, RAS+ axes.
+
+    Raises
+    ------
+    TemplateError
+        If it is neither embedded nor in the TemplateFlow folder.
+    """
+    if name == EMBEDDED_TEMPLATE:
+        return _embedded_brain()
+    files = _head_files(name, offline)
+    if files is None:
+        raise TemplateError(
+            f'The template {name} with its brain mask is not in {flow_home()}.',
+            'Download it once with a network connection, or give something in the space of the '
+            'model.',
+        )
+    head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
+    brain = np.asarray(head.dataobj) * np.asarray(mask.dataobj)
+    return make_image(brain, head.affine, TEMPLATE_CODE)
+
+
 def flow_home() -> Path:
     """Return the TemplateFlow folder."""
     home = os.environ.get('TEMPLATEFLOW_HOME')

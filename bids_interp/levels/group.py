@@ -213,7 +213,9 @@ def _compute(analysis: GroupAnalysis, run: Run) -> int:
     choices = analysis.choices
     masked = find_masked_grid(analysis.included)
     labels = choices.atlas_labels
-    regions = find_regions(masked, choices.atlas, labels, offline=choices.offline)
+    regions = find_regions(
+        masked, choices.atlas, labels, offline=choices.offline, threads=run.omp_nthreads
+    )
     for path in remove_stale(analysis):
         logger.info('Removed %s, which an earlier run wrote with other options.', path.name)
     base_dir = run.work_dir / f'group-{analysis.folder.name}'

@@ -22,8 +22,8 @@ class GroupChoices:
     include_training : bool
         Include subjects whose model was trained on them.
     atlas : str, optional
-        Label image, or name of an atlas in TemplateFlow; the embedded coarse regions if not
-        given.
+        ``[TEMPLATE:]FILE``, or ``[TEMPLATE:]NAME`` of an atlas in TemplateFlow; the embedded coarse
+        regions if not given.
     atlas_labels : Path, optional
         Table (TSV) with ``index`` and ``name`` of the regions.
     permutations : int

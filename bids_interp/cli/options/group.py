@@ -36,8 +36,8 @@ def group_options() -> list[Option]:
             group=ANALYSIS,
             type=FileOrName(),
             show_default='the embedded coarse regions',
-            help="Atlas of the regions: a label image in the model's template space, or the name "
-            'of an atlas in TemplateFlow.',
+            help='Atlas of the regions in any MNI space: [TEMPLATE:]FILE of a label image, or '
+            '[TEMPLATE:]NAME of an atlas in TemplateFlow.',
         ),
         path_option(
             '--atlas-labels',

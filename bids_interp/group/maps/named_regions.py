@@ -6,13 +6,11 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from bids_interp.bids.read.scan_files import read_table
-from bids_interp.errors import ImageError, TemplateError, UsageError
+from bids_interp.errors import UsageError
 from bids_interp.group.maps.map_reader import MaskedGrid
 from bids_interp.spatial.grid import Grid
 
@@ -22,8 +20,6 @@ _SIDES = (
     (re.compile(r'^(.+?)[ _.-]+(left|lh|l)$', re.I), 'left'),
     (re.compile(r'^(.+?)[ _.-]+(right|rh|r)$', re.I), 'right'),
 )
-NAME_COLUMNS = ('name', 'label', 'region')
-INDEX_COLUMNS = ('index', 'id', 'value')
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +91,12 @@ _SIDE_NAMES = {'left', 'right', 'lh', 'rh', 'l', 'r'}
 
 
 def find_regions(
-    masked: MaskedGrid, atlas: str | None, labels: Path | None, *, offline: bool = True
+    masked: MaskedGrid,
+    atlas: str | None,
+    labels: Path | None,
+    *,
+    offline: bool = True,
+    threads: int = 1,
 ) -> NamedRegions:
     """Return the regions for the tables.
 
@@ -104,27 +105,42 @@ def find_regions(
     masked : MaskedGrid
         Grid and mask of the maps.
     atlas : str, optional
-        Label image in template space, or name of an atlas in TemplateFlow.
+        Atlas in any MNI space, see :func:`bids_interp.anatomical.spaces.atlas.read_atlas`.
     labels : pathlib.Path, optional
         Table of region names.
     offline : bool
-        Do not download an atlas from TemplateFlow.
+        Do not download an atlas or template from TemplateFlow.
+    threads : int
+        Threads of a registration between templates.
 
     Raises
     ------
     UsageError
         If atlas or table is missing or invalid, or they do not match.
     TemplateError
-        If the TemplateFlow atlas is not available.
+        If the atlas, or the template of its space, is not available.
     """
     if atlas is None:
         return embedded_regions(masked)
-    path = Path(atlas).expanduser()
-    if not path.is_file():
-        path, found = _from_templateflow(atlas, masked.grid.space, offline)
-        labels = labels or found
-    labels = labels or _table_next_to(path)
-    return _from_image(path, labels, masked)
+    from bids_interp.anatomical.spaces.atlas import read_atlas
+
+    space = masked.grid.space
+    found = read_atlas(atlas, labels, space, offline=offline)
+    points = masked.grid.world_coordinates()[:, masked.inside]
+    inside = found.at(points, space, offline=offline, threads=threads)
+    present = [int(value) for value in np.unique(inside) if value != 0]
+    if not present:
+        raise UsageError(
+            f'--atlas {found.path} has no region inside the brain mask of the group.',
+            f'The atlas must be in the space of the model, {space}, or be given as TEMPLATE:FILE.',
+        )
+    if found.names and not any(value in found.names for value in present):
+        raise UsageError(
+            f'The table of --atlas {found.path} lists none of its regions.', 'Check --atlas-labels.'
+        )
+    names = [split_side(found.name(value)) for value in present]
+    source = found.path.name if found.space == space else f'{found.path.name} ({found.space})'
+    return _regions(names, [inside == value for value in present], masked, source)
 
 
 def embedded_regions(masked: MaskedGrid) -> NamedRegions:
@@ -171,99 +187,6 @@ def _regions(
         masked.grid.voxel_volume,
         source,
     )
-
-
-def _from_image(path: Path, labels: Path | None, masked: MaskedGrid) -> NamedRegions:
-    import nibabel as nib
-    from nilearn.image import resample_img
-
-    try:
-        image = nib.load(path)
-        values = np.asarray(image.dataobj)
-    except Exception as error:
-        raise ImageError(f'--atlas {path} cannot be read: {error}.') from error
-    if values.ndim != 3 or not np.allclose(values, np.rint(values)):
-        raise UsageError(
-            f'--atlas {path} is not a three-dimensional image of integer labels.',
-            'Convert a probabilistic atlas to its maximum probability labels first.',
-        )
-    moved = resample_img(
-        nib.Nifti1Image(np.rint(values).astype(np.int32), image.affine),
-        target_affine=masked.grid.affine,
-        target_shape=masked.grid.shape,
-        interpolation='nearest',
-        copy_header=False,
-        force_resample=True,
-    )
-    inside = np.asarray(moved.dataobj)[masked.inside]
-    present = [int(value) for value in np.unique(inside) if value != 0]
-    if not present:
-        raise UsageError(
-            f'--atlas {path} has no region inside the brain mask of the group.',
-            f'The atlas must be in the space of the model: {masked.grid.space}.',
-        )
-    listed = _read_names(labels) if labels else {}
-    if labels and not any(value in listed for value in present):
-        raise UsageError(f'--atlas-labels {labels} lists none of the regions of {path}.')
-    names = [split_side(listed.get(value, f'region {value}')) for value in present]
-    return _regions(names, [inside == value for value in present], masked, path.name)
-
-
-def _read_names(path: Path) -> dict[int, str]:
-    if not path.is_file():
-        raise UsageError(f'--atlas-labels {path} does not exist.')
-    rows = read_table(path)
-    columns = {name.lower(): name for name in (rows[0] if rows else {})}
-    index = next((columns[name] for name in INDEX_COLUMNS if name in columns), None)
-    label = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
-    if index is None or label is None:
-        raise UsageError(
-            f'--atlas-labels {path} lacks the column index or name.',
-            'Provide a tab-separated table with these columns.',
-        )
-    try:
-        return {int(float(row[index])): row[label] for row in rows}
-    except ValueError as error:
-        raise UsageError(f'--atlas-labels {path}: {error}.') from error
-
-
-def _table_next_to(path: Path) -> Path | None:
-    table = path.with_name(path.name.split('.', 1)[0] + '.tsv')
-    return table if table.is_file() else None
-
-
-def _from_templateflow(name: str, space: str, offline: bool) -> tuple[Path, Path | None]:
-    """Return image and table of an atlas, preferably at 1 mm."""
-    from bids_interp.anatomical.templates import flow_home
-
-    folder = flow_home() / f'tpl-{space}'
-    found = [
-        path
-        for resolution in ('01', '1', '02', '2')
-        for path in sorted(folder.glob(f'tpl-*res-{resolution}_atlas-{name}_*dseg.nii.gz'))
-        if path.stat().st_size
-    ]
-    if not found and not offline:
-        found = _download(name, space)
-    if not found:
-        raise TemplateError(
-            f'--atlas {name} is neither a file nor an atlas in {folder}.',
-            'Give the path of a label image, or omit the option to use the built-in regions.',
-        )
-    stem = re.sub(r'_res-\w+?(?=_)', '', found[0].name).removesuffix('.nii.gz')
-    table = found[0].with_name(f'{stem}.tsv')
-    return found[0], table if table.is_file() and table.stat().st_size else None
-
-
-def _download(name: str, space: str) -> list[Path]:
-    try:
-        from templateflow import api
-
-        found: Any = api.get(space, atlas=name, suffix='dseg', resolution=1, extension='.nii.gz')
-        api.get(space, atlas=name, suffix='dseg', extension='.tsv')
-    except Exception as error:  # the client raises whatever its transport raises
-        raise TemplateError(f'The atlas {name} could not be downloaded: {error}.') from error
-    return [Path(path) for path in (found if isinstance(found, list) else [found])]
 
 
 def save_grid_regions(path: Path, masked: MaskedGrid, regions: NamedRegions) -> Path:

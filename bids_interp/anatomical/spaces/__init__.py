@@ -1,0 +1,1 @@
+"""Spaces of other templates: transforms between templates, and atlases in any of them."""

@@ -1,0 +1,214 @@
+"""Atlas: a label image with names, in any MNI space, looked up at points of another template."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_interp.anatomical.spaces.template_transform import template_transform
+from bids_interp.anatomical.templates import flow_home
+from bids_interp.bids.read.scan_files import read_table
+from bids_interp.constants import EMBEDDED_TEMPLATE
+from bids_interp.errors import ImageError, TemplateError, UsageError
+
+logger = logging.getLogger('bids_interp')
+
+NAME_COLUMNS = ('name', 'label', 'region')
+INDEX_COLUMNS = ('index', 'id', 'value')
+#: Templates in whose folders an atlas is searched after that of the model.
+ATLAS_TEMPLATES = ('MNI152NLin2009cAsym', 'MNI152NLin6Asym')
+_SPACE = re.compile(r'(?:^tpl|_space)-([a-zA-Z0-9+]+)')
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Label image with names.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File of the image.
+    image : nibabel.Nifti1Image
+        Integers (X, Y, Z), 0 outside.
+    space : str
+        Template of the image.
+    names : dict
+        Name of each label; empty without a table.
+    """
+
+    path: Path
+    image: nib.Nifti1Image
+    space: str
+    names: dict[int, str]
+
+    def at(
+        self, points: np.ndarray, space: str, *, offline: bool = True, threads: int = 1
+    ) -> np.ndarray:
+        """Return the labels (N,) at world points (3, N), in mm, of a template.
+
+        Raises
+        ------
+        TemplateError
+            If there is no transform between the two templates.
+        """
+        if space != self.space:
+            points = template_transform(space, self.space, offline=offline, threads=threads)(points)
+        places = nib.affines.apply_affine(np.linalg.inv(self.image.affine), points.T)
+        voxels = np.rint(places).astype(int)
+        inside = ((voxels >= 0) & (voxels < self.image.shape)).all(axis=1)
+        labels = np.zeros(len(voxels), np.int32)
+        labels[inside] = np.asarray(self.image.dataobj)[tuple(voxels[inside].T)]
+        return labels
+
+    def name(self, label: int) -> str:
+        """Return the name of a label."""
+        return self.names.get(label, f'region {label}')
+
+
+def read_atlas(text: str, labels: Path | None, space: str, *, offline: bool = True) -> Atlas:
+    """Read an atlas given by a user.
+
+    Parameters
+    ----------
+    text : str
+        ``[TEMPLATE:]FILE``, or ``[TEMPLATE:]NAME`` of an atlas in TemplateFlow. Without a template,
+        a file is in the space that its name says (``space-`` or ``tpl-``), else in that of the
+        model; a name is searched in the folder of the model's template, then in others.
+    labels : pathlib.Path, optional
+        Table of region names; by default the one beside the image.
+    space : str
+        Template of the model.
+    offline : bool
+        Do not download an atlas from TemplateFlow.
+
+    Raises
+    ------
+    UsageError
+        If image or table is missing or invalid.
+    ImageError
+        If the image cannot be read.
+    TemplateError
+        If TemplateFlow has no such atlas on this machine.
+    """
+    path, own, table = _locate(text, space, offline)
+    labels = labels or table or _table_next_to(path)
+    return Atlas(path, _read_labels(path), own, _read_names(labels) if labels else {})
+
+
+def _locate(text: str, space: str, offline: bool) -> tuple[Path, str, Path | None]:
+    """Return image, template and TemplateFlow's table of an atlas."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path, _space_of(path, space), None
+    template, colon, rest = text.partition(':')
+    if colon and Path(rest).expanduser().is_file():
+        return Path(rest).expanduser(), template, None
+    name = rest if colon else text
+    templates = (template,) if colon else (space, *ATLAS_TEMPLATES)
+    for owner in templates:
+        found = _in_templateflow(name, owner)
+        if found is not None:
+            return found[0], owner, found[1]
+    if not offline:
+        # Nobody has atlases for the embedded template.
+        own = (t for t in templates if t != EMBEDDED_TEMPLATE)
+        owner = next(own)
+        _download(name, owner)
+        found = _in_templateflow(name, owner)
+        if found is not None:
+            return found[0], owner, found[1]
+    where = ', '.join(str(flow_home() / f'tpl-{owner}') for owner in dict.fromkeys(templates))
+    raise TemplateError(
+        f'--atlas {text} is neither a file nor an atlas in {where}.',
+        'Give the path of a label image, or omit the option to use the built-in regions.',
+    )
+
+
+def _space_of(path: Path, space: str) -> str:
+    """Return the template in the name of a file, if it is one; else that of the model."""
+    named = _SPACE.search(path.name)
+    if named is None or named[1] == space:
+        return space
+    if named[1].startswith('MNI152NLin') or (flow_home() / f'tpl-{named[1]}').is_dir():
+        return named[1]
+    logger.warning(
+        'The space %s in the name of %s is not a template; the atlas is taken to be in %s. Give '
+        'TEMPLATE:FILE if it is in another one.',
+        named[1],
+        path,
+        space,
+    )
+    return space
+
+
+def _read_labels(path: Path) -> nib.Nifti1Image:
+    try:
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)
+    except Exception as error:
+        raise ImageError(f'--atlas {path} cannot be read: {error}.') from error
+    if values.ndim != 3 or not np.allclose(values, np.rint(values)):
+        raise UsageError(
+            f'--atlas {path} is not a three-dimensional image of integer labels.',
+            'Convert a probabilistic atlas to its maximum probability labels first.',
+        )
+    return nib.Nifti1Image(np.rint(values).astype(np.int32), image.affine)
+
+
+def _read_names(path: Path) -> dict[int, str]:
+    if not path.is_file():
+        raise UsageError(f'--atlas-labels {path} does not exist.')
+    rows = read_table(path)
+    columns = {name.lower(): name for name in (rows[0] if rows else {})}
+    index = next((columns[name] for name in INDEX_COLUMNS if name in columns), None)
+    label = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
+    if index is None or label is None:
+        raise UsageError(
+            f'--atlas-labels {path} lacks the column index or name.',
+            'Provide a tab-separated table with these columns.',
+        )
+    try:
+        return {int(float(row[index])): row[label] for row in rows}
+    except ValueError as error:
+        raise UsageError(f'--atlas-labels {path}: {error}.') from error
+
+
+def _table_next_to(path: Path) -> Path | None:
+    table = path.with_name(path.name.split('.', 1)[0] + '.tsv')
+    return table if table.is_file() else None
+
+
+def _in_templateflow(text: str, space: str) -> tuple[Path, Path | None] | None:
+    """Return image and table of ``NAME`` or ``NAME:DESC``, preferably at 1 mm, if they exist."""
+    name, _, desc = text.partition(':')
+    folder = flow_home() / f'tpl-{space}'
+    wanted = f'_desc-{desc}_' if desc else '_'
+    found = [
+        path
+        for resolution in ('01', '1', '02', '2')
+        for path in sorted(folder.glob(f'tpl-*res-{resolution}_atlas-{name}_*dseg.nii.gz'))
+        if path.stat().st_size and wanted in path.name
+    ]
+    if not found:
+        return None
+    stem = re.sub(r'_res-\w+?(?=_)', '', found[0].name).removesuffix('.nii.gz')
+    table = found[0].with_name(f'{stem}.tsv')
+    return found[0], table if table.is_file() and table.stat().st_size else None
+
+
+def _download(text: str, space: str) -> None:
+    name, _, desc = text.partition(':')
+    chosen: dict[str, Any] = {'atlas': name, 'suffix': 'dseg', **({'desc': desc} if desc else {})}
+    try:
+        from templateflow import api
+
+        api.get(space, resolution=1, extension='.nii.gz', **chosen)
+        api.get(space, extension='.tsv', **chosen)
+    except Exception as error:  # the client raises whatever its transport raises
+        raise TemplateError(f'The atlas {name} could not be downloaded: {error}.') from error
