@@ -47,6 +47,7 @@ def test_null_models_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         {'batch_size': -1},
         {'devices_per_fold': 0},
         {'model_name': 'a/b'},
+        {'model_template': 'MNI152 NLin6Asym'},
         {'model_name': '.hidden'},
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError
 from bids_interp.nifti import TEMPLATE_CODE, make_image
 from bids_interp.settings import Settings
+
+logger = logging.getLogger('bids_interp')
 
 # Whole heads with a brain mask, in the order of preference.
 HEAD_TEMPLATES = ('OASIS30ANTs', 'MNI152NLin2009cAsym', 'MNI152NLin6Asym')
@@ -94,6 +97,8 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
 def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> nib.Nifti1Image:
     """Return the brain of a template at 1 mm: float32, 0 outside the brain, RAS+ axes.
 
+    If only 2 mm are installed and nothing may be downloaded, they are interpolated.
+
     Raises
     ------
     TemplateError
@@ -102,6 +107,9 @@ def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> ni
     if name == EMBEDDED_TEMPLATE:
         return _embedded_brain()
     files = _flow_files(name, ('res-01', 'res-1'), offline)
+    if files is None and _head_files(name, offline=True) is not None:
+        logger.warning('The template %s is installed at 2 mm only.', name)
+        return _at_1_mm(coarse_brain(name))
     if files is None:
         raise TemplateError(
             f'The brain of template {name} at 1 mm is not in {flow_home()}.',
@@ -111,6 +119,17 @@ def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> ni
     head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
     data = np.asarray(head.dataobj, dtype=np.float32) * (np.asarray(mask.dataobj) > 0.5)
     return make_image(data, head.affine, TEMPLATE_CODE)
+
+
+def _at_1_mm(brain: nib.Nifti1Image) -> nib.Nifti1Image:
+    import torch
+
+    from bids_interp.spatial import Grid, resample
+
+    own = Grid.from_image(brain)
+    grid = own.with_spacing(1.0)
+    data = torch.from_numpy(np.asarray(brain.dataobj, np.float32))[None, None]
+    return make_image(resample(data, own, grid)[0, 0].numpy(), grid.affine, TEMPLATE_CODE)
 
 
 def coarse_brain(name: str, *, offline: bool = True) -> nib.Nifti1Image:

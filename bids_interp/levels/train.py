@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bids_interp.anatomical.templates import with_head_template
+from bids_interp.anatomical.templates import brain_template, with_head_template
 from bids_interp.bids.read.query import collect
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import TrainingError
@@ -75,6 +75,8 @@ def run_train(settings: Settings) -> int:
     bundle = bundle_path(settings)
     check_folders(settings, work_dir)
     prepare_caches(work_dir)
+    if settings.model_template is not None:
+        brain_template(settings.model_template, offline=settings.offline)  # may be missing
     classifier = given_classifier(settings)
     rows = preflight([image.record for image in labels.images], settings, None)
     click.echo(render_table(rows))

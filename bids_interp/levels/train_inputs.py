@@ -35,6 +35,7 @@ def training_dir(settings: Settings, recipe: TrainingRecipe, run: Run) -> Path:
     parts = [
         read_description(settings.bids_dir),
         prepared_with(settings),
+        settings.model_template,
         recipe.spacing_mm,
         recipe.cube,
         recipe.preprocessing.to_dict(),
@@ -57,10 +58,11 @@ def save_model_grid(path: Path, settings: Settings, recipe: TrainingRecipe) -> s
         template = brain_template(card.grid.space, offline=settings.offline)
         save_input_space(path, card.grid, template_mask(template, card.grid), card.preprocessing)
         return card.grid.space
-    template = brain_template(EMBEDDED_TEMPLATE, offline=settings.offline)
-    grid, mask = model_grid(template, EMBEDDED_TEMPLATE, recipe.spacing_mm, recipe.cube)
+    name = settings.model_template or EMBEDDED_TEMPLATE
+    template = brain_template(name, offline=settings.offline)
+    grid, mask = model_grid(template, name, recipe.spacing_mm, recipe.cube)
     save_input_space(path, grid, mask, recipe.preprocessing)
-    return EMBEDDED_TEMPLATE
+    return name
 
 
 def find_prepared_images(

@@ -16,7 +16,7 @@ AUTO = 'auto'
 DEFAULT_CLASSIFIERS = {'default': AUTO, 'fast': 'morphometric', 'ipmi2021': 'ipmi2021'}
 
 #: Settings that a trained classifier excludes: its card sets the grid, and it is not trained.
-SET_BY_CARD = ('resolution', 'grid_size', 'members', 'classifier_steps')
+SET_BY_CARD = ('resolution', 'grid_size', 'members', 'classifier_steps', 'model_template')
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 
@@ -58,6 +58,8 @@ class TrainChoices:
         Allow the code of ``classifier_module`` to be executed.
     folds, members : int, optional
         Number of cross-validation folds, and of classifiers per fold.
+    model_template : str, optional
+        TemplateFlow name of the template of the model; by default the embedded one.
     resolution : float, optional
         Voxel size of the model's grid in mm.
     grid_size : int, optional
@@ -93,6 +95,7 @@ class TrainChoices:
     allow_code: bool = False
     folds: int | None = None
     members: int | None = None
+    model_template: str | None = None
     resolution: float | None = None
     grid_size: int | None = None
     classifier_steps: int | None = None
@@ -134,7 +137,8 @@ def check_train(choices: TrainChoices) -> None:
         if value not in allowed:
             listed = ', '.join(name for name in allowed if name)
             raise UsageError(f'{option} must be one of {listed}, not {value!r}.')
-    for name in (*SET_BY_CARD, 'folds', 'simulator_steps', 'batch_size', 'devices_per_fold'):
+    positive = [name for name in SET_BY_CARD if name != 'model_template']
+    for name in (*positive, 'folds', 'simulator_steps', 'batch_size', 'devices_per_fold'):
         value = getattr(choices, name)
         if value is not None and not value > 0:
             raise UsageError(f'{_option(name)} must be positive, not {value}.')
@@ -143,6 +147,8 @@ def check_train(choices: TrainChoices) -> None:
             '--folds must be at least 2, because a subject is never explained by a model it was '
             'trained on.'
         )
+    if choices.model_template is not None:
+        _check_name('--model-template', choices.model_template)
     if choices.model_name is not None:
         _check_name('--model-name', choices.model_name)
 

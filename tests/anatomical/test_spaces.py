@@ -17,7 +17,11 @@ from bids_interp.constants import EMBEDDED_TEMPLATE
 from bids_interp.errors import TemplateError, UsageError
 from bids_interp.group.maps.map_reader import MaskedGrid
 from bids_interp.group.maps.named_regions import find_regions
+from bids_interp.levels.train_inputs import save_model_grid
+from bids_interp.settings import Settings
 from bids_interp.spatial import Grid
+from bids_interp.training.cohort.storage import load_input_space
+from bids_interp.training.recipe import make_recipe
 
 OTHER = 'MNI152NLinTest'
 #: From the embedded template to the other one: 3 % larger, and shifted by some mm.
@@ -107,6 +111,38 @@ def test_a_template_to_itself_and_to_nowhere(flow: Path) -> None:
     np.testing.assert_array_equal(same(np.ones((3, 2))), np.ones((3, 2)))
     with pytest.raises(TemplateError, match='MNI305'):
         template_transform(EMBEDDED_TEMPLATE, 'MNI305')
+
+
+def test_a_template_at_2_mm_alone_is_interpolated(flow: Path) -> None:
+    other, own = brain_template(OTHER), brain_template()
+    np.testing.assert_allclose(nib.affines.voxel_sizes(other.affine), 1.0, atol=1e-4)
+    grid = Grid.from_image(other)
+    points = nib.affines.apply_affine(SCALED, brain_points().T)
+    moved = transforms._sampled(other, points.T)
+    known = transforms._sampled(own, brain_points())
+    assert np.corrcoef(moved, known)[0, 1] > 0.95
+    assert grid.shape == tuple(round(2.06 * n) for n in nib.load(next(flow.glob('*T1w*'))).shape)
+    for path in flow.iterdir():
+        path.unlink()
+    with pytest.raises(TemplateError, match=OTHER):
+        brain_template(OTHER)
+
+
+def test_a_model_in_another_template(flow: Path, tmp_path: Path) -> None:
+    settings = Settings('/bids', '/out', 'train', label='dx', positive='a', model_template=OTHER)
+    recipe = make_recipe(preset='fast', spacing_mm=8.0)
+    assert save_model_grid(tmp_path / 'grid.safetensors', settings, recipe) == OTHER
+    grid, mask, _ = load_input_space(tmp_path / 'grid.safetensors')
+    assert grid.space == OTHER
+    # The brain of the scaled template is in the middle of the grid, and 9 % larger.
+    corners = nib.affines.apply_affine(grid.affine, np.argwhere(mask))
+    usual = settings.replace(model_template=None)
+    assert save_model_grid(tmp_path / 'own.safetensors', usual, recipe) == EMBEDDED_TEMPLATE
+    own_grid, own_mask, _ = load_input_space(tmp_path / 'own.safetensors')
+    own = nib.affines.apply_affine(own_grid.affine, np.argwhere(own_mask))
+    expected = nib.affines.apply_affine(SCALED, own).mean(axis=0)
+    np.testing.assert_allclose(corners.mean(axis=0), expected, atol=2)
+    assert 1.03 < mask.sum() / own_mask.sum() < 1.16
 
 
 @pytest.fixture

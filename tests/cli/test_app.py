@@ -210,6 +210,7 @@ def test_settings_of_other_levels_in_a_file_are_ignored_with_a_note(run, tmp_pat
         ['--members', '2'],
         ['--classifier-steps', '5'],
         ['--grid-size', '48'],
+        ['--model-template', 'MNI152NLin6Asym'],
         ['--classifier-module', 'a:b'],
     ],
 )

@@ -135,6 +135,14 @@ def _method() -> list[Option]:
         ),
         _number('--folds', click.IntRange(2), 'Number of cross-validation folds.'),
         _number('--members', click.IntRange(1), 'Number of classifiers per fold.', '1'),
+        _text(
+            '--model-template',
+            METHOD,
+            'NAME',
+            'TemplateFlow name of the template to which brains are registered, and in which the '
+            'model explains them.',
+            show_default='MNI152NLin2009aSym, which is embedded',
+        ),
         _number('--resolution', click.FLOAT, "Voxel size of the model's grid in mm."),
         _number(
             '--grid-size',
