@@ -145,7 +145,7 @@ def _complete(
     """Return the file to use, what is missing or ambiguous, or None if there is nothing."""
     names, lacking = _names(record), ''
     for alternative in tool.files:
-        found = []
+        found: list[Path | str] = []
         for pattern in alternative:
             files = [
                 path
