@@ -21,6 +21,8 @@ TOLERANCE = 1e-4
 GOLDEN_TOLERANCE = 1e-3
 #: Steps of the search for an image whose output is not a probability.
 PROBES = 24
+#: Distance from 0 or 1 to which the search brings the outputs of a sigmoid.
+END = 0.02
 
 
 #: Largest absolute intensity of a probe.
@@ -209,7 +211,7 @@ def _check_kind(network: nn.Module, images: torch.Tensor, card: ClassifierCard) 
             'its outputs are probabilities, between 0 and 1 for every image',
             'Export the network without its sigmoid, or set "probability".',
         )
-    if card.output == 'multiclass' and not card.softmaxed and within:
+    if card.output == 'multiclass' and not card.softmaxed and (within or (softmaxed and not left)):
         what, advice = 'probabilities that sum to one', 'Set "softmaxed": true in the card.'
         if not (softmaxed and card.n_outputs > 1):
             what = 'probabilities of each class, between 0 and 1 for every image'
@@ -239,9 +241,10 @@ def _leaves(network: ExternalClassifier, images: torch.Tensor) -> bool | None:
     Returns
     -------
     bool or None
-        True if there is one. None if no output has a gradient, which has a check of its own.
+        True if there is one; False if the outputs came close to 0 or 1 and stayed, as those of a
+        sigmoid; None if they did neither, such as small logits of an untrained network.
     """
-    followed = False
+    reached = False
     for image in images[:1], images[-1:]:
         for sign in (1.0, -1.0):
             probe = image.clone()
@@ -253,10 +256,10 @@ def _leaves(network: ExternalClassifier, images: torch.Tensor) -> bool | None:
                 gradient = _gradient(output, probe)
                 if gradient is None:
                     break
-                followed = True
+                reached = reached or bool(((output < END) | (output > 1 - END)).any())
                 reach = sign * step / gradient.square().sum()
                 probe = (probe + reach * gradient).detach().clamp(-_FAR, _FAR)
-    return False if followed else None
+    return False if reached else None
 
 
 def _gradient(output: torch.Tensor, probe: torch.Tensor) -> torch.Tensor | None:
