@@ -95,7 +95,7 @@ def apply_card_target(labels: LabelTable, settings: Settings) -> LabelTable:
     return replace(labels, target=replace(target, label=own.label))
 
 
-def _file(settings: Settings) -> Path | None:
+def _file(settings: Settings) -> str | None:
     return None if settings.classifier_module else settings.classifier
 
 
@@ -156,7 +156,7 @@ def _scan_input(scan: Path, card: ClassifierCard, settings: Settings) -> torch.T
     from bids_interp.spatial import Grid
     from bids_interp.training.cohort.model_grid import template_mask
 
-    ants = {
+    ants: dict[str, Any] = {
         'threads': settings.omp_nthreads or available_cpus(),
         'seed': settings.random_seed,
         'fast': settings.fast,

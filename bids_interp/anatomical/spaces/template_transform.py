@@ -109,12 +109,14 @@ def _registered(
     """Return the displacement (3, X, Y, Z) from the fixed to the moving brain."""
     ants_tools.load_ants(threads)
     images = [_at_field_spacing(image) for image in (fixed, moving)]
-    pair = [ants_tools.to_ants(image) for image in images]
+    ours, other = (ants_tools.to_ants(image) for image in images)
     with scratch_folder() as folder:
         start = folder / 'identity.txt'
         start.write_text(itk_text(np.eye(4)))
         try:
-            with ants_tools.run_registration(*pair, [_SYN], seed=0, initial=str(start)) as found:
+            with ants_tools.run_registration(
+                ours, other, [_SYN], seed=0, initial=str(start)
+            ) as found:
                 displacement = _composed(found[0], grid)
         except RuntimeError as error:
             raise TemplateError(f'The {name} could not be registered: {error}.') from error
