@@ -223,9 +223,9 @@ def test_a_published_atlas_in_the_space_of_the_model(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AAL, drawn in FSL's space: its regions keep their sides and their tissue."""
-    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(shared_data.parent / 'templateflow'))
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(shared_data / 'templateflow'))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    file = shared_data / 'atlases' / 'atlas-AAL_space-MNI152_dseg.nii.gz'
+    file = shared_data / 'data' / 'atlases' / 'atlas-AAL_space-MNI152_dseg.nii.gz'
     brain = brain_template()
     inside = np.asarray(brain.dataobj) > 0
     masked = MaskedGrid(Grid.from_image(brain, EMBEDDED_TEMPLATE), inside)
