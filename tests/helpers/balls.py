@@ -19,7 +19,9 @@ from bids_interp.training.recipe import TrainingRecipe
 from bids_interp.training.simulator import SimulatorRecipe
 
 GRID = Grid(
-    (16, 16, 16), np.array([[4.0, 0, 0, -30], [0, 4, 0, -30], [0, 0, 4, -30], [0, 0, 0, 1]])
+    (16, 16, 16),
+    np.array([[4.0, 0, 0, -30], [0, 4, 0, -30], [0, 0, 4, -30], [0, 0, 0, 1]]),
+    'made-up',
 )
 BINARY = Target('binary', 'group', ('control', 'patient'))
 SEVERAL = Target('multiclass', 'size', ('large', 'middle', 'small'))

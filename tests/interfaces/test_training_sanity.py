@@ -22,7 +22,7 @@ from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.gather import split_cohort
 from bids_interp.training.recipe import make_recipe
 
-GRID = Grid((16, 16, 16), np.diag([6.0, 6.0, 6.0, 1.0]), 'made up')
+GRID = Grid((16, 16, 16), np.diag([6.0, 6.0, 6.0, 1.0]), 'made-up')
 RECIPE = {
     'preset': 'fast',
     'capacity': 'template',
@@ -128,7 +128,7 @@ def test_the_numbers_land_in_the_bundle_the_card_and_the_report(made) -> None:
 
 def test_maps_of_the_checks_and_of_the_agreement_of_the_folds(made) -> None:
     folder = made[1].parent
-    stem = 'space-made up_res-model_desc'
+    stem = 'space-made-up_res-model_desc'
     folds = [
         nib.load(folder / f'{stem}-injectfold{index}_logjacobian.nii.gz').get_fdata()
         for index in range(2)
