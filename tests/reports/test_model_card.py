@@ -34,8 +34,8 @@ from bids_interp.spatial import Grid
 MINIMAL: dict[str, Any] = {
     'format': 1,
     'name': 'x',
-    'grid': Grid((4, 5, 6), np.eye(4)).to_dict(),
-    'template': '',
+    'grid': Grid((4, 5, 6), np.eye(4), 'MNI').to_dict(),
+    'template': 'MNI',
     'target': {'kind': 'binary', 'label': '', 'negative': 'a', 'positive': 'b'},
     'preprocessing': {},
     'classifier': {'architecture': 'robust'},

@@ -71,7 +71,7 @@ def metrics(kind: str, p: float) -> dict[str, Any]:
 
 
 CONFIG = BundleConfig(
-    name='mood <1>',
+    name='mood',
     created='2026-11-22',
     version='0.1.0',
     grid=Grid((4, 5, 6), np.diag([4.0, 4, 4, 1]), 'MNI'),
@@ -80,7 +80,7 @@ CONFIG = BundleConfig(
     preprocessing=Preprocessing(),
     classifier=ClassifierConfig('robust'),
     simulator=SimulatorConfig(),
-    training=TrainingFacts(seed=0, preset='fast', dataset='ds0 & more', n_images=N),
+    training=TrainingFacts(seed=0, preset='fast', dataset='ds0 & <1>', n_images=N),
     metrics={},
     folds=[],
     files={},
@@ -128,9 +128,9 @@ def test_everything_is_inside(tmp_path: Path) -> None:
     assert not re.search(r'url\(|@import|http', style.group(1))
     assert '<1>' not in (tmp_path / 'train.html').read_text()
     assert 'research' in page.ids
-    assert 'mood <1>' in page.find('title').text
+    assert 'mood' in page.find('title').text
     for section, words in (
-        ('trained', 'ds0 & more'),
+        ('trained', 'ds0 & <1>'),
         ('trained', '4 x 5 x 6 '),
         ('trained', ' 4 mm, MNI'),
         ('answers', '0.62 (0.52 to 0.72)'),
