@@ -101,10 +101,15 @@ def be_killed(value):
 
 
 def be_ended(value):
-    """End by SIGTERM, as a watch on memory ends processes."""
+    """End by SIGTERM, as a watch on memory ends processes, when the step of d is done."""
     import os
     import signal
+    import time
+    from pathlib import Path
 
+    while not list(Path('../../sub_d_wf/step').glob('result_*.pklz')):
+        time.sleep(0.1)
+    time.sleep(1)  # until the pool has taken the result
     os.kill(os.getpid(), signal.SIGTERM)
 
 
