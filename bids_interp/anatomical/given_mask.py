@@ -50,13 +50,13 @@ def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
         If it cannot be read, does not have the volume of a brain, or lies elsewhere.
     """
     given = _read(path)
-    total = np.nan_to_num(np.asarray(given.dataobj, dtype=np.float32))
-    for tissue in SPM_TISSUES[1:]:
-        if path.name.startswith(SPM_TISSUES[0]):
-            other = _read(path.with_name(tissue + path.name[len(tissue) :]))
-            if other.shape != given.shape:
-                raise ImageError(f'{path} and its {tissue} image are on different grids.', ADVICE)
-            total = total + np.nan_to_num(np.asarray(other.dataobj, dtype=np.float32))
+    total = np.asarray(given.dataobj)
+    first, *others = SPM_TISSUES
+    for tissue in others if path.name.startswith(first) else ():
+        other = _read(path.with_name(tissue + path.name.removeprefix(first)))
+        if other.shape != given.shape:
+            raise ImageError(f'{path} and its {tissue} image are on different grids.', ADVICE)
+        total = total + np.asarray(other.dataobj)
     mask = image_like(total > 0.5, given)
     is_on_grid = mask.shape == img.shape and np.allclose(mask.affine, img.affine, atol=1e-2)
     if not is_on_grid:
@@ -73,21 +73,21 @@ def load_mask(path: Path, img: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def _read(path: Path) -> nib.Nifti1Image:
-    """Return the one volume of a file, closest to RAS+."""
+    """Return the one volume of a file in memory, closest to RAS+: float32, 0 where it is NaN."""
     try:
         if path.suffix in ('.mgz', '.mgh'):
             loaded = nib.Nifti1Image.from_image(nib.load(path))
         else:
             loaded = read_nifti(path)[0]
         image = nib.as_closest_canonical(nib.funcs.squeeze_image(loaded))
-        np.asarray(image.dataobj, dtype=np.float32)
+        data = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32))
     except Exception as error:  # nibabel, zlib and the system raise different ones
         raise ImageError(f'The brain mask {path} cannot be read: {error}.', ADVICE) from error
     if image.ndim != 3:
         raise ImageError(
             f'The brain mask {path} (shape {image.shape}) is not a single volume.', ADVICE
         )
-    return image
+    return image_like(data, image)
 
 
 def _cropped(mask: nib.Nifti1Image) -> nib.Nifti1Image:

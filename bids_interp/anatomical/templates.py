@@ -116,6 +116,11 @@ def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> ni
             'Download it once with a network connection, or use a model made for '
             f'{EMBEDDED_TEMPLATE}, which needs no download.',
         )
+    return _flow_brain(files)
+
+
+def _flow_brain(files: tuple[Path, Path]) -> nib.Nifti1Image:
+    """Return the brain of a head and its mask."""
     head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
     data = np.asarray(head.dataobj, dtype=np.float32) * (np.asarray(mask.dataobj) > 0.5)
     return make_image(data, head.affine, TEMPLATE_CODE)
@@ -149,9 +154,7 @@ def coarse_brain(name: str, *, offline: bool = True) -> nib.Nifti1Image:
             'Download it once with a network connection, or give something in the space of the '
             'model.',
         )
-    head, mask = _checked(nib.load(files[0]), nib.load(files[1]), files)
-    brain = np.asarray(head.dataobj) * np.asarray(mask.dataobj)
-    return make_image(brain, head.affine, TEMPLATE_CODE)
+    return _flow_brain(files)
 
 
 def flow_home() -> Path:

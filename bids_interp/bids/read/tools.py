@@ -108,7 +108,7 @@ def find_tool_mask(record: T1wRecord, siblings: Sequence[T1wRecord], folder: Pat
 
 
 def _names(record: T1wRecord) -> dict[str, str]:
-    """Return the values of the placeholders; without a session, ``ses`` is no folder."""
+    """Return the values of the placeholders; without a session, ``ses`` is empty."""
     scan = record.path.name.removesuffix('.gz').removesuffix('.nii')
     session = f'ses-{record.session}' if record.session else ''
     return {

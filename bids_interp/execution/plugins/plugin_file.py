@@ -43,7 +43,7 @@ ARGUMENTS: Mapping[str, frozenset[str]] = {
     }),
 }  # fmt: skip
 
-#: Types of the arguments that are no mappings.
+#: Types of the arguments, except those that are mappings.
 _KINDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ('n_procs', 'n_gpu_procs', 'n_workers', 'max_jobs', 'maxtasksperchild'), (int,)

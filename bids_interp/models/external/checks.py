@@ -241,8 +241,8 @@ def _leaves(network: ExternalClassifier, images: torch.Tensor) -> bool | None:
     Returns
     -------
     bool or None
-        True if there is one; False if the outputs came close to 0 or 1 and stayed, as those of a
-        sigmoid; None if they did neither, such as small logits of an untrained network.
+        True if there is one; False if the outputs came close to 0 or 1 and stayed there, like
+        those of a sigmoid; None if they did neither, such as small logits of an untrained network.
     """
     reached = False
     for image in images[:1], images[-1:]:

@@ -40,7 +40,7 @@ Variant {variant}: {meaning}. Seed: {seed}.
 Two-dimensional images are volumes of one slice. `derivatives/truth` holds the blobs (dseg) and,
 where shapes differ between the groups, the exact log-Jacobian maps.
 
-The images are no brains, so `bids_interp` refuses them. `bids_interp_tools bench blobs` draws the
+The images are not brains, so `bids_interp` refuses them. `bids_interp_tools bench blobs` draws the
 same images, trains on them and compares all methods.
 """
 
