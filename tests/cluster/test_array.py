@@ -94,9 +94,11 @@ def test_a_killed_task(slurm, program: Path, bids: Path, site: Path) -> None:
     out = site / 'out'
     words = ['--engine', 'none', '--retries', '0', '--participant-label', '01', '--no-group']
     (job,) = _submit(slurm, program, bids, out, *words).values()
+    killed = []
     for _ in range(600):
-        killed = _kill_workers(str(out))
-        if killed or not slurm.call('squeue', '-h', '-j', job).stdout.strip():
+        # A worker that had not begun is replaced once, so one blow may not be enough.
+        killed += _kill_workers(str(out))
+        if not slurm.call('squeue', '-h', '-j', job).stdout.strip():
             break
         time.sleep(0.2)
     assert killed, _logs(out)
