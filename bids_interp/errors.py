@@ -105,6 +105,13 @@ class TrainingError(BidsInterpError):
     exit_code = 1
 
 
+class BusyError(BidsInterpError):
+    """Result that another run is making."""
+
+    exit_code = 1
+    default_advice = 'Wait until that run has ended, and run the same command again.'
+
+
 class WorkerLostError(BidsInterpError):
     """Worker process that was killed."""
 

@@ -1,4 +1,4 @@
-"""Locks: two runs never work on one subject at once, nor does one empty the folder of another."""
+"""Locks: two runs never make one result at once, nor does one empty the folder of another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from bids_interp.errors import BusyError
 from bids_interp.execution.run import Run
 
 logger = logging.getLogger('bids_interp')
 
-#: Name of a lock, by the label of the subject.
-_NAME = '.lock-sub-{}'
+#: Name of a lock, by that of the result.
+_NAME = '.lock-{}'
 #: Name of the lock of a work directory.
 WORK_LOCK = '.lock'
 #: Errors of a lock that another process holds; any other means a disk without locks.
@@ -29,7 +30,7 @@ _OTHER_FILES = 512
 _HELD: dict[Path, IO[str]] = {}
 
 
-class SubjectLocks(ExitStack):
+class ResultLocks(ExitStack):
     """Locks that this process holds until it ends, in the output and in the work directory.
 
     The system releases them if the process is killed. On a disk without locks nothing is held, nor
@@ -39,27 +40,38 @@ class SubjectLocks(ExitStack):
     ----------
     run : Run
         The run.
-    subjects : iterable of str
-        Labels.
+    names : iterable of str
+        Names of the results, such as ``sub-01``; each can be part of a file name.
 
     Attributes
     ----------
-    busy : dict of str to str
-        Message for the user, by the label of a subject that another run holds.
+    busy : dict of str to BusyError
+        Error for the user, by the name of a result that another run holds.
     """
 
-    def __init__(self, run: Run, subjects: Iterable[str]) -> None:
+    def __init__(self, run: Run, names: Iterable[str]) -> None:
         super().__init__()
-        self.busy: dict[str, str] = {}
-        labels = sorted(set(subjects))
-        _allow_files(2 * len(labels) + _OTHER_FILES)
-        for subject in labels:
-            # Not in the folder of the subject, which would look like a dataset without description.
+        self.busy: dict[str, BusyError] = {}
+        results = sorted(set(names))
+        _allow_files(2 * len(results) + _OTHER_FILES)
+        for name in results:
+            # Not in the folder of a subject, which would look like a dataset without description.
             for folder in (run.settings.output_dir / 'logs', run.work_dir):
-                self._take(subject, lock_path(folder, subject), run.uuid)
+                self._take(name, folder / _NAME.format(name), run.uuid)
 
-    def _take(self, subject: str, path: Path, uuid: str) -> None:
-        if subject in self.busy:
+    def check(self) -> None:
+        """Raise the first error.
+
+        Raises
+        ------
+        BusyError
+            If another run holds a result.
+        """
+        for error in self.busy.values():
+            raise error
+
+    def _take(self, name: str, path: Path, uuid: str) -> None:
+        if name in self.busy:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -69,24 +81,10 @@ class SubjectLocks(ExitStack):
             return
         self.enter_context(stream)
         if not is_locked:
-            self.busy[subject] = (
-                f'sub-{subject} is being processed by {_holder(stream)}. Wait until that run has '
-                'ended, and run the same command again.'
-            )
+            self.busy[name] = BusyError(f'{name} is being processed by {_holder(stream)}.')
             return
         self.callback(path.unlink, missing_ok=True)
         _sign(stream, f', run {uuid}')
-
-
-def lock_path(folder: Path, subject: str) -> Path:
-    """Return the lock of a subject in a folder.
-
-    Examples
-    --------
-    >>> lock_path(Path('work'), '01').as_posix()
-    'work/.lock-sub-01'
-    """
-    return folder / _NAME.format(subject)
 
 
 def share_work_dir(work_dir: Path) -> None:

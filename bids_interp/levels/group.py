@@ -14,6 +14,7 @@ import click
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import InputDatasetError
 from bids_interp.execution.execute import configure_nipype, run_nodes
+from bids_interp.execution.locks import ResultLocks
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import FAILED
 from bids_interp.execution.plugins.plugin_file import check_plugin
@@ -58,8 +59,10 @@ def run_group(settings: Settings) -> int:
     prepare_work_dir(work_dir, clean=settings.clean_workdir)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir})
     run = start_run(settings, work_dir)
-    add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
-    code = _compute(analysis, run)
+    with ResultLocks(run, [f'group-{analysis.folder.name}']) as locks:
+        locks.check()
+        add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
+        code = _compute(analysis, run)
     logger.info('Total time: %.0f s.', time.monotonic() - started)
     return code
 

@@ -15,7 +15,7 @@ from bids_interp.bids.write.dataset_description import DESCRIPTION, describe_out
 from bids_interp.bids.write.folders import check_space
 from bids_interp.bids.write.temporaries import LEFT_HOURS, remove_temporaries
 from bids_interp.execution.execute import configure_nipype, execute
-from bids_interp.execution.locks import SubjectLocks
+from bids_interp.execution.locks import ResultLocks
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import FAILED, Outcome, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
@@ -56,12 +56,17 @@ def run_participant(settings: Settings) -> int:
         click.echo(f'Dry run: {len(records)} images would be processed; nothing was written.')
         return result.exit_code
     # A text takes no work from another run.
-    locked = [] if settings.boilerplate_only else [record.subject for record in records]
-    with SubjectLocks(run, locked) as locks:
-        for subject in set(locked).difference(locks.busy):
-            remove_temporaries(settings.output_dir / f'sub-{subject}', hours=LEFT_HOURS)
-        free = [record for record in records if record.subject not in locks.busy]
-        busy = {r.prefix: locks.busy[r.subject] for r in records if r.subject in locks.busy}
+    folders = {record.prefix: f'sub-{record.subject}' for record in records}
+    locked = set() if settings.boilerplate_only else set(folders.values())
+    with ResultLocks(run, locked) as locks:
+        for folder in locked.difference(locks.busy):
+            remove_temporaries(settings.output_dir / folder, hours=LEFT_HOURS)
+        busy = {
+            name: str(locks.busy[folder])
+            for name, folder in folders.items()
+            if folder in locks.busy
+        }
+        free = [record for record in records if record.prefix not in busy]
         result = _compute(run, bundle, free, excluded)
         result.outcomes += [Outcome(name, FAILED, problem) for name, problem in busy.items()]
         if not (settings.reports_only or settings.boilerplate_only):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from bids_interp.bids.read.query import collect
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.errors import TrainingError
 from bids_interp.execution.execute import configure_nipype, execute, run_nodes
+from bids_interp.execution.locks import ResultLocks
 from bids_interp.execution.log import add_log_file, start_logging
 from bids_interp.execution.outcome import DONE, FAILED, RunOutcome
 from bids_interp.execution.plugins.plugin_file import check_plugin, choose_device
@@ -27,6 +29,7 @@ from bids_interp.levels.given_classifier import (
 from bids_interp.levels.labels import LabelledImage, LabelTable, read_labels
 from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
 from bids_interp.levels.train_checks import (
+    RecipeOptions,
     bundle_path,
     check_class_sizes,
     check_contrasts,
@@ -94,7 +97,23 @@ def run_train(settings: Settings) -> int:
     )
     prepare_work_dir(work_dir, clean=settings.clean_workdir)
     prepare_output(settings.output_dir, {'raw': settings.bids_dir, **dict(settings.derivatives)})
-    add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
+    with ResultLocks(run, [f'model-{bundle.name}']) as locks:
+        locks.check()
+        add_log_file(settings.output_dir / 'logs' / f'{run.uuid}.log')
+        return _make_model(settings, labels, rows, options, classifier, bundle, run)
+
+
+def _make_model(
+    settings: Settings,
+    labels: LabelTable,
+    rows: Sequence[PreflightRow],
+    options: RecipeOptions,
+    classifier: dict[str, Any] | None,
+    bundle: Path,
+    run: Run,
+) -> int:
+    """Prepare the images and train the model; return the exit code."""
+    recipe = options.recipes[0]
     result, usable = _prepare_inputs(settings, labels, rows, recipe, classifier, run)
     code = result.exit_code
     for outcome in result.outcomes:

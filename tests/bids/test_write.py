@@ -52,6 +52,63 @@ def test_a_full_disk_says_so_and_names_the_file(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def _log_of_the_disk(monkeypatch) -> list[str]:
+    """Names of what is flushed and replaced, in order."""
+    log: list[str] = []
+    flush, replace = os.fsync, os.replace
+
+    def fsync(opened):
+        log.append(f'flush {os.path.basename(os.readlink(f"/proc/self/fd/{opened}"))[-5:]}')
+        flush(opened)
+
+    def replaced(source, target):
+        log.append(f'replace {os.path.basename(target)}')
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    monkeypatch.setattr(os, 'replace', replaced)
+    return log
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Otherwise a power cut could leave an empty file with the final name."""
+    folder = tmp_path / 'place'
+    folder.mkdir()
+    log = _log_of_the_disk(monkeypatch)
+    write.write_text(folder / 'a.txt', 'text')
+    assert log == ['flush a.txt', 'replace a.txt', 'flush place']
+    log.clear()
+    with new_folder(folder / 'model') as scratch:
+        (scratch / 'b.txt').write_text('text')
+    assert log == ['flush b.txt', 'flush model', 'replace model', 'flush place']
+
+
+def test_a_quota_that_is_checked_late_is_named_and_the_old_file_stays(tmp_path, monkeypatch):
+    path = write.write_text(tmp_path / 'a.txt', 'old')
+
+    def fsync(_opened):
+        raise OSError(errno.EDQUOT, 'Disk quota exceeded')
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with pytest.raises(OutputError, match=r'a\.txt') as caught:
+        write.write_text(path, 'new')
+    assert caught.value.advice == write.FULL_ADVICE
+    assert path.read_text() == 'old'
+    assert leftovers(tmp_path) == []
+
+
+def test_a_disk_that_cannot_flush_folders_is_used(tmp_path, monkeypatch):
+    flush = os.fsync
+
+    def fsync(opened):
+        if os.path.isdir(f'/proc/self/fd/{opened}'):
+            raise OSError(errno.EINVAL, 'Invalid argument')
+        flush(opened)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    assert write.write_text(tmp_path / 'a.txt', 'text').read_text() == 'text'
+
+
 def test_a_folder_that_is_a_file_is_an_output_error(tmp_path):
     (tmp_path / 'sub-01').write_text('a file')
     with pytest.raises(OutputError, match='sub-01'):
@@ -247,14 +304,11 @@ def test_an_earlier_folder_is_never_seen_in_part(tmp_path, monkeypatch):
 def test_an_earlier_folder_stays_if_it_cannot_be_replaced(tmp_path, monkeypatch):
     path = tmp_path / 'model'
     make_folder(path, 'one')
-    rename = temporaries.Path.rename
 
-    def fail(self, target):
-        if target == path and not (self / 'a').read_text() == 'one':
-            raise OSError(errno.EIO, 'Input/output error')
-        return rename(self, target)
+    def fail(_source, _target):
+        raise OSError(errno.EIO, 'Input/output error')
 
-    monkeypatch.setattr(temporaries.Path, 'rename', fail)
+    monkeypatch.setattr(os, 'replace', fail)
     with pytest.raises(OSError, match='Input/output error'):
         make_folder(path, 'two')
     assert (path / 'a').read_text() == 'one'

@@ -15,7 +15,7 @@ import pytest
 
 from bids_interp.errors import OutputError
 from bids_interp.execution import locks
-from bids_interp.execution.locks import SubjectLocks, holder_of
+from bids_interp.execution.locks import ResultLocks, holder_of
 from bids_interp.execution.run import Run
 from bids_interp.execution.run_folders import prepare_work_dir
 from bids_interp.settings import Settings
@@ -43,13 +43,13 @@ def locks_of(run: Run) -> list[Path]:
 
 def test_who_holds_a_subject_is_said(run: Run) -> None:
     second = replace(run, uuid='run-2')
-    with SubjectLocks(run, ['01', '02', '01']) as one:
+    with ResultLocks(run, ['sub-01', 'sub-02', 'sub-01']) as one:
         assert one.busy == {}
-        with SubjectLocks(second, ['02', '03']) as two:
-            assert list(two.busy) == ['02']
-            assert 'run-1' in two.busy['02']
-            assert list(SubjectLocks(run, ['03']).busy) == ['03']
-    with SubjectLocks(second, ['01', '02', '03']) as three:
+        with ResultLocks(second, ['sub-02', 'sub-03']) as two:
+            assert list(two.busy) == ['sub-02']
+            assert 'run-1' in two.busy['sub-02'].message
+            assert list(ResultLocks(run, ['sub-03']).busy) == ['sub-03']
+    with ResultLocks(second, ['sub-01', 'sub-02', 'sub-03']) as three:
         assert three.busy == {}
 
 
@@ -58,12 +58,12 @@ def test_either_folder_is_enough(run: Run, tmp_path: Path, shared: str) -> None:
     other = replace(run, work_dir=tmp_path / 'other')
     if shared == 'work':
         other = replace(run, settings=run.settings.replace(output_dir=tmp_path / 'other'))
-    with SubjectLocks(run, ['01']), SubjectLocks(other, ['01']) as second:
-        assert list(second.busy) == ['01']
+    with ResultLocks(run, ['sub-01']), ResultLocks(other, ['sub-01']) as second:
+        assert list(second.busy) == ['sub-01']
 
 
 def test_a_killed_run_holds_nothing(run: Run) -> None:
-    with SubjectLocks(run, ['01']):
+    with ResultLocks(run, ['sub-01']):
         paths = locks_of(run)
     assert len(paths) == 2
     assert locks_of(run) == []
@@ -73,11 +73,11 @@ def test_a_killed_run_holds_nothing(run: Run) -> None:
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b'held\n'
-    assert list(SubjectLocks(run, ['01']).busy) == ['01']
+    assert list(ResultLocks(run, ['sub-01']).busy) == ['sub-01']
     holder.kill()
     holder.communicate()
     assert locks_of(run) == paths
-    with SubjectLocks(run, ['01']) as again:
+    with ResultLocks(run, ['sub-01']) as again:
         assert again.busy == {}
     assert locks_of(run) == []
 
@@ -95,8 +95,8 @@ def test_a_lock_that_its_holder_deletes_at_that_moment(
         real(stream, flags)
 
     monkeypatch.setattr(locks.fcntl, 'flock', lock)
-    with SubjectLocks(run, ['01']), SubjectLocks(run, ['01']) as second:
-        assert list(second.busy) == ['01']
+    with ResultLocks(run, ['sub-01']), ResultLocks(run, ['sub-01']) as second:
+        assert list(second.busy) == ['sub-01']
 
 
 def test_a_disk_without_locks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_a_disk_without_locks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         raise OSError(errno.ENOLCK, 'No locks available')
 
     monkeypatch.setattr(locks.fcntl, 'flock', refuse)
-    with SubjectLocks(run, ['01']), SubjectLocks(run, ['01']) as second:
+    with ResultLocks(run, ['sub-01']), ResultLocks(run, ['sub-01']) as second:
         assert second.busy == {}
     assert fcntl.flock is refuse
 
@@ -136,9 +136,9 @@ def test_many_subjects_may_have_more_locks_than_open_files(
     asked = []
     monkeypatch.setattr(locks.resource, 'getrlimit', lambda _: (1024, 4096))
     monkeypatch.setattr(locks.resource, 'setrlimit', lambda _, limits: asked.append(limits))
-    with SubjectLocks(run, ['01']):
+    with ResultLocks(run, ['sub-01']):
         assert asked == []
-    with SubjectLocks(run, [f'{number:03d}' for number in range(300)]) as many:
+    with ResultLocks(run, [f'sub-{number:03d}' for number in range(300)]) as many:
         assert asked == [(2 * 300 + locks._OTHER_FILES, 4096)]
         assert many.busy == {}
 
@@ -150,5 +150,5 @@ def test_a_lock_that_cannot_be_opened_stops_nothing(
         raise OSError(errno.EMFILE, 'Too many open files')
 
     monkeypatch.setattr(locks, '_open_locked', refuse)
-    with SubjectLocks(run, ['01', '02']) as held:
+    with ResultLocks(run, ['sub-01', 'sub-02']) as held:
         assert held.busy == {}

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from bids_interp.bids.read.scan_files import read_table
-from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
+from bids_interp.errors import BusyError, InputDatasetError, NothingToDoError, UsageError
 from bids_interp.evaluation.scores import ncc
+from bids_interp.execution.locks import ResultLocks
+from bids_interp.execution.run import Run
 from bids_interp.group.file_inclusion import lost_maps
 from bids_interp.group.scans import GroupScan
 from bids_interp.levels import group as grouping
@@ -266,6 +268,16 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys, in_process: Path) -> N
         run_group(settings_of(cohort, tmp_path / 'work', use_plugin=in_process, dry_run=True)) == 0
     )
     assert re.search(r'\b2 .*\btiny\b', capsys.readouterr().out)
+    assert not (cohort.out / 'group').exists()
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path, in_process: Path) -> None:
+    cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['patient', 'control']))
+    settings = settings_of(cohort, tmp_path / 'work', use_plugin=in_process)
+    first = Run(settings, tmp_path / 'other', 'cpu', 1, 1, 4.0, 'first')
+    with ResultLocks(first, [f'group-{cohorts.MODEL}-{cohorts.DIGEST}']):
+        with pytest.raises(BusyError, match='first'):
+            run_group(settings)
     assert not (cohort.out / 'group').exists()
 
 

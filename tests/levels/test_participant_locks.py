@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from bids_interp.bids.read.query import T1wRecord
-from bids_interp.execution.locks import SubjectLocks
+from bids_interp.execution.locks import ResultLocks
 from bids_interp.execution.outcome import Outcome, RunOutcome
 from bids_interp.execution.run import Run
 from bids_interp.levels import participant
@@ -36,7 +36,7 @@ def test_the_others_go_on(
     monkeypatch.setattr(
         participant, 'report_failures', lambda run, result, names: reported.extend(names)
     )
-    with SubjectLocks(Run(settings, tmp_path / 'work', 'cpu', 1, 1, 4.0, 'first'), ['01']):
+    with ResultLocks(Run(settings, tmp_path / 'work', 'cpu', 1, 1, 4.0, 'first'), ['sub-01']):
         assert participant.run_participant(settings) == 1
     assert (computed, reported) == (['02'], ['sub-02'])
     assert 'first' in capsys.readouterr().out

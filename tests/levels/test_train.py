@@ -16,9 +16,13 @@ import torch
 
 from bids_interp.bids.names import sidecar_name
 from bids_interp.cli import app as main
+from bids_interp.errors import BusyError
+from bids_interp.execution.locks import ResultLocks
+from bids_interp.execution.run import Run
 from bids_interp.models.bundle.contents import verify_bundle
 from bids_interp.models.bundle.reader import ModelBundle, load_bundle
 from bids_interp.models.explain.explainer import prepare_input
+from bids_interp.settings import Settings
 from bids_interp.spatial import Grid
 from helpers.labelled_brains import TEMPLATE, brain, labels, make_dataset, prepare, template_brain
 
@@ -237,6 +241,15 @@ def test_a_dry_run_writes_nothing(bids: Path, capsys) -> None:
     assert re.search(r'\b12 \w+ \w+ 12 .*\bgroup: 6 control, 6 patient\b', out)
     assert not place.out.exists()
     assert not place.out.with_name('dry-work').exists()
+
+
+def test_a_second_training_of_one_model_is_refused(bids: Path, capsys) -> None:
+    place = Place(bids, bids.with_name('twice'))
+    first = Run(Settings(bids, place.out), bids.with_name('other'), 'cpu', 1, 1, 4.0, 'first')
+    with ResultLocks(first, ['model-group']):
+        assert place.train() == BusyError.exit_code
+    assert 'first' in capsys.readouterr().err
+    assert not (place.out / 'models').exists()
 
 
 def test_too_many_folds_are_found_before_anything_is_computed(bids: Path, capsys) -> None:

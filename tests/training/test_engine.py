@@ -255,7 +255,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(
             checkpoints.os, name, lambda *given, n=name, real=real: (done.append(n), real(*given))
         )
     AtomicCheckpointIO().save_checkpoint({'step': torch.tensor(1)}, tmp_path / LAST)
-    assert done == ['fsync', 'replace']
+    assert done == ['fsync', 'replace', 'fsync']
 
 
 def test_the_last_good_checkpoint_survives_a_loss_that_is_no_number(

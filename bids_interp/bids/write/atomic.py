@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import filecmp
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bids_interp.bids.write.read_back import damage_of
-from bids_interp.bids.write.temporaries import temporary_name
+from bids_interp.bids.write.temporaries import put_in_place, temporary_name
 from bids_interp.errors import OutputError
 
 #: Value of a table cell; None is written as ``n/a``.
@@ -52,7 +51,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield temporary
         if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
             return
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise _explained(error, path) from error
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -19,6 +20,44 @@ _TEMPORARY = re.compile(r'\.[0-9a-f]{32}_.')
 def temporary_name(path: Path) -> Path:
     """Return a unique name beside a path, with the same extension, that starts with a dot."""
     return path.with_name(f'.{uuid.uuid4().hex}_{path.name}')
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Flush a complete file or folder to the disk, then give it the name ``path``.
+
+    After a power cut, the name stands for the old or the new content, never for an empty file. A
+    quota that a network disk checks late is noticed here.
+
+    Parameters
+    ----------
+    new : Path
+        Complete file or folder on the disk of ``path``.
+    path : Path
+        Final name; a file is replaced.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take what was written.
+    """
+    for part in new.rglob('*') if new.is_dir() else ():
+        _flush(part)
+    _flush(new)
+    os.replace(new, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Write a file or the entries of a folder to the disk."""
+    is_folder = path.is_dir()
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError:
+        if not is_folder:  # some disks cannot flush folders
+            raise
+    finally:
+        os.close(opened)
 
 
 @contextmanager
@@ -39,7 +78,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rename(old)
         try:
-            scratch.rename(path)
+            put_in_place(scratch, path)
         except OSError:
             if old.exists():
                 old.rename(path)

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from bids_interp.bids.write.temporaries import new_folder
+from bids_interp.bids.write.temporaries import new_folder, put_in_place
 from bids_interp.errors import ModelError
 from bids_interp.models.bundle.contents import is_plain_name, sha256_of
 from bids_interp.models.bundle.reader import ModelBundle, load_bundle
@@ -63,7 +63,7 @@ def export_bundle(directory: Path | str, archive: Path | str, *, overwrite: bool
                 entry.file_size = (directory / name).stat().st_size
                 with (directory / name).open('rb') as source, target.open(entry, 'w') as sink:
                     shutil.copyfileobj(source, sink)
-        os.replace(partial, archive)
+        put_in_place(partial, archive)
     finally:
         partial.unlink(missing_ok=True)
     return archive

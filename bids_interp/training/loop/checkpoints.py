@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
+from bids_interp.bids.write.temporaries import put_in_place
 from bids_interp.errors import is_unavailable
 
 logger = logging.getLogger('bids_interp')
@@ -31,11 +32,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial = f'{path}.{os.getpid()}.partial'
         try:
             super().save_checkpoint(checkpoint, partial, storage_options)
-            with open(partial, 'rb') as stream:
-                os.fsync(stream.fileno())
             if os.path.exists(path):
                 os.replace(path, checkpoint_before(path))
-            os.replace(partial, path)
+            put_in_place(Path(partial), Path(path))
         finally:
             Path(partial).unlink(missing_ok=True)
 
