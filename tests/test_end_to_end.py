@@ -246,7 +246,7 @@ def test_a_real_head(shared_data: Path, command, validate_bids, tmp_path: Path) 
     """A whole head with the packaged model: mask of a brain's size, a warp without folds."""
     done = command(
         *(shared_data / 'data' / 'ds000011-heads', tmp_path / 'out', 'participant'),
-        *('--participant-label', '01', '--work-dir', tmp_path / 'work', '--nprocs', '2'),
+        *('--participant-label', '01', '--work-dir', tmp_path / 'work', '--nprocs', '2', '--fast'),
         '--offline',
         TEMPLATEFLOW_HOME=str(shared_data / 'templateflow'),
     )

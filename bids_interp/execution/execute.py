@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,9 +39,13 @@ def execute(run: Run, workflow: Workflow, records: Sequence[T1wRecord]) -> RunOu
     """
     from bids_interp.execution.progress import Progress, count_nodes
 
+    def delete(name: str) -> None:
+        shutil.rmtree(Path(workflow.base_dir, workflow.name, name), ignore_errors=True)
+
     progress = Progress(
         {workflow_name(record.prefix): record.prefix for record in records},
         count_nodes(workflow),
+        delete if run.settings.clean_on_success else None,
     )
     folders = _open_folders(run)
     interrupted, engine_error = _run_graph(run, workflow, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,18 @@ class Progress:
         Prefix of each image, by the name of its workflow.
     n_nodes : dict
         Number of nodes of each image, by the name of its workflow.
+    on_done : callable, optional
+        Function that takes the name of a workflow when all its nodes are done.
     """
 
-    def __init__(self, images: Mapping[str, str], n_nodes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        images: Mapping[str, str],
+        n_nodes: Mapping[str, int],
+        on_done: Callable[[str], object] | None = None,
+    ) -> None:
         self.images = dict(images)
+        self.on_done = on_done
         self.n_nodes = Counter(n_nodes)
         self.n_done = dict.fromkeys(images, 0)
         self.n_cached = dict.fromkeys(images, 0)
@@ -54,6 +62,8 @@ class Progress:
         self.n_done[workflow] += 1
         self.n_cached[workflow] += began is None
         self._log_end(workflow, node.name, None if began is None else now - began)
+        if self.on_done is not None and self.n_done[workflow] == self.n_nodes[workflow]:
+            self.on_done(workflow)
 
     def _log_end(self, workflow: str, step: str, seconds: float | None) -> None:
         count = f'{self.n_done[workflow]}/{self.n_nodes[workflow]}'

@@ -95,6 +95,8 @@ class Settings(TrainChoices, GroupChoices):
         Measure the simulated images at dose 1 by an independent registration as well.
     work_dir : Path, optional
         Folder of intermediate results; ``work`` in the current folder if not given.
+    clean_on_success : bool
+        Delete the intermediate results of each image as soon as it is done.
     nprocs, omp_nthreads : int, optional
         CPUs, and threads per process; taken from the limits of the machine if not given.
     mem_gb : float, optional
@@ -133,6 +135,7 @@ class Settings(TrainChoices, GroupChoices):
     mem_gb: float | None = None
     work_dir: Path | None = None
     clean_workdir: bool = False
+    clean_on_success: bool = False
     use_plugin: Path | None = None
     random_seed: int = 20210628
     offline: bool = False

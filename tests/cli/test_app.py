@@ -74,6 +74,7 @@ def test_participants(run, spelling: str, labels: list[str]) -> None:
         (['--mem-gb', '8'], 'mem_gb', 8.0),
         (['--nipype-plugin-file', '/p.yml'], 'use_plugin', Path('/p.yml')),
         (['-w', '/w'], 'work_dir', Path('/w')),
+        (['--clean-on-success'], 'clean_on_success', True),
         (['--output-spaces', 'T1w'], 'output_spaces', ('T1w',)),
         (['--dose', '0.5', '1'], 'doses', (0.5, 1.0)),
         (['--dose', '1,.5'], 'doses', (0.5, 1.0)),

@@ -299,6 +299,21 @@ def test_steps_of_every_plugin_are_recorded(
     assert 'WARNING' not in log()
 
 
+@pytest.mark.parametrize('plugin', ['MultiProc', 'Linear'])
+def test_results_of_images_that_are_done_are_deleted(job: Run, tmp_path: Path, plugin: str) -> None:
+    """Those of a failed image stay, so that the next run continues there."""
+    file = tmp_path / 'plugin.yml'
+    file.write_text(f'plugin: {plugin}\n')
+    job = replace(job, settings=job.settings.replace(clean_on_success=True, use_plugin=file))
+    outcomes = run(job, a=add_one, b=fail, c=add_one).outcomes
+    assert [outcome.status for outcome in outcomes] == [DONE, FAILED, DONE]
+    assert [path.name for path in (job.work_dir / 'bids_interp_wf').glob('sub_*')] == ['sub_b_wf']
+    (kept,) = job.work_dir.rglob('result_start.pklz')
+    made = kept.stat().st_mtime_ns
+    run(job, b=fail)
+    assert kept.stat().st_mtime_ns == made
+
+
 def test_a_work_directory_that_was_moved_is_whole(job: Run, log: Callable[[], str]) -> None:
     assert run_files(job).exit_code == 0
     moved = replace(job, work_dir=job.work_dir.rename(job.work_dir.with_name('moved')))

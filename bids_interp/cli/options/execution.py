@@ -84,6 +84,13 @@ def machine_options() -> list[Option]:
             group=MACHINE,
             help='Empty the work directory before the run.',
         ),
+        flag(
+            '--clean-on-success',
+            group=MACHINE,
+            levels=(PARTICIPANT,),
+            help='Delete the intermediate results of each image as soon as it is done. A later '
+            'run computes them again.',
+        ),
         path_option(
             '--use-plugin',
             aliases=['--nipype-plugin-file', '--use_plugin'],
