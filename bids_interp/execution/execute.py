@@ -75,7 +75,7 @@ def run_nodes(run: Run, workflow: Workflow, crash_dir: Path) -> Outcome:
     moved = [folder.moved() for folder in folders]
     outcome = progress.outcome(workflow.name, crash_dir)
     outcome.crash_file = _hide(run, crash_dir, outcome.crash_file)
-    if interrupted:
+    if interrupted and outcome.status == FAILED:
         outcome.problem = 'It was interrupted.'
     elif outcome.status == FAILED and not outcome.step and engine_error:
         outcome.problem = engine_error

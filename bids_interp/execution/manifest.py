@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from traceback import format_exception
 from typing import Any
@@ -26,17 +25,6 @@ def run_recorded(node: Any, updatehash: bool, taskid: int) -> dict[str, Any]:
         except OSError as error:  # the disk is full: the step could not be used by a later run
             result['traceback'] = format_exception(error)
     return result
-
-
-def recording(callback: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
-    """Return a status callback that also records; for nodes that run in the main process."""
-
-    def update(node: Any, status: str) -> None:
-        if status == 'end' and Path(node.output_dir()).is_dir():
-            write_manifest(Path(node.output_dir()))
-        callback(node, status)
-
-    return update
 
 
 def write_manifest(folder: Path) -> Path:

@@ -33,6 +33,7 @@ __all__ = [
     'raised_on_reading_results',
     'run_node',
     'traceback_of',
+    'was_interrupted',
 ]
 
 logger = logging.getLogger('bids_interp')
@@ -129,6 +130,22 @@ def failure(task: int, error: BaseException) -> dict[str, Any]:
     # The traceback of the worker names the first error.
     before = [f'{error.__cause__}\n'] if error.__cause__ else []
     return {'result': None, 'traceback': [*before, line], 'taskid': task}
+
+
+def was_interrupted(result: dict[str, Any]) -> bool:
+    """Tell whether a result of :func:`run_node`, which catches all exceptions, is an interruption.
+
+    Within an interface, nipype turns it into a text of another exception.
+
+    Examples
+    --------
+    >>> was_interrupted({'traceback': ['Traceback:', 'KeyboardInterrupt']})
+    True
+    >>> was_interrupted({'traceback': None})
+    False
+    """
+    words = ' '.join(result['traceback'] or ()).split()
+    return words[-1:] == [KeyboardInterrupt.__name__]
 
 
 def traceback_of(node: Any) -> Sequence[str] | None:

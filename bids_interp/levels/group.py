@@ -237,6 +237,7 @@ def _compute(analysis: GroupAnalysis, run: Run) -> int:
     outcome = run_nodes(run, workflow, crash_dir)
     if outcome.status == FAILED:
         logger.error('The group level failed%s', outcome.failure)
+        logger.error('Finished steps are kept; run the same command again to continue.')
         return 1
     click.echo(f'Report: {analysis.folder / "report.html"}')
     is_lost = _has_lost(analysis.included)

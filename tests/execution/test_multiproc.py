@@ -25,12 +25,13 @@ from bids_interp.bids.read.query import T1wRecord
 from bids_interp.errors import UsageError, WorkerLostError
 from bids_interp.execution import execute as engines
 from bids_interp.execution import outcome as judging
-from bids_interp.execution.execute import configure_nipype, execute
+from bids_interp.execution.execute import configure_nipype, execute, run_nodes
 from bids_interp.execution.manifest import MANIFEST
 from bids_interp.execution.manifest import damage as damage_of_step
 from bids_interp.execution.outcome import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, RunOutcome
 from bids_interp.execution.plugins.multiproc import WatchedMultiProcPlugin
 from bids_interp.execution.plugins.plugin_file import read_plugin_file
+from bids_interp.execution.plugins.serial import SerialPlugin
 from bids_interp.execution.run import (
     Run,
     send_crashes,
@@ -130,6 +131,11 @@ def fail(value):
     from bids_interp.errors import ImageError
 
     raise ImageError(f'{value}.nii.gz is broken.', 'Mend it.')
+
+
+def interrupt(value):
+    """Stand for a signal to the main process."""
+    raise KeyboardInterrupt
 
 
 def fill_disk(value):
@@ -311,6 +317,39 @@ def test_results_of_images_that_are_done_are_deleted(job: Run, tmp_path: Path, p
     (kept,) = job.work_dir.rglob('result_start.pklz')
     made = kept.stat().st_mtime_ns
     run(job, b=fail)
+    assert kept.stat().st_mtime_ns == made
+
+
+def test_in_series_nothing_behind_a_failed_step_is_done(job: Run) -> None:
+    seen = []
+    plugin = SerialPlugin({
+        'status_callback': lambda node, status: seen.append((node.name, status))
+    })  # fmt: skip
+    workflow = pe.Workflow('wf', base_dir=job.work_dir)
+    steps = [
+        pe.Node(niu.Function(function=function), name=name)
+        for name, function in (('first', add_one), ('bad', fail), ('last', add_one))
+    ]
+    steps[0].inputs.value = 1
+    workflow.connect([(steps[i], steps[i + 1], [('out', 'value')]) for i in range(2)])
+    with pytest.raises(RuntimeError):
+        workflow.run(plugin=plugin)
+    ended = [pair for pair in seen if pair[1] != 'start']
+    assert ended == [('first', 'end'), ('bad', 'exception')]
+
+
+def test_an_interrupted_step_is_not_done(job: Run, tmp_path: Path, log: Callable[[], str]) -> None:
+    """Also if it is the last one of an image, and of a workflow without images."""
+    file = tmp_path / 'plugin.yml'
+    file.write_text('plugin: Linear\n')
+    job = replace(job, settings=job.settings.replace(use_plugin=file, clean_on_success=True))
+    result = run(job, a=interrupt)
+    assert (result.exit_code, result.interrupted) == (1, True)
+    assert [outcome.status for outcome in result.outcomes] == [FAILED]
+    (kept,) = job.work_dir.rglob('result_start.pklz')
+    made = kept.stat().st_mtime_ns
+    workflow, _ = make(job, a=interrupt)
+    assert run_nodes(job, workflow, tmp_path).status == FAILED
     assert kept.stat().st_mtime_ns == made
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 KILLED = -signal.SIGKILL
 START = r'/{}/_0x\w+_unfinished\.json$'
 
-INTERRUPTED = r'Run the same command again'
+INTERRUPTED = r'(?i)run the same command again'
 LOST = r'The process that ran \S+ was killed'
 FULL = r'(?i)disk (or the quota )?is full'
 

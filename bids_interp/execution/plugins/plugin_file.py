@@ -286,8 +286,6 @@ def make_plugin(
         return DaskPlugin(
             {'nprocs': nprocs, 'mem_gb': mem_gb, **arguments, 'scratch': str(scratch)}
         )
-    from nipype.pipeline.plugins import LinearPlugin
+    from bids_interp.execution.plugins.serial import SerialPlugin
 
-    from bids_interp.execution.manifest import recording
-
-    return LinearPlugin(plugin_args={**arguments, 'status_callback': recording(status_callback)})
+    return SerialPlugin(arguments)
