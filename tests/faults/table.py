@@ -156,7 +156,8 @@ SIGNALS = (
 #: Signals of `make test`.
 QUICK_SIGNALS = (Step('group', 'describe_inject100', (KILL,)),)
 
-#: Files of the output before which the program is killed, one after the other.
+#: Files before which the program is killed, one after the other, in the order in which they are
+#: written.
 WRITES = {
     'participant': (
         r'out/dataset_description\.json$',
@@ -175,14 +176,14 @@ WRITES = {
         r'\.html$',
         r'work/.*/_files\.json$',
     ),
-    'group': (r'\.tsv$', r'_logjacobian\.nii\.gz$', r'report\.html$'),
+    'group': (r'_logjacobian\.nii\.gz$', r'\.tsv$', r'report\.html$'),
     'train': (
         r'context\.safetensors$',
-        r'folds\.tsv$',
         r'last\.ckpt$',
-        r'\.nii\.gz$',
-        r'report\.html$',
         r'models/group$',
+        r'folds\.tsv$',
+        r'training/group/.*\.nii\.gz$',
+        r'report\.html$',
     ),
 }
 
