@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from bids_interp.errors import TrainingError
+from bids_interp.reports.training.learning_curves import read_curves
 from bids_interp.training.classifier import ClassifierTask
 from bids_interp.training.cohort.cohort import Cohort
 from bids_interp.training.cohort.folds import Fold
@@ -27,7 +28,14 @@ from bids_interp.training.loop.checkpoints import (
     checkpoint_before,
     usable_checkpoint,
 )
-from bids_interp.training.loop.engine import LAST, IndivisibleError, StepTask, run_task
+from bids_interp.training.loop.engine import (
+    CURVE,
+    LAST,
+    IndivisibleError,
+    StepTask,
+    keep_curve,
+    run_task,
+)
 from bids_interp.training.loop.fold_progress import ProgressLines
 from helpers.balls import CLASSIFIER, binary_cohort, folds_of
 
@@ -242,6 +250,34 @@ def test_a_training_survives_damaged_checkpoints(
     assert again.first == resumed
     assert [record.args[0] for record in caplog.records] == damaged
     assert_same(again.network.state_dict(), whole)
+
+
+def test_a_resumed_training_keeps_its_curve(tmp_path: Path) -> None:
+    """Lightning's logger deletes what a run before has logged."""
+    rows = 'step,loss\n24,0.5\n'
+    keep_curve(tmp_path, resumed=True)
+    (tmp_path / CURVE).write_text(rows)
+    keep_curve(tmp_path, resumed=True)
+    (tmp_path / CURVE).write_text('step,loss\n49,0.25\n')
+    assert [row['loss'] for row in read_curves(tmp_path)['.']] == [0.5, 0.25]
+    keep_curve(tmp_path, resumed=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'metrics-0000.csv',
+        'metrics-0001.csv',
+    ]
+    (tmp_path / CURVE).write_text(rows)
+    keep_curve(tmp_path, resumed=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_training_that_runs_again_keeps_its_curve(
+    cohort: Cohort, fold: Fold, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=26)
+    for _ in range(2):
+        run_task(ClassifierTask(cohort, fold, recipe, SEED), tmp_path, checkpoint_every=5)
+    (rows,) = read_curves(tmp_path).values()
+    assert [row['step'] for row in rows] == [24]
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_takes_its_place(

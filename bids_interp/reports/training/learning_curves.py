@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,13 @@ _POINTS = 40
 
 
 def read_curves(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Read every ``metrics.csv`` below a training folder.
+    """Read the curves of all trainings below a folder, with those before interruptions.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Folder with ``fold-K/classifier-*/metrics.csv`` files of Lightning's CSVLogger.
+        Folder with ``fold-K/classifier-*/metrics.csv`` files of Lightning's CSVLogger, and files
+        ``metrics-*.csv`` of the runs before.
 
     Returns
     -------
@@ -52,26 +54,27 @@ def read_curves(folder: Path) -> dict[str, list[dict[str, float]]]:
         last values. Damaged files are skipped.
     """
     curves = {}
-    for path in sorted(Path(folder).rglob('metrics.csv')):
-        rows = _read_rows(path)
+    for path in sorted({path.parent for path in Path(folder).rglob('metrics*.csv')}):
+        rows = _read_rows([*sorted(path.glob('metrics-*.csv')), path / 'metrics.csv'])
         if rows:
-            curves[path.parent.relative_to(folder).as_posix()] = rows
+            curves[path.relative_to(folder).as_posix()] = rows
     return curves
 
 
-def _read_rows(path: Path) -> list[dict[str, float]]:
+def _read_rows(paths: Sequence[Path]) -> list[dict[str, float]]:
+    """Return the rows of the curves of one training, the oldest one first."""
     by_step: dict[float, dict[str, float]] = {}
-    try:
-        with path.open(encoding='utf-8', newline='') as stream:
-            for cells in csv.DictReader(stream):
+    for path in paths:
+        with suppress(OSError, UnicodeDecodeError, csv.Error):
+            with path.open(encoding='utf-8', newline='') as stream:
+                rows = list(csv.DictReader(stream))
+            for cells in rows:
                 numbers = {name: parse_number(cell) for name, cell in cells.items() if name}
                 step = numbers.pop('step', None)
                 numbers.pop('epoch', None)
                 if step is not None:
                     logged = {key: value for key, value in numbers.items() if value is not None}
                     by_step.setdefault(step, {'step': step}).update(logged)
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
     return [by_step[step] for step in sorted(by_step) if len(by_step[step]) > 1]
 
 

@@ -31,6 +31,8 @@ from bids_interp.training.loop.optimizers import SharedAdam
 logger = logging.getLogger('bids_interp')
 
 LAST = 'last.ckpt'
+#: Curve that Lightning's logger writes, and the steps between its rows.
+CURVE, LOG_STEPS = 'metrics.csv', 25
 #: Smallest grid for bfloat16 on CPUs. PyTorch 2.13 reads the weight gradients of bfloat16
 #: convolutions over 2 x 2 x 2 voxels from uninitialised memory.
 SMALLEST_REDUCED = 3
@@ -247,6 +249,8 @@ def _fit(
     if report is not None:
         callbacks.append(ProgressLines(name, report))
     logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    checkpoint = usable_checkpoint(last)
+    keep_curve(directory, resumed=checkpoint is not None)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', module='lightning.*')
         warnings.filterwarnings('ignore', message='.*treespec.*')
@@ -254,19 +258,37 @@ def _fit(
             **_device_arguments(device, n_devices),
             max_steps=task.max_steps,
             accumulate_grad_batches=passes,
-            logger=CSVLogger(directory, name=None, version=''),
+            logger=CSVLogger(directory, name=None, version='', flush_logs_every_n_steps=LOG_STEPS),
             callbacks=callbacks,
             enable_progress_bar=False,
             enable_model_summary=False,
-            log_every_n_steps=25,
+            log_every_n_steps=LOG_STEPS,
         )
         steps = DataLoader(_Steps(task.max_steps * passes), batch_size=None)
-        trainer.fit(task, steps, ckpt_path=usable_checkpoint(last), weights_only=True)
+        trainer.fit(task, steps, ckpt_path=checkpoint, weights_only=True)
     if n_devices > 1:
         # The training processes have ended; their result is in the last checkpoint.
         kept = torch.load(last, map_location='cpu', weights_only=True)
         task.load_state_dict(kept['state_dict'])
         task.on_load_checkpoint(kept)
+
+
+def keep_curve(directory: Path, *, resumed: bool) -> None:
+    """Put the curve of an earlier run aside, which Lightning's logger would delete.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the training.
+    resumed : bool
+        The training goes on; otherwise it begins anew, and earlier curves are deleted.
+    """
+    earlier = sorted(directory.glob('metrics-*.csv'))
+    if not resumed:
+        for path in (*earlier, directory / CURVE):
+            path.unlink(missing_ok=True)
+    elif (directory / CURVE).exists():
+        (directory / CURVE).rename(directory / f'metrics-{len(earlier):04d}.csv')
 
 
 def _device_arguments(device: str, n_devices: int) -> dict[str, Any]:
