@@ -7,7 +7,7 @@ twentieth file in another way. Runs ``bids_interp participant --fast --clean-on-
 ``group``, and watches the main process and the work directory. Prints a Markdown table, and writes
 every sample to OUT/samples.tsv. Exit code 1 if a subject is missing without a word, or if the
 numbers of images, an exit code, or the growth of memory, open files or work directory is not what
-it must be. Subjects that are done are left out when the command is repeated.
+it must be. Subjects that are done are left out when the command is repeated; broken ones are not.
 """
 
 from __future__ import annotations
@@ -171,6 +171,14 @@ def watch(words: list[str], out: Path, work: Path, log: Path) -> tuple[int, list
     return running.returncode, samples
 
 
+def save_samples(path: Path, samples: list[Sample]) -> None:
+    """Write what was seen of a run as a table."""
+    with path.open('w', newline='') as stream:
+        table = csv.writer(stream, delimiter='\t', lineterminator='\n')
+        table.writerow([field.name for field in fields(Sample)])
+        table.writerows(astuple(sample) for sample in samples)
+
+
 def growth(samples: list[Sample], name: str) -> float:
     """Return the slope of a value after the first quarter of the subjects, per 100 subjects."""
     last = max(sample.done for sample in samples)
@@ -198,11 +206,11 @@ def main() -> int:
     log = options.out / 'log.txt'
     words = [str(PROGRAM), str(bids), str(out), 'participant', '--fast', '--clean-on-success']
     words += ['--omp-nthreads', '1', '--skip-bids-validation', *common]
+    if not todo:
+        print('All subjects are done; choose another OUT to measure them again.')
+        return 2
     code, samples = watch([*words, '--participant-label', *todo], out, work, log)
-    with (options.out / 'samples.tsv').open('w', newline='') as stream:
-        table = csv.writer(stream, delimiter='\t', lineterminator='\n')
-        table.writerow([field.name for field in fields(Sample)])
-        table.writerows(astuple(sample) for sample in samples)
+    save_samples(options.out / 'samples.tsv', samples)
     group = [str(PROGRAM), str(bids), str(out), 'group', '--permutations', '100', *common]
     group_code, group_samples = watch(group, out, work, log)
     text, done = log.read_text(), finished(out)
