@@ -157,12 +157,14 @@ def watch(words: list[str], out: Path, work: Path, log: Path) -> tuple[int, list
                 files = len(os.listdir(f'/proc/{running.pid}/fd'))
             except OSError:
                 continue  # it has just ended
-            memory = next(line for line in status.splitlines() if line.startswith('VmRSS'))
+            memory = [line for line in status.splitlines() if line.startswith('VmRSS')]
+            if not memory:
+                continue  # it is ending
             samples.append(
                 Sample(
                     round(time.monotonic() - start, 1),
                     len(finished(out)),
-                    int(memory.split()[1]) / 1e3,
+                    int(memory[0].split()[1]) / 1e3,
                     files,
                     size_mb(work),
                 )
