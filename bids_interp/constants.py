@@ -34,6 +34,8 @@ CAPACITIES = ('pattern', *FREE_CAPACITIES)
 
 #: Template whose brain is part of nilearn.
 EMBEDDED_TEMPLATE = 'MNI152NLin2009aSym'
+#: Segmentations of each scan by other tools that --atlas chooses, by the label in file names.
+SEGMENTATIONS = {'aparc+aseg': 'aparcaseg', 'aseg': 'aseg', 'synthseg': 'synthseg'}
 #: Saliency methods, as spelled in file names.
 SALIENCY_METHODS = (
     'gradient',

@@ -12,6 +12,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from bids_interp.bids.write.provenance import common_fields
 from bids_interp.bids.write.scan_outputs import (
+    AtlasIdentity,
     ImageOutputs,
     plan_anatomical,
     plan_explain,
@@ -33,6 +34,7 @@ def init_derivatives_wf(
     output_spaces: Sequence[str] = ('T1w', 'template'),
     saliency: Sequence[str] = (),
     remeasure: bool = False,
+    atlas: AtlasIdentity | None = None,
     derivative_t1w: Path | None = None,
     derivative_mask: Path | None = None,
     random_seed: int = 0,
@@ -51,7 +53,7 @@ def init_derivatives_wf(
         Link name -> root of every input dataset: ``{'raw': BIDS_DIR, **derivatives}``.
     bundle : ModelBundle
         Model bundle; its identity, template and grid go into the sidecars.
-    doses, output_spaces, saliency, remeasure
+    doses, output_spaces, saliency, remeasure, atlas
         As given to the explain workflow.
     derivative_t1w, derivative_mask : pathlib.Path, optional
         Files of other tools that the anatomical workflow used.
@@ -75,7 +77,10 @@ def init_derivatives_wf(
     membership, velocity_facts, native_facts, template_facts
         JSON files of the explain workflow that go into sidecars.
     simulated_native, logjacobian_native, simulated_template, logjacobian_template
-        Lists of files of the explain workflow, in the requested spaces.
+        Lists of files of the explain workflow, in the requested spaces; likewise in other
+        templates, with ``template_brain_<space>`` and ``template_mask_<space>``.
+    regions
+        Table of the explain workflow, if there is an atlas.
     saliency, saliency_facts, saliency_methods
         Saliency maps of the explain workflow and their descriptions, if requested.
     remeasured, remeasured_facts
@@ -103,7 +108,7 @@ def init_derivatives_wf(
     plans = {
         'brain': {key: anatomical.pop(key) for key in ('t1w_preproc', 'brain_mask')},
         'registration': anatomical,
-        'explain': plan_explain(image_outputs, doses, output_spaces, saliency, remeasure),
+        'explain': plan_explain(image_outputs, doses, output_spaces, saliency, remeasure, atlas),
     }
     workflow = Workflow(name=name)
     fields = sorted({field for plan in plans.values() for field in sink_inputs(plan)})

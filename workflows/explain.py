@@ -10,8 +10,14 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from bids_interp.bids.explain_files import FACTS, REALISED, SALIENCY, VELOCITY
-from bids_interp.bids.write.scan_outputs import wants_space
+from bids_interp.bids.explain_files import (
+    FACTS,
+    QUANTITIES,
+    SALIENCY,
+    VELOCITY,
+    realised_field,
+)
+from bids_interp.bids.write.scan_outputs import other_templates, wants_space
 from bids_interp.constants import ANATOMY_MM
 from bids_interp.interfaces.anatomical import MeasureAnatomy
 from bids_interp.interfaces.explain import (
@@ -22,10 +28,13 @@ from bids_interp.interfaces.explain import (
     Remeasure,
     Simulate,
 )
-from bids_interp.interfaces.realise import Realise
+from bids_interp.interfaces.realise import Realise, ResampleToSpace
+from bids_interp.interfaces.regions import MeasureRegions
 from bids_interp.interfaces.saliency import Saliency
+from bids_interp.settings import NATIVE_SPACE
 
 if TYPE_CHECKING:
+    from bids_interp.anatomical.spaces.atlas import Atlas
     from bids_interp.models.bundle.reader import ModelBundle
 
 INPUTS = [
@@ -47,14 +56,22 @@ OUTPUTS = [
     'prediction',
     'dose_response',
     'counterfactual',
-    *REALISED.values(),
+    *(realised_field(quantity, space) for quantity in QUANTITIES for space in FACTS),
     *FACTS.values(),
+    'regions',
     SALIENCY,
     'saliency_facts',
     'saliency_methods',
     'remeasured',
     'remeasured_facts',
 ]
+#: Outputs in another template, by the outputs of :class:`ResampleToSpace`.
+RESAMPLED = {
+    'brain': 'template_brain',
+    'mask': 'template_mask',
+    'simulated': 'simulated',
+    'log_jacobian': 'logjacobian',
+}
 #: Outputs of ``prepare_input`` that every node with a network takes.
 MODEL_INPUT = [('model_input', 'model_input'), ('membership', 'membership')]
 
@@ -68,6 +85,7 @@ def init_explain_wf(
     output_spaces: Sequence[str] = ('T1w', 'template'),
     saliency: Sequence[str] = (),
     remeasure: bool = False,
+    atlas: Atlas | None = None,
     device: str = 'cpu',
     omp_nthreads: int = 1,
     random_seed: int = 0,
@@ -87,11 +105,14 @@ def init_explain_wf(
     doses : sequence of float
         Doses of the images and maps; each in both directions.
     output_spaces : sequence of str
-        ``T1w`` (native) and/or ``template`` (1 mm, also by the name of the bundle's template).
+        ``T1w`` (native), ``template`` (1 mm, also by the name of the bundle's template), and names
+        of other templates.
     saliency : sequence of str
         Saliency methods to compare with, of :data:`bids_interp.constants.SALIENCY_METHODS`.
     remeasure : bool
         Measure the simulated images at dose 1 by a registration.
+    atlas : Atlas, optional
+        Measure the volume of its regions in the scan and its simulations.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Nodes on a CUDA device wait for a free GPU.
     omp_nthreads : int
@@ -139,6 +160,10 @@ def init_explain_wf(
         Lists of files, see :func:`bids_interp.bids.explain_files.realised_files`, in the requested
         spaces only. ``native_facts`` and ``template_facts`` (JSON) have an object for each
         direction and dose.
+    template_brain_<space>, template_mask_<space>, simulated_<space>, logjacobian_<space>
+        The same in each other template.
+    regions
+        TSV table of the regions of the atlas, if there is one.
     saliency, saliency_facts, saliency_methods
         Outputs of :class:`bids_interp.interfaces.saliency.Saliency`, if methods are requested.
     remeasured, remeasured_facts
@@ -148,15 +173,29 @@ def init_explain_wf(
     network = {**model, **_device_inputs(device)}
     doses = [float(dose) for dose in doses]
     workflow = Workflow(name=name)
-    workflow.__desc__ = _description(bundle, remeasure) + _saliency_description(saliency, bundle)
+    workflow.__desc__ = (
+        _description(bundle, remeasure)
+        + _spaces_description(output_spaces, bundle.template, atlas)
+        + _saliency_description(saliency, bundle)
+    )
     inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
-    outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
+    others = other_templates(output_spaces, bundle.template)
+    added = [realised_field(name, space) for space in others for name in RESAMPLED.values()]
+    outputnode = pe.Node(niu.IdentityInterface(fields=[*OUTPUTS, *added]), name='outputnode')
     workflow.add_nodes([inputnode, outputnode])
     _add_input(workflow, dataset_key, participant, model)
     _add_anatomy(workflow, bundle.template, offline, omp_nthreads, random_seed)
     _add_networks(workflow, doses, network, omp_nthreads)
-    for space in _realised_spaces(output_spaces, bundle.template):
+    spaces = _realised_spaces(output_spaces, bundle.template)
+    # Native maps are measured, and those in the template are resampled, though not written.
+    spaces += ['native'] if atlas is not None and 'native' not in spaces else []
+    spaces += ['template'] if others and 'template' not in spaces else []
+    for space in spaces:
         _add_realisation(workflow, space, doses, bundle.field_kind, omp_nthreads)
+    for other in others:
+        _add_resampling(workflow, other, bundle.template, doses, offline, omp_nthreads)
+    if atlas is not None:
+        _add_regions(workflow, atlas, bundle.template, doses, offline, omp_nthreads)
     if saliency:
         _add_saliency(workflow, saliency, network, omp_nthreads)
     if remeasure:
@@ -292,10 +331,74 @@ def _add_realisation(
         (workflow.get_node('inputnode'), realise, fields[space]),
         (workflow.get_node('simulate'), realise, [('velocity', 'velocity')]),
         (realise, workflow.get_node('outputnode'), [
-            ('simulated', REALISED['simulated', space]),
-            ('log_jacobian', REALISED['logjacobian', space]),
+            ('simulated', realised_field('simulated', space)),
+            ('log_jacobian', realised_field('logjacobian', space)),
             ('facts', FACTS[space]),
         ]),
+    ])  # fmt: skip
+
+
+def _add_resampling(
+    workflow: Workflow,
+    space: str,
+    template: str,
+    doses: Sequence[float],
+    offline: bool,
+    omp_nthreads: int,
+) -> None:
+    """Add the node that puts the realised simulations into another template."""
+    resample = pe.Node(
+        ResampleToSpace(
+            space=space, template=template, doses=doses, offline=offline, num_threads=omp_nthreads
+        ),
+        name=f'resample_{space.replace("+", "_")}',
+        mem_gb=2.5,
+        n_procs=omp_nthreads,
+    )
+    outputs = [(name, realised_field(field, space)) for name, field in RESAMPLED.items()]
+    workflow.connect([
+        (workflow.get_node('inputnode'), resample, [
+            ('template_brain', 'brain'),
+            ('template_mask', 'mask'),
+        ]),
+        (workflow.get_node('realise_template'), resample, [
+            ('simulated', 'simulated'),
+            ('log_jacobian', 'log_jacobian'),
+        ]),
+        (resample, workflow.get_node('outputnode'), outputs),
+    ])  # fmt: skip
+
+
+def _add_regions(
+    workflow: Workflow,
+    atlas: Atlas,
+    template: str,
+    doses: Sequence[float],
+    offline: bool,
+    omp_nthreads: int,
+) -> None:
+    """Add the node that measures the regions of an atlas in native space."""
+    measure_regions = pe.Node(
+        MeasureRegions(
+            doses=doses,
+            template=template,
+            atlas=str(atlas.path),
+            atlas_space=atlas.space,
+            names=atlas.names,
+            offline=offline,
+            num_threads=omp_nthreads,
+        ),
+        name='measure_regions',
+        mem_gb=1.5,
+        n_procs=omp_nthreads,
+    )
+    workflow.connect([
+        (workflow.get_node('inputnode'), measure_regions, [
+            ('brain_mask', 'mask'),
+            ('native_to_template', 'to_template'),
+        ]),
+        (workflow.get_node('realise_native'), measure_regions, [('log_jacobian', 'log_jacobian')]),
+        (measure_regions, workflow.get_node('outputnode'), [('regions', 'regions')]),
     ])  # fmt: skip
 
 
@@ -386,6 +489,25 @@ For the group level, the local volumes of the observed brain were measured indep
 model by a deformable registration to the template (SyN, local correlation, {ANATOMY_MM} mm)
 [@ants].{remeasured}
 """
+
+
+def _spaces_description(output_spaces: Sequence[str], template: str, atlas: Atlas | None) -> str:
+    """Return the methods text of regions and of other templates, if there are any."""
+    text = ''
+    others = other_templates(output_spaces, template)
+    if others:
+        text += f"""
+Images and maps were also put into {', '.join(others)} by linear interpolation, through a transform
+between the templates: that of TemplateFlow if there was one, else a registration of the two (SyN)
+[@ants]. The values of the maps were kept.
+"""
+    if atlas is not None:
+        origin = 'of each scan' if atlas.space == NATIVE_SPACE else f'in {atlas.space}'
+        text += f"""
+The volume of each region of {atlas.path.name} ({origin}) was measured in native space, in the scan
+and in its simulations, in which it is the integral of the Jacobian determinant over the region.
+"""
+    return text
 
 
 def _saliency_description(methods: Sequence[str], bundle: ModelBundle) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from bids_interp.anatomical.spaces.atlas import scan_atlas
 from bids_interp.bids.read.prepared import prepared_with
 from bids_interp.bids.read.query import T1wRecord
 from bids_interp.execution.run import Run, send_crashes, workflow_name
@@ -108,6 +109,7 @@ def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name
     """
     settings = run.settings
     spaces = output_spaces(settings, bundle.template)
+    atlas = scan_atlas(settings, bundle.template, record.segmentation)
     workflow = Workflow(name=name)
     inputnode = t1w_inputnode(record)
     anatomical_wf = anatomical_wf_of(settings, bundle.template, run.omp_nthreads)
@@ -119,6 +121,7 @@ def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name
         output_spaces=spaces,
         saliency=settings.saliency,
         remeasure=settings.remeasure,
+        atlas=atlas,
         device=run.device,
         omp_nthreads=run.omp_nthreads,
         random_seed=settings.random_seed,
@@ -133,6 +136,7 @@ def init_single_t1w_wf(*, run: Run, bundle: ModelBundle, record: T1wRecord, name
         output_spaces=spaces,
         saliency=settings.saliency,
         remeasure=settings.remeasure,
+        atlas=atlas,
         derivative_t1w=record.derivative_t1w,
         derivative_mask=record.derivative_mask,
         random_seed=settings.random_seed,

@@ -16,13 +16,8 @@ from bids_interp.constants import DIRECTIONS
 
 VELOCITY = 'velocity'
 SALIENCY = 'saliency'
-#: Output of the explain workflow, by the quantity and the space of the image.
-REALISED = {
-    ('simulated', 'native'): 'simulated_native',
-    ('logjacobian', 'native'): 'logjacobian_native',
-    ('simulated', 'template'): 'simulated_template',
-    ('logjacobian', 'template'): 'logjacobian_template',
-}
+#: Quantities that the realised images show.
+QUANTITIES = ('simulated', 'logjacobian')
 #: Output with the facts about the realised images of each space (JSON, by label).
 FACTS = {'native': 'native_facts', 'template': 'template_facts'}
 
@@ -35,8 +30,9 @@ class ExplainFile:
     ----------
     field : str
         Output of the explain workflow, and input of the sink, for this file.
-    space : {'native', 'template', 'model'}
-        Grid of the image: of the scan, of the template at 1 mm, or of the model.
+    space : str
+        Grid of the image: ``native`` (of the scan), ``template`` (of the model's template at 1 mm),
+        ``model``, or the name of another template (at 1 mm).
     label : str
         Value of ``desc-``; also the key of the file's facts in a JSON file about several images.
     direction : {'inject', 'remove', ''}
@@ -81,6 +77,17 @@ def field_files() -> tuple[ExplainFile, ...]:
     )
 
 
+def realised_field(quantity: str, space: str) -> str:
+    """Return the output of the explain workflow with the realised images of one space.
+
+    Examples
+    --------
+    >>> realised_field('logjacobian', 'native')
+    'logjacobian_native'
+    """
+    return f'{quantity}_{space}'
+
+
 def realised_files(quantity: str, space: str, doses: Sequence[float]) -> tuple[ExplainFile, ...]:
     """Return the full-resolution images in one space.
 
@@ -88,8 +95,8 @@ def realised_files(quantity: str, space: str, doses: Sequence[float]) -> tuple[E
     ----------
     quantity : {'simulated', 'logjacobian'}
         Quantity that the images show.
-    space : {'native', 'template'}
-        Space of the images.
+    space : str
+        Space of the images: ``native``, ``template``, or the name of another template.
     doses : sequence of float
         Doses, the same for each direction.
 
@@ -99,7 +106,9 @@ def realised_files(quantity: str, space: str, doses: Sequence[float]) -> tuple[E
     ['simulated_template_inject050', 'simulated_template_remove050']
     """
     return tuple(
-        ExplainFile(REALISED[quantity, space], space, dose_label(direction, dose), direction, dose)
+        ExplainFile(
+            realised_field(quantity, space), space, dose_label(direction, dose), direction, dose
+        )
         for direction in DIRECTIONS
         for dose in doses
     )

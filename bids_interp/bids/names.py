@@ -17,7 +17,7 @@ _ANAT = 'sub-{subject}[/ses-{session}]/anat/' + _PREFIX
 
 #: Patterns of all names that the participant level writes, in the syntax of pybids.
 PATTERNS = (
-    _ANAT + '[_space-{space}][_res-{resolution}]_desc-{desc}'
+    _ANAT + '[_space-{space}][_seg-{segmentation}][_res-{resolution}]_desc-{desc}'
     '_{suffix<T1w|mask|logjacobian|velocity|displacement|saliency|prediction|stats>}'
     '{extension<.nii.gz|.json|.tsv>|.nii.gz}',
     _ANAT + '_from-{from}_to-{to}_mode-{mode<image>|image}'
@@ -41,6 +41,7 @@ KINDS: dict[str, dict[str, str]] = {
     'saliency_methods': {'desc': 'methods', 'suffix': 'saliency', 'extension': '.json'},
     'prediction': {'desc': 'explain', 'suffix': 'prediction', 'extension': '.json'},
     'dose_response': {'desc': 'doseresponse', 'suffix': 'stats', 'extension': '.tsv'},
+    'regions': {'desc': 'regions', 'suffix': 'stats', 'extension': '.tsv'},
     'remeasured': {'desc': 'remeasured', 'suffix': 'stats', 'extension': '.tsv'},
     'counterfactual': {'desc': 'counterfactual', 'suffix': 'stats', 'extension': '.tsv'},
 }

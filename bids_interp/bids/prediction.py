@@ -244,6 +244,8 @@ class Prediction:
         With ``--remeasure``: agreement of an independent measurement with the maps, likewise.
     pattern : PatternFacts, optional
         Pattern of the model; None if it was not recorded.
+    atlas : str, optional
+        With ``--atlas``: label of the atlas in the name of the table of regions.
     model_name, model_hash : str, optional
         Name and hash of the model, as in the sidecars.
     demonstration : bool, optional
@@ -261,6 +263,7 @@ class Prediction:
     simulated: Mapping[str, Answer] = key('Simulated')
     remeasured: Mapping[str, RemeasuredFacts] | None = key('Remeasured', None)
     pattern: PatternFacts | None = key('Pattern', None)
+    atlas: str | None = key('Atlas', None)
     model_name: str | None = key('ModelName', None)
     model_hash: str | None = key('ModelHash', None)
     demonstration: bool | None = key('Demonstration', None)

@@ -40,6 +40,7 @@ STALE_MAPS = (
 OTHER_GRID = 'maps on another grid than most images'
 OWN_GRIDS = 'maps on different grids'
 _MAP = re.compile(r'_space-([a-zA-Z0-9]+)_.*?desc-((?:inject|remove)\d{3})_logjacobian\.nii\.gz$')
+_ON_MODEL_GRID = re.compile(r'_space-([a-zA-Z0-9+]+)_res-model_')
 _VELOCITY = re.compile(r'_space-([a-zA-Z0-9]+)_res-model_desc-inject_velocity\.nii\.gz$')
 
 #: Data dictionary of the columns that identify an image and its group.
@@ -232,13 +233,17 @@ def _read_scan(path: Path, subject: str) -> GroupScan:
     with suppress(ImageError):
         prediction = read_prediction(path)
     maps, space, velocity, is_stale = {}, '', None, False
-    for file in sorted(path.parent.glob(f'{prefix}_space-*.nii.gz')):
+    files = sorted(path.parent.glob(f'{prefix}_space-*.nii.gz'))
+    template = _model_template(files, prediction)
+    for file in files:
         found, moved = _MAP.search(file.name), _VELOCITY.search(file.name)
         if not (found or moved):
             continue
         if prediction and not is_made_with(file, prediction.model_hash):
             # The map is from an earlier run with another model.
             is_stale = True
+        elif found and template and found[1] != template:
+            continue  # resampled (--output-spaces)
         elif found:
             maps[found[2]], space = file, found[1]
         elif moved:
@@ -253,6 +258,16 @@ def _read_scan(path: Path, subject: str) -> GroupScan:
     if not maps and velocity is None:
         return scan.left_out(STALE_MAPS if is_stale else NO_MAP)
     return scan
+
+
+def _model_template(files: Sequence[Path], prediction: Prediction | None) -> str:
+    """Return the template of the files on the grid of the model; empty if there are none."""
+    model_hash = prediction.model_hash if prediction else None
+    for file in files:
+        found = _ON_MODEL_GRID.search(file.name)
+        if found and is_made_with(file, model_hash):
+            return found[1]
+    return ''
 
 
 def choose_summarised_model(

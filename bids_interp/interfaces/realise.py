@@ -1,7 +1,8 @@
-"""Interface that realises simulations at full resolution."""
+"""Interfaces that realise simulations at full resolution, and put them into other templates."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nipype.interfaces.base import (
@@ -15,7 +16,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from bids_interp.bids.explain_files import realised_files
+from bids_interp.bids.explain_files import realised_field, realised_files, stem_of
 from bids_interp.bids.prediction import MapFacts
 from bids_interp.bids.write.atomic import write_json
 from bids_interp.bids.write.nifti import write_nifti
@@ -86,4 +87,61 @@ class Realise(SimpleInterface):
             facts[map_file.label] = MapFacts(done.n_folded, done.displacement_max_mm)
         facts_path = write_json(Path(runtime.cwd) / 'facts.json', to_plain(facts))
         self._results = {**paths, 'facts': str(facts_path)}
+        return runtime
+
+
+class _ResampleInputSpec(BaseInterfaceInputSpec):
+    space = traits.Str(mandatory=True, desc='other template')
+    template = traits.Str(mandatory=True, desc='template of the model')
+    doses = traits.List(traits.Float, mandatory=True, desc='doses')
+    brain = File(exists=True, mandatory=True, desc='brain in the template of the model')
+    mask = File(exists=True, mandatory=True, desc='its brain mask, 0 and 1')
+    simulated = InputMultiObject(File(exists=True), mandatory=True, desc='simulated brains')
+    log_jacobian = InputMultiObject(File(exists=True), mandatory=True, desc='log-Jacobian maps')
+    offline = traits.Bool(True, usedefault=True, nohash=True, desc='do not download templates')
+    num_threads = traits.Int(1, usedefault=True, nohash=True, desc='threads of ANTs')
+
+
+class _ResampleOutputSpec(TraitedSpec):
+    brain = File(exists=True, desc='brain in the other template')
+    mask = File(exists=True, desc='its brain mask, 0 and 1')
+    simulated = OutputMultiObject(File(exists=True), desc='simulated brains')
+    log_jacobian = OutputMultiObject(File(exists=True), desc='log-Jacobian maps')
+
+
+class ResampleToSpace(SimpleInterface):
+    """Resample brain, simulations and maps of the model's template onto another template."""
+
+    input_spec = _ResampleInputSpec
+    output_spec = _ResampleOutputSpec
+
+    def _run_interface(self, runtime):
+        from bids_interp.anatomical.spaces.output_space import open_output_space
+        from bids_interp.bids.write.nifti import save_image
+
+        inputs = self.inputs
+        brain, grid = load_image(inputs.brain, inputs.template)
+        mask = load_image(inputs.mask)[0] > 0.5
+        other = open_output_space(
+            inputs.space,
+            inputs.template,
+            grid,
+            offline=inputs.offline,
+            threads=inputs.num_threads,
+        )
+
+        def save(stem, data):
+            return str(save_image(other.image(data), Path(runtime.cwd) / f'{stem}.nii.gz'))
+
+        self._results['brain'] = save('brain', other.take(brain, mask))
+        self._results['mask'] = save('mask', other.take_mask(mask))
+        for quantity, name in (('simulated', 'simulated'), ('logjacobian', 'log_jacobian')):
+            paths = {stem_of(path): path for path in getattr(inputs, name)}
+            self._results[name] = []
+            for file in realised_files(quantity, 'template', inputs.doses):
+                data = load_image(paths[file.stem])[0]
+                # Tissue of a simulation may lie outside the mask of the scan.
+                inside = data > 0 if quantity == 'simulated' else mask
+                stem = replace(file, field=realised_field(quantity, inputs.space)).stem
+                self._results[name].append(save(stem, other.take(data, inside)))
         return runtime

@@ -13,6 +13,7 @@ from bids_interp.anatomical.templates import with_head_template
 from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.bids.write.dataset_description import DESCRIPTION, describe_output, prepare_output
 from bids_interp.bids.write.folders import check_space
+from bids_interp.bids.write.scan_outputs import other_templates
 from bids_interp.bids.write.temporaries import LEFT_HOURS, remove_temporaries
 from bids_interp.execution.execute import configure_nipype, execute
 from bids_interp.execution.locks import ResultLocks
@@ -25,7 +26,7 @@ from bids_interp.execution.run_files import save_settings, write_graph
 from bids_interp.execution.run_folders import check_folders, choose_work_dir, prepare_work_dir
 from bids_interp.levels.image_reports import is_done, rebuild_report, report_failures
 from bids_interp.levels.preflight import PreflightRow, excluded_outcomes, preflight, render_table
-from bids_interp.models.bundle.choice import check_contrast, open_model
+from bids_interp.models.bundle.choice import check_contrast, open_model, output_spaces
 from bids_interp.settings import Settings
 from bids_interp.version import __version__
 
@@ -81,13 +82,17 @@ def run_participant(settings: Settings) -> int:
 
 
 def check_templates(settings: Settings, bundle: ModelBundle) -> None:
-    """Check that all templates that are not embedded are available.
+    """Check that the atlas and all templates that are not embedded are available.
 
     Raises
     ------
     TemplateError
-        If a template is not available.
+        If a template or an atlas of TemplateFlow is not available.
+    UsageError, ImageError
+        If the atlas is invalid.
     """
+    from bids_interp.anatomical.spaces.atlas import scan_atlas
+    from bids_interp.anatomical.spaces.output_space import check_output_space
     from bids_interp.anatomical.templates import brain_template, strip_template
     from bids_interp.constants import EMBEDDED_TEMPLATE
 
@@ -95,6 +100,26 @@ def check_templates(settings: Settings, bundle: ModelBundle) -> None:
         strip_template(settings.template, offline=settings.offline)
     if bundle.template != EMBEDDED_TEMPLATE:
         brain_template(bundle.template, offline=settings.offline)
+    for space in _other_templates(settings, bundle):
+        check_output_space(space, offline=settings.offline)
+    scan_atlas(settings, bundle.template, None, check=True)
+
+
+def _other_templates(settings: Settings, bundle: ModelBundle) -> list[str]:
+    return other_templates(output_spaces(settings, bundle.template), bundle.template)
+
+
+def _prepare_transforms(run: Run, bundle: ModelBundle) -> None:
+    """Compute the transforms between templates once, before the workers need them."""
+    from bids_interp.anatomical.spaces.atlas import scan_atlas
+    from bids_interp.anatomical.spaces.template_transform import template_transform
+
+    settings = run.settings
+    pairs = [(space, bundle.template) for space in _other_templates(settings, bundle)]
+    atlas = scan_atlas(settings, bundle.template, None)
+    pairs += [(bundle.template, atlas.space)] if atlas else []
+    for origin, target in pairs:
+        template_transform(origin, target, offline=settings.offline, threads=run.omp_nthreads)
 
 
 def _prepare(settings: Settings) -> tuple[Run, ModelBundle, list[PreflightRow]]:
@@ -178,6 +203,7 @@ def _run_workflow(
         click.echo(f'Graph: {write_graph(run, workflow)}')
     if settings.boilerplate_only:
         return RunOutcome([*(Outcome(record.prefix) for record in records), *excluded])
+    _prepare_transforms(run, bundle)
     built = [r for r in records if r.prefix not in {outcome.name for outcome in failed}]
     result = execute(run, workflow, built)
     result.outcomes += [*failed, *excluded]

@@ -17,7 +17,7 @@ from bids_interp.errors import ImageError, one_line
 from bids_interp.execution.outcome import EXCLUDED, Outcome
 from bids_interp.execution.resources import available_memory_gb
 from bids_interp.levels.image_check import ImageSummary, inspect_image
-from bids_interp.settings import Settings
+from bids_interp.settings import TEMPLATE_SPACE, Settings
 
 if TYPE_CHECKING:
     from bids_interp.models.bundle.reader import ModelBundle
@@ -188,6 +188,8 @@ def bytes_needed(shape: Sequence[int], settings: Settings) -> tuple[int, int]:
     for space in settings.output_spaces:
         is_native = space.lower() in ('t1w', 'anat', 'native')
         output += pairs * (NATIVE_PAIR * native if is_native else TEMPLATE_PAIR)
+        # The brain in the model's own template is counted above.
+        output += 0 if is_native or space == TEMPLATE_SPACE else TEMPLATE_IMAGE
     return int(output), int(WORK_SHARE * output + WORK_NATIVE * native)
 
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from bids_interp.constants import SALIENCY_METHODS
+from bids_interp.constants import SALIENCY_METHODS, SEGMENTATIONS
 from bids_interp.errors import UsageError
 from bids_interp.settings.group import GroupChoices, check_group
 from bids_interp.settings.toml import read_toml, write_toml
@@ -85,7 +85,8 @@ class Settings(TrainChoices, GroupChoices):
     template : str, optional
         TemplateFlow name of the whole-head template for brain extraction.
     output_spaces : tuple of str
-        ``T1w`` (native) and/or ``template`` (the model's template at 1 mm, also by its own name).
+        ``T1w`` (native), ``template`` (the model's template at 1 mm, also by its own name), or
+        other templates of TemplateFlow, at 1 mm.
     doses : tuple of float
         Doses in (0, 1] at which images are written; each is injected and removed.
     saliency : tuple of str
@@ -263,6 +264,11 @@ def _check(settings: Settings) -> None:
         for space in spaces:
             if not _SPACE.fullmatch(str(space)):
                 raise UsageError(f'{option} {space!r} is not the name of a space.')
+    if settings.atlas in SEGMENTATIONS and settings.analysis_level == 'group':
+        raise UsageError(
+            f'--atlas {settings.atlas} differs between scans, so the group level cannot use it.',
+            'Give an atlas of a template.',
+        )
     if not settings.doses:
         raise UsageError('--dose requires at least one number.')
     for dose in settings.doses:

@@ -23,9 +23,10 @@ class GroupChoices:
         Include subjects whose model was trained on them.
     atlas : str, optional
         ``[TEMPLATE:]FILE``, or ``[TEMPLATE:]NAME`` of an atlas in TemplateFlow; the embedded coarse
-        regions if not given.
+        regions if not given. Also of the ``participant`` level, where it may name a segmentation of
+        each scan: one of :data:`bids_interp.constants.SEGMENTATIONS`.
     atlas_labels : Path, optional
-        Table (TSV) with ``index`` and ``name`` of the regions.
+        Table (TSV) with ``index`` and ``name`` of the regions. Also of the ``participant`` level.
     permutations : int
         Number of permutations per test.
     voxelwise : tuple of str

@@ -12,7 +12,7 @@ from nibabel.processing import resample_from_to
 
 from bids_interp.anatomical.given_mask import load_mask
 from bids_interp.bids.read.query import T1wRecord, collect
-from bids_interp.bids.read.tools import TOOLS, find_tool_mask
+from bids_interp.bids.read.tools import TOOLS, find_tool_file
 from bids_interp.errors import ImageError
 from bids_interp.levels.preflight import preflight
 from bids_interp.settings import Settings
@@ -214,7 +214,7 @@ def test_missing_and_ambiguous_files_are_named(
 def test_each_tool_can_be_found_alone() -> None:
     assert len({tool.name for tool in TOOLS}) == len(TOOLS)
     nowhere = T1wRecord(Path('sub-01_T1w.nii'), '01', None, {'sub': '01'})
-    assert find_tool_mask(nowhere, [nowhere], Path('/nowhere')).path is None
+    assert find_tool_file(nowhere, [nowhere], Path('/nowhere')).path is None
 
 
 @pytest.mark.parametrize('fault', ['elsewhere', 'background', 'tissue', 'series', 'empty'])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import numpy as np
 
 from bids_interp.anatomical.spaces.template_transform import template_transform
 from bids_interp.anatomical.templates import flow_home
+from bids_interp.bids.entities import LABEL
 from bids_interp.bids.read.scan_files import read_table
-from bids_interp.constants import EMBEDDED_TEMPLATE
+from bids_interp.constants import EMBEDDED_TEMPLATE, SEGMENTATIONS
 from bids_interp.errors import ImageError, TemplateError, UsageError
+from bids_interp.settings import NATIVE_SPACE, Settings
 
 logger = logging.getLogger('bids_interp')
 
@@ -24,9 +28,16 @@ INDEX_COLUMNS = ('index', 'id', 'value')
 #: Templates in whose folders an atlas is searched after that of the model.
 ATLAS_TEMPLATES = ('MNI152NLin2009cAsym', 'MNI152NLin6Asym')
 _SPACE = re.compile(r'(?:^tpl|_space)-([a-zA-Z0-9+]+)')
+_SIDES = (
+    (re.compile(r'^(left|lh|l)[ _.-]+(.+)$', re.I), 'left'),
+    (re.compile(r'^(right|rh|r)[ _.-]+(.+)$', re.I), 'right'),
+    (re.compile(r'^(.+?)[ _.-]+(left|lh|l)$', re.I), 'left'),
+    (re.compile(r'^(.+?)[ _.-]+(right|rh|r)$', re.I), 'right'),
+)
+_SIDE_NAMES = {'left', 'right', 'lh', 'rh', 'l', 'r'}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Atlas:
     """Label image with names.
 
@@ -34,18 +45,31 @@ class Atlas:
     ----------
     path : pathlib.Path
         File of the image.
-    image : nibabel.Nifti1Image
-        Integers (X, Y, Z), 0 outside.
     space : str
-        Template of the image.
+        Template of the image, or ``T1w`` for the segmentation of a scan.
     names : dict
         Name of each label; empty without a table.
+    label : str
+        Label in file names: letters and digits.
     """
 
     path: Path
-    image: nib.Nifti1Image
     space: str
-    names: dict[int, str]
+    names: dict[int, str] = field(hash=False)
+    label: str
+
+    @cached_property
+    def image(self) -> nib.Nifti1Image:
+        """Labels (X, Y, Z) int32, 0 outside.
+
+        Raises
+        ------
+        ImageError
+            If the file cannot be read.
+        UsageError
+            If the values are not integers on a three-dimensional grid.
+        """
+        return _read_labels(self.path)
 
     def at(
         self, points: np.ndarray, space: str, *, offline: bool = True, threads: int = 1
@@ -59,19 +83,96 @@ class Atlas:
         """
         if space != self.space:
             points = template_transform(space, self.space, offline=offline, threads=threads)(points)
-        places = nib.affines.apply_affine(np.linalg.inv(self.image.affine), points.T)
-        voxels = np.rint(places).astype(int)
-        inside = ((voxels >= 0) & (voxels < self.image.shape)).all(axis=1)
-        labels = np.zeros(len(voxels), np.int32)
-        labels[inside] = np.asarray(self.image.dataobj)[tuple(voxels[inside].T)]
-        return labels
+        return nearest_values(self.image, points)
 
     def name(self, label: int) -> str:
         """Return the name of a label."""
         return self.names.get(label, f'region {label}')
 
 
-def read_atlas(text: str, labels: Path | None, space: str, *, offline: bool = True) -> Atlas:
+def nearest_values(image: nib.Nifti1Image, points: np.ndarray) -> np.ndarray:
+    """Return the values (N,) of the voxels nearest to world points (3, N) in mm, 0 outside."""
+    places = nib.affines.apply_affine(np.linalg.inv(image.affine), points.T)
+    voxels = np.rint(places).astype(int)
+    inside = ((voxels >= 0) & (voxels < image.shape)).all(axis=1)
+    data = np.asarray(image.dataobj)
+    values = np.zeros(len(voxels), data.dtype)
+    values[inside] = data[tuple(voxels[inside].T)]
+    return values
+
+
+def split_side(name: str) -> tuple[str, str]:
+    """Split a name into region and side.
+
+    Examples
+    --------
+    >>> split_side('Left-Thalamus'), split_side('hippocampus_R'), split_side('Brain-Stem')
+    (('Thalamus', 'left'), ('hippocampus', 'right'), ('Brain-Stem', 'midline'))
+    >>> split_side('ctx-rh-insula')
+    ('ctx-insula', 'right')
+    """
+    name = re.sub(r'^(ctx)[-_](lh|rh)[-_](.+)$', r'\2-\1-\3', name.strip())
+    for pattern, side in _SIDES:
+        match = pattern.match(name)
+        if match:
+            return match[2] if match[1].lower() in _SIDE_NAMES else match[1], side
+    return name, 'midline'
+
+
+def segmentation_atlas(name: str, path: Path, labels: Path | None = None) -> Atlas:
+    """Return a segmentation of one scan by another tool, one of `SEGMENTATIONS`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the segmentation.
+    path : pathlib.Path
+        Label image in the world of the scan.
+    labels : pathlib.Path, optional
+        Table of region names; by default the names of FreeSurfer, whose numbers SynthSeg shares.
+    """
+    table = labels or Path(str(files('bids_interp.data') / 'freesurfer_labels.tsv'))
+    return Atlas(path, NATIVE_SPACE, _read_names(table), SEGMENTATIONS[name])
+
+
+def scan_atlas(
+    settings: Settings, template: str, segmentation: Path | None, *, check: bool = False
+) -> Atlas | None:
+    """Return the atlas of one scan.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings with ``atlas`` and ``atlas_labels``.
+    template : str
+        Template of the model.
+    segmentation : pathlib.Path, optional
+        Label image of the scan by another tool.
+    check : bool
+        Read the image, too.
+
+    Returns
+    -------
+    Atlas or None
+        None without ``--atlas``, or if the scan lacks the segmentation.
+
+    Raises
+    ------
+    UsageError, ImageError, TemplateError
+        See :func:`read_atlas`.
+    """
+    if settings.atlas is None:
+        return None
+    labels = settings.atlas_labels
+    if settings.atlas not in SEGMENTATIONS:
+        offline = settings.offline
+        return read_atlas(settings.atlas, labels, template, offline=offline, check=check)
+    return segmentation_atlas(settings.atlas, segmentation, labels) if segmentation else None
+
+
+def read_atlas(
+    text: str, labels: Path | None, space: str, *, offline: bool = True, check: bool = True
+) -> Atlas:
     """Read an atlas given by a user.
 
     Parameters
@@ -86,6 +187,8 @@ def read_atlas(text: str, labels: Path | None, space: str, *, offline: bool = Tr
         Template of the model.
     offline : bool
         Do not download an atlas from TemplateFlow.
+    check : bool
+        Read the image, too.
 
     Raises
     ------
@@ -98,7 +201,27 @@ def read_atlas(text: str, labels: Path | None, space: str, *, offline: bool = Tr
     """
     path, own, table = _locate(text, space, offline)
     labels = labels or table or _table_next_to(path)
-    return Atlas(path, _read_labels(path), own, _read_names(labels) if labels else {})
+    atlas = Atlas(path, own, _read_names(labels) if labels else {}, _label_of(path))
+    if check:
+        _ = atlas.image
+    return atlas
+
+
+def _label_of(path: Path) -> str:
+    """Return the label of an atlas in file names, from its own name.
+
+    Examples
+    --------
+    >>> _label_of(Path('tpl-A_res-01_atlas-Schaefer2018_desc-400Parcels_dseg.nii.gz'))
+    'Schaefer2018400Parcels'
+    >>> _label_of(Path('my atlas.nii.gz'))
+    'myatlas'
+    """
+    entities = dict(re.findall(rf'(?:^|_)([a-z]+)-({LABEL.pattern})', path.name))
+    name = entities.get('seg') or entities.get('atlas')
+    if name:
+        return name + entities.get('desc', '')
+    return ''.join(c for c in path.name.split('.')[0] if c.isascii() and c.isalnum()) or 'atlas'
 
 
 def _locate(text: str, space: str, offline: bool) -> tuple[Path, str, Path | None]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_interp.bids.read.tools import find_tool_mask
+from bids_interp.bids.read.tools import SEGMENTED, find_tool_file
 from bids_interp.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def find_precomputed(
     records: Sequence[T1wRecord],
     siblings: Sequence[T1wRecord],
     derivatives: Sequence[tuple[str, Path]],
+    segmentation: str | None = None,
 ) -> list[T1wRecord]:
     """Add to each record its native ``desc-preproc_T1w`` and ``desc-brain_mask``, or another mask.
 
@@ -36,11 +37,13 @@ def find_precomputed(
         All T1w images of these subjects, selected or not.
     derivatives : sequence of (str, Path)
         Named folders; the first one that has a file is used.
+    segmentation : str, optional
+        Regions to look for as well, one of :data:`bids_interp.bids.read.tools.SEGMENTED`.
 
     Raises
     ------
     UsageError
-        If a folder does not exist.
+        If a folder does not exist, or no image has the regions.
     """
     for name, folder in derivatives:
         if not folder.is_dir():
@@ -53,19 +56,48 @@ def find_precomputed(
             if not found:
                 found = _of_record(record, siblings, folder)
             if 'derivative_mask' not in found:
-                mask = find_tool_mask(record, siblings, folder)
+                mask = find_tool_file(record, siblings, folder)
                 notes += mask.notes
                 if mask.path is not None:
                     found['derivative_mask'] = mask.path
+        if segmentation is not None:
+            regions, lacking = _segmentation(record, siblings, derivatives, segmentation)
+            found |= {'segmentation': regions} if regions else {}
+            notes += tuple(note for note in lacking if note not in notes)
         completed.append(
             replace(
                 record,
                 derivative_t1w=found.get('derivative_t1w'),
                 derivative_mask=found.get('derivative_mask'),
+                segmentation=found.get('segmentation'),
                 derivative_notes=notes,
             )
         )
+    if segmentation is not None and not any(record.segmentation for record in completed):
+        shown = ', '.join(f'{name}={folder}' for name, folder in derivatives)
+        raise UsageError(
+            f'--atlas {segmentation}: no T1w image has these regions in --derivatives '
+            f'({shown or "none"}).',
+            'Give the folder of FreeSurfer, FastSurfer or SynthSeg to --derivatives; docs/usage.md '
+            'lists the files that are looked for.',
+        )
     return completed
+
+
+def _segmentation(
+    record: T1wRecord,
+    siblings: Sequence[T1wRecord],
+    derivatives: Sequence[tuple[str, Path]],
+    name: str,
+) -> tuple[Path | None, tuple[str, ...]]:
+    """Return the label image of a scan, or what is missing."""
+    notes: tuple[str, ...] = ()
+    for _, folder in derivatives:
+        found = find_tool_file(record, siblings, folder, SEGMENTED[name])
+        if found.path is not None:
+            return found.path, ()
+        notes += found.notes
+    return None, (*notes, f'no {name} in the --derivatives folders: no table of its regions')
 
 
 def _of_record(record: T1wRecord, siblings: Sequence[T1wRecord], folder: Path) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from bids_interp.bids.read.anat_files import (
 from bids_interp.bids.read.description import dataset_key, read_description
 from bids_interp.bids.read.filters import load_filters
 from bids_interp.bids.read.precomputed import find_precomputed
+from bids_interp.constants import SEGMENTATIONS
 from bids_interp.errors import InputDatasetError, NothingToDoError, UsageError
 from bids_interp.settings import Settings
 
@@ -45,6 +46,8 @@ class T1wRecord:
         DOI or name of the dataset, by which model bundles identify their training data.
     derivative_t1w, derivative_mask : Path, optional
         Precomputed native T1w image, and a brain mask in the same world, of this image.
+    segmentation : Path, optional
+        Label image of the regions of this image, by the tool that ``--atlas`` names.
     derivative_notes : tuple of str
         What the derivatives of other tools lack for this image.
     problem : str
@@ -58,6 +61,7 @@ class T1wRecord:
     dataset_key: str = ''
     derivative_t1w: Path | None = None
     derivative_mask: Path | None = None
+    segmentation: Path | None = None
     derivative_notes: tuple[str, ...] = ()
     problem: str = ''
 
@@ -147,7 +151,8 @@ def collect(settings: Settings) -> list[T1wRecord]:
     # A derivative of a T1w image also fits the entities of the T2w image beside it.
     kinds = {record.suffix for record in chosen}
     siblings = [record for record in everything if record.suffix in kinds]
-    records = find_precomputed(_refuse_shared(chosen), siblings, settings.derivatives)
+    segmentation = settings.atlas if settings.atlas in SEGMENTATIONS else None
+    records = find_precomputed(_refuse_shared(chosen), siblings, settings.derivatives, segmentation)
     return sorted(records, key=lambda record: str(record.path))
 
 

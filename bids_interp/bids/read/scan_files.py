@@ -25,6 +25,8 @@ PREDICTION = 'desc-explain_prediction.json'
 SALIENCY_SUMMARY = 'desc-methods_saliency.json'
 COUNTERFACTUAL = 'desc-counterfactual_stats.tsv'
 REMEASURED = 'desc-remeasured_stats.tsv'
+REGIONS = 'desc-regions_stats.tsv'
+REGION_COLUMNS = ('direction', 'dose', 'region', 'side', 'logj', 'pct')
 #: Tables of an image with their required columns.
 TABLES = {
     'desc-doseresponse_stats.tsv': ('direction', 'dose', 'logit'),
@@ -104,7 +106,7 @@ class ScanFiles:
 
     def template(self, ending: str, resolution: str = '1') -> Path | None:
         """Return a derivative in template space, or None if missing."""
-        pattern = f'space-*_res-{resolution}_{ending}'
+        pattern = f'space-{self.template_name or "*"}_res-{resolution}_{ending}'
         found = self.own(pattern)
         if not found and ending in (BRAIN, MASK):
             # The brain does not depend on the model, which may have changed after an aborted run.
@@ -122,9 +124,13 @@ class ScanFiles:
 
     @property
     def template_name(self) -> str:
-        """Return the name of the template from the file names; empty if there are none."""
-        path = self.template('desc-input_T1w.nii.gz', 'model') or self.template(BRAIN)
-        match = re.search(r'_space-([a-zA-Z0-9]+)_', path.name) if path else None
+        """Return the name of the model's template from the file names; empty if there are none.
+
+        Maps may be in other templates, too, but fields and input are in that of the model.
+        """
+        found = self.own('space-*_res-model_*.nii.gz')
+        found = found or sorted(self.anatomical.glob(f'{self.prefix}_space-*_res-1_{BRAIN}'))
+        match = re.search(r'_space-([a-zA-Z0-9+]+)_', found[0].name) if found else None
         return match.group(1) if match else ''
 
     def doses(self, direction: str, suffix: str = 'logjacobian') -> dict[int, Path]:
@@ -135,7 +141,7 @@ class ScanFiles:
         expression = re.compile(rf'_desc-({direction}(\d+))_{suffix}\.nii\.gz$')
         prediction = self.read_prediction()
         simulated = prediction.simulated if prediction else {}
-        for spaced in ('space-*_res-1_', ''):
+        for spaced in (f'space-{self.template_name or "*"}_res-1_', ''):
             found = {}
             for path in self.own(f'{spaced}desc-{direction}[0-9]*_{suffix}.nii.gz'):
                 match = expression.search(path.name)
@@ -187,6 +193,14 @@ class ScanFiles:
             return load_table(path, TABLES[ending]) if path else []
         return []
 
+    @property
+    def regions(self) -> Path | None:
+        """Return the table of the atlas that the prediction names, or None without one."""
+        prediction = self.read_prediction()
+        if prediction is None or not prediction.atlas:
+            return None
+        return self.native(f'seg-{prediction.atlas}_{REGIONS}')
+
     def damaged(self) -> list[ImageError]:
         """Return the errors of prediction and tables that exist but cannot be read."""
         errors = []
@@ -203,6 +217,10 @@ class ScanFiles:
                     load_json(path)
             except ImageError as error:
                 errors.append(error)
+        try:
+            _ = load_table(self.regions, REGION_COLUMNS) if self.regions else []
+        except ImageError as error:
+            errors.append(error)
         return errors
 
 

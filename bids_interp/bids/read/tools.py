@@ -1,4 +1,4 @@
-"""Tools: where other tools keep the brain of an image, one row of a table each."""
+"""Tools: where other tools keep brain and regions of an image, one row of a table each."""
 
 from __future__ import annotations
 
@@ -68,9 +68,27 @@ TOOLS = (
 )
 
 
+#: Label images of the regions of one scan, by their names for --atlas.
+SEGMENTED = {
+    'aparc+aseg': (
+        Tool(
+            'FreeSurfer or FastSurfer',
+            _SUBJECTS,
+            (
+                ('mri/aparc+aseg.mgz',),
+                ('mri/aparc.DKTatlas+aseg.mapped.mgz',),
+                ('mri/aparc.DKTatlas+aseg.deep.mgz',),
+            ),
+        ),
+    ),
+    'aseg': (Tool('FreeSurfer or FastSurfer', _SUBJECTS, (('mri/aseg.mgz',),)),),
+    'synthseg': (Tool('SynthSeg', _BESIDE, (('{scan}_synthseg.nii*',), ('{scan}_synthseg.mgz',))),),
+}
+
+
 @dataclass(frozen=True)
-class FoundMask:
-    """Brain of an image by a tool, or why there is none.
+class FoundFile:
+    """File of a tool that belongs to an image, or why there is none.
 
     Parameters
     ----------
@@ -84,8 +102,13 @@ class FoundMask:
     notes: tuple[str, ...] = ()
 
 
-def find_tool_mask(record: T1wRecord, siblings: Sequence[T1wRecord], folder: Path) -> FoundMask:
-    """Find the brain of an image that another tool has made.
+def find_tool_file(
+    record: T1wRecord,
+    siblings: Sequence[T1wRecord],
+    folder: Path,
+    tools: Sequence[Tool] = TOOLS,
+) -> FoundFile:
+    """Find the file of an image that another tool has made, by default its brain.
 
     Parameters
     ----------
@@ -96,15 +119,17 @@ def find_tool_mask(record: T1wRecord, siblings: Sequence[T1wRecord], folder: Pat
         images belongs to none of them.
     folder : pathlib.Path
         Folder of the tool.
+    tools : sequence of Tool
+        Files to look for.
     """
     notes: list[str] = []
-    for tool in TOOLS:
+    for tool in tools:
         for place in _places(tool, record, siblings, folder):
             found = _complete(tool, record, siblings, place)
             if isinstance(found, Path):
-                return FoundMask(found, tuple(notes))
+                return FoundFile(found, tuple(notes))
             notes += [found] if found else []
-    return FoundMask(None, tuple(notes))
+    return FoundFile(None, tuple(notes))
 
 
 def _names(record: T1wRecord) -> dict[str, str]:

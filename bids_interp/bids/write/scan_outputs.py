@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bids_interp.bids.explain_files import (
     FACTS,
-    REALISED,
+    QUANTITIES,
     SALIENCY,
     VELOCITY,
     field_files,
+    realised_field,
     realised_files,
     saliency_files,
 )
 from bids_interp.bids.names import output_name
 from bids_interp.bids.write.provenance import bids_uri
-from bids_interp.bids.write.sidecars import SOURCE_KINDS, build_sidecar, is_standard_template
+from bids_interp.bids.write.sidecars import (
+    RESAMPLED_CONVENTION,
+    SOURCE_KINDS,
+    build_sidecar,
+    is_standard_template,
+)
 from bids_interp.constants import DIRECTIONS
 from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE
 
@@ -79,6 +85,25 @@ def sink_inputs(plan: OutputPlan) -> list[str]:
     """Return the names of the inputs of a sink: its files and the run-time fields."""
     fields = {name for outputs in plan.values() for o in outputs for _, name in o.runtime_fields}
     return [*plan, *sorted(fields)]
+
+
+class AtlasIdentity(Protocol):
+    """Identity of an atlas, as recorded in names and sidecars."""
+
+    @property
+    def path(self) -> Path:
+        """Return the label image."""
+        ...
+
+    @property
+    def space(self) -> str:
+        """Return its template, or ``T1w``."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Return the label in file names."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -232,6 +257,7 @@ def plan_explain(
     output_spaces: Sequence[str],
     saliency: Sequence[str] = (),
     remeasure: bool = False,
+    atlas: AtlasIdentity | None = None,
 ) -> OutputPlan:
     """Return the plan of the explain outputs, by input of the sink.
 
@@ -242,11 +268,13 @@ def plan_explain(
     doses : sequence of float
         Doses of the simulated images.
     output_spaces : sequence of str
-        ``T1w`` and/or ``template`` (or the name of the template).
+        ``T1w``, ``template`` (or the name of the template), and names of other templates.
     saliency : sequence of str
         Saliency methods; none if empty.
     remeasure : bool
         Whether simulated images are measured again.
+    atlas : AtlasIdentity, optional
+        Atlas whose regions are measured.
 
     Returns
     -------
@@ -288,11 +316,16 @@ def plan_explain(
     tables = ('dose_response', 'counterfactual', *(('remeasured',) if remeasure else ()))
     for kind in ('prediction', *tables):
         runtime_fields = facts if kind == 'prediction' else MEMBERSHIP
-        metadata = build_sidecar(kind, common, outputs.sources(kind))
+        named = atlas.label if atlas is not None and kind == 'prediction' else None
+        metadata = build_sidecar(kind, common, outputs.sources(kind), Atlas=named)
         plan[kind] = [PlannedOutput(outputs.name(kind), metadata, runtime_fields=runtime_fields)]
     for space, in_template in (('native', False), ('template', True)):
         if wants_space(output_spaces, space, template):
             plan |= _plan_realised(outputs, doses, space, in_template)
+    for space in other_templates(output_spaces, template):
+        plan |= _plan_resampled(outputs, doses, space)
+    if atlas is not None:
+        plan['regions'] = [_plan_regions(outputs, atlas)]
     return plan | _plan_saliency(outputs, saliency)
 
 
@@ -361,6 +394,78 @@ def wants_space(output_spaces: Sequence[str], space: str, template: str) -> bool
     return TEMPLATE_SPACE in output_spaces or template in output_spaces
 
 
+def other_templates(output_spaces: Sequence[str], template: str) -> list[str]:
+    """Return the requested templates other than that of the model.
+
+    Examples
+    --------
+    >>> other_templates(('T1w', 'template', 'MNI', 'Colin'), 'MNI')
+    ['Colin']
+    """
+    return [s for s in output_spaces if s not in (NATIVE_SPACE, TEMPLATE_SPACE, template)]
+
+
+def _plan_regions(outputs: ImageOutputs, atlas: AtlasIdentity) -> PlannedOutput:
+    """Return the planned table of the regions of an atlas."""
+    sources = outputs.sources('regions')
+    if atlas.space == NATIVE_SPACE:
+        sources.append(outputs.uri(atlas.path))
+    facts = {'File': atlas.path.name, 'Space': atlas.space}
+    return PlannedOutput(
+        outputs.name('regions', segmentation=atlas.label),
+        build_sidecar('regions', outputs.common, sources, Atlas=facts),
+        runtime_fields=MEMBERSHIP,
+    )
+
+
+def _plan_resampled(outputs: ImageOutputs, doses: Sequence[float], space: str) -> OutputPlan:
+    """Return the planned brain, mask, images and maps in another template."""
+    spaced = {'space': space, 'resolution': '1'}
+    reference = None
+    if not is_standard_template(space):
+        reference = 'bids::' + outputs.name('template_brain', **spaced)
+    fields = {
+        'SourceSpace': outputs.template,
+        'Convention': RESAMPLED_CONVENTION,
+        'Resolution': 'Isotropic voxels of 1 mm.',
+        'SpatialReference': reference,
+    }
+    plan: OutputPlan = {}
+    for kind, dtype in (('template_brain', None), ('template_mask', 'uint8')):
+        source = outputs.source_uri(kind)
+        plan[realised_field(kind, space)] = [
+            PlannedOutput(
+                outputs.name(kind, **spaced),
+                build_sidecar(kind, outputs.common, [source], **fields),
+                template=True,
+                dtype=dtype,
+            )
+        ]
+    for kind in QUANTITIES:
+        plan[realised_field(kind, space)] = [
+            PlannedOutput(
+                outputs.name(kind, desc=file.label, **spaced),
+                build_sidecar(
+                    kind,
+                    outputs.common,
+                    [
+                        *(outputs.source_uri(key) for key in ('template_brain', 'template_mask')),
+                        outputs.field_uri(file.direction),
+                    ],
+                    direction=file.direction,
+                    dose=file.dose,
+                    **fields,
+                ),
+                template=True,
+                runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, FACTS['template'])),
+                stem=file.stem,
+                label=file.label,
+            )
+            for file in realised_files(kind, space, doses)
+        ]
+    return plan
+
+
 def _plan_realised(
     outputs: ImageOutputs, doses: Sequence[float], space: str, in_template: bool
 ) -> OutputPlan:
@@ -371,8 +476,8 @@ def _plan_realised(
     reference = outputs.spatial_reference() if in_template else None
     resolution = 'Isotropic voxels of 1 mm.' if in_template else None
     plan: OutputPlan = {}
-    for kind in ('simulated', 'logjacobian'):
-        plan[REALISED[kind, space]] = [
+    for kind in QUANTITIES:
+        plan[realised_field(kind, space)] = [
             PlannedOutput(
                 outputs.name(kind, desc=file.label, **spaced),
                 build_sidecar(

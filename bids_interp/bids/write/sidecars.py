@@ -24,6 +24,11 @@ TRANSFORM_CONVENTION = (
     'ITK text transform, physical coordinates in LPS mm. It resamples an image from the space '
     'after "from" onto the space after "to", and thus maps points of the latter to the former.'
 )
+RESAMPLED_CONVENTION = (
+    'Resampled from the template of the model: each voxel has the value of that template at the '
+    'corresponding point, by linear interpolation. A log-Jacobian still is the change of volume '
+    'from the observed to the simulated image; differences between the templates are not added.'
+)
 DOSE_MEANING = (
     'The simulator is trained to move the logit by the dose times the class gap. '
     'The number in the file name is the dose in percent.'
@@ -115,6 +120,10 @@ FIELDS: dict[str, dict[str, Any]] = {
         'Description': 'Output of each fold as a function of dose, on the grid of the model.'
     },
     'counterfactual': {'Description': 'Quality of each simulation, on the grid of the model.'},
+    'regions': {
+        'Description': 'Volume of each region of an atlas in the scan and in its simulations, in '
+        'native space. Voxels outside the brain mask count as unchanged.',
+    },
     'remeasured': {
         'Description': 'Volume change of coarse regions of MNI space at dose 1: claimed by the '
         'log-Jacobian map, and measured again by a registration of the scan to the simulated image '
@@ -142,6 +151,7 @@ SOURCE_KINDS: dict[str, tuple[str, ...]] = {
     'prediction': ('model_input', 'velocity'),
     'dose_response': ('model_input', 'velocity'),
     'counterfactual': ('model_input', 'velocity'),
+    'regions': ('mask', 'to_template', 'velocity'),
     'remeasured': ('template_brain', 'template_mask', 'velocity'),
 }
 
@@ -306,6 +316,20 @@ COLUMNS: dict[str, dict[str, Column]] = {
             '1',
         ),
         'realism_z_observed': _column('The same for the observed image, as a reference.', '1'),
+    },
+    'regions': {
+        **_SIMULATION,
+        'index': _column('Label of the region in the atlas.'),
+        'region': _column('Name of the region.'),
+        'side': _column('Side of the region: left, right or midline.'),
+        'volume_mm3': _column('Volume in the scan.', 'mm^3'),
+        'simulated_mm3': _column(
+            'Volume in the simulated image: the sum of exp(log-Jacobian) over the voxels of the '
+            'region times their volume.',
+            'mm^3',
+        ),
+        'logj': _column('Mean log-Jacobian.', '1'),
+        'pct': _column(f'{_RELATIVE}.', 'percent'),
     },
     'remeasured': {
         **_SIMULATION,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bids_interp.cli.params import GROUP, FileOrName, Option, OptionGroup, flag, path_option
+from bids_interp.cli.params import GROUP, Option, OptionGroup, flag
 from bids_interp.settings.group import MIN_PERMUTATIONS
 
 ANALYSIS = OptionGroup('Group analysis', (GROUP,))
@@ -13,7 +13,7 @@ ANALYSIS = OptionGroup('Group analysis', (GROUP,))
 def group_options() -> list[Option]:
     """Return the options of the ``group`` level.
 
-    It also uses ``--covariates``, ``--family`` and ``--labels``.
+    It also uses ``--atlas``, ``--covariates``, ``--family`` and ``--labels``.
     """
     return [
         Option(
@@ -30,20 +30,6 @@ def group_options() -> list[Option]:
             group=ANALYSIS,
             help='Include subjects whose model was trained on them (no fold held them out) or, '
             'with --family, on their relatives.',
-        ),
-        Option(
-            ['--atlas'],
-            group=ANALYSIS,
-            type=FileOrName(),
-            show_default='the embedded coarse regions',
-            help='Atlas of the regions in any MNI space: [TEMPLATE:]FILE of a label image, or '
-            '[TEMPLATE:]NAME of an atlas in TemplateFlow.',
-        ),
-        path_option(
-            '--atlas-labels',
-            group=ANALYSIS,
-            metavar='FILE',
-            help='TSV table with the columns index and name for the label image of --atlas.',
         ),
         Option(
             ['--permutations'],

@@ -13,6 +13,7 @@ from bids_interp.cli.params import (
     GROUP,
     PARTICIPANT,
     TRAIN,
+    FileOrName,
     NamedFolder,
     Option,
     OptionGroup,
@@ -20,13 +21,14 @@ from bids_interp.cli.params import (
     path_option,
     split_commas,
 )
-from bids_interp.constants import SALIENCY_METHODS
+from bids_interp.constants import SALIENCY_METHODS, SEGMENTATIONS
 
 SELECTION = OptionGroup('Participants and sessions')
 DATASET = OptionGroup('Input dataset', (PARTICIPANT, TRAIN))
 PREPROCESSING = OptionGroup('Preprocessing', (PARTICIPANT, TRAIN))
 MODEL = OptionGroup('Model', (PARTICIPANT, GROUP))
 EXPLANATION = OptionGroup('Explanation', (PARTICIPANT,))
+REGIONS = OptionGroup('Regions', (PARTICIPANT, GROUP))
 
 
 def read_doses(ctx: click.Context, param: click.Parameter, value: Iterable[str]) -> tuple:
@@ -191,7 +193,8 @@ def explanation_options() -> list[Option]:
             callback=split_commas,
             default=('T1w', 'template'),
             help='Spaces of the simulated images and maps: T1w (native space), template (the '
-            'template of the model at 1 mm) or the name of that template.',
+            'template of the model at 1 mm), or other templates of TemplateFlow by name, such as '
+            'MNI152NLin6Asym.',
         ),
         Option(
             ['--saliency'],
@@ -214,6 +217,27 @@ def explanation_options() -> list[Option]:
     ]
 
 
+def region_options() -> list[Option]:
+    """Return the options on the regions of tables and reports."""
+    return [
+        Option(
+            ['--atlas'],
+            group=REGIONS,
+            type=FileOrName(),
+            show_default='the embedded coarse regions',
+            help='Atlas of the regions in any MNI space: [TEMPLATE:]FILE of a label image, or '
+            '[TEMPLATE:]NAME of an atlas in TemplateFlow. At the participant level also '
+            f'{", ".join(SEGMENTATIONS)}: the regions of each scan in --derivatives.',
+        ),
+        path_option(
+            '--atlas-labels',
+            group=REGIONS,
+            metavar='FILE',
+            help='TSV table with the columns index and name for the label image of --atlas.',
+        ),
+    ]
+
+
 def all_options() -> list[Option]:
     """Return every option of ``bids_interp``."""
     return [
@@ -222,6 +246,7 @@ def all_options() -> list[Option]:
         *preprocessing_options(),
         *model_options(),
         *explanation_options(),
+        *region_options(),
         *group_options(),
         *train_options(),
         *machine_options(),

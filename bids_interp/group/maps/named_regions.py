@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +12,6 @@ from scipy.sparse import csr_array
 from bids_interp.errors import UsageError
 from bids_interp.group.maps.map_reader import MaskedGrid
 from bids_interp.spatial.grid import Grid
-
-_SIDES = (
-    (re.compile(r'^(left|lh|l)[ _.-]+(.+)$', re.I), 'left'),
-    (re.compile(r'^(right|rh|r)[ _.-]+(.+)$', re.I), 'right'),
-    (re.compile(r'^(.+?)[ _.-]+(left|lh|l)$', re.I), 'left'),
-    (re.compile(r'^(.+?)[ _.-]+(right|rh|r)$', re.I), 'right'),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,24 +64,6 @@ class NamedRegions:
         return members @ own / self.sizes, members @ np.expm1(own) / self.sizes
 
 
-def split_side(name: str) -> tuple[str, str]:
-    """Split a name into region and side.
-
-    Examples
-    --------
-    >>> split_side('Left-Thalamus'), split_side('hippocampus_R'), split_side('Brain-Stem')
-    (('Thalamus', 'left'), ('hippocampus', 'right'), ('Brain-Stem', 'midline'))
-    """
-    for pattern, side in _SIDES:
-        match = pattern.match(name.strip())
-        if match:
-            return match[2] if match[1].lower() in _SIDE_NAMES else match[1], side
-    return name.strip(), 'midline'
-
-
-_SIDE_NAMES = {'left', 'right', 'lh', 'rh', 'l', 'r'}
-
-
 def find_regions(
     masked: MaskedGrid,
     atlas: str | None,
@@ -122,7 +96,7 @@ def find_regions(
     """
     if atlas is None:
         return embedded_regions(masked)
-    from bids_interp.anatomical.spaces.atlas import read_atlas
+    from bids_interp.anatomical.spaces.atlas import read_atlas, split_side
 
     space = masked.grid.space
     found = read_atlas(atlas, labels, space, offline=offline)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_interp.bids.entities import LABEL
 from bids_interp.errors import ModelError, UsageError
 from bids_interp.records import parse_json
 from bids_interp.settings import NATIVE_SPACE, TEMPLATE_SPACE, Settings
@@ -52,7 +53,7 @@ def open_model(settings: Settings) -> ModelBundle:
     ModelError
         If the bundle is missing, damaged or made for another grid.
     UsageError
-        If an output space is neither native nor the model's template.
+        If an output space is not native or a template at 1 mm.
     """
     from bids_interp.models.bundle.reader import load_bundle
 
@@ -88,28 +89,30 @@ def check_contrast(out_dir: Path, bundle: ModelBundle) -> None:
 
 
 def output_spaces(settings: Settings, template: str) -> tuple[str, ...]:
-    """Return the output spaces as ``T1w`` and ``template``, for any accepted name of them.
+    """Return ``T1w`` and ``template`` for any accepted name of them, and names of other templates.
 
     Examples
     --------
-    >>> settings = Settings('/bids', '/out', output_spaces=('anat', 'MNI152:res-1'))
+    >>> settings = Settings('/bids', '/out', output_spaces=('anat', 'MNI152:res-1', 'Colin27'))
     >>> output_spaces(settings, 'MNI152')
-    ('T1w', 'template')
+    ('T1w', 'template', 'Colin27')
 
     Raises
     ------
     UsageError
-        If a space is neither native nor the model's template at 1 mm.
+        If a space is not native or a template at 1 mm.
     """
     names = {'t1w': NATIVE_SPACE, 'anat': NATIVE_SPACE, 'native': NATIVE_SPACE}
     names |= {'template': TEMPLATE_SPACE, template.lower(): TEMPLATE_SPACE}
     spaces = []
     for name in settings.output_spaces:
-        space = names.get(name.lower().removesuffix(':res-1'))
-        if space is None:
+        whole = name.removesuffix(':res-1')
+        space = names.get(whole.lower(), whole)
+        if not LABEL.fullmatch(space):
             raise UsageError(
                 f'--output-spaces: {name!r} is not available.',
-                f'This model supports T1w (native) and {template} (1 mm).',
+                'Give T1w (native), or names of templates without resolution or cohort; images are '
+                'written at 1 mm.',
             )
         spaces.append(space)
     return tuple(dict.fromkeys(spaces))

@@ -1,4 +1,4 @@
-"""Region changes: volume changes of named regions, from the log-Jacobian in template space."""
+"""Region changes: volume changes of named regions, of an atlas or from the map in the template."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_interp.bids.read.scan_files import BRAIN, ScanFiles, parse_number, read_table
+from bids_interp.bids.read.scan_files import (
+    BRAIN,
+    REGION_COLUMNS,
+    ScanFiles,
+    load_table,
+    parse_number,
+    read_table,
+)
 from bids_interp.constants import DIRECTIONS
 from bids_interp.phantom.regions.coarse import shown_masks
 from bids_interp.reports.common.montage import write_bytes
@@ -72,14 +79,20 @@ def template_map(files: ScanFiles, direction: str) -> tuple[np.ndarray, Grid] | 
 def measure_regions(files: ScanFiles) -> list[RegionChange]:
     """Return the volume change of every region in both directions.
 
-    The volume change is the mean of exp(log-Jacobian) - 1 over the voxels of the region inside the
-    brain mask: the relative change of its volume under the forward map.
+    With ``--atlas``, these are the regions of the table that the participant level wrote.
+
+    Otherwise they are coarse regions, and their volume change is the mean of exp(log-Jacobian) - 1
+    over the voxels of the region inside the brain mask: the relative change of its volume under the
+    forward map.
 
     Returns
     -------
     list of RegionChange
         Empty without a map in an MNI space.
     """
+    table = files.regions
+    if table is not None:
+        return _of_atlas(load_table(table, REGION_COLUMNS))
     if not files.template_name.startswith('MNI'):
         return []
     changes = []
@@ -99,6 +112,19 @@ def measure_regions(files: ScanFiles) -> list[RegionChange]:
             region, _, side = name.partition(':')
             change = 100 * float(np.expm1(values).mean())
             changes.append(RegionChange(region, side, direction, float(values.mean()), change))
+    return changes
+
+
+def _of_atlas(rows: list[dict[str, str]]) -> list[RegionChange]:
+    """Return the changes of the dose nearest to 1."""
+    doses = {number for row in rows if (number := parse_number(row['dose'])) is not None}
+    shown = min(doses, key=lambda dose: abs(dose - 1), default=None)
+    changes = []
+    for row in rows:
+        mean, change = parse_number(row['logj']), parse_number(row['pct'])
+        if parse_number(row['dose']) == shown and mean is not None and change is not None:
+            names = (row['region'], row['side'], row['direction'])
+            changes.append(RegionChange(*names, mean, change))
     return changes
 
 

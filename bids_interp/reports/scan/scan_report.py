@@ -72,6 +72,7 @@ def build_report(
         summary=summary,
         sections=collect_sections(files, class_names),
         regions=_region_rows(read_regions(files)),
+        atlas=prediction.atlas if prediction and prediction.atlas and files.regions else '',
         numbers=_counterfactual_rows(files),
         remeasured=(prediction.remeasured or {}) if prediction else {},
         skipped_maps=listed_methods(files).get('Skipped', []),
