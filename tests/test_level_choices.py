@@ -10,6 +10,7 @@ import pytest
 from bids_interp.cli.app import command
 from bids_interp.cli.options.execution import machine_options, output_options, run_options
 from bids_interp.cli.options.group import group_options
+from bids_interp.cli.options.participant import region_options
 from bids_interp.cli.options.train import train_options
 from bids_interp.errors import UsageError
 from bids_interp.settings.group import MIN_PERMUTATIONS, GroupChoices, check_group
@@ -87,7 +88,8 @@ def test_only_an_architecture_is_not_a_given_classifier() -> None:
 
 
 @pytest.mark.parametrize(
-    'options', [group_options, train_options, machine_options, run_options, output_options]
+    'options',
+    [group_options, region_options, train_options, machine_options, run_options, output_options],
 )
 def test_options_belong_to_the_command_and_have_a_heading(options) -> None:
     listed = options()

@@ -58,6 +58,7 @@ def test_settings_cannot_be_changed() -> None:
         {'doses': (0,)},
         {'doses': (True,)},
         {'output_spaces': ()},
+        {'analysis_level': 'group', 'atlas': 'aparc+aseg'},
         {'participant_label': ('a b',)},
         {'device': 'cuda:x'},
         {'nprocs': 0},

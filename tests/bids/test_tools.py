@@ -13,7 +13,7 @@ from nibabel.processing import resample_from_to
 from bids_interp.anatomical.given_mask import load_mask
 from bids_interp.bids.read.query import T1wRecord, collect
 from bids_interp.bids.read.tools import TOOLS, find_tool_file
-from bids_interp.errors import ImageError
+from bids_interp.errors import ImageError, UsageError
 from bids_interp.levels.preflight import preflight
 from bids_interp.settings import Settings
 from helpers import skeletons
@@ -209,6 +209,49 @@ def test_missing_and_ambiguous_files_are_named(
     settings = Settings(bids, tmp_path / 'out', derivatives=(('tool', tmp_path / 'tool'),))
     (row,) = preflight([record], settings.replace(skip_bids_validation=True), None)
     assert any(named in note for note in row.notes)
+
+
+@pytest.mark.parametrize(
+    ('name', 'file'),
+    [
+        ('aparc+aseg', 'sub-01_T1w/mri/aparc+aseg.mgz'),
+        ('aparc+aseg', 'sub-01/mri/aparc.DKTatlas+aseg.deep.mgz'),
+        ('aseg', 'sub-01/mri/aseg.mgz'),
+        ('synthseg', 'sub-01/anat/sub-01_T1w_synthseg.nii.gz'),
+    ],
+)
+def test_the_regions_of_a_scan(name: str, file: str, tmp_path: Path) -> None:
+    bids = skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz', 'sub-02_T1w.nii.gz')
+    tool = touch(tmp_path / 'tool', file, 'sub-02/mri/aseg.presurf.mgz')
+    found = of(bids, tool, atlas=name)
+    assert found['sub-01'].segmentation == tool / file
+    assert found['sub-02'].segmentation is None
+    assert any(name in note for note in found['sub-02'].derivative_notes)
+    assert not any(name in note for note in found['sub-01'].derivative_notes)
+    # Without --atlas they are masks at most.
+    assert of(bids, tool)['sub-01'].segmentation is None
+
+
+def test_regions_that_no_scan_has(tmp_path: Path) -> None:
+    bids = skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz')
+    tool = touch(tmp_path / 'tool', 'sub-01/mri/aseg.mgz')
+    with pytest.raises(UsageError, match='synthseg') as caught:
+        of(bids, tool, atlas='synthseg')
+    assert str(tool) in caught.value.message
+    with pytest.raises(UsageError, match='aseg'):
+        collect(Settings(bids, tmp_path / 'out', atlas='aseg'))
+
+
+def test_a_folder_of_clinica_is_refused_by_name(tmp_path: Path) -> None:
+    bids = skeletons.make_dataset(tmp_path / 'bids', 'sub-01_T1w.nii.gz')
+    space = 'space-MNI152NLin2009cSym'
+    caps = touch(
+        tmp_path / 'caps',
+        f'subjects/sub-01/ses-M000/t1_linear/sub-01_ses-M000_{space}_desc-Crop_res-1x1x1_T1w.nii.gz',
+    )
+    with pytest.raises(UsageError, match='CAPS') as caught:
+        of(bids, caps)
+    assert str(caps) in caught.value.message
 
 
 def test_each_tool_can_be_found_alone() -> None:

@@ -104,6 +104,17 @@ def test_maps_of_another_model_are_not_taken(make_cohort, chosen) -> None:
     assert found['moved'].anatomy is None
 
 
+def test_maps_in_other_templates_are_not_taken(make_cohort, chosen) -> None:
+    out = make_cohort().out
+    scan = chosen(out)[0]
+    for name in ('AAA', 'ZZZ'):
+        for path in scan.maps.values():
+            other = path.with_name(path.name.replace(f'space-{scan.space}', f'space-{name}'))
+            cohorts.save(other, np.ones((5, 5, 5), 'f4'), np.eye(4))
+    again = chosen(out)[0]
+    assert (again.space, again.maps, again.reason) == (scan.space, scan.maps, '')
+
+
 def test_a_displacement_of_another_model_is_not_taken(make_cohort, chosen) -> None:
     scan = chosen(make_cohort(('a', 'b')).out)[0]
     path = scan.folder / scan.velocity.name.replace('velocity', 'displacement')

@@ -65,5 +65,8 @@ def test_the_order_of_models(tmp_path: Path) -> None:
 def test_output_spaces() -> None:
     settings = Settings('/bids', '/out', output_spaces=('MNI152X', 'template', 'T1w'))
     assert output_spaces(settings, 'MNI152X') == ('template', 'T1w')
-    with pytest.raises(UsageError, match='fsaverage'):
-        output_spaces(settings.replace(output_spaces=('fsaverage',)), 'MNI152X')
+    other = settings.replace(output_spaces=('MNI152Y:res-1', 'anat', 'MNI152Y'))
+    assert output_spaces(other, 'MNI152X') == ('MNI152Y', 'T1w')
+    for name in ('MNI152Y:res-2', 'MNIPediatricAsym:cohort-1', 'MNI_152'):
+        with pytest.raises(UsageError, match=name):
+            output_spaces(settings.replace(output_spaces=(name,)), 'MNI152X')

@@ -14,11 +14,18 @@ import torch
 from nipype.pipeline import engine as pe
 
 from bids_interp.anatomical import deformation
+from bids_interp.anatomical.spaces import output_space
+from bids_interp.anatomical.spaces.atlas import read_atlas
+from bids_interp.anatomical.spaces.template_transform import TemplateTransform
 from bids_interp.bids.names import sidecar_name
+from bids_interp.bids.read.scan_files import ScanFiles, load_table
 from bids_interp.bids.write.atomic import write_json, write_text
 from bids_interp.bids.write.dataset_description import prepare_output
 from bids_interp.bids.write.nifti import write_nifti
 from bids_interp.bids.write.provenance import DEMONSTRATION_NOTE
+from bids_interp.bids.write.sidecars import RESAMPLED_CONVENTION
+from bids_interp.interfaces.regions import COLUMNS
+from bids_interp.reports.scan.region_changes import measure_regions
 from bids_interp.spatial import Grid, resample
 from bids_interp.workflows.derivatives import init_derivatives_wf
 from bids_interp.workflows.explain import OUTPUTS, init_explain_wf
@@ -27,6 +34,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = 'sub-01/ses-a/anat/sub-01_ses-a_run-1_T1w.nii.gz'
 STEM = 'sub-01/ses-a/anat/sub-01_ses-a_run-1'
 SPACED = f'{STEM}_space-MNI152NLin2009aSym_res-1'
+#: A template in which the head is 10 mm further to the front.
+OTHER = 'MNI152NLin6Asym'
+IN_OTHER = f'{STEM}_space-{OTHER}_res-1'
 DOSES = (0.5, 1.0)
 
 
@@ -58,6 +68,35 @@ def make_anatomy(folder: Path, template_brain) -> dict[str, str]:
     return {name: str(path) for name, path in files.items()}
 
 
+def make_atlas(folder: Path, template_brain) -> Path:
+    """Write an atlas of the two halves of the template, in a file with axes to the left."""
+    grid = Grid.from_image(template_brain).with_spacing(5.0)
+    sides = np.where(grid.world_coordinates()[0] < 0, 1, 2).astype(np.int16)
+    affine = grid.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    affine[0, 3] = grid.affine[0, 3] + 5.0 * (grid.shape[0] - 1)
+    path = folder / 'atlas-Halves_space-MNI152NLin2009aSym_dseg.nii.gz'
+    nib.save(nib.Nifti1Image(sides[::-1], affine), path)
+    path.with_name(path.name.replace('nii.gz', 'tsv')).write_text('index\tname\n1\tL_half\n')
+    return path
+
+
+def put_template(patch: pytest.MonkeyPatch, template_brain) -> None:
+    """Provide the other template at 5 mm."""
+    grid = Grid.from_image(template_brain).with_spacing(5.0)
+    affine = grid.affine.copy()
+    affine[1, 3] += 10
+    image = nib.Nifti1Image(np.ones(grid.shape, np.float32), affine)
+    coarse = Grid((2, 2, 2), np.diag([300.0, 300.0, 300.0, 1.0]), OTHER)
+    back = np.zeros((3, 2, 2, 2))
+    back[1] = -10
+    patch.setattr(output_space, 'brain_template', lambda name, offline: image)
+    patch.setattr(
+        output_space,
+        'template_transform',
+        lambda *names, **_: TemplateTransform(coarse, back, 'made up'),
+    )
+
+
 @pytest.fixture(scope='module')
 def out(tmp_path_factory, template_brain, tiny_bundle) -> Path:
     """An output dataset of one image."""
@@ -71,20 +110,28 @@ def out(tmp_path_factory, template_brain, tiny_bundle) -> Path:
     (raw / SOURCE).parent.mkdir(parents=True)
     (raw / SOURCE).write_bytes(Path(files['t1w_preproc']).read_bytes())
 
+    space = 'MNI152NLin2009aSym'
+    chosen = {
+        'doses': DOSES,
+        'output_spaces': ('T1w', 'template', OTHER),
+        'atlas': read_atlas(str(make_atlas(base, template_brain)), None, space),
+    }
     explain_wf = init_explain_wf(
-        bundle=tiny_bundle, dataset_key='doi:10.1/heads', participant='01', doses=DOSES
+        bundle=tiny_bundle, dataset_key='doi:10.1/heads', participant='01', **chosen
     )
     derivatives_wf = init_derivatives_wf(
         source=raw / SOURCE,
         out_dir=base / 'out',
         roots={'raw': raw},
         bundle=tiny_bundle,
-        doses=DOSES,
         random_seed=7,
+        **chosen,
     )
     workflow = pe.Workflow('scan_wf', base_dir=str(base / 'work'))
     wanted = derivatives_wf.get_node('inputnode').inputs.copyable_trait_names()
-    pairs = [(f'outputnode.{name}', f'inputnode.{name}') for name in OUTPUTS if name in wanted]
+    given = explain_wf.get_node('outputnode').outputs.copyable_trait_names()
+    assert set(OUTPUTS) <= set(given)
+    pairs = [(f'outputnode.{name}', f'inputnode.{name}') for name in given if name in wanted]
     workflow.connect([(explain_wf, derivatives_wf, pairs)])
     explain_wf.inputs.inputnode.t1w = str(raw / SOURCE)
     for name, path in files.items():
@@ -97,6 +144,7 @@ def out(tmp_path_factory, template_brain, tiny_bundle) -> Path:
         # How well the anatomy is measured is tested elsewhere.
         quick = replace(deformation._SYN, iterations='2x1')
         patch.setattr(deformation, '_SYN', quick)
+        put_template(patch, template_brain)
         workflow.run(plugin='Linear')
     return base / 'out'
 
@@ -114,12 +162,15 @@ def test_the_tree_is_the_one_that_was_promised(out):
         f'{STEM}_space-MNI152NLin2009aSym_res-model_desc-input_T1w.nii.gz',
         f'{STEM}_desc-doseresponse_stats.tsv',
         f'{STEM}_desc-counterfactual_stats.tsv',
+        f'{STEM}_seg-Halves_desc-regions_stats.tsv',
+        f'{IN_OTHER}_desc-brain_T1w.nii.gz',
+        f'{IN_OTHER}_desc-brain_mask.nii.gz',
     ]
     for direction in ('inject', 'remove'):
         with_sidecar.append(
             f'{STEM}_space-MNI152NLin2009aSym_res-model_desc-{direction}_velocity.nii.gz'
         )
-        for start in (STEM, SPACED):
+        for start in (STEM, SPACED, IN_OTHER):
             for dose in ('050', '100'):
                 for suffix in ('T1w', 'logjacobian'):
                     with_sidecar.append(f'{start}_desc-{direction}{dose}_{suffix}.nii.gz')
@@ -146,7 +197,7 @@ def test_the_validator_finds_no_error(out, validate_bids):
 
 def test_every_image_has_agreeing_headers_and_the_code_of_its_world(out):
     images = list(out.rglob('*.nii.gz'))
-    assert len(images) == 24
+    assert len(images) == 34
     for path in images:
         image = nib.load(path)
         code = 4 if '_space-' in path.name else 1
@@ -190,6 +241,54 @@ def test_native_and_template_maps_agree(out):
         expected = template.get_fdata()[::-1]
         assert np.abs(expected).max() > 0.01
         np.testing.assert_allclose(native.get_fdata(), expected, atol=5e-3)
+
+
+def test_maps_in_another_template_are_those_of_the_model(out):
+    own, other = (nib.load(out / f'{stem}_desc-inject100_logjacobian.nii.gz') for stem in
+                  (SPACED, IN_OTHER))  # fmt: skip
+    np.testing.assert_allclose(other.affine[:3, 3] - own.affine[:3, 3], [0, 10, 0], atol=1e-4)
+    np.testing.assert_allclose(other.get_fdata(), own.get_fdata(), atol=1e-5)
+    content = json.loads((out / f'{IN_OTHER}_desc-inject100_logjacobian.json').read_text())
+    assert content['SourceSpace'] == 'MNI152NLin2009aSym'
+    assert content['Convention'] == RESAMPLED_CONVENTION
+    assert (content['Dose'], content['VoxelsFolded']) == (1.0, 0)
+    # Reports read the maps in the template of the model.
+    files = ScanFiles(out, 'sub-01_ses-a_run-1')
+    assert files.template_name == 'MNI152NLin2009aSym'
+    assert files.template('desc-brain_T1w.nii.gz') == out / f'{SPACED}_desc-brain_T1w.nii.gz'
+    assert files.full_dose('inject')[1] == out / f'{SPACED}_desc-inject100_logjacobian.nii.gz'
+
+
+def test_the_table_of_regions(out):
+    path = out / f'{STEM}_seg-Halves_desc-regions_stats.tsv'
+    rows = load_table(path, COLUMNS)
+    assert len(rows) == 2 * 2 * 2
+    content = json.loads(sidecar_name(path).read_text())
+    assert content['Atlas'] == {
+        'File': 'atlas-Halves_space-MNI152NLin2009aSym_dseg.nii.gz',
+        'Space': 'MNI152NLin2009aSym',
+    }
+    assert set(COLUMNS) <= set(content)
+    image = nib.load(out / f'{STEM}_desc-inject100_logjacobian.nii.gz')
+    inside = nib.load(out / f'{STEM}_desc-brain_mask.nii.gz').get_fdata() > 0
+    left = Grid.from_image(image).world_coordinates()[0] < 0
+    (row,) = (
+        row for row in rows if (row['direction'], row['dose'], row['index']) == ('inject', '1', '1')
+    )
+    assert (row['region'], row['side']) == ('half', 'left')
+    values = image.get_fdata()[inside & left]
+    assert float(row['volume_mm3']) == pytest.approx(125 * values.size, rel=1e-6)
+    assert float(row['simulated_mm3']) == pytest.approx(125 * np.exp(values).sum(), rel=1e-5)
+    files = ScanFiles(out, 'sub-01_ses-a_run-1')
+    assert files.read_prediction().atlas == 'Halves'
+    assert files.regions == path
+    assert not files.damaged()
+    shown = {(one.label, one.direction): one for one in measure_regions(files)}
+    assert len(shown) == 4
+    assert shown['left half', 'inject'].volume_change_percent == pytest.approx(float(row['pct']))
+    path.write_text(path.read_text().replace('direction', 'way'))
+    assert [str(path) in error.message for error in files.damaged()] == [True]
+    path.write_text(path.read_text().replace('way', 'direction'))
 
 
 def test_the_snippet_of_the_documentation_runs(out, monkeypatch, capsys):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
+from bids_interp.anatomical.spaces.atlas import Atlas
 from bids_interp.workflows.explain import init_explain_wf
 
 
@@ -73,6 +75,23 @@ def test_networks_wait_for_a_gpu_only_where_they_use_one(tiny_bundle, device, wa
         assert node.inputs.device == device
         assert node.n_procs == 3
     assert not workflow.get_node('realise_native').is_gpu_node()
+
+
+def test_other_templates_and_regions_come_from_maps_that_need_not_be_written(tiny_bundle):
+    atlas = Atlas(Path(__file__), 'MNI152NLin6Asym', {1: 'one'}, 'One')
+    workflow = build(tiny_bundle, output_spaces=('Colin27', 'MNI152NLin6Asym'), atlas=atlas)
+    graph = workflow._create_flat_graph()
+    before = {node.name: {one.name for one in graph.predecessors(node)} for node in graph}
+    for name in ('resample_Colin27', 'resample_MNI152NLin6Asym'):
+        assert 'realise_template' in before[name]
+    assert 'realise_native' in before['measure_regions']
+    node = workflow.get_node('measure_regions').inputs
+    assert (node.template, node.atlas_space) == (tiny_bundle.template, 'MNI152NLin6Asym')
+    outputs = workflow.get_node('outputnode').outputs.copyable_trait_names()
+    assert {'logjacobian_Colin27', 'template_mask_MNI152NLin6Asym', 'regions'} <= set(outputs)
+    assert 'MNI152NLin6Asym' in workflow.visit_desc()
+    names = set(build(tiny_bundle, output_spaces=('T1w',), atlas=atlas).list_node_names())
+    assert 'realise_template' not in names
 
 
 def test_the_methods_text_names_the_model_and_the_sign(tiny_bundle):

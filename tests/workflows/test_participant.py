@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 
 import networkx as nx
+import nibabel as nib
+import numpy as np
 import pytest
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
@@ -163,6 +165,56 @@ def test_a_template_that_is_not_there_is_found_before_computing(settings: Settin
         run_participant(settings.replace(template='MNI152NLin6Asym', offline=True, dry_run=True))
     assert caught.value.exit_code == 2
     assert not settings.output_dir.exists()
+
+
+def test_output_spaces_and_atlas_are_checked_before_computing(settings: Settings) -> None:
+    for changes, name in (
+        ({'output_spaces': ('T1w', 'MNI152NLin6Asym')}, 'MNI152NLin6Asym'),
+        ({'atlas': 'Nowhere'}, 'Nowhere'),
+    ):
+        with pytest.raises(TemplateError, match=name):
+            run_participant(settings.replace(offline=True, dry_run=True, **changes))
+    assert not settings.output_dir.exists()
+
+
+def test_a_segmentation_of_one_scan_is_measured_in_that_scan(
+    dataset: Path, tiny_bundle, tmp_path: Path
+) -> None:
+    folder = tmp_path / 'fs' / 'sub-02' / 'mri'
+    folder.mkdir(parents=True)
+    nib.save(nib.MGHImage(np.ones((4, 4, 4), np.int32), np.eye(4)), folder / 'aparc+aseg.mgz')
+    settings = Settings(
+        dataset, tmp_path / 'out', derivatives=(('fs', tmp_path / 'fs'),), atlas='aparc+aseg'
+    )
+    workflow = build(settings, tiny_bundle, 'cpu', tmp_path)
+    measured = [name for name in workflow.list_node_names() if name.endswith('measure_regions')]
+    assert measured == ['sub_02_wf.explain_wf.measure_regions']
+    inputs = workflow.get_node(measured[0]).inputs
+    assert (inputs.atlas, inputs.atlas_space) == (str(folder / 'aparc+aseg.mgz'), 'T1w')
+    plan = workflow.get_node('sub_02_wf.derivatives_wf.ds_explain').inputs.plan
+    (table,) = plan['regions']
+    assert table['name'] == 'sub-02/anat/sub-02_seg-aparcaseg_desc-regions_stats.tsv'
+    assert 'bids:fs:sub-02/mri/aparc+aseg.mgz' in table['metadata']['Sources']
+    other = workflow.get_node('sub_01_ses_a_run_1_wf.derivatives_wf.ds_explain').inputs.plan
+    assert 'regions' not in other
+
+
+def test_transforms_between_templates_are_computed_before_the_workers_start(
+    settings: Settings, tiny_bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        'bids_interp.anatomical.spaces.template_transform.template_transform',
+        lambda *pair, **_: asked.append(pair),
+    )
+    image = nib.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4))
+    nib.save(image, tmp_path / 'labels.nii.gz')
+    changed = settings.replace(
+        output_spaces=('Colin27', 'template'), atlas=f'NKI:{tmp_path / "labels.nii.gz"}'
+    )
+    run = Run(changed, tmp_path / 'work', 'cpu', 1, 1, 8.0, 'run')
+    running._prepare_transforms(run, tiny_bundle)
+    assert asked == [('Colin27', tiny_bundle.template), (tiny_bundle.template, 'NKI')]
 
 
 def test_a_dry_run_shows_the_table_and_writes_nothing(

@@ -16,15 +16,13 @@ import numpy as np
 from bids_interp.anatomical.spaces.template_transform import template_transform
 from bids_interp.anatomical.templates import flow_home
 from bids_interp.bids.entities import LABEL
-from bids_interp.bids.read.scan_files import read_table
 from bids_interp.constants import EMBEDDED_TEMPLATE, SEGMENTATIONS
-from bids_interp.errors import ImageError, TemplateError, UsageError
+from bids_interp.errors import TemplateError
+from bids_interp.phantom.regions.atlas import read_label_image, read_label_names
 from bids_interp.settings import NATIVE_SPACE, Settings
 
 logger = logging.getLogger('bids_interp')
 
-NAME_COLUMNS = ('name', 'label', 'region')
-INDEX_COLUMNS = ('index', 'id', 'value')
 #: Templates in whose folders an atlas is searched after that of the model.
 ATLAS_TEMPLATES = ('MNI152NLin2009cAsym', 'MNI152NLin6Asym')
 _SPACE = re.compile(r'(?:^tpl|_space)-([a-zA-Z0-9+]+)')
@@ -64,12 +62,10 @@ class Atlas:
 
         Raises
         ------
-        ImageError
-            If the file cannot be read.
         UsageError
-            If the values are not integers on a three-dimensional grid.
+            If the file is not a label image.
         """
-        return _read_labels(self.path)
+        return read_label_image(self.path)
 
     def at(
         self, points: np.ndarray, space: str, *, offline: bool = True, threads: int = 1
@@ -132,7 +128,7 @@ def segmentation_atlas(name: str, path: Path, labels: Path | None = None) -> Atl
         Table of region names; by default the names of FreeSurfer, whose numbers SynthSeg shares.
     """
     table = labels or Path(str(files('bids_interp.data') / 'freesurfer_labels.tsv'))
-    return Atlas(path, NATIVE_SPACE, _read_names(table), SEGMENTATIONS[name])
+    return Atlas(path, NATIVE_SPACE, read_label_names(table), SEGMENTATIONS[name])
 
 
 def scan_atlas(
@@ -158,7 +154,7 @@ def scan_atlas(
 
     Raises
     ------
-    UsageError, ImageError, TemplateError
+    UsageError, TemplateError
         See :func:`read_atlas`.
     """
     if settings.atlas is None:
@@ -194,14 +190,12 @@ def read_atlas(
     ------
     UsageError
         If image or table is missing or invalid.
-    ImageError
-        If the image cannot be read.
     TemplateError
         If TemplateFlow has no such atlas on this machine.
     """
     path, own, table = _locate(text, space, offline)
     labels = labels or table or _table_next_to(path)
-    atlas = Atlas(path, own, _read_names(labels) if labels else {}, _label_of(path))
+    atlas = Atlas(path, own, read_label_names(labels) if labels else {}, _label_of(path))
     if check:
         _ = atlas.image
     return atlas
@@ -268,38 +262,6 @@ def _space_of(path: Path, space: str) -> str:
         space,
     )
     return space
-
-
-def _read_labels(path: Path) -> nib.Nifti1Image:
-    try:
-        image = nib.load(path)
-        values = np.asarray(image.dataobj)
-    except Exception as error:
-        raise ImageError(f'--atlas {path} cannot be read: {error}.') from error
-    if values.ndim != 3 or not np.allclose(values, np.rint(values)):
-        raise UsageError(
-            f'--atlas {path} is not a three-dimensional image of integer labels.',
-            'Convert a probabilistic atlas to its maximum probability labels first.',
-        )
-    return nib.Nifti1Image(np.rint(values).astype(np.int32), image.affine)
-
-
-def _read_names(path: Path) -> dict[int, str]:
-    if not path.is_file():
-        raise UsageError(f'--atlas-labels {path} does not exist.')
-    rows = read_table(path)
-    columns = {name.lower(): name for name in (rows[0] if rows else {})}
-    index = next((columns[name] for name in INDEX_COLUMNS if name in columns), None)
-    label = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
-    if index is None or label is None:
-        raise UsageError(
-            f'--atlas-labels {path} lacks the column index or name.',
-            'Provide a tab-separated table with these columns.',
-        )
-    try:
-        return {int(float(row[index])): row[label] for row in rows}
-    except ValueError as error:
-        raise UsageError(f'--atlas-labels {path}: {error}.') from error
 
 
 def _table_next_to(path: Path) -> Path | None:

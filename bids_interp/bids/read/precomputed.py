@@ -43,11 +43,19 @@ def find_precomputed(
     Raises
     ------
     UsageError
-        If a folder does not exist, or no image has the regions.
+        If a folder does not exist or is one of Clinica, or no image has the regions.
     """
     for name, folder in derivatives:
         if not folder.is_dir():
             raise UsageError(f'--derivatives {name}={folder} is not a folder.')
+        if any(folder.glob('subjects/sub-*/ses-*/t1_linear')):
+            raise UsageError(
+                f'--derivatives {name}={folder} is a CAPS folder of Clinica. Images of t1-linear '
+                'are whole heads on a cropped grid of MNI152NLin2009cSym: they have no brain mask, '
+                'and their maps could not be put back into the scans.',
+                'Leave it out: bids_interp aligns the scans of BIDS_DIR itself. '
+                'docs/own-classifier.md describes classifiers that were trained on t1-linear.',
+            )
     completed = []
     for record in records:
         found: dict[str, Path] = {}

@@ -22,6 +22,8 @@ from bids_interp.spatial import Grid, resample
 INSIDE = 0.95
 #: Largest distance in mm between the ends of the brain and of an atlas of half of it or more.
 ENDS_MM = 12.0
+NAME_COLUMNS = ('name', 'label', 'region')
+INDEX_COLUMNS = ('index', 'id', 'value')
 _CHECK_MM = 3.0
 _ROOM_MM = 6.0
 
@@ -73,33 +75,58 @@ def open_atlas(path: str | Path, table: str | Path | None = None) -> Atlas:
     """
     path = Path(path)
     names = path.with_name(path.name.split('.nii')[0] + '.tsv') if table is None else Path(table)
+    image = read_label_image(path)
+    index = {name: label for label, name in read_label_names(names).items()}
+    return Atlas(path, np.asarray(image.dataobj), Grid.from_image(image), index)
+
+
+def read_label_image(path: Path) -> nib.Nifti1Image:
+    """Read a label image (X, Y, Z) as int32.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or is not a three-dimensional image of integers.
+    """
     try:
         image = nib.load(path)
         data = np.asarray(image.dataobj)
     except Exception as error:  # nibabel, zlib and the system raise different classes
         raise UsageError(f'The atlas {path} cannot be read: {error}.', 'Check --atlas.') from error
-    data = data.reshape(data.shape[:3]) if data.ndim > 3 and data.size else data
+    if data.ndim > 3 and data.size == np.prod(data.shape[:3]):
+        data = data.reshape(data.shape[:3])
     rounded = np.rint(data)
     if data.ndim != 3 or not np.allclose(data, rounded, atol=1e-3):
         raise UsageError(
             f'The atlas {path} is not a 3-D image of integers.',
-            'Use a label image (dseg), not probabilities.',
+            'Use a label image (dseg); convert probabilities to the most probable labels first.',
         )
-    index = _read_table(names)
-    grid = Grid.from_image(image)
-    return Atlas(path, rounded.astype(np.int32), grid, index)
+    return nib.Nifti1Image(rounded.astype(np.int32), image.affine)
 
 
-def _read_table(path: Path) -> dict[str, int]:
+def read_label_names(path: Path) -> dict[int, str]:
+    """Read the names of labels from a table with the columns ``index`` and ``name``, or synonyms.
+
+    Raises
+    ------
+    UsageError
+        If the table cannot be read, lacks a column, or has an index that is not a number.
+    """
     advice = 'Give a TSV with the columns index and name to --atlas-labels.'
     try:
         with path.open(encoding='utf-8-sig', newline='') as stream:
             rows = list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
-        return {str(row['name']).strip(): int(float(row['index'])) for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f'The table of labels {path} cannot be read: {error}.', advice) from error
-    except (LookupError, TypeError, ValueError) as error:
-        raise UsageError(f'{path} is not a table of labels.', advice) from error
+    columns = {str(name).strip().lower(): name for name in (rows[0] if rows else {})}
+    index = next((columns[name] for name in INDEX_COLUMNS if name in columns), None)
+    label = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
+    if index is None or label is None:
+        raise UsageError(f'The table of labels {path} lacks the column index or name.', advice)
+    try:
+        return {int(float(row[index])): str(row[label]).strip() for row in rows}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f'{path} is not a table of labels: {error}.', advice) from error
 
 
 def check_names(atlas: Atlas, names: Iterable[str]) -> None:
