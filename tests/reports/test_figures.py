@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -13,10 +14,15 @@ from PIL import Image
 from bids_interp.bids.read.dose_response import flip_dose, read_response
 from bids_interp.bids.read.scan_files import MASK, ScanFiles
 from bids_interp.errors import ImageError
-from bids_interp.reports import draw_figures
+from bids_interp.reports import build_report, draw_figures
 from bids_interp.reports.scan.change_figures import load_changes
 from bids_interp.reports.scan.grid_figure import drawn_factor, load_movement
-from bids_interp.reports.scan.region_changes import measure_regions, read_regions, strongest
+from bids_interp.reports.scan.region_changes import (
+    measure_regions,
+    read_regions,
+    strongest,
+    write_regions,
+)
 from bids_interp.spatial import Grid
 
 PREFIX = 'sub-01_run-1'
@@ -92,6 +98,40 @@ def test_regions_are_measured_from_the_velocity_alone(derivatives: Path) -> None
     assert again.keys() == kept.keys()
     name = ('left hippocampus', 'inject')
     assert again[name] == pytest.approx(kept[name], rel=0.3)
+
+
+def test_regions_of_an_atlas_take_the_place_of_coarse_ones(derivatives: Path) -> None:
+    files = ScanFiles(derivatives, PREFIX)
+    coarse = measure_regions(files)
+    rows = ['direction\tdose\tindex\tregion\tside\tvolume_mm3\tsimulated_mm3\tlogj\tpct']
+    volumes = '7\tHippo_1\tleft\t100\t90'
+    rows += [
+        f'{direction}\t{dose}\t{volumes}\t{dose * sign / 10}\t{10 * dose * sign}'
+        for direction, sign in (('inject', -1), ('remove', 1))
+        for dose in (0.25, 0.75)
+    ]
+    table = files.anatomical / f'{PREFIX}_seg-Mine_desc-regions_stats.tsv'
+    table.write_text('\n'.join(rows) + '\n')
+    # A table of an earlier run is not of the prediction.
+    assert measure_regions(files) == coarse
+    prediction = json.loads(files.prediction.read_text())
+    files.prediction.write_text(json.dumps({**prediction, 'Atlas': 'Mine'}))
+    found = {one.direction: one for one in measure_regions(files)}
+    assert {one.label for one in found.values()} == {'left Hippo 1'}
+    assert found['inject'].volume_change_percent == -7.5
+    assert found['remove'].mean_log_jacobian == 0.075
+    write_regions(files, measure_regions(files))
+    page = build_report(derivatives, PREFIX).read_text()
+    assert 'data-atlas="Mine"' in page
+    assert 'left Hippo 1' in page
+    assert 'data-atlas=""' in build_report(*_without_atlas(files)).read_text()
+
+
+def _without_atlas(files: ScanFiles) -> tuple[Path, str]:
+    prediction = json.loads(files.prediction.read_text())
+    prediction.pop('Atlas')
+    files.prediction.write_text(json.dumps(prediction))
+    return files.output_dir, files.prefix
 
 
 def test_regions_and_figures_use_the_brain_mask(derivatives: Path) -> None:
