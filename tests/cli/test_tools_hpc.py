@@ -162,6 +162,22 @@ def test_paths_in_the_options_are_bound_and_absolute(hpc, tmp_path: Path) -> Non
     assert (tmp_path / 'bids_interp-jobs' / 'participants.txt').read_text() == '01\n02\n'
 
 
+@pytest.mark.parametrize('prefix', ['', 'MNI152NLin6Asym:'])
+def test_an_atlas_is_bound_with_its_table(
+    prefix: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {tmp_path / 'aal.nii.gz', tmp_path / 'aal.tsv'}
+    for file in files:
+        file.touch()
+    words = ['--atlas', f'{prefix}aal.nii.gz']
+    options = read_app_options(words, dataset, tmp_path / 'out', 'participant')
+    assert set(options.read_only) == files
+    assert options.words == ('--atlas', f'{prefix}{tmp_path}/aal.nii.gz')
+    named = read_app_options(['--atlas', 'A:Two'], dataset, tmp_path / 'out', 'participant')
+    assert (named.read_only, named.words) == ((), ('--atlas', 'A:Two'))
+
+
 def test_paths_in_a_settings_file_are_bound(dataset: Path, tmp_path: Path) -> None:
     model = tmp_path / 'model'
     model.mkdir()

@@ -111,7 +111,10 @@ def _text(option: Option, value: Any) -> str:
     if isinstance(value, float):
         return str(value).removesuffix('.0')
     path = _path(option, value)
-    return str(value if path is None else path)
+    if path is None:
+        return str(value)
+    is_prefixed = isinstance(option.type, FileOrName) and not absolute(value).exists()
+    return f'{value.partition(":")[0]}:{path}' if is_prefixed else str(path)
 
 
 def _path(option: Option, value: Any) -> Path | None:
@@ -120,8 +123,10 @@ def _path(option: Option, value: Any) -> Path | None:
         return absolute(value[1])
     if isinstance(option.type, click.Path):
         return absolute(value)
-    if isinstance(option.type, FileOrName) and absolute(value).exists():
-        return absolute(value)
+    if isinstance(option.type, FileOrName):
+        # A file may follow the name of its template: TEMPLATE:FILE.
+        texts = (text for text in (value, value.partition(':')[2]) if text)
+        return next((absolute(text) for text in texts if absolute(text).exists()), None)
     return None
 
 
@@ -144,6 +149,10 @@ def _paths(
                 writable.append(path)
             elif path.exists():
                 read_only.append(path)
+                # The table of an atlas lies beside it.
+                table = path.with_name(f'{path.name.split(".", 1)[0]}.tsv')
+                if isinstance(option.type, FileOrName) and table.is_file():
+                    read_only.append(table)
             elif settings.output_dir not in path.parents:  # an earlier job may create it
                 raise UsageError(f'{option.flag_name} {path} does not exist.', 'Check the path.')
     return tuple(read_only), tuple(writable)
