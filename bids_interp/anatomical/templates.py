@@ -97,7 +97,7 @@ def strip_template(name: str | None = None, *, offline: bool = True) -> StripTem
 def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> nib.Nifti1Image:
     """Return the brain of a template at 1 mm: float32, 0 outside the brain, RAS+ axes.
 
-    If only 2 mm are installed and nothing may be downloaded, they are interpolated.
+    If only 2 mm are installed and nothing can be downloaded, they are interpolated.
 
     Raises
     ------
@@ -106,8 +106,14 @@ def brain_template(name: str = EMBEDDED_TEMPLATE, *, offline: bool = True) -> ni
     """
     if name == EMBEDDED_TEMPLATE:
         return _embedded_brain()
-    files = _flow_files(name, ('res-01', 'res-1'), offline)
-    if files is None and _head_files(name, offline=True) is not None:
+    has_coarse = _head_files(name, offline=True) is not None
+    try:
+        files = _flow_files(name, ('res-01', 'res-1'), offline)
+    except TemplateError:
+        if not has_coarse:
+            raise
+        files = None
+    if files is None and has_coarse:
         logger.warning('The template %s is installed at 2 mm only.', name)
         return _at_1_mm(coarse_brain(name))
     if files is None:

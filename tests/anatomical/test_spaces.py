@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_interp.anatomical import templates
 from bids_interp.anatomical.spaces import atlas as atlases
 from bids_interp.anatomical.spaces import template_transform as transforms
 from bids_interp.anatomical.spaces.atlas import read_atlas
@@ -113,7 +114,9 @@ def test_a_template_to_itself_and_to_nowhere(flow: Path) -> None:
         template_transform(EMBEDDED_TEMPLATE, 'MNI305')
 
 
-def test_a_template_at_2_mm_alone_is_interpolated(flow: Path) -> None:
+def test_a_template_at_2_mm_alone_is_interpolated(
+    flow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other, own = brain_template(OTHER), brain_template()
     np.testing.assert_allclose(nib.affines.voxel_sizes(other.affine), 1.0, atol=1e-4)
     grid = Grid.from_image(other)
@@ -122,10 +125,18 @@ def test_a_template_at_2_mm_alone_is_interpolated(flow: Path) -> None:
     known = transforms._sampled(own, brain_points())
     assert np.corrcoef(moved, known)[0, 1] > 0.95
     assert grid.shape == tuple(round(2.06 * n) for n in nib.load(next(flow.glob('*T1w*'))).shape)
+    # Nor is it refused if the finer one cannot be downloaded.
+    monkeypatch.setattr(templates, '_fetched', no_network)
+    assert Grid.from_image(brain_template(OTHER, offline=False)).matches(grid)
     for path in flow.iterdir():
         path.unlink()
-    with pytest.raises(TemplateError, match=OTHER):
-        brain_template(OTHER)
+    for offline in (True, False):
+        with pytest.raises(TemplateError, match=OTHER):
+            brain_template(OTHER, offline=offline)
+
+
+def no_network(name: str, resolutions: tuple[str, ...]) -> None:
+    raise TemplateError(f'Template {name} could not be downloaded: no network.')
 
 
 def test_a_model_in_another_template(flow: Path, tmp_path: Path) -> None:
