@@ -87,7 +87,11 @@ def test_the_brain_is_the_same_for_every_model(derivatives: Path) -> None:
     old = files.anatomical / f'{SPACED}desc-brain_T1w.nii.gz'
     change_json(sidecar_of(old), ModelHash=OTHER)
     assert files.template('desc-brain_T1w.nii.gz') == old
-    # That of the model's own template goes before.
+    # That of the model's own template goes before: the template of its input.
+    for path in files.anatomical.glob('*_res-model_*.nii.gz'):
+        change_json(sidecar_of(path), ModelHash=OTHER)
+    own_input = files.anatomical / f'{PREFIX}_space-Other_res-model_desc-input_T1w.nii.gz'
+    own_input.touch()
     new = files.anatomical / f'{PREFIX}_space-Other_res-1_desc-brain_T1w.nii.gz'
     shutil.copy(old, new)
     assert files.template('desc-brain_T1w.nii.gz') == new
