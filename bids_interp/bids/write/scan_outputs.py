@@ -424,7 +424,7 @@ def _plan_resampled(outputs: ImageOutputs, doses: Sequence[float], space: str) -
     reference = None
     if not is_standard_template(space):
         reference = 'bids::' + outputs.name('template_brain', **spaced)
-    fields = {
+    fields: dict[str, Any] = {
         'SourceSpace': outputs.template,
         'Convention': RESAMPLED_CONVENTION,
         'Resolution': 'Isotropic voxels of 1 mm.',
