@@ -153,12 +153,15 @@ def test_a_map_in_the_space_of_fsl(
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(shared_data / 'templateflow'))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     brain = brain_template()
-    data = np.asarray(brain.dataobj)
-    space = open_output_space('MNI152NLin6Asym', MODEL, Grid.from_image(brain, MODEL), threads=2)
-    placed = space.take(data, data > 0)
+    data, source = np.asarray(brain.dataobj), Grid.from_image(brain, MODEL)
+    space = open_output_space('MNI152NLin6Asym', MODEL, source, threads=2)
     target = np.asarray(brain_template('MNI152NLin6Asym').dataobj)
-    inside = target > 0
-    assert 2 * (inside & (placed > 0)).sum() / (inside.sum() + (placed > 0).sum()) > 0.96
-    assert np.corrcoef(placed[inside], target[inside])[0, 1] > 0.85
-    mirrored = placed[::-1]
-    assert np.corrcoef(mirrored[inside], target[inside])[0, 1] < 0.85
+    still = TemplateTransform(source, np.zeros((3, *source.shape), np.float32), 'identity')
+
+    def likeness(placed: np.ndarray) -> float:
+        return float(np.corrcoef(placed[target > 0], target[target > 0])[0, 1])
+
+    found = likeness(space.take(data, data > 0))
+    # Measured: 0.942; 0.904 without the transform, 0.855 with its opposite.
+    assert found > 0.93
+    assert found > likeness(OutputSpace(space.grid, source, still).take(data, data > 0)) + 0.02
