@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from bids_interp.phantom.regions.atlas import (
     check_names,
     find_flow_atlas,
     open_atlas,
+    read_label_names,
 )
 from bids_interp.phantom.regions.coarse import CEREBRUM, region_mask
 from bids_interp.spatial import Grid
@@ -127,3 +130,12 @@ def test_atlases_of_templateflow_are_found_by_name(tmp_path):
         find_flow_atlas(tmp_path, 'T:B')
     with pytest.raises(UsageError, match=r'T:C .*\b0\b'):
         find_flow_atlas(tmp_path, 'T:C')
+
+
+def test_synonyms_of_the_columns_and_rows_without_a_name(tmp_path: Path) -> None:
+    table = tmp_path / 'labels.tsv'
+    table.write_text('Label\tValue\n left \t1.0\n\t2\nright\t3\n')
+    assert read_label_names(table) == {1: 'left', 3: 'right'}
+    table.write_text('label\tvalue\nleft\tone\n')
+    with pytest.raises(UsageError, match=r'labels\.tsv'):
+        read_label_names(table)

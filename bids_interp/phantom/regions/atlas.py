@@ -124,9 +124,10 @@ def read_label_names(path: Path) -> dict[int, str]:
     if index is None or label is None:
         raise UsageError(f'The table of labels {path} lacks the column index or name.', advice)
     try:
-        return {int(float(row[index])): str(row[label]).strip() for row in rows}
+        found = {int(float(row[index])): (row[label] or '').strip() for row in rows}
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f'{path} is not a table of labels: {error}.', advice) from error
+    return {number: name for number, name in found.items() if name}
 
 
 def check_names(atlas: Atlas, names: Iterable[str]) -> None:
