@@ -22,8 +22,8 @@ HOOK = HERE / 'hook'
 PATIENCE = 900
 #: Files of the output that differ between equal runs: logs, crash files, locks.
 _LOGS = re.compile(r'(^|/)(logs?|\.bids_interp_work)/')
-#: Temporary names of atomic writes, which no reader looks at.
-_TEMPORARY = re.compile(r'(^|/)\.[0-9a-f]{32}_[^/]+$')
+#: Temporary names of atomic writes and what is in such folders, which no reader looks at.
+_TEMPORARY = re.compile(r'(^|/)\.[0-9a-f]{32}_')
 
 
 @dataclass(frozen=True)
