@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
@@ -83,8 +83,14 @@ class ResultLocks(ExitStack):
         if not is_locked:
             self.busy[name] = BusyError(f'{name} is being processed by {_holder(stream)}.')
             return
-        self.callback(path.unlink, missing_ok=True)
+        self.callback(_remove, path)
         _sign(stream, f', run {uuid}')
+
+
+def _remove(path: Path) -> None:
+    """Remove a lock; on a disk that has become read-only it stays, and holds nobody."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def share_work_dir(work_dir: Path) -> None:

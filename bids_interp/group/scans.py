@@ -76,6 +76,8 @@ class GroupScan:
         Reason for exclusion; empty if included.
     note : str
         Remark about an included image.
+    is_damaged : bool
+        Whether a map cannot be read.
     """
 
     prefix: str
@@ -89,6 +91,7 @@ class GroupScan:
     grid: tuple[str, tuple[int, int, int], tuple[float, ...]] | None = None
     reason: str = ''
     note: str = ''
+    is_damaged: bool = False
 
     @property
     def model(self) -> tuple[str, str]:
@@ -432,7 +435,8 @@ def _with_grid(scan: GroupScan) -> GroupScan:
         try:
             image = nib.load(path)
         except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError):
-            return scan.left_out(f'{Path(str(path)).name} is damaged')
+            reason = f'{Path(str(path)).name} is damaged'
+            return replace(scan.left_out(reason), is_damaged=True)
         affine = tuple(float(value) for value in image.affine.round(3).ravel() + 0.0)
         grids.add((scan.space, tuple(image.shape[:3]), affine))
     if len(grids) > 1:

@@ -241,7 +241,7 @@ def _compute(analysis: GroupAnalysis, run: Run) -> int:
         return 1
     click.echo(f'Report: {analysis.folder / "report.html"}')
     is_lost = _has_lost(analysis.included)
-    return int(_has_damaged(base_dir) or is_lost)
+    return int(_has_damaged(base_dir, analysis.scans) or is_lost)
 
 
 def _has_lost(scans: Sequence[GroupScan]) -> bool:
@@ -259,10 +259,11 @@ def _has_lost(scans: Sequence[GroupScan]) -> bool:
     return bool(lost)
 
 
-def _has_damaged(base_dir: Path) -> bool:
+def _has_damaged(base_dir: Path, scans: Sequence[GroupScan]) -> bool:
     """Log the images with unreadable maps, which the tables and the report name, too."""
     found = base_dir.glob('group_wf/describe_*/result.json')
     damaged = {name for path in found for name in json.loads(path.read_text('utf-8'))['failed']}
+    damaged |= {scan.prefix for scan in scans if scan.is_damaged}
     for name in sorted(damaged):
         logger.error('%s: a map cannot be read; the image was excluded.', name)
     return bool(damaged)

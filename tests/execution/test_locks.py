@@ -109,6 +109,20 @@ def test_a_disk_without_locks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert fcntl.flock is refuse
 
 
+def test_a_disk_that_becomes_read_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock stays, and nobody holds it."""
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, 'Read-only file system')
+
+    with ResultLocks(run, ['sub-01']):
+        monkeypatch.setattr(Path, 'unlink', refuse)
+    monkeypatch.undo()
+    assert len(locks_of(run)) == 2
+    with ResultLocks(run, ['sub-01']) as again:
+        assert again.busy == {}
+
+
 def test_a_work_directory_in_use_is_not_emptied(run: Run) -> None:
     prepare_work_dir(run.work_dir, clean=False)
     kept = run.work_dir / 'last.ckpt'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -26,9 +27,10 @@ from bids_interp.errors import UsageError, WorkerLostError
 from bids_interp.execution import execute as engines
 from bids_interp.execution import outcome as judging
 from bids_interp.execution.execute import configure_nipype, execute, run_nodes
-from bids_interp.execution.manifest import MANIFEST
+from bids_interp.execution.manifest import MANIFEST, run_recorded
 from bids_interp.execution.manifest import damage as damage_of_step
 from bids_interp.execution.outcome import DONE, EXCLUDED, FAILED, FULL_DISK, Outcome, RunOutcome
+from bids_interp.execution.plugins import serial
 from bids_interp.execution.plugins.multiproc import WatchedMultiProcPlugin
 from bids_interp.execution.plugins.plugin_file import read_plugin_file
 from bids_interp.execution.plugins.serial import SerialPlugin
@@ -336,6 +338,25 @@ def test_in_series_nothing_behind_a_failed_step_is_done(job: Run) -> None:
         workflow.run(plugin=plugin)
     ended = [pair for pair in seen if pair[1] != 'start']
     assert ended == [('first', 'end'), ('bad', 'exception')]
+
+
+def test_in_series_a_full_disk_fails_its_image_only(
+    job: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nipype cannot write its own files, not even what it keeps of a failure."""
+
+    def refuse(node, updatehash, task):
+        if 'sub_a_wf' in node.fullname:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return run_recorded(node, updatehash, task)
+
+    monkeypatch.setattr(serial, 'run_recorded', refuse)
+    file = tmp_path / 'plugin.yml'
+    file.write_text('plugin: Linear\n')
+    job = replace(job, settings=job.settings.replace(use_plugin=file))
+    outcomes = run(job, a=add_one, b=add_one).outcomes
+    assert [outcome.status for outcome in outcomes] == [FAILED, DONE]
+    assert FULL_DISK in outcomes[0].problem
 
 
 def test_an_interrupted_step_is_not_done(job: Run, tmp_path: Path, log: Callable[[], str]) -> None:

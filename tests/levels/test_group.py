@@ -214,14 +214,17 @@ def test_maps_that_are_the_same_for_everybody(tmp_path: Path, in_process: Path) 
     assert page.index('id="about"') < page.index('class="big"')
 
 
+@pytest.mark.parametrize('way', ['a voxel', 'empty'])
 def test_a_damaged_map_ends_with_code_one_and_is_named(
-    tmp_path: Path, capsys, in_process: Path
+    tmp_path: Path, capsys, in_process: Path, way: str
 ) -> None:
     cohort = cohorts.write_cohort(cohorts.Cohort(tmp_path, ['a', 'b', 'a'], names=('inject100',)))
     path = next(cohort.out.glob('sub-02/anat/*desc-inject100_logjacobian.nii.gz'))
     data = np.asarray(nib.load(path).dataobj).copy()
     data[10, 12, 10] = np.nan
     cohorts.save(path, data, cohorts.grid().affine)
+    if way == 'empty':
+        path.write_bytes(b'')
     (cohort.bids / 'participants.tsv').unlink()
     assert run_group(settings_of(cohort, tmp_path / 'work', use_plugin=in_process)) == 1
     assert re.search(r'\bsub-02: ', capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import format_exception
 from typing import Any
 
 from bids_interp.execution.manifest import run_recorded
@@ -32,7 +33,12 @@ class SerialPlugin(DistributedPlugin):
         KeyboardInterrupt
             If it was interrupted.
         """
-        result = run_recorded(node, updatehash, task)
+        try:
+            result = run_recorded(node, updatehash, task)
+        except Exception as error:  # nipype could not even keep the failure: the disk is full
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            result = {'result': None, 'traceback': format_exception(error), 'taskid': task}
         if was_interrupted(result):
             raise KeyboardInterrupt
         self._results[task] = result
