@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,24 @@ def test_nothing_is_drawn_without_the_image(tmp_path: Path) -> None:
     assert draw_player(files, None) is None
     assert collect_sections(files, {}) == []
     assert not list(tmp_path.iterdir())
+
+
+def test_files_are_read_as_utf8_in_any_locale(tmp_path: Path) -> None:
+    """As nireports reads them, on a system of the last century."""
+    (tmp_path / 'a.txt').write_text('“é”', encoding='utf-8')
+    code = """
+import sys
+from pathlib import Path
+from bids_interp.reports.common.sections import utf8_locale
+with utf8_locale():
+    found = Path(sys.argv[1]).read_text()
+assert len(found) == 3, found
+"""
+    odd = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+    words = [sys.executable, '-c', code, str(tmp_path / 'a.txt')]
+    environ = {**os.environ, **odd, 'PYTHONPATH': os.pathsep.join(sys.path)}
+    done = subprocess.run(words, capture_output=True, env=environ, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_slices_lie_inside_the_mask_and_name_their_place() -> None:

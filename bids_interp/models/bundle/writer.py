@@ -132,9 +132,9 @@ def save_bundle(
             _write_fold(scratch, index, fold, given, half_precision)
             for index, fold in enumerate(folds)
         ]
-        (scratch / CARD).write_text(card)
+        (scratch / CARD).write_text(card, encoding='utf-8')
         files = {file.name: sha256_of(file) for file in sorted(scratch.iterdir()) if file.is_file()}
         config = replace(config, folds=written, files=files)
-        (scratch / CONFIG).write_text(config.to_json())
+        (scratch / CONFIG).write_text(config.to_json(), encoding='utf-8')
         load_bundle(scratch)  # an earlier bundle is replaced only by an intact one
     return load_bundle(path)

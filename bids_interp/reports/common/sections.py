@@ -10,7 +10,10 @@ from __future__ import annotations
 import base64
 import html
 import io
+import locale
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +64,16 @@ def collect_sections(files: ScanFiles, replacements: dict[str, str]) -> list[Sec
         return []
     from nireports.assembler.report import Report
 
-    report = Report(
-        files.output_dir,
-        None,
-        bootstrap_file=PAGE / 'report.yml',
-        out_filename=files.report.name,
-        reportlets_dir=files.figures,
-        metadata={'template_path': str(PAGE / 'report.html.j2')},
-        subject=files.entities['sub'],
-    )
+    with utf8_locale():
+        report = Report(
+            files.output_dir,
+            None,
+            bootstrap_file=PAGE / 'report.yml',
+            out_filename=files.report.name,
+            reportlets_dir=files.figures,
+            metadata={'template_path': str(PAGE / 'report.html.j2')},
+            subject=files.entities['sub'],
+        )
     sections = []
     for section in report.sections:
         figures = [
@@ -80,6 +84,21 @@ def collect_sections(files: ScanFiles, replacements: dict[str, str]) -> list[Sec
         if figures:
             sections.append(Section(section.name, section.title, figures))
     return sections
+
+
+@contextmanager
+def utf8_locale() -> Iterator[None]:
+    """Let files be read as UTF-8 by packages that read them in the encoding of the locale.
+
+    On old systems it is Latin-1 or ASCII.
+    """
+    before = locale.setlocale(locale.LC_CTYPE)
+    with suppress(locale.Error):  # the system has no such locale
+        locale.setlocale(locale.LC_CTYPE, 'C.UTF-8')
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def _figures(files: ScanFiles, reportlet: Any, replacements: dict[str, str]) -> list[Figure]:
