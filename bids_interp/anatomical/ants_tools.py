@@ -72,6 +72,14 @@ def to_ants(img: nib.Nifti1Image) -> Any:
     )
 
 
+def affine_of(image: Any) -> np.ndarray:
+    """Return the affine (4 x 4) of an ANTs image to world points, RAS mm."""
+    lps = np.eye(4)
+    lps[:3, :3] = np.asarray(image.direction) * np.asarray(image.spacing)
+    lps[:3, 3] = image.origin
+    return FLIP @ lps
+
+
 @captured()
 def at_spacing(img: nib.Nifti1Image, mm: float) -> Any:
     """Return an ANTs image with cubic voxels of ``mm``, smoothed along axes that get coarser."""
@@ -92,6 +100,7 @@ def run_registration(
     *,
     seed: int,
     initial: str | None = None,
+    fixed_mask: Any = None,
     moving_mask: Any = None,
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Register ``moving`` to ``fixed``; the transform files exist while the block runs.
@@ -106,8 +115,8 @@ def run_registration(
         Random seed of the sampling.
     initial : str, optional
         File of an initial transform; by default the centres of mass are aligned.
-    moving_mask : ANTsImage, optional
-        Part of the moving image that the metric uses.
+    fixed_mask, moving_mask : ANTsImage, optional
+        Parts of the images that the metric uses.
 
     Yields
     ------
@@ -134,9 +143,14 @@ def run_registration(
             args += ['--transform', stage.transform, '--metric', stage.metric % pair]
             args += ['--convergence', f'[{stage.iterations},1e-6,10]']
             args += ['--shrink-factors', stage.shrink, '--smoothing-sigmas', f'{stage.sigmas}vox']
-        if moving_mask is not None:
-            moving_mask = moving_mask.clone('unsigned char')
-            args += ['-x', f'[NA,{get_pointer_string(moving_mask)}]']
+        # The clones must live as long as ANTs runs: it gets only their addresses.
+        masks = [
+            None if mask is None else mask.clone('unsigned char')
+            for mask in (fixed_mask, moving_mask)
+        ]
+        if fixed_mask is not None or moving_mask is not None:
+            named = ['NA' if mask is None else get_pointer_string(mask) for mask in masks]
+            args += ['-x', f'[{named[0]},{named[1]}]']
         args += ['--float', '1', '--collapse-output-transforms', '1']
         with captured() as messages:
             code = get_lib_fn('antsRegistration')(process_arguments(args))

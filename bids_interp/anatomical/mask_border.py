@@ -138,7 +138,7 @@ def even_brightness(data: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -
     ndarray (X, Y, Z)
         Image in which white matter is about 1.
     """
-    _, grey, white = _three_means(data[inside])
+    _, grey, white = three_means(data[inside])
     weight = (inside & (data > 0.5 * (grey + white)) & (data < 1.3 * white)).astype(np.float32)
     sigma = LOCAL_MM / spacing
     # The small constant gives the global mean far from any white matter.
@@ -154,11 +154,11 @@ def tissue_range(data: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
     the warped mask. Only the classes of grey and white matter are used, because the mean of the
     darkest class depends on the width of the ventricles and sulci.
     """
-    _, grey, white = _three_means(data[inside])
+    _, grey, white = three_means(data[inside])
     return float(grey - DARKEST * (white - grey)), float(white + BRIGHTEST * (white - grey))
 
 
-def _three_means(values: np.ndarray) -> np.ndarray:
+def three_means(values: np.ndarray) -> np.ndarray:
     """Return the means of three classes (CSF, grey, white) by k-means on the histogram."""
     low, high = np.percentile(values, (0.5, 99.5))
     counts, edges = np.histogram(np.clip(values, low, high), bins=256)

@@ -11,8 +11,14 @@ import numpy as np
 from bids_interp.anatomical.bias import correct_bias
 from bids_interp.anatomical.brain_extraction import BRAIN_LITRES, extract_brain
 from bids_interp.anatomical.brain_masks import brain_mask_of, volume_litres
+from bids_interp.anatomical.checks.contrast import measure_values
 from bids_interp.anatomical.given_mask import load_mask
-from bids_interp.anatomical.strip_evidence import stripped_evidence
+from bids_interp.anatomical.strip_evidence import (
+    SOFT_RATIO,
+    is_stripped,
+    solid_tissue,
+    tissue,
+)
 from bids_interp.anatomical.templates import strip_template
 from bids_interp.errors import ImageError
 from bids_interp.nifti import image_like
@@ -97,18 +103,19 @@ def prepare_brain(
     ImageError
         If no brain is found, or the given mask does not fit.
     """
+    original = img
     stripped = options.skull_strip == 'skip'
     if options.skull_strip == 'auto':
-        stripped = stripped_evidence(img).stripped
-    facts: dict[str, str | float] = {}
+        stripped = is_stripped(img, options.threads)
+    facts: dict[str, str | float] = {} if corrected else {'BiasCorrection': 'N4'}
     mask: nib.Nifti1Image | None = None
     if given_mask is not None and options.skull_strip != 'force':
         mask, facts['BrainMask'] = load_mask(given_mask, img), 'given'
-    elif stripped:
-        mask, facts['BrainMask'] = nonzero_mask(img, name), NOT_BACKGROUND
-    if not corrected:
+    if stripped and mask is None:
+        img, mask = _stripped_brain(img, name, None if corrected else options.threads)
+        facts['BrainMask'] = NOT_BACKGROUND
+    elif not corrected:
         img = correct_bias(img, mask=mask, threads=options.threads)
-        facts['BiasCorrection'] = 'N4'
     if mask is None:
         template = strip_template(options.template, offline=options.offline)
         found = extract_brain(
@@ -125,6 +132,7 @@ def prepare_brain(
             'HeadTemplate': found.template,
             'HeadTemplateSource': found.source,
         }
+    _check_values(original, mask, name)
     facts['BrainVolumeLitres'] = round(volume_litres(mask), 4)
     inside = np.asarray(mask.dataobj) > 0.5
     data = np.clip(np.asarray(img.dataobj, dtype=np.float32), 0, None) * inside
@@ -132,24 +140,40 @@ def prepare_brain(
     return PreparedBrain(img, mask, brain, stripped, facts)
 
 
-def nonzero_mask(img: nib.Nifti1Image, name: str) -> nib.Nifti1Image:
-    """Return the foreground mask of a skull-stripped brain, with holes and sulci closed.
+def _stripped_brain(
+    img: nib.Nifti1Image, name: str, threads: int | None
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Return a skull-stripped brain, bias-corrected unless ``threads`` is None, and its mask.
 
-    Raises
-    ------
-    ImageError
-        If its volume is not that of a brain.
+    The bias field is fitted twice if the brain has a soft edge, which is only seen after it.
     """
-    data = np.asarray(img.dataobj, dtype=np.float32)
-    border = np.concatenate([np.take(data, (0, -1), axis=a).ravel() for a in range(3)])
-    background = float(np.median(border))
-    bright = float(np.percentile(data, 99)) - background
-    brain = np.where(np.abs(data - background) > 0.005 * abs(bright), 1, 0).astype(np.float32)
-    mask = brain_mask_of(image_like(brain, img))
+    mask = _closed_mask(tissue(np.asarray(img.dataobj)), img)
+    even = img if threads is None else correct_bias(img, mask=mask, threads=threads)
+    solid = _closed_mask(solid_tissue(np.asarray(even.dataobj)), img)
+    if volume_litres(mask) > SOFT_RATIO * volume_litres(solid):
+        mask = solid
+        even = img if threads is None else correct_bias(img, mask=mask, threads=threads)
     litres = volume_litres(mask)
     if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
         raise ImageError(
             f'{name} was treated as skull-stripped, but its foreground has {litres:.2f} litres.',
             'Use --skull-strip-t1w auto or force.',
         )
-    return mask
+    return even, mask
+
+
+def _check_values(img: nib.Nifti1Image, mask: nib.Nifti1Image, name: str) -> None:
+    """Refuse a mask or a map of labels; bias correction would hide that its values repeat."""
+    values = measure_values(np.asarray(img.dataobj), np.asarray(mask.dataobj) > 0.5)
+    if not values.are_a_scan:
+        raise ImageError(
+            f'{name} has {values.count} values, and {100 * values.equal_share:.0f} % of '
+            'neighbouring voxels in the brain are equal: it is a mask or a map of labels, not a '
+            'T1w scan.',
+            'Remove the suffix T1w from its name, and provide the T1w scan.',
+        )
+
+
+def _closed_mask(foreground: np.ndarray, img: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Return the mask of a foreground (X, Y, Z), with sulci and holes closed."""
+    return brain_mask_of(image_like(foreground.astype(np.float32), img))

@@ -8,12 +8,20 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bids_interp.anatomical.brain_masks import foreground_mask
+from bids_interp.anatomical.bias import correct_bias
+from bids_interp.anatomical.brain_masks import brain_parts, foreground_mask
+from bids_interp.anatomical.raw.background import measure_background
+from bids_interp.nifti import image_like
 
 BACKGROUND_SHARE = 0.30
 BRAIN_LITRES = (0.35, 2.4)
 DARK_SHARE = 0.12
 RIM_MM = 4.0
+#: Share of the brightness that separates tissue from the soft edge of a probability map.
+SOFT_EDGE = 0.15
+#: Ratio of the volumes above the background and above the soft edge. Stripped brains have up to
+#: 1.04; a field of 1:6 looks like a soft edge until it is corrected.
+SOFT_RATIO = 1.10
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,46 @@ class StrippedEvidence:
     dark_share: float
 
     @property
-    def stripped(self) -> bool:
-        """True if all three measurements indicate a skull-stripped brain."""
+    def possible(self) -> bool:
+        """True if background and volume, which no receive field changes, are those of a brain."""
         return (
             self.background_share >= BACKGROUND_SHARE
             and BRAIN_LITRES[0] <= self.litres <= BRAIN_LITRES[1]
-            and self.dark_share <= DARK_SHARE
         )
+
+    @property
+    def stripped(self) -> bool:
+        """True if all three measurements indicate a skull-stripped brain."""
+        return self.possible and self.dark_share <= DARK_SHARE
+
+
+def is_stripped(img: nib.Nifti1Image, threads: int = 1) -> bool:
+    """Decide whether an image (X, Y, Z) is skull-stripped, whatever its receive field.
+
+    The dark end of a strong field looks like bone and air. If only the share of dark voxels speaks
+    against a brain, the field is corrected first.
+    """
+    found = stripped_evidence(img)
+    if found.stripped or not found.possible:
+        return found.stripped
+    mask = image_like(tissue(np.asarray(img.dataobj)), img)
+    return stripped_evidence(correct_bias(img, mask=mask, threads=threads)).stripped
+
+
+def tissue(data: np.ndarray) -> np.ndarray:
+    """Return the voxels (X, Y, Z) that are not background, without dust, holes filled."""
+    return brain_parts(measure_background(data).differs(data))
+
+
+def solid_tissue(data: np.ndarray) -> np.ndarray:
+    """Return the voxels of :func:`tissue` without a soft edge, in an image without bias.
+
+    A brain that was multiplied by a probability map fades over several voxels.
+    """
+    whole, background = tissue(data), measure_background(data)
+    bright = data - background.level > SOFT_EDGE * abs(background.bright)
+    solid = ndimage.binary_fill_holes(bright & whole)
+    return solid if whole.sum() > SOFT_RATIO * solid.sum() > 0 else whole
 
 
 def stripped_evidence(img: nib.Nifti1Image) -> StrippedEvidence:
@@ -65,18 +106,15 @@ def stripped_evidence(img: nib.Nifti1Image) -> StrippedEvidence:
     # Sampling every n-th voxel keeps a constant background exact; averaging would blur it.
     data = data[:: step[0], :: step[1], :: step[2]]
     spacing = spacing * step
-    border = np.concatenate([np.take(data, (0, -1), axis=a).ravel() for a in range(3)])
-    background = float(np.median(border))
-    bright = float(np.percentile(data, 99)) - background
-    different = np.abs(data - background) > 0.005 * abs(bright)
-    share = float(1 - different.mean())
-    foreground = foreground_mask(different)
+    background = measure_background(data)
+    share = float(1 - background.differs(data).mean())
+    foreground = foreground_mask(solid_tissue(data))
     litres = float(foreground.sum() * np.prod(spacing) / 1e6)
     if not foreground.any():
         return StrippedEvidence(share, 0.0, 1.0)
     padded = np.pad(foreground, 1)
     depth = ndimage.distance_transform_edt(padded, sampling=spacing)[1:-1, 1:-1, 1:-1]
-    inner = data[depth > RIM_MM] - background
+    inner = data[depth > RIM_MM] - background.level
     if inner.size == 0:
         return StrippedEvidence(share, litres, 1.0)
     dark = float((inner < 0.25 * np.percentile(inner, 95)).mean())

@@ -173,6 +173,8 @@ class RegisterBrain(_NodeInterface):
             seed=inputs.random_seed,
             fast=inputs.fast,
         )
+        for text in result.warnings:
+            logger.warning('%s: %s', Path(inputs.t1w).name, text)
         matrix = result.native_to_template
         path = write_json(self.path(runtime, 'native_to_template.json'), result.to_dict())
         self._results['native_to_template'] = str(path)

@@ -53,7 +53,7 @@ def inspect_image(
     """
     from bids_interp.anatomical.raw.claimed_size import check_claims
     from bids_interp.anatomical.raw.conform import conform
-    from bids_interp.anatomical.strip_evidence import stripped_evidence
+    from bids_interp.anatomical.strip_evidence import is_stripped
 
     notes = []
     image, report = conform(record.path, memory_gb)
@@ -65,7 +65,7 @@ def inspect_image(
         brain = 'given'
         notes.append(f'uses {record.derivative_mask}')
     elif skull_strip == 'auto':
-        brain = 'stripped' if stripped_evidence(image).stripped else 'extract'
+        brain = 'stripped' if is_stripped(image) else 'extract'
     else:
         brain = 'extract' if skull_strip == 'force' else 'stripped'
     first, second, third = report.shape

@@ -11,6 +11,11 @@ import numpy as np
 
 from bids_interp.anatomical.raw.claimed_size import check_claims
 from bids_interp.anatomical.raw.headers import trusted_affine
+from bids_interp.anatomical.raw.intensities import (
+    without_frame,
+    without_level,
+    without_outliers,
+)
 from bids_interp.anatomical.raw.nan_background import fill_nan_background
 from bids_interp.anatomical.raw.noise_background import suppress_noise_background
 from bids_interp.errors import ImageError
@@ -20,7 +25,8 @@ VOXEL_RANGE = (0.2, 5.0)  # mm
 THICK_SLICE = 8.0  # mm, along one axis at most
 EXTENT_RANGE = (80.0, 600.0)  # mm, field of view along each axis
 SATURATED = 0.001  # share of voxels at the top of an integer type
-NEGATIVE = 0.02  # share of negative voxels in a magnitude image that causes a warning
+# Share of voxels below the same negative share of the brightness that causes a warning.
+NEGATIVE = 0.02
 
 
 @dataclass
@@ -93,12 +99,9 @@ def conform(
     _check_geometry(shape, affine, img, path, report)
     data = read_voxels(img, path, report.warnings).reshape(shape)
     _check_values(data, path, report)
-    data, share = suppress_noise_background(data, nib.affines.voxel_sizes(affine))
-    if share:
-        report.warnings.append(
-            f'The background is noise, as in a uniform image (UNIT1) of MP2RAGE; '
-            f'{100 * share:.0f} % of the voxels were set to a dark value.'
-        )
+    data, notes = _standard_values(data, nib.affines.voxel_sizes(affine))
+    report.warnings += notes
+    _warn_of_negative(data, report)
     report.orientation = ''.join(nib.aff2axcodes(affine))
     report.oblique_degrees = round(float(np.degrees(nib.affines.obliquity(affine).max())), 2)
     out = nib.as_closest_canonical(nib.Nifti1Image(data, affine))
@@ -106,6 +109,20 @@ def conform(
     report.shape = [int(n) for n in out.shape]
     report.voxel_sizes = [round(float(v), 4) for v in nib.affines.voxel_sizes(out.affine)]
     return out, report
+
+
+def _standard_values(data: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return voxels (X, Y, Z) with a dark background of 0, and the changes that were needed."""
+    data, frame = without_frame(data)
+    data, share = suppress_noise_background(data, spacing)
+    noise = (
+        'The background is noise, as in a uniform image (UNIT1) of MP2RAGE; '
+        f'{100 * share:.0f} % of the voxels were set to a dark value.'
+    )
+    data, level = without_level(data)
+    data, outliers = without_outliers(data)
+    notes = (frame, noise if share else '', level, outliers)
+    return data, [note for note in notes if note]
 
 
 def open_scan(path: Path, warnings: list[str], memory_gb: float | None = None) -> nib.Nifti1Image:
@@ -258,7 +275,10 @@ def _check_values(data: np.ndarray, path: Path, report: ConformReport) -> None:
         raise ImageError(f'Every voxel of {path} is {what}.', 'Convert it again, or exclude it.')
     if np.percentile(data, 99.9) <= np.percentile(data, 1):
         raise ImageError(f'{path} is empty except for a few voxels.', 'Exclude it.')
-    negative = float((data < 0).mean())
+
+
+def _warn_of_negative(data: np.ndarray, report: ConformReport) -> None:
+    negative = float((data < -NEGATIVE * np.percentile(data, 99)).mean())
     if negative > NEGATIVE:
         report.warnings.append(
             f'{100 * negative:.0f} % of the voxels are negative, unlike in a magnitude image.'

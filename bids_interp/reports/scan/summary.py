@@ -223,10 +223,10 @@ def _details(
     return [(name, text) for name, text in found if text]
 
 
-def _inside_correlation(files: ScanFiles) -> float | None:
-    """Correlation of brain and template inside the brain, from the registration."""
+def _registration(files: ScanFiles) -> Mapping[str, Any]:
+    """Quality and warnings of the registration to the template; empty without it."""
     path = files.native(f'from-T1w_to-{files.template_name}_mode-image_xfm.json')
-    return parse_number((read_json(path).get('Registration') or {}).get('correlation_inside'))
+    return read_json(path).get('Registration') or {}
 
 
 def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None) -> list[Caution]:
@@ -239,13 +239,15 @@ def _cautions(files: ScanFiles, summary: Summary, prediction: Prediction | None)
         )
         is_held_out = prediction.held_out is not False
         cautions.append(Caution('held-out', held_out) if is_held_out else Caution('seen', seen))
-    alike = _inside_correlation(files)
+    registration = _registration(files)
+    alike = parse_number(registration.get('correlation_inside'))
     if alike is not None and alike < UNLIKE:
         text = (
             f'This brain hardly resembles the template (correlation {alike:.2f}). Check the brain '
             'mask, and that this is a T1w image of a brain.'
         )
         cautions.append(Caution('unlike', text))
+    cautions += [Caution('registration', text) for text in registration.get('warnings', [])]
     values = summary.probabilities
     if values and (max(values) - min(values) > DISAGREEMENT or summary.agreeing < len(values)):
         text = f'The folds disagree: probabilities from {min(values):.2f} to {max(values):.2f}.'

@@ -1,0 +1,1 @@
+"""Checks of a registered brain: its orientation, its contrast, and which parts are missing."""
