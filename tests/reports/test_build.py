@@ -167,6 +167,18 @@ def test_a_brain_that_looks_like_none_is_told(derivatives: Path, found, is_told)
     assert ['0.16' in text for text in told] == [True] * is_told
 
 
+def test_missing_parts_and_turned_heads_are_told(derivatives: Path) -> None:
+    files = ScanFiles(derivatives, PREFIX)
+    path = files.anatomical / f'{PREFIX}_from-T1w_to-{files.template_name}_mode-image_xfm.json'
+    warnings = ['The cerebellum is missing.', 'It was turned.']
+    path.write_text(json.dumps({'Registration': {'warnings': warnings}}))
+    page = Page(build_report(derivatives, PREFIX))
+    cautions = page.having('data-caution')
+    told = [e.text for e in cautions if e.attributes['data-caution'] == 'registration']
+    assert len(told) == 2
+    assert 'cerebellum' in told[0]
+
+
 def test_our_own_errors_say_what_helps_themselves(derivatives: Path) -> None:
     own = 'Traceback ...\nbids_interp.errors.ImageError: No brain.'
     assert describe_crash({'traceback': own}).advice == ''
