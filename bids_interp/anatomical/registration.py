@@ -25,7 +25,7 @@ from bids_interp.nifti import image_like
 
 WORK_MM = 2.0
 DETERMINANT_RANGE = (0.4, 2.5)
-# The lowest of the real brains measured has 0.43; orientation and contrast are checked on their own.
+# Real brains have 0.43 or more; orientation and contrast are checked on their own.
 MIN_CORRELATION = 0.35
 MIN_DICE = 0.8
 RIM_MM = 6.0  # around the brain, where the outline shows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def conform(
     return out, report
 
 
-def _standard_values(data: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def _standard_values(data: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, list[str]]:
     """Return voxels (X, Y, Z) with a dark background of 0, and the changes that were needed."""
     data, frame = without_frame(data)
     data, share = suppress_noise_background(data, spacing)
