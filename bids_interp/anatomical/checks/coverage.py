@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 
 #: Smallest share of a region that a whole brain covers.
-MIN_COVERAGE = 0.70
+MIN_COVERAGE = 0.65
 
 #: Regions as ranges from left to right, back to front and bottom to top, as shares of the box
 #: around the brain of a template. None of them depends on the template's coordinates.
