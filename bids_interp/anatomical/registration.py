@@ -12,7 +12,12 @@ from scipy import ndimage
 from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.ants_process import captured, scratch_folder
 from bids_interp.anatomical.checks.contrast import Contrast, measure_contrast
-from bids_interp.anatomical.checks.coverage import missing_regions, region_coverage
+from bids_interp.anatomical.checks.coverage import (
+    Gap,
+    largest_gap,
+    missing_regions,
+    region_coverage,
+)
 from bids_interp.anatomical.checks.orientation import (
     Orientation,
     Pose,
@@ -62,6 +67,8 @@ class AffineResult:
         Contrast of the brain in the tissue of the template.
     coverage : dict
         Share of each region of the template that the brain covers.
+    gap : Gap, optional
+        Largest gap within the brain.
     warnings : tuple of str
         Cautions for the user.
     """
@@ -72,6 +79,7 @@ class AffineResult:
     inside: float = 1.0
     contrast: Contrast | None = None
     coverage: dict[str, float] = field(default_factory=dict)
+    gap: Gap | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -100,6 +108,7 @@ class AffineResult:
             'contrast': None if self.contrast is None else asdict(self.contrast),
             'coverage': self.coverage,
             'missing_regions': missing_regions(self.coverage),
+            'largest_gap': None if self.gap is None else asdict(self.gap),
             'warnings': list(self.warnings),
         }
 
@@ -208,14 +217,20 @@ def _orientation_warnings(pose: Pose) -> tuple[str, ...]:
 
 
 def _part_warnings(result: AffineResult) -> tuple[str, ...]:
-    """Return the caution about missing parts of the brain."""
-    missing = missing_regions(result.coverage)
-    if not missing:
-        return ()
-    return (
-        f'Parts of the brain are missing: {", ".join(missing)}. The registration used the rest. '
-        'Do not interpret the maps there.',
-    )
+    """Return the cautions about missing parts of the brain."""
+    missing, gap = missing_regions(result.coverage), result.gap
+    if missing:
+        return (
+            f'Parts of the brain are missing: {", ".join(missing)}. The registration used the '
+            'rest. Do not interpret the maps there.',
+        )
+    if gap is not None and gap.is_large:
+        return (
+            f'A part of the brain is missing or as dark as fluid: a ball with a radius of '
+            f'{gap.radius_mm:.0f} mm around {", ".join(f"{v:.0f}" for v in gap.place)} mm in the '
+            'template, such as a lesion or a wide ventricle. Do not interpret the maps there.',
+        )
+    return ()
 
 
 def winsorised(brain: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -287,13 +302,15 @@ class _Pair:
     ) -> AffineResult:
         """Return a registration with its quality, within what was seen of the template."""
         template = self.fixed.numpy()
+        affine = ants_tools.affine_of(self.fixed)
         masks = [brain_outline(image) for image in (warped, template)]
         pair = (warped, template) if seen is None else (warped * seen, template * seen)
         return AffineResult(
             np.linalg.inv(template_to_native),
             *similarity(*pair),
             contrast=measure_contrast(warped, template),
-            coverage=region_coverage(*masks, ants_tools.affine_of(self.fixed)),
+            coverage=region_coverage(*masks, affine),
+            gap=largest_gap(warped, template, affine),
         )
 
     def fit_common(self, first: AffineResult, pose: Pose) -> AffineResult:

@@ -1,12 +1,20 @@
-"""Coverage of a template by a brain: the regions that are missing from an image."""
+"""Coverage of a template by a brain: missing regions, and the largest gap within the brain."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 #: Smallest share of a region that a whole brain covers.
 MIN_COVERAGE = 0.65
+
+#: Radius in mm of the largest gap of a whole brain; wide ventricles may have a larger one.
+MAX_GAP_MM = 9.0
+#: Smoothing in mm, and share of the template's brightness below which tissue is missing.
+GAP_SMOOTH_MM, GAP_SHARE = 4.0, 0.6
 
 #: Regions as ranges from left to right, back to front and bottom to top, as shares of the box
 #: around the brain of a template. None of them depends on the template's coordinates.
@@ -64,3 +72,56 @@ def missing_regions(coverage: dict[str, float]) -> list[str]:
     ['vertex']
     """
     return [name for name, share in coverage.items() if share < MIN_COVERAGE]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Largest ball in which a brain is much darker than its template.
+
+    Attributes
+    ----------
+    radius_mm : float
+        Radius of the ball.
+    place : tuple of float
+        Centre of the ball in the template, RAS mm.
+    """
+
+    radius_mm: float
+    place: tuple[float, float, float]
+
+    @property
+    def is_large(self) -> bool:
+        """True if tissue is missing: a cavity, a lesion, very wide ventricles, or a cut part."""
+        return self.radius_mm > MAX_GAP_MM
+
+
+def largest_gap(brain: np.ndarray, template: np.ndarray, affine: np.ndarray) -> Gap:
+    """Find the largest gap in a brain that is aligned with a template.
+
+    Parameters
+    ----------
+    brain, template : ndarray (X, Y, Z)
+        Brains on one grid, 0 outside, in any units.
+    affine : ndarray (4, 4)
+        Affine of the grid to world points, RAS mm.
+
+    Examples
+    --------
+    >>> template = np.ones((40, 40, 40))
+    >>> brain = template.copy()
+    >>> brain[10:30, 10:30, 10:30] = 0
+    >>> gap = largest_gap(brain, template, np.diag([2.0, 2.0, 2.0, 1.0]))
+    >>> 16 < gap.radius_mm < 24, gap.is_large
+    (True, True)
+    """
+    spacing = nib.affines.voxel_sizes(affine)
+    smooth = [
+        ndimage.gaussian_filter(image, GAP_SMOOTH_MM / spacing) for image in (brain, template)
+    ]
+    inside = template > 0
+    bright = [float(np.median(image[inside & (brain > 0)])) for image in smooth]
+    dark = inside & (smooth[0] * bright[1] < GAP_SHARE * smooth[1] * bright[0])
+    depth = ndimage.distance_transform_edt(np.pad(dark, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    deepest = np.unravel_index(depth.argmax(), depth.shape)
+    place = nib.affines.apply_affine(affine, deepest)
+    return Gap(float(depth.max()), (float(place[0]), float(place[1]), float(place[2])))
