@@ -1,11 +1,10 @@
 """Benchmark of the limits of a registered brain: real scans, and what is refused or cautioned.
 
-    python benchmarks/brain_limits.py DERIVATIVES --scans BIDS_DIR [BIDS_DIR ...] [--seconds 600]
+    python benchmarks/brain_limits.py BIDS_DIR [BIDS_DIR ...] [--log FILE]
 
-DERIVATIVES are outputs of `bids_interp ... participant`. The brains in template space are measured
-as they are, and after changes that make them something else: other contrasts, cut parts. The values
-of masks, labels and scans are measured in BIDS_DIRs. Prints a Markdown table of both distributions.
-The brains that resemble the template least come first, because measuring stops after some time.
+Every T1w scan is conformed, prepared, registered and measured. The brain in template space is
+measured again after changes that make it something else: other contrasts, cut parts. Prints a
+Markdown table of both distributions, what was refused or cautioned, and the processor time.
 """
 
 from __future__ import annotations
@@ -14,19 +13,29 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 from measure import machine
 from scipy import ndimage
 
 from bids_interp.anatomical.checks import contrast, coverage
 from bids_interp.anatomical.checks.contrast import measure_contrast, measure_values
-from bids_interp.anatomical.checks.coverage import region_coverage
-from bids_interp.anatomical.registration import brain_outline
+from bids_interp.anatomical.checks.coverage import largest_gap, region_coverage
+from bids_interp.anatomical.cubic_resampler import brain_in_template
+from bids_interp.anatomical.prepared_brain import BrainOptions, prepare_brain
+from bids_interp.anatomical.raw.conform import conform
+from bids_interp.anatomical.registration import (
+    MIN_CORRELATION,
+    MIN_DICE,
+    brain_outline,
+    register_brain,
+)
 from bids_interp.anatomical.templates import brain_template
+from bids_interp.errors import ImageError
 
 STEP = 2  # measured at 2 mm
 
@@ -66,22 +75,62 @@ CUTS = {
 }  # fmt: skip
 
 
-def brains(derivatives: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Yield the brains in template space (X, Y, Z) of a folder, the least similar ones first."""
-
-    def similarity(path: Path) -> float:
-        side = next(path.parent.glob('*_from-T1w_to-*_xfm.json'))
-        return float(json.loads(side.read_text())['Registration']['correlation'])
-
-    for path in sorted(derivatives.glob('sub-*/**/*_desc-brain_T1w.nii.gz'), key=similarity):
-        img = nib.load(path)
-        if img.shape == shape:
-            yield np.asarray(img.dataobj, np.float32)
-
-
 def coarse(data: np.ndarray) -> np.ndarray:
     """Return an image at 2 mm."""
     return (ndimage.gaussian_filter(data, 0.8) * (data > 0))[::STEP, ::STEP, ::STEP]
+
+
+def cavity(data: np.ndarray) -> np.ndarray:
+    """Return a brain with a cavity of 40 mm, as dark as fluid."""
+    places = np.indices(data.shape) - np.reshape([124, 110, 80], (3, 1, 1, 1))
+    hole = (places**2).sum(axis=0) < 20**2
+    return np.where(hole & (data > 0), 0.15 * np.percentile(data[data > 0], 90), data)
+
+
+# Measures of one kind of image, by name.
+Measures = dict[str, float]
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Process a scan; return its measures by kind of change, or why it is refused."""
+    template = brain_template()
+    affine = template.affine @ np.diag([STEP, STEP, STEP, 1])
+    reference = coarse(np.asarray(template.dataobj))
+    start = time.process_time()
+    try:
+        img, report = conform(path)
+        brain = prepare_brain(img, BrainOptions(), name=str(path))
+        ready = time.process_time()
+        result = register_brain(brain.brain, template, name=str(path))
+    except ImageError as error:
+        return {'path': str(path), 'refused': error.message}
+    seconds = {'preparation': ready - start, 'registration': time.process_time() - ready}
+    data, inside = np.asarray(img.dataobj), np.asarray(brain.mask.dataobj) > 0.5
+    kinds: dict[str, Measures] = {'': {**result.coverage, **_contrast_of(result.contrast)}}
+    kinds[''] |= {'correlation': result.correlation, 'overlap': result.dice}
+    kinds[''] |= {'largest gap, mm': result.gap.radius_mm if result.gap else 0.0}
+    for kind, change in {'': lambda x: x, 'mask': mask, 'labels': labels}.items():
+        values = measure_values(change(np.where(inside, data, 0)), inside)
+        kinds.setdefault(kind, {})['distinct values'] = values.count
+        kinds[kind]['equal neighbours'] = values.equal_share
+    placed, _ = brain_in_template(brain.brain, brain.mask, template, result.native_to_template)
+    whole = np.asarray(placed.dataobj, np.float32)
+    for kind, change in CONTRASTS.items():
+        found = measure_contrast(change(coarse(whole)), reference)
+        kinds.setdefault(kind, {}).update(_contrast_of(found))
+    for region, where in CUTS.items():
+        cut = whole.copy()
+        cut[where] = 0
+        masks = [brain_outline(image) for image in (coarse(cut), reference)]
+        kinds.setdefault('cut', {})[region] = region_coverage(*masks, affine)[region]
+    gap = largest_gap(coarse(cavity(whole)), reference, affine)
+    kinds['cavity'] = {'largest gap, mm': gap.radius_mm}
+    said = [*report.warnings, *result.warnings]
+    return {'path': str(path), 'kinds': kinds, 'seconds': seconds, 'warnings': said}
+
+
+def _contrast_of(found: contrast.Contrast | None) -> Measures:
+    return {} if found is None else asdict(found)
 
 
 def row(name: str, limit: str, scans: list[float], others: dict[str, list[float]]) -> str:
@@ -91,58 +140,59 @@ def row(name: str, limit: str, scans: list[float], others: dict[str, list[float]
     return f'| {name} | {spread} | {rest} | {limit} |'
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('derivatives', type=Path)
-    parser.add_argument('--scans', type=Path, nargs='+', default=[])
-    parser.add_argument('--seconds', type=float, default=600.0, help='time for all measurements')
-    options = parser.parse_args()
-    start = time.monotonic()
-    template = brain_template()
-    reference = coarse(np.asarray(template.dataobj))
-    outline = brain_outline(reference)
-    affine = template.affine @ np.diag([STEP, STEP, STEP, 1])
-    measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for data in brains(options.derivatives, template.shape):
-        if time.monotonic() - start > 0.8 * options.seconds:
-            break
-        low = coarse(data)
-        for kind, change in {'': lambda x: x, **CONTRASTS}.items():
-            found = measure_contrast(change(low), reference)
-            for field in ('white_over_grey', 'grey_over_fluid', 'local'):
-                measured[field][kind].append(getattr(found, field))
-        whole = region_coverage(brain_outline(low), outline, affine)
-        for region, share in whole.items():
-            measured[region][''].append(share)
-            if region in CUTS:
-                cut = data.copy()
-                cut[CUTS[region]] = 0
-                part = region_coverage(brain_outline(coarse(cut)), outline, affine)
-                measured[region]['cut'].append(part[region])
-    for folder in options.scans:
-        for path in sorted(folder.glob('sub-*/**/*_T1w.nii.gz')):
-            if time.monotonic() - start > options.seconds:
-                break
-            data = np.asarray(nib.load(path).dataobj, np.float32)
-            data = data * (data > 0.2 * np.percentile(data, 99))
-            for kind, change in {'': lambda x: x, 'mask': mask, 'labels': labels}.items():
-                values = measure_values(change(data), data > 0)
-                measured['distinct values'][kind].append(values.count)
-                measured['equal neighbours'][kind].append(values.equal_share)
+def table(measured: list[dict[str, Any]]) -> str:
+    """Return the table of all measures, of scans that were not refused."""
     limits = {
         'white_over_grey': f'at least {contrast.MIN_WHITE_OVER_GREY}',
         'grey_over_fluid': f'at least {contrast.MIN_GREY_OVER_FLUID}',
         'local': f'at least {contrast.MIN_LOCAL}',
+        'correlation': f'at least {MIN_CORRELATION}',
+        'overlap': f'at least {MIN_DICE}',
+        'largest gap, mm': f'at most {coverage.MAX_GAP_MM}',
         'distinct values': f'at least {contrast.MIN_VALUES}',
         'equal neighbours': f'at most {contrast.MAX_EQUAL}',
     }
-    print(machine())
-    print('| measure | T1w scans: lowest / median / highest (number) | others | limit |')
-    print('|---|---|---|---|')
-    for name, kinds in measured.items():
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for scan in measured:
+        for kind, found in scan['kinds'].items():
+            for name, value in found.items():
+                values[name][kind].append(value)
+    lines = ['| measure | T1w scans: lowest / median / highest (number) | others | limit |']
+    lines.append('|---|---|---|---|')
+    for name, kinds in values.items():
         scans = kinds.pop('')
-        print(row(name, limits.get(name, f'at least {coverage.MIN_COVERAGE}'), scans, dict(kinds)))
+        limit = limits.get(name, f'at least {coverage.MIN_COVERAGE}')
+        lines.append(row(name, limit, scans, dict(kinds)))
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('bids_dirs', type=Path, nargs='+')
+    parser.add_argument('--log', type=Path, help='file of measures, which a later run continues')
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    log = options.log
+    lines = log.read_text().splitlines() if log and log.exists() else []
+    measured = [json.loads(line) for line in lines]
+    done = {scan['path'] for scan in measured}
+    for folder in options.bids_dirs:
+        for path in sorted(folder.glob('sub-*/**/*_T1w.nii*')):
+            if str(path) in done:
+                continue
+            measured.append(measure(path))
+            if log:
+                with log.open('a') as file:
+                    file.write(json.dumps(measured[-1]) + '\n')
+    passed = [scan for scan in measured if 'kinds' in scan]
+    print(table(passed))
+    for step in ('preparation', 'registration'):
+        seconds = [scan['seconds'][step] for scan in passed]
+        print(f'\n{step}: median {np.median(seconds):.1f}, largest {max(seconds):.1f} s')
+    for scan in measured:
+        for text in [scan['refused']] if 'refused' in scan else scan['warnings']:
+            print(f'* {Path(scan["path"]).name}: {"refused: " * ("refused" in scan)}{text}')
 
 
 if __name__ == '__main__':

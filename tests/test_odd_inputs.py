@@ -228,5 +228,16 @@ def test_changed_brains_are_beyond_the_limits(scripts, template_brain) -> None:
     for kind, change in limits.CONTRASTS.items():
         assert not limits.measure_contrast(change(data), data).is_t1w, kind
     assert not limits.measure_values(limits.labels(data), data > 0).are_a_scan
+    affine = np.diag([2.0, 2, 2, 1])
+    assert not limits.largest_gap(data, data, affine).is_large
+    hole = limits.coarse(limits.cavity(np.asarray(template_brain.dataobj, np.float32)))
+    assert limits.largest_gap(hole, data, affine).is_large
     cells = limits.row('local', 'at least 0.06', [0.3, 0.2, 0.5], {'mask': [0.0]}).split(' | ')
     assert cells[1] == '0.20 / 0.30 / 0.50 (3)'
+
+
+def test_the_table_of_limits_has_both_distributions(scripts) -> None:
+    scans = [{'kinds': {'': {'vertex': v, 'local': 0.4}, 'cut': {'vertex': 0.1}}} for v in (0.9, 1)]
+    lines = scripts.brain_limits.table(scans).splitlines()
+    assert [line.split(' | ')[0] for line in lines[2:]] == ['| vertex', '| local']
+    assert lines[2].split(' | ')[1:3] == ['0.90 / 0.95 / 1.00 (2)', 'cut 0.10 to 0.10']
