@@ -1,6 +1,6 @@
 """Benchmark of the limits of a registered brain: real scans, and what is refused or cautioned.
 
-    python benchmarks/brain_limits.py BIDS_DIR [BIDS_DIR ...] [--log FILE]
+    python benchmarks/brain_limits.py BIDS_DIR [BIDS_DIR ...] [--fast] [--log FILE]
 
 Every T1w scan is conformed, prepared, registered and measured. The brain in template space is
 measured again after changes that make it something else: other contrasts, cut parts. Prints a
@@ -91,7 +91,7 @@ def cavity(data: np.ndarray) -> np.ndarray:
 Measures = dict[str, float]
 
 
-def measure(path: Path) -> dict[str, Any]:
+def measure(path: Path, fast: bool = False) -> dict[str, Any]:
     """Process a scan; return its measures by kind of change, or why it is refused."""
     template = brain_template()
     affine = template.affine @ np.diag([STEP, STEP, STEP, 1])
@@ -99,9 +99,9 @@ def measure(path: Path) -> dict[str, Any]:
     start = time.process_time()
     try:
         img, report = conform(path)
-        brain = prepare_brain(img, BrainOptions(), name=str(path))
+        brain = prepare_brain(img, BrainOptions(fast=fast), name=str(path))
         ready = time.process_time()
-        result = register_brain(brain.brain, template, name=str(path))
+        result = register_brain(brain.brain, template, name=str(path), fast=fast)
     except ImageError as error:
         return {'path': str(path), 'refused': error.message}
     seconds = {'preparation': ready - start, 'registration': time.process_time() - ready}
@@ -170,6 +170,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('bids_dirs', type=Path, nargs='+')
+    parser.add_argument('--fast', action='store_true', help='lower accuracy, as with --fast')
     parser.add_argument('--log', type=Path, help='file of measures, which a later run continues')
     options = parser.parse_args()
     print(machine(), flush=True)
@@ -181,7 +182,7 @@ def main() -> None:
         for path in sorted(folder.glob('sub-*/**/*_T1w.nii*')):
             if str(path) in done:
                 continue
-            measured.append(measure(path))
+            measured.append(measure(path, options.fast))
             if log:
                 with log.open('a') as file:
                     file.write(json.dumps(measured[-1]) + '\n')

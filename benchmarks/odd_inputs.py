@@ -99,11 +99,11 @@ class Processed:
 
 
 def process(path: Path) -> Processed:
-    """Conform, prepare and register an image as the app does."""
+    """Conform, prepare and register an image as the app does with ``--fast``."""
     img, report = conform(path)
-    prepared = prepare_brain(img, BrainOptions(), name=str(path))
+    prepared = prepare_brain(img, BrainOptions(fast=True), name=str(path))
     template = brain_template()
-    result = register_brain(prepared.brain, template, name=str(path))
+    result = register_brain(prepared.brain, template, name=str(path), fast=True)
     placed, _ = brain_in_template(
         prepared.brain, prepared.mask, template, result.native_to_template
     )

@@ -37,8 +37,8 @@ RIM_MM = 6.0  # around the brain, where the outline shows
 COMMON_GAIN = 0.02  # in correlation inside the brain
 WINSORISED = 99.5  # percentile of the brain
 _GC = 'GC[%s,%s,1,1,Regular,0.25]'
-#: Advantage on the coarse grid below which a second orientation is registered, too.
-CLEAR_MARGIN = 0.03
+#: Advantage of an orientation below which the second one is registered, too.
+CLEAR_MARGIN = 0.08
 #: Difference of two registrations in correlation below which both fit alike.
 ALIKE = 0.02
 

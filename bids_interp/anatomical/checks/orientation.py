@@ -12,15 +12,17 @@ from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-GRID_MM = 8.0
-GRID_SIZE = 28
+GRID_MM = 10.0
+GRID_SIZE = 22
+#: Spacing of the points inside the template at which orientations are compared in the end.
+FINE_MM = 4.0
 TILT_DEGREES = 30.0
 #: Starts that are refined, and evaluations of each refinement.
 REFINED, EVALUATIONS = 4, 80
 #: Poses within this angle are one orientation.
 SAME_DEGREES = 50.0
-#: Fewest voxels of 8 mm (0.1 litres) that are compared.
-FEWEST = 200
+#: Fewest voxels of 10 mm (0.1 litres) that are compared.
+FEWEST = 100
 #: Share of the brightness that is brain.
 BRAIN_SHARE = 0.05
 
@@ -36,7 +38,7 @@ class Pose:
     degrees : float
         Angle between the axes of the template and the axes of the header.
     correlation : float
-        Correlation of brain and template at 8 mm, background included.
+        Correlation of brain and template within the template, at 4 mm.
     """
 
     template_to_native: np.ndarray
@@ -71,17 +73,19 @@ class Orientation:
 
 
 def find_orientation(brain: nib.Nifti1Image, template: nib.Nifti1Image) -> Orientation:
-    """Compare all orientations of a brain on a coarse grid.
+    """Compare all orientations of a brain.
 
     The starts are the 24 rotations that map axes to axes, each also tilted to both sides about each
-    axis. The best ones are refined.
+    axis. They are compared on a grid of 10 mm, background included, and the best ones are refined
+    there. The outline of a brain hardly depends on its orientation, so what lies inside at 4 mm
+    decides between them.
 
     Parameters
     ----------
     brain, template : Nifti1Image
         Brains (X, Y, Z), 0 outside.
     """
-    moving, fixed = _Coarse.of(brain), _Coarse.of(template)
+    moving, fixed = _Smooth.of(brain), _Smooth.of(template)
     goal = fixed.sampled(np.eye(4))
     scale = (moving.litres / fixed.litres) ** (1 / 3)
     starts = [_pose(rotation, scale) for rotation in coarse_rotations()]
@@ -90,26 +94,18 @@ def find_orientation(brain: nib.Nifti1Image, template: nib.Nifti1Image) -> Orien
         return _correlation(moving.sampled(pose), goal)
 
     scores = [score(start) for start in starts]
-    poses: list[Pose] = []
+    refined: list[np.ndarray] = []
     for index in np.argsort(scores)[::-1]:
         # A start close to a refined pose would lead to it again.
-        if any(_angle(starts[index], p.template_to_native) < TILT_DEGREES for p in poses):
-            continue
-        matrix, correlation = _refined(score, starts[index])
-        poses.append(Pose(matrix, _angle(matrix, np.eye(4)), correlation))
-        if len(poses) == REFINED:
+        if all(_angle(starts[index], pose) >= TILT_DEGREES for pose in refined):
+            refined.append(_refined(score, starts[index])[0])
+        if len(refined) == REFINED:
             break
-    poses.sort(key=lambda pose: -pose.correlation)
-    best = poses[0]
-    others = [
-        p for p in poses if _angle(p.template_to_native, best.template_to_native) > SAME_DEGREES
-    ]
-    world = [
-        Pose(_from_centre(moving.centre) @ p.template_to_native @ _to_centre(fixed.centre),
-             p.degrees, p.correlation)
-        for p in (best, *others[:1])
-    ]  # fmt: skip
-    return Orientation(world[0], world[1] if others else None)
+    inside = _Inside.of(brain, template, moving.centre, fixed.centre)
+    refined.sort(key=inside.score, reverse=True)
+    others = [pose for pose in refined if _angle(pose, refined[0]) > SAME_DEGREES]
+    poses = sorted(map(inside.improved, (refined[0], *others[:1])), key=lambda p: -p.correlation)
+    return Orientation(poses[0], poses[1] if others else None)
 
 
 def coarse_rotations() -> list[np.ndarray]:
@@ -130,7 +126,7 @@ def coarse_rotations() -> list[np.ndarray]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Coarse:
+class _Smooth:
     """A smoothed brain with its centre of mass.
 
     Attributes
@@ -154,14 +150,14 @@ class _Coarse:
     bright: float
 
     @classmethod
-    def of(cls, img: nib.Nifti1Image) -> _Coarse:
+    def of(cls, img: nib.Nifti1Image, mm: float = GRID_MM) -> _Smooth:
         data = np.asarray(img.dataobj, dtype=np.float32)
         spacing = nib.affines.voxel_sizes(img.affine)
         if not (data > 0).any():
             return cls(data, img.affine, img.affine[:3, 3], 0.0, 1.0)
         bright = float(np.percentile(data[data > 0], 99))
-        step = tuple(max(1, int(0.5 * GRID_MM // size)) for size in spacing)
-        smooth = ndimage.gaussian_filter(np.minimum(data, bright), 0.4 * GRID_MM / spacing)
+        step = tuple(max(1, int(0.5 * mm // size)) for size in spacing)
+        smooth = ndimage.gaussian_filter(np.minimum(data, bright), 0.4 * mm / spacing)
         smooth = smooth[:: step[0], :: step[1], :: step[2]]
         affine = img.affine @ np.diag([*step, 1.0])
         inside = smooth > BRAIN_SHARE * bright
@@ -178,6 +174,61 @@ class _Coarse:
         return ndimage.affine_transform(self.data, voxels, output_shape=shape, order=1)
 
 
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """Return the values (N,) at world points (N, 3), RAS mm."""
+        voxels = nib.affines.apply_affine(np.linalg.inv(self.affine), points)
+        return ndimage.map_coordinates(self.data, voxels.T, order=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inside:
+    """Points inside a template, and a brain that is compared there.
+
+    Attributes
+    ----------
+    moving : _Smooth
+        The brain.
+    points : ndarray (N, 3)
+        Points about the centre of the template, mm.
+    values : ndarray (N,)
+        Brightness of the template there.
+    centres : tuple of ndarray (3,)
+        Centres of brain and template, RAS mm, about which poses are given.
+    """
+
+    moving: _Smooth
+    points: np.ndarray
+    values: np.ndarray
+    centres: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        brain: nib.Nifti1Image,
+        template: nib.Nifti1Image,
+        centre: np.ndarray,
+        template_centre: np.ndarray,
+    ) -> _Inside:
+        goal = _Smooth.of(template, FINE_MM)
+        every = max(1, round(FINE_MM / nib.affines.voxel_sizes(goal.affine)[0]))
+        low = goal.data[::every, ::every, ::every]
+        voxels = np.argwhere(low > BRAIN_SHARE * goal.bright) * every
+        points = nib.affines.apply_affine(goal.affine, voxels) - template_centre
+        values = goal.data[tuple(voxels.T)]
+        return cls(_Smooth.of(brain, FINE_MM), points, values, (centre, template_centre))
+
+    def score(self, pose: np.ndarray) -> float:
+        """Return the correlation of brain and template in a pose (4, 4)."""
+        there = nib.affines.apply_affine(pose, self.points) + self.centres[0]
+        return _correlation(self.moving.at(there), self.values)
+
+    def improved(self, pose: np.ndarray) -> Pose:
+        """Refine a pose (4, 4), and return it between world points."""
+        best, correlation = _refined(self.score, pose)
+        world = _from_centre(self.centres[0]) @ best @ _to_centre(self.centres[1])
+        return Pose(world, _angle(world, np.eye(4)), correlation)
+
+
 def common_pose(brain: nib.Nifti1Image, template: nib.Nifti1Image, pose: np.ndarray) -> np.ndarray:
     """Improve a pose by the tissue of the brain alone, so that missing parts do not pull it.
 
@@ -188,7 +239,7 @@ def common_pose(brain: nib.Nifti1Image, template: nib.Nifti1Image, pose: np.ndar
     pose : ndarray (4, 4)
         Matrix from template to native world points, RAS mm.
     """
-    moving, fixed = _Coarse.of(brain), _Coarse.of(template)
+    moving, fixed = _Smooth.of(brain), _Smooth.of(template)
     goal = fixed.sampled(np.eye(4))
 
     def score(local: np.ndarray) -> float:
