@@ -27,6 +27,7 @@ from types import ModuleType
 import nibabel as nib
 import numpy as np
 from measure import machine
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bids_interp.anatomical.cubic_resampler import brain_in_template
@@ -139,13 +140,29 @@ def moved(kind: str, clean: nib.Nifti1Image, odd: nib.Nifti1Image) -> np.ndarray
     return odd.affine @ np.linalg.inv(clean.affine @ back)
 
 
-def displacement(clean: AffineResult, odd: AffineResult, world: np.ndarray) -> float:
-    """Return the mean distance in mm between two placements of a brain in the template."""
+def displacement(
+    clean: AffineResult, odd: AffineResult, world: np.ndarray, mask: nib.Nifti1Image
+) -> float:
+    """Return the mean distance in mm between two placements of a brain in the template.
+
+    Parameters
+    ----------
+    clean, odd : AffineResult
+        Both placements.
+    world : ndarray (4, 4)
+        Map from world points of the clean image to those of the odd one.
+    mask : Nifti1Image
+        Brain of the odd image; what it does not show has no place.
+    """
     template = brain_template()
     data = np.asarray(template.dataobj)
-    points = nib.affines.apply_affine(template.affine, np.argwhere(data > 0)[::1000])
-    way = odd.native_to_template @ world @ np.linalg.inv(clean.native_to_template)
-    return float(np.linalg.norm(nib.affines.apply_affine(way, points) - points, axis=1).mean())
+    points = nib.affines.apply_affine(template.affine, np.argwhere(data > 0)[::500])
+    there = world @ np.linalg.inv(clean.native_to_template)
+    native = nib.affines.apply_affine(there, points)
+    voxels = nib.affines.apply_affine(np.linalg.inv(mask.affine), native)
+    shown = ndimage.map_coordinates(np.asarray(mask.dataobj, np.float32), voxels.T, order=0) > 0.5
+    placed = nib.affines.apply_affine(odd.native_to_template, native)
+    return float(np.linalg.norm(placed - points, axis=1)[shown].mean())
 
 
 # What is right ------------------------------------------------------------------------
@@ -327,7 +344,7 @@ class Bench:
         world = moved(kind, nib.load(self.source(subject)), nib.load(path))
         mm = float('nan')
         if world is not None:
-            mm = displacement(clean.result, odd.result, world)
+            mm = displacement(clean.result, odd.result, world, odd.prepared.mask)
         judge, _ = REGISTERED[row]
         return *judge(clean, odd, mm), mm
 

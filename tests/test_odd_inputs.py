@@ -91,10 +91,14 @@ def test_a_mirrored_brain_has_no_right_place(odd_inputs, kind: str) -> None:
 
 
 def test_displacement_is_the_distance_between_two_placements(odd_inputs) -> None:
-    shift = nib.affines.from_matvec(np.eye(3), (3, 4, 0))
+    shift = nib.affines.from_matvec(np.diag([1, 1, 1.1]), (3, 4, 0))
     first = SimpleNamespace(native_to_template=np.diag([1.1, 1.1, 1.1, 1]))
     second = SimpleNamespace(native_to_template=shift @ first.native_to_template)
-    assert odd_inputs.displacement(first, second, np.eye(4)) == pytest.approx(5)
+    mask = np.zeros((200, 200, 200))
+    mask[:, :, 100:102] = 1
+    shown = nib.Nifti1Image(mask, nib.affines.from_matvec(np.eye(3), (-100, -100, -100)))
+    found = odd_inputs.displacement(first, second, np.eye(4), shown)
+    assert found == pytest.approx(5, abs=0.02)
 
 
 def processed(**changes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,16 +15,12 @@ from bids_interp.anatomical.ants_process import captured, scratch_folder
 from bids_interp.anatomical.checks.contrast import Contrast, measure_contrast
 from bids_interp.anatomical.checks.coverage import (
     Gap,
+    cut_faces,
     largest_gap,
     missing_regions,
     region_coverage,
 )
-from bids_interp.anatomical.checks.orientation import (
-    Orientation,
-    Pose,
-    common_pose,
-    find_orientation,
-)
+from bids_interp.anatomical.checks.orientation import Orientation, Pose, find_orientation
 from bids_interp.anatomical.itk import itk_text
 from bids_interp.errors import ImageError
 from bids_interp.nifti import image_like
@@ -34,7 +31,7 @@ DETERMINANT_RANGE = (0.4, 2.5)
 MIN_CORRELATION = 0.35
 MIN_DICE = 0.8
 RIM_MM = 6.0  # around the brain, where the outline shows
-COMMON_GAIN = 0.02  # in correlation inside the brain
+COMMON_FITS = 3  # at most, if a part is missing
 WINSORISED = 99.5  # percentile of the brain
 _GC = 'GC[%s,%s,1,1,Regular,0.25]'
 #: Advantage of an orientation below which the second one is registered, too.
@@ -126,7 +123,8 @@ def register_brain(
 
     A rigid stage and an affine stage maximise the global correlation on a regular sampling at 2 mm
     (ANTs; Avants et al. 2011). They start from the orientation that fits best, whatever the header
-    says. The result is reproducible for a fixed number of threads.
+    says. Beyond a flat face at which the brain was cut, nothing is compared. The result is
+    reproducible for a fixed number of threads.
 
     Parameters
     ----------
@@ -145,7 +143,8 @@ def register_brain(
         If no orientation leads to a plausible result, or two fit alike.
     """
     ants_tools.load_ants(threads)
-    moving = ants_tools.at_spacing(winsorised(brain), WORK_MM)
+    faces = cut_faces(brain_outline(np.asarray(brain.dataobj)), brain.affine)
+    moving = ants_tools.at_spacing(winsorised(brain).slicer[faces.box], WORK_MM)
     fixed = ants_tools.at_spacing(template, WORK_MM)
     levels = ('500x250', '4x2', '2x1') if fast else ('500x250x40', '4x2x1', '2x1x0')
     stages = [
@@ -162,7 +161,8 @@ def register_brain(
             'Check that it is a T1w magnitude image of a whole brain, not a T2w or phase image, '
             'a mask or a map of labels.',
         )
-    return replace(result, warnings=(*_orientation_warnings(pose), *_part_warnings(result)))
+    said = (*_orientation_warnings(pose), *_part_warnings(result, faces.sides))
+    return replace(result, warnings=said)
 
 
 def _best_attempt(pair: _Pair, orientation: Orientation, name: str) -> tuple[AffineResult, Pose]:
@@ -180,7 +180,7 @@ def _best_attempt(pair: _Pair, orientation: Orientation, name: str) -> tuple[Aff
     if not attempts:
         raise _implausible(name, None)
     result, pose = attempts[0]
-    result = pair.fit_common(result, pose)
+    result = pair.fit_common(result)
     if not result.sane:
         raise _implausible(name, result)
     second = attempts[1][0] if len(attempts) > 1 else None
@@ -216,9 +216,13 @@ def _orientation_warnings(pose: Pose) -> tuple[str, ...]:
     )
 
 
-def _part_warnings(result: AffineResult) -> tuple[str, ...]:
+def _part_warnings(result: AffineResult, sides: Sequence[str]) -> tuple[str, ...]:
     """Return the cautions about missing parts of the brain."""
     missing, gap = missing_regions(result.coverage), result.gap
+    if sides and not missing:
+        missing = [
+            f'the {side} of the image, where the brain ends at a flat face' for side in sides
+        ]
     if missing:
         return (
             f'Parts of the brain are missing: {", ".join(missing)}. The registration used the '
@@ -313,32 +317,34 @@ class _Pair:
             gap=largest_gap(warped, template, affine),
         )
 
-    def fit_common(self, first: AffineResult, pose: Pose) -> AffineResult:
-        """Register again within what both brains have, if a part may be missing.
+    def fit_common(self, first: AffineResult) -> AffineResult:
+        """Register again within what both brains have, if a part is missing.
 
-        A part that only the template has stretches and tilts the brain until it seems whole. A
-        coarse pose that ignores such parts shows them. If there are any, registration starts from
-        it, and its metric ignores points far outside the brain and the parts of the template that
-        it does not reach. The result is kept if the insides of both agree clearly better.
+        A part that only the template has stretches the brain towards it. The metric now ignores
+        such parts, and points far outside the brain. This is repeated while the insides of both
+        agree better.
         """
         import ants
 
-        start = common_pose(self.brain, self.template, pose.template_to_native)
         rim = self.moving.new_image_like(_grown(self.moving, brain_outline(self.moving.numpy())))
-        with captured(), scratch_folder() as folder:
-            file = folder / 'pose.txt'
-            file.write_text(itk_text(start))
-            reached = ants.apply_transforms(self.fixed, rim, [str(file)], 'linear').numpy() > 0.5
-        template = brain_outline(self.fixed.numpy())
-        coverage = region_coverage(reached, template, ants_tools.affine_of(self.fixed))
-        if not missing_regions(coverage) and not missing_regions(first.coverage):
-            return first
-        lost = ndimage.binary_opening(template & ~reached)
-        seen = self.fixed.new_image_like(1 - _grown(self.fixed, lost))
-        again = self.fit(start, fixed_mask=seen, moving_mask=rim)
-        if again is None or again.inside < first.inside + COMMON_GAIN:
-            return first
-        return again
+        template, found = brain_outline(self.fixed.numpy()), first
+        for _ in range(COMMON_FITS):
+            if not missing_regions(found.coverage):
+                break
+            start = np.linalg.inv(found.native_to_template)
+            with captured(), scratch_folder() as folder:
+                file = folder / 'start.txt'
+                file.write_text(itk_text(start))
+                reached = ants.apply_transforms(self.fixed, rim, [str(file)], 'linear').numpy()
+            lost = ndimage.binary_opening(template & (reached <= 0.5))
+            seen = self.fixed.new_image_like(1 - _grown(self.fixed, lost))
+            again = replace(self, stages=self.stages[-1:]).fit(
+                start, fixed_mask=seen, moving_mask=rim
+            )
+            if again is None or again.inside <= found.inside:
+                break
+            found = again
+        return found
 
 
 def _grown(image: Any, mask: np.ndarray) -> np.ndarray:

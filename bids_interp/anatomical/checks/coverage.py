@@ -1,4 +1,4 @@
-"""Coverage of a template by a brain: missing regions, and the largest gap within the brain."""
+"""Coverage of a template by a brain: flat faces where it is cut, missing regions, and gaps."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ MAX_GAP_MM = 9.0
 #: Smoothing in mm, and share of the template's brightness below which tissue is missing.
 GAP_SMOOTH_MM, GAP_SHARE = 4.0, 0.6
 
+#: Area in cm2 of the outermost 2 mm of a brain beyond which it is cut there, and area of dust.
+FACE_CM2, DUST_CM2, FACE_MM = 25.0, 1.0, 2.0
+#: Names of the sides of a brain, towards lower and higher world coordinates.
+SIDES = (('left', 'right'), ('back', 'front'), ('bottom', 'top'))
+
 #: Regions as ranges from left to right, back to front and bottom to top, as shares of the box
 #: around the brain of a template. None of them depends on the template's coordinates.
 REGIONS = {
@@ -29,6 +34,58 @@ REGIONS = {
     'left hemisphere': ((0.0, 0.48), (0.0, 1.0), (0.30, 1.0)),
     'right hemisphere': ((0.52, 1.0), (0.0, 1.0), (0.30, 1.0)),
 }
+
+
+@dataclass(frozen=True)
+class CutFaces:
+    """Flat faces at which a brain ends.
+
+    Attributes
+    ----------
+    sides : tuple of str
+        Sides of the brain by the orientation in the header.
+    box : tuple of slice
+        Voxels (X, Y, Z) within these faces.
+    """
+
+    sides: tuple[str, ...]
+    box: tuple[slice, ...]
+
+
+def cut_faces(mask: np.ndarray, affine: np.ndarray) -> CutFaces:
+    """Find the faces at which a brain was cut; a whole brain is round.
+
+    Parameters
+    ----------
+    mask : ndarray of bool (X, Y, Z)
+        Brain.
+    affine : ndarray (4, 4)
+        Affine to world points, RAS mm.
+
+    Examples
+    --------
+    >>> places = np.indices((60, 60, 60)) - 30
+    >>> brain = (places**2).sum(axis=0) < 25**2
+    >>> cut_faces(brain, np.diag([2.0, 2.0, 2.0, 1.0])).sides
+    ()
+    >>> brain[:, :, :20] = False
+    >>> faces = cut_faces(brain, np.diag([2.0, 2.0, 2.0, 1.0]))
+    >>> faces.sides, faces.box[2]
+    (('bottom',), slice(20, 60, None))
+    """
+    spacing, sides = nib.affines.voxel_sizes(affine), []
+    box = [[0, n] for n in mask.shape]
+    for axis, (world, sign) in enumerate(nib.io_orientation(affine).astype(int)):
+        others = tuple(k for k in range(3) if k != axis)
+        areas = mask.sum(axis=others) * np.prod(spacing[list(others)]) / 100
+        filled = np.flatnonzero(areas > DUST_CM2)
+        thick = max(1, round(FACE_MM / spacing[axis]))
+        for end in (0, 1):
+            outer = filled[:thick] if end == 0 else filled[-thick:]
+            if outer.size and areas[outer].max() > FACE_CM2:
+                box[axis][end] = int(outer[-1] + 1 if end else outer[0])
+                sides.append(SIDES[world][end if sign > 0 else 1 - end])
+    return CutFaces(tuple(sides), tuple(slice(*ends) for ends in box))
 
 
 def region_coverage(

@@ -173,7 +173,6 @@ class _Smooth:
         shape = (GRID_SIZE,) * 3
         return ndimage.affine_transform(self.data, voxels, output_shape=shape, order=1)
 
-
     def at(self, points: np.ndarray) -> np.ndarray:
         """Return the values (N,) at world points (N, 3), RAS mm."""
         voxels = nib.affines.apply_affine(np.linalg.inv(self.affine), points)
@@ -229,32 +228,7 @@ class _Inside:
         return Pose(world, _angle(world, np.eye(4)), correlation)
 
 
-def common_pose(brain: nib.Nifti1Image, template: nib.Nifti1Image, pose: np.ndarray) -> np.ndarray:
-    """Improve a pose by the tissue of the brain alone, so that missing parts do not pull it.
-
-    Parameters
-    ----------
-    brain, template : Nifti1Image
-        Brains (X, Y, Z), 0 outside.
-    pose : ndarray (4, 4)
-        Matrix from template to native world points, RAS mm.
-    """
-    moving, fixed = _Smooth.of(brain), _Smooth.of(template)
-    goal = fixed.sampled(np.eye(4))
-
-    def score(local: np.ndarray) -> float:
-        data = moving.sampled(local)
-        inside = data > BRAIN_SHARE * moving.bright
-        return _correlation(data[inside], goal[inside])
-
-    start = _to_centre(moving.centre) @ pose @ _from_centre(fixed.centre)
-    best, _ = _refined(score, start, 2 * EVALUATIONS)
-    return _from_centre(moving.centre) @ best @ _to_centre(fixed.centre)
-
-
-def _refined(
-    score: Callable[[np.ndarray], float], start: np.ndarray, evaluations: int = EVALUATIONS
-) -> tuple[np.ndarray, float]:
+def _refined(score: Callable[[np.ndarray], float], start: np.ndarray) -> tuple[np.ndarray, float]:
     """Improve rotation, translation and scale of a pose (4, 4); return it with its score."""
 
     def pose(change: np.ndarray) -> np.ndarray:
@@ -269,7 +243,7 @@ def _refined(
         lambda change: -score(pose(change)),
         np.zeros(7),
         method='Powell',
-        options={'xtol': 0.02, 'ftol': 1e-3, 'maxfev': evaluations, 'maxiter': 2},
+        options={'xtol': 0.02, 'ftol': 1e-3, 'maxfev': EVALUATIONS, 'maxiter': 2},
     )
     return pose(found.x), -float(found.fun)
 
