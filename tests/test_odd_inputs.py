@@ -206,10 +206,22 @@ def test_a_log_is_continued(odd_inputs, places, tmp_path: Path, monkeypatch) -> 
     verdict = bench.judge(('09', 'seg'))
     assert (verdict.outcome, verdict.row) == (odd_inputs.REFUSED, 'labels, phase and T2w named T1w')
     log = tmp_path / 'log.jsonl'
-    options = SimpleNamespace(log=log, kinds=['seg'], subjects=['09'], processes=1)
+    options = SimpleNamespace(log=log, kinds=['seg'], subjects=['09'], processes=1, every=False)
     log.write_text(odd_inputs.json.dumps(odd_inputs.asdict(verdict)) + '\n')
     assert odd_inputs.run_images(bench, options) == odd_inputs._earlier(log)
     assert len(log.read_text().splitlines()) == 1
+
+
+def test_every_kind_and_every_brain_is_judged_in_each_row(odd_inputs) -> None:
+    kinds = odd_inputs.rows_of([*odd_inputs.ROTATIONS, 'seg', 'psr', 'bias', 'unknown'])
+    assert 'unknown' not in kinds
+    subjects = ('1', '2', '3', '4', '5')
+    few = odd_inputs.shared_out(subjects, kinds, False)
+    assert {k for _, k in few} == set(kinds)
+    for row in kinds.values():
+        assert {s for s, k in few if kinds[k] == row} == set(subjects)
+    assert sum(k == 'yaw60' for _, k in few) == 2
+    assert len(odd_inputs.shared_out(subjects, kinds, True)) == 5 * len(kinds)
 
 
 def test_without_makers_nothing_is_measured(odd_inputs, tmp_path: Path, capsys) -> None:
