@@ -1,10 +1,11 @@
 """Benchmark of the limits of a registered brain: real scans, and what is refused or cautioned.
 
-    python benchmarks/brain_limits.py BIDS_DIR [BIDS_DIR ...] [--fast] [--log FILE]
+    python benchmarks/brain_limits.py [BIDS_DIR ...] [--placed DERIVATIVES ...] [--log FILE]
 
 Every T1w scan is conformed, prepared, registered and measured. The brain in template space is
 measured again after changes that make it something else: other contrasts, cut parts. Prints a
 Markdown table of both distributions, what was refused or cautioned, and the processor time.
+Brains in template space, from derivatives of bids_interp, are measured as they lie there.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from measure import machine
 from scipy import ndimage
@@ -33,6 +36,7 @@ from bids_interp.anatomical.registration import (
     MIN_DICE,
     brain_outline,
     register_brain,
+    similarity,
 )
 from bids_interp.anatomical.templates import brain_template
 from bids_interp.errors import ImageError
@@ -94,8 +98,6 @@ Measures = dict[str, float]
 def measure(path: Path, fast: bool = False) -> dict[str, Any]:
     """Process a scan; return its measures by kind of change, or why it is refused."""
     template = brain_template()
-    affine = template.affine @ np.diag([STEP, STEP, STEP, 1])
-    reference = coarse(np.asarray(template.dataobj))
     start = time.process_time()
     try:
         img, report = conform(path)
@@ -114,7 +116,29 @@ def measure(path: Path, fast: bool = False) -> dict[str, Any]:
         kinds.setdefault(kind, {})['distinct values'] = values.count
         kinds[kind]['equal neighbours'] = values.equal_share
     placed, _ = brain_in_template(brain.brain, brain.mask, template, result.native_to_template)
-    whole = np.asarray(placed.dataobj, np.float32)
+    for kind, found in changed(np.asarray(placed.dataobj, np.float32)).items():
+        kinds.setdefault(kind, {}).update(found)
+    said = [*report.warnings, *result.warnings]
+    return {'path': str(path), 'kinds': kinds, 'seconds': seconds, 'warnings': said}
+
+
+def measure_placed(path: Path) -> dict[str, Any]:
+    """Return the measures of a brain in template space by kind of change."""
+    data = np.asarray(nib.load(path).dataobj, np.float32)
+    reference, affine = _reference()
+    low = coarse(data)
+    masks = [brain_outline(image) for image in (low, reference)]
+    correlation, overlap, _ = similarity(low, reference)
+    own = {**region_coverage(*masks, affine), **_contrast_of(measure_contrast(low, reference))}
+    own |= {'correlation': correlation, 'overlap': overlap}
+    own |= {'largest gap, mm': largest_gap(low, reference, affine).radius_mm}
+    return {'path': str(path), 'kinds': {'': own, **changed(data)}, 'seconds': {}, 'warnings': []}
+
+
+def changed(whole: np.ndarray) -> dict[str, Measures]:
+    """Return measures of a brain in template space (X, Y, Z) after each change."""
+    reference, affine = _reference()
+    kinds: dict[str, Measures] = {}
     for kind, change in CONTRASTS.items():
         found = measure_contrast(change(coarse(whole)), reference)
         kinds.setdefault(kind, {}).update(_contrast_of(found))
@@ -125,8 +149,15 @@ def measure(path: Path, fast: bool = False) -> dict[str, Any]:
         kinds.setdefault('cut', {})[region] = region_coverage(*masks, affine)[region]
     gap = largest_gap(coarse(cavity(whole)), reference, affine)
     kinds['cavity'] = {'largest gap, mm': gap.radius_mm}
-    said = [*report.warnings, *result.warnings]
-    return {'path': str(path), 'kinds': kinds, 'seconds': seconds, 'warnings': said}
+    return kinds
+
+
+@lru_cache(maxsize=1)
+def _reference() -> tuple[np.ndarray, np.ndarray]:
+    """Return the template (X, Y, Z) at 2 mm and its affine (4, 4)."""
+    template = brain_template()
+    data = coarse(np.asarray(template.dataobj, np.float32))
+    return data, template.affine @ np.diag([STEP, STEP, STEP, 1])
 
 
 def _contrast_of(found: contrast.Contrast | None) -> Measures:
@@ -169,7 +200,8 @@ def table(measured: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('bids_dirs', type=Path, nargs='+')
+    parser.add_argument('bids_dirs', type=Path, nargs='*')
+    parser.add_argument('--placed', type=Path, nargs='+', default=[], help='derivatives')
     parser.add_argument('--fast', action='store_true', help='lower accuracy, as with --fast')
     parser.add_argument('--log', type=Path, help='file of measures, which a later run continues')
     options = parser.parse_args()
@@ -178,19 +210,23 @@ def main() -> None:
     lines = log.read_text().splitlines() if log and log.exists() else []
     measured = [json.loads(line) for line in lines]
     done = {scan['path'] for scan in measured}
-    for folder in options.bids_dirs:
-        for path in sorted(folder.glob('sub-*/**/*_T1w.nii*')):
-            if str(path) in done:
-                continue
-            measured.append(measure(path, options.fast))
-            if log:
-                with log.open('a') as file:
-                    file.write(json.dumps(measured[-1]) + '\n')
+    scans = [p for folder in options.bids_dirs for p in sorted(folder.glob('sub-*/**/*_T1w.nii*'))]
+    name = 'sub-*/**/*_space-*_desc-brain_T1w.nii*'
+    placed = [p for folder in options.placed for p in sorted(folder.glob(name))]
+    for path in [*placed, *scans]:
+        if str(path) in done:
+            continue
+        found = measure_placed(path) if path in placed else measure(path, options.fast)
+        measured.append(found)
+        if log:
+            with log.open('a') as file:
+                file.write(json.dumps(found) + '\n')
     passed = [scan for scan in measured if 'kinds' in scan]
     print(table(passed))
     for step in ('preparation', 'registration'):
-        seconds = [scan['seconds'][step] for scan in passed]
-        print(f'\n{step}: median {np.median(seconds):.1f}, largest {max(seconds):.1f} s')
+        seconds = [scan['seconds'][step] for scan in passed if scan['seconds']]
+        if seconds:
+            print(f'\n{step}: median {np.median(seconds):.1f}, largest {max(seconds):.1f} s')
     for scan in measured:
         for text in [scan['refused']] if 'refused' in scan else scan['warnings']:
             print(f'* {Path(scan["path"]).name}: {"refused: " * ("refused" in scan)}{text}')

@@ -14,7 +14,7 @@ LOCAL_VOXELS = 4.0
 #: Largest share of neighbours in a scan with equal values, and its smallest number of values.
 MAX_EQUAL, MIN_VALUES = 0.40, 24
 #: Smallest order of white and grey matter, of grey matter and fluid, and local correlation.
-MIN_WHITE_OVER_GREY, MIN_GREY_OVER_FLUID, MIN_LOCAL = 0.51, 0.51, 0.06
+MIN_WHITE_OVER_GREY, MIN_GREY_OVER_FLUID, MIN_LOCAL = 0.51, 0.51, 0.10
 
 
 @dataclass(frozen=True)

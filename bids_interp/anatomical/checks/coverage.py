@@ -12,7 +12,7 @@ from scipy import ndimage
 MIN_COVERAGE = 0.65
 
 #: Radius in mm of the largest gap of a whole brain; wide ventricles may have a larger one.
-MAX_GAP_MM = 9.0
+MAX_GAP_MM = 12.0
 #: Smoothing in mm, and share of the template's brightness below which tissue is missing.
 GAP_SMOOTH_MM, GAP_SHARE = 4.0, 0.6
 
