@@ -313,7 +313,7 @@ class _Pair:
             np.linalg.inv(template_to_native),
             *similarity(*pair),
             contrast=measure_contrast(warped, template),
-            coverage=region_coverage(*masks, affine),
+            coverage=region_coverage(masks[0], masks[1], affine),
             gap=largest_gap(warped, template, affine),
         )
 
