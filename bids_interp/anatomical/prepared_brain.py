@@ -23,6 +23,9 @@ from bids_interp.anatomical.templates import strip_template
 from bids_interp.errors import ImageError
 from bids_interp.nifti import image_like
 
+#: Ratio of the strongest to the weakest receive field from which one correction is not enough.
+STRONG_FIELD = 3.0
+
 #: Origin of the mask of a skull-stripped input, as written to the sidecar.
 NOT_BACKGROUND = 'voxels that are not background'
 
@@ -148,11 +151,11 @@ def _stripped_brain(
     The bias field is fitted twice if the brain has a soft edge, which is only seen after it.
     """
     mask = _closed_mask(tissue(np.asarray(img.dataobj)), img)
-    even = img if threads is None else correct_bias(img, mask=mask, threads=threads)
+    even = img if threads is None else _even(img, mask, threads)
     solid = _closed_mask(solid_tissue(np.asarray(even.dataobj)), img)
     if volume_litres(mask) > SOFT_RATIO * volume_litres(solid):
         mask = solid
-        even = img if threads is None else correct_bias(img, mask=mask, threads=threads)
+        even = img if threads is None else _even(img, mask, threads)
     litres = volume_litres(mask)
     if not BRAIN_LITRES[0] <= litres <= BRAIN_LITRES[1]:
         raise ImageError(
@@ -160,6 +163,15 @@ def _stripped_brain(
             'Use --skull-strip-t1w auto or force.',
         )
     return even, mask
+
+
+def _even(img: nib.Nifti1Image, mask: nib.Nifti1Image, threads: int) -> nib.Nifti1Image:
+    """Correct the bias of a stripped brain; twice if its field is strong, of which a part stays."""
+    even = correct_bias(img, mask=mask, threads=threads)
+    inside = (np.asarray(mask.dataobj) > 0.5) & (np.asarray(even.dataobj) > 0)
+    field = np.asarray(img.dataobj)[inside] / np.asarray(even.dataobj)[inside]
+    low, high = np.percentile(field, (1, 99)) if field.size else (1.0, 1.0)
+    return correct_bias(even, mask=mask, threads=threads) if high > STRONG_FIELD * low else even
 
 
 def _check_values(img: nib.Nifti1Image, mask: nib.Nifti1Image, name: str) -> None:
