@@ -243,7 +243,7 @@ def test_an_atlas_of_templateflow_on_this_machine(tmp_path, monkeypatch) -> None
 def test_atlases_that_are_none(tmp_path, values, is_empty) -> None:
     masked, _ = cube()
     cohorts.save(tmp_path / 'a.nii', np.full(masked.grid.shape, values, 'f4'), masked.grid.affine)
-    with pytest.raises(UsageError, match=r'--atlas .*a\.nii') as caught:
+    with pytest.raises(UsageError, match=r'\batlas .*a\.nii') as caught:
         find_regions(masked, str(tmp_path / 'a.nii'), None)
     assert (cohorts.SPACE in caught.value.advice) is is_empty
 
