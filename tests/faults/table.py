@@ -178,7 +178,6 @@ WRITES = {
     ),
     'group': (r'_logjacobian\.nii\.gz$', r'\.tsv$', r'report\.html$'),
     'train': (
-        r'context\.safetensors$',
         r'last\.ckpt$',
         r'models/group$',
         r'folds\.tsv$',
