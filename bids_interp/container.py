@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Files and variables that container runtimes create.
 CONTAINER_FILES = ('/.dockerenv', '/run/.containerenv', '/.singularity.d')
+#: Home folder of a user without one.
+NO_HOME = Path('/nonexistent')
 CONTAINER_VARIABLES = ('APPTAINER_CONTAINER', 'SINGULARITY_CONTAINER', 'container')
 
 
@@ -73,3 +75,11 @@ def bind_advice(path: Path, environment: Mapping[str, str] | None = None) -> str
     return (
         f'A container sees only folders that are bound: {kind} run {option} HOST_FOLDER:{path} ...'
     )
+
+
+def home_dir() -> Path:
+    """Return the home folder; a user id without a name, as in a container, may have none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return NO_HOME

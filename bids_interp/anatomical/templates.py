@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_interp.constants import EMBEDDED_TEMPLATE
+from bids_interp.container import home_dir
 from bids_interp.errors import TemplateError
 from bids_interp.nifti import TEMPLATE_CODE, make_image
 from bids_interp.settings import Settings
@@ -166,7 +167,7 @@ def coarse_brain(name: str, *, offline: bool = True) -> nib.Nifti1Image:
 def flow_home() -> Path:
     """Return the TemplateFlow folder."""
     home = os.environ.get('TEMPLATEFLOW_HOME')
-    return Path(home) if home else Path.home() / '.cache' / 'templateflow'
+    return Path(home) if home else home_dir() / '.cache' / 'templateflow'
 
 
 def _embedded_brain() -> nib.Nifti1Image:

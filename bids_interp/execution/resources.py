@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from bids_interp.container import container
+from bids_interp.container import NO_HOME, container, home_dir
 from bids_interp.device import visible_gpus
 
 CGROUP = Path('/sys/fs/cgroup')
@@ -105,7 +105,7 @@ def prepare_caches(work_dir: Path, environ: MutableMapping[str, str] = os.enviro
     _prepare_temporary(work_dir, environ)
     environ.setdefault('TEMPLATEFLOW_AUTOUPDATE', '0')
     environ.setdefault('MPLBACKEND', 'Agg')
-    home = Path(environ.get('HOME') or '/nonexistent')
+    home = Path(environ.get('HOME') or NO_HOME)
     is_usable = os.path.isdir(home) and os.access(home, os.R_OK | os.W_OK | os.X_OK)
     is_own_home = is_usable and home != Path('/')
     if is_own_home and container(environ) is None:
@@ -117,6 +117,8 @@ def prepare_caches(work_dir: Path, environ: MutableMapping[str, str] = os.enviro
         'NIPYPE_CONFIG_DIR': 'nipype',
         'TEMPLATEFLOW_HOME': 'templateflow',
     }
+    if home_dir() == NO_HOME:
+        caches['HOME'] = 'home'  # pybids and others do not start without one
     for name, folder in caches.items():
         if name not in environ:
             path = work_dir / '.caches' / folder

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from bids_interp.execution.plugins.plugin_file import (
     make_plugin,
     read_plugin_file,
 )
+from bids_interp.execution.plugins.serial import SerialPlugin
 from bids_interp.settings import Settings
 
 EXAMPLES = Path(hpc.__file__).parent / 'templates' / 'plugins'
@@ -25,6 +29,28 @@ def make(file: Path, folder: Path):
     return make_plugin(
         file, nprocs=2, mem_gb=8, n_gpu_procs=0, scratch=folder, status_callback=print
     )
+
+
+def test_without_semaphores_the_steps_run_in_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A /dev/shm that is full or read-only."""
+    made = []
+
+    def lock(self: object) -> object:
+        if len(made) == 1:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        made.append(object())
+        return made[0]
+
+    monkeypatch.setattr(multiprocessing.context.BaseContext, 'Lock', lock)
+    monkeypatch.setattr(logging.getLogger('bids_interp'), 'propagate', True)
+    with caplog.at_level(logging.WARNING, 'bids_interp'):
+        plugin = make_plugin(
+            None, nprocs=2, mem_gb=8, n_gpu_procs=0, scratch=tmp_path, status_callback=print
+        )
+    assert isinstance(plugin, SerialPlugin)
+    assert len(caplog.records) == 1
 
 
 def test_the_example_of_workers_on_this_machine_works(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_interp.container import NO_HOME, home_dir
 from bids_interp.execution import resources
 
 
@@ -99,6 +100,22 @@ def test_caches_go_to_the_work_directory_only_without_a_home(tmp_path: Path) -> 
         for name in ('MPLCONFIGDIR', 'XDG_CACHE_HOME', 'NIPYPE_CONFIG_DIR', 'TEMPLATEFLOW_HOME'):
             assert Path(environ[name]).is_dir()
             assert tmp_path / 'work' in Path(environ[name]).parents
+
+
+def test_a_user_id_without_a_name_gets_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs as the caller."""
+
+    def nowhere() -> Path:
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.setattr(Path, 'home', nowhere)
+    assert home_dir() == NO_HOME
+    environ: dict[str, str] = {}
+    resources.prepare_caches(tmp_path, environ)
+    assert Path(environ['HOME']).is_dir()
+    assert tmp_path in Path(environ['HOME']).parents
 
 
 def test_a_home_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from bids_interp.anatomical import ants_tools
 from bids_interp.anatomical.ants_process import captured, scratch_folder
 from bids_interp.anatomical.itk import itk_text
 from bids_interp.anatomical.templates import coarse_brain, flow_home
+from bids_interp.container import home_dir
 from bids_interp.errors import TemplateError
 from bids_interp.spatial import Grid, resample
 
@@ -166,7 +167,7 @@ def _cache_file(origin: str, target: str, fixed: nib.Nifti1Image, moving: nib.Ni
     for image in (fixed, moving):
         digest.update(np.ascontiguousarray(image.affine).tobytes())
         digest.update(np.ascontiguousarray(image.dataobj).tobytes())
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    home = os.environ.get('XDG_CACHE_HOME') or home_dir() / '.cache'
     name = f'from-{origin}_to-{target}_{digest.hexdigest()[:12]}.npz'
     return Path(home) / 'bids_interp' / 'transforms' / name
 

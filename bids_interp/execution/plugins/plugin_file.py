@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import multiprocessing
 import os
 import shutil
 import socket
@@ -70,6 +72,11 @@ _REFUSED = {
 _ADVICE = 'See docs/plugins.md, and the examples in bids_interp/hpc/templates/plugins.'
 
 StatusCallback = Callable[[Any, str], None]
+
+logger = logging.getLogger('bids_interp')
+
+#: Semaphores that a pool of processes needs, and some more.
+_SEMAPHORES = 16
 
 
 def read_plugin_file(path: Path) -> tuple[str, dict[str, Any]]:
@@ -243,6 +250,16 @@ def _check_job_cluster(kind: str, given: Any) -> None:
         )
 
 
+def has_semaphores() -> bool:
+    """Tell whether processes can be pooled, which takes a few semaphores in /dev/shm."""
+    context = multiprocessing.get_context('spawn')
+    try:
+        made = [context.Lock() for _ in range(_SEMAPHORES)]
+    except OSError:
+        return False
+    return len(made) == _SEMAPHORES
+
+
 def make_plugin(
     plugin_file: Path | None,
     *,
@@ -268,6 +285,12 @@ def make_plugin(
     """
     name, given = read_plugin_file(plugin_file) if plugin_file else ('MultiProc', {})
     arguments: dict[str, Any] = {'status_callback': status_callback, **given}
+    if name == 'MultiProc' and not has_semaphores():
+        logger.warning(
+            'The system gives no semaphores (/dev/shm is full or read-only), so the steps run one '
+            'after the other.'
+        )
+        name, arguments = 'Linear', {'status_callback': status_callback}
     if name == 'MultiProc':
         from bids_interp.execution.plugins.multiproc import WatchedMultiProcPlugin
 
