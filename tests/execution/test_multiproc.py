@@ -449,8 +449,15 @@ def test_modules_of_the_current_folder_are_not_run(tmp_path: Path) -> None:
     script.write_text(SAFE_MAIN)
     for name in ('grp', 'nibabel', 'torch'):
         (here / f'{name}.py').write_text(f'open({str(here / "ran")!r}, "w")')
+    # Other tests have set this for the whole process.
+    environ = {name: text for name, text in os.environ.items() if name != 'PYTHONSAFEPATH'}
     done = subprocess.run(
-        [sys.executable, script], cwd=here, timeout=300, capture_output=True, text=True
+        [sys.executable, script],
+        cwd=here,
+        env=environ,
+        timeout=300,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert not (here / 'ran').exists()
