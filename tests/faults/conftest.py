@@ -20,6 +20,7 @@ from faults.harness import Place, Program
 from faults.table import Row
 
 ALL = os.environ.get('BIDS_INTERP_FAULTS') == '1'
+CONTINUED = os.environ.get('BIDS_INTERP_FAULTS_CONTINUE') == '1'
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def record(request: pytest.FixtureRequest) -> Callable[[str, Row, int], None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out the tests that have passed before, if a run is continued."""
-    if os.environ.get('BIDS_INTERP_FAULTS_CONTINUE') == '1' and KEPT.exists():
+    if CONTINUED and KEPT.exists():
         _PASSED.update(page.load(KEPT))
         items[:] = [item for item in items if item.name not in _PASSED]
 
@@ -161,4 +162,4 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the page."""
     if ALL and not session.config.option.keyword:
-        page.write(_PASSED.values(), _OTHERS)
+        page.write(_PASSED.values(), _OTHERS, continued=CONTINUED)

@@ -21,11 +21,16 @@ derivatives are the same, bit for bit, as those of a run that nothing has distur
 second run where the first one stops before it writes (a damaged model) or ends with all derivatives
 (odd environments). The command writes this page. `make test` runs a few of the rows.
 
-{count} rows passed, {others}, in {minutes:.0f} minutes ({machine}).
+{count} rows passed, {others}, in {minutes:.0f} minutes ({machine}).{continued}
 
 | level | fault | where | what the user sees | exit code | lost | the same after a rerun |
 |---|---|---|---|---|---|---|
 """
+
+
+CONTINUED = (
+    ' The run\nwas continued after repairs of the program; rows that had passed were not run again.'
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def load(path: Path) -> dict[str, Passed]:
     }
 
 
-def write(passed: Iterable[Passed], others: Mapping[str, Sequence[str]]) -> None:
+def write(
+    passed: Iterable[Passed], others: Mapping[str, Sequence[str]], *, continued: bool
+) -> None:
     """Write the page.
 
     Parameters
@@ -89,6 +96,8 @@ def write(passed: Iterable[Passed], others: Mapping[str, Sequence[str]]) -> None
         Tests that passed.
     others : dict of str to list of str
         Names of the tests that failed, were skipped or were not run.
+    continued : bool
+        The run was continued, so some rows passed before the last changes of the program.
     """
     tests = list(passed)
     outcomes = [outcome for test in tests for outcome in test.outcomes]
@@ -102,6 +111,7 @@ def write(passed: Iterable[Passed], others: Mapping[str, Sequence[str]]) -> None
     numbers = {
         'count': len(outcomes),
         'minutes': sum(test.seconds for test in tests) / 60,
+        'continued': CONTINUED if continued else '',
         'others': ', '.join(left) or 'no test failed or was skipped',
         'machine': f'{platform.machine()}, {os.cpu_count()} cores, Python '
         f'{platform.python_version()}',
