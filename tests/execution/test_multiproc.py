@@ -451,6 +451,7 @@ def test_modules_of_the_current_folder_are_not_run(tmp_path: Path) -> None:
         (here / f'{name}.py').write_text(f'open({str(here / "ran")!r}, "w")')
     # Other tests have set this for the whole process.
     environ = {name: text for name, text in os.environ.items() if name != 'PYTHONSAFEPATH'}
+    environ['PYTHONPATH'] = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
         [sys.executable, script],
         cwd=here,
