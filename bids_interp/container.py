@@ -8,9 +8,9 @@ from pathlib import Path
 
 #: Files and variables that container runtimes create.
 CONTAINER_FILES = ('/.dockerenv', '/run/.containerenv', '/.singularity.d')
+CONTAINER_VARIABLES = ('APPTAINER_CONTAINER', 'SINGULARITY_CONTAINER', 'container')
 #: Home folder of a user without one.
 NO_HOME = Path('/nonexistent')
-CONTAINER_VARIABLES = ('APPTAINER_CONTAINER', 'SINGULARITY_CONTAINER', 'container')
 
 
 def container(environment: Mapping[str, str] | None = None) -> dict[str, str] | None:

@@ -218,7 +218,8 @@ class ScanFiles:
             except ImageError as error:
                 errors.append(error)
         try:
-            _ = load_table(self.regions, REGION_COLUMNS) if self.regions else []
+            if (path := self.regions) is not None:
+                load_table(path, REGION_COLUMNS)
         except ImageError as error:
             errors.append(error)
         return errors

@@ -441,29 +441,8 @@ def _plan_resampled(outputs: ImageOutputs, doses: Sequence[float], space: str) -
                 dtype=dtype,
             )
         ]
-    for kind in QUANTITIES:
-        plan[realised_field(kind, space)] = [
-            PlannedOutput(
-                outputs.name(kind, desc=file.label, **spaced),
-                build_sidecar(
-                    kind,
-                    outputs.common,
-                    [
-                        *(outputs.source_uri(key) for key in ('template_brain', 'template_mask')),
-                        outputs.field_uri(file.direction),
-                    ],
-                    direction=file.direction,
-                    dose=file.dose,
-                    **fields,
-                ),
-                template=True,
-                runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, FACTS['template'])),
-                stem=file.stem,
-                label=file.label,
-            )
-            for file in realised_files(kind, space, doses)
-        ]
-    return plan
+    sources = ('template_brain', 'template_mask')
+    return plan | _plan_simulations(outputs, doses, space, spaced, sources, 'template', fields)
 
 
 def _plan_realised(
@@ -473,8 +452,39 @@ def _plan_realised(
     own_sources = (
         ('template_brain', 'template_mask') if in_template else ('preproc', 'mask', 'to_template')
     )
-    reference = outputs.spatial_reference() if in_template else None
-    resolution = 'Isotropic voxels of 1 mm.' if in_template else None
+    fields = {
+        'Resolution': 'Isotropic voxels of 1 mm.' if in_template else None,
+        'SpatialReference': outputs.spatial_reference() if in_template else None,
+    }
+    return _plan_simulations(outputs, doses, space, spaced, own_sources, space, fields)
+
+
+def _plan_simulations(
+    outputs: ImageOutputs,
+    doses: Sequence[float],
+    space: str,
+    spaced: Mapping[str, str],
+    own_sources: Sequence[str],
+    facts: str,
+    fields: Mapping[str, Any],
+) -> OutputPlan:
+    """Return the planned images and maps in a space.
+
+    Parameters
+    ----------
+    outputs, doses
+        As in :func:`plan_explain`.
+    space : str
+        Space of the fields of the explain workflow.
+    spaced : mapping
+        Entities of the space in file names; empty in native space.
+    own_sources : sequence of str
+        Kinds of the files that they are made of, besides the field.
+    facts : str
+        Space whose facts go into the sidecars.
+    fields : mapping
+        Further fields of the sidecars.
+    """
     plan: OutputPlan = {}
     for kind in QUANTITIES:
         plan[realised_field(kind, space)] = [
@@ -483,15 +493,16 @@ def _plan_realised(
                 build_sidecar(
                     kind,
                     outputs.common,
-                    [outputs.source_uri(key) for key in own_sources]
-                    + [outputs.field_uri(file.direction)],
+                    [
+                        *(outputs.source_uri(key) for key in own_sources),
+                        outputs.field_uri(file.direction),
+                    ],
                     direction=file.direction,
                     dose=file.dose,
-                    Resolution=resolution,
-                    SpatialReference=reference,
+                    **fields,
                 ),
-                template=in_template,
-                runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, FACTS[space])),
+                template=bool(spaced),
+                runtime_fields=(*MEMBERSHIP, (KEYS_OF_FILE, FACTS[facts])),
                 stem=file.stem,
                 label=file.label,
             )
